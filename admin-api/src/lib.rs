@@ -1,0 +1,21 @@
+//! The JSON types that the proxy's admin port (v1) and its clients speak, and the strict
+//! reading of whatever people write, in JSON or in TOML.
+//!
+//! The keys of a service are the same in the proxy's config file and in the admin API, so
+//! [`ServiceSpec`] is read from both.
+
+mod duration;
+mod receipt;
+mod service;
+mod stats;
+mod status;
+pub mod strict;
+
+pub use duration::Period;
+pub use receipt::{Cut, DrainReceipt, DrainRequest, EndpointReceipt};
+pub use service::{
+    Changed, EndpointSpec, EndpointView, HealthSpec, HealthState, MAX_WEIGHT, ServiceList,
+    ServiceSpec, ServiceView, SplitRequest, VersionView, Weight,
+};
+pub use stats::{Bucket, FailedTries, Responses, ServiceStats, VersionStats};
+pub use status::{ErrorBody, ErrorDetail, Status};

@@ -1,0 +1,55 @@
+//! Drain receipts: the proof that a container may be stopped.
+
+use serde::{Deserialize, Serialize};
+
+/// What `POST /v1/services/{name}/drain` takes: exactly one of the two fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// Drain every endpoint of this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Drain the endpoint with this address, as it was given in the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+}
+
+/// What a drain has come to. With `drained: true` nothing is in flight, and nothing will be:
+/// the container behind it can be stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainReceipt {
+    /// The service.
+    pub service: String,
+    /// Every endpoint is retired and has nothing in flight.
+    pub drained: bool,
+    /// At least one endpoint got there by time-out: something was cut.
+    pub forced: bool,
+    /// One entry for each endpoint that the drain covers.
+    pub endpoints: Vec<EndpointReceipt>,
+}
+
+/// One endpoint's part of a [`DrainReceipt`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointReceipt {
+    /// The address as it was given.
+    pub address: String,
+    /// The version it served.
+    pub version: String,
+    /// It is retired and has nothing in flight.
+    pub drained: bool,
+    /// Requests that are still being answered.
+    pub in_flight: u64,
+    /// Upgraded (WebSocket) connections that are still open.
+    pub upgraded: u64,
+    /// What had to be cut at a time-out.
+    pub cut: Cut,
+}
+
+/// What was cut when a drain ran out of time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// Requests cut at `timeouts.drain`.
+    pub requests: u64,
+    /// Upgraded connections cut at `timeouts.upgraded`.
+    pub upgraded: u64,
+}

@@ -1,0 +1,274 @@
+//! A service as it is asked for ([`ServiceSpec`]) and as it is ([`ServiceView`]).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::Period;
+
+/// The highest weight of a version in a split, and of an endpoint in its version.
+pub const MAX_WEIGHT: u32 = 1_000_000;
+
+/// A weight: a whole number from 0 to [`MAX_WEIGHT`]. 0 means no new requests.
+///
+/// Exists for its error message: a negative number, a fraction or a word is refused by a
+/// sentence that says what would be right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weight(pub u32);
+
+impl<'de> Deserialize<'de> for Weight {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WeightVisitor;
+
+        impl Visitor<'_> for WeightVisitor {
+            type Value = Weight;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a whole number from 0 to {MAX_WEIGHT}")
+            }
+
+            fn visit_u64<E: de::Error>(self, n: u64) -> Result<Weight, E> {
+                match u32::try_from(n) {
+                    Ok(n) if n <= MAX_WEIGHT => Ok(Weight(n)),
+                    _ => Err(E::invalid_value(de::Unexpected::Unsigned(n), &self)),
+                }
+            }
+
+            fn visit_i64<E: de::Error>(self, n: i64) -> Result<Weight, E> {
+                match u64::try_from(n) {
+                    Ok(n) => self.visit_u64(n),
+                    Err(_) => Err(E::invalid_value(de::Unexpected::Signed(n), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_u64(WeightVisitor)
+    }
+}
+
+fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    Weight::deserialize(deserializer).map(|weight| weight.0)
+}
+
+fn weights<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, u32>, D::Error> {
+    let weights = BTreeMap::<String, Weight>::deserialize(deserializer)?;
+    Ok(weights.into_iter().map(|(version, weight)| (version, weight.0)).collect())
+}
+
+/// What `PUT /v1/services/{name}` takes, and `[[services]]` of the config file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// Letters, digits, `-`, `_` and `.`; at most 63. May be left out in a `PUT`, where the
+    /// path has it.
+    #[serde(default)]
+    pub name: String,
+    /// Host names this service answers to: `app.example.com`, `*.example.com`. Empty: every host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// The start of the paths this service answers to, at a `/` boundary. Default `/`.
+    #[serde(default = "root")]
+    pub path_prefix: String,
+    /// Take `path_prefix` off before the request is sent to an endpoint. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strip_prefix: bool,
+    /// How new requests divide over the versions, as relative whole numbers. A version with
+    /// endpoints that is not named here has 0. May be left out where there is one version.
+    #[serde(default, deserialize_with = "weights", skip_serializing_if = "BTreeMap::is_empty")]
+    pub split: BTreeMap<String, u32>,
+    /// The health check that the proxy runs on every endpoint. Without one, endpoints are up
+    /// at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
+    /// The addresses that serve this service.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<EndpointSpec>,
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+/// One address that serves a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointSpec {
+    /// `ip:port`, `[ipv6]:port` or `name:port`. A name is resolved again and again; each of
+    /// its addresses is an endpoint.
+    pub address: String,
+    /// The version it serves, an opaque label.
+    pub version: String,
+    /// Its share inside its version, relative to the version's other endpoints. Default 1.
+    #[serde(default = "one", deserialize_with = "weight", skip_serializing_if = "is_one")]
+    pub weight: u32,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_one(weight: &u32) -> bool {
+    *weight == 1
+}
+
+/// An HTTP health check: a `GET` that has to be answered with a status of 200 to 299.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthSpec {
+    /// What is asked for. Begins with `/`.
+    pub path: String,
+    /// From the start of one probe to the start of the next. Default 1 s.
+    #[serde(default = "HealthSpec::default_interval")]
+    pub interval: Period,
+    /// How long the whole answer may take. Default 500 ms.
+    #[serde(default = "HealthSpec::default_timeout")]
+    pub timeout: Period,
+    /// Successes in a row that bring an endpoint up. Default 2.
+    #[serde(default = "HealthSpec::default_rise")]
+    pub rise: u32,
+    /// Failures in a row that take an endpoint down. Default 3.
+    #[serde(default = "HealthSpec::default_fall")]
+    pub fall: u32,
+}
+
+impl HealthSpec {
+    const fn default_interval() -> Period {
+        Period::from_secs(1)
+    }
+
+    const fn default_timeout() -> Period {
+        Period::from_millis(500)
+    }
+
+    const fn default_rise() -> u32 {
+        2
+    }
+
+    const fn default_fall() -> u32 {
+        3
+    }
+
+    /// A check of `path` with every other setting at its default.
+    pub fn of_path(path: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            interval: Self::default_interval(),
+            timeout: Self::default_timeout(),
+            rise: Self::default_rise(),
+            fall: Self::default_fall(),
+        }
+    }
+}
+
+/// What `PUT /v1/services/{name}/split` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitRequest {
+    /// Relative whole numbers by version; at least one above 0. A version of the service that
+    /// is not named here gets 0.
+    #[serde(deserialize_with = "weights")]
+    pub split: BTreeMap<String, u32>,
+}
+
+/// The answer to every call that changed the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// The number of the table that holds the change.
+    pub generation: u64,
+}
+
+/// What `GET /v1/services` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceList {
+    /// The number of the table that was read.
+    pub generation: u64,
+    /// Every service, by name.
+    pub services: Vec<ServiceView>,
+}
+
+/// A service as the table has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: String,
+    /// The number of the table that was read.
+    pub generation: u64,
+    /// The hosts it answers to; empty: every host.
+    pub hosts: Vec<String>,
+    /// The start of the paths it answers to.
+    pub path_prefix: String,
+    /// Whether `path_prefix` is taken off on the way to an endpoint.
+    pub strip_prefix: bool,
+    /// The weight of every version, those at 0 included.
+    pub split: BTreeMap<String, u32>,
+    /// Its health check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthSpec>,
+    /// Every version, with its endpoints.
+    pub versions: BTreeMap<String, VersionView>,
+}
+
+/// A version of a service as the table has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionView {
+    /// Its weight in the split.
+    pub weight: u32,
+    /// Requests being answered by it now.
+    pub in_flight: u64,
+    /// Upgraded (WebSocket) connections to it that are open.
+    pub upgraded: u64,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointView>,
+}
+
+/// An endpoint as the table has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointView {
+    /// The address as it was given.
+    pub address: String,
+    /// What a name was resolved to; absent where the address has an IP already, or where the
+    /// name could not be resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<String>,
+    /// Its weight inside its version.
+    pub weight: u32,
+    /// Whether it gets requests.
+    pub health: HealthState,
+    /// Why its last probe failed, while it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Requests being answered by it now.
+    pub in_flight: u64,
+    /// Upgraded (WebSocket) connections to it that are open.
+    pub upgraded: u64,
+    /// Claims taken on it since it came into the table.
+    pub requests: u64,
+}
+
+/// Whether an endpoint gets requests, and if not, why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthState {
+    /// Its health check passes, or it has none.
+    Up,
+    /// Its health check has not passed yet, or fails.
+    Down,
+    /// Retired: it finishes what it has and gets nothing new.
+    Draining,
+    /// Its name has no address.
+    Unresolved,
+}
+
+impl fmt::Display for HealthState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Draining => "draining",
+            Self::Unresolved => "unresolved",
+        })
+    }
+}

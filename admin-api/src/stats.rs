@@ -1,0 +1,113 @@
+//! The figures by which a version is judged. All are cumulative since the version came into
+//! the table, so whoever reads subtracts two readings.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What `GET /v1/services/{name}/stats` answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStats {
+    /// The service.
+    pub service: String,
+    /// The number of the table that was read.
+    pub generation: u64,
+    /// The figures of each version.
+    pub versions: BTreeMap<String, VersionStats>,
+}
+
+/// The figures of one version.
+///
+/// A try is one sending of a request to an endpoint. It ends in exactly one of these: an answer
+/// that was passed on whole (`responses`), a failure (`failed_tries`), or a client that went
+/// away (`client_gone`). A retried request has several tries, so retries hide nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VersionStats {
+    /// Requests being answered now.
+    pub in_flight: u64,
+    /// Upgraded (WebSocket) connections that are open.
+    pub upgraded: u64,
+    /// Answers that were passed on whole, by status class.
+    pub responses: Responses,
+    /// Tries that failed, by cause, whether a retry then saved the request or not.
+    pub failed_tries: FailedTries,
+    /// Requests whose client went away before the answer was whole. Nobody's fault.
+    pub client_gone: u64,
+    /// From a try's start to the head of its answer.
+    pub latency: Vec<Bucket>,
+}
+
+impl VersionStats {
+    /// Tries that count for or against the version: all but those whose client went away.
+    pub fn tries(&self) -> u64 {
+        self.responses.total() + self.failed_tries.total()
+    }
+
+    /// Tries that count against the version: answers of class 5xx and failed tries.
+    pub fn failures(&self) -> u64 {
+        self.responses.server_error + self.failed_tries.total()
+    }
+}
+
+/// Answers by status class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Responses {
+    /// 101: upgraded connections that have begun.
+    #[serde(rename = "1xx")]
+    pub informational: u64,
+    /// 200 to 299.
+    #[serde(rename = "2xx")]
+    pub success: u64,
+    /// 300 to 399.
+    #[serde(rename = "3xx")]
+    pub redirection: u64,
+    /// 400 to 499.
+    #[serde(rename = "4xx")]
+    pub client_error: u64,
+    /// 500 to 599.
+    #[serde(rename = "5xx")]
+    pub server_error: u64,
+}
+
+impl Responses {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.informational
+            + self.success
+            + self.redirection
+            + self.client_error
+            + self.server_error
+    }
+}
+
+/// Failed tries by cause.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedTries {
+    /// No connection could be made: refused, unreachable, or `timeouts.connect` ran out.
+    pub connect: u64,
+    /// The connection broke before the head of an answer was there.
+    pub reset: u64,
+    /// No head of an answer within `timeouts.first_byte`.
+    pub timeout: u64,
+    /// The answer was not HTTP.
+    pub protocol: u64,
+    /// The answer began and then broke off or stood still.
+    pub body: u64,
+}
+
+impl FailedTries {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.connect + self.reset + self.timeout + self.protocol + self.body
+    }
+}
+
+/// One bucket of a latency histogram: how many tries took at most `le` seconds, and more than
+/// the bucket before.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Upper bound in seconds, inclusive.
+    pub le: f64,
+    /// Tries in this bucket alone (not cumulative). Buckets of 0 are left out.
+    pub count: u64,
+}

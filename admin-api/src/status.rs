@@ -1,0 +1,42 @@
+//! The proxy as a whole, and its errors.
+
+use serde::{Deserialize, Serialize};
+
+/// What `GET /v1/status` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The proxy's release.
+    pub version: String,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+    /// The number of the present table.
+    pub generation: u64,
+    /// Worker threads.
+    pub workers: usize,
+    /// Services in the present table.
+    pub services: usize,
+    /// Open client connections.
+    pub connections: u64,
+    /// It has been told to stop and finishes what is in flight.
+    pub stopping: bool,
+}
+
+/// The body of every answer of class 4xx and 5xx.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong, for programs (`code`, `field`) and for people (`message`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// A stable word: `unknown_service`, `unknown_version`, `bad_request`, `conflict`,
+    /// `generation_mismatch`, `unauthorized`, `forbidden`, `not_found`, `too_large`, `internal`.
+    pub code: String,
+    /// A sentence that says what would be right.
+    pub message: String,
+    /// The field it is about, such as `split."2.0.0"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}

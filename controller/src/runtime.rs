@@ -1,0 +1,212 @@
+//! What runs containers: podman, or plain processes where no engine is there.
+//!
+//! The trait is small because tests need a fake of it. Every method can be repeated without
+//! harm: a controller that was killed half-way calls it again.
+
+mod podman;
+mod process;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use podman::Podman;
+pub use process::Processes;
+
+/// The labels by which the controller knows what is its own. A name is never enough.
+pub mod label {
+    /// The project, so that two projects on one host leave each other alone.
+    pub const PROJECT: &str = "io.crossfade.project";
+    /// `holder`, `proxy` or `endpoint`.
+    pub const ROLE: &str = "io.crossfade.role";
+    /// The service that an endpoint serves.
+    pub const SERVICE: &str = "io.crossfade.service";
+    /// The version that an endpoint serves.
+    pub const VERSION: &str = "io.crossfade.version";
+}
+
+/// What to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// Unique on the host. Starting a name that runs already, with our labels, is a success.
+    pub name: String,
+    /// For podman an image; for processes the path of a program.
+    pub image: String,
+    /// Arguments; empty: the image's own.
+    pub command: Vec<String>,
+    /// Environment, beside the image's own.
+    pub env: BTreeMap<String, String>,
+    /// Labels, [`label::PROJECT`] among them.
+    pub labels: BTreeMap<String, String>,
+    /// Where it is reached.
+    pub network: Network,
+    /// Host addresses that lead to ports of the container. Processes listen there themselves.
+    pub publish: Vec<Publish>,
+    /// Folders of the host that the container sees. Processes see them anyway.
+    pub mounts: Vec<Mount>,
+    /// The port on which it serves. A process is told a free one in `PORT` instead.
+    pub port: Option<u16>,
+    /// From SIGTERM to SIGKILL when it is stopped.
+    pub stop_timeout: Duration,
+}
+
+/// Where a container is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// An address of its own on the project's network, under these names besides its own.
+    Project {
+        /// Names under which others on the network find it.
+        aliases: Vec<String>,
+    },
+    /// The network namespace of the container with this name or id.
+    Container(String),
+}
+
+/// One published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publish {
+    /// Where the host listens.
+    pub host: SocketAddr,
+    /// The port inside.
+    pub container_port: u16,
+}
+
+/// One folder of the host inside a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The folder on the host.
+    pub host: PathBuf,
+    /// Where the container sees it.
+    pub container: PathBuf,
+    /// Whether the container may only read it.
+    pub read_only: bool,
+}
+
+/// A container as the runtime has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// The runtime's own id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// What the image was when it was started: podman's image id, or the program's path.
+    pub image: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it runs.
+    pub state: ContainerState,
+    /// Where the proxy reaches it: the address on the project's network and
+    /// [`ContainerSpec::port`]; `None` while it does not run or has no port.
+    pub address: Option<SocketAddr>,
+}
+
+/// Whether a container runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Made, and not started yet.
+    Created,
+    /// It runs.
+    Running,
+    /// It has ended, with this exit code where one is known.
+    Exited(Option<i64>),
+}
+
+/// How much of a container's output to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogOptions {
+    /// The last so many lines of what is there already; `None`: all of it.
+    pub tail: Option<usize>,
+    /// Go on with what is written from now on, until the container ends.
+    pub follow: bool,
+}
+
+/// Output of a container, piece by piece. The sender stops when the receiver is dropped.
+pub type LogStream = tokio::sync::mpsc::Receiver<Result<bytes::Bytes, RuntimeError>>;
+
+/// Something that runs containers for one project.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// `podman` or `process`.
+    fn name(&self) -> &'static str;
+
+    /// What `image` stands for now (podman: its id), or [`RuntimeError::ImageNotFound`].
+    async fn resolve_image(&self, image: &str) -> Result<String, RuntimeError>;
+
+    /// Makes the project's network unless it is there.
+    async fn ensure_network(&self) -> Result<(), RuntimeError>;
+
+    /// Takes the project's network away if it is ours and nobody is on it.
+    async fn remove_network(&self) -> Result<(), RuntimeError>;
+
+    /// Makes and starts a container. A container that could not be started is taken away again.
+    async fn start(&self, spec: &ContainerSpec) -> Result<Container, RuntimeError>;
+
+    /// Every container with the project's label, running or not, by name.
+    async fn list(&self) -> Result<Vec<Container>, RuntimeError>;
+
+    /// SIGTERM, SIGKILL after the container's stop timeout, then removed. One that is gone
+    /// already is a success; one without the project's label is left alone and an error.
+    async fn stop(&self, id: &str) -> Result<(), RuntimeError>;
+
+    /// What the container printed.
+    async fn logs(&self, id: &str, options: LogOptions) -> Result<LogStream, RuntimeError>;
+}
+
+/// Why a runtime could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// No engine answers. Says what was tried.
+    #[error("{runtime} cannot be used: {reason}")]
+    Unavailable {
+        /// `podman` or `process`.
+        runtime: &'static str,
+        /// What was tried, what came back, what would help.
+        reason: String,
+    },
+    /// There is no such image or program.
+    #[error("there is no image `{image}` on this host")]
+    ImageNotFound {
+        /// As it was asked for.
+        image: String,
+    },
+    /// A port to be published is taken.
+    #[error("{address} is taken by another program: free it, or choose another address")]
+    PortTaken {
+        /// The address on the host.
+        address: SocketAddr,
+    },
+    /// The name belongs to a container that is not ours.
+    #[error("a container named `{name}` exists that is not of this project; it is left alone")]
+    NotOurs {
+        /// The container's name or id.
+        name: String,
+    },
+    /// There is no such container.
+    #[error("there is no container `{id}`")]
+    NoSuchContainer {
+        /// The container's name or id.
+        id: String,
+    },
+    /// The engine refused, in its own words.
+    #[error("{runtime} refused to {action}: {reason}")]
+    Refused {
+        /// `podman` or `process`.
+        runtime: &'static str,
+        /// What was asked of it.
+        action: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// A file of the process runtime could not be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
