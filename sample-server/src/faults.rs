@@ -1,0 +1,85 @@
+//! What goes wrong, and when: counted, never by chance.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::options::Config;
+use crate::share::Spread;
+
+/// The faults of one server, over all its connections.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    errors: Spread,
+    cuts: Spread,
+    crash_after: Option<u64>,
+    taken: AtomicU64,
+}
+
+/// What is wrong with one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// It is a 500.
+    pub(crate) error: bool,
+    /// It breaks off half-way.
+    pub(crate) cut: bool,
+}
+
+impl Faults {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            errors: Spread::new(config.error_rate),
+            // Else the answers that are cut would be the errors, of which clients see no body.
+            cuts: Spread::half_a_turn_on(config.cut_body_rate),
+            crash_after: config.crash_after,
+            taken: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts a request; whether it is the one that crashes the server.
+    pub(crate) fn crashes(&self) -> bool {
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
+        self.crash_after.is_some_and(|limit| before >= limit)
+    }
+
+    /// The faults of the next answer.
+    pub(crate) fn next(&self) -> Fault {
+        Fault {
+            error: self.errors.picks(),
+            cut: self.cuts.picks(),
+        }
+    }
+}
+
+/// Whether `/healthz` is 200 at this age of the server.
+pub(crate) fn is_healthy(config: &Config, age: Duration) -> bool {
+    age >= config.ready_after && config.unhealthy_after.is_none_or(|end| age < end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_after_the_last_one_allowed_crashes() {
+        let faults = Faults::new(&Config {
+            crash_after: Some(2),
+            ..Config::default()
+        });
+        assert_eq!(
+            [faults.crashes(), faults.crashes(), faults.crashes()],
+            [false, false, true]
+        );
+    }
+
+    #[test]
+    fn health_has_a_beginning_and_an_end() {
+        let config = Config {
+            ready_after: Duration::from_secs(2),
+            unhealthy_after: Some(Duration::from_secs(5)),
+            ..Config::default()
+        };
+        let healthy_at = |secs| is_healthy(&config, Duration::from_secs(secs));
+        assert_eq!([1, 2, 4, 5].map(healthy_at), [false, true, true, false]);
+        assert!(is_healthy(&Config::default(), Duration::ZERO));
+    }
+}

@@ -1,0 +1,44 @@
+//! `crossfade-sample-server`: parse, bind, run, stop.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use sample_server::{EXIT_USAGE, Ended, Options, StartError, bind, run, shutdown_signal};
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            // Where stdout and stderr are gone there is nobody left to tell.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match serve(options) {
+        Ok(Ended::Stopped) => ExitCode::SUCCESS,
+        // At once means at once: nothing is unwound, as in a real crash.
+        Ok(Ended::Crashed) => std::process::exit(1),
+        Err(error) => {
+            eprintln!("crossfade-sample-server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(options: Options) -> Result<Ended, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    runtime.block_on(async {
+        let shutdown = shutdown_signal().map_err(StartError::Signals)?;
+        let (listener, address) = bind(options.listen_address()).await?;
+        let config = options.config();
+        println!("listening on {address}, version {}", config.version);
+        Ok(run(config, listener, shutdown).await)
+    })
+}
