@@ -1,0 +1,84 @@
+# Everything there is to do with this repository, by `make TARGET`. Needs Rust, a C compiler and
+# make; with podman there too, containers are used, and without it child processes are.
+
+# podman, process, or auto: podman where it works.
+RUNTIME ?= auto
+
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+HOST_TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
+BIN := $(TARGET_DIR)/$(HOST_TRIPLE)/release
+# What `podman build` sees: the programs and nothing else.
+CONTEXT := $(TARGET_DIR)/images
+PROGRAMS := crossfade crossfade-proxy crossfade-sample-client crossfade-sample-server
+IMAGES := crossfade:latest crossfade-proxy:latest crossfade-sample-client:latest \
+	crossfade-sample-server:1.0.0 crossfade-sample-server:2.0.0 crossfade-sample-server:3.0.0
+
+# With --layers=false and a fixed time, the same programs give the same image ids, and no layers
+# of an earlier build stay behind or are used again by mistake.
+BUILD_IMAGE := podman build --quiet --layers=false --timestamp=0 --file Containerfile
+
+PODMAN_ANSWERS := podman info >/dev/null 2>&1
+
+.DEFAULT_GOAL := help
+.PHONY: help build images demo test check
+
+help: ## Says what there is to do
+	@echo 'make TARGET, where TARGET is one of:'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+build: ## Builds the four programs: static, optimised, the same for images, demo and tests
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST_TRIPLE) \
+		-p proxy -p controller -p sample-server -p sample-client --bins
+
+images: build ## Builds a podman image of each program, and three releases of the sample server
+	@rm -rf $(CONTEXT) && mkdir -p $(CONTEXT)
+	@# Debug information is most of a program's size, and of no use inside an image.
+	@for program in $(PROGRAMS); do \
+		strip --strip-debug -o $(CONTEXT)/$$program $(BIN)/$$program 2>/dev/null \
+			|| cp $(BIN)/$$program $(CONTEXT)/ || exit 1; \
+	done
+	$(BUILD_IMAGE) --target controller -t localhost/crossfade:latest $(CONTEXT)
+	$(BUILD_IMAGE) --target proxy -t localhost/crossfade-proxy:latest $(CONTEXT)
+	$(BUILD_IMAGE) --target sample-client -t localhost/crossfade-sample-client:latest $(CONTEXT)
+	$(BUILD_IMAGE) --target sample-server --build-arg VERSION=1.0.0 \
+		-t localhost/crossfade-sample-server:1.0.0 $(CONTEXT)
+	$(BUILD_IMAGE) --target sample-server --build-arg VERSION=2.0.0 \
+		-t localhost/crossfade-sample-server:2.0.0 $(CONTEXT)
+	@# The bad release: a third of its answers are errors.
+	$(BUILD_IMAGE) --target sample-server --build-arg VERSION=3.0.0 --build-arg ERROR_RATE=0.33 \
+		-t localhost/crossfade-sample-server:3.0.0 $(CONTEXT)
+	@# What an earlier build left without a name. Only ours, and only what no container uses.
+	@podman image prune --force --filter label=org.opencontainers.image.vendor=crossfade >/dev/null
+	@# The ordinary user that the tests run as has a store of images of its own.
+	@if [ "$$(id -u)" = 0 ] && [ -n "$${CROSSFADE_ROOTLESS_USER:-}" ]; then \
+		echo "handing the images to $$CROSSFADE_ROOTLESS_USER"; \
+		podman save --quiet --multi-image-archive $(addprefix localhost/,$(IMAGES)) \
+			| .ci/rootless podman load --quiet >/dev/null; \
+	fi
+
+demo: build ## The whole story, live: canary, 50/50, all, roll back. RUNTIME=auto|podman|process
+	@case "$(RUNTIME)" in \
+		podman) $(MAKE) --no-print-directory images ;; \
+		auto) if $(PODMAN_ANSWERS); then $(MAKE) --no-print-directory images; fi ;; \
+	esac
+	$(BIN)/crossfade demo --runtime $(RUNTIME)
+
+test: build ## Every test; those on podman where podman works (CROSSFADE_REQUIRE_PODMAN=1: they must)
+	@if $(PODMAN_ANSWERS); then $(MAKE) --no-print-directory images; fi
+	CROSSFADE_BIN_DIR=$(BIN) cargo test --workspace
+	@# Whether podman can run anything is known by running something.
+	@if ! command -v podman >/dev/null; then \
+		echo 'podman tests: did not run, podman is not installed'; \
+	elif ! why=$$(podman run --rm localhost/crossfade-sample-client:latest --help 2>&1); then \
+		echo "podman tests: did not run, podman cannot run a container here: $$why"; \
+	elif [ "$$(id -u)" != 0 ]; then \
+		echo 'podman tests: ran rootless, as you'; \
+	elif [ -n "$${CROSSFADE_ROOTLESS_USER:-}" ]; then \
+		echo "podman tests: ran as root, and rootless as $$CROSSFADE_ROOTLESS_USER"; \
+	else \
+		echo 'podman tests: ran as root, not rootless (name a user in CROSSFADE_ROOTLESS_USER)'; \
+	fi
+
+check: ## What must hold before a commit: formatting and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
