@@ -1,5 +1,6 @@
 //! `crossfade-sample-server`: parse, bind, run, stop.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -38,7 +39,12 @@ fn serve(options: Options) -> Result<Ended, StartError> {
         let shutdown = shutdown_signal().map_err(StartError::Signals)?;
         let (listener, address) = bind(options.listen_address()).await?;
         let config = options.config();
-        println!("listening on {address}, version {}", config.version);
+        // Served all the same where stdout is gone.
+        let _ = writeln!(
+            io::stdout(),
+            "listening on {address}, version {}",
+            config.version
+        );
         Ok(run(config, listener, shutdown).await)
     })
 }

@@ -1,0 +1,105 @@
+//! When requests are due.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Hands out one ticket a request, in the order in which they are due. Whichever connection is
+/// free first takes the next, so a ticket waits only while all are busy.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    start: Instant,
+    interval: Option<Duration>,
+    count: u64,
+    taken: AtomicU64,
+}
+
+/// The right to send one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    /// When to send it; none for at once.
+    pub(crate) due: Option<Instant>,
+}
+
+impl Schedule {
+    /// The first request is due at `start`, without an interval each of them at once.
+    pub(crate) fn new(start: Instant, interval: Option<Duration>, count: Option<u64>) -> Self {
+        Self {
+            start,
+            interval,
+            count: count.unwrap_or(u64::MAX),
+            taken: AtomicU64::new(0),
+        }
+    }
+
+    /// The next ticket, or none when all are taken.
+    pub(crate) fn take(&self) -> Option<Ticket> {
+        // One counter and nothing else depends on it.
+        let number = self.taken.fetch_add(1, Ordering::Relaxed);
+        if number >= self.count {
+            self.taken.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Ticket {
+            due: self
+                .interval
+                .map(|interval| self.start + times(interval, number)),
+        })
+    }
+
+    /// How many requests were due before `now` for which no connection was free.
+    pub(crate) fn overdue(&self, now: Instant) -> u64 {
+        let Some(interval) = self.interval else {
+            return 0;
+        };
+        let passed = now.saturating_duration_since(self.start).as_nanos();
+        let due = u64::try_from(passed.div_ceil(interval.as_nanos().max(1))).unwrap_or(u64::MAX);
+        due.min(self.count)
+            .saturating_sub(self.taken.load(Ordering::Relaxed))
+    }
+}
+
+/// `Duration` multiplies by 32 bits only, and 64-bit floats lose nanoseconds within days.
+fn times(interval: Duration, number: u64) -> Duration {
+    let nanos = interval.as_nanos() * u128::from(number);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENTH: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn tickets_are_due_one_interval_after_the_other() {
+        let start = Instant::now();
+        let schedule = Schedule::new(start, Some(TENTH), Some(3));
+        let dues: Vec<_> = std::iter::from_fn(|| schedule.take())
+            .map(|t| t.due)
+            .collect();
+        assert_eq!(
+            dues,
+            [Some(start), Some(start + TENTH), Some(start + 2 * TENTH)]
+        );
+        assert_eq!(schedule.take(), None);
+    }
+
+    #[test]
+    fn without_an_interval_all_are_due_at_once() {
+        let schedule = Schedule::new(Instant::now(), None, None);
+        assert_eq!(schedule.take(), Some(Ticket { due: None }));
+        assert_eq!(schedule.overdue(Instant::now() + TENTH), 0);
+    }
+
+    #[test]
+    fn what_was_due_and_not_taken_is_overdue() {
+        let start = Instant::now();
+        let schedule = Schedule::new(start, Some(TENTH), Some(8));
+        schedule.take();
+        assert_eq!(schedule.overdue(start), 0);
+        assert_eq!(schedule.overdue(start + 5 * TENTH), 4);
+        assert_eq!(schedule.overdue(start + 500 * TENTH), 7);
+    }
+}

@@ -1,0 +1,311 @@
+//! What a run came to.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use crate::failure::Cause;
+
+/// Longer latencies count as this long.
+const LONGEST_US: u64 = 3_600_000_000;
+
+/// What a run came to.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Requests (or messages) that were begun, failed connections among them.
+    pub requests: u64,
+    /// Complete answers by the version in their body and by their status.
+    pub answers: BTreeMap<(Option<String>, u16), u64>,
+    /// Messages that came back on WebSockets, by the version that sent them.
+    pub echoes: BTreeMap<Option<String>, u64>,
+    /// Connections that were made.
+    pub connections_opened: u64,
+    /// Connections that the server closed between two requests, without having said so.
+    pub closed_idle: u64,
+    /// Requests that were due before the end, and for which no connection was free.
+    pub unsent: u64,
+    /// From the first request's time to the last answer.
+    pub elapsed: Duration,
+    failures: BTreeMap<Cause, u64>,
+    latency_us: Histogram<u64>,
+}
+
+/// How long complete answers (or echoes) took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Latency {
+    /// Half of the answers took no longer.
+    pub p50: Duration,
+    /// 90 of 100 took no longer.
+    pub p90: Duration,
+    /// 99 of 100 took no longer.
+    pub p99: Duration,
+    /// 999 of 1000 took no longer.
+    pub p999: Duration,
+    /// None took longer.
+    pub max: Duration,
+}
+
+impl Summary {
+    pub(crate) fn new() -> Self {
+        #[expect(clippy::expect_used, reason = "the bounds are constants, and valid")]
+        let latency_us = Histogram::new_with_bounds(1, LONGEST_US, 3).expect("valid bounds");
+        Self {
+            requests: 0,
+            answers: BTreeMap::new(),
+            echoes: BTreeMap::new(),
+            connections_opened: 0,
+            closed_idle: 0,
+            unsent: 0,
+            elapsed: Duration::ZERO,
+            failures: BTreeMap::new(),
+            latency_us,
+        }
+    }
+
+    pub(crate) fn count_answer(&mut self, version: Option<&str>, status: u16, latency: Duration) {
+        *self
+            .answers
+            .entry((version.map(str::to_owned), status))
+            .or_default() += 1;
+        if status >= 500 {
+            self.count_failure(Cause::Http5xx);
+        }
+        self.latency_us.saturating_record(micros(latency));
+    }
+
+    pub(crate) fn count_echo(&mut self, version: Option<&str>, latency: Duration) {
+        *self.echoes.entry(version.map(str::to_owned)).or_default() += 1;
+        self.latency_us.saturating_record(micros(latency));
+    }
+
+    pub(crate) fn count_failure(&mut self, cause: Cause) {
+        *self.failures.entry(cause).or_default() += 1;
+    }
+
+    /// How often this went wrong.
+    pub fn failures(&self, cause: Cause) -> u64 {
+        self.failures.get(&cause).copied().unwrap_or(0)
+    }
+
+    /// Whether nothing failed. `allow_5xx` lets pass complete answers of 500 or more.
+    pub fn is_clean(&self, allow_5xx: bool) -> bool {
+        self.failures
+            .keys()
+            .all(|cause| allow_5xx && *cause == Cause::Http5xx)
+    }
+
+    /// Percentiles of latency, from the time at which a request was due; none without answers.
+    pub fn latency(&self) -> Option<Latency> {
+        let at = |quantile| Duration::from_micros(self.latency_us.value_at_quantile(quantile));
+        (!self.latency_us.is_empty()).then(|| Latency {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: Duration::from_micros(self.latency_us.max()),
+        })
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let answers: Vec<Value> = self
+            .answers
+            .iter()
+            .map(|((version, status), count)| {
+                json!({"version": version, "status": status, "count": count})
+            })
+            .collect();
+        let echoes: Vec<Value> = self
+            .echoes
+            .iter()
+            .map(|(version, count)| json!({"version": version, "count": count}))
+            .collect();
+        let failures: serde_json::Map<String, Value> = Cause::ALL
+            .iter()
+            .map(|cause| (cause.name().to_owned(), self.failures(*cause).into()))
+            .collect();
+        let latency = self.latency().map(|latency| {
+            json!({
+                "p50": micros(latency.p50),
+                "p90": micros(latency.p90),
+                "p99": micros(latency.p99),
+                "p99.9": micros(latency.p999),
+                "max": micros(latency.max),
+            })
+        });
+        json!({"summary": {
+            "elapsed_ms": u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
+            "requests": self.requests,
+            "unsent": self.unsent,
+            "answers": answers,
+            "echoes": echoes,
+            "failures": failures,
+            "connections_opened": self.connections_opened,
+            "closed_idle": self.closed_idle,
+            "latency_us": latency,
+        }})
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let label = |version: &Option<String>| version.clone().unwrap_or("(no version)".to_owned());
+        write!(
+            f,
+            "requests     {} in {}",
+            self.requests,
+            Shown(self.elapsed)
+        )?;
+        if self.unsent > 0 {
+            write!(
+                f,
+                ", {} more were due and no connection was free",
+                self.unsent
+            )?;
+        }
+        for ((version, status), count) in &self.answers {
+            write!(f, "\nanswers      {}  {status}  {count}", label(version))?;
+        }
+        for (version, count) in &self.echoes {
+            write!(f, "\nechoes       {}  {count}", label(version))?;
+        }
+        if self.failures.is_empty() {
+            write!(f, "\nfailures     none")?;
+        }
+        for (cause, count) in &self.failures {
+            write!(f, "\nfailures     {cause}  {count}")?;
+        }
+        write!(
+            f,
+            "\nconnections  {} opened, {} closed by the server while idle",
+            self.connections_opened, self.closed_idle
+        )?;
+        if let Some(Latency {
+            p50,
+            p90,
+            p99,
+            p999,
+            max,
+        }) = self.latency()
+        {
+            let [p50, p90, p99, p999, max] = [p50, p90, p99, p999, max].map(Shown);
+            write!(
+                f,
+                "\nlatency      p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A time in the unit in which people read it.
+struct Shown(Duration);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_micros() {
+            us @ 0..1_000 => write!(f, "{us} µs"),
+            us @ 1_000..1_000_000 => write!(f, "{:.2} ms", us as f64 / 1e3),
+            us => write!(f, "{:.2} s", us as f64 / 1e6),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_answers(micros: impl Iterator<Item = u64>) -> Summary {
+        let mut summary = Summary::new();
+        for us in micros {
+            summary.count_answer(Some("1.0.0"), 200, Duration::from_micros(us));
+        }
+        summary
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_answers() {
+        let latency = with_answers(1..=1000).latency().unwrap();
+        let want = [500, 900, 990, 999, 1000].map(Duration::from_micros);
+        assert_eq!(
+            [
+                latency.p50,
+                latency.p90,
+                latency.p99,
+                latency.p999,
+                latency.max
+            ],
+            want
+        );
+    }
+
+    #[test]
+    fn without_answers_there_is_no_latency() {
+        assert_eq!(Summary::new().latency(), None);
+    }
+
+    #[test]
+    fn an_answer_that_took_days_is_counted_all_the_same() {
+        let max = with_answers([u64::MAX].into_iter()).latency().unwrap().max;
+        assert!(max >= Duration::from_secs(3600), "{max:?}");
+    }
+
+    #[test]
+    fn an_error_of_the_server_is_an_answer_and_a_failure() {
+        let mut summary = Summary::new();
+        summary.count_answer(Some("2.0.0"), 503, Duration::ZERO);
+        assert_eq!(summary.answers[&(Some("2.0.0".to_owned()), 503)], 1);
+        assert_eq!(summary.failures(Cause::Http5xx), 1);
+        assert!(!summary.is_clean(false));
+        assert!(summary.is_clean(true));
+        summary.count_failure(Cause::Cut);
+        assert!(!summary.is_clean(true));
+    }
+
+    #[test]
+    fn the_summary_reads_well() {
+        let mut summary = with_answers([200, 1_500, 2_000_000].into_iter());
+        summary.count_answer(None, 500, Duration::from_micros(10));
+        summary.requests = 5;
+        summary.unsent = 2;
+        summary.connections_opened = 3;
+        summary.elapsed = Duration::from_millis(2500);
+        summary.count_failure(Cause::Reset);
+        let shown = summary.to_string();
+        let (counts, latency) = shown.rsplit_once('\n').unwrap();
+        assert_eq!(
+            counts,
+            "requests     5 in 2.50 s, 2 more were due and no connection was free\n\
+             answers      (no version)  500  1\n\
+             answers      1.0.0  200  3\n\
+             failures     reset  1\n\
+             failures     http_5xx  1\n\
+             connections  3 opened, 0 closed by the server while idle"
+        );
+        assert!(
+            latency.starts_with("latency      p50 200 µs, p90 2.00 s, "),
+            "{latency}"
+        );
+    }
+
+    #[test]
+    fn the_summary_as_json_names_every_cause() {
+        let json = with_answers([5].into_iter()).to_json();
+        let summary = &json["summary"];
+        assert_eq!(
+            summary["answers"],
+            json!([{"version": "1.0.0", "status": 200, "count": 1}])
+        );
+        assert_eq!(
+            summary["failures"].as_object().unwrap().len(),
+            Cause::ALL.len()
+        );
+        assert_eq!(summary["latency_us"]["p99.9"], 5);
+    }
+}
