@@ -1,0 +1,136 @@
+//! A claim: the right to send one request to one endpoint.
+//!
+//! Every endpoint has one [`Claims`], with a slot for each worker. A worker writes only its own
+//! slot, so taking a claim writes no cache line that another worker writes; whoever wants the
+//! number in flight sums the slots.
+//!
+//! ```text
+//!   worker: own slot += 1          drain: retired = true
+//!           fence(SeqCst)                 fence(SeqCst)
+//!           retired? own slot -= 1        sum of slots == 0?  drained
+//!                    and pick again
+//! ```
+//!
+//! The two fences are totally ordered. If the worker's is first, the drain sees its slot; if
+//! the drain's is first, the worker sees `retired` and backs out. So once a sum after the fence
+//! was 0, no request is in flight and none will be. `tests/claim_protocol.rs` has loom try
+//! every interleaving of this file.
+//!
+//! `retired` never goes back to false.
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::{AtomicBool, AtomicU64, Ordering, fence};
+
+/// The claims on one endpoint.
+#[derive(Debug)]
+pub(crate) struct Claims {
+    retired: AtomicBool,
+    slots: Box<[CachePadded<Slot>]>,
+}
+
+/// One worker's claims. Written by that worker alone, so a plain load and store will do.
+#[derive(Debug)]
+struct Slot {
+    requests: AtomicU64,
+    upgraded: AtomicU64,
+    /// Claims ever taken, for the totals that people look at.
+    taken: AtomicU64,
+}
+
+/// What is in flight at one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InFlight {
+    /// Requests that are being answered.
+    pub(crate) requests: u64,
+    /// Connections that were upgraded and are open.
+    pub(crate) upgraded: u64,
+}
+
+impl InFlight {
+    pub(crate) fn is_empty(self) -> bool {
+        self.requests == 0 && self.upgraded == 0
+    }
+}
+
+impl Claims {
+    /// No claims, with a slot for each of `workers`.
+    pub(crate) fn new(workers: usize) -> Self {
+        let slot = || {
+            CachePadded::new(Slot {
+                requests: AtomicU64::new(0),
+                upgraded: AtomicU64::new(0),
+                taken: AtomicU64::new(0),
+            })
+        };
+        Self { retired: AtomicBool::new(false), slots: (0..workers).map(|_| slot()).collect() }
+    }
+
+    /// Takes a claim for `worker`, unless the endpoint is retired. To be called on that
+    /// worker's thread only; every success is ended by one [`Claims::release`].
+    #[must_use]
+    pub(crate) fn take(&self, worker: usize) -> bool {
+        let slot = &self.slots[worker];
+        add(&slot.requests, 1);
+        fence(Ordering::SeqCst);
+        if self.retired.load(Ordering::Relaxed) {
+            subtract(&slot.requests, 1);
+            return false;
+        }
+        add(&slot.taken, 1);
+        true
+    }
+
+    /// Turns a request's claim into an upgraded connection's.
+    pub(crate) fn upgrade(&self, worker: usize) {
+        let slot = &self.slots[worker];
+        // Up before down, and read the other way round: nobody sees neither.
+        add(&slot.upgraded, 1);
+        subtract(&slot.requests, 1);
+    }
+
+    /// Ends a request's claim.
+    pub(crate) fn release(&self, worker: usize) {
+        subtract(&self.slots[worker].requests, 1);
+    }
+
+    /// Ends an upgraded connection's claim.
+    pub(crate) fn release_upgraded(&self, worker: usize) {
+        subtract(&self.slots[worker].upgraded, 1);
+    }
+
+    /// No new claims from here on. One-way.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether new claims are refused.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// What is in flight. Once this was empty after [`Claims::retire`], no claim is held and
+    /// none will be; a later sum may still show one that is just backing out.
+    pub(crate) fn in_flight(&self) -> InFlight {
+        let mut sum = InFlight { requests: 0, upgraded: 0 };
+        for slot in &self.slots {
+            sum.requests += slot.requests.load(Ordering::Acquire);
+            sum.upgraded += slot.upgraded.load(Ordering::Acquire);
+        }
+        sum
+    }
+
+    /// Claims ever taken.
+    pub(crate) fn taken(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.taken.load(Ordering::Relaxed)).sum()
+    }
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Release);
+}
+
+fn subtract(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed) - n, Ordering::Release);
+}

@@ -1,0 +1,422 @@
+//! The config file: as it is written ([`RawConfig`]), and as it was checked ([`Config`]).
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use admin_api::strict::{InputError, from_toml};
+use admin_api::{Period, ServiceSpec};
+use bytesize::ByteSize;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+use crate::definition::Definition;
+use crate::route::Routes;
+
+/// The smallest buffer that hyper reads a head into.
+const MIN_HEADER_BYTES: u64 = 8 * 1024;
+const MAX_HEADER_BYTES: u64 = 1024 * 1024;
+const MIN_TOKEN: usize = 16;
+
+/// A config that was checked: nothing in it can be wrong any more.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The admin port; without it there is none.
+    pub admin: Option<Admin>,
+    /// Where clients connect. At least one.
+    pub listeners: Vec<Listener>,
+    /// Limits on what clients send.
+    pub limits: Limits,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) services: Vec<ServiceSpec>,
+}
+
+/// Where the admin API is served.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// A TCP address or a unix socket.
+    pub listen: AdminAddress,
+    /// Where what the admin API has set is kept for the next start.
+    pub state_file: Option<PathBuf>,
+    pub(crate) token: Option<Token>,
+}
+
+/// A TCP address or the path of a unix socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// `127.0.0.1:9900`
+    Tcp(SocketAddr),
+    /// `unix:/run/crossfade/admin.sock`
+    Unix(PathBuf),
+}
+
+/// A secret; its `Debug` does not show it.
+#[derive(Clone)]
+pub(crate) struct Token(Arc<str>);
+
+impl Token {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// Where clients connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// The address to listen on.
+    pub address: SocketAddr,
+    /// Whose `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Timeouts {
+    /// From an answer's end until the head of the client's next request is whole.
+    pub(crate) keep_alive: Duration,
+    pub(crate) connect: Duration,
+    /// From the end of a request until the head of its answer.
+    pub(crate) first_byte: Duration,
+    /// Without any progress of a body, in either direction.
+    pub(crate) body_idle: Duration,
+    /// From a drain's start until what is left of requests is cut.
+    pub(crate) drain: Duration,
+    /// From a drain's start until upgraded connections are cut; `None`: never.
+    pub(crate) upgraded: Option<Duration>,
+    /// From one look-up of an endpoint's name to the next.
+    pub(crate) resolve: Duration,
+}
+
+/// Limits on what clients send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request's head.
+    pub header_bytes: usize,
+    /// Header fields of a request.
+    pub header_count: usize,
+}
+
+/// Why a config was refused: the file, the line, the field and what would be right.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// What is in it is wrong.
+    #[error("{path}:{line}{error}", path = path.display(), line = Line(error.line), error = Unlined(error))]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: InputError,
+    },
+}
+
+struct Line(Option<usize>);
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(line) => write!(f, "{line}: "),
+            None => f.write_str(" "),
+        }
+    }
+}
+
+struct Unlined<'a>(&'a InputError);
+
+impl fmt::Display for Unlined<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        InputError { line: None, ..self.0.clone() }.fmt(f)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    admin: Option<RawAdmin>,
+    #[serde(default)]
+    listeners: Vec<RawListener>,
+    #[serde(default)]
+    timeouts: RawTimeouts,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    services: Vec<ServiceSpec>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAdmin {
+    listen: Option<String>,
+    token_file: Option<PathBuf>,
+    state_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListener {
+    address: String,
+    #[serde(default)]
+    trusted_proxies: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTimeouts {
+    keep_alive: Option<Period>,
+    connect: Option<Period>,
+    first_byte: Option<Period>,
+    body_idle: Option<Period>,
+    drain: Option<Period>,
+    upgraded: Option<Period>,
+    resolve: Option<Period>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLimits {
+    header_bytes: Option<ByteSize>,
+    header_count: Option<usize>,
+}
+
+impl Config {
+    /// Reads and checks a config file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: path.into(), source };
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        Self::parse(&text).map_err(|error| ConfigError::Wrong { path: path.into(), error })
+    }
+
+    /// Checks a config. Files that it names are read.
+    pub fn parse(text: &str) -> Result<Self, InputError> {
+        let raw: RawConfig = from_toml(text)?;
+        Self::check(raw).map_err(|error| error.located_in(text))
+    }
+
+    /// Whether everything that takes effect at a start only is the same.
+    pub(crate) fn same_sockets(&self, other: &Self) -> bool {
+        let admin = |config: &Self| {
+            let admin = config.admin.as_ref()?;
+            let token = admin.token.as_ref().map(|token| token.as_bytes().to_vec());
+            Some((admin.listen.clone(), admin.state_file.clone(), token))
+        };
+        self.listeners == other.listeners
+            && self.limits == other.limits
+            && admin(self) == admin(other)
+    }
+
+    fn check(raw: RawConfig) -> Result<Self, InputError> {
+        if raw.listeners.is_empty() {
+            return Err(InputError::of_field(
+                "listeners",
+                "is missing: say where clients connect, such as [[listeners]] address = \"0.0.0.0:8080\"",
+            ));
+        }
+        let listeners = raw
+            .listeners
+            .iter()
+            .enumerate()
+            .map(|(i, raw)| check_listener(raw).map_err(|error| inside(&format!("listeners[{i}]"), error)))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            admin: raw.admin.map(check_admin).transpose()?,
+            listeners,
+            timeouts: check_timeouts(&raw.timeouts)?,
+            limits: check_limits(&raw.limits)?,
+            services: check_services(raw.services)?,
+        })
+    }
+}
+
+/// The same error, its field seen from outside of `place`.
+fn inside(place: &str, mut error: InputError) -> InputError {
+    error.field = Some(match error.field {
+        Some(field) => format!("{place}.{field}"),
+        None => place.to_owned(),
+    });
+    error
+}
+
+fn check_listener(raw: &RawListener) -> Result<Listener, InputError> {
+    let address = raw.address.parse().map_err(|_| {
+        InputError::of_field(
+            "address",
+            format!("`{}` is not an address: write `ip:port`, such as `0.0.0.0:8080`", raw.address),
+        )
+    })?;
+    let check_net = |(i, text): (usize, &String)| {
+        text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+            InputError::of_field(
+                format!("trusted_proxies[{i}]"),
+                format!("`{text}` is not a network: write it as `10.0.0.0/8` or `10.1.2.3`"),
+            )
+        })
+    };
+    let trusted_proxies =
+        raw.trusted_proxies.iter().enumerate().map(check_net).collect::<Result<_, _>>()?;
+    Ok(Listener { address, trusted_proxies })
+}
+
+fn check_admin(raw: RawAdmin) -> Result<Admin, InputError> {
+    let text = raw.listen.as_deref().unwrap_or("127.0.0.1:9900");
+    let listen = match text.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') => AdminAddress::Unix(path.into()),
+        _ => AdminAddress::Tcp(text.parse().map_err(|_| {
+            InputError::of_field(
+                "admin.listen",
+                format!("`{text}` is not an address: write `127.0.0.1:9900` or `unix:/path/to/socket`"),
+            )
+        })?),
+    };
+    let token = raw.token_file.as_deref().map(read_token).transpose()?;
+    if let (AdminAddress::Tcp(address), None) = (&listen, &token) {
+        if !address.ip().is_loopback() {
+            return Err(InputError::of_field(
+                "admin.token_file",
+                format!("is missing: {address} can be reached from other machines, so the admin port needs a token (or listen on 127.0.0.1 or a unix socket)"),
+            ));
+        }
+    }
+    Ok(Admin { listen, token, state_file: raw.state_file })
+}
+
+fn read_token(path: &Path) -> Result<Token, InputError> {
+    let wrong = |message: String| InputError::of_field("admin.token_file", message);
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| wrong(format!("`{}` cannot be read: {error}", path.display())))?;
+    let token = text.trim();
+    if token.len() < MIN_TOKEN || !token.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(wrong(format!(
+            "`{}` has to hold one line of at least {MIN_TOKEN} printable characters",
+            path.display()
+        )));
+    }
+    Ok(Token(token.into()))
+}
+
+fn check_timeouts(raw: &RawTimeouts) -> Result<Timeouts, InputError> {
+    let positive = |field: &str, period: Option<Period>, default: Duration| {
+        let period = period.map_or(default, Period::get);
+        if period.is_zero() {
+            return Err(InputError::of_field(format!("timeouts.{field}"), "has to be above 0"));
+        }
+        Ok(period)
+    };
+    let upgraded = raw.upgraded.map_or(Duration::from_secs(3600), Period::get);
+    Ok(Timeouts {
+        keep_alive: positive("keep_alive", raw.keep_alive, Duration::from_secs(75))?,
+        connect: positive("connect", raw.connect, Duration::from_secs(5))?,
+        first_byte: positive("first_byte", raw.first_byte, Duration::from_secs(60))?,
+        body_idle: positive("body_idle", raw.body_idle, Duration::from_secs(60))?,
+        drain: raw.drain.map_or(Duration::from_secs(30), Period::get),
+        upgraded: (!upgraded.is_zero()).then_some(upgraded),
+        resolve: positive("resolve", raw.resolve, Duration::from_secs(5))?,
+    })
+}
+
+fn check_limits(raw: &RawLimits) -> Result<Limits, InputError> {
+    let bytes = raw.header_bytes.map_or(64 * 1024, |size| size.as_u64());
+    if !(MIN_HEADER_BYTES..=MAX_HEADER_BYTES).contains(&bytes) {
+        return Err(InputError::of_field(
+            "limits.header_bytes",
+            format!("{} is out of range: from 8KiB to 1MiB", ByteSize(bytes)),
+        ));
+    }
+    let count = raw.header_count.unwrap_or(100);
+    if !(1..=10_000).contains(&count) {
+        return Err(InputError::of_field(
+            "limits.header_count",
+            format!("{count} is out of range: from 1 to 10000"),
+        ));
+    }
+    Ok(Limits { header_bytes: bytes as usize, header_count: count })
+}
+
+fn check_services(services: Vec<ServiceSpec>) -> Result<Vec<ServiceSpec>, InputError> {
+    let mut definitions: Vec<Definition> = Vec::with_capacity(services.len());
+    for (i, spec) in services.iter().enumerate() {
+        let place = format!("services[{i}]");
+        let definition = Definition::check(spec).map_err(|error| inside(&place, error))?;
+        if definitions.iter().any(|other| other.name == definition.name) {
+            return Err(InputError::of_field(
+                format!("{place}.name"),
+                format!("there are two services named `{}`", definition.name),
+            ));
+        }
+        definitions.push(definition);
+    }
+    Routes::new(&definitions).map_err(|conflict| {
+        InputError::of_field(format!("services[{}]", conflict.second), conflict.message())
+    })?;
+    Ok(services)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, line: usize, field: &str, says: &str) {
+        let error = Config::parse(text).expect_err("this config is wrong");
+        assert_eq!(error.field.as_deref(), Some(field), "{error}");
+        assert_eq!(error.line, Some(line), "{error}");
+        assert!(error.message.contains(says), "{error}");
+    }
+
+    const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line_and_field() {
+        check("[[listeners]]\naddress = \"8080\"", 2, "listeners[0].address", "`ip:port`");
+        check(
+            &format!("{LISTENER}trusted_proxies = [\"10.0.0.0/8\", \"x\"]"),
+            3,
+            "listeners[0].trusted_proxies[1]",
+            "10.0.0.0/8",
+        );
+        check(&format!("[admin]\nlisten = \"9900\"\n{LISTENER}"), 2, "admin.listen", "unix:/");
+        check(&format!("[admin]\nlisten = \"0.0.0.0:9900\"\n{LISTENER}"), 1, "admin.token_file", "needs a token");
+        check(&format!("{LISTENER}[timeouts]\nconnect = \"0s\""), 4, "timeouts.connect", "above 0");
+        check(&format!("{LISTENER}[timeouts]\nconect = \"1s\""), 4, "timeouts.conect", "did you mean `connect`?");
+        check(&format!("{LISTENER}[limits]\nheader_bytes = \"1KiB\""), 4, "limits.header_bytes", "8KiB");
+        let service = "[[services]]\nname = \"web\"\n";
+        check(&format!("{LISTENER}{service}{service}"), 6, "services[1].name", "two services");
+        check(
+            &format!("{LISTENER}{service}[[services]]\nname = \"api\"\n"),
+            5,
+            "services[1]",
+            "same requests as service `web`",
+        );
+    }
+
+    #[test]
+    fn a_config_without_listeners_says_so() {
+        let error = Config::parse("").expect_err("nothing to listen on");
+        assert_eq!(error.field.as_deref(), Some("listeners"));
+    }
+
+    #[test]
+    fn the_commented_example_is_a_config() {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/proxy.toml");
+        let text = std::fs::read_to_string(example).unwrap();
+        let config = Config::parse(&text).unwrap_or_else(|error| panic!("{example}: {error}"));
+        assert_eq!(config.services.len(), 1);
+        let defaults = Config::parse(LISTENER).unwrap();
+        assert_eq!(config.timeouts, defaults.timeouts, "the example shows the defaults");
+        assert_eq!(config.limits, defaults.limits, "the example shows the defaults");
+    }
+}

@@ -1,0 +1,348 @@
+//! A service that was checked: what an admin call or the config file asked for, in types that
+//! cannot be wrong any more.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use admin_api::strict::{InputError, closest, push_key};
+use admin_api::{HealthSpec, ServiceSpec};
+
+const MAX_NAME: usize = 63;
+const MAX_LABEL: usize = 128;
+
+/// A checked [`ServiceSpec`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Definition {
+    pub(crate) name: Arc<str>,
+    pub(crate) hosts: Vec<HostPattern>,
+    /// Without a `/` at its end; empty for `/`.
+    pub(crate) path_prefix: Arc<str>,
+    pub(crate) strip_prefix: bool,
+    /// Every version that has endpoints, those at 0 included.
+    pub(crate) split: BTreeMap<Arc<str>, u32>,
+    pub(crate) health: Option<HealthSpec>,
+    pub(crate) endpoints: Vec<EndpointDefinition>,
+}
+
+/// A checked endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EndpointDefinition {
+    pub(crate) version: Arc<str>,
+    pub(crate) address: Address,
+    pub(crate) weight: u32,
+}
+
+/// A host that a service answers to, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum HostPattern {
+    /// Every host.
+    Any,
+    /// Every name that ends in this, which begins with a dot.
+    Suffix(Box<str>),
+    /// This name alone.
+    Exact(Box<str>),
+}
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Address {
+    /// `ip:port`
+    Ip(SocketAddr),
+    /// `name:port`
+    Name(Arc<str>, u16),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+impl Definition {
+    /// Checks a service. The error's field is relative to the service.
+    pub(crate) fn check(spec: &ServiceSpec) -> Result<Self, InputError> {
+        check_name(&spec.name)?;
+        let hosts = check_hosts(&spec.hosts)?;
+        let path_prefix = check_prefix(&spec.path_prefix)?;
+        if let Some(health) = &spec.health {
+            check_health(health)?;
+        }
+        let endpoints = check_endpoints(spec)?;
+        let split = check_split(&spec.split, &endpoints)?;
+        Ok(Self {
+            name: spec.name.as_str().into(),
+            hosts,
+            path_prefix,
+            strip_prefix: spec.strip_prefix,
+            split,
+            health: spec.health.clone(),
+            endpoints,
+        })
+    }
+
+    /// The same service with another split.
+    pub(crate) fn with_split(&self, split: &BTreeMap<String, u32>) -> Result<Self, InputError> {
+        if split.is_empty() {
+            return Err(InputError::of_field("split", "names no version"));
+        }
+        let split = check_split(split, &self.endpoints)?;
+        Ok(Self { split, ..self.clone() })
+    }
+
+    /// Whether both answer to the same requests.
+    pub(crate) fn same_routes(&self, other: &Self) -> bool {
+        self.hosts == other.hosts && self.path_prefix == other.path_prefix
+    }
+
+    /// The path prefix as people write it.
+    pub(crate) fn prefix_text(&self) -> &str {
+        if self.path_prefix.is_empty() { "/" } else { &self.path_prefix }
+    }
+}
+
+impl HostPattern {
+    /// As people write it; `None` for every host.
+    pub(crate) fn text(&self) -> Option<String> {
+        match self {
+            Self::Any => None,
+            Self::Suffix(suffix) => Some(format!("*{suffix}")),
+            Self::Exact(name) => Some(name.to_string()),
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), InputError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
+        return Err(InputError::of_field(
+            "name",
+            format!("`{name}` is not a service name: use 1 to {MAX_NAME} letters, digits, `-`, `_` and `.`"),
+        ));
+    }
+    Ok(())
+}
+
+fn check_hosts(hosts: &[String]) -> Result<Vec<HostPattern>, InputError> {
+    if hosts.is_empty() {
+        return Ok(vec![HostPattern::Any]);
+    }
+    let mut patterns = Vec::with_capacity(hosts.len());
+    for (i, host) in hosts.iter().enumerate() {
+        let lower = host.to_ascii_lowercase();
+        let (wildcard, name) = match lower.strip_prefix("*.") {
+            Some(rest) => (true, rest),
+            None => (false, lower.as_str()),
+        };
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let is_ip = !wildcard
+            && name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+        let is_name = !name.is_empty()
+            && name.len() <= 253
+            && name.chars().all(allowed)
+            && name.split('.').all(|label| !label.is_empty() && label.len() <= 63);
+        if !is_name && !is_ip {
+            return Err(InputError::of_field(
+                format!("hosts[{i}]"),
+                format!("`{host}` is not a host: write a name such as `app.example.com` or `*.example.com`, without scheme, port or path"),
+            ));
+        }
+        let pattern = if wildcard {
+            HostPattern::Suffix(lower[1..].into())
+        } else {
+            HostPattern::Exact(name.into())
+        };
+        if patterns.contains(&pattern) {
+            return Err(InputError::of_field(format!("hosts[{i}]"), format!("`{host}` is there twice")));
+        }
+        patterns.push(pattern);
+    }
+    Ok(patterns)
+}
+
+fn check_prefix(prefix: &str) -> Result<Arc<str>, InputError> {
+    let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');
+    if !prefix.starts_with('/') || !prefix.chars().all(allowed) {
+        return Err(InputError::of_field(
+            "path_prefix",
+            format!("`{prefix}` is not a path: begin with `/`, without `?`, `#` or spaces"),
+        ));
+    }
+    Ok(prefix.trim_end_matches('/').into())
+}
+
+fn check_health(health: &HealthSpec) -> Result<(), InputError> {
+    let at_least_one = |field: &str, n: u32| {
+        if n == 0 {
+            return Err(InputError::of_field(format!("health.{field}"), "has to be at least 1"));
+        }
+        Ok(())
+    };
+    let at_least_10ms = |field: &str, period: admin_api::Period| {
+        if period.get().as_millis() < 10 {
+            return Err(InputError::of_field(
+                format!("health.{field}"),
+                format!("`{period}` is too short: at least 10ms"),
+            ));
+        }
+        Ok(())
+    };
+    check_prefix(&health.path.replace('?', "/")).map_err(|_| {
+        InputError::of_field(
+            "health.path",
+            format!("`{}` is not a path: begin with `/`, without `#` or spaces", health.path),
+        )
+    })?;
+    at_least_10ms("interval", health.interval)?;
+    at_least_10ms("timeout", health.timeout)?;
+    at_least_one("rise", health.rise)?;
+    at_least_one("fall", health.fall)
+}
+
+fn check_endpoints(spec: &ServiceSpec) -> Result<Vec<EndpointDefinition>, InputError> {
+    let mut endpoints: Vec<EndpointDefinition> = Vec::with_capacity(spec.endpoints.len());
+    let mut seen = std::collections::HashSet::new();
+    for (i, endpoint) in spec.endpoints.iter().enumerate() {
+        let of_field = |field: &str, message: String| {
+            InputError::of_field(format!("endpoints[{i}].{field}"), message)
+        };
+        let label = endpoint.version.as_str();
+        if label.is_empty() || label.len() > MAX_LABEL || !label.chars().all(|c| c.is_ascii_graphic())
+        {
+            return Err(of_field(
+                "version",
+                format!("`{label}` is not a version: use 1 to {MAX_LABEL} printable characters without spaces"),
+            ));
+        }
+        let address = check_address(&endpoint.address).map_err(|m| of_field("address", m))?;
+        if !seen.insert((label, address.clone())) {
+            return Err(of_field("address", format!("`{address}` is there twice for version {label}")));
+        }
+        endpoints.push(EndpointDefinition { version: label.into(), address, weight: endpoint.weight });
+    }
+    Ok(endpoints)
+}
+
+fn check_address(text: &str) -> Result<Address, String> {
+    let wrong = || {
+        format!("`{text}` is not an address: write `ip:port`, `[ipv6]:port` or `name:port`, such as `10.89.0.7:8080`")
+    };
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return if address.port() == 0 { Err(wrong()) } else { Ok(Address::Ip(address)) };
+    }
+    let (name, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    // A name of digits and dots alone is an IP with a slip in it.
+    let is_name = name.chars().all(allowed) && name.chars().any(|c| c.is_ascii_alphabetic());
+    if port == 0 || !is_name || name.len() > 253 {
+        return Err(wrong());
+    }
+    Ok(Address::Name(name.to_ascii_lowercase().into(), port))
+}
+
+/// Completes the split: every version with endpoints has its weight, those not named have 0.
+fn check_split(
+    asked: &BTreeMap<String, u32>,
+    endpoints: &[EndpointDefinition],
+) -> Result<BTreeMap<Arc<str>, u32>, InputError> {
+    let mut split: BTreeMap<Arc<str>, u32> =
+        endpoints.iter().map(|endpoint| (endpoint.version.clone(), 0)).collect();
+    if asked.is_empty() {
+        if split.len() > 1 {
+            let versions = split.keys().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+            return Err(InputError::of_field(
+                "split",
+                format!("is missing: say how requests divide over the versions {versions}"),
+            ));
+        }
+        split.values_mut().for_each(|weight| *weight = 1);
+        return Ok(split);
+    }
+    for (version, weight) in asked {
+        let Some(slot) = split.get_mut(version.as_str()) else {
+            let mut field = "split".to_owned();
+            push_key(&mut field, version);
+            return Err(InputError::of_field(field, unknown_version(version, &split)));
+        };
+        *slot = *weight;
+    }
+    if split.values().all(|weight| *weight == 0) {
+        return Err(InputError::of_field(
+            "split",
+            "every weight is 0: no version would get requests; give at least one of them 1 or more",
+        ));
+    }
+    Ok(split)
+}
+
+/// A sentence that names the versions there are.
+pub(crate) fn unknown_version(version: &str, known: &BTreeMap<Arc<str>, u32>) -> String {
+    if known.is_empty() {
+        return format!("there is no version `{version}`: the service has no endpoints");
+    }
+    let names = || known.keys().map(AsRef::as_ref);
+    let list = names().collect::<Vec<&str>>().join(", ");
+    match closest(version, names()) {
+        Some(meant) => {
+            format!("there is no version `{version}`, only {list}; did you mean `{meant}`?")
+        }
+        None => format!("there is no version `{version}`, only {list}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use admin_api::strict;
+
+    use super::*;
+
+    fn definition(json: &str) -> Result<Definition, InputError> {
+        Definition::check(&strict::from_json::<ServiceSpec>(json.as_bytes())?)
+    }
+
+    #[track_caller]
+    fn check(json: &str, field: &str, says: &str) {
+        let error = definition(json).expect_err("this service is wrong");
+        assert_eq!(error.field.as_deref(), Some(field), "{error}");
+        assert!(error.message.contains(says), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_field() {
+        let two = r#""endpoints":[{"address":"10.0.0.1:80","version":"1"},{"address":"10.0.0.2:80","version":"2"}]"#;
+        check(r#"{"name":"a b"}"#, "name", "not a service name");
+        check(r#"{"name":"web","hosts":["http://x"]}"#, "hosts[0]", "without scheme");
+        check(r#"{"name":"web","hosts":["a.b","A.b"]}"#, "hosts[1]", "twice");
+        check(r#"{"name":"web","path_prefix":"api"}"#, "path_prefix", "begin with `/`");
+        check(r#"{"name":"web","health":{"path":"/","rise":0}}"#, "health.rise", "at least 1");
+        check(r#"{"name":"web","health":{"path":"x"}}"#, "health.path", "begin with `/`");
+        check(
+            r#"{"name":"web","endpoints":[{"address":"10.0.0.1","version":"1"}]}"#,
+            "endpoints[0].address",
+            "`name:port`",
+        );
+        check(
+            r#"{"name":"web","endpoints":[{"address":"10.0.0.300:80","version":"1"}]}"#,
+            "endpoints[0].address",
+            "not an address",
+        );
+        check(&format!(r#"{{"name":"web",{two}}}"#), "split", "1, 2");
+        check(&format!(r#"{{"name":"web","split":{{"1":0,"2":0}},{two}}}"#), "split", "every weight is 0");
+        check(&format!(r#"{{"name":"web","split":{{"3":1}},{two}}}"#), "split.3", "only 1, 2");
+    }
+
+    #[test]
+    fn a_single_version_needs_no_split_and_an_unnamed_one_gets_0() {
+        let one = definition(r#"{"name":"web","endpoints":[{"address":"a:80","version":"1"}]}"#);
+        assert_eq!(one.unwrap().split, BTreeMap::from([("1".into(), 1)]));
+        let two = definition(
+            r#"{"name":"web","split":{"1":5},"endpoints":[{"address":"a:80","version":"1"},{"address":"b:80","version":"2"}]}"#,
+        );
+        assert_eq!(two.unwrap().split, BTreeMap::from([("1".into(), 5), ("2".into(), 0)]));
+    }
+}

@@ -1,0 +1,201 @@
+//! Drains: endpoints that are retired, until nothing is in flight at them, and the receipts
+//! that say so.
+//!
+//! A receipt outlives its endpoint's place in the table, since it is after the removal that
+//! somebody wants to stop the container.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use admin_api::DrainReceipt;
+use tokio::sync::{Notify, watch};
+
+use crate::config::Timeouts;
+use crate::control::DrainTarget;
+use crate::endpoint::Endpoint;
+use crate::worker::Order;
+
+/// How often drains that are under way are looked at. The sums are the workers' own slots, so a
+/// look costs them nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long a receipt is kept after its endpoint was drained, and how many are.
+const KEEP_FOR: Duration = Duration::from_secs(3600);
+const KEEP_MOST: usize = 10_000;
+
+/// All drains, under way and done.
+pub(crate) struct Drains {
+    list: Mutex<Vec<Drain>>,
+    /// A drain has begun.
+    begun: Notify,
+    /// Counts drains that have ended.
+    ended: watch::Sender<u64>,
+    order: Box<dyn Fn(Order) + Send + Sync>,
+}
+
+struct Drain {
+    service: String,
+    endpoint: Arc<Endpoint>,
+    /// When what is left of requests is cut, and of upgraded connections (`None`: never, or
+    /// done).
+    cut_requests_at: Option<Instant>,
+    cut_upgraded_at: Option<Instant>,
+    drained_at: Option<Instant>,
+}
+
+impl Drains {
+    /// No drains yet. `order` reaches every worker.
+    pub(crate) fn new(order: impl Fn(Order) + Send + Sync + 'static) -> Self {
+        Self {
+            list: Mutex::default(),
+            begun: Notify::new(),
+            ended: watch::channel(0).0,
+            order: Box::new(order),
+        }
+    }
+
+    /// Retires endpoints. One that is draining already goes on as it was.
+    pub(crate) fn retire(&self, service: &str, endpoints: &[Arc<Endpoint>], timeouts: &Timeouts) {
+        if endpoints.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut list = self.list();
+        for endpoint in endpoints {
+            if list.iter().any(|drain| drain.endpoint.id == endpoint.id) {
+                continue;
+            }
+            endpoint.claims.retire();
+            (self.order)(Order::Retire(endpoint.id));
+            list.push(Drain {
+                service: service.to_owned(),
+                endpoint: endpoint.clone(),
+                cut_requests_at: Some(now + timeouts.drain),
+                cut_upgraded_at: timeouts.upgraded.map(|within| now + within),
+                drained_at: None,
+            });
+        }
+        self.begun.notify_one();
+    }
+
+    /// The receipt for what `target` covers in a service. `None` where nothing of it was ever
+    /// drained.
+    pub(crate) fn receipt(&self, service: &str, target: &DrainTarget) -> Option<DrainReceipt> {
+        let list = self.list();
+        let endpoints: Vec<_> = list
+            .iter()
+            .filter(|drain| drain.service == service && target.covers(&drain.endpoint))
+            .map(|drain| drain.endpoint.receipt())
+            .collect();
+        if endpoints.is_empty() {
+            return None;
+        }
+        Some(DrainReceipt {
+            service: service.to_owned(),
+            drained: endpoints.iter().all(|endpoint| endpoint.drained),
+            forced: endpoints.iter().any(|e| e.cut.requests > 0 || e.cut.upgraded > 0),
+            endpoints,
+        })
+    }
+
+    /// Changes each time a drain has ended.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.ended.subscribe()
+    }
+
+    /// Sees every drain through. Never ends.
+    pub(crate) async fn run(&self) {
+        loop {
+            self.begun.notified().await;
+            while self.look(Instant::now()) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+    }
+
+    /// Looks at every drain once. Gives whether any is still under way.
+    fn look(&self, now: Instant) -> bool {
+        let mut list = self.list();
+        let mut under_way = false;
+        for drain in list.iter_mut().filter(|drain| drain.drained_at.is_none()) {
+            if drain.endpoint.is_drained() {
+                drain.drained_at = Some(now);
+                self.ended.send_modify(|ended| *ended += 1);
+                continue;
+            }
+            under_way = true;
+            let id = drain.endpoint.id;
+            if drain.cut_requests_at.take_if(|at| *at <= now).is_some() {
+                (self.order)(Order::Cut { endpoint: id, upgraded: false });
+            }
+            if drain.cut_upgraded_at.take_if(|at| *at <= now).is_some() {
+                (self.order)(Order::Cut { endpoint: id, upgraded: true });
+            }
+        }
+        let surplus = list.len().saturating_sub(KEEP_MOST);
+        let mut place = 0;
+        list.retain(|drain| {
+            place += 1;
+            drain.drained_at.is_none_or(|at| place > surplus && now - at < KEEP_FOR)
+        });
+        under_way
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<Drain>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::definition::Address;
+    use crate::stats::Stats;
+
+    fn endpoint() -> Arc<Endpoint> {
+        let target = "10.0.0.1:80".parse().unwrap();
+        let stats = Arc::new(Stats::new(1));
+        Arc::new(Endpoint::new("1".into(), Address::Ip(target), target, stats, 1, true))
+    }
+
+    fn timeouts() -> Timeouts {
+        Config::parse("[[listeners]]\naddress = \"127.0.0.1:0\"").unwrap().timeouts
+    }
+
+    #[test]
+    fn a_receipt_comes_when_the_last_request_has_ended_and_not_before() {
+        let drains = Drains::new(|_| {});
+        let endpoint = endpoint();
+        let target = DrainTarget::Version("1".into());
+        assert!(drains.receipt("web", &target).is_none());
+        assert!(endpoint.claims.take(0));
+        drains.retire("web", std::slice::from_ref(&endpoint), &timeouts());
+        assert!(drains.look(Instant::now()));
+        let receipt = drains.receipt("web", &target).unwrap();
+        assert!(!receipt.drained);
+        assert_eq!(receipt.endpoints[0].in_flight, 1);
+        endpoint.claims.release(0);
+        assert!(!drains.look(Instant::now()));
+        assert!(drains.receipt("web", &target).unwrap().drained);
+        assert!(drains.receipt("other", &target).is_none());
+    }
+
+    #[test]
+    fn at_the_time_out_requests_are_cut_and_upgraded_connections_are_not_yet() {
+        let orders = Arc::new(Mutex::new(Vec::new()));
+        let sent = orders.clone();
+        let drains = Drains::new(move |order| sent.lock().unwrap().push(format!("{order:?}")));
+        let endpoint = endpoint();
+        assert!(endpoint.claims.take(0));
+        let now = Instant::now();
+        drains.retire("web", std::slice::from_ref(&endpoint), &timeouts());
+        let id = endpoint.id;
+        let cut = |upgraded| format!("Cut {{ endpoint: {id}, upgraded: {upgraded} }}");
+        let mut want = vec![format!("Retire({id})")];
+        for (seconds, more) in [(1, None), (31, Some(cut(false))), (32, None), (3601, Some(cut(true)))] {
+            drains.look(now + Duration::from_secs(seconds));
+            want.extend(more);
+            assert_eq!(*orders.lock().unwrap(), want, "after {seconds} s");
+        }
+    }
+}

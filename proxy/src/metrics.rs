@@ -1,0 +1,183 @@
+//! Everything that is counted, as Prometheus text.
+
+use prometheus::core::Collector;
+use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
+
+use admin_api::HealthState;
+
+use crate::counters::Counters;
+use crate::reply::Refusal;
+use crate::stats::Stats;
+use crate::table::Table;
+
+/// Upper bounds of the latency histogram, in seconds.
+const BOUNDS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// The text of `/metrics`.
+pub(crate) fn text(
+    table: &Table,
+    counters: &Counters,
+    config_valid: bool,
+) -> Result<Vec<u8>, prometheus::Error> {
+    let mut families = of_proxy(table, counters, config_valid)?;
+    families.extend(of_versions(table)?);
+    let mut text = Vec::new();
+    let not_empty: Vec<MetricFamily> =
+        families.into_iter().filter(|family| !family.get_metric().is_empty()).collect();
+    TextEncoder::new().encode(&not_empty, &mut text)?;
+    Ok(text)
+}
+
+fn of_proxy(
+    table: &Table,
+    counters: &Counters,
+    config_valid: bool,
+) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    let single = |name: &str, help: &str, value: u64| {
+        let gauge = gauges(name, help, &[])?;
+        set(&gauge, &[], value);
+        Ok::<_, prometheus::Error>(gauge.collect())
+    };
+    let build = gauges("crossfade_build_info", "The proxy's release.", &["version"])?;
+    set(&build, &[env!("CARGO_PKG_VERSION")], 1);
+    let refused = counter(
+        "crossfade_refused_total",
+        "Requests that the proxy answered itself, by reason.",
+        &["reason"],
+    )?;
+    for refusal in Refusal::ALL {
+        refused.with_label_values(&[refusal.label()]).inc_by(counters.refused(refusal));
+    }
+    let accepted =
+        counter("crossfade_connections_accepted_total", "Client connections accepted.", &[])?;
+    accepted.with_label_values::<&str>(&[]).inc_by(counters.accepted());
+    let families = [
+        build.collect(),
+        single("crossfade_generation", "The number of the present table.", table.generation)?,
+        single("crossfade_connections", "Open client connections.", counters.connections())?,
+        single(
+            "crossfade_config_valid",
+            "1 while the newest text of the config file is in force.",
+            u64::from(config_valid),
+        )?,
+        refused.collect(),
+        accepted.collect(),
+    ];
+    Ok(families.into_iter().flatten().collect())
+}
+
+fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    const VERSION: [&str; 2] = ["service", "version"];
+    const CLASS: [&str; 3] = ["service", "version", "class"];
+    const CAUSE: [&str; 3] = ["service", "version", "cause"];
+    const ENDPOINT: [&str; 3] = ["service", "version", "endpoint"];
+
+    let weight = gauges("crossfade_split_weight", "The version's weight in the split.", &VERSION)?;
+    let in_flight = gauges("crossfade_in_flight", "Requests being answered now.", &VERSION)?;
+    let upgraded =
+        gauges("crossfade_upgraded_connections", "Open upgraded connections.", &VERSION)?;
+    let up = gauges("crossfade_endpoint_up", "1 while the endpoint gets requests.", &ENDPOINT)?;
+    let responses =
+        counter("crossfade_responses_total", "Answers passed on whole, by class.", &CLASS)?;
+    let failed = counter("crossfade_failed_tries_total", "Tries that failed, by cause.", &CAUSE)?;
+    let gone =
+        counter("crossfade_client_gone_total", "Requests whose client went away.", &VERSION)?;
+    let mut latency = MetricFamily::default();
+    latency.set_name("crossfade_try_duration_seconds".into());
+    latency.set_help("From a try's start to the head of its answer.".into());
+    latency.set_field_type(MetricType::HISTOGRAM);
+
+    for service in table.services() {
+        let name = &*service.definition.name;
+        let view = service.view(table.generation);
+        for version in &service.versions {
+            let label = &*version.label;
+            if let Some(view) = view.versions.get(label) {
+                set(&weight, &[name, label], u64::from(view.weight));
+                set(&in_flight, &[name, label], view.in_flight);
+                set(&upgraded, &[name, label], view.upgraded);
+                for endpoint in &view.endpoints {
+                    let is_up = endpoint.health == HealthState::Up;
+                    set(&up, &[name, label, &endpoint.address], u64::from(is_up));
+                }
+            }
+            let read = version.stats.read();
+            let r = read.responses;
+            for (class, n) in [
+                ("1xx", r.informational),
+                ("2xx", r.success),
+                ("3xx", r.redirection),
+                ("4xx", r.client_error),
+                ("5xx", r.server_error),
+            ] {
+                responses.with_label_values(&[name, label, class]).inc_by(n);
+            }
+            let f = read.failed_tries;
+            for (cause, n) in [
+                ("connect", f.connect),
+                ("reset", f.reset),
+                ("timeout", f.timeout),
+                ("protocol", f.protocol),
+                ("body", f.body),
+            ] {
+                failed.with_label_values(&[name, label, cause]).inc_by(n);
+            }
+            gone.with_label_values(&[name, label]).inc_by(read.client_gone);
+            latency.mut_metric().push(histogram(name, label, &version.stats));
+        }
+    }
+    let mut families: Vec<MetricFamily> = [
+        weight.collect(),
+        in_flight.collect(),
+        upgraded.collect(),
+        up.collect(),
+        responses.collect(),
+        failed.collect(),
+        gone.collect(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    families.push(latency);
+    Ok(families)
+}
+
+fn counter(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+    IntCounterVec::new(Opts::new(name, help), labels)
+}
+
+fn gauges(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+    IntGaugeVec::new(Opts::new(name, help), labels)
+}
+
+fn set(gauge: &IntGaugeVec, labels: &[&str], value: u64) {
+    gauge.with_label_values(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+}
+
+fn histogram(service: &str, version: &str, stats: &Stats) -> Metric {
+    let buckets = stats.read().latency;
+    let mut histogram = Histogram::default();
+    histogram.set_sample_count(buckets.iter().map(|bucket| bucket.count).sum());
+    histogram.set_sample_sum(stats.latency_sum());
+    let cumulative = BOUNDS.iter().map(|bound| {
+        let mut bucket = Bucket::default();
+        let within = buckets.iter().filter(|bucket| bucket.le <= *bound);
+        bucket.set_cumulative_count(within.map(|bucket| bucket.count).sum());
+        bucket.set_upper_bound(*bound);
+        bucket
+    });
+    histogram.set_bucket(cumulative.collect());
+    let mut metric = Metric::default();
+    metric.set_label(vec![label("service", service), label("version", version)]);
+    metric.set_histogram(histogram);
+    metric
+}
+
+fn label(name: &str, value: &str) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
+}

@@ -1,0 +1,114 @@
+//! Names of endpoints, looked up again and again: a container that was made anew has another
+//! address. The resolver is in Rust, since a statically linked program has no other.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::LookupIpStrategy;
+use tokio::task::AbortHandle;
+
+use crate::control::Control;
+
+/// How long a change waits for the first look-up of its names.
+const FIRST_WITHIN: Duration = Duration::from_secs(2);
+
+/// Who looks up which names.
+pub(crate) struct Resolver {
+    control: Weak<Control>,
+    every: Duration,
+    names: Mutex<Names>,
+}
+
+#[derive(Default)]
+struct Names {
+    /// The names that each service uses.
+    by_service: HashMap<String, BTreeSet<Arc<str>>>,
+    tasks: HashMap<Arc<str>, AbortHandle>,
+}
+
+impl Resolver {
+    /// Looks names up every so often, and tells `control`.
+    pub(crate) fn new(control: Weak<Control>, every: Duration) -> Self {
+        Self { control, every, names: Mutex::default() }
+    }
+
+    /// A service was replaced, and uses these names now. To be called inside a runtime.
+    pub(crate) fn replaced(&self, service: &str, used: BTreeSet<Arc<str>>) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let Names { by_service, tasks } = &mut *names;
+        if used.is_empty() {
+            if by_service.remove(service).is_none() {
+                return;
+            }
+        } else {
+            by_service.insert(service.to_owned(), used);
+        }
+        let wanted: BTreeSet<&Arc<str>> = by_service.values().flatten().collect();
+        tasks.retain(|name, task| {
+            let keep = wanted.contains(name);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for name in wanted {
+            tasks.entry(name.clone()).or_insert_with(|| {
+                let again = look_up_again(self.control.clone(), name.clone(), self.every);
+                tokio::spawn(again).abort_handle()
+            });
+        }
+    }
+
+    /// Looks names up once, for a short time at most.
+    pub(crate) async fn look_up(
+        &self,
+        names: BTreeSet<Arc<str>>,
+    ) -> Vec<(Arc<str>, Vec<IpAddr>)> {
+        let known = |name: &Arc<str>| {
+            let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.tasks.contains_key(name)
+        };
+        let mut lookups = tokio::task::JoinSet::new();
+        for name in names.into_iter().filter(|name| !known(name)) {
+            lookups.spawn(async move {
+                let addresses = tokio::time::timeout(FIRST_WITHIN, look_up(&name)).await;
+                (name, addresses.unwrap_or_default())
+            });
+        }
+        lookups.join_all().await
+    }
+}
+
+async fn look_up_again(control: Weak<Control>, name: Arc<str>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let addresses = look_up(&name).await;
+        let Some(control) = control.upgrade() else { return };
+        control.resolved(&name, addresses);
+    }
+}
+
+/// The addresses of a name; none where it has none or nobody could be asked. The system's
+/// resolver config and its hosts file are read each time: in a container they change.
+async fn look_up(name: &str) -> Vec<IpAddr> {
+    match try_look_up(name).await {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            tracing::warn!(name, %error, "name cannot be looked up");
+            Vec::new()
+        }
+    }
+}
+
+async fn try_look_up(name: &str) -> Result<Vec<IpAddr>, hickory_resolver::net::NetError> {
+    let mut builder = TokioResolver::builder_tokio()?;
+    let options = builder.options_mut();
+    options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
+    options.cache_size = 0;
+    options.timeout = Duration::from_secs(2);
+    let found = builder.build()?.lookup_ip(name).await?;
+    Ok(found.iter().collect())
+}

@@ -1,0 +1,132 @@
+//! The file in which what the admin API has set is kept for the next start.
+//!
+//! It is written beside itself and renamed, so it is always whole. Calls that wait for it share
+//! one write of the newest state: hundreds of changes a second cost a few writes.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::desired::Saved;
+
+/// The state file, and up to which generation it holds everything.
+pub(crate) struct StateFile {
+    path: PathBuf,
+    /// Held by whoever writes; those that wait for it find their change written.
+    written: tokio::sync::Mutex<u64>,
+}
+
+impl StateFile {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, written: tokio::sync::Mutex::new(0) }
+    }
+
+    /// What was kept. A file that cannot be read, or is not whole, is put aside and said so:
+    /// the proxy starts all the same.
+    pub(crate) fn load(&self) -> Saved {
+        match read(&self.path) {
+            Ok(Some(saved)) => saved,
+            Ok(None) => Saved::default(),
+            Err(error) => {
+                let aside = self.path.with_extension("unreadable");
+                let path = self.path.display();
+                tracing::error!(%error, "{path} cannot be used; it is kept as {}", aside.display());
+                if let Err(error) = std::fs::rename(&self.path, &aside) {
+                    tracing::error!(%error, "{path} cannot be renamed");
+                }
+                Saved::default()
+            }
+        }
+    }
+
+    /// Returns when the file holds `generation` or a later one; `snapshot` gives the newest
+    /// state.
+    pub(crate) async fn save(
+        &self,
+        generation: u64,
+        snapshot: impl FnOnce() -> (u64, Saved),
+    ) -> Result<(), String> {
+        let mut written = self.written.lock().await;
+        if *written >= generation {
+            return Ok(());
+        }
+        let (newest, saved) = snapshot();
+        let path = self.path.clone();
+        let write = tokio::task::spawn_blocking(move || write(&path, &saved)).await;
+        match write {
+            Ok(Ok(())) => {
+                *written = newest;
+                Ok(())
+            }
+            Ok(Err(error)) => {
+                let message = format!("{}: {error}", self.path.display());
+                tracing::error!(error = message, "the state cannot be saved");
+                Err(message)
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Option<Saved>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let saved: Saved = admin_api::strict::from_json(&bytes).map_err(io::Error::other)?;
+    if !saved.is_readable() {
+        return Err(io::Error::other("another release wrote it in a format that is not known here"));
+    }
+    Ok(Some(saved))
+}
+
+fn write(path: &Path, saved: &Saved) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file = File::create(&beside)?;
+    file.write_all(&serde_json::to_vec(saved)?)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    // The rename itself is on disk once its folder is.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Desired;
+
+    fn saved(services: usize) -> Saved {
+        let mut desired = Desired::default();
+        for i in 0..services {
+            let json = format!(r#"{{"name":"s{i}","path_prefix":"/s{i}"}}"#);
+            let spec = admin_api::strict::from_json(json.as_bytes()).unwrap();
+            desired.set(&format!("s{i}"), Some(spec));
+        }
+        desired.to_save()
+    }
+
+    #[tokio::test]
+    async fn what_was_saved_is_loaded_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateFile::new(folder.path().join("state.json"));
+        assert_eq!(state.load(), Saved::default());
+        state.save(3, || (3, saved(2))).await.unwrap();
+        assert_eq!(state.load(), saved(2));
+        state.save(2, || panic!("generation 2 is in the file already")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_cut_off_anywhere_is_put_aside_and_never_half_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        write(&path, &saved(3)).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert_eq!(StateFile::new(path.clone()).load(), Saved::default(), "{length} bytes");
+            assert!(!path.exists() && path.with_extension("unreadable").exists());
+        }
+    }
+}
