@@ -115,8 +115,8 @@ impl Line<'_> {
                     )
                 });
                 if let Some(socket) = &mut self.socket {
-                    // The next read sends the answer to it. A server that has left is no news.
-                    let _ = timeout(CLOSE_TIMEOUT, socket.next()).await;
+                    // Sends the answer to it. A server that has left is no news.
+                    let _ = timeout(CLOSE_TIMEOUT, socket.flush()).await;
                 }
                 self.fail(Failure::new(Cause::Closed, detail.trim_end()));
             }
