@@ -143,19 +143,15 @@ async fn probe(target: SocketAddr, path: &str, host: &str) -> Result<(), String>
     headers.insert(HOST, HeaderValue::from_str(host).map_err(|error| error.to_string())?);
     headers.insert(USER_AGENT, HeaderValue::from_static("crossfade-health"));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    let answer = async {
+    let answer = async move {
         let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let status = response.status();
         if status.is_success() { Ok(()) } else { Err(format!("answered with {status}")) }
     };
-    tokio::select! {
-        biased;
-        answer = answer => answer,
-        ended = connection => match ended {
-            Ok(()) => Err("closed the connection without an answer".into()),
-            Err(error) => Err(error.to_string()),
-        },
-    }
+    // The connection ends when the answer has dropped its sender; what went wrong on it, the
+    // answer says too.
+    let (answer, _) = tokio::join!(answer, connection);
+    answer
 }
 
 #[cfg(test)]

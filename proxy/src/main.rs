@@ -1,5 +1,6 @@
 //! `crossfade-proxy`: parse, check, bind, run, stop.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -43,7 +44,9 @@ fn main() -> ExitCode {
     };
     let level = tracing_subscriber::EnvFilter::try_from_env("CROSSFADE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(level).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(level).with_ansi(colours);
+    log.with_writer(std::io::stderr).init();
     match start(flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, message)) => {
