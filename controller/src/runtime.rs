@@ -27,6 +27,9 @@ pub mod label {
     pub const SERVICE: &str = "io.crossfade.service";
     /// The version that an endpoint serves.
     pub const VERSION: &str = "io.crossfade.version";
+    /// The port on which a container serves. The runtime sets it, from
+    /// [`ContainerSpec::port`](super::ContainerSpec::port).
+    pub const PORT: &str = "io.crossfade.port";
 }
 
 /// What to start.

@@ -1,0 +1,354 @@
+//! Containers, by podman's Docker-compatible API: rootful and rootless alike.
+//!
+//! A container is ours if it carries our project's label. Nothing else is ever stopped or removed,
+//! whatever its name. Images are never pulled: what is not on this host does not exist.
+
+mod own;
+mod service;
+mod spec;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bollard::Docker;
+use bollard::errors::Error as ApiError;
+use bollard::models::{ContainerInspectResponse, NetworkCreateRequest, NetworkInspect};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+
+use self::service::{Failure, Service, has_status, settled};
+use super::{
+    Container, ContainerSpec, ContainerState, LogOptions, LogStream, Runtime, RuntimeError, label,
+};
+
+/// Past a container's stop timeout podman kills it, which takes a moment on a busy machine.
+const STOP_MARGIN: Duration = Duration::from_secs(60);
+
+/// One project's containers in podman.
+#[derive(Debug)]
+pub struct Podman {
+    project: String,
+    network: String,
+    service: Service,
+}
+
+impl Podman {
+    /// Finds podman's API, or starts it with its files in `state_dir`. Containers of `project`
+    /// are put on the network named `network`.
+    ///
+    /// A socket named in `CONTAINER_HOST` (`unix://…`) is used and no other.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Unavailable`] where podman is missing or its API does not answer.
+    pub async fn connect(
+        project: &str,
+        network: &str,
+        state_dir: &Path,
+    ) -> Result<Self, RuntimeError> {
+        Ok(Self {
+            project: project.to_owned(),
+            network: network.to_owned(),
+            service: Service::open(state_dir).await?,
+        })
+    }
+
+    fn owns(&self, found: &ContainerInspectResponse) -> bool {
+        let labels = found
+            .config
+            .as_ref()
+            .and_then(|config| config.labels.as_ref());
+        labels.and_then(|labels| labels.get(label::PROJECT)) == Some(&self.project)
+    }
+
+    async fn start_once(
+        &self,
+        docker: &Docker,
+        spec: &ContainerSpec,
+    ) -> Result<Container, Failure> {
+        // Podman takes the beginning of an id for a name: only the whole name is meant here.
+        let found = inspect(docker, &spec.name)
+            .await?
+            .filter(|found| spec::name_of(found) == spec.name);
+        if let Some(found) = found {
+            if !self.owns(&found) {
+                return Err(RuntimeError::NotOurs {
+                    name: spec.name.clone(),
+                }
+                .into());
+            }
+            if spec::state_of(&found) == ContainerState::Running {
+                return self.describe(docker, &found).await;
+            }
+            image_id(docker, &spec.image).await?;
+            remove(docker, &spec.name).await?;
+        } else {
+            image_id(docker, &spec.image).await?;
+        }
+
+        let body = spec::create_body(spec, &self.project, &self.network)?;
+        let options = CreateContainerOptionsBuilder::new()
+            .name(&spec.name)
+            .build();
+        let id = docker
+            .create_container(Some(options), body)
+            .await
+            .map_err(|error| Failure::new("create a container", error))?
+            .id;
+        if let Err(error) = docker.start_container(&id, None).await {
+            // The first error is the one to tell, so a second one here is not.
+            let _ = remove(docker, &id).await;
+            return Err(match spec::port_taken(spec, &error) {
+                Some(address) => RuntimeError::PortTaken { address }.into(),
+                None => Failure::new("start a container", error),
+            });
+        }
+        match inspect(docker, &id).await? {
+            Some(started) => self.describe(docker, &started).await,
+            None => Err(RuntimeError::NoSuchContainer { id }.into()),
+        }
+    }
+
+    /// The container as the trait has it. One that lives in another's network namespace is
+    /// reached at that one's address.
+    async fn describe(
+        &self,
+        docker: &Docker,
+        found: &ContainerInspectResponse,
+    ) -> Result<Container, Failure> {
+        let address: Option<IpAddr> = match spec::namespace_of(found) {
+            None => spec::address_on(found, &self.network),
+            Some(owner) => inspect(docker, owner)
+                .await?
+                .and_then(|owner| spec::address_on(&owner, &self.network)),
+        };
+        Ok(spec::container(found, address))
+    }
+
+    async fn list_once(&self, docker: &Docker) -> Result<Vec<Container>, Failure> {
+        let filter = format!("{}={}", label::PROJECT, self.project);
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&HashMap::from([("label", vec![filter])]))
+            .build();
+        let summaries = settled(|| docker.list_containers(Some(options.clone())))
+            .await
+            .map_err(|error| Failure::new("list containers", error))?;
+        let mut containers = Vec::with_capacity(summaries.len());
+        // The list lacks exit codes. What has gone meanwhile is left out.
+        for id in summaries.into_iter().filter_map(|summary| summary.id) {
+            if let Some(found) = inspect(docker, &id).await? {
+                containers.push(self.describe(docker, &found).await?);
+            }
+        }
+        containers.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(containers)
+    }
+
+    async fn stop_once(&self, docker: &Docker, id: &str) -> Result<(), Failure> {
+        let Some(found) = inspect(docker, id).await? else {
+            return Ok(());
+        };
+        if !self.owns(&found) {
+            return Err(RuntimeError::NotOurs {
+                name: spec::name_of(&found).to_owned(),
+            }
+            .into());
+        }
+        let timeout = spec::stop_timeout_of(&found);
+        let patient = docker.clone().with_timeout(timeout + STOP_MARGIN);
+        let seconds = i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        if let Err(error) = patient.stop_container(id, Some(options)).await {
+            let failure = Failure::new("stop a container", error);
+            if matches!(failure, Failure::Lost(_)) {
+                return Err(failure);
+            }
+            // It may never have run, or have ended by itself: removing it tells.
+            tracing::debug!(
+                id,
+                ?failure,
+                "a container could not be stopped before its removal"
+            );
+        }
+        remove(&patient, id).await
+    }
+
+    /// The network of our name, if there is one.
+    async fn find_network(&self, docker: &Docker) -> Result<Option<NetworkInspect>, Failure> {
+        match docker.inspect_network(&self.network, None).await {
+            Ok(found) => Ok(Some(found).filter(|found| found.name.as_ref() == Some(&self.network))),
+            Err(error) if has_status(&error, 404) => Ok(None),
+            Err(error) => Err(Failure::new("look at a network", error)),
+        }
+    }
+
+    async fn ensure_network_once(&self, docker: &Docker) -> Result<(), Failure> {
+        if self.find_network(docker).await?.is_some() {
+            return Ok(());
+        }
+        let request = NetworkCreateRequest {
+            name: self.network.clone(),
+            driver: Some("bridge".to_owned()),
+            labels: Some(HashMap::from([(
+                label::PROJECT.to_owned(),
+                self.project.clone(),
+            )])),
+            ..NetworkCreateRequest::default()
+        };
+        if let Err(error) = docker.create_network(request).await {
+            // Somebody else may have been faster.
+            if self.find_network(docker).await?.is_none() {
+                return Err(Failure::new("create a network", error));
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_network_once(&self, docker: &Docker) -> Result<(), Failure> {
+        let Some(found) = self.find_network(docker).await? else {
+            return Ok(());
+        };
+        let labels = found.labels.unwrap_or_default();
+        if labels.get(label::PROJECT) != Some(&self.project) {
+            return Ok(());
+        }
+        match docker.remove_network(&self.network).await {
+            Ok(()) => Ok(()),
+            Err(error) if has_status(&error, 404) || spec::network_in_use(&error) => Ok(()),
+            Err(error) => Err(Failure::new("remove a network", error)),
+        }
+    }
+}
+
+#[async_trait]
+impl Runtime for Podman {
+    fn name(&self) -> &'static str {
+        service::NAME
+    }
+
+    async fn resolve_image(&self, image: &str) -> Result<String, RuntimeError> {
+        self.service
+            .call(|docker| async move { image_id(&docker, image).await })
+            .await
+    }
+
+    async fn ensure_network(&self) -> Result<(), RuntimeError> {
+        self.service
+            .call(|docker| async move { self.ensure_network_once(&docker).await })
+            .await
+    }
+
+    async fn remove_network(&self) -> Result<(), RuntimeError> {
+        self.service
+            .call(|docker| async move { self.remove_network_once(&docker).await })
+            .await
+    }
+
+    async fn start(&self, spec: &ContainerSpec) -> Result<Container, RuntimeError> {
+        self.service
+            .call(|docker| async move { self.start_once(&docker, spec).await })
+            .await
+    }
+
+    async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
+        self.service
+            .call(|docker| async move { self.list_once(&docker).await })
+            .await
+    }
+
+    async fn stop(&self, id: &str) -> Result<(), RuntimeError> {
+        self.service
+            .call(|docker| async move { self.stop_once(&docker, id).await })
+            .await
+    }
+
+    async fn logs(&self, id: &str, options: LogOptions) -> Result<LogStream, RuntimeError> {
+        // Asked first, so that what is wrong is said now and not in the stream.
+        let docker = self
+            .service
+            .call(|docker| async move {
+                match inspect(&docker, id).await? {
+                    Some(_) => Ok(docker),
+                    None => Err(RuntimeError::NoSuchContainer { id: id.to_owned() }.into()),
+                }
+            })
+            .await?;
+        Ok(stream_logs(docker, id.to_owned(), options))
+    }
+}
+
+fn stream_logs(docker: Docker, id: String, options: LogOptions) -> LogStream {
+    let tail = options
+        .tail
+        .map_or_else(|| "all".to_owned(), |lines| lines.to_string());
+    let query = LogsOptionsBuilder::new()
+        .stdout(true)
+        .stderr(true)
+        .follow(options.follow)
+        .tail(&tail)
+        .build();
+    let (sender, receiver) = mpsc::channel(16);
+    tokio::spawn(async move {
+        let mut pieces = std::pin::pin!(docker.logs(&id, Some(query)));
+        loop {
+            let piece = tokio::select! {
+                // Nobody reads any more, and a silent container would never tell us.
+                () = sender.closed() => break,
+                piece = pieces.next() => piece,
+            };
+            let Some(piece) = piece else { break };
+            let piece = piece
+                .map(bollard::container::LogOutput::into_bytes)
+                .map_err(|error| Failure::new("give a container's output", error).into());
+            if sender.send(piece).await.is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+async fn image_id(docker: &Docker, image: &str) -> Result<String, Failure> {
+    match docker.inspect_image(image).await {
+        Ok(found) => Ok(found.id.unwrap_or_else(|| image.to_owned())),
+        Err(error) if has_status(&error, 404) => Err(RuntimeError::ImageNotFound {
+            image: image.to_owned(),
+        }
+        .into()),
+        Err(error) => Err(Failure::new("look at an image", error)),
+    }
+}
+
+async fn inspect(docker: &Docker, id: &str) -> Result<Option<ContainerInspectResponse>, Failure> {
+    match settled(|| docker.inspect_container(id, None)).await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if has_status(&error, 404) => Ok(None),
+        Err(error) => Err(Failure::new("look at a container", error)),
+    }
+}
+
+/// Removes a container and its anonymous volumes. It may be gone already, or be going.
+async fn remove(docker: &Docker, id: &str) -> Result<(), Failure> {
+    let options = RemoveContainerOptionsBuilder::new()
+        .force(true)
+        .v(true)
+        .build();
+    match docker.remove_container(id, Some(options)).await {
+        Ok(()) => Ok(()),
+        Err(error) if has_status(&error, 404) => Ok(()),
+        Err(error @ ApiError::DockerResponseServerError { .. })
+            if inspect(docker, id).await?.is_none() =>
+        {
+            tracing::debug!(id, %error, "a container was removed by somebody else");
+            Ok(())
+        }
+        Err(error) => Err(Failure::new("remove a container", error)),
+    }
+}

@@ -1,0 +1,241 @@
+//! The way to podman's API: a socket that answers, or else a service of our own. A service that
+//! has gone is looked for again, or started again, at the next call.
+
+use std::error::Error as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bollard::errors::Error as ApiError;
+use bollard::{API_DEFAULT_VERSION, Docker};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::own::Own;
+use crate::runtime::RuntimeError;
+
+/// The runtime's name.
+pub(super) const NAME: &str = "podman";
+
+/// For one answer, in seconds: image stores on slow disks are slow. Stopping takes its own.
+const ANSWER_SECONDS: u64 = 120;
+/// For a socket to say that somebody is there. systemd may have to start podman first.
+const HELLO: Duration = Duration::from_secs(10);
+pub(super) const POLL: Duration = Duration::from_millis(50);
+
+/// Why a call to the API failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nobody answered: worth another try with a new service.
+    Lost(ApiError),
+    /// The answer was an error.
+    Answered(RuntimeError),
+}
+
+impl Failure {
+    /// What `error` means when it came while podman was asked to do `action`.
+    pub(super) fn new(action: &'static str, error: ApiError) -> Self {
+        match error {
+            ApiError::HyperLegacyError { .. }
+            | ApiError::HyperResponseError { .. }
+            | ApiError::IOError { .. }
+            | ApiError::SocketNotFoundError(_) => Self::Lost(error),
+            ApiError::DockerResponseServerError { message, .. } => {
+                Self::Answered(RuntimeError::Refused {
+                    runtime: NAME,
+                    action,
+                    reason: message,
+                })
+            }
+            other => Self::Answered(RuntimeError::Refused {
+                runtime: NAME,
+                action,
+                reason: chain(&other),
+            }),
+        }
+    }
+}
+
+impl From<RuntimeError> for Failure {
+    fn from(error: RuntimeError) -> Self {
+        Self::Answered(error)
+    }
+}
+
+impl From<Failure> for RuntimeError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Answered(error) => error,
+            Failure::Lost(error) => {
+                unavailable(format!("its API stopped answering: {}", chain(&error)))
+            }
+        }
+    }
+}
+
+/// Whether the API answered with this HTTP status.
+pub(super) fn has_status(error: &ApiError, status: u16) -> bool {
+    matches!(error, ApiError::DockerResponseServerError { status_code, .. }
+        if *status_code == status)
+}
+
+/// Asks again while the answer cannot be read. Podman names states that Docker does not have
+/// (`initialized`), for as long as a container passes through them.
+pub(super) async fn settled<T, Fut>(ask: impl Fn() -> Fut) -> Result<T, ApiError>
+where
+    Fut: Future<Output = Result<T, ApiError>>,
+{
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        match ask().await {
+            Err(ApiError::JsonDataError { .. }) if Instant::now() < deadline => sleep(POLL).await,
+            answer => return answer,
+        }
+    }
+}
+
+/// A connection to podman's API that comes back after it was lost.
+#[derive(Debug)]
+pub(super) struct Service {
+    /// Where podman's API may be listening, the first choice first.
+    sockets: Vec<PathBuf>,
+    /// Where ours listens. `None` where the user named a socket: no other will do then.
+    own: Option<Own>,
+    docker: Mutex<Docker>,
+}
+
+impl Service {
+    /// Finds or starts the API. Relative paths in `state_dir` are taken from here.
+    pub(super) async fn open(state_dir: &Path) -> Result<Self, RuntimeError> {
+        let (sockets, own) = match std::env::var("CONTAINER_HOST") {
+            Ok(host) if !host.is_empty() => (vec![named_socket(&host)?], None),
+            _ => {
+                let own = Own::new(state_dir)?;
+                let mut sockets: Vec<PathBuf> = standard_socket().into_iter().collect();
+                // A controller that was killed may have left one that still listens.
+                sockets.push(own.socket.clone());
+                (sockets, Some(own))
+            }
+        };
+        let docker = reach(&sockets, own.as_ref()).await?;
+        Ok(Self {
+            sockets,
+            own,
+            docker: Mutex::new(docker),
+        })
+    }
+
+    /// Makes a call, and makes it once more if nobody was there to answer. `request` must be
+    /// one that can be repeated.
+    pub(super) async fn call<T, F, Fut>(&self, request: F) -> Result<T, RuntimeError>
+    where
+        F: Fn(Docker) -> Fut,
+        Fut: Future<Output = Result<T, Failure>>,
+    {
+        let docker = self.docker.lock().await.clone();
+        match request(docker).await {
+            Err(Failure::Lost(error)) => {
+                tracing::debug!(
+                    error = chain(&error),
+                    "podman's API has gone; looking for it"
+                );
+                request(self.reconnect().await?)
+                    .await
+                    .map_err(RuntimeError::from)
+            }
+            answer => answer.map_err(RuntimeError::from),
+        }
+    }
+
+    async fn reconnect(&self) -> Result<Docker, RuntimeError> {
+        // Whoever comes second finds what the first one has made.
+        let mut docker = self.docker.lock().await;
+        if !matches!(timeout(HELLO, docker.ping()).await, Ok(Ok(_))) {
+            *docker = reach(&self.sockets, self.own.as_ref()).await?;
+        }
+        Ok(docker.clone())
+    }
+}
+
+/// The first socket that answers, or else our own service.
+pub(super) async fn reach(sockets: &[PathBuf], own: Option<&Own>) -> Result<Docker, RuntimeError> {
+    let mut tried = Vec::new();
+    for socket in sockets {
+        match greet(socket).await {
+            Ok(docker) => return Ok(docker),
+            Err(error) => tried.push(format!("{}: {error}", socket.display())),
+        }
+    }
+    match own {
+        Some(own) => own.start(&tried).await,
+        None => Err(unavailable(format!(
+            "nothing answers at the socket that CONTAINER_HOST names ({})",
+            tried.join("; ")
+        ))),
+    }
+}
+
+/// Connects and agrees on a version of the API.
+pub(super) async fn greet(socket: &Path) -> Result<Docker, String> {
+    let path = socket.to_str().ok_or("the path is not UTF-8")?;
+    let docker = Docker::connect_with_unix(path, ANSWER_SECONDS, API_DEFAULT_VERSION)
+        .map_err(|error| chain(&error))?;
+    match timeout(HELLO, docker.negotiate_version()).await {
+        Ok(Ok(docker)) => Ok(docker),
+        Ok(Err(error)) => Err(chain(&error)),
+        Err(_) => Err(format!("no answer in {} s", HELLO.as_secs())),
+    }
+}
+
+fn named_socket(host: &str) -> Result<PathBuf, RuntimeError> {
+    host.strip_prefix("unix://")
+        .map(PathBuf::from)
+        .ok_or_else(|| {
+            unavailable(format!(
+                "CONTAINER_HOST is `{host}`, and only unix:///path/to/socket is spoken"
+            ))
+        })
+}
+
+/// Where systemd has podman's socket, for root and for others.
+fn standard_socket() -> Option<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Some(PathBuf::from("/run/podman/podman.sock"));
+    }
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty())?;
+    Some(Path::new(&runtime_dir).join("podman/podman.sock"))
+}
+
+pub(super) fn unavailable(reason: String) -> RuntimeError {
+    RuntimeError::Unavailable {
+        runtime: NAME,
+        reason,
+    }
+}
+
+/// An error with what caused it: the API client's own words name only the outermost layer.
+fn chain(error: &ApiError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_is_not_a_unix_socket_is_refused() {
+        assert_eq!(
+            named_socket("unix:///a/b.sock").unwrap(),
+            Path::new("/a/b.sock")
+        );
+        assert!(named_socket("tcp://127.0.0.1:1").is_err());
+    }
+}

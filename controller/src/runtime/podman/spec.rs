@@ -1,0 +1,302 @@
+//! Between our words and the API's: pure conversions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use bollard::errors::Error as ApiError;
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, EndpointSettings,
+    HostConfig, NetworkingConfig, PortBinding, PortMap,
+};
+
+use super::service::NAME;
+use crate::runtime::{
+    Container, ContainerSpec, ContainerState, Mount, Network, RuntimeError, label,
+};
+
+/// What podman itself waits between SIGTERM and SIGKILL where nothing else was said.
+const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The request that makes a container of `spec`.
+pub(super) fn create_body(
+    spec: &ContainerSpec,
+    project: &str,
+    network: &str,
+) -> Result<ContainerCreateBody, RuntimeError> {
+    let mut labels: HashMap<String, String> = spec.labels.clone().into_iter().collect();
+    labels.insert(label::PROJECT.to_owned(), project.to_owned());
+    if let Some(port) = spec.port {
+        labels.insert(label::PORT.to_owned(), port.to_string());
+    }
+    let (network_mode, networking_config) = match &spec.network {
+        Network::Project { aliases } => {
+            let here = EndpointSettings {
+                aliases: Some(aliases.clone()),
+                ..EndpointSettings::default()
+            };
+            let endpoints = HashMap::from([(network.to_owned(), here)]);
+            let config = NetworkingConfig {
+                endpoints_config: Some(endpoints),
+            };
+            (network.to_owned(), Some(config))
+        }
+        Network::Container(owner) => (format!("container:{owner}"), None),
+    };
+    let host_config = HostConfig {
+        network_mode: Some(network_mode),
+        port_bindings: Some(port_bindings(spec)),
+        binds: Some(spec.mounts.iter().map(bind).collect::<Result<_, _>>()?),
+        ..HostConfig::default()
+    };
+    Ok(ContainerCreateBody {
+        image: Some(spec.image.clone()),
+        cmd: Some(spec.command.clone()).filter(|command| !command.is_empty()),
+        env: Some(
+            spec.env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+        ),
+        labels: Some(labels),
+        exposed_ports: Some(port_bindings(spec).into_keys().collect()),
+        // Whole seconds, rounded up: to be killed early is what must not happen.
+        stop_timeout: Some(spec.stop_timeout.as_millis().div_ceil(1000).min(1 << 31) as i64),
+        tty: Some(false),
+        host_config: Some(host_config),
+        networking_config,
+        ..ContainerCreateBody::default()
+    })
+}
+
+fn port_bindings(spec: &ContainerSpec) -> PortMap {
+    let mut map = PortMap::new();
+    for publish in &spec.publish {
+        let binding = PortBinding {
+            host_ip: Some(publish.host.ip().to_string()),
+            host_port: Some(publish.host.port().to_string()),
+        };
+        map.entry(format!("{}/tcp", publish.container_port))
+            .or_default()
+            .get_or_insert_default()
+            .push(binding);
+    }
+    map
+}
+
+/// `host:container:options`. `z` lets containers read the folder where SELinux is on, and is
+/// nothing elsewhere.
+fn bind(mount: &Mount) -> Result<String, RuntimeError> {
+    let text = |path: &Path| {
+        path.to_str()
+            .filter(|path| !path.contains(':'))
+            .map(str::to_owned)
+            .ok_or_else(|| RuntimeError::Refused {
+                runtime: NAME,
+                action: "mount a folder",
+                reason: format!("{} has a colon or is not UTF-8", path.display()),
+            })
+    };
+    let access = if mount.read_only { "ro" } else { "rw" };
+    Ok(format!(
+        "{}:{}:{access},z",
+        text(&mount.host)?,
+        text(&mount.container)?
+    ))
+}
+
+/// The container as the trait has it; `ip` is where it is reached.
+pub(super) fn container(found: &ContainerInspectResponse, ip: Option<IpAddr>) -> Container {
+    let labels: BTreeMap<String, String> = found
+        .config
+        .as_ref()
+        .and_then(|config| config.labels.clone())
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    let state = state_of(found);
+    let port = labels.get(label::PORT).and_then(|port| port.parse().ok());
+    let address = match (state, ip, port) {
+        (ContainerState::Running, Some(ip), Some(port)) => Some(SocketAddr::new(ip, port)),
+        _ => None,
+    };
+    Container {
+        id: found.id.clone().unwrap_or_default(),
+        name: name_of(found).to_owned(),
+        image: found.image.clone().unwrap_or_default(),
+        labels,
+        state,
+        address,
+    }
+}
+
+/// The API puts a slash before names.
+pub(super) fn name_of(found: &ContainerInspectResponse) -> &str {
+    found
+        .name
+        .as_deref()
+        .unwrap_or_default()
+        .trim_start_matches('/')
+}
+
+/// Whether it runs. One that is being stopped runs until it has ended.
+pub(super) fn state_of(found: &ContainerInspectResponse) -> ContainerState {
+    use ContainerStateStatusEnum as Status;
+    let state = found.state.as_ref();
+    match state.and_then(|state| state.status) {
+        Some(Status::CREATED) => ContainerState::Created,
+        Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => {
+            ContainerState::Running
+        }
+        _ => ContainerState::Exited(state.and_then(|state| state.exit_code)),
+    }
+}
+
+/// The container whose network namespace it lives in, if not its own.
+pub(super) fn namespace_of(found: &ContainerInspectResponse) -> Option<&str> {
+    found
+        .host_config
+        .as_ref()?
+        .network_mode
+        .as_deref()?
+        .strip_prefix("container:")
+}
+
+/// Its address on `network`.
+pub(super) fn address_on(found: &ContainerInspectResponse, network: &str) -> Option<IpAddr> {
+    let networks = found.network_settings.as_ref()?.networks.as_ref()?;
+    let here = networks.get(network)?;
+    [&here.ip_address, &here.global_ipv6_address]
+        .into_iter()
+        .flatten()
+        .find_map(|address| address.parse().ok())
+}
+
+/// From SIGTERM to SIGKILL, as it was made.
+pub(super) fn stop_timeout_of(found: &ContainerInspectResponse) -> Duration {
+    found
+        .config
+        .as_ref()
+        .and_then(|config| config.stop_timeout)
+        .and_then(|seconds| u64::try_from(seconds).ok())
+        .map_or(DEFAULT_STOP_TIMEOUT, Duration::from_secs)
+}
+
+/// Which published address was taken, if that is why the container did not start. Podman has
+/// several ways to say so, rootful and rootless, and most of them name the address.
+pub(super) fn port_taken(spec: &ContainerSpec, error: &ApiError) -> Option<SocketAddr> {
+    let ApiError::DockerResponseServerError { message, .. } = error else {
+        return None;
+    };
+    let taken = ["address already in use", "port is already allocated"];
+    if !taken.iter().any(|words| message.contains(words)) {
+        return None;
+    }
+    let mut addresses = spec.publish.iter().map(|publish| publish.host);
+    addresses
+        .clone()
+        .find(|address| names_port(message, address.port()))
+        .or_else(|| addresses.next())
+}
+
+/// Whether `:port` is in the text, and not as the beginning of a longer number.
+fn names_port(text: &str, port: u16) -> bool {
+    let needle = format!(":{port}");
+    text.match_indices(&needle)
+        .any(|(at, _)| !text[at + needle.len()..].starts_with(|next: char| next.is_ascii_digit()))
+}
+
+/// Whether a network was kept because containers are on it.
+pub(super) fn network_in_use(error: &ApiError) -> bool {
+    matches!(error, ApiError::DockerResponseServerError { message, .. }
+        if message.contains("being used") || message.contains("active endpoints"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Publish;
+
+    fn spec(publish: &[&str]) -> ContainerSpec {
+        ContainerSpec {
+            name: "web-1".to_owned(),
+            image: "localhost/web:1".to_owned(),
+            command: Vec::new(),
+            env: BTreeMap::from([("A".to_owned(), "b=c".to_owned())]),
+            labels: BTreeMap::new(),
+            network: Network::Project {
+                aliases: vec!["web".to_owned()],
+            },
+            publish: publish
+                .iter()
+                .map(|host| Publish {
+                    host: host.parse().unwrap(),
+                    container_port: 80,
+                })
+                .collect(),
+            mounts: Vec::new(),
+            port: Some(8080),
+            stop_timeout: Duration::from_millis(1500),
+        }
+    }
+
+    fn refusal(message: &str) -> ApiError {
+        ApiError::DockerResponseServerError {
+            status_code: 500,
+            message: message.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_container_carries_its_project_its_port_and_a_stop_timeout_that_is_not_shorter() {
+        let body = create_body(&spec(&["127.0.0.1:8001"]), "shop", "shop-net").unwrap();
+        let labels = body.labels.unwrap();
+        assert_eq!(labels[label::PROJECT], "shop");
+        assert_eq!(labels[label::PORT], "8080");
+        assert_eq!(body.stop_timeout, Some(2));
+        assert_eq!(body.env.unwrap(), ["A=b=c"]);
+        assert_eq!(
+            body.host_config.unwrap().network_mode.as_deref(),
+            Some("shop-net")
+        );
+    }
+
+    #[test]
+    fn one_port_can_be_published_at_several_addresses() {
+        let map = port_bindings(&spec(&["127.0.0.1:8001", "127.0.0.2:8002"]));
+        assert_eq!(map["80/tcp"].as_ref().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_path_with_a_colon_is_refused_instead_of_misread() {
+        let mount = Mount {
+            host: "/a:b".into(),
+            container: "/c".into(),
+            read_only: true,
+        };
+        assert!(matches!(bind(&mount), Err(RuntimeError::Refused { .. })));
+    }
+
+    #[test]
+    fn the_taken_port_is_named_in_rootful_and_rootless_words() {
+        let spec = spec(&["127.0.0.1:80", "127.0.0.1:8099"]);
+        #[track_caller]
+        fn check(spec: &ContainerSpec, message: &str, want: Option<&str>) {
+            let want = want.map(|address| address.parse().unwrap());
+            assert_eq!(port_taken(spec, &refusal(message)), want, "{message}");
+        }
+        check(
+            &spec,
+            "cannot listen on the TCP port: listen tcp4 127.0.0.1:8099: bind: address already in use",
+            Some("127.0.0.1:8099"),
+        );
+        check(
+            &spec,
+            "rootlessport listen tcp 127.0.0.1:8099: bind: address already in use",
+            Some("127.0.0.1:8099"),
+        );
+        check(&spec, "address already in use", Some("127.0.0.1:80"));
+        check(&spec, "the container name is already in use", None);
+    }
+}

@@ -1,0 +1,153 @@
+//! What is known of each process, one file each: what the next controller goes by.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::identity::Identity;
+use super::{file_error, refused};
+use crate::runtime::{ContainerSpec, RuntimeError, label};
+
+/// One process: what was to be started, and what became of it. The environment is left out, since
+/// it may hold secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) name: String,
+    pub(super) program: PathBuf,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) port: Option<u16>,
+    stop_timeout_ms: u64,
+    /// Another one for every start: the mark in the process's environment.
+    pub(super) instance: String,
+    /// `None` until it has been started.
+    pub(super) process: Option<Identity>,
+    pub(super) exit_code: Option<i64>,
+}
+
+impl Record {
+    /// What is to be started, before it is.
+    pub(super) fn intent(
+        spec: &ContainerSpec,
+        project: &str,
+        program: PathBuf,
+        port: Option<u16>,
+    ) -> Self {
+        let mut labels = spec.labels.clone();
+        labels.insert(label::PROJECT.to_owned(), project.to_owned());
+        if let Some(port) = port {
+            labels.insert(label::PORT.to_owned(), port.to_string());
+        }
+        Self {
+            name: spec.name.clone(),
+            program,
+            labels,
+            port,
+            stop_timeout_ms: u64::try_from(spec.stop_timeout.as_millis()).unwrap_or(u64::MAX),
+            instance: format!("{:032x}", rand::random::<u128>()),
+            process: None,
+            exit_code: None,
+        }
+    }
+
+    pub(super) fn stop_timeout(&self) -> Duration {
+        Duration::from_millis(self.stop_timeout_ms)
+    }
+}
+
+/// The folder of records and logs.
+#[derive(Debug)]
+pub(super) struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    pub(super) fn open(dir: &Path) -> Result<Self, RuntimeError> {
+        let dir = std::path::absolute(dir).map_err(file_error(dir))?;
+        fs::create_dir_all(&dir).map_err(file_error(&dir))?;
+        Ok(Self { dir })
+    }
+
+    /// Where the output goes of the process with this name.
+    pub(super) fn log_path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.log"))
+    }
+
+    fn record_path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.json"))
+    }
+
+    pub(super) fn load(&self, name: &str) -> Result<Option<Record>, RuntimeError> {
+        if must_be_a_file_name(name).is_err() {
+            return Ok(None);
+        }
+        let path = self.record_path(name);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|error| file_error(&path)(error.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(file_error(&path)(error)),
+        }
+    }
+
+    /// Every record, by name.
+    pub(super) fn all(&self) -> Result<Vec<Record>, RuntimeError> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(file_error(&self.dir))? {
+            let file = entry.map_err(file_error(&self.dir))?.file_name();
+            names.extend(
+                file.to_str()
+                    .and_then(|file| file.strip_suffix(".json"))
+                    .map(str::to_owned),
+            );
+        }
+        names.sort();
+        let mut records = Vec::with_capacity(names.len());
+        for name in names {
+            records.extend(self.load(&name)?);
+        }
+        Ok(records)
+    }
+
+    /// Writes a record so that a crash at any point leaves the old one or the new one.
+    pub(super) fn save(&self, record: &Record) -> Result<(), RuntimeError> {
+        must_be_a_file_name(&record.name)?;
+        let path = self.record_path(&record.name);
+        let draft = self.dir.join(format!("{}.draft", record.name));
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&draft)?;
+            file.write_all(&serde_json::to_vec_pretty(record)?)?;
+            file.sync_all()?;
+            fs::rename(&draft, &path)?;
+            File::open(&self.dir)?.sync_all()
+        };
+        write().map_err(file_error(&path))
+    }
+
+    /// Removes log and record, the record last: while it is there, this can be done again.
+    pub(super) fn remove(&self, name: &str) -> Result<(), RuntimeError> {
+        for path in [self.log_path(name), self.record_path(name)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(file_error(&path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names become file names here, so they are held to what podman allows of its names.
+fn must_be_a_file_name(name: &str) -> Result<(), RuntimeError> {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
+    if name.starts_with(|first: char| first.is_ascii_alphanumeric()) && name.chars().all(allowed) {
+        return Ok(());
+    }
+    let reason = format!("`{name}` is not a name: letters, digits, `_`, `.` and `-` make one");
+    Err(refused("name a process", reason))
+}

@@ -1,0 +1,236 @@
+//! A project of its own in podman for each test, of which nothing is left afterwards.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use controller::runtime::{ContainerSpec, Network, Podman, RuntimeError, label};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The file name of the program in the images. `.ci/rootless` copies what is named like this.
+const WAITER: &str = "crossfade-test-waiter";
+
+/// One project with a network, and an image to start.
+pub(crate) struct TestPodman {
+    pub(crate) runtime: Podman,
+    pub(crate) project: String,
+    pub(crate) folder: tempfile::TempDir,
+    image: Arc<Image>,
+}
+
+impl TestPodman {
+    /// `None`, with a line that says why, where podman does not work and does not have to.
+    pub(crate) async fn new() -> Option<Self> {
+        let image = match Image::get() {
+            Ok(image) => image,
+            Err(why) if std::env::var_os("CROSSFADE_REQUIRE_PODMAN").is_none() => {
+                say(&format!("skipped, podman does not work here: {why}"));
+                return None;
+            }
+            Err(why) => panic!("podman must work here (CROSSFADE_REQUIRE_PODMAN): {why}"),
+        };
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let project = format!("cf-test-{}-{next}", std::process::id());
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = Podman::connect(&project, &project, folder.path())
+            .await
+            .unwrap();
+        Some(Self {
+            runtime,
+            project,
+            folder,
+            image,
+        })
+    }
+
+    /// A container of this project; `name` is made unique.
+    pub(crate) fn spec(&self, name: &str, command: &[&str]) -> ContainerSpec {
+        ContainerSpec {
+            name: self.name(name),
+            image: self.image.tag.clone(),
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+            env: BTreeMap::new(),
+            labels: BTreeMap::from([(label::PROJECT.to_owned(), self.project.clone())]),
+            network: Network::Project {
+                aliases: Vec::new(),
+            },
+            publish: Vec::new(),
+            mounts: Vec::new(),
+            port: Some(8080),
+            stop_timeout: Duration::from_secs(5),
+        }
+    }
+
+    pub(crate) fn name(&self, name: &str) -> String {
+        format!("{}-{name}", self.project)
+    }
+
+    pub(crate) fn image(&self) -> &str {
+        &self.image.tag
+    }
+}
+
+impl Drop for TestPodman {
+    fn drop(&mut self) {
+        let filter = format!("label={}={}", label::PROJECT, self.project);
+        let left = podman(&["ps", "--all", "--quiet", "--filter", &filter]).unwrap_or_default();
+        for id in left.split_whitespace() {
+            let _ = podman(&["rm", "--force", "--time", "0", "--volumes", id]);
+        }
+        let _ = podman(&["network", "rm", "--force", &self.project]);
+    }
+}
+
+/// The image of this run of the tests, removed when no test uses it any more.
+struct Image {
+    tag: String,
+}
+
+impl Image {
+    fn get() -> Result<Arc<Self>, String> {
+        static SHARED: Mutex<Weak<Image>> = Mutex::new(Weak::new());
+        let mut shared = SHARED
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(image) = shared.upgrade() {
+            return Ok(image);
+        }
+        let image = Arc::new(Self::build()?);
+        *shared = Arc::downgrade(&image);
+        Ok(image)
+    }
+
+    fn build() -> Result<Self, String> {
+        let context = tempfile::tempdir().map_err(|error| error.to_string())?;
+        std::fs::copy(waiter()?, context.path().join(WAITER)).map_err(|error| error.to_string())?;
+        let recipe = context.path().join("Containerfile");
+        let text = format!("FROM scratch\nCOPY {WAITER} /waiter\nENTRYPOINT [\"/waiter\"]\n");
+        std::fs::write(&recipe, text).map_err(|error| error.to_string())?;
+        let image = Self {
+            tag: format!("localhost/cf-test:{}", std::process::id()),
+        };
+        let folder = context.path().to_str().ok_or("a path that is not UTF-8")?;
+        podman(&[
+            "build",
+            "--quiet",
+            "--layers=false",
+            "--tag",
+            &image.tag,
+            folder,
+        ])?;
+        // Whether containers start is only known when one has.
+        podman(&["run", "--rm", "--network", "none", &image.tag, "exit", "0"])?;
+        Ok(image)
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = podman(&["image", "rm", "--force", &self.tag]);
+    }
+}
+
+/// The static program inside the images: from `CROSSFADE_BIN_DIR` if it is there, else compiled.
+pub(crate) fn waiter() -> Result<PathBuf, String> {
+    if let Some(folder) = std::env::var_os("CROSSFADE_BIN_DIR") {
+        let there = Path::new(&folder).join(WAITER);
+        if there.exists() {
+            return Ok(there);
+        }
+    }
+    static COMPILED: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    COMPILED.get_or_init(compile).clone()
+}
+
+fn compile() -> Result<PathBuf, String> {
+    // A folder of its own, whose programs `.ci/rootless` can copy.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("podman-runtime");
+    std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let program = folder.join(WAITER);
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/podman_runtime/waiter.c");
+    let mut cc = Command::new("cc");
+    run(cc.args(["-static", "-O1", "-o"]).arg(&program).arg(source))?;
+    Ok(program)
+}
+
+/// Runs podman's command line: another way to look than the one under test.
+pub(crate) fn podman(arguments: &[&str]) -> Result<String, String> {
+    run(Command::new("podman").args(arguments))
+}
+
+fn run(command: &mut Command) -> Result<String, String> {
+    let output = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    Err(format!(
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    ))
+}
+
+/// Prints a line that the test harness does not swallow.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "podman_runtime: {line}");
+}
+
+/// Polls until `look` gives something.
+#[track_caller]
+pub(crate) fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until a container says hello at this address.
+#[track_caller]
+pub(crate) fn hello_from(address: SocketAddr) {
+    wait_until(&format!("hello from {address}"), || {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        (text == "hello\n").then_some(())
+    });
+}
+
+/// A port on loopback that was free just now.
+pub(crate) fn free_address() -> SocketAddr {
+    // Below the ports that kernels hand out, which others may get at any moment.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // The rootful and the rootless run may go on side by side.
+    let first = if rustix::process::geteuid().is_root() { 5000 } else { 6000 };
+    let offset = std::process::id() % 800;
+    wait_until("a free port", || {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = first + u16::try_from((offset + step) % 900).ok()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        std::net::TcpListener::bind(address).ok().map(|_| address)
+    })
+}
+
+/// What a call must not have done.
+#[track_caller]
+pub(crate) fn refused_with<T: std::fmt::Debug>(
+    answer: Result<T, RuntimeError>,
+    expected: impl Fn(&RuntimeError) -> bool,
+) {
+    match answer {
+        Err(error) if expected(&error) => {}
+        other => panic!("{other:?}"),
+    }
+}
