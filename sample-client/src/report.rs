@@ -3,12 +3,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::json;
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::connection::IdleEnd;
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure};
 use crate::lines::Lines;
 use crate::options::{Config, Output};
 use crate::python::repr;
@@ -22,6 +22,31 @@ pub(crate) struct Report {
     quiet: bool,
     lines: Lines,
     summary: Mutex<Summary>,
+}
+
+// The JSON lines, their times counted from the start of the run.
+
+#[derive(Serialize)]
+struct AnswerLine<'a> {
+    at_ms: u64,
+    status: u16,
+    version: Option<&'a str>,
+    latency_us: u64,
+}
+
+#[derive(Serialize)]
+struct EchoLine<'a> {
+    at_ms: u64,
+    echo: &'a str,
+    version: Option<&'a str>,
+    latency_us: u64,
+}
+
+#[derive(Serialize)]
+struct FailureLine<'a> {
+    at_ms: u64,
+    error: Cause,
+    detail: &'a str,
 }
 
 impl Report {
@@ -66,13 +91,12 @@ impl Report {
                 let body = repr(&String::from_utf8_lossy(&answer.body));
                 format!("{{'status_code': {}, 'body': {body}}}", answer.status)
             }
-            Output::Json => json!({
-                "at_ms": self.at_ms(),
-                "status": answer.status,
-                "version": answer.version,
-                "latency_us": micros(latency),
-            })
-            .to_string(),
+            Output::Json => json_line(&AnswerLine {
+                at_ms: self.at_ms(),
+                status: answer.status,
+                version: answer.version.as_deref(),
+                latency_us: micros(latency),
+            }),
         });
     }
 
@@ -87,13 +111,12 @@ impl Report {
                 let version = version.map_or("None".to_owned(), repr);
                 format!("{{'echo': {}, 'version': {version}}}", repr(text))
             }
-            Output::Json => json!({
-                "at_ms": self.at_ms(),
-                "echo": text,
-                "version": version,
-                "latency_us": micros(latency),
-            })
-            .to_string(),
+            Output::Json => json_line(&EchoLine {
+                at_ms: self.at_ms(),
+                echo: text,
+                version,
+                latency_us: micros(latency),
+            }),
         });
     }
 
@@ -103,9 +126,11 @@ impl Report {
         let Failure { cause, detail } = failure;
         self.lines.print(match self.output {
             Output::Text => format!("{{'error': '{cause}', 'detail': {}}}", repr(detail)),
-            Output::Json => {
-                json!({"at_ms": self.at_ms(), "error": cause, "detail": detail}).to_string()
-            }
+            Output::Json => json_line(&FailureLine {
+                at_ms: self.at_ms(),
+                error: *cause,
+                detail,
+            }),
         });
     }
 
@@ -117,7 +142,7 @@ impl Report {
         if print {
             self.lines.print(match self.output {
                 Output::Text => summary.to_string(),
-                Output::Json => summary.to_json().to_string(),
+                Output::Json => json_line(&summary.to_json()),
             });
         }
         summary.clone()
@@ -131,6 +156,11 @@ impl Report {
     fn at_ms(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+fn json_line(line: &impl Serialize) -> String {
+    // Numbers and strings are always JSON; nothing here can fail.
+    serde_json::to_string(line).unwrap_or_default()
 }
 
 fn micros(time: Duration) -> u64 {

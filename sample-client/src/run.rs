@@ -86,7 +86,7 @@ pub async fn run(
     let interval = config.interval.filter(|_| config.mode == Mode::Http);
     let shared = Arc::new(Shared {
         names,
-        schedule: Schedule::new(start, interval, config.count),
+        schedule: Schedule::new(start, interval, config.count, config.duration),
         report: Report::new(&config, lines.clone(), start),
         config,
     });

@@ -23,12 +23,22 @@ pub(crate) struct Ticket {
 }
 
 impl Schedule {
-    /// The first request is due at `start`, without an interval each of them at once.
-    pub(crate) fn new(start: Instant, interval: Option<Duration>, count: Option<u64>) -> Self {
+    /// The first request is due at `start`, without an interval each of them at once. None is due
+    /// once `duration` is over.
+    pub(crate) fn new(
+        start: Instant,
+        interval: Option<Duration>,
+        count: Option<u64>,
+        duration: Option<Duration>,
+    ) -> Self {
+        let room = interval
+            .zip(duration)
+            .map(|(interval, duration)| steps(duration, interval));
+        let count = count.into_iter().chain(room).min().unwrap_or(u64::MAX);
         Self {
             start,
             interval,
-            count: count.unwrap_or(u64::MAX),
+            count,
             taken: AtomicU64::new(0),
         }
     }
@@ -53,11 +63,15 @@ impl Schedule {
         let Some(interval) = self.interval else {
             return 0;
         };
-        let passed = now.saturating_duration_since(self.start).as_nanos();
-        let due = u64::try_from(passed.div_ceil(interval.as_nanos().max(1))).unwrap_or(u64::MAX);
+        let due = steps(now.saturating_duration_since(self.start), interval);
         due.min(self.count)
             .saturating_sub(self.taken.load(Ordering::Relaxed))
     }
+}
+
+/// How many times of 0, 1, 2, … intervals lie before `time`.
+fn steps(time: Duration, interval: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(interval.as_nanos().max(1))).unwrap_or(u64::MAX)
 }
 
 /// `Duration` multiplies by 32 bits only, and 64-bit floats lose nanoseconds within days.
@@ -75,7 +89,7 @@ mod tests {
     #[test]
     fn tickets_are_due_one_interval_after_the_other() {
         let start = Instant::now();
-        let schedule = Schedule::new(start, Some(TENTH), Some(3));
+        let schedule = Schedule::new(start, Some(TENTH), Some(3), None);
         let dues: Vec<_> = std::iter::from_fn(|| schedule.take())
             .map(|t| t.due)
             .collect();
@@ -87,8 +101,21 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_due_once_the_time_is_over() {
+        for (duration, want) in [(TENTH * 3, 3), (TENTH * 3 + TENTH / 2, 4), (TENTH * 30, 10)] {
+            let start = Instant::now();
+            let schedule = Schedule::new(start, Some(TENTH), Some(10), Some(duration));
+            assert_eq!(
+                std::iter::from_fn(|| schedule.take()).count(),
+                want,
+                "{duration:?}"
+            );
+        }
+    }
+
+    #[test]
     fn without_an_interval_all_are_due_at_once() {
-        let schedule = Schedule::new(Instant::now(), None, None);
+        let schedule = Schedule::new(Instant::now(), None, None, None);
         assert_eq!(schedule.take(), Some(Ticket { due: None }));
         assert_eq!(schedule.overdue(Instant::now() + TENTH), 0);
     }
@@ -96,7 +123,7 @@ mod tests {
     #[test]
     fn what_was_due_and_not_taken_is_overdue() {
         let start = Instant::now();
-        let schedule = Schedule::new(start, Some(TENTH), Some(8));
+        let schedule = Schedule::new(start, Some(TENTH), Some(8), None);
         schedule.take();
         assert_eq!(schedule.overdue(start), 0);
         assert_eq!(schedule.overdue(start + 5 * TENTH), 4);

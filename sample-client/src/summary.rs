@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::failure::Cause;
 
@@ -109,44 +109,82 @@ impl Summary {
         })
     }
 
-    pub(crate) fn to_json(&self) -> Value {
-        let answers: Vec<Value> = self
-            .answers
-            .iter()
-            .map(|((version, status), count)| {
-                json!({"version": version, "status": status, "count": count})
-            })
-            .collect();
-        let echoes: Vec<Value> = self
-            .echoes
-            .iter()
-            .map(|(version, count)| json!({"version": version, "count": count}))
-            .collect();
-        let failures: serde_json::Map<String, Value> = Cause::ALL
-            .iter()
-            .map(|cause| (cause.name().to_owned(), self.failures(*cause).into()))
-            .collect();
-        let latency = self.latency().map(|latency| {
-            json!({
-                "p50": micros(latency.p50),
-                "p90": micros(latency.p90),
-                "p99": micros(latency.p99),
-                "p99.9": micros(latency.p999),
-                "max": micros(latency.max),
-            })
-        });
-        json!({"summary": {
-            "elapsed_ms": u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
-            "requests": self.requests,
-            "unsent": self.unsent,
-            "answers": answers,
-            "echoes": echoes,
-            "failures": failures,
-            "connections_opened": self.connections_opened,
-            "closed_idle": self.closed_idle,
-            "latency_us": latency,
-        }})
+    /// As one JSON object; times are whole milliseconds and microseconds.
+    pub(crate) fn to_json(&self) -> impl Serialize + '_ {
+        let count_by_version = |(version, count): (&'_ Option<String>, &u64)| EchoCount {
+            version: version.clone(),
+            count: *count,
+        };
+        SummaryLine {
+            summary: SummaryJson {
+                elapsed_ms: u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
+                requests: self.requests,
+                unsent: self.unsent,
+                answers: self
+                    .answers
+                    .iter()
+                    .map(|((version, status), count)| AnswerCount {
+                        version: version.clone(),
+                        status: *status,
+                        count: *count,
+                    })
+                    .collect(),
+                echoes: self.echoes.iter().map(count_by_version).collect(),
+                failures: Cause::ALL.map(|cause| (cause, self.failures(cause))).into(),
+                connections_opened: self.connections_opened,
+                closed_idle: self.closed_idle,
+                latency_us: self.latency().map(|latency| LatencyJson {
+                    p50: micros(latency.p50),
+                    p90: micros(latency.p90),
+                    p99: micros(latency.p99),
+                    p999: micros(latency.p999),
+                    max: micros(latency.max),
+                }),
+            },
+        }
     }
+}
+
+#[derive(Serialize)]
+struct SummaryLine {
+    summary: SummaryJson,
+}
+
+#[derive(Serialize)]
+struct SummaryJson {
+    elapsed_ms: u64,
+    requests: u64,
+    unsent: u64,
+    answers: Vec<AnswerCount>,
+    echoes: Vec<EchoCount>,
+    /// Every cause, those that never came up among them.
+    failures: BTreeMap<Cause, u64>,
+    connections_opened: u64,
+    closed_idle: u64,
+    latency_us: Option<LatencyJson>,
+}
+
+#[derive(Serialize)]
+struct AnswerCount {
+    version: Option<String>,
+    status: u16,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct EchoCount {
+    version: Option<String>,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct LatencyJson {
+    p50: u64,
+    p90: u64,
+    p99: u64,
+    #[serde(rename = "p99.9")]
+    p999: u64,
+    max: u64,
 }
 
 fn micros(time: Duration) -> u64 {
@@ -296,11 +334,11 @@ mod tests {
 
     #[test]
     fn the_summary_as_json_names_every_cause() {
-        let json = with_answers([5].into_iter()).to_json();
+        let json = serde_json::to_value(with_answers([5].into_iter()).to_json()).unwrap();
         let summary = &json["summary"];
         assert_eq!(
             summary["answers"],
-            json!([{"version": "1.0.0", "status": 200, "count": 1}])
+            serde_json::json!([{"version": "1.0.0", "status": 200, "count": 1}])
         );
         assert_eq!(
             summary["failures"].as_object().unwrap().len(),
