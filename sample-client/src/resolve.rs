@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::ResolverConfig;
+use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 
@@ -24,6 +24,9 @@ impl Names {
         });
         // A container that was replaced has another address under the same name.
         builder.options_mut().cache_size = 0;
+        // One question for most names, and none for those in /etc/hosts: asked for both at once,
+        // a name with an IPv4 address there would still wait for an answer about IPv6.
+        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
         Ok(Self {
             resolver: builder.build()?,
         })
