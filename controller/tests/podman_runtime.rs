@@ -20,7 +20,8 @@ use controller::runtime::{
     label,
 };
 use harness::{
-    TestPodman, free_address, hello_from, podman, refused_with, say, wait_until, waiter,
+    TestPodman, free_address, hello_from, podman, podman_is_required, refused_with, say,
+    wait_until, waiter,
 };
 
 const ALL: LogOptions = LogOptions {
@@ -370,9 +371,11 @@ fn all_of_this_holds_rootless_too() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let required = std::env::var_os("CROSSFADE_REQUIRE_PODMAN").is_some();
     if std::env::var_os("CROSSFADE_ROOTLESS_USER").is_none() {
-        assert!(!required, "CROSSFADE_ROOTLESS_USER must name a user");
+        assert!(
+            !podman_is_required(),
+            "CROSSFADE_ROOTLESS_USER must name a user"
+        );
         say("not run rootless: CROSSFADE_ROOTLESS_USER names no user");
         return;
     }

@@ -83,7 +83,7 @@ impl Podman {
                 }
                 .into());
             }
-            if spec::state_of(&found) == ContainerState::Running {
+            if spec::state_of(&found) == ContainerState::Running && !spec::is_stopping(&found) {
                 return self.describe(docker, &found).await;
             }
             image_id(docker, &spec.image).await?;

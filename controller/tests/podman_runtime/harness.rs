@@ -16,6 +16,11 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// The file name of the program in the images. `.ci/rootless` copies what is named like this.
 const WAITER: &str = "crossfade-test-waiter";
 
+/// Whether a podman that does not work is a failure here.
+pub(crate) fn podman_is_required() -> bool {
+    std::env::var("CROSSFADE_REQUIRE_PODMAN").is_ok_and(|value| value == "1")
+}
+
 /// One project with a network, and an image to start.
 pub(crate) struct TestPodman {
     pub(crate) runtime: Podman,
@@ -29,7 +34,7 @@ impl TestPodman {
     pub(crate) async fn new() -> Option<Self> {
         let image = match Image::get() {
             Ok(image) => image,
-            Err(why) if std::env::var_os("CROSSFADE_REQUIRE_PODMAN").is_none() => {
+            Err(why) if !podman_is_required() => {
                 say(&format!("skipped, podman does not work here: {why}"));
                 return None;
             }
@@ -213,7 +218,11 @@ pub(crate) fn free_address() -> SocketAddr {
     // Below the ports that kernels hand out, which others may get at any moment.
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // The rootful and the rootless run may go on side by side.
-    let first = if rustix::process::geteuid().is_root() { 5000 } else { 6000 };
+    let first = if rustix::process::geteuid().is_root() {
+        5000
+    } else {
+        6000
+    };
     let offset = std::process::id() % 800;
     wait_until("a free port", || {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -153,6 +153,12 @@ pub(super) fn state_of(found: &ContainerInspectResponse) -> ContainerState {
     }
 }
 
+/// Whether it has been told to end, which it will.
+pub(super) fn is_stopping(found: &ContainerInspectResponse) -> bool {
+    let status = found.state.as_ref().and_then(|state| state.status);
+    status == Some(ContainerStateStatusEnum::STOPPING)
+}
+
 /// The container whose network namespace it lives in, if not its own.
 pub(super) fn namespace_of(found: &ContainerInspectResponse) -> Option<&str> {
     found
