@@ -1,1 +1,32 @@
-//! controller
+//! Crossfade's controller: it starts containers of a new version, waits until the proxy has
+//! seen them healthy, moves the traffic split step by step, watches what the clients are
+//! getting, and promotes or rolls back. `rollout` is the life of a rollout, top to bottom.
+//!
+//! It never touches a client's traffic: a controller that is dead leaves the last split as it is.
+
+pub mod admin;
+pub mod api;
+pub mod cli;
+pub mod client;
+pub mod clock;
+mod drain;
+mod endpoints;
+mod engine;
+mod error;
+pub mod manifest;
+pub mod plan;
+mod proxy;
+mod report;
+pub mod rollout;
+pub mod runtime;
+pub mod serve;
+mod site;
+pub mod state_dir;
+pub mod store;
+#[cfg(test)]
+mod testing;
+mod upstreams;
+pub mod verdict;
+mod verbs;
+
+pub use error::{EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_USAGE, Error, Result};

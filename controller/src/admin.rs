@@ -1,0 +1,247 @@
+//! A client of the proxy's admin API.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use admin_api::{
+    Changed, DrainReceipt, DrainRequest, ErrorBody, ServiceList, ServiceSpec, ServiceStats,
+    ServiceView, Status,
+};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper::rt::{Read, Write};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+
+/// How long a call may take that does not wait for anything.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The proxy's admin API.
+#[derive(Debug)]
+pub struct Admin {
+    dial: Dial,
+    token: String,
+}
+
+/// How the admin port is reached.
+#[derive(Debug)]
+pub enum Dial {
+    /// By TCP, on loopback.
+    Tcp(SocketAddr),
+    /// In memory, so that a test can pause the clock: to tokio a socket that waits is idle.
+    #[cfg(test)]
+    Memory(tokio::sync::mpsc::UnboundedSender<tokio::io::DuplexStream>),
+}
+
+/// Why the proxy did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// There was no answer.
+    #[error("the proxy cannot be reached: {0}")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// There was no answer in time.
+    #[error("the proxy did not answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// It refused, in its own words.
+    #[error("the proxy refused: {}{message}", field.as_ref().map(|f| format!("{f}: ")).unwrap_or_default())]
+    Refused {
+        /// The answer's status.
+        status: StatusCode,
+        /// The error's code.
+        code: String,
+        /// The error's message.
+        message: String,
+        /// The field it is about.
+        field: Option<String>,
+    },
+    /// The answer was not what the API promises.
+    #[error("the proxy's answer makes no sense: {0}")]
+    Nonsense(#[source] serde_json::Error),
+}
+
+impl AdminError {
+    /// The proxy does not have what was named: it came back empty, or it is gone for good.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+
+    /// Whether it says nothing about what was asked for: the proxy is away, or does not take
+    /// our token, or is broken.
+    pub fn is_ours(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => {
+                status.is_server_error()
+                    || matches!(
+                        *status,
+                        StatusCode::UNAUTHORIZED
+                            | StatusCode::FORBIDDEN
+                            | StatusCode::NOT_FOUND
+                            | StatusCode::PRECONDITION_FAILED
+                            | StatusCode::TOO_MANY_REQUESTS
+                    )
+            }
+            _ => true,
+        }
+    }
+}
+
+type Answer<T> = Result<T, AdminError>;
+
+impl Admin {
+    /// A client of the admin port at `dial`.
+    pub fn new(dial: Dial, token: String) -> Self {
+        Self { dial, token }
+    }
+
+    /// `GET /v1/status`.
+    pub async fn status(&self) -> Answer<Status> {
+        self.call(Method::GET, "/v1/status", None::<&()>, CALL_TIMEOUT)
+            .await
+    }
+
+    /// `GET /v1/services`.
+    pub async fn services(&self) -> Answer<ServiceList> {
+        self.call(Method::GET, "/v1/services", None::<&()>, CALL_TIMEOUT)
+            .await
+    }
+
+    /// `GET /v1/services/{name}`.
+    pub async fn service(&self, name: &str) -> Answer<ServiceView> {
+        self.call(
+            Method::GET,
+            &format!("/v1/services/{name}"),
+            None::<&()>,
+            CALL_TIMEOUT,
+        )
+        .await
+    }
+
+    /// `PUT /v1/services/{name}`.
+    pub async fn put_service(&self, spec: &ServiceSpec) -> Answer<Changed> {
+        let path = format!("/v1/services/{}", spec.name);
+        self.call(Method::PUT, &path, Some(spec), CALL_TIMEOUT)
+            .await
+    }
+
+    /// `DELETE /v1/services/{name}`.
+    pub async fn delete_service(&self, name: &str) -> Answer<Changed> {
+        self.call(
+            Method::DELETE,
+            &format!("/v1/services/{name}"),
+            None::<&()>,
+            CALL_TIMEOUT,
+        )
+        .await
+    }
+
+    /// `GET /v1/services/{name}/stats`.
+    pub async fn stats(&self, name: &str) -> Answer<ServiceStats> {
+        self.call(
+            Method::GET,
+            &format!("/v1/services/{name}/stats"),
+            None::<&()>,
+            CALL_TIMEOUT,
+        )
+        .await
+    }
+
+    /// `POST /v1/services/{name}/drain`; answers when it is drained, after `wait` at the latest.
+    pub async fn drain(
+        &self,
+        name: &str,
+        request: &DrainRequest,
+        wait: Duration,
+    ) -> Answer<DrainReceipt> {
+        let path = format!("/v1/services/{name}/drain?wait={}ms", wait.as_millis());
+        self.call(Method::POST, &path, Some(request), CALL_TIMEOUT + wait)
+            .await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        limit: Duration,
+    ) -> Answer<T> {
+        let body = match body {
+            Some(body) => serde_json::to_vec(body).map_err(AdminError::Nonsense)?,
+            None => Vec::new(),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "proxy")
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| AdminError::Unreachable(error.into()))?;
+        let (status, body) = tokio::time::timeout(limit, self.exchange(request))
+            .await
+            .map_err(|_| AdminError::TimedOut(limit))??;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(AdminError::Nonsense);
+        }
+        Err(match serde_json::from_slice::<ErrorBody>(&body) {
+            Ok(ErrorBody { error }) => AdminError::Refused {
+                status,
+                code: error.code,
+                message: error.message,
+                field: error.field,
+            },
+            Err(_) => AdminError::Refused {
+                status,
+                code: "unknown".into(),
+                message: format!("status {status}"),
+                field: None,
+            },
+        })
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Answer<(StatusCode, Bytes)> {
+        match &self.dial {
+            Dial::Tcp(address) => {
+                let stream = TcpStream::connect(address)
+                    .await
+                    .map_err(|error| AdminError::Unreachable(error.into()))?;
+                send(TokioIo::new(stream), request).await
+            }
+            #[cfg(test)]
+            Dial::Memory(accept) => {
+                let (ours, theirs) = tokio::io::duplex(64 * 1024);
+                accept
+                    .send(theirs)
+                    .map_err(|error| AdminError::Unreachable(error.into()))?;
+                send(TokioIo::new(ours), request).await
+            }
+        }
+    }
+}
+
+/// One request over a connection of its own.
+async fn send<I>(io: I, request: Request<Full<Bytes>>) -> Answer<(StatusCode, Bytes)>
+where
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let unreachable = |error: hyper::Error| AdminError::Unreachable(error.into());
+    let (mut sender, connection) = http1::handshake(io).await.map_err(unreachable)?;
+    let driver = tokio::spawn(connection);
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(unreachable)?;
+        let status = response.status();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(unreachable)?
+            .to_bytes();
+        Ok((status, body))
+    };
+    let answer = exchange.await;
+    driver.abort();
+    answer
+}

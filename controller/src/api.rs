@@ -1,0 +1,271 @@
+//! What the thin client and the controller say to each other: `POST /v1/<verb>` with JSON, on
+//! the controller's unix socket. `status`, `history` and `rollout` are also what
+//! `--output json` prints.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Millis;
+use crate::manifest::RolloutOverrides;
+use crate::rollout::Phase;
+use crate::store::Event;
+use crate::verdict::Figures;
+
+/// `up`: make it so.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UpRequest {
+    /// The manifest's text.
+    pub manifest: String,
+    /// Where it was read from; programs are meant relative to its folder.
+    pub path: PathBuf,
+}
+
+/// `down`: take everything away.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct DownRequest {
+    /// For a controller that knows of nothing: what to look for.
+    pub manifest: Option<String>,
+}
+
+/// `deploy`: begin a rollout.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DeployRequest {
+    /// The service.
+    pub service: String,
+    /// The new version's image, or program.
+    pub image: String,
+    /// Its label; absent: the image's tag.
+    pub version: Option<String>,
+    /// Environment, over the manifest's.
+    pub env: BTreeMap<String, String>,
+    /// Settings, over the manifest's.
+    pub rollout: RolloutOverrides,
+    /// The folder from which a relative program is meant.
+    pub dir: PathBuf,
+}
+
+/// `split`: set it by hand.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SplitRequest {
+    /// The service.
+    pub service: String,
+    /// Weights by version.
+    pub split: BTreeMap<String, u32>,
+}
+
+/// `promote`, `abort`, `pause`, `resume`: about the service's running rollout.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RolloutRequest {
+    /// The service; absent: the one that has a running rollout.
+    pub service: Option<String>,
+}
+
+/// `rollback`: to the version before.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RollbackRequest {
+    /// The service.
+    pub service: String,
+    /// Another version than the one before.
+    pub to: Option<String>,
+}
+
+/// `scale`: another number of containers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ScaleRequest {
+    /// The service.
+    pub service: String,
+    /// How many.
+    pub replicas: u32,
+}
+
+/// `logs`: what containers printed, as plain text, line by line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogsRequest {
+    /// The service.
+    pub service: String,
+    /// Of this version only.
+    pub version: Option<String>,
+    /// The last so many lines of each container.
+    pub tail: Option<usize>,
+    /// Go on with what comes.
+    pub follow: bool,
+}
+
+/// `history`: what happened.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct HistoryRequest {
+    /// Of this service only.
+    pub service: Option<String>,
+}
+
+/// `rollout`: how one is doing, as soon as there is something new.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProgressRequest {
+    /// The rollout.
+    pub rollout: i64,
+    /// The newest event that is known already.
+    pub after: i64,
+    /// Answer after so long, also without anything new.
+    pub wait_ms: u64,
+}
+
+/// What was done, in a sentence or some.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Done {
+    /// For people.
+    pub text: String,
+    /// The rollout that was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<i64>,
+}
+
+impl Done {
+    /// Only a sentence.
+    pub fn say(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            rollout: None,
+        }
+    }
+}
+
+/// Why it was not done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Failure {
+    /// What the program is to end with.
+    pub exit: u8,
+    /// One clear message.
+    pub message: String,
+}
+
+/// The controller itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct About {
+    /// Its release.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// What is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusReply {
+    /// The project.
+    pub project: String,
+    /// `podman` or `process`.
+    pub runtime: String,
+    /// Where clients reach the proxy.
+    pub listen: Vec<String>,
+    /// Why the proxy's figures are missing, where they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// By name.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// One service.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// The version that carries it.
+    pub stable: String,
+    /// The version that `rollback` goes to once nothing is warm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+    /// How many containers stable has to have.
+    pub replicas: u32,
+    /// Its versions that run.
+    pub versions: Vec<VersionStatus>,
+    /// The rollout that runs, or the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+}
+
+/// One version that runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VersionStatus {
+    /// Its label.
+    pub version: String,
+    /// `stable`, `candidate`, `warm` or `draining`.
+    pub role: String,
+    /// Its weight in the split.
+    pub weight: u32,
+    /// Its share of new requests, in per cent.
+    pub share: f64,
+    /// Endpoints that get requests.
+    pub healthy: usize,
+    /// Endpoints there are.
+    pub endpoints: usize,
+    /// Requests being answered now.
+    pub in_flight: u64,
+    /// Tries since the version came into the proxy's table.
+    pub requests: u64,
+    /// Those that count against it.
+    pub failures: u64,
+    /// In per cent; absent without tries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub success_rate: Option<f64>,
+}
+
+/// One rollout.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// Counts up.
+    pub id: i64,
+    /// The service.
+    pub service: String,
+    /// The version that was stable when it began.
+    pub from: String,
+    /// The candidate.
+    pub to: String,
+    /// How it goes.
+    pub strategy: String,
+    /// Where it stands.
+    pub phase: Phase,
+    /// The step, from 1 on.
+    pub step: usize,
+    /// How many there are.
+    pub steps: usize,
+    /// Why it does not go on by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// Why it was rolled back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What the last look said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<String>,
+    /// What cannot be done now, for reasons that say nothing about the candidate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// The candidate's figures since the step began.
+    pub candidate: Figures,
+    /// Stable's, in the same window.
+    pub stable: Figures,
+    /// Milliseconds since 1970.
+    pub created: Millis,
+    /// Milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Millis>,
+}
+
+/// How a rollout is doing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Progress {
+    /// Now.
+    pub rollout: RolloutStatus,
+    /// What is new.
+    pub events: Vec<Event>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HistoryReply {
+    /// Newest first.
+    pub rollouts: Vec<RolloutStatus>,
+    /// Oldest first.
+    pub events: Vec<Event>,
+}

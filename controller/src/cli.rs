@@ -1,0 +1,304 @@
+//! The command line: what can be asked, and asking it.
+
+mod args;
+mod follow;
+
+use std::future::Future;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use admin_api::MAX_WEIGHT;
+use serde::Serialize;
+
+use crate::api::{
+    DeployRequest, Done, DownRequest, HistoryReply, HistoryRequest, LogsRequest, RollbackRequest,
+    RolloutRequest, ScaleRequest, SplitRequest, StatusReply, UpRequest,
+};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+use crate::store::Split;
+use crate::{report, serve, state_dir};
+
+pub use args::{Args, Deploy, Output, Verb};
+
+/// Does what was asked.
+pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let place = Place {
+        file: args.file,
+        state: args.state,
+    };
+    if let Verb::Serve = args.verb {
+        let folder = serve::open(&place.state()?)?;
+        serve::run(folder, shutdown).await;
+        return Ok(());
+    }
+    tokio::select! {
+        done = ask(args.verb, &place) => done,
+        // What was asked goes on in the controller.
+        () = shutdown => Err(Error::Refused("interrupted; `crossfade status` says how it goes".into())),
+    }
+}
+
+async fn ask(verb: Verb, place: &Place) -> Result<()> {
+    match verb {
+        Verb::Up => up(place).await,
+        Verb::Down => down(place).await,
+        Verb::Deploy(deploy) => self::deploy(*deploy, place).await,
+        Verb::Split { service, weights } => {
+            let split = read_split(&weights)?;
+            place.say("split", &SplitRequest { service, split }).await
+        }
+        Verb::Promote { service } => place.say("promote", &RolloutRequest { service }).await,
+        Verb::Abort { service } => place.say("abort", &RolloutRequest { service }).await,
+        Verb::Pause { service } => place.say("pause", &RolloutRequest { service }).await,
+        Verb::Resume { service } => place.say("resume", &RolloutRequest { service }).await,
+        Verb::Rollback { service, to, wait } => {
+            let client = place.running().await?;
+            let done: Done = client
+                .ask("rollback", &RollbackRequest { service, to })
+                .await?;
+            follow::finish(&client, done, wait).await
+        }
+        Verb::Scale { service, replicas } => {
+            place
+                .say("scale", &ScaleRequest { service, replicas })
+                .await
+        }
+        Verb::Status { watch, output } => status(place, watch, output).await,
+        Verb::History { service, output } => {
+            let client = place.running().await?;
+            let reply: HistoryReply = client.ask("history", &HistoryRequest { service }).await?;
+            print(output, &reply, report::history)
+        }
+        Verb::Logs {
+            service,
+            version,
+            tail,
+            follow,
+        } => {
+            let request = LogsRequest {
+                service,
+                version,
+                tail,
+                follow,
+            };
+            place
+                .running()
+                .await?
+                .copy("logs", &request, &mut std::io::stdout())
+                .await
+        }
+        // Answered before, since it needs no client.
+        Verb::Serve => Ok(()),
+    }
+}
+
+async fn up(place: &Place) -> Result<()> {
+    let (path, text) = place.manifest_text()?;
+    // Before a controller is started for it: most slips are found here.
+    Manifest::parse(&text).map_err(|source| Error::Manifest {
+        path: place.file.clone(),
+        source,
+    })?;
+    let client = Client::new(place.state()?);
+    client.ensure_controller().await?;
+    let done: Done = client
+        .ask(
+            "up",
+            &UpRequest {
+                manifest: text,
+                path,
+            },
+        )
+        .await?;
+    say(&done.text)
+}
+
+async fn down(place: &Place) -> Result<()> {
+    let client = Client::new(place.state()?);
+    let manifest = place.manifest_text().ok().map(|(_, text)| text);
+    if !client.has_journal() && manifest.is_none() {
+        return say("nothing is up here");
+    }
+    client.ensure_controller().await?;
+    let done: Done = client.ask("down", &DownRequest { manifest }).await?;
+    say(&done.text)
+}
+
+async fn deploy(deploy: Deploy, place: &Place) -> Result<()> {
+    let rollout = deploy.overrides()?;
+    let mut env = std::collections::BTreeMap::new();
+    for pair in deploy.env {
+        let Some((key, value)) = pair.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+            return Err(Error::Usage(format!(
+                "--env {pair}: write it as NAME=value"
+            )));
+        };
+        env.insert(key.to_owned(), value.to_owned());
+    }
+    let request = DeployRequest {
+        service: deploy.service,
+        image: deploy.image,
+        version: deploy.version,
+        env,
+        rollout,
+        dir: std::env::current_dir().map_err(Error::file("."))?,
+    };
+    let client = place.running().await?;
+    let done: Done = client.ask("deploy", &request).await?;
+    follow::finish(&client, done, deploy.wait).await
+}
+
+async fn status(place: &Place, watch: bool, output: Output) -> Result<()> {
+    let client = place.running().await?;
+    loop {
+        let reply: StatusReply = client.ask("status", &()).await?;
+        if watch && output == Output::Table {
+            // Home, and clear what is below.
+            say_raw("\x1b[H\x1b[J")?;
+        }
+        print(output, &reply, report::status)?;
+        if !watch {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Where the manifest and the state are.
+struct Place {
+    file: PathBuf,
+    state: Option<PathBuf>,
+}
+
+impl Place {
+    /// The state folder: as given, else by the manifest's project.
+    fn state(&self) -> Result<PathBuf> {
+        if let Some(state) = &self.state {
+            return std::path::absolute(state).map_err(Error::file(state));
+        }
+        let (_, text) = self.manifest_text()?;
+        let manifest = Manifest::parse(&text).map_err(|source| Error::Manifest {
+            path: self.file.clone(),
+            source,
+        })?;
+        state_dir::default_for(&manifest.project)
+    }
+
+    /// The manifest's absolute path and its text.
+    fn manifest_text(&self) -> Result<(PathBuf, String)> {
+        let text = std::fs::read_to_string(&self.file).map_err(|error| {
+            let hint = if self.file == Path::new(args::MANIFEST) {
+                "; --file FILE names another, --state FOLDER does without"
+            } else {
+                ""
+            };
+            Error::Usage(format!("{}: {error}{hint}", self.file.display()))
+        })?;
+        let path = std::path::absolute(&self.file).map_err(Error::file(&self.file))?;
+        Ok((path, text))
+    }
+
+    /// The controller; where it was killed while something is up, it is started again.
+    async fn running(&self) -> Result<Client> {
+        let client = Client::new(self.state()?);
+        if client.has_journal() {
+            client.ensure_controller().await?;
+        }
+        Ok(client)
+    }
+
+    async fn say(&self, verb: &str, request: &impl Serialize) -> Result<()> {
+        let done: Done = self.running().await?.ask(verb, request).await?;
+        say(&done.text)
+    }
+}
+
+/// Reads `1.0.0=90 2.0.0=10`.
+fn read_split(weights: &[String]) -> Result<Split> {
+    let mut split = Split::new();
+    for pair in weights {
+        let wrong = |why: String| Error::Usage(format!("{pair}: {why}"));
+        let (version, weight) = pair
+            .split_once('=')
+            .filter(|(version, _)| !version.is_empty())
+            .ok_or_else(|| wrong("write it as VERSION=WEIGHT, such as 1.0.0=90".into()))?;
+        let weight: u32 = weight
+            .parse()
+            .ok()
+            .filter(|weight| *weight <= MAX_WEIGHT)
+            .ok_or_else(|| wrong(format!("a weight is a whole number from 0 to {MAX_WEIGHT}")))?;
+        if split.insert(version.to_owned(), weight).is_some() {
+            return Err(wrong(format!("{version} is there twice")));
+        }
+    }
+    Ok(split)
+}
+
+fn print<T: Serialize>(output: Output, value: &T, table: fn(&T) -> String) -> Result<()> {
+    match output {
+        Output::Table => say_raw(&table(value)),
+        Output::Json => {
+            let json = serde_json::to_string_pretty(value)
+                .map_err(|error| Error::Refused(format!("cannot be shown: {error}")))?;
+            say(&json)
+        }
+    }
+}
+
+fn say(text: &str) -> Result<()> {
+    say_raw(&format!("{text}\n"))
+}
+
+fn say_raw(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever read it has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.map_err(Error::file("standard output")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[track_caller]
+    fn check_split(weights: &[&str], says: Option<&str>) {
+        let weights: Vec<String> = weights.iter().map(|pair| (*pair).to_owned()).collect();
+        match (read_split(&weights), says) {
+            (Ok(_), None) => {}
+            (Err(error), Some(says)) => {
+                assert!(error.to_string().contains(says), "{error}");
+                assert_eq!(error.exit_code(), 64);
+            }
+            (got, want) => panic!("{got:?}, not {want:?}"),
+        }
+    }
+
+    #[test]
+    fn weights_are_whole_numbers_each_with_its_version() {
+        check_split(&["1.0.0=90", "2.0.0=10"], None);
+        check_split(&["1.0.0=-1"], Some("1.0.0=-1: a weight is a whole number"));
+        check_split(&["1.0.0=ten"], Some("a whole number"));
+        check_split(&["1.0.0=1.5"], Some("a whole number"));
+        check_split(&["1.0.0"], Some("VERSION=WEIGHT"));
+        check_split(&["=5"], Some("VERSION=WEIGHT"));
+        check_split(&["1=5", "1=6"], Some("twice"));
+    }
+
+    #[test]
+    fn a_negative_weight_is_not_taken_for_a_flag() {
+        let args = Args::try_parse_from(["crossfade", "split", "web", "1.0.0=-1"]);
+        assert!(args.is_ok(), "{args:?}");
+    }
+}

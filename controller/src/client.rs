@@ -1,0 +1,199 @@
+//! The thin client of the controller process. A verb that needs a controller starts one in
+//! the background where none answers.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::api::{About, Failure};
+use crate::error::{Error, Result};
+use crate::state_dir;
+
+/// How long a controller in the background may take to answer.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The controller of one state folder, from outside.
+#[derive(Debug, Clone)]
+pub struct Client {
+    dir: PathBuf,
+}
+
+impl Client {
+    /// Talks to the controller of this folder.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Asks; says what would help where no controller answers.
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        verb: &str,
+        request: &impl Serialize,
+    ) -> Result<T> {
+        let body = self.send(verb, request).await?;
+        let body = body.collect().await.map_err(broke_off)?.to_bytes();
+        serde_json::from_slice(&body)
+            .map_err(|error| Error::Unavailable(format!("the controller's answer: {error}")))
+    }
+
+    /// Asks for text, and copies it to `out` as it comes.
+    pub async fn copy(
+        &self,
+        verb: &str,
+        request: &impl Serialize,
+        out: &mut impl Write,
+    ) -> Result<()> {
+        let mut body = self.send(verb, request).await?;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(broke_off)?;
+            let Some(data) = frame.data_ref() else {
+                continue;
+            };
+            if out.write_all(data).and_then(|()| out.flush()).is_err() {
+                // Whoever read it has seen enough.
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this folder has ever had a controller.
+    pub fn has_journal(&self) -> bool {
+        self.dir.join(crate::store::FILE).exists()
+    }
+
+    /// Starts a controller in the background unless one answers.
+    pub async fn ensure_controller(&self) -> Result<()> {
+        if self.answers().await {
+            return Ok(());
+        }
+        state_dir::make(&self.dir)?;
+        let log_path = state_dir::log_file(&self.dir);
+        let log = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&log_path)
+            .map_err(Error::file(&log_path))?;
+        let begins = log.metadata().map_or(0, |metadata| metadata.len());
+        let also = log.try_clone().map_err(Error::file(&log_path))?;
+        let program = std::env::current_exe().map_err(Error::file("crossfade"))?;
+        let mut controller = Command::new(&program)
+            .arg("serve")
+            .arg("--state")
+            .arg(&self.dir)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(also)
+            // Ctrl-C on the client's terminal is not meant for it.
+            .process_group(0)
+            .spawn()
+            .map_err(Error::file(&program))?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            if self.answers().await {
+                return Ok(());
+            }
+            let ended = controller.try_wait().map_err(Error::file(&program))?;
+            // It may have lost to another that was started at the same moment.
+            if ended.is_some() && !self.answers().await {
+                let said = said_since(&log_path, begins);
+                return Err(Error::Unavailable(format!(
+                    "the controller did not start: {said} (see {})",
+                    log_path.display()
+                )));
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Unavailable(format!(
+                    "the controller did not answer within {} s: see {}",
+                    START_TIMEOUT.as_secs(),
+                    log_path.display()
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Whether a controller answers.
+    pub async fn answers(&self) -> bool {
+        let about = self.ask::<About>("about", &());
+        matches!(
+            tokio::time::timeout(Duration::from_secs(5), about).await,
+            Ok(Ok(_))
+        )
+    }
+
+    async fn send(&self, verb: &str, request: &impl Serialize) -> Result<Incoming> {
+        let socket = state_dir::socket(&self.dir);
+        let stream = UnixStream::connect(&socket)
+            .await
+            .map_err(|error| match error.kind() {
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::Unavailable(format!(
+                    "no controller runs in {}: `crossfade up` starts one",
+                    self.dir.display()
+                )),
+                _ => Error::file(&socket)(error),
+            })?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(broke_off)?;
+        // Ends with the exchange; an error of its own is seen there, too.
+        tokio::spawn(connection);
+        let body = serde_json::to_vec(request)
+            .map_err(|error| Error::Usage(format!("cannot be sent: {error}")))?;
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("/v1/{verb}"))
+            .header(header::HOST, "controller")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| Error::Usage(format!("cannot be sent: {error}")))?;
+        let response = sender.send_request(request).await.map_err(broke_off)?;
+        if response.status().is_success() {
+            return Ok(response.into_body());
+        }
+        let status = response.status();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(broke_off)?
+            .to_bytes();
+        Err(match serde_json::from_slice::<Failure>(&body) {
+            Ok(Failure { exit, message }) => Error::Controller { exit, message },
+            Err(_) => Error::Unavailable(format!("the controller answered with {status}")),
+        })
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
+fn broke_off(error: hyper::Error) -> Error {
+    Error::Unavailable(format!("the controller went away: {error}"))
+}
+
+/// The last line that was logged since the file was `begins` long.
+fn said_since(path: &Path, begins: u64) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let from = usize::try_from(begins).unwrap_or(0).min(text.len());
+    let text = String::from_utf8_lossy(&text[from..]).into_owned();
+    let last = text
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("no reason given");
+    last.trim_start_matches("error: ").to_owned()
+}

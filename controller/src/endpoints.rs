@@ -1,0 +1,206 @@
+//! The containers of a version: which there are, and starting those that are missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::runtime::{Container, ContainerSpec, ContainerState, LogOptions, Network, label};
+use crate::site::Site;
+use crate::store::VersionRecord;
+
+/// Tells apart containers whose versions had one label and two images.
+const VERSION_ID: &str = "io.crossfade.version-id";
+/// The role of a container that serves.
+pub(crate) const ENDPOINT: &str = "endpoint";
+/// Lines of a dead container's output that go into the reason.
+const LAST_LINES: usize = 5;
+/// From the end of a drain to SIGKILL: what is left by then was cut by the proxy anyway.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
+
+/// What is said of a container that ended and should not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dead {
+    /// It is an error: a candidate does not get a second chance.
+    Fail,
+    /// It is taken away and another is started.
+    Replace,
+}
+
+/// Those of the containers that belong to this very version.
+pub(crate) fn of_version<'a>(
+    containers: &'a [Container],
+    version: &VersionRecord,
+) -> Vec<&'a Container> {
+    let id = version.id.to_string();
+    containers
+        .iter()
+        .filter(|container| container.labels.get(VERSION_ID) == Some(&id))
+        .collect()
+}
+
+impl Site {
+    /// The version's containers that are not retired, whether they run or not, by name.
+    pub(crate) async fn containers_of(&self, version: &VersionRecord) -> Result<Vec<Container>> {
+        let containers = self.live_containers(&version.service).await?;
+        Ok(of_version(&containers, version)
+            .into_iter()
+            .cloned()
+            .collect())
+    }
+
+    /// The service's containers that are not retired, of all versions, by name.
+    pub(crate) async fn live_containers(&self, service: &str) -> Result<Vec<Container>> {
+        let retired: BTreeSet<String> = self
+            .store
+            .retired()?
+            .into_iter()
+            .map(|retired| retired.name)
+            .collect();
+        let mut containers = self.runtime.list().await?;
+        containers.retain(|container| {
+            container
+                .labels
+                .get(label::ROLE)
+                .is_some_and(|role| role == ENDPOINT)
+                && container
+                    .labels
+                    .get(label::SERVICE)
+                    .is_some_and(|name| name == service)
+                && !retired.contains(&container.name)
+        });
+        Ok(containers)
+    }
+
+    /// Starts containers until the version has `wanted` of them. Gives those that it started,
+    /// also when it fails half-way: `started` then holds what has to be undone.
+    pub(crate) async fn start_missing(
+        &self,
+        version: &VersionRecord,
+        wanted: u32,
+        dead: Dead,
+        started: &mut Vec<Container>,
+    ) -> Result<()> {
+        let mut running = 0;
+        for container in self.containers_of(version).await? {
+            match container.state {
+                ContainerState::Running => running += 1,
+                ContainerState::Exited(_) if dead == Dead::Fail => {
+                    return Err(self.exit_of(&container).await);
+                }
+                // One that was made and never started is started anew, under its name or
+                // another.
+                ContainerState::Exited(_) | ContainerState::Created => {
+                    self.runtime.stop(&container.id).await?;
+                }
+            }
+        }
+        if running >= wanted {
+            return Ok(());
+        }
+        let taken: BTreeSet<String> = self
+            .runtime
+            .list()
+            .await?
+            .into_iter()
+            .map(|container| container.name)
+            .collect();
+        let free = (1..)
+            .map(|n| self.container_name(version, n))
+            .filter(|n| !taken.contains(n));
+        for name in free.take((wanted - running) as usize) {
+            let container = self
+                .runtime
+                .start(&self.container_spec(version, name))
+                .await?;
+            let exited = matches!(container.state, ContainerState::Exited(_));
+            started.push(container.clone());
+            if exited {
+                return Err(self.exit_of(&container).await);
+            }
+        }
+        Ok(())
+    }
+
+    /// The error that a container's end is, with what it printed last.
+    pub(crate) async fn exit_of(&self, container: &Container) -> Error {
+        let code = match container.state {
+            ContainerState::Exited(code) => code,
+            _ => None,
+        };
+        let output = self.last_lines(&container.id).await;
+        Error::Exited {
+            name: container.name.clone(),
+            code,
+            output,
+        }
+    }
+
+    /// What a container printed last, on one line; empty where that cannot be known.
+    pub(crate) async fn last_lines(&self, id: &str) -> String {
+        let options = LogOptions {
+            tail: Some(LAST_LINES),
+            follow: false,
+        };
+        let read = async {
+            let mut stream = self.runtime.logs(id, options).await.ok()?;
+            let mut text = Vec::new();
+            while let Some(Ok(bytes)) = stream.recv().await {
+                text.extend_from_slice(&bytes);
+            }
+            Some(text)
+        };
+        let text = tokio::time::timeout(Duration::from_secs(2), read)
+            .await
+            .ok()
+            .flatten();
+        let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
+        let lines: Vec<&str> = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join(" / ")
+    }
+
+    fn container_name(&self, version: &VersionRecord, n: u32) -> String {
+        // `+` is allowed in a version and not in a name.
+        let label: String = version.version.replace('+', "-").chars().take(32).collect();
+        format!(
+            "{}-{}-{label}-{}-{n}",
+            self.project, version.service, version.id
+        )
+    }
+
+    fn container_spec(&self, version: &VersionRecord, name: String) -> ContainerSpec {
+        let mut env = BTreeMap::from([
+            ("VERSION".to_owned(), version.version.clone()),
+            ("CROSSFADE_SERVICE".to_owned(), version.service.clone()),
+        ]);
+        env.extend(version.env.clone());
+        let labels = [
+            (label::PROJECT, self.project.clone()),
+            (label::ROLE, ENDPOINT.to_owned()),
+            (label::SERVICE, version.service.clone()),
+            (label::VERSION, version.version.clone()),
+            (VERSION_ID, version.id.to_string()),
+        ];
+        ContainerSpec {
+            name,
+            // Not the name it was asked for by: a tag may have moved since.
+            image: version.resolved.clone(),
+            command: version.command.clone(),
+            env,
+            labels: labels
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
+            network: Network::Project {
+                aliases: Vec::new(),
+            },
+            publish: Vec::new(),
+            mounts: Vec::new(),
+            port: Some(version.port),
+            stop_timeout: self.manifest().proxy.drain_timeout.get() + STOP_MARGIN,
+        }
+    }
+}

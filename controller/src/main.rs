@@ -1,0 +1,57 @@
+//! `crossfade`: the controller process and its command line.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use controller::cli::{self, Args, Verb};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are errors of clap's, too, and go to standard output.
+            let code = if error.use_stderr() {
+                controller::EXIT_USAGE
+            } else {
+                0
+            };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    if matches!(args.verb, Verb::Serve) {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(false)
+            .with_writer(std::io::stderr)
+            .init();
+    }
+    let done = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(controller::Error::file("tokio"))
+        .and_then(|runtime| runtime.block_on(async { cli::run(args, terminated()?).await }));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// SIGTERM or Ctrl-C. Registered before anything else is done.
+fn terminated() -> controller::Result<impl Future<Output = ()>> {
+    let register = |kind| signal(kind).map_err(controller::Error::file("signals"));
+    let mut term = register(SignalKind::terminate())?;
+    let mut interrupt = register(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,174 @@
+//! `crossfade.toml`: what runs here and how it is replaced. Read as people write it (`raw`),
+//! checked once, and from then on only the types below are used.
+
+mod raw;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use admin_api::strict::{InputError, from_toml};
+use admin_api::{HealthSpec, Period};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Strategy;
+use crate::verdict::Limits;
+
+pub use raw::RolloutOverrides;
+
+/// A checked manifest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// The label on everything that is made, and the network's name.
+    pub project: String,
+    /// What runs the containers.
+    pub runtime: RuntimeChoice,
+    /// The proxy in front of all services.
+    pub proxy: ProxySettings,
+    /// The services, in the order of the file. Names are unique.
+    pub services: Vec<ServiceSettings>,
+}
+
+/// What runs the containers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeChoice {
+    /// Podman where it works, else processes.
+    #[default]
+    Auto,
+    /// Podman, or an error.
+    Podman,
+    /// Child processes on loopback.
+    Process,
+}
+
+/// The proxy in front of all services.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// Its image, where podman runs it.
+    pub image: String,
+    /// Its program, where it is a process. `None`: the `crossfade-proxy` beside this program.
+    pub program: Option<PathBuf>,
+    /// Where clients reach it, on this host.
+    pub listen: Vec<SocketAddr>,
+    /// The port of its admin API, on loopback only.
+    pub admin_port: u16,
+    /// How long a retired endpoint may finish what it has.
+    pub drain_timeout: Period,
+}
+
+/// A service as the manifest has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceSettings {
+    /// Its name.
+    pub name: String,
+    /// The image of its first version; for processes a program.
+    pub image: String,
+    /// The label of its first version.
+    pub version: String,
+    /// How many containers.
+    pub replicas: u32,
+    /// The port on which the containers serve.
+    pub port: u16,
+    /// The hosts it answers to; empty: every host.
+    pub hosts: Vec<String>,
+    /// The start of the paths it answers to.
+    pub path_prefix: String,
+    /// Whether `path_prefix` is taken off on the way to a container.
+    pub strip_prefix: bool,
+    /// Arguments; empty: the image's own.
+    pub command: Vec<String>,
+    /// Environment, beside the image's own.
+    pub env: BTreeMap<String, String>,
+    /// How the proxy finds out whether a container can serve.
+    pub health: Option<HealthSpec>,
+    /// How a new version takes over.
+    pub rollout: RolloutSettings,
+}
+
+/// How a new version takes over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutSettings {
+    /// In which steps.
+    pub strategy: Strategy,
+    /// From one look at the figures to the next.
+    pub look_every: Period,
+    /// How long a step lasts at least.
+    pub step_min_duration: Period,
+    /// Requests that a candidate has to have had before a step may end well.
+    pub min_requests: u64,
+    /// How long a step may wait for that, before the rollout is paused.
+    pub max_hold: Period,
+    /// In per cent.
+    pub success_rate: f64,
+    /// How long the old version stays warm after the last step.
+    pub bake: Period,
+    /// How long the proxy has to see a candidate healthy before it gets its first request.
+    pub min_healthy_time: Period,
+    /// How long a container may take to become healthy.
+    pub start_timeout: Period,
+}
+
+impl Default for RolloutSettings {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::Canary(crate::plan::CANARY_SHARES.to_vec()),
+            look_every: Period::from_millis(250),
+            step_min_duration: Period::from_secs(30),
+            min_requests: 50,
+            max_hold: Period::from_secs(600),
+            success_rate: 99.0,
+            bake: Period::from_secs(300),
+            min_healthy_time: Period::from_secs(5),
+            start_timeout: Period::from_secs(60),
+        }
+    }
+}
+
+impl RolloutSettings {
+    /// What the verdict needs of it.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            success_rate: self.success_rate,
+            min_requests: self.min_requests,
+            step_min_duration: self.step_min_duration.get(),
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads and checks a manifest. The error names field and line.
+    pub fn parse(text: &str) -> Result<Self, InputError> {
+        let raw: raw::Manifest = from_toml(text)?;
+        raw.check().map_err(|error| error.located_in(text))
+    }
+
+    /// The service of that name.
+    pub fn service(&self, name: &str) -> Option<&ServiceSettings> {
+        self.services.iter().find(|service| service.name == name)
+    }
+}
+
+/// The tag of an image: `2.0.0` of `localhost/web:2.0.0`.
+pub fn tag_of(image: &str) -> Option<&str> {
+    let without_digest = image.split('@').next().unwrap_or(image);
+    let last = without_digest.rsplit('/').next().unwrap_or(without_digest);
+    last.split_once(':')
+        .map(|(_, tag)| tag)
+        .filter(|tag| !tag.is_empty())
+}
+
+/// Whether a version can be called that: what an image's tag may be, so that it can stand in
+/// a label, in `split web 1.0.0=90` and in a container's name.
+pub fn check_version(version: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
+    if version.is_empty() || version.len() > 63 || !version.chars().all(allowed) {
+        return Err(format!(
+            "`{version}` cannot name a version: use 1 to 63 letters, digits, `.`, `_`, `-` or `+`"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

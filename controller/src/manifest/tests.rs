@@ -1,0 +1,152 @@
+use super::*;
+
+const SMALLEST: &str = "[[services]]\nname = \"web\"\nimage = \"localhost/web:1.0.0\"\n";
+
+#[test]
+fn the_smallest_manifest_has_every_default() {
+    let manifest = Manifest::parse(SMALLEST).expect("a manifest");
+    assert_eq!(manifest.project, "crossfade");
+    assert_eq!(manifest.runtime, RuntimeChoice::Auto);
+    assert_eq!(
+        manifest.proxy.listen,
+        ["0.0.0.0:8080".parse().expect("an address")]
+    );
+    assert_eq!(manifest.proxy.admin_port, 9900);
+    let web = manifest.service("web").expect("the service");
+    assert_eq!(
+        (web.version.as_str(), web.replicas, web.port),
+        ("1.0.0", 1, 8080)
+    );
+    assert_eq!(web.rollout, RolloutSettings::default());
+}
+
+#[test]
+fn the_commented_example_is_a_manifest() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/crossfade.toml");
+    let text = std::fs::read_to_string(path).expect("the example");
+    Manifest::parse(&text).expect("a manifest");
+
+    // Every key that is commented out is a key that exists, at its default.
+    let uncommented: String = text
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.contains(" = ") || rest.starts_with('[') => rest,
+            _ => line,
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    Manifest::parse(&uncommented).expect("a manifest with every key");
+}
+
+#[track_caller]
+fn check_wrong(text: &str, line: usize, field: &str, says: &str) {
+    let error = Manifest::parse(text).expect_err("this manifest is wrong");
+    assert_eq!(error.line, Some(line), "{error}");
+    assert_eq!(error.field.as_deref(), Some(field), "{error}");
+    assert!(error.message.contains(says), "{error}");
+}
+
+#[test]
+fn what_is_wrong_is_named_with_field_and_line() {
+    let with = |more: &str| format!("{SMALLEST}{more}\n");
+    check_wrong(
+        &with("replcas = 3"),
+        4,
+        "services[0].replcas",
+        "did you mean `replicas`?",
+    );
+    check_wrong(
+        &with("replicas = 0"),
+        4,
+        "services[0].replicas",
+        "from 1 to 1000",
+    );
+    check_wrong(
+        &with("path_prefix = \"api\""),
+        4,
+        "services[0].path_prefix",
+        "begin with `/`",
+    );
+    check_wrong(
+        &with("version = \"a b\""),
+        4,
+        "services[0].version",
+        "cannot name a version",
+    );
+    check_wrong(
+        &with("health = { path = \"ok\" }"),
+        4,
+        "services[0].health.path",
+        "begin with `/`",
+    );
+    check_wrong(
+        &with("[services.rollout]\nstrategy = \"canari\""),
+        5,
+        "services[0].rollout.strategy",
+        "did you mean `canary`?",
+    );
+    check_wrong(
+        &with("[services.rollout]\nsteps = [50, 10]"),
+        5,
+        "services[0].rollout.steps",
+        "larger than the one before",
+    );
+    check_wrong(
+        &with("[services.rollout]\nsuccess_rate = 101.0"),
+        5,
+        "services[0].rollout.success_rate",
+        "from 0 to 100",
+    );
+    check_wrong(
+        &with("[services.rollout]\nbake = \"5\""),
+        5,
+        "services[0].rollout.bake",
+        "500ms or 30s",
+    );
+    check_wrong(&with(SMALLEST), 6, "services[1].name", "`web` already");
+    check_wrong(
+        &format!("[proxy]\nlisten = [\"127.0.0.1:9900\"]\n{SMALLEST}"),
+        2,
+        "proxy.listen[0]",
+        "`admin_port`",
+    );
+    check_wrong(
+        &format!("project = \"a/b\"\n{SMALLEST}"),
+        1,
+        "project",
+        "letters, digits",
+    );
+}
+
+#[test]
+fn two_services_on_one_route_are_refused() {
+    let text = format!("{SMALLEST}[[services]]\nname = \"api\"\nimage = \"localhost/api:1\"\n");
+    check_wrong(&text, 4, "services[1].path_prefix", "`web` has these hosts");
+}
+
+#[test]
+fn an_image_without_a_tag_needs_a_version() {
+    let text = "[[services]]\nname = \"web\"\nimage = \"./server\"\n";
+    check_wrong(text, 1, "services[0].version", "has no tag");
+}
+
+#[test]
+fn a_manifest_without_services_is_refused() {
+    let error = Manifest::parse("project = \"x\"\n").expect_err("no services");
+    assert!(error.message.contains("[[services]]"), "{error}");
+}
+
+#[track_caller]
+fn check_tag(image: &str, want: Option<&str>) {
+    assert_eq!(tag_of(image), want, "{image}");
+}
+
+#[test]
+fn the_tag_of_an_image_is_found_after_its_registry() {
+    check_tag("localhost/web:2.0.0", Some("2.0.0"));
+    check_tag("registry:5000/web", None);
+    check_tag("registry:5000/web:1", Some("1"));
+    check_tag("web:1@sha256:abc", Some("1"));
+    check_tag("web@sha256:abc", None);
+    check_tag("/opt/server", None);
+}

@@ -1,0 +1,351 @@
+//! The proxy as the controller runs it: one container in the network namespace of a small
+//! holder, which publishes the ports and stays when the proxy is replaced; or one process.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::admin::{Admin, Dial};
+use crate::error::{Error, Result};
+use crate::manifest::{ProxySettings, RuntimeChoice};
+use crate::runtime::{
+    Container, ContainerSpec, ContainerState, Mount, Network, Publish, RuntimeError, label,
+};
+use crate::site::Site;
+use crate::state_dir;
+
+/// The role of the proxy's container.
+pub(crate) const PROXY: &str = "proxy";
+/// The role of the container that publishes the proxy's ports.
+pub(crate) const HOLDER: &str = "holder";
+
+/// Where the proxy's container sees its folder.
+const INSIDE: &str = "/etc/crossfade";
+/// The ports inside the container: clients, then admin.
+const FIRST_PORT: u16 = 8080;
+const ADMIN_PORT: u16 = 9900;
+/// How long the proxy may take to answer on its admin port.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+/// What is left at SIGTERM is finished until the drain's end; then it may still say goodbye.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
+
+/// The proxy's folder: its config, its token, what it remembers.
+pub(crate) fn folder(state: &Path) -> PathBuf {
+    state.join("proxy")
+}
+
+/// A client of the admin port. Makes the folder and the token where they are not there yet.
+pub(crate) fn admin(state: &Path, settings: &ProxySettings) -> Result<Admin> {
+    let folder = folder(state);
+    state_dir::make(&folder)?;
+    let token = token(&folder)?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
+    Ok(Admin::new(Dial::Tcp(address), token))
+}
+
+/// What makes a proxy for a project.
+pub(crate) struct ProxyHost<'a> {
+    /// The project.
+    pub(crate) site: &'a Site,
+    /// The project's state folder.
+    pub(crate) state: &'a Path,
+    /// What the project runs on.
+    pub(crate) kind: RuntimeChoice,
+}
+
+impl ProxyHost<'_> {
+    /// What has to be there before anything is started: the proxy's image or program.
+    pub(crate) async fn check(&self, settings: &ProxySettings) -> Result<()> {
+        self.site
+            .runtime
+            .resolve_image(&self.image(settings)?)
+            .await?;
+        Ok(())
+    }
+
+    /// Sees to it that the proxy runs and answers. `started` gets what was started, also when
+    /// it fails half-way.
+    pub(crate) async fn ensure(&self, started: &mut Vec<Container>) -> Result<()> {
+        let manifest = self.site.manifest();
+        let settings = &manifest.proxy;
+        let containers = self.site.runtime.list().await?;
+        let in_role = |role: &str| {
+            containers
+                .iter()
+                .find(|c| c.labels.get(label::ROLE).is_some_and(|r| r == role))
+        };
+        let runs = |c: &&Container| c.state == ContainerState::Running;
+        let holder = in_role(HOLDER).filter(runs).is_some();
+        let podman = self.kind == RuntimeChoice::Podman;
+        if in_role(PROXY).filter(runs).is_some() && (holder || !podman) {
+            return self.until_it_answers().await;
+        }
+        // A proxy without its holder has no network any more: both are made again.
+        for role in [PROXY, HOLDER] {
+            if let Some(dead) = in_role(role).filter(|c| role == PROXY || !runs(c)) {
+                self.site.runtime.stop(&dead.id).await?;
+            }
+        }
+        self.write_config(settings)?;
+        if podman {
+            if !holder {
+                started.push(
+                    self.site
+                        .runtime
+                        .start(&self.holder_spec(settings)?)
+                        .await?,
+                );
+            }
+        } else {
+            check_ports(settings)?;
+        }
+        started.push(self.site.runtime.start(&self.proxy_spec(settings)?).await?);
+        self.until_it_answers().await
+    }
+
+    async fn until_it_answers(&self) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + START_TIMEOUT;
+        loop {
+            let Err(error) = self.site.admin.status().await else {
+                return Ok(());
+            };
+            for container in self.site.runtime.list().await? {
+                let role = container.labels.get(label::ROLE).map(String::as_str);
+                let exited = matches!(container.state, ContainerState::Exited(_));
+                if exited && matches!(role, Some(PROXY | HOLDER)) {
+                    return Err(self.site.exit_of(&container).await);
+                }
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(error.into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn image(&self, settings: &ProxySettings) -> Result<String> {
+        if self.kind != RuntimeChoice::Process {
+            return Ok(settings.image.clone());
+        }
+        let program = match &settings.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()
+                .map_err(Error::file("crossfade"))?
+                .with_file_name("crossfade-proxy"),
+        };
+        Ok(program.to_string_lossy().into_owned())
+    }
+
+    fn write_config(&self, settings: &ProxySettings) -> Result<()> {
+        let folder = folder(self.state);
+        state_dir::make(&folder)?;
+        token(&folder)?;
+        let path = folder.join("proxy.toml");
+        let text = match self.kind {
+            RuntimeChoice::Process => {
+                let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
+                config(&folder, admin, &settings.listen, settings)
+            }
+            _ => {
+                let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+                let listen: Vec<SocketAddr> =
+                    inside_ports(settings).map(|(_, port)| any(port)).collect();
+                config(Path::new(INSIDE), any(ADMIN_PORT), &listen, settings)
+            }
+        };
+        write_private(&path, &text)
+    }
+
+    fn holder_spec(&self, settings: &ProxySettings) -> Result<ContainerSpec> {
+        let mut publish: Vec<Publish> = inside_ports(settings)
+            .map(|(host, container_port)| Publish {
+                host,
+                container_port,
+            })
+            .collect();
+        publish.push(Publish {
+            host: SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port)),
+            container_port: ADMIN_PORT,
+        });
+        let aliases = vec![self.site.project.clone()];
+        Ok(ContainerSpec {
+            command: vec!["--hold".into()],
+            network: Network::Project { aliases },
+            publish,
+            stop_timeout: STOP_MARGIN,
+            ..self.spec(HOLDER, settings)?
+        })
+    }
+
+    fn proxy_spec(&self, settings: &ProxySettings) -> Result<ContainerSpec> {
+        let folder = folder(self.state);
+        let podman = self.kind == RuntimeChoice::Podman;
+        let seen_as = if podman {
+            PathBuf::from(INSIDE)
+        } else {
+            folder.clone()
+        };
+        let config = seen_as.join("proxy.toml").to_string_lossy().into_owned();
+        let network = if podman {
+            Network::Container(self.name(HOLDER))
+        } else {
+            Network::Project {
+                aliases: Vec::new(),
+            }
+        };
+        // The proxy writes what it was told last into its folder.
+        let mount = Mount {
+            host: folder,
+            container: INSIDE.into(),
+            read_only: false,
+        };
+        Ok(ContainerSpec {
+            command: vec!["--config".into(), config],
+            network,
+            mounts: vec![mount],
+            stop_timeout: settings.drain_timeout.get() + STOP_MARGIN,
+            ..self.spec(PROXY, settings)?
+        })
+    }
+
+    fn spec(&self, role: &str, settings: &ProxySettings) -> Result<ContainerSpec> {
+        let labels = [
+            (label::PROJECT.to_owned(), self.site.project.clone()),
+            (label::ROLE.to_owned(), role.to_owned()),
+        ];
+        Ok(ContainerSpec {
+            name: self.name(role),
+            image: self.image(settings)?,
+            command: Vec::new(),
+            env: [].into(),
+            labels: labels.into(),
+            network: Network::Project {
+                aliases: Vec::new(),
+            },
+            publish: Vec::new(),
+            mounts: Vec::new(),
+            port: None,
+            stop_timeout: STOP_MARGIN,
+        })
+    }
+
+    fn name(&self, role: &str) -> String {
+        format!("{}-{role}", self.site.project)
+    }
+}
+
+/// Each address of the host with the port that it leads to inside.
+fn inside_ports(settings: &ProxySettings) -> impl Iterator<Item = (SocketAddr, u16)> + '_ {
+    settings.listen.iter().copied().zip(FIRST_PORT..)
+}
+
+/// The proxy shares its ports among its threads, so it might share them with another proxy
+/// unasked: look first.
+fn check_ports(settings: &ProxySettings) -> Result<()> {
+    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
+    for address in settings.listen.iter().copied().chain([admin]) {
+        match TcpListener::bind(address) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                return Err(RuntimeError::PortTaken { address }.into());
+            }
+            Err(error) => {
+                return Err(Error::Unavailable(format!(
+                    "cannot listen on {address}: {error}"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn config(
+    folder: &Path,
+    admin: SocketAddr,
+    listen: &[SocketAddr],
+    settings: &ProxySettings,
+) -> String {
+    // Rust's quotes and escapes are TOML's, for whatever a path holds.
+    let file = |name: &str| format!("{:?}", folder.join(name).to_string_lossy());
+    let mut text = format!(
+        "# Written by crossfade at each start of the proxy.\n\
+         [admin]\nlisten = \"{admin}\"\ntoken_file = {}\nstate_file = {}\n\n\
+         [timeouts]\ndrain = \"{}\"\n",
+        file("token"),
+        file("state.json"),
+        settings.drain_timeout,
+    );
+    for address in listen {
+        text.push_str(&format!("\n[[listeners]]\naddress = \"{address}\"\n"));
+    }
+    text
+}
+
+/// The secret by which the proxy knows its controller; made at the first call.
+fn token(folder: &Path) -> Result<String> {
+    let path = folder.join("token");
+    match std::fs::read_to_string(&path) {
+        Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::file(path)(error)),
+    }
+    let secret: [u8; 32] = rand::random();
+    let token: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    write_private(&path, &token)?;
+    Ok(token)
+}
+
+/// Written beside and renamed, readable by its owner alone.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    let beside = path.with_extension("new");
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    };
+    write().map_err(Error::file(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_token_is_made_once_and_for_its_owner_alone() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let first = token(dir.path()).expect("made");
+        assert_eq!(first.len(), 64);
+        assert_eq!(token(dir.path()).expect("read"), first);
+        let mode = std::fs::metadata(dir.path().join("token"))
+            .expect("a file")
+            .permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("its address");
+        let settings = ProxySettings {
+            image: String::new(),
+            program: None,
+            listen: vec![address],
+            admin_port: 1,
+            drain_timeout: admin_api::Period::from_secs(1),
+        };
+        let error = check_ports(&settings).expect_err("taken");
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+}

@@ -1,0 +1,528 @@
+//! The life of a rollout, from top to bottom.
+//!
+//! ```text
+//!  starting ──► checking ──► shifting ──► promoting ──► baking ──► draining ──► done
+//!     │            │         │ ▲   │          │           │
+//!     │            │         └─┘   │          │           │   promote: on to promoting, or
+//!     │            │      step by  │          │           │   from baking to draining
+//!     │            │        step   │          │           │
+//!     └────────────┴───────────────┴──────────┴───────────┘
+//!                  │  abort, a bad verdict, a container that exits, is not healthy,
+//!                  ▼  cannot be started; anything that the proxy refuses
+//!            rolling back ──► rolled back
+//! ```
+//!
+//! *Paused* is no phase: a paused rollout stays where it is, is watched like any other, and
+//! goes on by `resume`, `promote` or `abort`, or back by a bad verdict.
+//!
+//! One task owns a rollout. A phase is in the journal before any of its effects, and every
+//! effect can be repeated, so a controller that was killed takes up the phase it finds and
+//! goes on. What says nothing about the candidate (the proxy or the engine cannot be reached,
+//! the disk is full) is tried again until it works; it is never judged.
+
+mod asks;
+mod look;
+mod phase;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::endpoints::Dead;
+use crate::error::{Error, Result};
+use crate::plan::{Step, replicas_for};
+use crate::site::Site;
+use crate::store::{Entering, RolloutRecord, Split};
+use crate::verdict::{Verdict, judge};
+
+pub use asks::{Ask, Handle};
+pub use look::Live;
+pub use phase::Phase;
+
+/// From one try to the next of what cannot be done now for reasons of our own.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long one call waits for a drain; asks of people are answered in between.
+const DRAIN_WAIT: Duration = Duration::from_secs(1);
+
+/// Why a phase is left other than by its end.
+enum Leave {
+    /// Somebody asked for it.
+    Enter(Box<Entering>),
+    /// The candidate is not good enough.
+    Bad {
+        why: String,
+        figures: Option<serde_json::Value>,
+    },
+    /// It cannot be done now, for reasons of our own.
+    Retry(String),
+}
+
+impl From<Error> for Leave {
+    fn from(error: Error) -> Self {
+        if error.is_ours() {
+            Self::Retry(error.to_string())
+        } else {
+            Self::Bad {
+                why: error.to_string(),
+                figures: None,
+            }
+        }
+    }
+}
+
+type Stay<T> = Result<T, Leave>;
+
+/// One rollout, and the task that owns it.
+struct Rollout {
+    site: Arc<Site>,
+    record: RolloutRecord,
+    commands: mpsc::Receiver<asks::Command>,
+    live: watch::Sender<Live>,
+    /// Whoever asked for what is being entered: told when it is in the journal.
+    on_enter: Vec<(oneshot::Sender<Result<String>>, String)>,
+    /// Whoever asked for a split: told when the proxy has it.
+    on_split: Vec<oneshot::Sender<Result<String>>>,
+}
+
+/// Begins a rollout that is in the journal, or takes it up where it was left.
+pub fn spawn(site: Arc<Site>, record: RolloutRecord) -> Handle {
+    let (ask, commands) = mpsc::channel(16);
+    let (live, seen) = watch::channel(Live::of(&record));
+    let rollout = Rollout {
+        site,
+        record,
+        commands,
+        live,
+        on_enter: Vec::new(),
+        on_split: Vec::new(),
+    };
+    Handle::new(ask, seen, tokio::spawn(rollout.run()))
+}
+
+impl Rollout {
+    async fn run(mut self) {
+        while !self.record.phase.is_over() {
+            let outcome = match self.record.phase {
+                Phase::Starting => self.starting().await,
+                Phase::Checking => self.checking().await,
+                Phase::Shifting => self.shifting().await,
+                Phase::Promoting => self.promoting().await,
+                Phase::Baking => self.baking().await,
+                Phase::Draining => self.draining().await,
+                Phase::RollingBack => self.rolling_back().await,
+                Phase::Done | Phase::RolledBack => break,
+            };
+            let next = match outcome {
+                Ok(next) => next,
+                Err(Leave::Enter(next)) => *next,
+                Err(Leave::Bad { why, figures }) if self.can_roll_back() => {
+                    self.roll_back(why, figures)
+                }
+                // There is nothing further back than these phases: they go on until they work.
+                Err(Leave::Bad { why, .. } | Leave::Retry(why)) => {
+                    self.trouble(why);
+                    match self.rest(RETRY).await {
+                        Err(Leave::Enter(next)) => *next,
+                        _ => continue,
+                    }
+                }
+            };
+            self.enter(next).await;
+        }
+        tracing::info!(rollout = self.record.id, phase = %self.record.phase, "over");
+    }
+
+    /// Starts the candidate's first containers.
+    async fn starting(&mut self) -> Stay<Entering> {
+        let replicas = self.step()?.replicas;
+        self.site
+            .start_missing(&self.record.to, replicas, Dead::Fail, &mut Vec::new())
+            .await?;
+        let text = format!(
+            "{replicas} of {} started; the proxy has to see them healthy for {}",
+            self.record.to.version, self.record.settings.min_healthy_time
+        );
+        let paused = self.record.paused.clone();
+        Ok(Entering {
+            paused,
+            ..Entering::new(Phase::Checking, 0, text)
+        })
+    }
+
+    /// Waits until the proxy has seen the candidate healthy for a while. It gets no request.
+    async fn checking(&mut self) -> Stay<Entering> {
+        let (replicas, healthy_for) = (
+            self.step()?.replicas,
+            self.record.settings.min_healthy_time.get(),
+        );
+        self.capacity(replicas, healthy_for).await?;
+        while self.record.paused.is_some() {
+            self.rest(self.look_every()).await?;
+            self.capacity(replicas, Duration::ZERO).await?;
+        }
+        Ok(self.shift_to(0, None))
+    }
+
+    /// Gives the candidate the step's share, and watches until the figures say what to do.
+    async fn shifting(&mut self) -> Stay<Entering> {
+        let step = self.step()?;
+        let (split, replicas) = match self.record.hand_split.clone() {
+            None => (self.split_of(step.share), step.replicas),
+            Some(split) => {
+                let replicas = self.replicas_by_hand(&split)?;
+                (split, replicas)
+            }
+        };
+        self.capacity(replicas, Duration::ZERO).await?;
+        self.set_split(&split).await?;
+        let mut window = self.open_window().await?;
+        loop {
+            self.rest(self.look_every()).await?;
+            let Some((candidate, stable)) = self.look(&mut window, replicas).await? else {
+                continue;
+            };
+            let limits = self.record.settings.limits();
+            let verdict = judge(&limits, candidate, stable, window.elapsed());
+            let figures = self.figures(candidate, stable, &window);
+            self.show(&verdict, candidate, stable);
+            match verdict {
+                Verdict::RollBack { why } => {
+                    return Err(Leave::Bad {
+                        why,
+                        figures: Some(figures),
+                    });
+                }
+                Verdict::Advance if self.record.paused.is_none() => {
+                    let observed = format!(
+                        "{} of {} requests failed",
+                        candidate.failures, candidate.tries
+                    );
+                    return Ok(self.after_step(&observed, figures));
+                }
+                Verdict::Hold { why } | Verdict::Inconclusive { why }
+                    if self.record.paused.is_none()
+                        && window.elapsed() >= self.record.settings.max_hold.get() =>
+                {
+                    self.pause(&format!(
+                        "held for {}: {why}",
+                        self.record.settings.max_hold
+                    ))?;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Gives the candidate every container it needs, then every request.
+    async fn promoting(&mut self) -> Stay<Entering> {
+        let replicas = self.site.service(&self.record.service)?.replicas;
+        self.capacity(replicas, Duration::ZERO).await?;
+        self.site
+            .store
+            .set_stable(&self.record.service, &self.record.to)?;
+        self.site.push(&self.record.service).await?;
+        let text = format!(
+            "{} is stable and has all requests; {} stays warm for {}",
+            self.record.to.version, self.record.from.version, self.record.settings.bake
+        );
+        Ok(Entering::new(Phase::Baking, self.record.step, text))
+    }
+
+    /// Keeps the old version warm, and watches the new one by its limits alone.
+    async fn baking(&mut self) -> Stay<Entering> {
+        let all_to_new = Split::from([(self.record.to.version.clone(), 100)]);
+        let split = self.record.hand_split.clone().unwrap_or(all_to_new);
+        let replicas = self.site.service(&self.record.service)?.replicas;
+        self.set_split(&split).await?;
+        let mut window = None;
+        loop {
+            let baked = self.site.clock.since(self.record.phase_since);
+            let left = self.record.settings.bake.get().saturating_sub(baked);
+            if left.is_zero() && self.record.paused.is_none() {
+                return Ok(self.drain_old());
+            }
+            let rest = if left.is_zero() {
+                self.look_every()
+            } else {
+                left.min(self.look_every())
+            };
+            let window = match &mut window {
+                Some(window) => window,
+                None => window.insert(self.open_window().await?),
+            };
+            self.rest(rest).await?;
+            let Some((candidate, stable)) = self.look(window, replicas).await? else {
+                continue;
+            };
+            let limits = self.record.settings.limits();
+            let verdict = judge(&limits, candidate, stable, window.elapsed());
+            self.show(&verdict, candidate, stable);
+            if let Verdict::RollBack { why } = verdict {
+                let figures = Some(self.figures(candidate, stable, window));
+                return Err(Leave::Bad { why, figures });
+            }
+        }
+    }
+
+    /// Lets the old version finish what it has, and stops it.
+    async fn draining(&mut self) -> Stay<Entering> {
+        self.site
+            .store
+            .set_previous(&self.record.service, &self.record.from)?;
+        let old = self.site.containers_of(&self.record.from).await?;
+        self.site.retire(&self.record.service, &old)?;
+        self.until_drained().await?;
+        let text = format!("{} is alone", self.record.to.version);
+        Ok(Entering::new(Phase::Done, self.record.step, text))
+    }
+
+    /// Gives stable everything in one swap, lets the candidate finish what it has, and stops it.
+    async fn rolling_back(&mut self) -> Stay<Entering> {
+        let service = self.record.service.clone();
+        self.site.store.set_stable(&service, &self.record.from)?;
+        self.site.push(&service).await?;
+        let replicas = self.site.service(&service)?.replicas;
+        let mut started = Vec::new();
+        let from = &self.record.from;
+        self.site
+            .start_missing(from, replicas, Dead::Replace, &mut started)
+            .await?;
+        if !started.is_empty() {
+            self.site.push(&service).await?;
+        }
+        let candidate = self.site.containers_of(&self.record.to).await?;
+        self.site.retire(&service, &candidate)?;
+        self.until_drained().await?;
+        let text = format!(
+            "{} has all requests, {} is gone",
+            self.record.from.version, self.record.to.version
+        );
+        Ok(Entering::new(Phase::RolledBack, self.record.step, text))
+    }
+
+    /// Sees to it that the candidate has so many containers, and that the proxy has seen them
+    /// healthy, for so long.
+    async fn capacity(&mut self, replicas: u32, healthy_for: Duration) -> Stay<()> {
+        let to = &self.record.to;
+        self.site
+            .start_missing(to, replicas, Dead::Fail, &mut Vec::new())
+            .await?;
+        self.site.push(&self.record.service).await?;
+        let limit = self.record.settings.start_timeout;
+        // Time in which the proxy could not be asked does not count against the candidate.
+        let mut waited = Duration::ZERO;
+        let mut healthy_since = None;
+        loop {
+            match self.observe().await {
+                Ok(seen) if seen.up >= replicas && seen.down.is_none() => {
+                    let since: Instant = *healthy_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= healthy_for {
+                        return Ok(());
+                    }
+                }
+                Ok(seen) => {
+                    healthy_since = None;
+                    if waited >= limit.get() {
+                        let reason = seen
+                            .down
+                            .map(|down| format!(": {down}"))
+                            .unwrap_or_default();
+                        let why = format!(
+                            "{} of {replicas} containers of {} were healthy within {limit}{reason}",
+                            seen.up, self.record.to.version
+                        );
+                        return Err(Leave::Bad { why, figures: None });
+                    }
+                    waited += self.look_every();
+                }
+                Err(error) if error.is_ours() => self.trouble(error.to_string()),
+                Err(error) => return Err(error.into()),
+            }
+            self.rest(self.look_every()).await?;
+        }
+    }
+
+    async fn set_split(&mut self, split: &Split) -> Stay<()> {
+        self.site.store.set_split(&self.record.service, split)?;
+        self.site.push(&self.record.service).await?;
+        for reply in self.on_split.drain(..) {
+            let text = format!("{} now has {}", self.record.service, split_text(split));
+            let _ = reply.send(Ok(text));
+        }
+        Ok(())
+    }
+
+    async fn until_drained(&mut self) -> Stay<()> {
+        loop {
+            let left = self.site.sweep(&self.record.service, DRAIN_WAIT).await?;
+            if left.only_upgraded() {
+                return Ok(());
+            }
+            self.rest(self.look_every()).await?;
+        }
+    }
+
+    fn shift_to(&self, step: usize, figures: Option<serde_json::Value>) -> Entering {
+        let Some(Step { share, replicas }) = self.record.steps.get(step) else {
+            let text = format!(
+                "every container of {} for all requests",
+                self.record.to.version
+            );
+            return Entering {
+                figures,
+                ..Entering::new(Phase::Promoting, step, text)
+            };
+        };
+        let text = format!(
+            "step {} of {}: {share}% to {} on {replicas} container{}",
+            step + 1,
+            self.record.steps.len(),
+            self.record.to.version,
+            if *replicas == 1 { "" } else { "s" },
+        );
+        Entering {
+            figures,
+            ..Entering::new(Phase::Shifting, step, text)
+        }
+    }
+
+    fn after_step(&self, observed: &str, figures: serde_json::Value) -> Entering {
+        let mut next = self.shift_to(self.record.step + 1, Some(figures));
+        let share = self
+            .record
+            .steps
+            .get(self.record.step)
+            .map_or(100, |step| step.share);
+        next.text.push_str(&format!(" (at {share}% {observed})"));
+        next
+    }
+
+    fn roll_back(&self, why: String, figures: Option<serde_json::Value>) -> Entering {
+        let text = format!("back to {}: {why}", self.record.from.version);
+        let step = self.record.step;
+        Entering {
+            why: Some(why),
+            figures,
+            ..Entering::new(Phase::RollingBack, step, text)
+        }
+    }
+
+    fn drain_old(&self) -> Entering {
+        let text = format!("{} finishes what it has", self.record.from.version);
+        Entering::new(Phase::Draining, self.record.step, text)
+    }
+
+    fn can_roll_back(&self) -> bool {
+        !matches!(self.record.phase, Phase::Draining | Phase::RollingBack)
+    }
+
+    fn step(&self) -> Stay<Step> {
+        self.record
+            .steps
+            .get(self.record.step)
+            .copied()
+            .ok_or_else(|| Leave::Bad {
+                why: format!("there is no step {}", self.record.step + 1),
+                figures: None,
+            })
+    }
+
+    fn split_of(&self, share: u8) -> Split {
+        Split::from([
+            (
+                self.record.from.version.clone(),
+                u32::from(100 - share.min(100)),
+            ),
+            (self.record.to.version.clone(), u32::from(share)),
+        ])
+    }
+
+    fn replicas_by_hand(&self, split: &Split) -> Stay<u32> {
+        let stable = self.site.service(&self.record.service)?.replicas;
+        let total = split.values().copied().map(u64::from).sum();
+        let weight = split.get(&self.record.to.version).copied().unwrap_or(0);
+        Ok(replicas_for(stable, weight.into(), total))
+    }
+
+    fn look_every(&self) -> Duration {
+        self.record.settings.look_every.get()
+    }
+
+    /// Writes down that the phase begins. Nothing goes on before that is on the disk.
+    async fn enter(&mut self, next: Entering) {
+        loop {
+            match self
+                .site
+                .store
+                .enter(&self.record, &next, self.site.clock.now())
+            {
+                Ok(record) => self.record = record,
+                Err(error) => {
+                    self.trouble(error.to_string());
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            }
+            break;
+        }
+        tracing::info!(rollout = self.record.id, phase = %self.record.phase, "{}", next.text);
+        for (reply, text) in self.on_enter.drain(..) {
+            let _ = reply.send(Ok(text));
+        }
+        if self.record.hand_split.is_none() {
+            for reply in self.on_split.drain(..) {
+                let why = format!("the split was not set: {}", next.text);
+                let _ = reply.send(Err(Error::Refused(why)));
+            }
+        }
+        self.live.send_replace(Live::of(&self.record));
+    }
+
+    /// Waits, and answers whoever asks for something meanwhile.
+    async fn rest(&mut self, duration: Duration) -> Stay<()> {
+        let until = Instant::now() + duration;
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => return Ok(()),
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command)?,
+                    // Nobody is left who could ask.
+                    None => {
+                        sleep_until(until).await;
+                        return Ok(());
+                    }
+                },
+            }
+        }
+    }
+
+    fn trouble(&self, trouble: String) {
+        tracing::warn!(rollout = self.record.id, "{trouble}");
+        self.live.send_modify(|live| live.trouble = Some(trouble));
+    }
+}
+
+/// `90% 1.0.0, 10% 2.0.0`.
+pub(crate) fn split_text(split: &Split) -> String {
+    let total: f64 = split.values().copied().map(f64::from).sum();
+    let share = |weight: u32| {
+        if total > 0.0 {
+            100.0 * f64::from(weight) / total
+        } else {
+            0.0
+        }
+    };
+    let parts: Vec<String> = split
+        .iter()
+        .map(|(version, weight)| {
+            let share = format!("{:.2}", share(*weight));
+            let share = share.trim_end_matches('0').trim_end_matches('.');
+            format!("{share}% {version}")
+        })
+        .collect();
+    parts.join(", ")
+}

@@ -1,0 +1,215 @@
+//! The controller process: its folder, its socket, and what it answers there.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::api::{About, Failure};
+use crate::error::{Error, Result};
+use crate::state_dir::{self, Lock};
+use crate::store::{self, Store};
+use crate::verbs::{Controller, LogLines};
+
+/// A manifest is the largest thing that is ever sent.
+const MAX_BODY: usize = 4 << 20;
+
+/// A state folder that is ours alone, with its socket.
+pub struct Folder {
+    controller: Arc<Controller>,
+    listener: UnixListener,
+    // Given back last.
+    _lock: Lock,
+}
+
+/// Takes the folder: lock, journal, socket.
+///
+/// # Errors
+/// When another controller has it (named by its process), or it cannot be used.
+pub fn open(dir: &Path) -> Result<Folder> {
+    state_dir::make(dir)?;
+    let lock = state_dir::lock(dir)?;
+    let store = Store::open(&dir.join(store::FILE))?;
+    let socket = state_dir::socket(dir);
+    match std::fs::remove_file(&socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::file(socket)(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&socket).map_err(Error::file(&socket))?;
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))
+        .map_err(Error::file(&socket))?;
+    Ok(Folder {
+        controller: Controller::new(dir.to_owned(), store),
+        listener,
+        _lock: lock,
+    })
+}
+
+/// Serves the folder until `shutdown`, or until `down` has left nothing to control. What runs
+/// goes on without a controller.
+pub async fn run(folder: Folder, shutdown: impl Future<Output = ()>) {
+    let controller = &folder.controller;
+    controller.take_up().await;
+    let tending = tokio::spawn(controller.clone().keep_tending());
+    let mut answering = tokio::task::JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            () = controller.finished() => {
+                // Whoever asked for the end is still to be answered.
+                let rest = async { while answering.join_next().await.is_some() {} };
+                let _ = tokio::time::timeout(std::time::Duration::from_secs(2), rest).await;
+                break;
+            }
+            accepted = folder.listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    answering.spawn(answer(stream, controller.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!("cannot accept: {error}");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = answering.join_next(), if !answering.is_empty() => {}
+        }
+    }
+    tending.abort();
+    controller.stop();
+}
+
+async fn answer(stream: UnixStream, controller: Arc<Controller>) {
+    let service = service_fn(move |request| {
+        let controller = controller.clone();
+        async move { Ok::<_, Infallible>(respond(request, controller).await) }
+    });
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!("a client went away: {error}");
+    }
+}
+
+type Answer = Response<Either<Full<Bytes>, Lines>>;
+
+async fn respond(request: Request<Incoming>, controller: Arc<Controller>) -> Answer {
+    let path = request.uri().path().to_owned();
+    let Some(verb) = path
+        .strip_prefix("/v1/")
+        .filter(|_| request.method() == Method::POST)
+    else {
+        return failed(&Error::Usage(format!(
+            "there is no {} {path}",
+            request.method()
+        )));
+    };
+    let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return failed(&Error::Usage(format!("the request broke off: {error}"))),
+    };
+    let verb = verb.to_owned();
+    // In a task of its own: a verb that has begun goes on when whoever asked goes away.
+    let task = tokio::spawn(async move { dispatch(&verb, &body, &controller).await });
+    match task.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&Error::Refused(format!(
+            "the controller broke down: {error}"
+        ))),
+    }
+}
+
+async fn dispatch(verb: &str, body: &[u8], controller: &Controller) -> Result<Answer> {
+    match verb {
+        "about" => {
+            let version = env!("CARGO_PKG_VERSION").to_owned();
+            json(&About {
+                version,
+                pid: std::process::id(),
+            })
+        }
+        "up" => json(&controller.up_verb(read(body)?).await?),
+        "down" => json(&controller.down(read(body)?).await?),
+        "deploy" => json(&controller.deploy(read(body)?).await?),
+        "split" => json(&controller.split(read(body)?).await?),
+        "promote" => json(&controller.promote(read(body)?).await?),
+        "abort" => json(&controller.abort(read(body)?).await?),
+        "pause" => json(&controller.pause(read(body)?).await?),
+        "resume" => json(&controller.resume(read(body)?).await?),
+        "rollback" => json(&controller.rollback(read(body)?).await?),
+        "scale" => json(&controller.scale(read(body)?).await?),
+        "status" => json(&controller.status().await?),
+        "history" => json(&controller.history(&read(body)?)?),
+        "rollout" => json(&controller.progress(read(body)?).await?),
+        "logs" => {
+            let lines = Lines(controller.logs(read(body)?).await?);
+            Ok(Response::new(Either::Right(lines)))
+        }
+        _ => Err(Error::Usage(format!(
+            "the controller is of release {} and does not know `{verb}`",
+            env!("CARGO_PKG_VERSION")
+        ))),
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    admin_api::strict::from_json(body).map_err(|error| Error::Usage(error.to_string()))
+}
+
+fn json(value: &impl Serialize) -> Result<Answer> {
+    let body = serde_json::to_vec(value)
+        .map_err(|error| Error::Refused(format!("the answer cannot be written: {error}")))?;
+    Ok(response(StatusCode::OK, body))
+}
+
+fn failed(error: &Error) -> Answer {
+    let failure = Failure {
+        exit: error.exit_code(),
+        message: error.to_string(),
+    };
+    // Of a number and a string: cannot fail.
+    let body = serde_json::to_vec(&failure).unwrap_or_default();
+    response(StatusCode::UNPROCESSABLE_ENTITY, body)
+}
+
+fn response(status: StatusCode, body: Vec<u8>) -> Answer {
+    let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
+    *response.status_mut() = status;
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// Log lines as a body.
+struct Lines(LogLines);
+
+impl Body for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0
+            .poll_recv(cx)
+            .map(|lines| lines.map(|lines| Ok(Frame::data(lines))))
+    }
+}

@@ -1,0 +1,129 @@
+//! What every verb and every rollout works on: the journal, the containers, the proxy.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::admin::Admin;
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::manifest::Manifest;
+use crate::runtime::Runtime;
+use crate::store::{NewEvent, ServiceRecord, Store};
+
+/// One project on one host, while it is up.
+pub struct Site {
+    /// The project's name.
+    pub project: String,
+    /// What is wanted and what was decided.
+    pub store: Arc<Store>,
+    /// What runs the containers.
+    pub runtime: Arc<dyn Runtime>,
+    /// The proxy.
+    pub admin: Admin,
+    /// The time.
+    pub clock: Clock,
+    /// Replaced by `up`.
+    manifest: RwLock<Arc<Manifest>>,
+    /// Held from reading the containers to the proxy's answer, so that an older table never
+    /// overtakes a newer one. One for each service.
+    pushing: Locks,
+    /// Held while retired containers of a service are drained and stopped.
+    pub(crate) sweeping: Locks,
+}
+
+impl Site {
+    /// Puts the parts together.
+    pub fn new(
+        manifest: Manifest,
+        store: Arc<Store>,
+        runtime: Arc<dyn Runtime>,
+        admin: Admin,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            project: manifest.project.clone(),
+            store,
+            runtime,
+            admin,
+            clock,
+            manifest: RwLock::new(Arc::new(manifest)),
+            pushing: Locks::default(),
+            sweeping: Locks::default(),
+        }
+    }
+
+    /// The manifest that holds now.
+    pub fn manifest(&self) -> Arc<Manifest> {
+        self.manifest
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Another manifest holds from now on.
+    pub fn set_manifest(&self, manifest: Manifest) {
+        *self
+            .manifest
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(manifest);
+    }
+
+    /// The service, or an error that names those there are.
+    pub fn service(&self, name: &str) -> Result<ServiceRecord> {
+        let services = self.store.services()?;
+        if let Some(found) = services.iter().find(|service| service.name == name) {
+            return Ok(found.clone());
+        }
+        let names: Vec<&str> = services
+            .iter()
+            .map(|service| service.name.as_str())
+            .collect();
+        Err(Error::Usage(no_such("service", name, &names)))
+    }
+
+    /// Writes an event of a service.
+    pub fn note(
+        &self,
+        service: &str,
+        rollout: Option<i64>,
+        kind: &str,
+        text: &str,
+        figures: Option<&serde_json::Value>,
+    ) -> Result<()> {
+        let event = NewEvent {
+            rollout,
+            service: Some(service),
+            kind,
+            text,
+            figures,
+        };
+        self.store.note(&event, self.clock.now())
+    }
+
+    pub(crate) async fn push_lock(&self, service: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        self.pushing.of(service).lock_owned().await
+    }
+}
+
+/// A lock for each service.
+#[derive(Debug, Default)]
+pub(crate) struct Locks(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Locks {
+    pub(crate) fn of(&self, service: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.entry(service.to_owned()).or_default().clone()
+    }
+}
+
+/// `there is no service `wbe`, only web; did you mean `web`?`
+pub(crate) fn no_such(what: &str, name: &str, known: &[&str]) -> String {
+    if known.is_empty() {
+        return format!("there is no {what} `{name}`");
+    }
+    let list = known.join(", ");
+    let hint = admin_api::strict::closest(name, known.iter().copied())
+        .map(|meant| format!("; did you mean `{meant}`?"))
+        .unwrap_or_default();
+    format!("there is no {what} `{name}`, only {list}{hint}")
+}

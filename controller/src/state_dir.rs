@@ -1,0 +1,107 @@
+//! The folder in which a project's controller keeps what it knows, and the lock that lets one
+//! controller at a time have it.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{Error, Result};
+
+/// Where a project's state is, unless somebody says otherwise: `/var/lib/crossfade/<project>`
+/// for root, else `$XDG_STATE_HOME/crossfade/<project>` or `~/.local/state/crossfade/<project>`.
+pub fn default_for(project: &str) -> Result<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(Path::new("/var/lib/crossfade").join(project));
+    }
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let base = absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .ok_or_else(|| {
+            Error::Usage("neither XDG_STATE_HOME nor HOME is set: give --state FOLDER".into())
+        })?;
+    Ok(base.join("crossfade").join(project))
+}
+
+/// The controller's socket in a state folder.
+pub fn socket(dir: &Path) -> PathBuf {
+    dir.join("controller.sock")
+}
+
+/// What a controller in the background prints.
+pub fn log_file(dir: &Path) -> PathBuf {
+    dir.join("controller.log")
+}
+
+/// Makes the folder, for its owner alone.
+pub fn make(dir: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(Error::file(dir))
+}
+
+/// Held by the one controller of a state folder, until it is dropped or the process is gone.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// Takes the folder, or says which process has it.
+pub fn lock(dir: &Path) -> Result<Lock> {
+    let path = dir.join("controller.lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(Error::file(&path))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut pid = String::new();
+        // What cannot be read is not said.
+        let _ = file.read_to_string(&mut pid);
+        let who = match pid.trim() {
+            "" => "another process".to_owned(),
+            pid => format!("process {pid}"),
+        };
+        return Err(Error::Unavailable(format!(
+            "{} belongs to a controller that runs already: {who}",
+            dir.display()
+        )));
+    }
+    let write = |file: &mut File| {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write(&mut file).map_err(Error::file(&path))?;
+    Ok(Lock { _file: file })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_controller_is_told_who_has_the_folder() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let first = lock(dir.path()).expect("free");
+        let error = lock(dir.path()).expect_err("taken");
+        assert!(
+            error.to_string().contains(&std::process::id().to_string()),
+            "{error}"
+        );
+        assert_eq!(error.exit_code(), crate::error::EXIT_UNAVAILABLE);
+        drop(first);
+        lock(dir.path()).expect("free again");
+    }
+}

@@ -1,0 +1,87 @@
+//! The journal: what is wanted, what is being done about it, and what was decided and why.
+//!
+//! SQLite, synchronous to the disk: what has been written here survives `kill -9` and a power
+//! cut, so every intent is written before its effect. Nothing else in the controller knows SQL.
+
+mod events;
+mod records;
+mod retired;
+mod rollouts;
+mod schema;
+mod services;
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+use tokio::sync::watch;
+
+pub use events::{Event, EventFilter, NewEvent};
+pub use records::{Applied, NewVersion, RolloutRecord, ServiceRecord, Split, VersionRecord};
+pub use retired::Retired;
+pub use rollouts::{Entering, NewRollout};
+
+use crate::error::Result;
+
+/// The journal's file in the state folder.
+pub const FILE: &str = "state.db";
+
+/// The journal. Calls block for the time of one write to the disk.
+#[derive(Debug)]
+pub struct Store {
+    connection: Mutex<Connection>,
+    /// The id of the newest event, for those who wait for news.
+    newest: watch::Sender<i64>,
+}
+
+impl Store {
+    /// Opens the journal at `path`, makes it if it is not there, and brings it to the present
+    /// schema.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is no journal, or was written by a newer release.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", "ON")?;
+        schema::migrate(&mut connection)?;
+        let newest =
+            connection.query_row("SELECT coalesce(max(id), 0) FROM events", [], |row| {
+                row.get(0)
+            })?;
+        Ok(Self {
+            connection: Mutex::new(connection),
+            newest: watch::Sender::new(newest),
+        })
+    }
+
+    /// Changes whenever an event is written; holds the newest event's id.
+    pub fn news(&self) -> watch::Receiver<i64> {
+        self.newest.subscribe()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic while it was held has left no transaction open: dropping one rolls it back.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An error for a column that holds what it cannot hold.
+fn corrupt(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text).map_err(corrupt)
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+#[cfg(test)]
+mod tests;

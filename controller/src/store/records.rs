@@ -1,0 +1,142 @@
+//! What the journal's rows are.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rusqlite::Row;
+
+use super::from_json;
+use crate::clock::Millis;
+use crate::manifest::{RolloutSettings, RuntimeChoice};
+use crate::plan::Step;
+use crate::rollout::Phase;
+
+/// Weights by version.
+pub type Split = BTreeMap<String, u32>;
+
+/// The manifest that `up` was given last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// Its text.
+    pub text: String,
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// What it runs on, once chosen: never `Auto`.
+    pub runtime: RuntimeChoice,
+}
+
+/// A version to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewVersion {
+    /// The service.
+    pub service: String,
+    /// The label.
+    pub version: String,
+    /// The image as it was asked for.
+    pub image: String,
+    /// What that was when it was asked for: podman's id of it.
+    pub resolved: String,
+    /// Arguments.
+    pub command: Vec<String>,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// The port on which it serves.
+    pub port: u16,
+}
+
+/// A version as it was recorded: enough to start it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionRecord {
+    /// Unique, also where two images had one label.
+    pub id: i64,
+    /// The service.
+    pub service: String,
+    /// The label.
+    pub version: String,
+    /// The image as it was asked for.
+    pub image: String,
+    /// What that was then.
+    pub resolved: String,
+    /// Arguments.
+    pub command: Vec<String>,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// The port on which it serves.
+    pub port: u16,
+}
+
+impl VersionRecord {
+    pub(super) const COLUMNS: &'static str =
+        "id, service, version, image, resolved, command, env, port";
+
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            service: row.get(1)?,
+            version: row.get(2)?,
+            image: row.get(3)?,
+            resolved: row.get(4)?,
+            command: from_json(&row.get::<_, String>(5)?)?,
+            env: from_json(&row.get::<_, String>(6)?)?,
+            port: row.get(7)?,
+        })
+    }
+}
+
+/// What is wanted of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceRecord {
+    /// Its name.
+    pub name: String,
+    /// The version that carries it.
+    pub stable: VersionRecord,
+    /// The version before, which `rollback` starts again.
+    pub previous: Option<VersionRecord>,
+    /// How many containers the stable version has.
+    pub replicas: u32,
+    /// How new requests divide.
+    pub split: Split,
+}
+
+/// A rollout as it was recorded last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutRecord {
+    /// Counts up.
+    pub id: i64,
+    /// The service.
+    pub service: String,
+    /// The version that was stable when it began.
+    pub from: VersionRecord,
+    /// The candidate.
+    pub to: VersionRecord,
+    /// How it was asked to go.
+    pub settings: RolloutSettings,
+    /// The steps worked out from that.
+    pub steps: Vec<Step>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Index of the step, from the first on.
+    pub step: usize,
+    /// Why it does not go on by itself, where it does not.
+    pub paused: Option<String>,
+    /// The split that somebody set by hand.
+    pub hand_split: Option<Split>,
+    /// Why it was rolled back, where it was.
+    pub why: Option<String>,
+    /// When it began.
+    pub created: Millis,
+    /// When it came into its phase and step.
+    pub phase_since: Millis,
+    /// When it ended.
+    pub ended: Option<Millis>,
+}
+
+impl RolloutRecord {
+    /// `rollout 3 (web 1.0.0 → 2.0.0)`.
+    pub fn title(&self) -> String {
+        format!(
+            "rollout {} ({} {} → {})",
+            self.id, self.service, self.from.version, self.to.version
+        )
+    }
+}

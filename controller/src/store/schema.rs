@@ -1,0 +1,95 @@
+//! The journal's tables. A change is one more entry at the end of [`MIGRATIONS`].
+
+use rusqlite::Connection;
+
+use super::corrupt;
+
+/// Each brings the schema from its index to the next number.
+const MIGRATIONS: &[&str] = &["
+    -- The manifest that `up` was given last.
+    CREATE TABLE applied (
+        one     INTEGER PRIMARY KEY CHECK (one = 1),
+        text    TEXT NOT NULL,
+        path    TEXT NOT NULL,
+        runtime TEXT NOT NULL,
+        at      INTEGER NOT NULL
+    ) STRICT;
+
+    -- Every version that ever ran. The id tells apart two images that had one label.
+    CREATE TABLE versions (
+        id       INTEGER PRIMARY KEY AUTOINCREMENT,
+        service  TEXT NOT NULL,
+        version  TEXT NOT NULL,
+        image    TEXT NOT NULL,
+        resolved TEXT NOT NULL,
+        command  TEXT NOT NULL,
+        env      TEXT NOT NULL,
+        port     INTEGER NOT NULL,
+        at       INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE services (
+        name     TEXT PRIMARY KEY,
+        stable   INTEGER NOT NULL REFERENCES versions,
+        previous INTEGER REFERENCES versions,
+        replicas INTEGER NOT NULL,
+        split    TEXT NOT NULL
+    ) STRICT;
+
+    CREATE TABLE rollouts (
+        id           INTEGER PRIMARY KEY AUTOINCREMENT,
+        service      TEXT NOT NULL,
+        from_version INTEGER NOT NULL REFERENCES versions,
+        to_version   INTEGER NOT NULL REFERENCES versions,
+        settings     TEXT NOT NULL,
+        steps        TEXT NOT NULL,
+        phase        TEXT NOT NULL,
+        step         INTEGER NOT NULL,
+        paused       TEXT,
+        hand_split   TEXT,
+        why          TEXT,
+        created      INTEGER NOT NULL,
+        phase_since  INTEGER NOT NULL,
+        ended        INTEGER
+    ) STRICT;
+
+    -- One at a time.
+    CREATE UNIQUE INDEX rollout_of_service ON rollouts (service) WHERE ended IS NULL;
+
+    CREATE TABLE events (
+        id      INTEGER PRIMARY KEY AUTOINCREMENT,
+        rollout INTEGER REFERENCES rollouts,
+        service TEXT,
+        at      INTEGER NOT NULL,
+        kind    TEXT NOT NULL,
+        text    TEXT NOT NULL,
+        figures TEXT
+    ) STRICT;
+
+    CREATE INDEX event_of_rollout ON events (rollout, id);
+
+    -- Containers that get no new requests and are stopped when the proxy says they are drained.
+    CREATE TABLE retired (
+        name    TEXT PRIMARY KEY,
+        service TEXT NOT NULL,
+        version TEXT NOT NULL,
+        address TEXT
+    ) STRICT;
+"];
+
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > MIGRATIONS.len() {
+        return Err(corrupt(format!(
+            "it was written by a newer release (schema {found}, this one knows {})",
+            MIGRATIONS.len()
+        )));
+    }
+    for (index, migration) in MIGRATIONS.iter().enumerate().skip(found) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", index + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

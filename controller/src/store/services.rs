@@ -1,0 +1,213 @@
+//! What is wanted: the manifest, the services, their versions.
+
+use std::path::PathBuf;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    Applied, NewVersion, ServiceRecord, Split, Store, VersionRecord, corrupt, from_json, to_json,
+};
+use crate::clock::Millis;
+use crate::error::Result;
+
+impl Store {
+    /// The manifest that `up` was given last; `None` where nothing is up.
+    pub fn applied(&self) -> Result<Option<Applied>> {
+        let connection = self.lock();
+        let found = connection
+            .query_row("SELECT text, path, runtime FROM applied", [], |row| {
+                let path: String = row.get(1)?;
+                let runtime: String = row.get(2)?;
+                Ok(Applied {
+                    text: row.get(0)?,
+                    path: PathBuf::from(path),
+                    runtime: from_json(&runtime)?,
+                })
+            })
+            .optional()?;
+        Ok(found)
+    }
+
+    /// Records the manifest.
+    pub fn apply(&self, applied: &Applied, at: Millis) -> Result<()> {
+        let path = applied.path.to_string_lossy();
+        self.lock().execute(
+            "INSERT OR REPLACE INTO applied (one, text, path, runtime, at) VALUES (1, ?, ?, ?, ?)",
+            params![applied.text, path, to_json(&applied.runtime)?, at],
+        )?;
+        Ok(())
+    }
+
+    /// Nothing is wanted any more. What was done stays in the history.
+    pub fn clear(&self, why: &str, at: Millis) -> Result<()> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        transaction.execute(
+            "UPDATE rollouts SET phase = 'rolled-back', why = coalesce(why, ?1), ended = ?2
+             WHERE ended IS NULL",
+            params![why, at],
+        )?;
+        transaction
+            .execute_batch("DELETE FROM services; DELETE FROM retired; DELETE FROM applied;")?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Every service, by name.
+    pub fn services(&self) -> Result<Vec<ServiceRecord>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT name, stable, previous, replicas, split FROM services ORDER BY name",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let split: String = row.get(4)?;
+            Ok((
+                row.get(0)?,
+                row.get(1)?,
+                row.get::<_, Option<i64>>(2)?,
+                row.get(3)?,
+                split,
+            ))
+        })?;
+        let mut services = Vec::new();
+        for row in rows {
+            let (name, stable, previous, replicas, split) = row?;
+            services.push(ServiceRecord {
+                name,
+                stable: version(&connection, stable)?,
+                previous: previous.map(|id| version(&connection, id)).transpose()?,
+                replicas,
+                split: from_json(&split)?,
+            });
+        }
+        Ok(services)
+    }
+
+    /// One service.
+    pub fn service(&self, name: &str) -> Result<Option<ServiceRecord>> {
+        Ok(self
+            .services()?
+            .into_iter()
+            .find(|service| service.name == name))
+    }
+
+    /// Records a new service whose first version is `first`.
+    pub fn add_service(&self, first: &NewVersion, replicas: u32, at: Millis) -> Result<()> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        let id = add_version(&transaction, first, at)?;
+        let split = Split::from([(first.version.clone(), 100)]);
+        transaction.execute(
+            "INSERT INTO services (name, stable, previous, replicas, split)
+             VALUES (?, ?, NULL, ?, ?)",
+            params![first.service, id, replicas, to_json(&split)?],
+        )?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// The service is wanted no more.
+    pub fn remove_service(&self, name: &str) -> Result<()> {
+        self.lock()
+            .execute("DELETE FROM services WHERE name = ?", [name])?;
+        Ok(())
+    }
+
+    /// How many containers the stable version has.
+    pub fn set_replicas(&self, name: &str, replicas: u32) -> Result<()> {
+        self.lock().execute(
+            "UPDATE services SET replicas = ? WHERE name = ?",
+            params![replicas, name],
+        )?;
+        Ok(())
+    }
+
+    /// How new requests divide.
+    pub fn set_split(&self, name: &str, split: &Split) -> Result<()> {
+        self.lock().execute(
+            "UPDATE services SET split = ? WHERE name = ?",
+            params![to_json(split)?, name],
+        )?;
+        Ok(())
+    }
+
+    /// `stable` carries the service now, alone.
+    pub fn set_stable(&self, name: &str, stable: &VersionRecord) -> Result<()> {
+        let split = Split::from([(stable.version.clone(), 100)]);
+        self.lock().execute(
+            "UPDATE services SET stable = ?, split = ? WHERE name = ?",
+            params![stable.id, to_json(&split)?, name],
+        )?;
+        Ok(())
+    }
+
+    /// The version that `rollback` starts again.
+    pub fn set_previous(&self, name: &str, previous: &VersionRecord) -> Result<()> {
+        self.lock().execute(
+            "UPDATE services SET previous = ? WHERE name = ?",
+            params![previous.id, name],
+        )?;
+        Ok(())
+    }
+
+    /// The newest record of a version with this label.
+    pub fn version_named(&self, service: &str, label: &str) -> Result<Option<VersionRecord>> {
+        let columns = VersionRecord::COLUMNS;
+        let found = self
+            .lock()
+            .query_row(
+                &format!(
+                    "SELECT {columns} FROM versions WHERE service = ? AND version = ?
+                     ORDER BY id DESC LIMIT 1"
+                ),
+                [service, label],
+                VersionRecord::read,
+            )
+            .optional()?;
+        Ok(found)
+    }
+
+    /// The labels of every version that the service ever had, oldest first.
+    pub fn labels(&self, service: &str) -> Result<Vec<String>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT version FROM versions WHERE service = ? GROUP BY version ORDER BY min(id)",
+        )?;
+        let rows = statement.query_map([service], |row| row.get(0))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+pub(super) fn version(connection: &Connection, id: i64) -> rusqlite::Result<VersionRecord> {
+    let columns = VersionRecord::COLUMNS;
+    connection
+        .query_row(
+            &format!("SELECT {columns} FROM versions WHERE id = ?"),
+            [id],
+            VersionRecord::read,
+        )
+        .optional()?
+        .ok_or_else(|| corrupt(format!("there is no version {id}")))
+}
+
+pub(super) fn add_version(
+    connection: &Connection,
+    version: &NewVersion,
+    at: Millis,
+) -> rusqlite::Result<i64> {
+    connection.execute(
+        "INSERT INTO versions (service, version, image, resolved, command, env, port, at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            version.service,
+            version.version,
+            version.image,
+            version.resolved,
+            to_json(&version.command)?,
+            to_json(&version.env)?,
+            version.port,
+            at
+        ],
+    )?;
+    Ok(connection.last_insert_rowid())
+}

@@ -1,0 +1,146 @@
+//! `deploy`: begins a rollout.
+
+use std::sync::Arc;
+
+use super::{Controller, Up};
+use crate::api::{DeployRequest, Done};
+use crate::engine;
+use crate::error::{Error, Result};
+use crate::manifest::{RolloutSettings, check_version, tag_of};
+use crate::rollout::{Ask, Phase};
+use crate::store::{NewRollout, NewVersion, ServiceRecord};
+
+impl Controller {
+    /// `deploy`.
+    pub(crate) async fn deploy(&self, request: DeployRequest) -> Result<Done> {
+        let up = self.up()?;
+        let _alone = self.changing.lock().await;
+        self.begin(&up, request).await
+    }
+
+    pub(super) async fn begin(&self, up: &Arc<Up>, request: DeployRequest) -> Result<Done> {
+        let site = &up.site;
+        let service = site.service(&request.service)?;
+        let manifest = site.manifest();
+        let settings = manifest.service(&service.name).ok_or_else(|| {
+            Error::Refused(format!(
+                "the manifest has no service `{}` any more",
+                service.name
+            ))
+        })?;
+        let label = match request.version {
+            Some(version) => version,
+            None => tag_of(&request.image).map(str::to_owned).ok_or_else(|| {
+                let image = &request.image;
+                Error::Usage(format!(
+                    "`{image}` has no tag to name the version by: add --version"
+                ))
+            })?,
+        };
+        check_version(&label).map_err(|error| Error::Usage(format!("--version: {error}")))?;
+        let how = request.rollout.over(&settings.rollout).map_err(|error| {
+            let flag = error.field.unwrap_or_default().replace('_', "-");
+            Error::Usage(format!("--{flag}: {}", error.message))
+        })?;
+        let image = engine::image_from(up.kind, &request.dir, &request.image);
+        let mut env = settings.env.clone();
+        env.extend(request.env);
+        let candidate = NewVersion {
+            service: service.name.clone(),
+            version: label,
+            resolved: site.runtime.resolve_image(&image).await?,
+            image,
+            command: settings.command.clone(),
+            env,
+            port: settings.port,
+        };
+        self.end_bake(up, &service.name).await?;
+        // The bake's end may have gone the other way.
+        let service = site.service(&service.name)?;
+        if let Some(done) = already_runs(&service, &candidate)? {
+            return Ok(done);
+        }
+        self.begin_rollout(up, &service, candidate, how)
+    }
+
+    pub(super) fn begin_rollout(
+        &self,
+        up: &Arc<Up>,
+        service: &ServiceRecord,
+        to: NewVersion,
+        settings: RolloutSettings,
+    ) -> Result<Done> {
+        let steps = settings.strategy.steps(service.replicas);
+        let new = NewRollout {
+            from: service.stable.id,
+            to,
+            settings,
+            steps,
+        };
+        let record = self.store.begin_rollout(&new, self.clock.now())?;
+        let text = format!("{} begins: {}", record.title(), new.settings.strategy);
+        let rollout = Some(record.id);
+        up.run(record);
+        Ok(Done { text, rollout })
+    }
+
+    /// Refuses where a rollout is running; one that only keeps the old version warm ends
+    /// that, since the next version wants its place.
+    async fn end_bake(&self, up: &Up, service: &str) -> Result<()> {
+        let Some(handle) = up.rollout(service) else {
+            return Ok(());
+        };
+        let record = handle.live().record;
+        match record.phase {
+            Phase::Baking if record.paused.is_none() => {
+                handle.ask(Ask::Promote).await?;
+                handle.ended().await;
+                Ok(())
+            }
+            Phase::Draining => {
+                handle.ended().await;
+                Ok(())
+            }
+            _ => self.check_no_rollout(up, service),
+        }
+    }
+
+    pub(super) fn check_no_rollout(&self, up: &Up, service: &str) -> Result<()> {
+        let Some(handle) = up.rollout(service) else {
+            return Ok(());
+        };
+        let record = handle.live().record;
+        let paused = if record.paused.is_some() {
+            ", paused"
+        } else {
+            ""
+        };
+        Err(Error::Refused(format!(
+            "{} is running ({}{paused}): `crossfade promote` or `crossfade abort` ends it",
+            record.title(),
+            record.phase
+        )))
+    }
+}
+
+/// Nothing to do where the very version is stable; an error where another one has its name.
+fn already_runs(service: &ServiceRecord, candidate: &NewVersion) -> Result<Option<Done>> {
+    let stable = &service.stable;
+    if stable.version != candidate.version {
+        return Ok(None);
+    }
+    let same = (&stable.resolved, &stable.env, &stable.command)
+        == (&candidate.resolved, &candidate.env, &candidate.command);
+    if same {
+        let text = format!(
+            "{} runs {} already: nothing to do",
+            service.name, stable.version
+        );
+        return Ok(Some(Done::say(text)));
+    }
+    Err(Error::Usage(format!(
+        "{} runs {} already, with another image, environment or command: give this one another \
+         name with --version",
+        service.name, stable.version
+    )))
+}
