@@ -54,7 +54,10 @@ fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
 
 fn weights<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, u32>, D::Error> {
     let weights = BTreeMap::<String, Weight>::deserialize(deserializer)?;
-    Ok(weights.into_iter().map(|(version, weight)| (version, weight.0)).collect())
+    Ok(weights
+        .into_iter()
+        .map(|(version, weight)| (version, weight.0))
+        .collect())
 }
 
 /// What `PUT /v1/services/{name}` takes, and `[[services]]` of the config file.
@@ -76,7 +79,11 @@ pub struct ServiceSpec {
     pub strip_prefix: bool,
     /// How new requests divide over the versions, as relative whole numbers. A version with
     /// endpoints that is not named here has 0. May be left out where there is one version.
-    #[serde(default, deserialize_with = "weights", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "weights",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub split: BTreeMap<String, u32>,
     /// The health check that the proxy runs on every endpoint. Without one, endpoints are up
     /// at once.
@@ -101,7 +108,11 @@ pub struct EndpointSpec {
     /// The version it serves, an opaque label.
     pub version: String,
     /// Its share inside its version, relative to the version's other endpoints. Default 1.
-    #[serde(default = "one", deserialize_with = "weight", skip_serializing_if = "is_one")]
+    #[serde(
+        default = "one",
+        deserialize_with = "weight",
+        skip_serializing_if = "is_one"
+    )]
     pub weight: u32,
 }
 
@@ -109,7 +120,10 @@ const fn one() -> u32 {
     1
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 const fn is_one(weight: &u32) -> bool {
     *weight == 1
 }

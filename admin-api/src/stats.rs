@@ -72,11 +72,7 @@ pub struct Responses {
 impl Responses {
     /// All of them.
     pub fn total(&self) -> u64 {
-        self.informational
-            + self.success
-            + self.redirection
-            + self.client_error
-            + self.server_error
+        self.informational + self.success + self.redirection + self.client_error + self.server_error
     }
 }
 

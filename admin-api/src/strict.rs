@@ -21,7 +21,11 @@ pub struct InputError {
 impl InputError {
     /// An error about one field of an input that was well-formed.
     pub fn of_field(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { line: None, field: Some(field.into()), message: message.into() }
+        Self {
+            line: None,
+            field: Some(field.into()),
+            message: message.into(),
+        }
     }
 
     /// The same error with the line at which `toml` has the field.
@@ -55,7 +59,11 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, InputError> {
         // serde_json appends its own position, which is of no use to whoever sent one line.
         let text = inner.to_string();
         let message = text.split(" at line ").next().unwrap_or(&text);
-        InputError { line: None, field, message: with_suggestion(message) }
+        InputError {
+            line: None,
+            field,
+            message: with_suggestion(message),
+        }
     })?;
     deserializer.end().map_err(|_| InputError {
         line: None,
@@ -75,7 +83,7 @@ pub fn from_toml<T: DeserializeOwned>(text: &str) -> Result<T, InputError> {
     let deserializer = toml::Deserializer::parse(text).map_err(|error| of_toml(None, &error))?;
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
         let field = field_of(error.path());
-        of_toml(field.clone(), error.inner()).located_in(text)
+        of_toml(field, error.inner()).located_in(text)
     })
 }
 
@@ -111,12 +119,16 @@ pub fn push_key(field: &mut String, key: &str) {
 /// Adds "did you mean" to serde's message about an unknown field or variant.
 fn with_suggestion(message: &str) -> String {
     let message = message.trim_end();
-    let Some(rest) = message.strip_prefix("unknown field ").or(message.strip_prefix("unknown variant "))
+    let Some(rest) = message
+        .strip_prefix("unknown field ")
+        .or(message.strip_prefix("unknown variant "))
     else {
         return message.to_owned();
     };
     let mut names = rest.split('`').skip(1).step_by(2);
-    let Some(unknown) = names.next() else { return message.to_owned() };
+    let Some(unknown) = names.next() else {
+        return message.to_owned();
+    };
     match closest(unknown, names) {
         Some(meant) => format!("{message}; did you mean `{meant}`?"),
         None => message.to_owned(),
@@ -260,8 +272,16 @@ mod tests {
 
     #[test]
     fn json_errors_name_the_field() {
-        check_json(r#"{"split":{"1.0.0":"ten"}}"#, Some("split.\"1.0.0\""), "a whole number from 0");
-        check_json(r#"{"split":{"1.0.0":1.5}}"#, Some("split.\"1.0.0\""), "a whole number from 0");
+        check_json(
+            r#"{"split":{"1.0.0":"ten"}}"#,
+            Some("split.\"1.0.0\""),
+            "a whole number from 0",
+        );
+        check_json(
+            r#"{"split":{"1.0.0":1.5}}"#,
+            Some("split.\"1.0.0\""),
+            "a whole number from 0",
+        );
         check_json(r#"{"spilt":{}}"#, Some("spilt"), "did you mean `split`?");
         check_json(r#"{"split":{}} x"#, None, "there is more after");
         check_json(r#"{"split":"#, Some("split"), "EOF");

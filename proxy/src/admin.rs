@@ -117,7 +117,12 @@ struct Problem {
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), field: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            field: None,
+        }
     }
 
     fn bad_request(message: impl Into<String>) -> Self {
@@ -127,7 +132,10 @@ impl Problem {
 
 impl From<InputError> for Problem {
     fn from(error: InputError) -> Self {
-        Self { field: error.field, ..Self::bad_request(error.message) }
+        Self {
+            field: error.field,
+            ..Self::bad_request(error.message)
+        }
     }
 }
 
@@ -144,9 +152,11 @@ impl From<ChangeError> for Problem {
                 ..Self::new(StatusCode::NOT_FOUND, "unknown_version", message)
             },
             ChangeError::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict", message),
-            ChangeError::Generation { .. } => {
-                Self::new(StatusCode::PRECONDITION_FAILED, "generation_mismatch", message)
-            }
+            ChangeError::Generation { .. } => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "generation_mismatch",
+                message,
+            ),
             ChangeError::NotSaved(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
             }
@@ -157,8 +167,17 @@ impl From<ChangeError> for Problem {
 impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         self.route(request).await.unwrap_or_else(|problem| {
-            let Problem { status, code, message, field } = problem;
-            let error = ErrorDetail { code: code.into(), message, field };
+            let Problem {
+                status,
+                code,
+                message,
+                field,
+            } = problem;
+            let error = ErrorDetail {
+                code: code.into(),
+                message,
+                field,
+            };
             json(status, &ErrorBody { error })
         })
     }
@@ -182,9 +201,15 @@ impl Admin {
             (&Method::GET, ["v1", "status"]) => Ok(json(StatusCode::OK, &self.status())),
             (&Method::GET, ["v1", "services"]) => {
                 let table = table();
-                let services =
-                    table.services().iter().map(|service| service.view(table.generation)).collect();
-                let list = ServiceList { generation: table.generation, services };
+                let services = table
+                    .services()
+                    .iter()
+                    .map(|service| service.view(table.generation))
+                    .collect();
+                let list = ServiceList {
+                    generation: table.generation,
+                    services,
+                };
                 Ok(tagged(json(StatusCode::OK, &list), table.generation))
             }
             (&Method::GET, ["v1", "services", name]) => {
@@ -212,7 +237,9 @@ impl Admin {
             (&Method::PUT, ["v1", "services", name, "split"]) => {
                 let if_match = if_match(request.headers())?;
                 let SplitRequest { split } = body(request).await?;
-                Ok(changed(self.control.set_split(name, split, if_match).await?))
+                Ok(changed(
+                    self.control.set_split(name, split, if_match).await?,
+                ))
             }
             (&Method::DELETE, ["v1", "services", name]) => {
                 let if_match = if_match(request.headers())?;
@@ -236,7 +263,11 @@ impl Admin {
                 .unwrap_or_default();
             if !bool::from(given.ct_eq(token.as_bytes())) {
                 let message = "send the token of admin.token_file as `Authorization: Bearer …`";
-                return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", message));
+                return Err(Problem::new(
+                    StatusCode::UNAUTHORIZED,
+                    "unauthorized",
+                    message,
+                ));
             }
             return Ok(());
         }
@@ -264,9 +295,14 @@ impl Admin {
 
     fn metrics(&self) -> Result<Answer, Problem> {
         let valid = self.config_valid.load(Ordering::Relaxed);
-        let text = metrics::text(&self.control.table(), &self.counters, valid).map_err(|error| {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string())
-        })?;
+        let text =
+            metrics::text(&self.control.table(), &self.counters, valid).map_err(|error| {
+                Problem::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    error.to_string(),
+                )
+            })?;
         let mut response = plain(StatusCode::OK, text);
         let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, format);
@@ -284,7 +320,10 @@ impl Admin {
         let mut receipt = self.control.drain(name, target)?;
         let deadline = tokio::time::Instant::now() + wait;
         while !receipt.drained {
-            if tokio::time::timeout_at(deadline, ended.changed()).await.is_err() {
+            if tokio::time::timeout_at(deadline, ended.changed())
+                .await
+                .is_err()
+            {
                 break;
             }
             receipt = self.control.receipt(name, target)?;
@@ -310,53 +349,74 @@ fn no_such_call(method: &Method, segments: &[&str]) -> Problem {
         }
     };
     let message = format!("{method} is not possible here: {allowed}");
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        message,
+    )
 }
 
 /// Whether a `Host` is an address of this machine itself.
 fn is_loopback(host: Option<&HeaderValue>) -> bool {
-    let Some(host) = host.and_then(|host| host.to_str().ok()) else { return false };
+    let Some(host) = host.and_then(|host| host.to_str().ok()) else {
+        return false;
+    };
     let authority: Result<http::uri::Authority, _> = host.parse();
     authority.is_ok_and(|authority| {
         let name = authority.host();
-        let ip = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let ip = name
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>();
         name.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
     })
 }
 
 /// The generation that a change is conditional on.
 fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
+    let Some(value) = headers.get(IF_MATCH) else {
+        return Ok(None);
+    };
     let text = value.to_str().unwrap_or_default().trim();
     if text == "*" {
         return Ok(None);
     }
-    let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+    let number = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .unwrap_or(text);
     number.parse().map(Some).map_err(|_| {
-        Problem::bad_request(format!("If-Match is `{text}`: write a generation, such as \"42\""))
+        Problem::bad_request(format!(
+            "If-Match is `{text}`: write a generation, such as \"42\""
+        ))
     })
 }
 
 /// `?wait=30s`; not at all where it is not asked for.
 fn wait(query: Option<&str>) -> Result<Duration, Problem> {
-    let Some(query) = query.filter(|query| !query.is_empty()) else { return Ok(Duration::ZERO) };
+    let Some(query) = query.filter(|query| !query.is_empty()) else {
+        return Ok(Duration::ZERO);
+    };
     let value = query.strip_prefix("wait=").ok_or_else(|| {
         Problem::bad_request(format!("`?{query}` is not known here: write `?wait=30s`"))
     })?;
-    let period: Period = value.parse().map_err(|message: String| {
-        Problem { field: Some("wait".into()), ..Problem::bad_request(message) }
+    let period: Period = value.parse().map_err(|message: String| Problem {
+        field: Some("wait".into()),
+        ..Problem::bad_request(message)
     })?;
     Ok(period.get().min(MAX_WAIT))
 }
 
 fn target(request: DrainRequest) -> Result<DrainTarget, Problem> {
     match request {
-        DrainRequest { version: Some(version), endpoint: None } => {
-            Ok(DrainTarget::Version(version))
-        }
-        DrainRequest { version: None, endpoint: Some(endpoint) } => {
-            Ok(DrainTarget::Endpoint(endpoint))
-        }
+        DrainRequest {
+            version: Some(version),
+            endpoint: None,
+        } => Ok(DrainTarget::Version(version)),
+        DrainRequest {
+            version: None,
+            endpoint: Some(endpoint),
+        } => Ok(DrainTarget::Endpoint(endpoint)),
         _ => Err(Problem::bad_request("give either `version` or `endpoint`")),
     }
 }
@@ -365,7 +425,11 @@ async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Res
     let read = Limited::new(request.into_body(), MAX_BODY).collect();
     let within = Duration::from_secs(30);
     let collected = tokio::time::timeout(within, read).await.map_err(|_| {
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the body did not come in time")
+        Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            "the body did not come in time",
+        )
     })?;
     let bytes = collected
         .map_err(|error| {

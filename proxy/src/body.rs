@@ -72,7 +72,10 @@ struct Idle {
 impl Progress {
     /// Nothing is being uploaded.
     pub(crate) fn finished() -> Rc<Self> {
-        Rc::new(Self { done: Cell::new(true), ..Self::default() })
+        Rc::new(Self {
+            done: Cell::new(true),
+            ..Self::default()
+        })
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -97,7 +100,14 @@ impl Body {
             return (Self::Empty, Progress::finished());
         }
         let progress = Rc::new(Progress::default());
-        (Self::Upload(Upload { body, idle: Idle::new(idle), progress: progress.clone() }), progress)
+        (
+            Self::Upload(Upload {
+                body,
+                idle: Idle::new(idle),
+                progress: progress.clone(),
+            }),
+            progress,
+        )
     }
 
     /// An endpoint's body, which settles the try when it ends.
@@ -109,8 +119,13 @@ impl Body {
         upload: Rc<Progress>,
     ) -> Self {
         let ended = http_body::Body::is_end_stream(&body);
-        let mut relay =
-            Relay { body, idle: Idle::new(idle), status, exchange: Some(exchange), upload };
+        let mut relay = Relay {
+            body,
+            idle: Idle::new(idle),
+            status,
+            exchange: Some(exchange),
+            upload,
+        };
         if ended {
             relay.finish();
             return Self::Empty;
@@ -165,7 +180,9 @@ impl Upload {
         let frame = ready!(self.idle.poll_frame(&mut self.body, cx));
         self.progress.last.set(Some(Instant::now()));
         self.progress.failed.set(matches!(frame, Some(Err(_))));
-        self.progress.done.set(frame.is_none() || http_body::Body::is_end_stream(&self.body));
+        self.progress
+            .done
+            .set(frame.is_none() || http_body::Body::is_end_stream(&self.body));
         Poll::Ready(frame)
     }
 }
@@ -175,13 +192,10 @@ impl Relay {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some((attempt, _)) = &self.exchange {
-            if attempt.poll_cut(cx).is_ready() {
-                if let Some((attempt, _)) = self.exchange.take() {
-                    attempt.excused();
-                }
-                return Poll::Ready(Some(Err(BodyError::Cut)));
-            }
+        let is_cut = |(attempt, _): &mut (Try, Connection)| attempt.poll_cut(cx).is_ready();
+        if let Some((attempt, _)) = self.exchange.take_if(is_cut) {
+            attempt.excused();
+            return Poll::Ready(Some(Err(BodyError::Cut)));
         }
         let frame = ready!(self.idle.poll_frame(&mut self.body, cx));
         match &frame {
@@ -199,7 +213,9 @@ impl Relay {
 
     /// The answer is whole: settles the try, and keeps the connection.
     fn finish(&mut self) {
-        let Some((attempt, connection)) = self.exchange.take() else { return };
+        let Some((attempt, connection)) = self.exchange.take() else {
+            return;
+        };
         // An endpoint that answered without reading the whole request cannot take another one.
         if self.upload.is_done() {
             attempt.upstream().keep(connection);
@@ -210,7 +226,10 @@ impl Relay {
 
 impl Idle {
     fn new(within: Duration) -> Self {
-        Self { within, sleep: None }
+        Self {
+            within,
+            sleep: None,
+        }
     }
 
     fn poll_frame(
@@ -223,7 +242,9 @@ impl Idle {
             return Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken)));
         }
         let within = self.within;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(within)));
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(within)));
         ready!(sleep.as_mut().poll(cx));
         Poll::Ready(Some(Err(BodyError::Stalled(within))))
     }

@@ -19,13 +19,20 @@ pub(crate) struct RetryBudget {
 
 impl RetryBudget {
     pub(crate) fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| CachePadded::new(AtomicU64::new(MOST))).collect() }
+        Self {
+            workers: (0..workers)
+                .map(|_| CachePadded::new(AtomicU64::new(MOST)))
+                .collect(),
+        }
     }
 
     /// A new request came. To be called on that worker's thread only, like `withdraw`.
     pub(crate) fn deposit(&self, worker: usize) {
         let left = &self.workers[worker];
-        left.store((left.load(Ordering::Relaxed) + DEPOSIT).min(MOST), Ordering::Relaxed);
+        left.store(
+            (left.load(Ordering::Relaxed) + DEPOSIT).min(MOST),
+            Ordering::Relaxed,
+        );
     }
 
     /// Whether one more retry may be made.

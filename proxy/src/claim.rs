@@ -63,7 +63,10 @@ impl Claims {
                 taken: AtomicU64::new(0),
             })
         };
-        Self { retired: AtomicBool::new(false), slots: (0..workers).map(|_| slot()).collect() }
+        Self {
+            retired: AtomicBool::new(false),
+            slots: (0..workers).map(|_| slot()).collect(),
+        }
     }
 
     /// Takes a claim for `worker`, unless the endpoint is retired. To be called on that
@@ -113,7 +116,10 @@ impl Claims {
     /// What is in flight. Once this was empty after [`Claims::retire`], no claim is held and
     /// none will be; a later sum may still show one that is just backing out.
     pub(crate) fn in_flight(&self) -> InFlight {
-        let mut sum = InFlight { requests: 0, upgraded: 0 };
+        let mut sum = InFlight {
+            requests: 0,
+            upgraded: 0,
+        };
         for slot in &self.slots {
             sum.requests += slot.requests.load(Ordering::Acquire);
             sum.upgraded += slot.upgraded.load(Ordering::Acquire);
@@ -123,7 +129,10 @@ impl Claims {
 
     /// Claims ever taken.
     pub(crate) fn taken(&self) -> u64 {
-        self.slots.iter().map(|slot| slot.taken.load(Ordering::Relaxed)).sum()
+        self.slots
+            .iter()
+            .map(|slot| slot.taken.load(Ordering::Relaxed))
+            .sum()
     }
 }
 

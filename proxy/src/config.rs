@@ -140,7 +140,11 @@ struct Unlined<'a>(&'a InputError);
 
 impl fmt::Display for Unlined<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        InputError { line: None, ..self.0.clone() }.fmt(f)
+        InputError {
+            line: None,
+            ..self.0.clone()
+        }
+        .fmt(f)
     }
 }
 
@@ -196,9 +200,15 @@ struct RawLimits {
 impl Config {
     /// Reads and checks a config file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable { path: path.into(), source };
+        let unreadable = |source| ConfigError::Unreadable {
+            path: path.into(),
+            source,
+        };
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
-        Self::parse(&text).map_err(|error| ConfigError::Wrong { path: path.into(), error })
+        Self::parse(&text).map_err(|error| ConfigError::Wrong {
+            path: path.into(),
+            error,
+        })
     }
 
     /// Checks a config. Files that it names are read.
@@ -230,7 +240,9 @@ impl Config {
             .listeners
             .iter()
             .enumerate()
-            .map(|(i, raw)| check_listener(raw).map_err(|error| inside(&format!("listeners[{i}]"), error)))
+            .map(|(i, raw)| {
+                check_listener(raw).map_err(|error| inside(&format!("listeners[{i}]"), error))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             admin: raw.admin.map(check_admin).transpose()?,
@@ -255,20 +267,32 @@ fn check_listener(raw: &RawListener) -> Result<Listener, InputError> {
     let address = raw.address.parse().map_err(|_| {
         InputError::of_field(
             "address",
-            format!("`{}` is not an address: write `ip:port`, such as `0.0.0.0:8080`", raw.address),
+            format!(
+                "`{}` is not an address: write `ip:port`, such as `0.0.0.0:8080`",
+                raw.address
+            ),
         )
     })?;
     let check_net = |(i, text): (usize, &String)| {
-        text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
-            InputError::of_field(
-                format!("trusted_proxies[{i}]"),
-                format!("`{text}` is not a network: write it as `10.0.0.0/8` or `10.1.2.3`"),
-            )
-        })
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| {
+                InputError::of_field(
+                    format!("trusted_proxies[{i}]"),
+                    format!("`{text}` is not a network: write it as `10.0.0.0/8` or `10.1.2.3`"),
+                )
+            })
     };
-    let trusted_proxies =
-        raw.trusted_proxies.iter().enumerate().map(check_net).collect::<Result<_, _>>()?;
-    Ok(Listener { address, trusted_proxies })
+    let trusted_proxies = raw
+        .trusted_proxies
+        .iter()
+        .enumerate()
+        .map(check_net)
+        .collect::<Result<_, _>>()?;
+    Ok(Listener {
+        address,
+        trusted_proxies,
+    })
 }
 
 fn check_admin(raw: RawAdmin) -> Result<Admin, InputError> {
@@ -278,20 +302,28 @@ fn check_admin(raw: RawAdmin) -> Result<Admin, InputError> {
         _ => AdminAddress::Tcp(text.parse().map_err(|_| {
             InputError::of_field(
                 "admin.listen",
-                format!("`{text}` is not an address: write `127.0.0.1:9900` or `unix:/path/to/socket`"),
+                format!(
+                    "`{text}` is not an address: write `127.0.0.1:9900` or `unix:/path/to/socket`"
+                ),
             )
         })?),
     };
     let token = raw.token_file.as_deref().map(read_token).transpose()?;
-    if let (AdminAddress::Tcp(address), None) = (&listen, &token) {
-        if !address.ip().is_loopback() {
-            return Err(InputError::of_field(
-                "admin.token_file",
-                format!("is missing: {address} can be reached from other machines, so the admin port needs a token (or listen on 127.0.0.1 or a unix socket)"),
-            ));
-        }
+    if let (AdminAddress::Tcp(address), None) = (&listen, &token)
+        && !address.ip().is_loopback()
+    {
+        return Err(InputError::of_field(
+            "admin.token_file",
+            format!(
+                "is missing: {address} can be reached from other machines, so the admin port needs a token (or listen on 127.0.0.1 or a unix socket)"
+            ),
+        ));
     }
-    Ok(Admin { listen, token, state_file: raw.state_file })
+    Ok(Admin {
+        listen,
+        token,
+        state_file: raw.state_file,
+    })
 }
 
 fn read_token(path: &Path) -> Result<Token, InputError> {
@@ -312,7 +344,10 @@ fn check_timeouts(raw: &RawTimeouts) -> Result<Timeouts, InputError> {
     let positive = |field: &str, period: Option<Period>, default: Duration| {
         let period = period.map_or(default, Period::get);
         if period.is_zero() {
-            return Err(InputError::of_field(format!("timeouts.{field}"), "has to be above 0"));
+            return Err(InputError::of_field(
+                format!("timeouts.{field}"),
+                "has to be above 0",
+            ));
         }
         Ok(period)
     };
@@ -343,7 +378,10 @@ fn check_limits(raw: &RawLimits) -> Result<Limits, InputError> {
             format!("{count} is out of range: from 1 to 10000"),
         ));
     }
-    Ok(Limits { header_bytes: bytes as usize, header_count: count })
+    Ok(Limits {
+        header_bytes: bytes as usize,
+        header_count: count,
+    })
 }
 
 fn check_services(services: Vec<ServiceSpec>) -> Result<Vec<ServiceSpec>, InputError> {
@@ -351,7 +389,10 @@ fn check_services(services: Vec<ServiceSpec>) -> Result<Vec<ServiceSpec>, InputE
     for (i, spec) in services.iter().enumerate() {
         let place = format!("services[{i}]");
         let definition = Definition::check(spec).map_err(|error| inside(&place, error))?;
-        if definitions.iter().any(|other| other.name == definition.name) {
+        if definitions
+            .iter()
+            .any(|other| other.name == definition.name)
+        {
             return Err(InputError::of_field(
                 format!("{place}.name"),
                 format!("there are two services named `{}`", definition.name),
@@ -360,7 +401,8 @@ fn check_services(services: Vec<ServiceSpec>) -> Result<Vec<ServiceSpec>, InputE
         definitions.push(definition);
     }
     Routes::new(&definitions).map_err(|conflict| {
-        InputError::of_field(format!("services[{}]", conflict.second), conflict.message())
+        let message = conflict.message(&conflict.services[1]);
+        InputError::of_field(format!("services[{}]", conflict.place), message)
     })?;
     Ok(services)
 }
@@ -381,20 +423,55 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_its_line_and_field() {
-        check("[[listeners]]\naddress = \"8080\"", 2, "listeners[0].address", "`ip:port`");
+        check(
+            "[[listeners]]\naddress = \"8080\"",
+            2,
+            "listeners[0].address",
+            "`ip:port`",
+        );
         check(
             &format!("{LISTENER}trusted_proxies = [\"10.0.0.0/8\", \"x\"]"),
             3,
             "listeners[0].trusted_proxies[1]",
             "10.0.0.0/8",
         );
-        check(&format!("[admin]\nlisten = \"9900\"\n{LISTENER}"), 2, "admin.listen", "unix:/");
-        check(&format!("[admin]\nlisten = \"0.0.0.0:9900\"\n{LISTENER}"), 1, "admin.token_file", "needs a token");
-        check(&format!("{LISTENER}[timeouts]\nconnect = \"0s\""), 4, "timeouts.connect", "above 0");
-        check(&format!("{LISTENER}[timeouts]\nconect = \"1s\""), 4, "timeouts.conect", "did you mean `connect`?");
-        check(&format!("{LISTENER}[limits]\nheader_bytes = \"1KiB\""), 4, "limits.header_bytes", "8KiB");
+        check(
+            &format!("[admin]\nlisten = \"9900\"\n{LISTENER}"),
+            2,
+            "admin.listen",
+            "unix:/",
+        );
+        check(
+            &format!("[admin]\nlisten = \"0.0.0.0:9900\"\n{LISTENER}"),
+            1,
+            "admin.token_file",
+            "needs a token",
+        );
+        check(
+            &format!("{LISTENER}[timeouts]\nconnect = \"0s\""),
+            4,
+            "timeouts.connect",
+            "above 0",
+        );
+        check(
+            &format!("{LISTENER}[timeouts]\nconect = \"1s\""),
+            4,
+            "timeouts.conect",
+            "did you mean `connect`?",
+        );
+        check(
+            &format!("{LISTENER}[limits]\nheader_bytes = \"1KiB\""),
+            4,
+            "limits.header_bytes",
+            "8KiB",
+        );
         let service = "[[services]]\nname = \"web\"\n";
-        check(&format!("{LISTENER}{service}{service}"), 6, "services[1].name", "two services");
+        check(
+            &format!("{LISTENER}{service}{service}"),
+            6,
+            "services[1].name",
+            "two services",
+        );
         check(
             &format!("{LISTENER}{service}[[services]]\nname = \"api\"\n"),
             5,
@@ -416,7 +493,13 @@ mod tests {
         let config = Config::parse(&text).unwrap_or_else(|error| panic!("{example}: {error}"));
         assert_eq!(config.services.len(), 1);
         let defaults = Config::parse(LISTENER).unwrap();
-        assert_eq!(config.timeouts, defaults.timeouts, "the example shows the defaults");
-        assert_eq!(config.limits, defaults.limits, "the example shows the defaults");
+        assert_eq!(
+            config.timeouts, defaults.timeouts,
+            "the example shows the defaults"
+        );
+        assert_eq!(
+            config.limits, defaults.limits,
+            "the example shows the defaults"
+        );
     }
 }

@@ -46,7 +46,10 @@ pub(crate) enum ChangeError {
     #[error("there is no service `{0}`")]
     UnknownService(String),
     #[error("{message}")]
-    UnknownVersion { field: &'static str, message: String },
+    UnknownVersion {
+        field: &'static str,
+        message: String,
+    },
     #[error(transparent)]
     Invalid(#[from] InputError),
     #[error("{0}")]
@@ -86,7 +89,11 @@ impl Control {
         let desired = Desired::at_start(&config.services, saved);
         let specs: Vec<ServiceSpec> = desired.specs().cloned().collect();
         let timeouts = config.timeouts.clone();
-        let wanted = Wanted { desired, resolved: Resolved::new(), timeouts };
+        let wanted = Wanted {
+            desired,
+            resolved: Resolved::new(),
+            timeouts,
+        };
         let control = Arc::new_cyclic(|control| Self {
             table,
             workers,
@@ -159,9 +166,15 @@ impl Control {
     ) -> Result<u64, ChangeError> {
         let generation = {
             let mut wanted = self.matching(if_match)?;
-            let spec = wanted.desired.get(name).ok_or_else(|| unknown_service(name))?;
+            let spec = wanted
+                .desired
+                .get(name)
+                .ok_or_else(|| unknown_service(name))?;
             let definition = Definition::check(spec)?.with_split(&split)?;
-            let spec = ServiceSpec { split, ..spec.clone() };
+            let spec = ServiceSpec {
+                split,
+                ..spec.clone()
+            };
             let generation = self.replace(&wanted, definition, Retired::Keep)?;
             wanted.desired.set(name, Some(spec));
             generation
@@ -177,9 +190,15 @@ impl Control {
     ) -> Result<u64, ChangeError> {
         let generation = {
             let mut wanted = self.matching(if_match)?;
-            wanted.desired.get(name).ok_or_else(|| unknown_service(name))?;
+            wanted
+                .desired
+                .get(name)
+                .ok_or_else(|| unknown_service(name))?;
             let table = self.table();
-            let rest = table.services().iter().filter(|service| *service.definition.name != *name);
+            let rest = table
+                .services()
+                .iter()
+                .filter(|service| *service.definition.name != *name);
             let next = table.with_all(rest.cloned().collect(), table.timeouts.clone());
             let next = next.map_err(|c| conflict(&c))?;
             wanted.desired.set(name, None);
@@ -203,12 +222,11 @@ impl Control {
             .filter(|endpoint| target.covers(endpoint))
             .cloned()
             .collect();
-        if let Some(service) = service {
-            if !endpoints.is_empty() && !service.survives_without(|endpoint| target.covers(endpoint)) {
-                return Err(ChangeError::Conflict(
-                    "the drain would leave the service nothing to send requests to: set a split that gives another version a share first".into(),
-                ));
-            }
+        let survives = |service: &Arc<Service>| service.survives_without(|e| target.covers(e));
+        if !endpoints.is_empty() && !service.is_none_or(survives) {
+            return Err(ChangeError::Conflict(
+                "the drain would leave the service nothing to send requests to: set a split that gives another version a share first".into(),
+            ));
         }
         self.drains.retire(name, &endpoints, &table.timeouts);
         drop(wanted);
@@ -245,7 +263,12 @@ impl Control {
             return;
         }
         let uses = |spec: &ServiceSpec| names_of(spec).contains(name);
-        let using: Vec<ServiceSpec> = wanted.desired.specs().filter(|s| uses(s)).cloned().collect();
+        let using: Vec<ServiceSpec> = wanted
+            .desired
+            .specs()
+            .filter(|s| uses(s))
+            .cloned()
+            .collect();
         for spec in using {
             let swapped = Definition::check(&spec)
                 .map_err(ChangeError::from)
@@ -281,9 +304,16 @@ impl Control {
         let table = self.table();
         let name = definition.name.clone();
         let previous = table.service(&name).map(AsRef::as_ref);
-        let service =
-            Service::new(Arc::new(definition), previous, &wanted.resolved, self.workers, retired);
-        let next = table.with(Arc::new(service)).map_err(|c| conflict(&c))?;
+        let service = Service::new(
+            Arc::new(definition),
+            previous,
+            &wanted.resolved,
+            self.workers,
+            retired,
+        );
+        let next = table
+            .with(Arc::new(service))
+            .map_err(|conflict| ChangeError::Conflict(conflict.message(&name)))?;
         Ok(self.swap(&table, next, [&*name]))
     }
 
@@ -326,8 +356,11 @@ impl Control {
         self.table.store(next.clone());
         for name in names {
             let (old, new) = (before.service(name), next.service(name));
-            let kept: BTreeSet<u64> =
-                new.into_iter().flat_map(|service| service.endpoints()).map(|e| e.id).collect();
+            let kept: BTreeSet<u64> = new
+                .into_iter()
+                .flat_map(|service| service.endpoints())
+                .map(|e| e.id)
+                .collect();
             let gone: Vec<Arc<Endpoint>> = old
                 .into_iter()
                 .flat_map(|service| service.endpoints())
@@ -336,7 +369,9 @@ impl Control {
                 .collect();
             self.drains.retire(name, &gone, &next.timeouts);
             self.health.replaced(&gone, new.map(AsRef::as_ref));
-            let names = new.map(|service| names_in(&service.definition)).unwrap_or_default();
+            let names = new
+                .map(|service| names_in(&service.definition))
+                .unwrap_or_default();
             self.resolver.replaced(name, names);
         }
         tracing::debug!(generation = next.generation, "table swapped");
@@ -359,7 +394,10 @@ impl Control {
                 let wanted = self.wanted();
                 (self.table.load().generation, wanted.desired.to_save())
             };
-            state.save(generation, snapshot).await.map_err(ChangeError::NotSaved)?;
+            state
+                .save(generation, snapshot)
+                .await
+                .map_err(ChangeError::NotSaved)?;
         }
         Ok(generation)
     }
@@ -381,7 +419,8 @@ impl Wanted {
 }
 
 fn conflict(conflict: &Conflict) -> ChangeError {
-    ChangeError::Conflict(conflict.message())
+    let [_, second] = &conflict.services;
+    ChangeError::Conflict(format!("service `{second}` {}", conflict.message(second)))
 }
 
 fn unknown_service(name: &str) -> ChangeError {
@@ -389,13 +428,18 @@ fn unknown_service(name: &str) -> ChangeError {
 }
 
 fn names_of(spec: &ServiceSpec) -> BTreeSet<Arc<str>> {
-    Definition::check(spec).map(|definition| names_in(&definition)).unwrap_or_default()
+    Definition::check(spec)
+        .map(|definition| names_in(&definition))
+        .unwrap_or_default()
 }
 
 fn names_in(definition: &Definition) -> BTreeSet<Arc<str>> {
-    let names = definition.endpoints.iter().filter_map(|endpoint| match &endpoint.address {
-        Address::Name(name, _) => Some(name.clone()),
-        Address::Ip(_) => None,
-    });
+    let names = definition
+        .endpoints
+        .iter()
+        .filter_map(|endpoint| match &endpoint.address {
+            Address::Name(name, _) => Some(name.clone()),
+            Address::Ip(_) => None,
+        });
     names.collect()
 }

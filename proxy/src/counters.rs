@@ -32,11 +32,16 @@ pub(crate) struct OpenConnection(Own);
 
 impl Counters {
     pub(crate) fn new(workers: usize) -> Self {
-        Self { workers: (0..workers).map(|_| CachePadded::default()).collect() }
+        Self {
+            workers: (0..workers).map(|_| CachePadded::default()).collect(),
+        }
     }
 
     pub(crate) fn own(self: &Arc<Self>, worker: usize) -> Own {
-        Own { counters: self.clone(), worker }
+        Own {
+            counters: self.clone(),
+            worker,
+        }
     }
 
     /// Open client connections.
@@ -55,7 +60,10 @@ impl Counters {
     }
 
     fn sum(&self, cell: impl Fn(&Cells) -> &AtomicU64) -> u64 {
-        self.workers.iter().map(|cells| cell(cells).load(Ordering::Relaxed)).sum()
+        self.workers
+            .iter()
+            .map(|cells| cell(cells).load(Ordering::Relaxed))
+            .sum()
     }
 }
 

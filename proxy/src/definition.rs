@@ -91,7 +91,10 @@ impl Definition {
             return Err(InputError::of_field("split", "names no version"));
         }
         let split = check_split(split, &self.endpoints)?;
-        Ok(Self { split, ..self.clone() })
+        Ok(Self {
+            split,
+            ..self.clone()
+        })
     }
 
     /// Whether both answer to the same requests.
@@ -101,7 +104,11 @@ impl Definition {
 
     /// The path prefix as people write it.
     pub(crate) fn prefix_text(&self) -> &str {
-        if self.path_prefix.is_empty() { "/" } else { &self.path_prefix }
+        if self.path_prefix.is_empty() {
+            "/"
+        } else {
+            &self.path_prefix
+        }
     }
 }
 
@@ -121,7 +128,9 @@ fn check_name(name: &str) -> Result<(), InputError> {
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
         return Err(InputError::of_field(
             "name",
-            format!("`{name}` is not a service name: use 1 to {MAX_NAME} letters, digits, `-`, `_` and `.`"),
+            format!(
+                "`{name}` is not a service name: use 1 to {MAX_NAME} letters, digits, `-`, `_` and `.`"
+            ),
         ));
     }
     Ok(())
@@ -140,15 +149,23 @@ fn check_hosts(hosts: &[String]) -> Result<Vec<HostPattern>, InputError> {
         };
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         let is_ip = !wildcard
-            && name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+            && name
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .parse::<IpAddr>()
+                .is_ok();
         let is_name = !name.is_empty()
             && name.len() <= 253
             && name.chars().all(allowed)
-            && name.split('.').all(|label| !label.is_empty() && label.len() <= 63);
+            && name
+                .split('.')
+                .all(|label| !label.is_empty() && label.len() <= 63);
         if !is_name && !is_ip {
             return Err(InputError::of_field(
                 format!("hosts[{i}]"),
-                format!("`{host}` is not a host: write a name such as `app.example.com` or `*.example.com`, without scheme, port or path"),
+                format!(
+                    "`{host}` is not a host: write a name such as `app.example.com` or `*.example.com`, without scheme, port or path"
+                ),
             ));
         }
         let pattern = if wildcard {
@@ -157,7 +174,10 @@ fn check_hosts(hosts: &[String]) -> Result<Vec<HostPattern>, InputError> {
             HostPattern::Exact(name.into())
         };
         if patterns.contains(&pattern) {
-            return Err(InputError::of_field(format!("hosts[{i}]"), format!("`{host}` is there twice")));
+            return Err(InputError::of_field(
+                format!("hosts[{i}]"),
+                format!("`{host}` is there twice"),
+            ));
         }
         patterns.push(pattern);
     }
@@ -178,7 +198,10 @@ fn check_prefix(prefix: &str) -> Result<Arc<str>, InputError> {
 fn check_health(health: &HealthSpec) -> Result<(), InputError> {
     let at_least_one = |field: &str, n: u32| {
         if n == 0 {
-            return Err(InputError::of_field(format!("health.{field}"), "has to be at least 1"));
+            return Err(InputError::of_field(
+                format!("health.{field}"),
+                "has to be at least 1",
+            ));
         }
         Ok(())
     };
@@ -194,7 +217,10 @@ fn check_health(health: &HealthSpec) -> Result<(), InputError> {
     check_prefix(&health.path.replace('?', "/")).map_err(|_| {
         InputError::of_field(
             "health.path",
-            format!("`{}` is not a path: begin with `/`, without `#` or spaces", health.path),
+            format!(
+                "`{}` is not a path: begin with `/`, without `#` or spaces",
+                health.path
+            ),
         )
     })?;
     at_least_10ms("interval", health.interval)?;
@@ -211,28 +237,45 @@ fn check_endpoints(spec: &ServiceSpec) -> Result<Vec<EndpointDefinition>, InputE
             InputError::of_field(format!("endpoints[{i}].{field}"), message)
         };
         let label = endpoint.version.as_str();
-        if label.is_empty() || label.len() > MAX_LABEL || !label.chars().all(|c| c.is_ascii_graphic())
+        if label.is_empty()
+            || label.len() > MAX_LABEL
+            || !label.chars().all(|c| c.is_ascii_graphic())
         {
             return Err(of_field(
                 "version",
-                format!("`{label}` is not a version: use 1 to {MAX_LABEL} printable characters without spaces"),
+                format!(
+                    "`{label}` is not a version: use 1 to {MAX_LABEL} printable characters without spaces"
+                ),
             ));
         }
         let address = check_address(&endpoint.address).map_err(|m| of_field("address", m))?;
         if !seen.insert((label, address.clone())) {
-            return Err(of_field("address", format!("`{address}` is there twice for version {label}")));
+            return Err(of_field(
+                "address",
+                format!("`{address}` is there twice for version {label}"),
+            ));
         }
-        endpoints.push(EndpointDefinition { version: label.into(), address, weight: endpoint.weight });
+        endpoints.push(EndpointDefinition {
+            version: label.into(),
+            address,
+            weight: endpoint.weight,
+        });
     }
     Ok(endpoints)
 }
 
 fn check_address(text: &str) -> Result<Address, String> {
     let wrong = || {
-        format!("`{text}` is not an address: write `ip:port`, `[ipv6]:port` or `name:port`, such as `10.89.0.7:8080`")
+        format!(
+            "`{text}` is not an address: write `ip:port`, `[ipv6]:port` or `name:port`, such as `10.89.0.7:8080`"
+        )
     };
     if let Ok(address) = text.parse::<SocketAddr>() {
-        return if address.port() == 0 { Err(wrong()) } else { Ok(Address::Ip(address)) };
+        return if address.port() == 0 {
+            Err(wrong())
+        } else {
+            Ok(Address::Ip(address))
+        };
     }
     let (name, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let port: u16 = port.parse().map_err(|_| wrong())?;
@@ -250,11 +293,17 @@ fn check_split(
     asked: &BTreeMap<String, u32>,
     endpoints: &[EndpointDefinition],
 ) -> Result<BTreeMap<Arc<str>, u32>, InputError> {
-    let mut split: BTreeMap<Arc<str>, u32> =
-        endpoints.iter().map(|endpoint| (endpoint.version.clone(), 0)).collect();
+    let mut split: BTreeMap<Arc<str>, u32> = endpoints
+        .iter()
+        .map(|endpoint| (endpoint.version.clone(), 0))
+        .collect();
     if asked.is_empty() {
         if split.len() > 1 {
-            let versions = split.keys().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+            let versions = split
+                .keys()
+                .map(AsRef::as_ref)
+                .collect::<Vec<_>>()
+                .join(", ");
             return Err(InputError::of_field(
                 "split",
                 format!("is missing: say how requests divide over the versions {versions}"),
@@ -267,7 +316,10 @@ fn check_split(
         let Some(slot) = split.get_mut(version.as_str()) else {
             let mut field = "split".to_owned();
             push_key(&mut field, version);
-            return Err(InputError::of_field(field, unknown_version(version, &split)));
+            return Err(InputError::of_field(
+                field,
+                unknown_version(version, &split),
+            ));
         };
         *slot = *weight;
     }
@@ -316,11 +368,31 @@ mod tests {
     fn what_is_wrong_is_named_with_its_field() {
         let two = r#""endpoints":[{"address":"10.0.0.1:80","version":"1"},{"address":"10.0.0.2:80","version":"2"}]"#;
         check(r#"{"name":"a b"}"#, "name", "not a service name");
-        check(r#"{"name":"web","hosts":["http://x"]}"#, "hosts[0]", "without scheme");
-        check(r#"{"name":"web","hosts":["a.b","A.b"]}"#, "hosts[1]", "twice");
-        check(r#"{"name":"web","path_prefix":"api"}"#, "path_prefix", "begin with `/`");
-        check(r#"{"name":"web","health":{"path":"/","rise":0}}"#, "health.rise", "at least 1");
-        check(r#"{"name":"web","health":{"path":"x"}}"#, "health.path", "begin with `/`");
+        check(
+            r#"{"name":"web","hosts":["http://x"]}"#,
+            "hosts[0]",
+            "without scheme",
+        );
+        check(
+            r#"{"name":"web","hosts":["a.b","A.b"]}"#,
+            "hosts[1]",
+            "twice",
+        );
+        check(
+            r#"{"name":"web","path_prefix":"api"}"#,
+            "path_prefix",
+            "begin with `/`",
+        );
+        check(
+            r#"{"name":"web","health":{"path":"/","rise":0}}"#,
+            "health.rise",
+            "at least 1",
+        );
+        check(
+            r#"{"name":"web","health":{"path":"x"}}"#,
+            "health.path",
+            "begin with `/`",
+        );
         check(
             r#"{"name":"web","endpoints":[{"address":"10.0.0.1","version":"1"}]}"#,
             "endpoints[0].address",
@@ -332,8 +404,16 @@ mod tests {
             "not an address",
         );
         check(&format!(r#"{{"name":"web",{two}}}"#), "split", "1, 2");
-        check(&format!(r#"{{"name":"web","split":{{"1":0,"2":0}},{two}}}"#), "split", "every weight is 0");
-        check(&format!(r#"{{"name":"web","split":{{"3":1}},{two}}}"#), "split.3", "only 1, 2");
+        check(
+            &format!(r#"{{"name":"web","split":{{"1":0,"2":0}},{two}}}"#),
+            "split",
+            "every weight is 0",
+        );
+        check(
+            &format!(r#"{{"name":"web","split":{{"3":1}},{two}}}"#),
+            "split.3",
+            "only 1, 2",
+        );
     }
 
     #[test]
@@ -343,6 +423,9 @@ mod tests {
         let two = definition(
             r#"{"name":"web","split":{"1":5},"endpoints":[{"address":"a:80","version":"1"},{"address":"b:80","version":"2"}]}"#,
         );
-        assert_eq!(two.unwrap().split, BTreeMap::from([("1".into(), 5), ("2".into(), 0)]));
+        assert_eq!(
+            two.unwrap().split,
+            BTreeMap::from([("1".into(), 5), ("2".into(), 0)])
+        );
     }
 }

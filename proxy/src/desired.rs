@@ -46,7 +46,10 @@ const FORMAT: u32 = 1;
 
 impl Default for Saved {
     fn default() -> Self {
-        Self { format: FORMAT, services: BTreeMap::new() }
+        Self {
+            format: FORMAT,
+            services: BTreeMap::new(),
+        }
     }
 }
 
@@ -62,7 +65,14 @@ impl Desired {
     pub(crate) fn at_start(file: &[ServiceSpec], saved: Saved) -> Self {
         let mut desired = Self::default();
         for (name, SavedEntry { spec, file }) in saved.services {
-            desired.entries.insert(name, Entry { spec, file, by_admin: true });
+            desired.entries.insert(
+                name,
+                Entry {
+                    spec,
+                    file,
+                    by_admin: true,
+                },
+            );
         }
         desired.read_file(file);
         desired
@@ -73,13 +83,19 @@ impl Desired {
         let now: BTreeMap<&str, &ServiceSpec> =
             file.iter().map(|spec| (spec.name.as_str(), spec)).collect();
         // Gone from the file: gone, unless only the admin API ever had it.
-        self.entries.retain(|name, entry| entry.file.is_none() || now.contains_key(name.as_str()));
+        self.entries
+            .retain(|name, entry| entry.file.is_none() || now.contains_key(name.as_str()));
         for (name, spec) in now {
-            let unchanged =
-                self.entries.get(name).is_some_and(|entry| entry.file.as_ref() == Some(spec));
+            let unchanged = self
+                .entries
+                .get(name)
+                .is_some_and(|entry| entry.file.as_ref() == Some(spec));
             if !unchanged {
-                let entry =
-                    Entry { spec: Some(spec.clone()), file: Some(spec.clone()), by_admin: false };
+                let entry = Entry {
+                    spec: Some(spec.clone()),
+                    file: Some(spec.clone()),
+                    by_admin: false,
+                };
                 self.entries.insert(name.to_owned(), entry);
             }
         }
@@ -91,7 +107,14 @@ impl Desired {
         if spec.is_none() && file.is_none() {
             self.entries.remove(name);
         } else {
-            self.entries.insert(name.to_owned(), Entry { spec, file, by_admin: true });
+            self.entries.insert(
+                name.to_owned(),
+                Entry {
+                    spec,
+                    file,
+                    by_admin: true,
+                },
+            );
         }
     }
 
@@ -102,16 +125,27 @@ impl Desired {
 
     /// Every service, by name.
     pub(crate) fn specs(&self) -> impl Iterator<Item = &ServiceSpec> {
-        self.entries.values().filter_map(|entry| entry.spec.as_ref())
+        self.entries
+            .values()
+            .filter_map(|entry| entry.spec.as_ref())
     }
 
     /// What is to be kept on disk.
     pub(crate) fn to_save(&self) -> Saved {
         let by_admin = self.entries.iter().filter(|(_, entry)| entry.by_admin);
         let services = by_admin.map(|(name, Entry { spec, file, .. })| {
-            (name.clone(), SavedEntry { spec: spec.clone(), file: file.clone() })
+            (
+                name.clone(),
+                SavedEntry {
+                    spec: spec.clone(),
+                    file: file.clone(),
+                },
+            )
         });
-        Saved { format: FORMAT, services: services.collect() }
+        Saved {
+            format: FORMAT,
+            services: services.collect(),
+        }
     }
 }
 
@@ -128,8 +162,10 @@ mod tests {
 
     #[track_caller]
     fn check(desired: &Desired, want: &[(&str, &str)]) {
-        let have: Vec<_> =
-            desired.specs().map(|spec| (spec.name.as_str(), spec.path_prefix.as_str())).collect();
+        let have: Vec<_> = desired
+            .specs()
+            .map(|spec| (spec.name.as_str(), spec.path_prefix.as_str()))
+            .collect();
         assert_eq!(have, want);
     }
 
@@ -157,7 +193,10 @@ mod tests {
         let saved = desired.to_save();
 
         let restarted = Desired::at_start(&file, saved.clone());
-        check(&restarted, &[("a", "/admin"), ("b", "/admin"), ("c", "/admin")]);
+        check(
+            &restarted,
+            &[("a", "/admin"), ("b", "/admin"), ("c", "/admin")],
+        );
         let edited = Desired::at_start(&[spec("a", "/1"), spec("b", "/2")], saved);
         check(&edited, &[("a", "/admin"), ("b", "/2"), ("c", "/admin")]);
     }

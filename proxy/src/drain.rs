@@ -92,7 +92,9 @@ impl Drains {
         Some(DrainReceipt {
             service: service.to_owned(),
             drained: endpoints.iter().all(|endpoint| endpoint.drained),
-            forced: endpoints.iter().any(|e| e.cut.requests > 0 || e.cut.upgraded > 0),
+            forced: endpoints
+                .iter()
+                .any(|e| e.cut.requests > 0 || e.cut.upgraded > 0),
             endpoints,
         })
     }
@@ -125,17 +127,25 @@ impl Drains {
             under_way = true;
             let id = drain.endpoint.id;
             if drain.cut_requests_at.take_if(|at| *at <= now).is_some() {
-                (self.order)(Order::Cut { endpoint: id, upgraded: false });
+                (self.order)(Order::Cut {
+                    endpoint: id,
+                    upgraded: false,
+                });
             }
             if drain.cut_upgraded_at.take_if(|at| *at <= now).is_some() {
-                (self.order)(Order::Cut { endpoint: id, upgraded: true });
+                (self.order)(Order::Cut {
+                    endpoint: id,
+                    upgraded: true,
+                });
             }
         }
         let surplus = list.len().saturating_sub(KEEP_MOST);
         let mut place = 0;
         list.retain(|drain| {
             place += 1;
-            drain.drained_at.is_none_or(|at| place > surplus && now - at < KEEP_FOR)
+            drain
+                .drained_at
+                .is_none_or(|at| place > surplus && now - at < KEEP_FOR)
         });
         under_way
     }
@@ -155,11 +165,20 @@ mod tests {
     fn endpoint() -> Arc<Endpoint> {
         let target = "10.0.0.1:80".parse().unwrap();
         let stats = Arc::new(Stats::new(1));
-        Arc::new(Endpoint::new("1".into(), Address::Ip(target), target, stats, 1, true))
+        Arc::new(Endpoint::new(
+            "1".into(),
+            Address::Ip(target),
+            target,
+            stats,
+            1,
+            true,
+        ))
     }
 
     fn timeouts() -> Timeouts {
-        Config::parse("[[listeners]]\naddress = \"127.0.0.1:0\"").unwrap().timeouts
+        Config::parse("[[listeners]]\naddress = \"127.0.0.1:0\"")
+            .unwrap()
+            .timeouts
     }
 
     #[test]
@@ -192,7 +211,12 @@ mod tests {
         let id = endpoint.id;
         let cut = |upgraded| format!("Cut {{ endpoint: {id}, upgraded: {upgraded} }}");
         let mut want = vec![format!("Retire({id})")];
-        for (seconds, more) in [(1, None), (31, Some(cut(false))), (32, None), (3601, Some(cut(true)))] {
+        for (seconds, more) in [
+            (1, None),
+            (31, Some(cut(false))),
+            (32, None),
+            (3601, Some(cut(true))),
+        ] {
             drains.look(now + Duration::from_secs(seconds));
             want.extend(more);
             assert_eq!(*orders.lock().unwrap(), want, "after {seconds} s");

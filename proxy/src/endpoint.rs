@@ -76,7 +76,11 @@ impl Endpoint {
 
     /// A worker cut a request, or an upgraded connection, that a drain had no more time for.
     pub(crate) fn count_cut(&self, upgraded: bool) {
-        let counter = if upgraded { &self.cut_upgraded } else { &self.cut_requests };
+        let counter = if upgraded {
+            &self.cut_upgraded
+        } else {
+            &self.cut_requests
+        };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -109,7 +113,11 @@ impl Endpoint {
         } else {
             HealthState::Down
         };
-        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reason = self
+            .reason
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         EndpointView {
             address: self.address.to_string(),
             resolved: matches!(self.address, Address::Name(..)).then(|| self.target.to_string()),

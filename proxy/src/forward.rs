@@ -20,9 +20,9 @@ use crate::endpoint::EndpointId;
 use crate::headers::{self, Peer};
 use crate::reply::{Refusal, wants_json};
 use crate::stats::Failure;
-use crate::table::{Service, Table};
+use crate::table::Service;
 use crate::upstream::{Connection, Try};
-use crate::worker::Worker;
+use crate::worker::{Held, Worker};
 
 /// Tries of one request, the first among them.
 const MAX_TRIES: usize = 3;
@@ -46,7 +46,7 @@ pub(crate) async fn forward(
 
 /// A request on its way: the table it reads, the service it is for, what it tried.
 struct Exchange {
-    table: Rc<std::sync::Arc<Table>>,
+    table: Rc<Held>,
     service: usize,
     /// The version that the split gave it. A further try stays inside it where it can.
     version: usize,
@@ -68,7 +68,7 @@ async fn exchange(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let host = check(&request)?;
-    let (mut exchange, mut attempt) = Exchange::begin(worker, host, request.uri().path())?;
+    let (mut exchange, mut attempt) = Exchange::begin(worker, &host, request.uri().path())?;
     let (request, upload, client) = exchange.prepare(peer, request);
     let idempotent = is_idempotent(request.method());
     // A request whose method is idempotent and that has no body can be made again from its head.
@@ -90,7 +90,9 @@ async fn exchange(
         if !retry || !(failed.stale || exchange.service().budget.withdraw(worker.index)) {
             return Err(failed.refusal);
         }
-        attempt = exchange.try_again(worker, failed.stale).ok_or(failed.refusal)?;
+        attempt = exchange
+            .try_again(worker, failed.stale)
+            .ok_or(failed.refusal)?;
     }
     Err(Refusal::NoEndpoint)
 }
@@ -112,7 +114,10 @@ fn check(request: &Request<Incoming>) -> Result<String, Refusal> {
     if let Some(host) = request.uri().host() {
         return Ok(host.to_owned());
     }
-    let Some(field) = field.map(HeaderValue::as_bytes).filter(|field| !field.is_empty()) else {
+    let Some(field) = field
+        .map(HeaderValue::as_bytes)
+        .filter(|field| !field.is_empty())
+    else {
         return Ok(String::new());
     };
     let authority = Authority::try_from(field).map_err(|_| Refusal::BadHost)?;
@@ -124,15 +129,23 @@ fn check(request: &Request<Incoming>) -> Result<String, Refusal> {
 
 impl Exchange {
     /// Reads the table once, and claims an endpoint in it.
-    fn begin(worker: &Rc<Worker>, host: String, path: &str) -> Result<(Self, Try), Refusal> {
+    fn begin(worker: &Rc<Worker>, host: &str, path: &str) -> Result<(Self, Try), Refusal> {
         loop {
             let table = worker.table();
-            let service = table.route(&host, path).ok_or(Refusal::NoRoute)?;
+            let service = table.route(host, path).ok_or(Refusal::NoRoute)?;
             table.at(service).budget.deposit(worker.index);
             if let Some(pick) = table.at(service).claim(worker.index) {
                 let attempt = worker.upstream(pick.endpoint).begin();
                 let (version, tried) = (pick.version, vec![pick.endpoint.id]);
-                return Ok((Self { table, service, version, tried }, attempt));
+                return Ok((
+                    Self {
+                        table,
+                        service,
+                        version,
+                        tried,
+                    },
+                    attempt,
+                ));
             }
             // Every endpoint of this table may have been retired by a newer one.
             if !worker.has_newer_than(&table) {
@@ -157,10 +170,12 @@ impl Exchange {
         let (mut head, body) = request.into_parts();
 
         // An absolute-form target's authority replaces what Host says (RFC 9112, 3.2.2).
-        if let Some(authority) = head.uri.authority() {
-            if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-                head.headers.insert(HOST, host);
-            }
+        let authority = head
+            .uri
+            .authority()
+            .map(|host| HeaderValue::from_str(host.as_str()));
+        if let Some(Ok(host)) = authority {
+            head.headers.insert(HOST, host);
         }
         let host = head.headers.get(HOST).cloned();
         headers::towards_endpoint(
@@ -171,7 +186,11 @@ impl Exchange {
             client.is_some(),
         );
         let definition = &self.service().definition;
-        let strip = if definition.strip_prefix { &*definition.path_prefix } else { "" };
+        let strip = if definition.strip_prefix {
+            &*definition.path_prefix
+        } else {
+            ""
+        };
         head.uri = origin_form(&head.uri, strip);
         head.version = http::Version::HTTP_11;
         let (body, upload) = Body::upload(body, self.table.timeouts.body_idle);
@@ -201,7 +220,12 @@ impl Exchange {
                 }
             },
         };
-        let failed = |failure, refusal| Failed { failure, refusal, request: None, stale: false };
+        let failed = |failure, refusal| Failed {
+            failure,
+            refusal,
+            request: None,
+            stale: false,
+        };
         let reused = connection.reused;
         tokio::select! {
             answer = connection.send(request) => match answer {
@@ -246,12 +270,11 @@ impl Exchange {
     /// closed before anything was sent is no reason to give up on its endpoint.
     fn try_again(&mut self, worker: &Rc<Worker>, stale: bool) -> Option<Try> {
         let again = |tried: &[EndpointId]| {
-            self.service().claim_again(self.version, worker.index, tried).map(|pick| {
-                (pick.endpoint.id, worker.upstream(pick.endpoint).begin())
-            })
+            self.service()
+                .claim_again(self.version, worker.index, tried)
+                .map(|pick| (pick.endpoint.id, worker.upstream(pick.endpoint).begin()))
         };
-        let (id, attempt) =
-            again(&self.tried).or_else(|| if stale { again(&[]) } else { None })?;
+        let (id, attempt) = again(&self.tried).or_else(|| if stale { again(&[]) } else { None })?;
         self.tried.push(id);
         Some(attempt)
     }
@@ -299,7 +322,9 @@ fn settle(attempt: Try, failed: &Failed) {
 async fn tunnel(mut attempt: Try, client: OnUpgrade, endpoint: OnUpgrade) {
     attempt.upgrade();
     let relay = async {
-        let (Ok(client), Ok(endpoint)) = tokio::join!(client, endpoint) else { return };
+        let (Ok(client), Ok(endpoint)) = tokio::join!(client, endpoint) else {
+            return;
+        };
         let (mut client, mut endpoint) = (TokioIo::new(client), TokioIo::new(endpoint));
         // An error is how such a connection often ends; there is nobody to tell.
         let _ = tokio::io::copy_bidirectional(&mut client, &mut endpoint).await;
@@ -312,8 +337,15 @@ async fn tunnel(mut attempt: Try, client: OnUpgrade, endpoint: OnUpgrade) {
 
 /// RFC 9110, 9.2.2.
 fn is_idempotent(method: &Method) -> bool {
-    [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE]
-        .contains(method)
+    [
+        Method::GET,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::PUT,
+        Method::DELETE,
+    ]
+    .contains(method)
 }
 
 /// The same request without a body.

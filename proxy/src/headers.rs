@@ -45,8 +45,7 @@ pub(crate) fn towards_endpoint(
     version: Version,
     upgrade: bool,
 ) {
-    let wants_trailers =
-        tokens(headers, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
+    let wants_trailers = tokens(headers, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
     remove_hop_by_hop(headers, upgrade);
     // hyper has answered it with a 100 by the time a body is read.
     headers.remove(EXPECT);
@@ -67,16 +66,29 @@ pub(crate) fn towards_client(headers: &mut HeaderMap, version: Version, upgrade:
 fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
     // Fields that a recipient needs to understand the message are never hop-by-hop, whatever
     // `Connection` says of them.
-    let keeps = |name: &HeaderName| *name == HOST || *name == CONTENT_LENGTH;
+    let keeps = |name: &HeaderName| {
+        *name == HOST || *name == CONTENT_LENGTH || (upgrade && *name == UPGRADE)
+    };
     let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-        .filter(|name| !keeps(name) && !(upgrade && *name == UPGRADE))
+        .filter(|name| !keeps(name))
         .collect();
     for name in named {
         headers.remove(name);
     }
-    let protocol = if upgrade { headers.remove(UPGRADE) } else { None };
-    for name in [&CONNECTION, &KEEP_ALIVE, &PROXY_CONNECTION, &TE, &TRANSFER_ENCODING, &UPGRADE] {
+    let protocol = if upgrade {
+        headers.remove(UPGRADE)
+    } else {
+        None
+    };
+    for name in [
+        &CONNECTION,
+        &KEEP_ALIVE,
+        &PROXY_CONNECTION,
+        &TE,
+        &TRANSFER_ENCODING,
+        &UPGRADE,
+    ] {
         headers.remove(name);
     }
     if let Some(protocol) = protocol {
@@ -109,7 +121,11 @@ fn add_forwarded(headers: &mut HeaderMap, peer: Peer, host: Option<&HeaderValue>
         .filter_map(|value| value.to_str().ok())
         .collect::<Vec<_>>()
         .join(", ");
-    let chain = if before.is_empty() { address } else { format!("{before}, {address}") };
+    let chain = if before.is_empty() {
+        address
+    } else {
+        format!("{before}, {address}")
+    };
     if let Ok(chain) = HeaderValue::try_from(chain) {
         headers.insert(&X_FORWARDED_FOR, chain);
     }
@@ -136,18 +152,29 @@ fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 mod tests {
     use super::*;
 
-    const STRANGER: Peer = Peer { ip: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), trusted: false };
+    const STRANGER: Peer = Peer {
+        ip: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
+        trusted: false,
+    };
 
     fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
-            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
         }
         headers
     }
 
     #[track_caller]
-    fn check(peer: Peer, upgrade: bool, sent: &[(&'static str, &'static str)], want: &[(&'static str, &'static str)]) {
+    fn check(
+        peer: Peer,
+        upgrade: bool,
+        sent: &[(&'static str, &'static str)],
+        want: &[(&'static str, &'static str)],
+    ) {
         let mut headers = fields(sent);
         let host = HeaderValue::from_static("app");
         towards_endpoint(&mut headers, peer, Some(&host), Version::HTTP_11, upgrade);
@@ -187,14 +214,29 @@ mod tests {
         check(
             STRANGER,
             true,
-            &[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")],
-            &[&[("connection", "upgrade"), ("upgrade", "websocket")], &FROM_STRANGER[..]].concat(),
+            &[
+                ("connection", "keep-alive, Upgrade"),
+                ("upgrade", "websocket"),
+            ],
+            &[
+                &[("connection", "upgrade"), ("upgrade", "websocket")],
+                &FROM_STRANGER[..],
+            ]
+            .concat(),
         );
-        let asks = |c, u| asks_for_upgrade(&fields(&[("connection", c), ("upgrade", u)]), Version::HTTP_11);
+        let asks = |c, u| {
+            asks_for_upgrade(
+                &fields(&[("connection", c), ("upgrade", u)]),
+                Version::HTTP_11,
+            )
+        };
         assert!(asks("keep-alive, Upgrade", "websocket"));
         assert!(!asks("keep-alive", "websocket"));
         assert!(!asks("upgrade, http2-settings", "h2c"));
-        assert!(!asks_for_upgrade(&fields(&[("connection", "upgrade")]), Version::HTTP_11));
+        assert!(!asks_for_upgrade(
+            &fields(&[("connection", "upgrade")]),
+            Version::HTTP_11
+        ));
     }
 
     #[test]
@@ -216,7 +258,10 @@ mod tests {
     #[test]
     fn a_trusted_proxy_is_believed_and_added_to() {
         check(
-            Peer { trusted: true, ..STRANGER },
+            Peer {
+                trusted: true,
+                ..STRANGER
+            },
             false,
             &[
                 ("via", "1.0 edge"),
@@ -240,7 +285,11 @@ mod tests {
             STRANGER,
             false,
             &[("te", "gzip, trailers"), ("connection", "te")],
-            &[&[("te", "trailers"), ("connection", "te")], &FROM_STRANGER[..]].concat(),
+            &[
+                &[("te", "trailers"), ("connection", "te")],
+                &FROM_STRANGER[..],
+            ]
+            .concat(),
         );
     }
 }

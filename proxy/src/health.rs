@@ -65,7 +65,14 @@ impl Health {
             stop(&mut checks, endpoint.id);
             let check = check(endpoint.clone(), spec.clone(), host.clone());
             let task = tokio::spawn(check).abort_handle();
-            checks.insert(endpoint.id, Check { spec: spec.clone(), host: host.clone(), task });
+            checks.insert(
+                endpoint.id,
+                Check {
+                    spec: spec.clone(),
+                    host: host.clone(),
+                    task,
+                },
+            );
         }
     }
 }
@@ -80,7 +87,10 @@ fn stop(checks: &mut HashMap<EndpointId, Check>, id: EndpointId) -> bool {
 
 /// Asks one endpoint until it is retired.
 async fn check(endpoint: Arc<Endpoint>, spec: HealthSpec, host: Option<String>) {
-    let mut state = State { up: endpoint.is_up(), streak: 0 };
+    let mut state = State {
+        up: endpoint.is_up(),
+        streak: 0,
+    };
     let mut was_up = state.up;
     let interval = spec.interval.get();
     let host = host.unwrap_or_else(|| endpoint.target.to_string());
@@ -104,7 +114,11 @@ async fn check(endpoint: Arc<Endpoint>, spec: HealthSpec, host: Option<String>) 
             None if !state.up => endpoint.note(result.err()),
             None => {}
         }
-        let pause = if was_up { interval } else { interval.min(FIRST_INTERVAL) };
+        let pause = if was_up {
+            interval
+        } else {
+            interval.min(FIRST_INTERVAL)
+        };
         tokio::time::sleep_until(began + pause).await;
     }
 }
@@ -127,26 +141,42 @@ impl State {
         if self.streak < enough {
             return None;
         }
-        *self = Self { up: success, streak: 0 };
+        *self = Self {
+            up: success,
+            streak: 0,
+        };
         Some(success)
     }
 }
 
 /// One probe. Says what was wrong with the answer, or that there was none.
 async fn probe(target: SocketAddr, path: &str, host: &str) -> Result<(), String> {
-    let stream = TcpStream::connect(target).await.map_err(|error| error.to_string())?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let stream = TcpStream::connect(target)
+        .await
+        .map_err(|error| error.to_string())?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = Uri::try_from(path).map_err(|error| error.to_string())?;
     let headers = request.headers_mut();
-    headers.insert(HOST, HeaderValue::from_str(host).map_err(|error| error.to_string())?);
+    headers.insert(
+        HOST,
+        HeaderValue::from_str(host).map_err(|error| error.to_string())?,
+    );
     headers.insert(USER_AGENT, HeaderValue::from_static("crossfade-health"));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     let answer = async move {
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| error.to_string())?;
         let status = response.status();
-        if status.is_success() { Ok(()) } else { Err(format!("answered with {status}")) }
+        if status.is_success() {
+            Ok(())
+        } else {
+            Err(format!("answered with {status}"))
+        }
     };
     // The connection ends when the answer has dropped its sender; what went wrong on it, the
     // answer says too.
@@ -160,8 +190,15 @@ mod tests {
 
     #[test]
     fn it_takes_rise_successes_to_come_up_and_fall_failures_to_go_down() {
-        let spec = HealthSpec { rise: 2, fall: 3, ..HealthSpec::of_path("/") };
-        let mut state = State { up: false, streak: 0 };
+        let spec = HealthSpec {
+            rise: 2,
+            fall: 3,
+            ..HealthSpec::of_path("/")
+        };
+        let mut state = State {
+            up: false,
+            streak: 0,
+        };
         let probes = [
             (true, None),
             (false, None),

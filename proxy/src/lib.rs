@@ -85,11 +85,19 @@ pub async fn run(
     let end_all = order.clone();
     let drains = Arc::new(Drains::new(order));
     let table = Arc::new(ArcSwap::from_pointee(Table::empty(config.timeouts.clone())));
-    let state = config.admin.as_ref().and_then(|admin| admin.state_file.clone());
-    let control =
-        Control::start(&config, table.clone(), workers, drains.clone(), state.map(StateFile::new))
-            .await
-            .map_err(|error| RunError::Services(error.to_string()))?;
+    let state = config
+        .admin
+        .as_ref()
+        .and_then(|admin| admin.state_file.clone());
+    let control = Control::start(
+        &config,
+        table.clone(),
+        workers,
+        drains.clone(),
+        state.map(StateFile::new),
+    )
+    .await
+    .map_err(|error| RunError::Services(error.to_string()))?;
     tokio::spawn(async move { drains.run().await });
 
     let counters = Arc::new(Counters::new(workers));
@@ -155,9 +163,7 @@ pub async fn run(
 }
 
 /// Starts a worker's thread. The receiver hears when it has ended, and how.
-fn start_worker(
-    setup: worker::Setup,
-) -> Result<oneshot::Receiver<std::io::Result<()>>, RunError> {
+fn start_worker(setup: worker::Setup) -> Result<oneshot::Receiver<std::io::Result<()>>, RunError> {
     let (ended, receiver) = oneshot::channel();
     std::thread::Builder::new()
         .name(format!("worker-{}", setup.index))
@@ -172,7 +178,9 @@ fn start_worker(
 /// Waits until every worker has ended, or one has failed.
 async fn ended(threads: Vec<oneshot::Receiver<std::io::Result<()>>>) -> Result<(), RunError> {
     for thread in threads {
-        let result = thread.await.unwrap_or_else(|_| Err(std::io::Error::other("it panicked")));
+        let result = thread
+            .await
+            .unwrap_or_else(|_| Err(std::io::Error::other("it panicked")));
         result.map_err(RunError::Worker)?;
     }
     Ok(())

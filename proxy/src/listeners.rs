@@ -42,7 +42,10 @@ impl fmt::Display for BindError {
         match source.kind() {
             io::ErrorKind::AddrInUse => write!(f, "{address} is taken by another program"),
             io::ErrorKind::PermissionDenied => {
-                write!(f, "{address}: not permitted (ports below 1024 need a privilege)")
+                write!(
+                    f,
+                    "{address}: not permitted (ports below 1024 need a privilege)"
+                )
             }
             _ => write!(f, "{address}: {source}"),
         }
@@ -61,7 +64,10 @@ impl Listeners {
         let mut sockets: Vec<Vec<(Listener, TcpListener)>> = Vec::new();
         sockets.resize_with(workers, Vec::new);
         for listener in &config.listeners {
-            let error = |source| BindError { address: listener.address.to_string(), source };
+            let error = |source| BindError {
+                address: listener.address.to_string(),
+                source,
+            };
             let mut address = listener.address;
             if address.port() != 0 {
                 // Another program that shares its port would be given half of our clients.
@@ -74,23 +80,33 @@ impl Listeners {
                 own.push((listener.clone(), socket));
             }
         }
-        let admin = config.admin.as_ref().map(|admin| bind_admin(&admin.listen)).transpose()?;
-        Ok(Self { workers: sockets, admin })
+        let admin = config
+            .admin
+            .as_ref()
+            .map(|admin| bind_admin(&admin.listen))
+            .transpose()?;
+        Ok(Self {
+            workers: sockets,
+            admin,
+        })
     }
 
     /// Where clients connect.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let first = self.workers.first().into_iter().flatten();
-        first.filter_map(|(_, socket)| socket.local_addr().ok()).collect()
+        first
+            .filter_map(|(_, socket)| socket.local_addr().ok())
+            .collect()
     }
 
     /// Where the admin API is served.
     pub fn admin_address(&self) -> Option<String> {
         match self.admin.as_ref()? {
             AdminListener::Tcp(socket) => Some(socket.local_addr().ok()?.to_string()),
-            AdminListener::Unix(socket) => {
-                Some(format!("unix:{}", socket.local_addr().ok()?.as_pathname()?.display()))
-            }
+            AdminListener::Unix(socket) => Some(format!(
+                "unix:{}",
+                socket.local_addr().ok()?.as_pathname()?.display()
+            )),
         }
     }
 }
@@ -115,13 +131,19 @@ fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
 fn bind_admin(address: &AdminAddress) -> Result<AdminListener, BindError> {
     match address {
         AdminAddress::Tcp(address) => {
-            let error = |source| BindError { address: format!("admin port {address}"), source };
+            let error = |source| BindError {
+                address: format!("admin port {address}"),
+                source,
+            };
             let socket = TcpListener::bind(address).map_err(error)?;
             socket.set_nonblocking(true).map_err(error)?;
             Ok(AdminListener::Tcp(socket))
         }
         AdminAddress::Unix(path) => {
-            let error = |source| BindError { address: format!("unix:{}", path.display()), source };
+            let error = |source| BindError {
+                address: format!("unix:{}", path.display()),
+                source,
+            };
             let socket = bind_unix(path).map_err(error)?;
             Ok(AdminListener::Unix(socket))
         }

@@ -45,7 +45,9 @@ fn main() -> ExitCode {
     let level = tracing_subscriber::EnvFilter::try_from_env("CROSSFADE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(level).with_ansi(colours);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(level)
+        .with_ansi(colours);
     log.with_writer(std::io::stderr).init();
     match start(flags) {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,7 +65,9 @@ fn start(flags: Flags) -> Result<(), (u8, String)> {
         .map_err(|error| (1, error.to_string()))?;
     let Some(file) = flags.config else {
         return runtime.block_on(async {
-            told_to_stop().map_err(|error| (1, error.to_string()))?.await;
+            told_to_stop()
+                .map_err(|error| (1, error.to_string()))?
+                .await;
             Ok(())
         });
     };

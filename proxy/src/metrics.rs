@@ -12,8 +12,9 @@ use crate::stats::Stats;
 use crate::table::Table;
 
 /// Upper bounds of the latency histogram, in seconds.
-const BOUNDS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const BOUNDS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
 
 /// The text of `/metrics`.
 pub(crate) fn text(
@@ -24,8 +25,10 @@ pub(crate) fn text(
     let mut families = of_proxy(table, counters, config_valid)?;
     families.extend(of_versions(table)?);
     let mut text = Vec::new();
-    let not_empty: Vec<MetricFamily> =
-        families.into_iter().filter(|family| !family.get_metric().is_empty()).collect();
+    let not_empty: Vec<MetricFamily> = families
+        .into_iter()
+        .filter(|family| !family.get_metric().is_empty())
+        .collect();
     TextEncoder::new().encode(&not_empty, &mut text)?;
     Ok(text)
 }
@@ -48,15 +51,30 @@ fn of_proxy(
         &["reason"],
     )?;
     for refusal in Refusal::ALL {
-        refused.with_label_values(&[refusal.label()]).inc_by(counters.refused(refusal));
+        refused
+            .with_label_values(&[refusal.label()])
+            .inc_by(counters.refused(refusal));
     }
-    let accepted =
-        counter("crossfade_connections_accepted_total", "Client connections accepted.", &[])?;
-    accepted.with_label_values::<&str>(&[]).inc_by(counters.accepted());
+    let accepted = counter(
+        "crossfade_connections_accepted_total",
+        "Client connections accepted.",
+        &[],
+    )?;
+    accepted
+        .with_label_values::<&str>(&[])
+        .inc_by(counters.accepted());
     let families = [
         build.collect(),
-        single("crossfade_generation", "The number of the present table.", table.generation)?,
-        single("crossfade_connections", "Open client connections.", counters.connections())?,
+        single(
+            "crossfade_generation",
+            "The number of the present table.",
+            table.generation,
+        )?,
+        single(
+            "crossfade_connections",
+            "Open client connections.",
+            counters.connections(),
+        )?,
         single(
             "crossfade_config_valid",
             "1 while the newest text of the config file is in force.",
@@ -74,16 +92,41 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     const CAUSE: [&str; 3] = ["service", "version", "cause"];
     const ENDPOINT: [&str; 3] = ["service", "version", "endpoint"];
 
-    let weight = gauges("crossfade_split_weight", "The version's weight in the split.", &VERSION)?;
-    let in_flight = gauges("crossfade_in_flight", "Requests being answered now.", &VERSION)?;
-    let upgraded =
-        gauges("crossfade_upgraded_connections", "Open upgraded connections.", &VERSION)?;
-    let up = gauges("crossfade_endpoint_up", "1 while the endpoint gets requests.", &ENDPOINT)?;
-    let responses =
-        counter("crossfade_responses_total", "Answers passed on whole, by class.", &CLASS)?;
-    let failed = counter("crossfade_failed_tries_total", "Tries that failed, by cause.", &CAUSE)?;
-    let gone =
-        counter("crossfade_client_gone_total", "Requests whose client went away.", &VERSION)?;
+    let weight = gauges(
+        "crossfade_split_weight",
+        "The version's weight in the split.",
+        &VERSION,
+    )?;
+    let in_flight = gauges(
+        "crossfade_in_flight",
+        "Requests being answered now.",
+        &VERSION,
+    )?;
+    let upgraded = gauges(
+        "crossfade_upgraded_connections",
+        "Open upgraded connections.",
+        &VERSION,
+    )?;
+    let up = gauges(
+        "crossfade_endpoint_up",
+        "1 while the endpoint gets requests.",
+        &ENDPOINT,
+    )?;
+    let responses = counter(
+        "crossfade_responses_total",
+        "Answers passed on whole, by class.",
+        &CLASS,
+    )?;
+    let failed = counter(
+        "crossfade_failed_tries_total",
+        "Tries that failed, by cause.",
+        &CAUSE,
+    )?;
+    let gone = counter(
+        "crossfade_client_gone_total",
+        "Requests whose client went away.",
+        &VERSION,
+    )?;
     let mut latency = MetricFamily::default();
     latency.set_name("crossfade_try_duration_seconds".into());
     latency.set_help("From a try's start to the head of its answer.".into());
@@ -124,8 +167,11 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
             ] {
                 failed.with_label_values(&[name, label, cause]).inc_by(n);
             }
-            gone.with_label_values(&[name, label]).inc_by(read.client_gone);
-            latency.mut_metric().push(histogram(name, label, &version.stats));
+            gone.with_label_values(&[name, label])
+                .inc_by(read.client_gone);
+            latency
+                .mut_metric()
+                .push(histogram(name, label, &version.stats));
         }
     }
     let mut families: Vec<MetricFamily> = [
@@ -153,7 +199,9 @@ fn gauges(name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, promet
 }
 
 fn set(gauge: &IntGaugeVec, labels: &[&str], value: u64) {
-    gauge.with_label_values(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+    gauge
+        .with_label_values(labels)
+        .set(i64::try_from(value).unwrap_or(i64::MAX));
 }
 
 fn histogram(service: &str, version: &str, stats: &Stats) -> Metric {

@@ -84,7 +84,9 @@ impl Refusal {
     /// The value of `Proxy-Status`.
     fn reason(self) -> &'static str {
         match self {
-            Self::BadHost | Self::Connect | Self::ClientStalled => "crossfade; error=http_request_error",
+            Self::BadHost | Self::Connect | Self::ClientStalled => {
+                "crossfade; error=http_request_error"
+            }
             Self::NoRoute => "crossfade; error=destination_not_found",
             Self::NoEndpoint => "crossfade; error=destination_unavailable",
             Self::ConnectFailed => "crossfade; error=connection_refused",

@@ -32,7 +32,11 @@ struct Names {
 impl Resolver {
     /// Looks names up every so often, and tells `control`.
     pub(crate) fn new(control: Weak<Control>, every: Duration) -> Self {
-        Self { control, every, names: Mutex::default() }
+        Self {
+            control,
+            every,
+            names: Mutex::default(),
+        }
     }
 
     /// A service was replaced, and uses these names now. To be called inside a runtime.
@@ -63,10 +67,7 @@ impl Resolver {
     }
 
     /// Looks names up once, for a short time at most.
-    pub(crate) async fn look_up(
-        &self,
-        names: BTreeSet<Arc<str>>,
-    ) -> Vec<(Arc<str>, Vec<IpAddr>)> {
+    pub(crate) async fn look_up(&self, names: BTreeSet<Arc<str>>) -> Vec<(Arc<str>, Vec<IpAddr>)> {
         let known = |name: &Arc<str>| {
             let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
             names.tasks.contains_key(name)
@@ -86,7 +87,9 @@ async fn look_up_again(control: Weak<Control>, name: Arc<str>, every: Duration) 
     loop {
         tokio::time::sleep(every).await;
         let addresses = look_up(&name).await;
-        let Some(control) = control.upgrade() else { return };
+        let Some(control) = control.upgrade() else {
+            return;
+        };
         control.resolved(&name, addresses);
     }
 }

@@ -26,18 +26,23 @@ type Prefixes = Vec<(Arc<str>, usize)>;
 pub(crate) struct Conflict {
     pub(crate) host: HostPattern,
     pub(crate) prefix: Arc<str>,
-    /// The service that has the route, and the place of the one that wants it too.
-    pub(crate) first: Arc<str>,
-    pub(crate) second: usize,
+    pub(crate) services: [Arc<str>; 2],
+    /// The place of the second one.
+    pub(crate) place: usize,
 }
 
 impl Conflict {
-    /// What to tell whoever came second.
-    pub(crate) fn message(&self) -> String {
+    /// What to tell whoever brought `service`.
+    pub(crate) fn message(&self, service: &str) -> String {
         let host = self.host.text().unwrap_or_else(|| "every host".into());
-        let Self { prefix, first, .. } = self;
+        let Self {
+            prefix,
+            services: [first, second],
+            ..
+        } = self;
+        let other = if **first == *service { second } else { first };
         format!(
-            "answers to the same requests as service `{first}` ({host}, path prefix `{prefix}`): change its hosts or its path_prefix"
+            "answers to the same requests as service `{other}` ({host}, path prefix `{prefix}`): change its hosts or its path_prefix"
         )
     }
 }
@@ -61,8 +66,8 @@ impl Routes {
                 insert(prefixes, &service.path_prefix, index).map_err(|first| Conflict {
                     host: host.clone(),
                     prefix: service.prefix_text().into(),
-                    first: services[first].name.clone(),
-                    second: index,
+                    services: [services[first].name.clone(), service.name.clone()],
+                    place: index,
                 })?;
             }
         }
@@ -81,14 +86,20 @@ impl Routes {
     }
 
     fn find_lower(&self, host: &str, path: &str) -> Option<usize> {
-        let exact = self.exact.get(host).and_then(|prefixes| longest(prefixes, path));
+        let exact = self
+            .exact
+            .get(host)
+            .and_then(|prefixes| longest(prefixes, path));
         if exact.is_some() {
             return exact;
         }
         if !self.suffixes.is_empty() {
             // From the longest suffix to the shortest; a host is not its own suffix.
             for (at, _) in host.match_indices('.').filter(|(at, _)| *at > 0) {
-                let found = self.suffixes.get(&host[at..]).and_then(|p| longest(p, path));
+                let found = self
+                    .suffixes
+                    .get(&host[at..])
+                    .and_then(|p| longest(p, path));
                 if found.is_some() {
                     return found;
                 }
@@ -111,7 +122,9 @@ fn insert(prefixes: &mut Prefixes, prefix: &Arc<str>, service: usize) -> Result<
 }
 
 fn longest(prefixes: &Prefixes, path: &str) -> Option<usize> {
-    let (_, service) = prefixes.iter().find(|(prefix, _)| starts_with(path, prefix))?;
+    let (_, service) = prefixes
+        .iter()
+        .find(|(prefix, _)| starts_with(path, prefix))?;
     Some(*service)
 }
 
@@ -131,8 +144,10 @@ mod tests {
 
     fn definitions(services: &[(&[&str], &str)]) -> Vec<Definition> {
         let definition = |(i, (hosts, prefix)): (usize, &(&[&str], &str))| {
-            let json = serde_json::json!({"name": format!("s{i}"), "hosts": hosts, "path_prefix": prefix});
-            Definition::check(&from_json::<ServiceSpec>(json.to_string().as_bytes()).unwrap()).unwrap()
+            let json =
+                serde_json::json!({"name": format!("s{i}"), "hosts": hosts, "path_prefix": prefix});
+            Definition::check(&from_json::<ServiceSpec>(json.to_string().as_bytes()).unwrap())
+                .unwrap()
         };
         services.iter().enumerate().map(definition).collect()
     }
@@ -179,7 +194,18 @@ mod tests {
     fn two_services_with_the_same_route_are_a_conflict() {
         let error = Routes::new(&definitions(&[(&["a.b"], "/x"), (&["c", "A.B"], "/x/")]));
         let conflict = error.expect_err("the same route");
-        assert_eq!((&*conflict.first, conflict.second), ("s0", 1));
-        assert!(conflict.message().contains("`s0` (a.b, path prefix `/x`)"), "{conflict:?}");
+        assert_eq!(conflict.place, 1);
+        assert!(
+            conflict
+                .message("s1")
+                .contains("`s0` (a.b, path prefix `/x`)"),
+            "{conflict:?}"
+        );
+        assert!(
+            conflict
+                .message("s0")
+                .contains("`s1` (a.b, path prefix `/x`)"),
+            "{conflict:?}"
+        );
     }
 }

@@ -22,7 +22,11 @@ pub(crate) struct Sequence {
 impl Sequence {
     /// Points at random places, so that workers do not step alike.
     pub(crate) fn new(workers: usize) -> Self {
-        Self { points: (0..workers).map(|_| CachePadded::new(AtomicU64::new(rand::random()))).collect() }
+        Self {
+            points: (0..workers)
+                .map(|_| CachePadded::new(AtomicU64::new(rand::random())))
+                .collect(),
+        }
     }
 
     /// The next point of `worker`. To be called on that worker's thread only.
@@ -47,7 +51,9 @@ impl Wheel {
             *end += u64::from(weight);
             Some(*end)
         });
-        Self { ends: ends.collect() }
+        Self {
+            ends: ends.collect(),
+        }
     }
 
     /// Whose arc `point` is on. `None` where every weight is 0.
@@ -77,7 +83,10 @@ mod tests {
             counts[wheel.at(sequence.next(0)).unwrap()] += 1;
             for (count, weight) in counts.iter().zip(weights) {
                 let want = n as f64 * f64::from(*weight) / f64::from(total);
-                assert!((*count as f64 - want).abs() < 6.0, "{counts:?} after {n} draws of {weights:?}");
+                assert!(
+                    (*count as f64 - want).abs() < 6.0,
+                    "{counts:?} after {n} draws of {weights:?}"
+                );
             }
         }
     }

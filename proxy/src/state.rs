@@ -18,7 +18,10 @@ pub(crate) struct StateFile {
 
 impl StateFile {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path, written: tokio::sync::Mutex::new(0) }
+        Self {
+            path,
+            written: tokio::sync::Mutex::new(0),
+        }
     }
 
     /// What was kept. A file that cannot be read, or is not whole, is put aside and said so:
@@ -76,7 +79,9 @@ fn read(path: &Path) -> io::Result<Option<Saved>> {
     };
     let saved: Saved = admin_api::strict::from_json(&bytes).map_err(io::Error::other)?;
     if !saved.is_readable() {
-        return Err(io::Error::other("another release wrote it in a format that is not known here"));
+        return Err(io::Error::other(
+            "another release wrote it in a format that is not known here",
+        ));
     }
     Ok(Some(saved))
 }
@@ -88,7 +93,9 @@ fn write(path: &Path, saved: &Saved) -> io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&beside, path)?;
     // The rename itself is on disk once its folder is.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
@@ -114,7 +121,10 @@ mod tests {
         assert_eq!(state.load(), Saved::default());
         state.save(3, || (3, saved(2))).await.unwrap();
         assert_eq!(state.load(), saved(2));
-        state.save(2, || panic!("generation 2 is in the file already")).await.unwrap();
+        state
+            .save(2, || panic!("generation 2 is in the file already"))
+            .await
+            .unwrap();
     }
 
     #[tokio::test]
@@ -125,7 +135,11 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
-            assert_eq!(StateFile::new(path.clone()).load(), Saved::default(), "{length} bytes");
+            assert_eq!(
+                StateFile::new(path.clone()).load(),
+                Saved::default(),
+                "{length} bytes"
+            );
             assert!(!path.exists() && path.with_extension("unreadable").exists());
         }
     }

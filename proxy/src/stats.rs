@@ -52,11 +52,15 @@ impl Stats {
                 responses: Default::default(),
                 failed: Default::default(),
                 client_gone: AtomicU64::new(0),
-                latency: (0..PER_OCTAVE * OCTAVES).map(|_| AtomicU64::new(0)).collect(),
+                latency: (0..PER_OCTAVE * OCTAVES)
+                    .map(|_| AtomicU64::new(0))
+                    .collect(),
                 latency_sum_micros: AtomicU64::new(0),
             })
         };
-        Self { workers: (0..workers).map(|_| counters()).collect() }
+        Self {
+            workers: (0..workers).map(|_| counters()).collect(),
+        }
     }
 
     /// An answer was passed on whole.
@@ -80,20 +84,27 @@ impl Stats {
         let counters = &self.workers[worker];
         add_one(&counters.latency[bucket_of(latency)]);
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-        let sum = counters.latency_sum_micros.load(Ordering::Relaxed).saturating_add(micros);
+        let sum = counters
+            .latency_sum_micros
+            .load(Ordering::Relaxed)
+            .saturating_add(micros);
         counters.latency_sum_micros.store(sum, Ordering::Relaxed);
     }
 
     /// The sum of all latencies, in seconds.
     pub(crate) fn latency_sum(&self) -> f64 {
-        let sum = |worker: &CachePadded<Counters>| worker.latency_sum_micros.load(Ordering::Relaxed);
+        let sum =
+            |worker: &CachePadded<Counters>| worker.latency_sum_micros.load(Ordering::Relaxed);
         self.workers.iter().map(sum).sum::<u64>() as f64 / 1e6
     }
 
     /// The sums over all workers; what is in flight is the endpoints' to say.
     pub(crate) fn read(&self) -> VersionStats {
         let sum = |cell: &dyn Fn(&Counters) -> &AtomicU64| -> u64 {
-            self.workers.iter().map(|worker| cell(worker).load(Ordering::Relaxed)).sum()
+            self.workers
+                .iter()
+                .map(|worker| cell(worker).load(Ordering::Relaxed))
+                .sum()
         };
         let response = |class: usize| sum(&|worker| &worker.responses[class]);
         let failed = |failure: Failure| sum(&|worker| &worker.failed[failure as usize]);
@@ -132,7 +143,9 @@ fn add_one(counter: &AtomicU64) {
 }
 
 fn bucket_of(latency: Duration) -> usize {
-    let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).max(1);
+    let micros = u64::try_from(latency.as_micros())
+        .unwrap_or(u64::MAX)
+        .max(1);
     let octave = micros.ilog2() as usize;
     // The three bits below the highest one.
     let part = ((micros << 3) >> octave) as usize & (PER_OCTAVE - 1);
@@ -155,8 +168,14 @@ mod tests {
         for micros in [1, 2, 3, 9, 17, 100, 1_000, 12_345, 999_999, 60_000_000] {
             let index = bucket_of(Duration::from_micros(micros));
             let seconds = micros as f64 / 1e6;
-            assert!(seconds <= upper_bound(index), "{micros} µs in bucket {index}");
-            assert!(index == 0 || seconds >= upper_bound(index - 1) * 0.99, "{micros} in {index}");
+            assert!(
+                seconds <= upper_bound(index),
+                "{micros} µs in bucket {index}"
+            );
+            assert!(
+                index == 0 || seconds >= upper_bound(index - 1) * 0.99,
+                "{micros} in {index}"
+            );
         }
         assert_eq!(bucket_of(Duration::MAX), PER_OCTAVE * OCTAVES - 1);
         assert_eq!(bucket_of(Duration::ZERO), 0);

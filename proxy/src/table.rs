@@ -76,7 +76,12 @@ pub(crate) struct Pick<'t> {
 impl Table {
     /// The table before anything is known.
     pub(crate) fn empty(timeouts: Timeouts) -> Self {
-        Self { generation: 0, timeouts, services: Vec::new(), routes: Arc::default() }
+        Self {
+            generation: 0,
+            timeouts,
+            services: Vec::new(),
+            routes: Arc::default(),
+        }
     }
 
     /// The next table: these services, and these timeouts.
@@ -86,7 +91,12 @@ impl Table {
         timeouts: Timeouts,
     ) -> Result<Self, Conflict> {
         let routes = Routes::new(services.iter().map(|service| &*service.definition))?;
-        Ok(Self { generation: self.generation + 1, timeouts, services, routes: Arc::new(routes) })
+        Ok(Self {
+            generation: self.generation + 1,
+            timeouts,
+            services,
+            routes: Arc::new(routes),
+        })
     }
 
     /// The next table: with `service` in place of the one with its name.
@@ -115,7 +125,8 @@ impl Table {
     }
 
     fn index_of(&self, name: &str) -> Result<usize, usize> {
-        self.services.binary_search_by(|service| (*service.definition.name).cmp(name))
+        self.services
+            .binary_search_by(|service| (*service.definition.name).cmp(name))
     }
 
     /// All services, by name.
@@ -156,7 +167,12 @@ impl Service {
             .into_iter()
             .flat_map(Self::endpoints)
             .filter(|endpoint| retired == Retired::Keep || !endpoint.claims.is_retired())
-            .map(|endpoint| ((&*endpoint.version, &endpoint.address, endpoint.target), endpoint))
+            .map(|endpoint| {
+                (
+                    (&*endpoint.version, &endpoint.address, endpoint.target),
+                    endpoint,
+                )
+            })
             .collect();
         for wanted in &definition.endpoints {
             let at = versions.binary_search_by(|version| version.label.cmp(&wanted.version));
@@ -165,7 +181,9 @@ impl Service {
             let version = &mut versions[at];
             let targets = targets(&wanted.address, resolved);
             if targets.is_empty() {
-                version.unresolved.push((wanted.address.clone(), wanted.weight));
+                version
+                    .unresolved
+                    .push((wanted.address.clone(), wanted.weight));
             }
             for target in targets {
                 let endpoint = match known.remove(&(&*wanted.version, &wanted.address, target)) {
@@ -203,7 +221,10 @@ impl Service {
 
     /// The version with this label.
     pub(crate) fn version(&self, label: &str) -> Option<&Version> {
-        let at = self.versions.binary_search_by(|version| (*version.label).cmp(label)).ok()?;
+        let at = self
+            .versions
+            .binary_search_by(|version| (*version.label).cmp(label))
+            .ok()?;
         Some(&self.versions[at])
     }
 
@@ -261,7 +282,11 @@ impl Service {
         ServiceView {
             name: definition.name.to_string(),
             generation,
-            hosts: definition.hosts.iter().filter_map(|host| host.text()).collect(),
+            hosts: definition
+                .hosts
+                .iter()
+                .filter_map(|host| host.text())
+                .collect(),
             path_prefix: definition.prefix_text().to_owned(),
             strip_prefix: definition.strip_prefix,
             split: definition
@@ -313,8 +338,10 @@ impl Version {
                 || Arc::new(Sequence::new(workers)),
                 |version| version.sequence.clone(),
             ),
-            stats: previous
-                .map_or_else(|| Arc::new(Stats::new(workers)), |version| version.stats.clone()),
+            stats: previous.map_or_else(
+                || Arc::new(Stats::new(workers)),
+                |version| version.stats.clone(),
+            ),
         }
     }
 
@@ -397,7 +424,9 @@ mod tests {
     fn picks(service: &Service, n: usize) -> HashMap<String, usize> {
         let mut counts = HashMap::new();
         for _ in 0..n {
-            let Some(pick) = service.claim(0) else { continue };
+            let Some(pick) = service.claim(0) else {
+                continue;
+            };
             pick.endpoint.claims.release(0);
             *counts.entry(pick.endpoint.address.to_string()).or_default() += 1;
         }
@@ -448,7 +477,11 @@ mod tests {
             {"address":"10.0.0.1:80","version":"1","weight":0},
             {"address":"10.0.0.3:80","version":"2"}]}"#;
         assert!(service(json, None, Retired::Renew).claim(0).is_none());
-        assert!(service(r#"{"name":"web"}"#, None, Retired::Renew).claim(0).is_none());
+        assert!(
+            service(r#"{"name":"web"}"#, None, Retired::Renew)
+                .claim(0)
+                .is_none()
+        );
     }
 
     #[test]

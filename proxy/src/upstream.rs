@@ -66,14 +66,25 @@ struct Lifeline {
 
 impl Upstream {
     pub(crate) fn new(endpoint: Arc<Endpoint>, worker: usize) -> Self {
-        Self { endpoint, worker, idle: RefCell::default(), tries: RefCell::default() }
+        Self {
+            endpoint,
+            worker,
+            idle: RefCell::default(),
+            tries: RefCell::default(),
+        }
     }
 
     /// Begins a try, whose claim the caller has just taken.
     pub(crate) fn begin(self: Rc<Self>) -> Try {
         let lifeline = Rc::new(Lifeline::default());
         let key = self.tries.borrow_mut().insert(lifeline.clone());
-        Try { upstream: self, started: Instant::now(), lifeline, key, settled: false }
+        Try {
+            upstream: self,
+            started: Instant::now(),
+            lifeline,
+            key,
+            settled: false,
+        }
     }
 
     /// An idle connection that can carry a request. One that must not be sent twice gets only
@@ -103,11 +114,17 @@ impl Upstream {
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
         let socket = rustix::io::dup(&stream)?;
-        let (sender, driver) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
         // What goes wrong on it reaches whoever waits for an answer.
         tokio::task::spawn_local(driver.with_upgrades());
-        Ok(Connection { sender, socket, idle_since: Instant::now(), reused: false })
+        Ok(Connection {
+            sender,
+            socket,
+            idle_since: Instant::now(),
+            reused: false,
+        })
     }
 
     /// Keeps a connection whose answer was read whole.
@@ -175,19 +192,27 @@ impl Try {
     /// The head of the answer is there.
     pub(crate) fn answered(&self) {
         let endpoint = &self.upstream.endpoint;
-        endpoint.stats.answered_after(self.upstream.worker, self.started.elapsed());
+        endpoint
+            .stats
+            .answered_after(self.upstream.worker, self.started.elapsed());
     }
 
     /// The answer was passed on whole.
     pub(crate) fn responded(mut self, status: StatusCode) {
         self.settled = true;
-        self.upstream.endpoint.stats.responded(self.upstream.worker, status);
+        self.upstream
+            .endpoint
+            .stats
+            .responded(self.upstream.worker, status);
     }
 
     /// It failed, and its version is to blame.
     pub(crate) fn failed(mut self, failure: Failure) {
         self.settled = true;
-        self.upstream.endpoint.stats.failed(self.upstream.worker, failure);
+        self.upstream
+            .endpoint
+            .stats
+            .failed(self.upstream.worker, failure);
     }
 
     /// It ended, and nobody is to blame: a kept connection had been closed, or a drain cut it.
@@ -198,8 +223,12 @@ impl Try {
     /// It goes on as an upgraded connection.
     pub(crate) fn upgrade(&mut self) {
         self.settled = true;
-        let Upstream { endpoint, worker, .. } = &*self.upstream;
-        endpoint.stats.responded(*worker, StatusCode::SWITCHING_PROTOCOLS);
+        let Upstream {
+            endpoint, worker, ..
+        } = &*self.upstream;
+        endpoint
+            .stats
+            .responded(*worker, StatusCode::SWITCHING_PROTOCOLS);
         endpoint.claims.upgrade(*worker);
         self.lifeline.upgraded.set(true);
     }
@@ -225,7 +254,12 @@ impl Try {
 
 impl Drop for Try {
     fn drop(&mut self) {
-        let Upstream { endpoint, worker, tries, .. } = &*self.upstream;
+        let Upstream {
+            endpoint,
+            worker,
+            tries,
+            ..
+        } = &*self.upstream;
         tries.borrow_mut().remove(self.key);
         if !self.settled {
             endpoint.stats.client_gone(*worker);

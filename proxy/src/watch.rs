@@ -55,16 +55,24 @@ async fn take_up(path: &Path, started_with: &Config, control: &Control) -> bool 
         }
     };
     if !config.same_sockets(started_with) {
-        tracing::warn!("a change of [admin], [[listeners]] or [limits] takes effect at the next start");
+        tracing::warn!(
+            "a change of [admin], [[listeners]] or [limits] takes effect at the next start"
+        );
     }
     match control.read_file(&config).await {
         Ok(true) => {
-            tracing::info!(generation = control.table().generation, "config file taken up");
+            tracing::info!(
+                generation = control.table().generation,
+                "config file taken up"
+            );
             true
         }
         Ok(false) => true,
         Err(error) => {
-            tracing::error!("{}: {error}; the running table stays as it is", path.display());
+            tracing::error!(
+                "{}: {error}; the running table stays as it is",
+                path.display()
+            );
             false
         }
     }
@@ -86,7 +94,11 @@ fn watch(path: &Path, changed: Arc<Notify>) -> Option<notify::RecommendedWatcher
     };
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     for folder in [path, &real].into_iter().filter_map(Path::parent) {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
         if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
             tracing::warn!(%error, "{} cannot be watched", folder.display());
         }

@@ -62,27 +62,49 @@ pub(crate) struct Worker {
     pub(crate) counters: crate::counters::Own,
     limits: Limits,
     cache: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
-    /// What the cache held when it was last looked at; counted without touching the `Arc`.
-    table: RefCell<Rc<Arc<Table>>>,
+    /// What the cache held when it was last looked at.
+    table: RefCell<Rc<Held>>,
     upstreams: RefCell<HashMap<EndpointId, Rc<Upstream>>>,
     open: Cell<usize>,
     closed: Notify,
     stopping: watch::Receiver<bool>,
 }
 
+/// A worker's own hold on a table. Its requests count their holds in the `Rc` around it, which
+/// no other thread writes; the table's `Arc` is touched once a swap.
+pub(crate) struct Held(Arc<Table>);
+
+impl std::ops::Deref for Held {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        &self.0
+    }
+}
+
 /// Runs a worker on the calling thread until it was told to stop and its last connection has
 /// ended.
 pub(crate) fn run(setup: Setup) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     LocalSet::new().block_on(&runtime, async move {
-        let Setup { index, table, listeners, limits, counters, mut orders, mut stopping } = setup;
+        let Setup {
+            index,
+            table,
+            listeners,
+            limits,
+            counters,
+            mut orders,
+            mut stopping,
+        } = setup;
         let now = table.load_full();
         let worker = Rc::new(Worker {
             index,
             counters: counters.own(index),
             limits,
             cache: RefCell::new(Cache::new(table)),
-            table: RefCell::new(Rc::new(now)),
+            table: RefCell::new(Rc::new(Held(now))),
             upstreams: RefCell::default(),
             open: Cell::new(0),
             closed: Notify::new(),
@@ -115,17 +137,17 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
 
 impl Worker {
     /// The newest table. A request calls this once, and keeps what it got to its end.
-    pub(crate) fn table(&self) -> Rc<Arc<Table>> {
+    pub(crate) fn table(&self) -> Rc<Held> {
         let mut cache = self.cache.borrow_mut();
         let newest = cache.load();
         let mut held = self.table.borrow_mut();
-        if !Arc::ptr_eq(newest, &held) {
-            *held = Rc::new(newest.clone());
+        if !Arc::ptr_eq(newest, &held.0) {
+            *held = Rc::new(Held(newest.clone()));
         }
         held.clone()
     }
 
-    pub(crate) fn has_newer_than(&self, table: &Rc<Arc<Table>>) -> bool {
+    pub(crate) fn has_newer_than(&self, table: &Rc<Held>) -> bool {
         !Rc::ptr_eq(&self.table(), table)
     }
 
@@ -166,7 +188,12 @@ impl Worker {
         }
     }
 
-    async fn serve(self: Rc<Self>, listener: Rc<Listener>, stream: TcpStream, ip: std::net::IpAddr) {
+    async fn serve(
+        self: Rc<Self>,
+        listener: Rc<Listener>,
+        stream: TcpStream,
+        ip: std::net::IpAddr,
+    ) {
         let _open = self.counters.connection();
         // A socket that is gone already says so when it is read.
         let _ = stream.set_nodelay(true);
@@ -213,7 +240,9 @@ impl Worker {
     }
 
     fn tidy(&self) {
-        self.upstreams.borrow_mut().retain(|_, upstream| !upstream.tidy());
+        self.upstreams
+            .borrow_mut()
+            .retain(|_, upstream| !upstream.tidy());
     }
 }
 
@@ -229,7 +258,10 @@ impl Drop for Open {
 
 /// Says why a connection could not be accepted, and waits where trying again at once would spin.
 async fn pause_after(error: &io::Error) {
-    let gone = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset];
+    let gone = [
+        io::ErrorKind::ConnectionAborted,
+        io::ErrorKind::ConnectionReset,
+    ];
     if !gone.contains(&error.kind()) {
         tracing::warn!(%error, "cannot accept a connection; trying again in {ACCEPT_PAUSE:?}");
         tokio::time::sleep(ACCEPT_PAUSE).await;

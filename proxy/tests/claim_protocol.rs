@@ -26,7 +26,10 @@ fn no_claim_is_held_at_an_endpoint_that_was_seen_drained() {
                 let (claims, stopped) = (claims.clone(), stopped.clone());
                 thread::spawn(move || {
                     if claims.take(worker) {
-                        assert!(!stopped.load(Ordering::Relaxed), "sent to a stopped container");
+                        assert!(
+                            !stopped.load(Ordering::Relaxed),
+                            "sent to a stopped container"
+                        );
                         claims.release(worker);
                     }
                 })
@@ -80,10 +83,22 @@ fn claims_are_counted_by_kind() {
         claims.retire();
         assert!(claims.is_retired());
         assert!(!claims.take(0));
-        assert_eq!(claims.in_flight(), InFlight { requests: 2, upgraded: 0 });
+        assert_eq!(
+            claims.in_flight(),
+            InFlight {
+                requests: 2,
+                upgraded: 0
+            }
+        );
         claims.release(0);
         claims.upgrade(1);
-        assert_eq!(claims.in_flight(), InFlight { requests: 0, upgraded: 1 });
+        assert_eq!(
+            claims.in_flight(),
+            InFlight {
+                requests: 0,
+                upgraded: 1
+            }
+        );
         claims.release_upgraded(1);
         assert!(claims.in_flight().is_empty());
         assert_eq!(claims.taken(), 2);

@@ -1,1 +1,24 @@
-//! tests
+//! The language in which the end-to-end tests are written: a real proxy, real endpoints, a
+//! client that sees every failure, and waiting for conditions in place of sleeping.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by panicking, and all of this is for tests"
+)]
+
+mod endpoint;
+mod load;
+mod program;
+mod proxy;
+mod reply;
+mod scripted;
+mod wait;
+
+pub use endpoint::TestEndpoint;
+pub use load::{Load, Seen};
+pub use program::{Finished, Running, bin_dir, program};
+pub use proxy::TestProxy;
+pub use reply::{Reply, ask, ask_with, raw};
+pub use scripted::{Heard, ScriptedEndpoint};
+pub use wait::{DEADLINE, wait_until, within};

@@ -1,0 +1,171 @@
+//! The programs under test, run as a user runs them.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::{wait_until, within};
+
+/// Where the programs are: `CROSSFADE_BIN_DIR`, which `make test` sets.
+pub fn bin_dir() -> PathBuf {
+    std::env::var_os("CROSSFADE_BIN_DIR")
+        .expect("CROSSFADE_BIN_DIR names the folder of the built programs: run `make test`")
+        .into()
+}
+
+/// The path of one of our programs.
+pub fn program(name: &str) -> PathBuf {
+    let path = bin_dir().join(name);
+    assert!(
+        path.exists(),
+        "{} is not built: run `make test`",
+        path.display()
+    );
+    path
+}
+
+/// A program that runs. Killed when dropped.
+pub struct Running {
+    child: Child,
+    name: String,
+    stdout: Lines,
+    stderr: Lines,
+}
+
+/// How a program has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its exit code; `None`: a signal ended it.
+    pub code: Option<i32>,
+    /// All that it printed.
+    pub stdout: String,
+    /// All that it printed on standard error.
+    pub stderr: String,
+}
+
+type Lines = Arc<Mutex<Vec<String>>>;
+
+impl Running {
+    /// Starts a program with nothing of the test's environment but `PATH`.
+    pub fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(program(name));
+        command
+            .args(args)
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        let stdout = collect(child.stdout.take().expect("it was piped"));
+        let stderr = collect(child.stderr.take().expect("it was piped"));
+        Self {
+            child,
+            name: name.to_owned(),
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Runs a program to its end.
+    pub async fn run(name: &str, args: &[&str]) -> Finished {
+        Self::start(name, args, &[]).finished().await
+    }
+
+    /// Waits until the program has ended.
+    pub async fn finished(mut self) -> Finished {
+        let what = format!("{} should end", self.name);
+        let status = within(&what, self.child.wait())
+            .await
+            .expect("a child can be waited for");
+        // The pipes are read to their ends by tasks of their own, which hold a clone each.
+        for lines in [&self.stdout, &self.stderr] {
+            wait_until("its output is read", || async {
+                Arc::strong_count(lines) == 1
+            })
+            .await;
+        }
+        Finished {
+            code: status.code(),
+            stdout: text(&self.stdout),
+            stderr: text(&self.stderr),
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let id = self.child.id().and_then(|id| Pid::from_raw(id as i32));
+        kill_process(id.expect("it still runs"), signal).expect("it is our child");
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("it still runs")
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("a child can be waited for")
+            .is_some()
+    }
+
+    /// Waits for a line on either output that contains `text`, and gives it.
+    pub async fn line_with(&self, text: &str) -> String {
+        let find = || {
+            [&self.stdout, &self.stderr].into_iter().find_map(|lines| {
+                let lines = lines.lock().expect("no reader panics");
+                lines.iter().find(|line| line.contains(text)).cloned()
+            })
+        };
+        let what = format!("{} prints `{text}`", self.name);
+        let start = std::time::Instant::now();
+        loop {
+            if let Some(line) = find() {
+                return line;
+            }
+            assert!(
+                start.elapsed() < crate::DEADLINE,
+                "{what}, but it printed:\n{}\n{}",
+                crate::program::text(&self.stdout),
+                crate::program::text(&self.stderr)
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+
+    /// What it has printed on standard error so far.
+    pub fn stderr(&self) -> String {
+        text(&self.stderr)
+    }
+
+    /// The lines that it has printed so far.
+    pub fn stdout_lines(&self) -> Vec<String> {
+        self.stdout.lock().expect("no reader panics").clone()
+    }
+}
+
+fn text(lines: &Lines) -> String {
+    lines.lock().expect("no reader panics").join("\n")
+}
+
+fn collect(output: impl AsyncRead + Unpin + Send + 'static) -> Lines {
+    let lines = Lines::default();
+    let sink = lines.clone();
+    tokio::spawn(async move {
+        let mut output = BufReader::new(output).lines();
+        while let Ok(Some(line)) = output.next_line().await {
+            sink.lock().expect("no reader panics").push(line);
+        }
+    });
+    lines
+}

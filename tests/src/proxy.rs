@@ -1,0 +1,175 @@
+//! A proxy under test.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use admin_api::{DrainReceipt, ServiceStats, ServiceView};
+use http::StatusCode;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{Finished, Reply, Running, TestEndpoint, ask_with, wait_until};
+
+/// A running `crossfade-proxy` on ports of its own, with two workers.
+pub struct TestProxy {
+    running: Running,
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// Where its admin API is.
+    pub admin: SocketAddr,
+    folder: TempDir,
+}
+
+impl TestProxy {
+    /// A proxy without services.
+    pub async fn start() -> Self {
+        Self::with_config("").await
+    }
+
+    /// A proxy whose config has this beside its listener and its admin port.
+    pub async fn with_config(more: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(folder, more).await
+    }
+
+    async fn start_in(folder: TempDir, more: &str) -> Self {
+        let config = format!(
+            "[admin]\nlisten = \"127.0.0.1:0\"\nstate_file = {:?}\n[[listeners]]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.2\"]\n{more}\n",
+            folder.path().join("state.json"),
+        );
+        let file = folder.path().join("proxy.toml");
+        std::fs::write(&file, config).expect("the folder is ours");
+        let file = file.to_str().expect("temporary paths are text");
+        let running = Running::start(
+            "crossfade-proxy",
+            &["--config", file, "--workers", "2"],
+            &[],
+        );
+        let admin = address_in(&running.line_with("admin API listening").await);
+        let address = address_in(&running.line_with(" listening address=").await);
+        Self {
+            running,
+            address,
+            admin,
+            folder,
+        }
+    }
+
+    /// Its config file.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("proxy.toml")
+    }
+
+    /// Kills it (SIGKILL) and starts it again, on other ports, with what it kept.
+    pub async fn restart_after_kill(self, more: &str) -> Self {
+        let Self {
+            running, folder, ..
+        } = self;
+        running.signal(Signal::KILL);
+        running.finished().await;
+        Self::start_in(folder, more).await
+    }
+
+    /// A call of the admin API.
+    pub async fn call(&self, method: &str, path: &str, body: Value) -> Reply {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        ask_with(self.admin, method, path, &[], &body).await
+    }
+
+    /// A call that has to succeed.
+    pub async fn must(&self, method: &str, path: &str, body: Value) -> Value {
+        let reply = self.call(method, path, body).await;
+        assert_eq!(
+            reply.status,
+            StatusCode::OK,
+            "{method} {path}: {}",
+            reply.body
+        );
+        reply.json()
+    }
+
+    /// Sets service `web` to these endpoints and this split; `null` where there is one version.
+    pub async fn put_web(&self, endpoints: &[&TestEndpoint], split: Value) {
+        let endpoints: Vec<Value> = endpoints
+            .iter()
+            .map(|endpoint| {
+                json!({"address": endpoint.address.to_string(), "version": endpoint.version})
+            })
+            .collect();
+        let mut service = json!({"endpoints": endpoints});
+        if !split.is_null() {
+            service["split"] = split;
+        }
+        self.must("PUT", "/v1/services/web", service).await;
+    }
+
+    /// Sets the split of service `web`.
+    pub async fn split(&self, split: Value) {
+        self.must("PUT", "/v1/services/web/split", json!({"split": split}))
+            .await;
+    }
+
+    /// Drains a version of service `web`, waiting for the receipt for as long as `wait` says.
+    pub async fn drain(&self, version: &str, wait: &str) -> DrainReceipt {
+        let path = format!("/v1/services/web/drain?wait={wait}");
+        let receipt = self.must("POST", &path, json!({"version": version})).await;
+        serde_json::from_value(receipt).expect("a receipt")
+    }
+
+    /// Service `web` as the table has it.
+    pub async fn web(&self) -> ServiceView {
+        let view = self.must("GET", "/v1/services/web", Value::Null).await;
+        serde_json::from_value(view).expect("a service")
+    }
+
+    /// The figures of service `web`.
+    pub async fn stats(&self) -> ServiceStats {
+        let stats = self
+            .must("GET", "/v1/services/web/stats", Value::Null)
+            .await;
+        serde_json::from_value(stats).expect("figures")
+    }
+
+    /// Waits until service `web` has this many requests in flight.
+    pub async fn wait_in_flight(&self, requests: u64) {
+        wait_until(&format!("{requests} requests are in flight"), || async {
+            let versions = self.web().await.versions;
+            versions
+                .values()
+                .map(|version| version.in_flight)
+                .sum::<u64>()
+                == requests
+        })
+        .await;
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.running.signal(signal);
+    }
+
+    /// Waits until it has ended.
+    pub async fn finished(self) -> Finished {
+        self.running.finished().await
+    }
+
+    /// Waits for a line in its log.
+    pub async fn logged(&self, text: &str) -> String {
+        self.running.line_with(text).await
+    }
+}
+
+/// The address in a line such as `… address=127.0.0.1:8080 …`.
+fn address_in(line: &str) -> SocketAddr {
+    let address = line
+        .split("address=")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    let address = address.and_then(|address| address.trim_matches('"').parse().ok());
+    address.unwrap_or_else(|| panic!("no address in `{line}`"))
+}

@@ -1,0 +1,103 @@
+//! One request and its answer, on a connection of its own; and bytes as they are.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::within;
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its header fields.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: String,
+}
+
+impl Reply {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}, in {self:?}"))
+    }
+
+    /// One header field, or an empty text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap_or("(not text)"))
+    }
+}
+
+/// `GET`s a path.
+pub async fn ask(address: SocketAddr, path: &str) -> Reply {
+    ask_with(address, "GET", path, &[], "").await
+}
+
+/// Sends a request on a connection of its own.
+pub async fn ask_with(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Reply {
+    let exchange = async {
+        let stream = TcpStream::connect(address).await.expect("the port is open");
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .expect("a handshake sends nothing");
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+        {
+            request = request.header("host", address.to_string());
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+        let request = request.body(body).expect("the test's request is valid");
+        let response = sender
+            .send_request(request)
+            .await
+            .expect("the request is answered");
+        let (head, body) = response.into_parts();
+        let body = body
+            .collect()
+            .await
+            .expect("the answer is whole")
+            .to_bytes();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Reply {
+            status: head.status,
+            headers: head.headers,
+            body,
+        }
+    };
+    within(&format!("{method} {path} at {address}"), exchange).await
+}
+
+/// Sends bytes, and gives what comes back until the connection is closed.
+pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.expect("the port is open");
+        stream.write_all(bytes).await.expect("the bytes are taken");
+        let mut answer = Vec::new();
+        // A reset after the answer ends it as well as a close.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    within("the connection should be closed", exchange).await
+}

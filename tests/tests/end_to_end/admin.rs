@@ -1,0 +1,330 @@
+//! The admin API: what it refuses, and whom.
+
+use serde_json::{Value, json};
+use tests::{Running, TestEndpoint, TestProxy, ask, ask_with};
+
+#[tokio::test]
+async fn bad_input_is_named_and_leaves_the_running_split_alone() {
+    let proxy = TestProxy::start().await;
+    let (old, new) = (
+        TestEndpoint::start("1.0.0").await,
+        TestEndpoint::start("2.0.0").await,
+    );
+    proxy
+        .put_web(&[&old, &new], json!({"1.0.0": 1, "2.0.0": 0}))
+        .await;
+    let before = proxy.web().await;
+    let split = "/v1/services/web/split";
+    let web = "/v1/services/web";
+    for (method, path, body, status, code, field, says) in [
+        (
+            "PUT",
+            split,
+            json!({"split": {"1.0.0": -1}}),
+            400,
+            "bad_request",
+            json!("split.\"1.0.0\""),
+            "from 0 to 1000000",
+        ),
+        (
+            "PUT",
+            split,
+            json!({"split": {"1.0.0": 0.5}}),
+            400,
+            "bad_request",
+            json!("split.\"1.0.0\""),
+            "a whole number",
+        ),
+        (
+            "PUT",
+            split,
+            json!({"split": {"1.0.0": "all"}}),
+            400,
+            "bad_request",
+            json!("split.\"1.0.0\""),
+            "a whole number",
+        ),
+        (
+            "PUT",
+            split,
+            json!({"split": {"1.0.0": 0, "2.0.0": 0}}),
+            400,
+            "bad_request",
+            json!("split"),
+            "every weight is 0",
+        ),
+        (
+            "PUT",
+            split,
+            json!({"split": {}}),
+            400,
+            "bad_request",
+            json!("split"),
+            "names no version",
+        ),
+        (
+            "PUT",
+            split,
+            json!({"split": {"2.0.1": 1}}),
+            400,
+            "bad_request",
+            json!("split.\"2.0.1\""),
+            "did you mean `2.0.0`?",
+        ),
+        (
+            "PUT",
+            split,
+            json!({"spilt": {}}),
+            400,
+            "bad_request",
+            json!("spilt"),
+            "did you mean `split`?",
+        ),
+        (
+            "PUT",
+            "/v1/services/nope/split",
+            json!({"split": {"1": 1}}),
+            404,
+            "unknown_service",
+            Value::Null,
+            "`nope`",
+        ),
+        (
+            "PUT",
+            web,
+            json!({"endpoints": [{"address": "x", "version": "1"}]}),
+            400,
+            "bad_request",
+            json!("endpoints[0].address"),
+            "`ip:port`",
+        ),
+        (
+            "PUT",
+            web,
+            json!({"name": "other"}),
+            400,
+            "bad_request",
+            json!("name"),
+            "the path says `web`",
+        ),
+        (
+            "PUT",
+            "/v1/services/second",
+            json!({}),
+            409,
+            "conflict",
+            Value::Null,
+            "same requests as service `web`",
+        ),
+        (
+            "POST",
+            "/v1/services/web/drain",
+            json!({"version": "9"}),
+            404,
+            "unknown_version",
+            json!("version"),
+            "only 1.0.0, 2.0.0",
+        ),
+        (
+            "POST",
+            "/v1/services/web/drain",
+            json!({}),
+            400,
+            "bad_request",
+            Value::Null,
+            "either `version` or `endpoint`",
+        ),
+        (
+            "POST",
+            "/v1/services/web/drain?wait=5",
+            json!({"version": "2.0.0"}),
+            400,
+            "bad_request",
+            json!("wait"),
+            "500ms or 30s",
+        ),
+        (
+            "DELETE",
+            "/v1/services/nope",
+            Value::Null,
+            404,
+            "unknown_service",
+            Value::Null,
+            "`nope`",
+        ),
+        (
+            "GET",
+            "/v2",
+            Value::Null,
+            404,
+            "not_found",
+            Value::Null,
+            "/v2",
+        ),
+        (
+            "POST",
+            web,
+            json!({}),
+            405,
+            "method_not_allowed",
+            Value::Null,
+            "GET, PUT, DELETE",
+        ),
+    ] {
+        let reply = proxy.call(method, path, body.clone()).await;
+        let error = &reply.json()["error"];
+        assert_eq!(
+            reply.status.as_u16(),
+            status,
+            "{method} {path} {body}: {reply:?}"
+        );
+        assert_eq!(error["code"], code, "{method} {path} {body}: {reply:?}");
+        assert_eq!(error["field"], field, "{method} {path} {body}: {reply:?}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(says), "{method} {path} {body}: {message}");
+    }
+    let broken = ask_with(proxy.admin, "PUT", split, &[], "{\"split\": {").await;
+    assert_eq!(broken.status, 400, "{broken:?}");
+    assert_eq!(
+        proxy.web().await.generation,
+        before.generation,
+        "nothing was swapped"
+    );
+    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+}
+
+#[tokio::test]
+async fn a_change_can_be_made_conditional_on_what_was_seen() {
+    let proxy = TestProxy::start().await;
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    proxy.put_web(&[&endpoint], Value::Null).await;
+    let seen = ask(proxy.admin, "/v1/services/web").await;
+    let tag = seen.header("etag").to_owned();
+    let split = r#"{"split":{"1.0.0":7}}"#;
+    let put = |tag: String| {
+        let admin = proxy.admin;
+        async move {
+            let headers = [("if-match", tag.as_str())];
+            ask_with(admin, "PUT", "/v1/services/web/split", &headers, split).await
+        }
+    };
+    assert_eq!(put(tag.clone()).await.status, 200);
+    let late = put(tag).await;
+    assert_eq!(late.status, 412, "{late:?}");
+    assert_eq!(late.json()["error"]["code"], "generation_mismatch");
+    assert_eq!(put("\"x\"".into()).await.status, 400);
+}
+
+#[tokio::test]
+async fn every_call_can_be_repeated() {
+    let proxy = TestProxy::start().await;
+    let (old, new) = (
+        TestEndpoint::start("1.0.0").await,
+        TestEndpoint::start("2.0.0").await,
+    );
+    for _ in 0..2 {
+        proxy.put_web(&[&old, &new], json!({"1.0.0": 1})).await;
+        proxy.split(json!({"2.0.0": 1})).await;
+    }
+    for _ in 0..2 {
+        assert!(proxy.drain("1.0.0", "10s").await.drained);
+    }
+    proxy.must("DELETE", "/v1/services/web", Value::Null).await;
+    assert_eq!(
+        proxy
+            .call("DELETE", "/v1/services/web", Value::Null)
+            .await
+            .status,
+        404
+    );
+    assert_eq!(ask(proxy.address, "/").await.status, 404);
+}
+
+#[tokio::test]
+async fn without_a_token_a_web_page_cannot_get_in() {
+    let proxy = TestProxy::start().await;
+    for headers in [
+        &[("host", "evil.example.com")][..],
+        &[("origin", "http://evil.example.com")],
+    ] {
+        let reply = ask_with(proxy.admin, "GET", "/v1/services", headers, "").await;
+        assert_eq!(reply.status, 403, "{headers:?}: {reply:?}");
+    }
+    assert_eq!(
+        ask_with(proxy.admin, "GET", "/healthz", &[("host", "x")], "")
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn with_a_token_only_who_knows_it_gets_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, token) = (
+        folder.path().join("proxy.toml"),
+        folder.path().join("token"),
+    );
+    std::fs::write(&token, "a-secret-of-good-length\n").unwrap();
+    let config = format!(
+        "[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = {token:?}\n[[listeners]]\naddress = \"127.0.0.1:0\"\n"
+    );
+    std::fs::write(&file, config).unwrap();
+    let proxy = Running::start(
+        "crossfade-proxy",
+        &["--config", file.to_str().unwrap()],
+        &[],
+    );
+    let line = proxy.line_with("admin API listening").await;
+    let admin = line.split('"').nth(1).unwrap().parse().unwrap();
+    for (headers, status) in [
+        (&[][..], 401),
+        (
+            &[("authorization", "Bearer a-secret-of-good-lengtx")][..],
+            401,
+        ),
+        (&[("authorization", "Bearer ")], 401),
+        (&[("authorization", "Basic a-secret-of-good-length")], 401),
+        (&[("authorization", "Bearer a-secret-of-good-length")], 200),
+    ] {
+        let reply = ask_with(admin, "GET", "/v1/services", headers, "").await;
+        assert_eq!(reply.status.as_u16(), status, "{headers:?}: {reply:?}");
+    }
+    assert!(
+        !proxy.stderr().contains("a-secret"),
+        "a secret never reaches a log"
+    );
+}
+
+#[tokio::test]
+async fn an_admin_port_that_others_could_reach_needs_a_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.toml");
+    let config = "[admin]\nlisten = \"0.0.0.0:0\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+    std::fs::write(&file, config).unwrap();
+    let refused = Running::run("crossfade-proxy", &["--config", file.to_str().unwrap()]).await;
+    assert_eq!(refused.code, Some(64));
+    assert!(
+        refused.stderr.contains("admin.token_file: is missing"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn metrics_are_by_service_and_version() {
+    let proxy = TestProxy::start().await;
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    proxy.put_web(&[&endpoint], Value::Null).await;
+    for _ in 0..3 {
+        ask(proxy.address, "/").await;
+    }
+    let reply = ask(proxy.admin, "/metrics").await;
+    for line in [
+        "crossfade_responses_total{class=\"2xx\",service=\"web\",version=\"1.0.0\"} 3",
+        "crossfade_split_weight{service=\"web\",version=\"1.0.0\"} 1",
+        "crossfade_try_duration_seconds_count{service=\"web\",version=\"1.0.0\"} 3",
+        "crossfade_try_duration_seconds_bucket{service=\"web\",version=\"1.0.0\",le=\"+Inf\"} 3",
+    ] {
+        assert!(reply.body.contains(line), "{line} is not in {}", reply.body);
+    }
+}

@@ -1,0 +1,211 @@
+//! The config file: checked before anything is bound, followed while the proxy runs.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tests::{Load, Running, TestEndpoint, TestProxy, ask, wait_until};
+
+fn service(endpoint: &TestEndpoint) -> String {
+    format!(
+        "[[services]]\nname = \"web\"\n[[services.endpoints]]\naddress = \"{}\"\nversion = \"{}\"\n",
+        endpoint.address, endpoint.version
+    )
+}
+
+/// Rewrites the services in the proxy's config file, in the way that editors do.
+fn rewrite(file: &Path, services: &str) {
+    let text = std::fs::read_to_string(file).unwrap();
+    let head = text.split("[[services]]").next().unwrap();
+    let beside = file.with_extension("swp");
+    std::fs::write(&beside, format!("{head}{services}")).unwrap();
+    std::fs::rename(&beside, file).unwrap();
+}
+
+async fn wait_answered_by(proxy: &TestProxy, version: &str) {
+    wait_until(&format!("{version} answers"), || async {
+        ask(proxy.address, "/").await.body.contains(version)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wrong_config_is_named_with_file_line_and_field_and_exits_with_64() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.toml");
+    let path = file.to_str().unwrap();
+    for (text, says) in [
+        (
+            "[[listeners]]\naddres = \"x\"\n",
+            ":2: listeners[0].addres: unknown field `addres`",
+        ),
+        ("[[listeners]]\naddres = \"x\"\n", "did you mean `address`?"),
+        (
+            "[[listeners]]\naddress = \"1.2.3.4\"\n",
+            ":2: listeners[0].address: `1.2.3.4` is not an address",
+        ),
+        ("[[listeners]\n", ":1: "),
+        ("", " listeners: is missing"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        for args in [&["--config", path, "--check"][..], &["--config", path]] {
+            let finished = Running::run("crossfade-proxy", args).await;
+            assert_eq!(finished.code, Some(64), "{text}: {finished:?}");
+            assert!(
+                finished.stderr.starts_with(&format!("error: {path}:")),
+                "{finished:?}"
+            );
+            assert!(finished.stderr.contains(says), "{says}: {finished:?}");
+        }
+    }
+    let missing = Running::run("crossfade-proxy", &["--config", "/no/such/file", "--check"]).await;
+    assert_eq!(missing.code, Some(64), "{missing:?}");
+    std::fs::write(&file, "[[listeners]]\naddress = \"127.0.0.1:0\"\n").unwrap();
+    let good = Running::run("crossfade-proxy", &["--config", path, "--check"]).await;
+    assert_eq!(
+        (good.code, good.stdout),
+        (Some(0), format!("{path} is a good config"))
+    );
+}
+
+#[tokio::test]
+async fn a_change_of_the_file_is_taken_up_without_a_failure() {
+    let (one, two) = (
+        TestEndpoint::start("1.0.0").await,
+        TestEndpoint::start("2.0.0").await,
+    );
+    let proxy = TestProxy::with_config(&service(&one)).await;
+    let load = Load::start(proxy.address, &["--rate", "0", "--connections", "4"]);
+    wait_answered_by(&proxy, "1.0.0").await;
+    rewrite(&proxy.config_file(), &service(&two));
+    wait_answered_by(&proxy, "2.0.0").await;
+    rewrite(&proxy.config_file(), &service(&one));
+    wait_answered_by(&proxy, "1.0.0").await;
+    load.stop().await.expect_no_failure();
+}
+
+#[tokio::test]
+async fn a_file_that_is_wrong_or_gone_leaves_the_running_table() {
+    let (one, two) = (
+        TestEndpoint::start("1.0.0").await,
+        TestEndpoint::start("2.0.0").await,
+    );
+    let proxy = TestProxy::with_config(&service(&one)).await;
+    let file = proxy.config_file();
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let valid = |want: &'static str| {
+        let proxy = &proxy;
+        wait_until(want, move || async move {
+            proxy
+                .call("GET", "/metrics", Value::Null)
+                .await
+                .body
+                .contains(want)
+        })
+    };
+    rewrite(&file, "[[services]]\nnam = \"web\"\n");
+    proxy
+        .logged("did you mean `name`?; the running table stays as it is")
+        .await;
+    valid("crossfade_config_valid 0").await;
+    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+
+    std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    proxy.logged("No such file").await;
+    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+
+    std::fs::write(&file, whole).unwrap();
+    valid("crossfade_config_valid 1").await;
+    rewrite(&file, &service(&two));
+    wait_answered_by(&proxy, "2.0.0").await;
+}
+
+#[tokio::test]
+async fn a_symlink_that_is_swapped_is_a_change() {
+    let (one, two) = (
+        TestEndpoint::start("1.0.0").await,
+        TestEndpoint::start("2.0.0").await,
+    );
+    let proxy = TestProxy::with_config(&service(&one)).await;
+    let file = proxy.config_file();
+    let folder = file.parent().unwrap();
+    // As container volumes do it: proxy.toml → ..data/proxy.toml, ..data → a folder.
+    for (name, endpoint) in [("v1", &one), ("v2", &two)] {
+        std::fs::create_dir(folder.join(name)).unwrap();
+        let head = std::fs::read_to_string(&file).unwrap();
+        let head = head.split("[[services]]").next().unwrap().to_owned();
+        std::fs::write(
+            folder.join(name).join("proxy.toml"),
+            head + &service(endpoint),
+        )
+        .unwrap();
+    }
+    let link = |to: &str, from: &str| {
+        std::os::unix::fs::symlink(to, folder.join("tmp")).unwrap();
+        std::fs::rename(folder.join("tmp"), folder.join(from)).unwrap();
+    };
+    link("v1", "..data");
+    link("..data/proxy.toml", "proxy.toml");
+    link("v2", "..data");
+    wait_answered_by(&proxy, "2.0.0").await;
+}
+
+#[tokio::test]
+async fn only_services_whose_text_changed_are_replaced() {
+    let (one, two) = (
+        TestEndpoint::start("1.0.0").await,
+        TestEndpoint::start("2.0.0").await,
+    );
+    let proxy = TestProxy::with_config(&service(&one)).await;
+    proxy.put_web(&[&two], Value::Null).await;
+    let other = "[[services]]\nname = \"other\"\nhosts = [\"other\"]\n";
+    rewrite(&proxy.config_file(), &format!("{}{other}", service(&one)));
+    wait_until("the other service is there", || async {
+        proxy
+            .call("GET", "/v1/services/other", Value::Null)
+            .await
+            .status
+            == 200
+    })
+    .await;
+    assert!(
+        ask(proxy.address, "/").await.body.contains("2.0.0"),
+        "the admin API wrote last"
+    );
+}
+
+#[tokio::test]
+async fn what_the_admin_api_has_set_is_there_again_after_a_kill() {
+    let (one, two) = (
+        TestEndpoint::start("1.0.0").await,
+        TestEndpoint::start("2.0.0").await,
+    );
+    let mut proxy = TestProxy::with_config(&service(&one)).await;
+    proxy.put_web(&[&one, &two], json!({"1.0.0": 1})).await;
+    for want in ["2.0.0", "1.0.0", "2.0.0"] {
+        proxy.split(json!({ want: 1 })).await;
+        proxy = proxy.restart_after_kill(&service(&one)).await;
+        let answer = ask(proxy.address, "/").await;
+        assert!(answer.body.contains(want), "{want}: {answer:?}");
+    }
+    // Its text in the file has changed since: the file wins.
+    proxy = proxy
+        .restart_after_kill(&format!("{}weight = 2\n", service(&one)))
+        .await;
+    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+    assert_eq!(proxy.web().await.versions.len(), 1);
+}
+
+#[tokio::test]
+async fn a_state_file_that_is_not_whole_does_not_stop_the_proxy() {
+    let one = TestEndpoint::start("1.0.0").await;
+    let proxy = TestProxy::with_config(&service(&one)).await;
+    let state = proxy.config_file().with_file_name("state.json");
+    std::fs::write(&state, "{\"format\":1,\"servi").unwrap();
+    let proxy = proxy.restart_after_kill(&service(&one)).await;
+    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+    assert!(
+        state.with_extension("unreadable").exists(),
+        "it is kept for whoever looks into it"
+    );
+}

@@ -1,0 +1,16 @@
+//! The real programs over real sockets, as users run them.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
+
+mod admin;
+mod config;
+mod drains;
+mod health;
+mod requests;
+mod retries;
+mod signals;
+mod splits;
+mod swaps;

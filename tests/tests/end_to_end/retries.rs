@@ -1,0 +1,154 @@
+//! When a request may be sent again, and when it must not.
+
+use serde_json::json;
+use tests::{Heard, ScriptedEndpoint, TestEndpoint, TestProxy, ask, ask_with};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+async fn put(proxy: &TestProxy, addresses: &[std::net::SocketAddr]) {
+    let endpoints: Vec<_> = addresses
+        .iter()
+        .map(|address| json!({"address": address.to_string(), "version": "1"}))
+        .collect();
+    proxy
+        .must("PUT", "/v1/services/web", json!({"endpoints": endpoints}))
+        .await;
+}
+
+/// Reads a request and closes the connection without an answer.
+async fn broken() -> ScriptedEndpoint {
+    ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        heard.head().await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_retried_elsewhere_and_counted_against_the_version() {
+    let proxy = TestProxy::start().await;
+    let good = TestEndpoint::start("1").await;
+    // Bound and not listened on: connections are refused for as long as it is held.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let refused = closed.local_addr().unwrap();
+    drop(closed);
+    put(&proxy, &[good.address, refused]).await;
+    for method in ["GET", "POST"] {
+        for _ in 0..10 {
+            let reply = ask_with(proxy.address, method, "/echo", &[], "").await;
+            assert_ne!(reply.status.as_u16() / 100, 5, "{method}: {reply:?}");
+        }
+    }
+    let stats = &proxy.stats().await.versions["1"];
+    assert!(stats.failed_tries.connect >= 8, "{stats:?}");
+    assert_eq!(stats.failures(), stats.failed_tries.connect);
+}
+
+#[tokio::test]
+async fn a_get_that_broke_before_its_answer_is_retried_elsewhere() {
+    let proxy = TestProxy::start().await;
+    let (good, bad) = (TestEndpoint::start("1").await, broken().await);
+    put(&proxy, &[good.address, bad.address]).await;
+    for _ in 0..10 {
+        assert_eq!(ask(proxy.address, "/").await.status, 200);
+    }
+    assert!(!bad.heard().is_empty());
+    let stats = &proxy.stats().await.versions["1"];
+    assert_eq!(stats.failed_tries.reset, bad.heard().len() as u64);
+}
+
+#[tokio::test]
+async fn a_post_that_was_sent_is_never_sent_again() {
+    let proxy = TestProxy::start().await;
+    let (first, second) = (broken().await, broken().await);
+    put(&proxy, &[first.address, second.address]).await;
+    for _ in 0..10 {
+        let reply = ask_with(proxy.address, "POST", "/", &[], "order").await;
+        assert_eq!(reply.status, 502);
+        assert_eq!(
+            reply.header("proxy-status"),
+            "crossfade; error=connection_terminated"
+        );
+    }
+    assert_eq!(first.heard().len() + second.heard().len(), 10);
+}
+
+#[tokio::test]
+async fn an_answer_that_has_begun_is_never_replaced() {
+    let proxy = TestProxy::start().await;
+    let cut = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        heard.head().await;
+        heard
+            .say("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+            .await;
+    })
+    .await;
+    put(&proxy, &[cut.address]).await;
+    let request = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", proxy.address);
+    let answer = tests::raw(proxy.address, request.as_bytes()).await;
+    assert!(
+        answer.ends_with("half"),
+        "cut where the endpoint cut it: {answer}"
+    );
+    assert_eq!(cut.heard().len(), 1);
+    let stats = &proxy.stats().await.versions["1"];
+    assert_eq!((stats.failed_tries.body, stats.responses.total()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_the_endpoint_closed_costs_no_request() {
+    let proxy = TestProxy::start().await;
+    // Answers one request a connection, and closes it without having said so.
+    let fickle = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        if heard.head().await.is_some() {
+            heard.say(OK).await;
+        }
+    })
+    .await;
+    put(&proxy, &[fickle.address]).await;
+    for method in ["GET", "POST"] {
+        for _ in 0..50 {
+            let reply = ask_with(proxy.address, method, "/", &[], "").await;
+            assert_eq!(reply.status, 200, "{method}: {reply:?}");
+        }
+    }
+    assert_eq!(fickle.heard().len(), 100);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_not_speak_http_is_a_bad_gateway() {
+    let proxy = TestProxy::start().await;
+    let garbage = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        heard.head().await;
+        heard.say("220 smtp.example.com ESMTP\r\n\r\n").await;
+    })
+    .await;
+    put(&proxy, &[garbage.address]).await;
+    let reply = ask_with(
+        proxy.address,
+        "POST",
+        "/",
+        &[("accept", "application/json")],
+        "x",
+    )
+    .await;
+    assert_eq!(reply.status, 502);
+    assert_eq!(
+        reply.header("proxy-status"),
+        "crossfade; error=http_protocol_error"
+    );
+    assert_eq!(reply.json()["error"]["status"], 502);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_not_answer_is_a_gateway_timeout() {
+    let proxy = TestProxy::with_config("[timeouts]\nfirst_byte = \"200ms\"").await;
+    let silent = TestEndpoint::start("1").await;
+    put(&proxy, &[silent.address]).await;
+    let reply = ask_with(proxy.address, "POST", "/slow?for=60s", &[], "").await;
+    assert_eq!(reply.status, 504);
+    assert_eq!(
+        reply.header("proxy-status"),
+        "crossfade; error=http_response_timeout"
+    );
+    assert_eq!(proxy.stats().await.versions["1"].failed_tries.timeout, 1);
+}
