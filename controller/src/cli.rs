@@ -19,7 +19,7 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::store::Split;
-use crate::{report, serve, state_dir};
+use crate::{demo, report, serve, state_dir};
 
 pub use args::{Args, Deploy, Output, Verb};
 
@@ -33,6 +33,9 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
         let folder = serve::open(&place.state()?)?;
         serve::run(folder, shutdown).await;
         return Ok(());
+    }
+    if let Verb::Demo { runtime } = args.verb {
+        return demo::run(runtime.into(), shutdown).await;
     }
     tokio::select! {
         done = ask(args.verb, &place) => done,
@@ -90,8 +93,8 @@ async fn ask(verb: Verb, place: &Place) -> Result<()> {
                 .copy("logs", &request, &mut std::io::stdout())
                 .await
         }
-        // Answered before, since it needs no client.
-        Verb::Serve => Ok(()),
+        // Answered before, since they need no controller of this place.
+        Verb::Serve | Verb::Demo { .. } => Ok(()),
     }
 }
 
@@ -248,7 +251,7 @@ fn print<T: Serialize>(output: Output, value: &T, table: fn(&T) -> String) -> Re
     }
 }
 
-fn say(text: &str) -> Result<()> {
+pub(crate) fn say(text: &str) -> Result<()> {
     say_raw(&format!("{text}\n"))
 }
 

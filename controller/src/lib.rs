@@ -9,6 +9,7 @@ pub mod api;
 pub mod cli;
 pub mod client;
 pub mod clock;
+mod demo;
 mod drain;
 mod endpoints;
 mod engine;
@@ -26,7 +27,7 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 mod upstreams;
-pub mod verdict;
 mod verbs;
+pub mod verdict;
 
 pub use error::{EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_USAGE, Error, Result};

@@ -6,7 +6,7 @@ use admin_api::Period;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Result};
-use crate::manifest::{RolloutOverrides, RolloutSettings};
+use crate::manifest::{RolloutOverrides, RolloutSettings, RuntimeChoice};
 
 /// The manifest, unless `--file` names another.
 pub(super) const MANIFEST: &str = "crossfade.toml";
@@ -42,6 +42,27 @@ pub enum Output {
     Table,
     /// For programs.
     Json,
+}
+
+/// Where containers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Runtime {
+    /// Podman where it works, else processes.
+    Auto,
+    /// Containers.
+    Podman,
+    /// Programs of this host, on loopback.
+    Process,
+}
+
+impl From<Runtime> for RuntimeChoice {
+    fn from(runtime: Runtime) -> Self {
+        match runtime {
+            Runtime::Auto => Self::Auto,
+            Runtime::Podman => Self::Podman,
+            Runtime::Process => Self::Process,
+        }
+    }
 }
 
 /// What is to be done.
@@ -142,6 +163,14 @@ pub enum Verb {
         /// Go on with what comes
         #[arg(long, short)]
         follow: bool,
+    },
+    /// Play the whole story on this machine: canary, 50/50, full rollout, and a bad version that
+    /// is rolled back by itself; leaves nothing behind
+    #[command(after_help = EXIT_CODES)]
+    Demo {
+        /// Where the containers run
+        #[arg(long, value_enum, default_value = "auto")]
+        runtime: Runtime,
     },
     /// Be the controller process; `up` starts one in the background
     #[command(after_help = EXIT_CODES)]

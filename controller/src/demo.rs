@@ -1,0 +1,171 @@
+//! `crossfade demo`: the whole story on this machine, with a client asking all the time.
+//!
+//! ```text
+//! four servers of 1.0.0 → 2.0.0 as a fifth, at 10% → 50/50 → all to 2.0.0
+//!                       → 3.0.0, which fails a third of its requests → rolled back by itself
+//! ```
+//!
+//! It uses the same controller, proxy, server and client as everybody else, in a folder and a
+//! project of its own, and takes all of it away at the end: also when it is interrupted.
+
+mod place;
+mod scene;
+mod witness;
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::api::{DeployRequest, Done, Progress, ProgressRequest, UpRequest};
+use crate::cli::say;
+use crate::error::{Error, Result};
+use crate::manifest::{RolloutOverrides, RuntimeChoice};
+
+use place::{Place, SERVICE};
+use scene::{Scenes, Shares};
+use witness::Witness;
+
+/// Requests a second.
+const RATE: u32 = 200;
+/// From one look at the proxy's split to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a scene may take to begin, and to end.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a scene without a rollout is watched.
+const WATCH: Duration = Duration::from_secs(3);
+
+/// Plays the story. Whatever happens, nothing of it is left behind.
+pub(crate) async fn run(
+    runtime: RuntimeChoice,
+    interrupted: impl Future<Output = ()>,
+) -> Result<()> {
+    tokio::pin!(interrupted);
+    let interruption = || Error::Refused("interrupted; everything was taken away again".into());
+    let place = tokio::select! {
+        place = Place::find(runtime) => place?,
+        () = &mut interrupted => return Err(interruption()),
+    };
+    let played = tokio::select! {
+        played = play(&place) => played,
+        () = &mut interrupted => {
+            say("\ninterrupted: taking everything away")?;
+            Err(interruption())
+        }
+    };
+    let cleared = place.clear().await;
+    played.and(cleared)
+}
+
+async fn play(place: &Place) -> Result<()> {
+    say(&format!("crossfade demo, on {}", place.why))?;
+    say(&format!("  clients ask    http://{}", place.listen))?;
+    say(&format!(
+        "  if this dies   crossfade down --state {}\n",
+        place.state.display()
+    ))?;
+    let up = UpRequest {
+        manifest: place.manifest(),
+        path: place.state.join("crossfade.toml"),
+    };
+    place.client.ensure_controller().await?;
+    let done: Done = place.client.ask("up", &up).await?;
+    say(&done.text)?;
+
+    let witness = Witness::start(place.listen, RATE)?;
+    let mut scenes = Scenes::new(&[
+        ("1.0.0 alone", &[("1.0.0", 100)]),
+        ("2.0.0 canary", &[("1.0.0", 90), ("2.0.0", 10)]),
+        ("50/50", &[("1.0.0", 50), ("2.0.0", 50)]),
+        ("full rollout", &[("2.0.0", 100)]),
+        ("3.0.0 canary", &[("2.0.0", 90), ("3.0.0", 10)]),
+        ("rolled back", &[("2.0.0", 100)]),
+    ]);
+    say(&format!(
+        "a client asks {RATE} times a second, and sees every failure\n"
+    ))?;
+    watch(place, &mut scenes, 1).await?;
+    deploy(place, &mut scenes, "2.0.0", 4).await?;
+    deploy(place, &mut scenes, "3.0.0", 6).await?;
+
+    let seen = witness.finish().await?;
+    say(&format!("\n{}", scenes.table(&seen)))?;
+    let broken = scenes.broken_promises(&seen);
+    if broken.is_empty() {
+        return say("every stage happened, and no request failed but by 3.0.0's own answers");
+    }
+    Err(Error::Refused(broken.join("\n       ")))
+}
+
+/// Deploys a version, and shows how it goes until its rollout is over and `scenes` scenes were
+/// seen in all.
+async fn deploy(place: &Place, scenes: &mut Scenes, version: &str, until: usize) -> Result<()> {
+    let (image, env) = place.release(version);
+    let request = DeployRequest {
+        service: SERVICE.into(),
+        image,
+        version: Some(version.into()),
+        env,
+        rollout: RolloutOverrides::default(),
+        dir: place.state.clone(),
+    };
+    let done: Done = place.client.ask("deploy", &request).await?;
+    say(&format!(
+        "\n$ crossfade deploy {SERVICE} --image …:{version}\n{}",
+        done.text
+    ))?;
+    let Some(rollout) = done.rollout else {
+        return Err(Error::Refused(format!(
+            "{version} was not rolled out: {}",
+            done.text
+        )));
+    };
+    let mut progress = ProgressRequest {
+        rollout,
+        after: 0,
+        wait_ms: 0,
+    };
+    let begun = Instant::now();
+    loop {
+        look(place, scenes).await?;
+        let now: Progress = place.client.ask("rollout", &progress).await?;
+        for event in now.events {
+            progress.after = progress.after.max(event.id);
+            say(&format!("  {}", event.text))?;
+        }
+        if now.rollout.phase.is_over() {
+            return watch(place, scenes, until).await;
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(Error::Refused(format!(
+                "the rollout of {version} does not end"
+            )));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Waits until so many scenes were seen, and watches the last one for a while.
+async fn watch(place: &Place, scenes: &mut Scenes, until: usize) -> Result<()> {
+    let begun = Instant::now();
+    while scenes.begun() < until || begun.elapsed() < WATCH {
+        look(place, scenes).await?;
+        if scenes.begun() < until && begun.elapsed() > PATIENCE {
+            return Err(Error::Refused(format!("{} did not happen", scenes.next())));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+/// Looks at the proxy's split, and says so when it is the next scene's.
+async fn look(place: &Place, scenes: &mut Scenes) -> Result<()> {
+    let asked = place.admin.service(SERVICE);
+    let view = timeout(PATIENCE, asked).await.map_err(|_| {
+        Error::Unavailable(format!("the proxy did not answer within {PATIENCE:?}"))
+    })??;
+    if let Some(scene) = scenes.look(&Shares::of(&view.split)) {
+        say(&format!("▶ {scene}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! Where the demo plays: a state folder, a project and ports of its own.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::admin::Admin;
+use crate::api::{Done, DownRequest};
+use crate::client::Client;
+use crate::engine::{self, Engine};
+use crate::error::{Error, Result};
+use crate::manifest::{Manifest, RuntimeChoice};
+use crate::runtime::RuntimeError;
+use crate::{proxy, state_dir};
+
+/// The service that is rolled out.
+pub(super) const SERVICE: &str = "web";
+
+const SERVER: &str = "crossfade-sample-server";
+/// The bad release's share of answers that are errors.
+const BAD_RATE: &str = "0.33";
+
+/// The demo's own corner of this machine.
+pub(super) struct Place {
+    /// Everything on disk.
+    pub(super) state: PathBuf,
+    /// On which runtime, and why on this one.
+    pub(super) why: String,
+    /// Where clients reach the proxy.
+    pub(super) listen: SocketAddr,
+    pub(super) client: Client,
+    pub(super) admin: Admin,
+    kind: RuntimeChoice,
+    project: String,
+    admin_port: u16,
+}
+
+impl Place {
+    /// Chooses the runtime, a folder and ports.
+    pub(super) async fn find(runtime: RuntimeChoice) -> Result<Self> {
+        let project = format!("crossfade-demo-{}", std::process::id());
+        let state = std::env::temp_dir().join(&project);
+        state_dir::make(&state)?;
+        let (kind, why) = match choose(runtime, &project, &state).await {
+            Ok(chosen) => chosen,
+            Err(error) => {
+                remove(&state)?;
+                return Err(error);
+            }
+        };
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(8080)?));
+        let admin_port = free_port(9900)?;
+        let mut place = Self {
+            client: Client::new(state.clone()),
+            // Replaced below, by one for the proxy that the manifest says.
+            admin: Admin::new(crate::admin::Dial::Tcp(listen), String::new()),
+            state,
+            why,
+            listen,
+            kind,
+            project,
+            admin_port,
+        };
+        let manifest = Manifest::parse(&place.manifest()).map_err(|source| Error::Manifest {
+            path: "the demo's manifest".into(),
+            source,
+        })?;
+        place.admin = proxy::admin(&place.state, &manifest.proxy)?;
+        Ok(place)
+    }
+
+    /// What `crossfade up` is given: short times, so that the story is.
+    pub(super) fn manifest(&self) -> String {
+        let (image, _) = self.release("1.0.0");
+        format!(
+            r#"project = "{project}"
+runtime = "{runtime}"
+
+[proxy]
+listen = ["{listen}"]
+admin_port = {admin_port}
+drain_timeout = "10s"
+
+[[services]]
+name = "{SERVICE}"
+image = {image:?}
+version = "1.0.0"
+replicas = 4
+health = {{ path = "/healthz", interval = "250ms", timeout = "2s" }}
+
+[services.rollout]
+strategy = "canary"
+steps = [10, 50, 100]
+step_min_duration = "4s"
+min_requests = 50
+min_healthy_time = "500ms"
+bake = "3s"
+"#,
+            project = self.project,
+            runtime = if self.kind == RuntimeChoice::Podman {
+                "podman"
+            } else {
+                "process"
+            },
+            listen = self.listen,
+            admin_port = self.admin_port,
+        )
+    }
+
+    /// The image (or program) of a release, and the environment that makes it that release.
+    pub(super) fn release(&self, version: &str) -> (String, BTreeMap<String, String>) {
+        if self.kind == RuntimeChoice::Podman {
+            // The images were built as these releases.
+            return (format!("localhost/{SERVER}:{version}"), BTreeMap::new());
+        }
+        let bad = (version == "3.0.0").then(|| ("ERROR_RATE".to_owned(), BAD_RATE.to_owned()));
+        (SERVER.to_owned(), bad.into_iter().collect())
+    }
+
+    /// Takes everything away, and says if something could not be.
+    pub(super) async fn clear(&self) -> Result<()> {
+        self.client.ensure_controller().await?;
+        let request = DownRequest {
+            manifest: Some(self.manifest()),
+        };
+        let _: Done = self.client.ask("down", &request).await?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.client.answers().await && Instant::now() < deadline {
+            sleep(Duration::from_millis(20)).await;
+        }
+        remove(&self.state)
+    }
+}
+
+/// The runtime, and a sentence on why this one.
+async fn choose(
+    runtime: RuntimeChoice,
+    project: &str,
+    state: &std::path::Path,
+) -> Result<(RuntimeChoice, String)> {
+    let Engine {
+        runtime: engine,
+        kind,
+        why,
+    } = engine::choose(runtime, project, state).await?;
+    let asked = || format!("{} (you asked for it)", engine.name());
+    let why = why.map_or_else(asked, |why| format!("{}: {why}", engine.name()));
+    if kind == RuntimeChoice::Process {
+        engine.resolve_image(SERVER).await?;
+        return Ok((kind, why));
+    }
+    for image in [
+        "proxy:latest",
+        "sample-server:1.0.0",
+        "sample-server:2.0.0",
+        "sample-server:3.0.0",
+    ] {
+        match engine
+            .resolve_image(&format!("localhost/crossfade-{image}"))
+            .await
+        {
+            Ok(_) => {}
+            Err(error @ RuntimeError::ImageNotFound { .. }) => {
+                return Err(Error::Unavailable(format!(
+                    "{error}: `make images` builds it"
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok((kind, why))
+}
+
+/// The first free port of this machine from `first` on.
+fn free_port(first: u16) -> Result<u16> {
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    (first..first.saturating_add(100))
+        .find(free)
+        .ok_or_else(|| {
+            Error::Unavailable(format!("no port from {first} to {} is free", first + 99))
+        })
+}
+
+fn remove(folder: &PathBuf) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::file(folder)(error))
+        }
+        _ => Ok(()),
+    }
+}
