@@ -131,7 +131,10 @@ async fn deploy(place: &Place, scenes: &mut Scenes, version: &str, until: usize)
         let now: Progress = place.client.ask("rollout", &progress).await?;
         for event in now.events {
             progress.after = progress.after.max(event.id);
-            say(&format!("  {}", event.text))?;
+            // That it began was said already.
+            if event.kind != "began" {
+                say(&format!("  {}", event.text))?;
+            }
         }
         if now.rollout.phase.is_over() {
             return watch(place, scenes, until).await;

@@ -230,7 +230,7 @@ fn bad_release_lasted(seen: &[Seen]) -> Option<Duration> {
         |seen: &&Seen| matches!(&seen.what, Outcome::Answer { version, .. } if version == "3.0.0");
     let failed = |seen: &&Seen| matches!(&seen.what, Outcome::Answer { status: 500, .. });
     let first = seen.iter().filter(of_bad).find(failed)?;
-    let last = seen.iter().filter(of_bad).next_back()?;
+    let last = seen.iter().rfind(of_bad)?;
     Some(last.at - first.at)
 }
 
