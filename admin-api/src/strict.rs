@@ -2,6 +2,7 @@
 //! with it, and which key was meant where one looks like a slip of the keyboard.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;
@@ -25,6 +26,19 @@ impl InputError {
             line: None,
             field: Some(field.into()),
             message: message.into(),
+        }
+    }
+
+    /// The error as a message about a file: `proxy.toml:3: services[0].split: …`.
+    pub fn in_file(&self, path: &Path) -> String {
+        let path = path.display();
+        let rest = Self {
+            line: None,
+            ..self.clone()
+        };
+        match self.line {
+            Some(line) => format!("{path}:{line}: {rest}"),
+            None => format!("{path}: {rest}"),
         }
     }
 

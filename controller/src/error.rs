@@ -22,7 +22,7 @@ pub const EXIT_UNAVAILABLE: u8 = 69;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The manifest is wrong: `crossfade.toml:3: services[0].hots: …`.
-    #[error("{}", located(path, source))]
+    #[error("{}", source.in_file(path))]
     Manifest {
         /// The file.
         path: PathBuf,
@@ -107,17 +107,6 @@ impl Error {
             _ => false,
         }
     }
-}
-
-fn located(path: &std::path::Path, source: &InputError) -> String {
-    let mut text = path.display().to_string();
-    if let Some(line) = source.line {
-        text.push_str(&format!(":{line}"));
-    }
-    if let Some(field) = &source.field {
-        text.push_str(&format!(": {field}"));
-    }
-    format!("{text}: {}", source.message)
 }
 
 fn with_code(code: Option<i64>) -> String {

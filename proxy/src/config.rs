@@ -116,36 +116,13 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// What is in it is wrong.
-    #[error("{path}:{line}{error}", path = path.display(), line = Line(error.line), error = Unlined(error))]
+    #[error("{}", error.in_file(path))]
     Wrong {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         error: InputError,
     },
-}
-
-struct Line(Option<usize>);
-
-impl fmt::Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(line) => write!(f, "{line}: "),
-            None => f.write_str(" "),
-        }
-    }
-}
-
-struct Unlined<'a>(&'a InputError);
-
-impl fmt::Display for Unlined<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        InputError {
-            line: None,
-            ..self.0.clone()
-        }
-        .fmt(f)
-    }
 }
 
 #[derive(Debug, Deserialize)]

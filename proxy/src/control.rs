@@ -20,8 +20,9 @@ use crate::endpoint::Endpoint;
 use crate::health::Health;
 use crate::resolve::Resolver;
 use crate::route::Conflict;
+use crate::service::{Resolved, Retired, Service};
 use crate::state::StateFile;
-use crate::table::{Resolved, Retired, Service, Table};
+use crate::table::Table;
 
 /// The owner of the table.
 pub(crate) struct Control {

@@ -19,8 +19,8 @@ use crate::body::{Body, Progress};
 use crate::endpoint::EndpointId;
 use crate::headers::{self, Peer};
 use crate::reply::{Refusal, wants_json};
+use crate::service::Service;
 use crate::stats::Failure;
-use crate::table::Service;
 use crate::upstream::{Connection, Try};
 use crate::worker::{Held, Worker};
 

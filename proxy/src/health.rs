@@ -21,7 +21,7 @@ use tokio::task::AbortHandle;
 
 use crate::definition::HostPattern;
 use crate::endpoint::{Endpoint, EndpointId};
-use crate::table::Service;
+use crate::service::Service;
 
 /// A new endpoint is asked at least this often until its check has passed: a rollout waits.
 const FIRST_INTERVAL: Duration = Duration::from_millis(200);

@@ -24,6 +24,7 @@ mod reply;
 mod resolve;
 mod route;
 mod sequence;
+mod service;
 mod state;
 mod stats;
 mod sync;
