@@ -2,14 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What `POST /v1/services/{name}/drain` takes: exactly one of the two fields.
+/// What `POST /v1/services/{name}/drain` takes: a version, an endpoint, or an endpoint of a
+/// version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DrainRequest {
-    /// Drain every endpoint of this version.
+    /// Drain only endpoints of this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// Drain the endpoint with this address, as it was given in the service.
+    /// Drain only the endpoint with this address, as it was given in the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
 }

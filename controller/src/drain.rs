@@ -119,7 +119,8 @@ impl Site {
             }
             for one in of_version() {
                 let request = one.address.clone().map(|address| DrainRequest {
-                    version: None,
+                    // Podman may have given the address to another container since.
+                    version: Some(one.version.clone()),
                     endpoint: Some(address),
                 });
                 requests.push((request, vec![one]));

@@ -408,17 +408,13 @@ fn wait(query: Option<&str>) -> Result<Duration, Problem> {
 }
 
 fn target(request: DrainRequest) -> Result<DrainTarget, Problem> {
-    match request {
-        DrainRequest {
-            version: Some(version),
-            endpoint: None,
-        } => Ok(DrainTarget::Version(version)),
-        DrainRequest {
-            version: None,
-            endpoint: Some(endpoint),
-        } => Ok(DrainTarget::Endpoint(endpoint)),
-        _ => Err(Problem::bad_request("give either `version` or `endpoint`")),
+    let DrainRequest { version, endpoint } = request;
+    if version.is_none() && endpoint.is_none() {
+        return Err(Problem::bad_request(
+            "give a `version`, an `endpoint`, or both",
+        ));
     }
+    Ok(DrainTarget { version, endpoint })
 }
 
 async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {

@@ -61,19 +61,23 @@ pub(crate) enum ChangeError {
     NotSaved(String),
 }
 
-/// What a drain is about.
+/// What a drain is about: the endpoints that have this version and this address, where they
+/// are given.
 #[derive(Debug)]
-pub(crate) enum DrainTarget {
-    Version(String),
-    Endpoint(String),
+pub(crate) struct DrainTarget {
+    pub(crate) version: Option<String>,
+    pub(crate) endpoint: Option<String>,
 }
 
 impl DrainTarget {
     pub(crate) fn covers(&self, endpoint: &Endpoint) -> bool {
-        match self {
-            Self::Version(label) => *endpoint.version == **label,
-            Self::Endpoint(address) => endpoint.address.to_string() == *address,
-        }
+        self.version
+            .as_ref()
+            .is_none_or(|label| *endpoint.version == **label)
+            && self
+                .endpoint
+                .as_ref()
+                .is_none_or(|address| endpoint.address.to_string() == *address)
     }
 }
 
@@ -245,15 +249,26 @@ impl Control {
         }
         let table = self.table();
         let service = table.service(name).ok_or_else(|| unknown_service(name))?;
+        let split = &service.definition.split;
         Err(match target {
-            DrainTarget::Version(version) => ChangeError::UnknownVersion {
-                field: "version",
-                message: unknown_version(version, &service.definition.split),
-            },
-            DrainTarget::Endpoint(address) => ChangeError::UnknownVersion {
-                field: "endpoint",
-                message: format!("service `{name}` has no endpoint `{address}`"),
-            },
+            DrainTarget {
+                version: Some(version),
+                ..
+            } if !split.contains_key(version.as_str()) => {
+                let message = unknown_version(version, split);
+                ChangeError::UnknownVersion {
+                    field: "version",
+                    message,
+                }
+            }
+            DrainTarget { endpoint, .. } => {
+                let address = endpoint.as_deref().unwrap_or("with an address");
+                let message = format!("service `{name}` has no endpoint `{address}`");
+                ChangeError::UnknownVersion {
+                    field: "endpoint",
+                    message,
+                }
+            }
         })
     }
 

@@ -185,7 +185,10 @@ mod tests {
     fn a_receipt_comes_when_the_last_request_has_ended_and_not_before() {
         let drains = Drains::new(|_| {});
         let endpoint = endpoint();
-        let target = DrainTarget::Version("1".into());
+        let target = DrainTarget {
+            version: Some("1".into()),
+            endpoint: None,
+        };
         assert!(drains.receipt("web", &target).is_none());
         assert!(endpoint.claims.take(0));
         drains.retire("web", std::slice::from_ref(&endpoint), &timeouts());

@@ -132,7 +132,7 @@ async fn bad_input_is_named_and_leaves_the_running_split_alone() {
             400,
             "bad_request",
             Value::Null,
-            "either `version` or `endpoint`",
+            "give a `version`, an `endpoint`, or both",
         ),
         (
             "POST",
