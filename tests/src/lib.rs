@@ -7,18 +7,25 @@
     reason = "a test says what went wrong by panicking, and all of this is for tests"
 )]
 
+mod demo;
 mod endpoint;
 mod load;
 mod program;
 mod proxy;
 mod reply;
 mod scripted;
+mod site;
+pub mod stories;
+mod traces;
 mod wait;
 
+pub use demo::TestDemo;
 pub use endpoint::TestEndpoint;
 pub use load::{Load, Seen};
 pub use program::{Finished, Running, bin_dir, program};
 pub use proxy::TestProxy;
 pub use reply::{Reply, ask, ask_with, raw};
 pub use scripted::{Heard, ScriptedEndpoint};
+pub use site::{On, Settings, TestSite, free_address, traces_of};
+pub use traces::{Process, podman, processes_of};
 pub use wait::{DEADLINE, wait_until, within};

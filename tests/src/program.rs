@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::{wait_until, within};
+use crate::wait_until;
 
 /// Where the programs are: `CROSSFADE_BIN_DIR`, which `make test` sets.
 pub fn bin_dir() -> PathBuf {
@@ -81,11 +82,21 @@ impl Running {
     }
 
     /// Waits until the program has ended.
-    pub async fn finished(mut self) -> Finished {
-        let what = format!("{} should end", self.name);
-        let status = within(&what, self.child.wait())
-            .await
-            .expect("a child can be waited for");
+    pub async fn finished(self) -> Finished {
+        self.finished_within(crate::DEADLINE).await
+    }
+
+    /// Waits until the program has ended, which may take so long.
+    pub async fn finished_within(mut self, limit: Duration) -> Finished {
+        let Ok(status) = tokio::time::timeout(limit, self.child.wait()).await else {
+            panic!(
+                "{} should end within {limit:?}, but it printed:\n{}\n{}",
+                self.name,
+                text(&self.stdout),
+                text(&self.stderr)
+            );
+        };
+        let status = status.expect("a child can be waited for");
         // The pipes are read to their ends by tasks of their own, which hold a clone each.
         for lines in [&self.stdout, &self.stderr] {
             wait_until("its output is read", || async {
@@ -121,6 +132,11 @@ impl Running {
 
     /// Waits for a line on either output that contains `text`, and gives it.
     pub async fn line_with(&self, text: &str) -> String {
+        self.line_within(text, crate::DEADLINE).await
+    }
+
+    /// Waits for such a line, which may take so long.
+    pub async fn line_within(&self, text: &str, limit: Duration) -> String {
         let find = || {
             [&self.stdout, &self.stderr].into_iter().find_map(|lines| {
                 let lines = lines.lock().expect("no reader panics");
@@ -134,12 +150,12 @@ impl Running {
                 return line;
             }
             assert!(
-                start.elapsed() < crate::DEADLINE,
+                start.elapsed() < limit,
                 "{what}, but it printed:\n{}\n{}",
                 crate::program::text(&self.stdout),
                 crate::program::text(&self.stderr)
             );
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 

@@ -11,6 +11,8 @@ mod drains;
 mod health;
 mod requests;
 mod retries;
+mod rollouts;
+mod rollouts_demo;
 mod signals;
 mod splits;
 mod swaps;

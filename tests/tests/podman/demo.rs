@@ -1,0 +1,34 @@
+//! `crossfade demo` on containers.
+
+use tests::{On, TestDemo};
+
+use crate::turns;
+
+#[tokio::test]
+async fn the_demo_keeps_its_promises_and_leaves_nothing() {
+    let Some(_turn) = turns::take().await else {
+        return;
+    };
+    let demo = TestDemo::start(On::Podman, " up: web 1.0.0 × 4").await;
+    let finished = demo.finished().await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    assert!(
+        finished
+            .stdout
+            .contains("every stage happened, and no request failed"),
+        "{finished:#?}"
+    );
+}
+
+#[tokio::test]
+async fn an_interrupted_demo_leaves_nothing() {
+    let Some(_turn) = turns::take().await else {
+        return;
+    };
+    for text in ["clients ask", "▶ 2.0.0 canary"] {
+        let demo = TestDemo::start(On::Podman, "clients ask").await;
+        let finished = demo.interrupt_at(text).await;
+        assert_eq!(finished.code, Some(1), "{finished:#?}");
+        assert!(finished.stderr.contains("interrupted"), "{finished:#?}");
+    }
+}

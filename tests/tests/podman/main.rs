@@ -1,0 +1,45 @@
+//! Real containers: the stories of rollouts, and what only podman has. As whoever runs the tests;
+//! and, where that is root, once more as an ordinary user.
+//!
+//! Stories take turns: each has a client and containers of its own, and machines have few cores.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test says what went wrong by panicking; clippy knows only functions marked as tests"
+)]
+
+mod demo;
+mod engine;
+mod neighbours;
+mod ports;
+mod rootless;
+mod turns;
+
+use tests::{On, stories};
+
+/// Each story as a test, on podman.
+macro_rules! on_podman {
+    ($($story:ident,)*) => {$(
+        #[tokio::test]
+        async fn $story() {
+            let Some(_turn) = turns::take().await else { return };
+            stories::$story(On::Podman).await;
+        }
+    )*};
+}
+
+on_podman! {
+    a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself,
+    a_killed_controller_changes_nothing_and_the_next_one_finishes_its_rollout,
+    a_split_by_hand_pauses_the_rollout_and_promote_and_abort_end_it,
+    a_rollback_is_one_swap_while_the_old_version_is_warm,
+    a_rollback_starts_the_version_before_again,
+    a_service_is_scaled_under_load_without_a_failed_request,
+    up_again_changes_nothing_and_what_runs_can_be_looked_at,
+    logs_are_followed_until_ctrl_c,
+    a_candidate_that_cannot_run_is_taken_away_and_says_why,
+    a_candidate_that_crashes_under_load_is_rolled_back_at_once,
+    an_up_that_fails_leaves_nothing,
+    the_admin_port_wants_the_token,
+}

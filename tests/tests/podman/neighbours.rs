@@ -1,0 +1,94 @@
+//! What belongs to others is left alone, whatever its name.
+
+use tests::{On, Settings, TestSite, podman};
+
+use crate::turns;
+
+const IMAGE: &str = "localhost/crossfade-sample-server:1.0.0";
+
+/// A container of somebody else's, without any label of ours.
+struct Neighbour(String);
+
+impl Neighbour {
+    fn start(name: &str) -> Self {
+        let arguments = [
+            "run",
+            "--detach",
+            "--network",
+            "none",
+            "--name",
+            name,
+            IMAGE,
+        ];
+        podman(&arguments).unwrap();
+        Self(name.to_owned())
+    }
+
+    fn state(&self) -> String {
+        podman(&["inspect", "--format", "{{.State.Status}}", &self.0]).unwrap()
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        let _ = podman(&["rm", "--force", "--time", "0", &self.0]);
+    }
+}
+
+/// All containers and networks of this machine, but for those of projects that other people's
+/// controllers made meanwhile.
+fn everything(project: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for list in [&["ps", "--all"][..], &["network", "ls"]] {
+        let list = podman(&[list, &["--format", "json"]].concat()).unwrap();
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        for one in list.as_array().unwrap() {
+            let labels = one.get("Labels").or_else(|| one.get("labels"));
+            let owner = labels.and_then(|labels| labels["io.crossfade.project"].as_str());
+            if owner.is_some_and(|owner| owner != project) {
+                continue;
+            }
+            let id = one.get("Id").or_else(|| one.get("id")).unwrap();
+            found.push(format!("{id} {} {}", one["Names"], one["name"]));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn down_leaves_everything_as_it_was_before_up_a_container_with_a_look_alike_name_too() {
+    let Some(_turn) = turns::take().await else {
+        return;
+    };
+    let site = TestSite::new(On::Podman, &Settings::default());
+    // As a third container of the first version would be called, and as a proxy.
+    let alike = ["web-1.0.0-1-3", "proxy-1"].map(|name| format!("{}-{name}", site.project));
+    let neighbours = alike.map(|name| Neighbour::start(&name));
+    let before = everything(&site.project);
+    site.must(&["up"]).await;
+    assert_ne!(everything(&site.project), before);
+    site.must(&["scale", "web", "3"]).await;
+    site.must(&["down"]).await;
+    site.until_nothing_is_left().await;
+    assert_eq!(everything(&site.project), before);
+    for neighbour in &neighbours {
+        assert_eq!(neighbour.state(), "running");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_by_somebody_else_is_an_error_and_nothing_is_left() {
+    let Some(_turn) = turns::take().await else {
+        return;
+    };
+    let site = TestSite::new(On::Podman, &Settings::default());
+    let name = format!("{}-proxy", site.project);
+    let neighbour = Neighbour::start(&name);
+    let before = everything(&site.project);
+    let says = format!("a container named `{name}` exists that is not of this project");
+    site.refused(&["up"], 1, &[&says]).await;
+    site.until_nothing_is_left().await;
+    assert_eq!(everything(&site.project), before);
+    assert_eq!(neighbour.state(), "running");
+}

@@ -1,0 +1,39 @@
+//! Who can reach what.
+
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use tests::{On, Settings, TestSite, podman};
+
+use crate::turns;
+
+#[tokio::test]
+async fn the_admin_port_is_published_on_loopback_only() {
+    let Some(_turn) = turns::take().await else {
+        return;
+    };
+    let site = TestSite::up(On::Podman, &Settings::default()).await;
+    let holder = format!("{}-holder", site.project);
+    let ports = podman(&["port", &holder]).unwrap();
+    let mut published: Vec<&str> = ports
+        .lines()
+        .filter_map(|line| line.split(" -> ").nth(1))
+        .collect();
+    published.sort_unstable();
+    let mut wanted = [site.address.to_string(), site.admin.to_string()];
+    wanted.sort_unstable();
+    assert_eq!(published, wanted);
+    // An address of this machine that others can reach; nothing is sent to find it out.
+    let outward = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    match outward {
+        Ok(outward) if !outward.ip().is_unspecified() => {
+            let address = SocketAddr::new(outward.ip(), site.admin.port());
+            let reached = TcpStream::connect_timeout(&address, Duration::from_secs(2));
+            assert!(reached.is_err(), "{address} answers");
+        }
+        _ => turns::say("this machine has no address but loopback to try the admin port at"),
+    }
+}
