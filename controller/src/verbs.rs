@@ -138,7 +138,12 @@ impl Controller {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            if self.take_up().await {
+            let is_up = {
+                // An `up` that has begun is in the journal, and not to be taken up beside it.
+                let _alone = self.changing.lock().await;
+                self.take_up().await
+            };
+            if is_up {
                 self.tend().await;
             }
         }
