@@ -273,6 +273,11 @@ impl Rollout {
         self.site
             .store
             .set_previous(&self.record.service, &self.record.from)?;
+        // A split that was set by hand while it baked ends here.
+        self.site
+            .store
+            .set_stable(&self.record.service, &self.record.to)?;
+        self.site.push(&self.record.service).await?;
         let old = self.site.containers_of(&self.record.from).await?;
         self.site.retire(&self.record.service, &old)?;
         self.until_drained().await?;
@@ -307,22 +312,30 @@ impl Rollout {
     /// Sees to it that the candidate has so many containers, and that the proxy has seen them
     /// healthy, for so long.
     async fn capacity(&mut self, replicas: u32, healthy_for: Duration) -> Stay<()> {
-        let to = &self.record.to;
-        self.site
-            .start_missing(to, replicas, Dead::Fail, &mut Vec::new())
-            .await?;
-        self.site.push(&self.record.service).await?;
+        self.start_candidates(replicas).await?;
         let limit = self.record.settings.start_timeout;
-        // Time in which the proxy could not be asked does not count against the candidate.
         let mut waited = Duration::ZERO;
         let mut healthy_since = None;
         loop {
             match self.observe().await {
+                // Somebody took a container away by hand.
+                Ok(seen) if seen.running < replicas => {
+                    healthy_since = None;
+                    self.start_candidates(replicas).await?;
+                }
                 Ok(seen) if seen.up >= replicas && seen.down.is_none() => {
                     let since: Instant = *healthy_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= healthy_for {
                         return Ok(());
                     }
+                }
+                // Whatever takes stable down, too, is not the candidate's fault.
+                Ok(seen) if !seen.stable_is_well => {
+                    healthy_since = None;
+                    self.trouble(format!(
+                        "{} is not healthy either",
+                        self.record.from.version
+                    ));
                 }
                 Ok(seen) => {
                     healthy_since = None;
@@ -339,11 +352,21 @@ impl Rollout {
                     }
                     waited += self.look_every();
                 }
+                // Time in which the proxy could not be asked does not count, either.
                 Err(error) if error.is_ours() => self.trouble(error.to_string()),
                 Err(error) => return Err(error.into()),
             }
             self.rest(self.look_every()).await?;
         }
+    }
+
+    async fn start_candidates(&mut self, replicas: u32) -> Stay<()> {
+        let to = &self.record.to;
+        self.site
+            .start_missing(to, replicas, Dead::Fail, &mut Vec::new())
+            .await?;
+        self.site.push(&self.record.service).await?;
+        Ok(())
     }
 
     async fn set_split(&mut self, split: &Split) -> Stay<()> {

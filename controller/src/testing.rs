@@ -1,1 +1,534 @@
+//! A site without containers and without a proxy: fakes that do what they are told and write
+//! down what was asked of them, in order.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use admin_api::{
+    Cut, DrainReceipt, DrainRequest, EndpointReceipt, EndpointView, ErrorBody, ErrorDetail,
+    HealthState, ServiceSpec, ServiceStats, ServiceView, VersionStats, VersionView,
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tempfile::TempDir;
+use tokio::io::DuplexStream;
+use tokio::sync::{mpsc, watch};
+
+use crate::admin::{Admin, Dial};
+use crate::clock::Clock;
+use crate::manifest::Manifest;
+use crate::rollout::{self, Handle};
+use crate::runtime::{
+    Container, ContainerSpec, ContainerState, LogOptions, LogStream, Runtime, RuntimeError, label,
+};
+use crate::site::Site;
+use crate::store::{FILE, NewRollout, NewVersion, RolloutRecord, Store};
+
+/// Quick enough for a test that pauses the clock, and with every phase in it.
+const MANIFEST: &str = r#"
+[[services]]
+name = "web"
+image = "web:1.0.0"
+replicas = 4
+health = { path = "/healthz" }
+
+[services.rollout]
+step_min_duration = "1s"
+min_requests = 20
+max_hold = "20s"
+bake = "5s"
+min_healthy_time = "1s"
+start_timeout = "10s"
+"#;
+
+/// Everything that was asked of runtime and proxy, in order.
+#[derive(Debug, Clone)]
+pub(crate) struct Calls(Arc<watch::Sender<Vec<String>>>);
+
+impl Calls {
+    fn push(&self, call: String) {
+        self.0.send_modify(|calls| calls.push(call));
+    }
+
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0.borrow().clone()
+    }
+
+    /// Until so many calls were made; `false` if `handle` ends before.
+    pub(crate) async fn reach(&self, count: usize, handle: &Handle) -> bool {
+        let mut calls = self.0.subscribe();
+        tokio::select! {
+            biased;
+            () = handle.ended() => false,
+            reached = calls.wait_for(|calls| calls.len() >= count) => reached.is_ok(),
+        }
+    }
+}
+
+/// A site with `web` 1.0.0 on four containers.
+pub(crate) struct TestSite {
+    pub(crate) site: Arc<Site>,
+    pub(crate) runtime: Arc<FakeRuntime>,
+    pub(crate) proxy: Arc<FakeProxy>,
+    pub(crate) calls: Calls,
+    _dir: TempDir,
+}
+
+impl TestSite {
+    pub(crate) async fn new() -> Self {
+        let dir = TempDir::new().expect("a folder");
+        let store = Arc::new(Store::open(&dir.path().join(FILE)).expect("a journal"));
+        let calls = Calls(Arc::new(watch::Sender::new(Vec::new())));
+        let runtime = FakeRuntime::new(calls.clone());
+        let proxy = Arc::new(FakeProxy::new(calls.clone()));
+        let (dial, connections) = mpsc::unbounded_channel();
+        tokio::spawn(proxy.clone().serve(connections));
+        let manifest = Manifest::parse(MANIFEST).expect("a manifest");
+        let admin = Admin::new(Dial::Memory(dial), "secret".into());
+        let site = Site::new(manifest, store, runtime.clone(), admin, Clock::new());
+        let this = Self {
+            site: Arc::new(site),
+            runtime,
+            proxy,
+            calls,
+            _dir: dir,
+        };
+        this.site
+            .store
+            .add_service(&this.version("1.0.0"), 4, 0)
+            .expect("recorded");
+        let stable = this.site.service("web").expect("there").stable;
+        let dead = crate::endpoints::Dead::Fail;
+        this.site
+            .start_missing(&stable, 4, dead, &mut Vec::new())
+            .await
+            .expect("started");
+        this.site.push("web").await.expect("pushed");
+        this.calls.0.send_modify(Vec::clear);
+        this
+    }
+
+    fn version(&self, label: &str) -> NewVersion {
+        NewVersion {
+            service: "web".into(),
+            version: label.into(),
+            image: format!("web:{label}"),
+            resolved: format!("web:{label}"),
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            port: 8080,
+        }
+    }
+
+    /// Writes a rollout to 2.0.0 down.
+    pub(crate) fn begin(&self, strategy: &str) -> RolloutRecord {
+        let manifest = self.site.manifest();
+        let mut settings = manifest.service("web").expect("there").rollout.clone();
+        settings.strategy = strategy.parse().expect("a strategy");
+        let stable = self.site.service("web").expect("there").stable;
+        let steps = settings.strategy.steps(4);
+        let new = NewRollout {
+            from: stable.id,
+            to: self.version("2.0.0"),
+            settings,
+            steps,
+        };
+        self.site
+            .store
+            .begin_rollout(&new, self.site.clock.now())
+            .expect("recorded")
+    }
+
+    /// Begins a canary to 2.0.0.
+    pub(crate) fn canary(&self) -> Handle {
+        rollout::spawn(self.site.clone(), self.begin("canary"))
+    }
+
+    /// What a controller does that was killed: takes up what the journal says.
+    pub(crate) fn take_up(&self) -> Option<Handle> {
+        let unfinished = self.site.store.unfinished().expect("read");
+        unfinished
+            .into_iter()
+            .next()
+            .map(|record| rollout::spawn(self.site.clone(), record))
+    }
+
+    /// The versions of the containers that run, with how many of each.
+    pub(crate) fn running(&self) -> BTreeMap<String, usize> {
+        let mut running = BTreeMap::new();
+        for container in self.runtime.containers().iter() {
+            let version = container.labels[label::VERSION].clone();
+            *running.entry(version).or_default() += 1;
+        }
+        running
+    }
+}
+
+/// Containers that are entries of a list.
+pub(crate) struct FakeRuntime {
+    calls: Calls,
+    containers: Mutex<Vec<Container>>,
+    started: Mutex<u8>,
+    /// Versions whose containers exit as soon as they start, with what they say.
+    pub(crate) exits_at_once: Mutex<BTreeMap<String, String>>,
+}
+
+impl FakeRuntime {
+    fn new(calls: Calls) -> Arc<Self> {
+        Arc::new(Self {
+            calls,
+            containers: Mutex::default(),
+            started: Mutex::default(),
+            exits_at_once: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn containers(&self) -> MutexGuard<'_, Vec<Container>> {
+        lock(&self.containers)
+    }
+
+    /// The first container of the version ends.
+    pub(crate) fn exit(&self, version: &str, code: i64) {
+        let mut containers = self.containers();
+        let found = containers
+            .iter_mut()
+            .find(|c| c.labels[label::VERSION] == version);
+        let container = found.expect("a container of that version");
+        container.state = ContainerState::Exited(Some(code));
+        container.address = None;
+    }
+}
+
+#[async_trait]
+impl Runtime for FakeRuntime {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    async fn resolve_image(&self, image: &str) -> Result<String, RuntimeError> {
+        Ok(image.to_owned())
+    }
+
+    async fn ensure_network(&self) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn remove_network(&self) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
+    async fn start(&self, spec: &ContainerSpec) -> Result<Container, RuntimeError> {
+        self.calls.push(format!("start {}", spec.name));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let version = &spec.labels[label::VERSION];
+        let exits = lock(&self.exits_at_once).contains_key(version);
+        let mut started = lock(&self.started);
+        *started += 1;
+        let container = Container {
+            id: format!("id-{}", spec.name),
+            name: spec.name.clone(),
+            image: spec.image.clone(),
+            labels: spec.labels.clone(),
+            state: if exits {
+                ContainerState::Exited(Some(3))
+            } else {
+                ContainerState::Running
+            },
+            address: (!exits).then(|| ([10, 0, 0, *started], 8080).into()),
+        };
+        self.containers().push(container.clone());
+        Ok(container)
+    }
+
+    async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
+        let mut containers = self.containers().clone();
+        containers.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(containers)
+    }
+
+    async fn stop(&self, id: &str) -> Result<(), RuntimeError> {
+        self.calls
+            .push(format!("stop {}", id.trim_start_matches("id-")));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.containers().retain(|container| container.id != id);
+        Ok(())
+    }
+
+    async fn logs(&self, _id: &str, _options: LogOptions) -> Result<LogStream, RuntimeError> {
+        let (send, stream) = mpsc::channel(1);
+        let said = lock(&self.exits_at_once)
+            .values()
+            .next()
+            .cloned()
+            .unwrap_or_default();
+        // Room for one is there.
+        let _ = send.try_send(Ok(said.into()));
+        Ok(stream)
+    }
+}
+
+/// A proxy without a port. Between two readings of its figures every version has had as many
+/// requests as its weight says.
+pub(crate) struct FakeProxy {
+    calls: Calls,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    service: Option<ServiceSpec>,
+    stats: BTreeMap<String, VersionStats>,
+    /// The share of a version's requests that fails, in per cent.
+    failing: BTreeMap<String, u64>,
+    /// Why a version's endpoints are down.
+    down: BTreeMap<String, String>,
+    in_flight: BTreeMap<String, u64>,
+    upgraded: BTreeMap<String, u64>,
+    /// No request comes.
+    idle: bool,
+    /// Nobody answers.
+    away: bool,
+}
+
+impl FakeProxy {
+    fn new(calls: Calls) -> Self {
+        Self {
+            calls,
+            inner: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn fail(&self, version: &str, percent: u64) {
+        lock(&self.inner).failing.insert(version.into(), percent);
+    }
+
+    pub(crate) fn take_down(&self, version: &str, why: &str) {
+        lock(&self.inner).down.insert(version.into(), why.into());
+    }
+
+    pub(crate) fn set_in_flight(&self, version: &str, requests: u64, upgraded: u64) {
+        let mut inner = lock(&self.inner);
+        inner.in_flight.insert(version.into(), requests);
+        inner.upgraded.insert(version.into(), upgraded);
+    }
+
+    pub(crate) fn set_idle(&self, idle: bool) {
+        lock(&self.inner).idle = idle;
+    }
+
+    pub(crate) fn set_away(&self, away: bool) {
+        lock(&self.inner).away = away;
+    }
+
+    /// As after a start without a memory.
+    pub(crate) fn forget(&self) {
+        let mut inner = lock(&self.inner);
+        inner.service = None;
+        inner.stats.clear();
+    }
+
+    pub(crate) fn split(&self) -> BTreeMap<String, u32> {
+        lock(&self.inner)
+            .service
+            .as_ref()
+            .map(|spec| spec.split.clone())
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn endpoints(&self) -> usize {
+        lock(&self.inner)
+            .service
+            .as_ref()
+            .map_or(0, |spec| spec.endpoints.len())
+    }
+
+    async fn serve(self: Arc<Self>, mut connections: mpsc::UnboundedReceiver<DuplexStream>) {
+        while let Some(stream) = connections.recv().await {
+            if lock(&self.inner).away {
+                continue;
+            }
+            let this = self.clone();
+            let service = service_fn(move |request| {
+                let this = this.clone();
+                async move { Ok::<_, Infallible>(this.answer(request).await) }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        // Paused time goes on only when nobody has anything to do: with this, tests see every
+        // phase, however short.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let path: Vec<&str> = head
+            .uri
+            .path()
+            .trim_start_matches("/v1/")
+            .split('/')
+            .collect();
+        match (&head.method, path.as_slice()) {
+            (&Method::PUT, ["services", "web"]) => {
+                let spec: ServiceSpec = serde_json::from_slice(&body).expect("a service");
+                assert!(
+                    spec.endpoints.is_empty() || spec.split.values().any(|weight| *weight > 0),
+                    "every weight is 0: {spec:?}"
+                );
+                self.calls.push(format!("put {:?}", spec.split));
+                lock(&self.inner).service = Some(spec);
+                ok(&admin_api::Changed { generation: 1 })
+            }
+            (&Method::GET, ["services", "web"]) => {
+                self.with_service(|inner, spec| ok(&view(inner, spec)))
+            }
+            (&Method::GET, ["services", "web", "stats"]) => {
+                self.calls.push("stats".into());
+                self.with_service(|inner, spec| {
+                    count(inner, spec);
+                    let versions = inner.stats.clone();
+                    ok(&ServiceStats {
+                        service: "web".into(),
+                        generation: 1,
+                        versions,
+                    })
+                })
+            }
+            (&Method::POST, ["services", "web", "drain"]) => {
+                let request: DrainRequest = serde_json::from_slice(&body).expect("a drain");
+                let version = request.version.expect("drained as a whole");
+                self.drain(&version).await
+            }
+            _ => unknown(),
+        }
+    }
+
+    fn with_service(
+        &self,
+        with: impl FnOnce(&mut Inner, &ServiceSpec) -> Response<Full<Bytes>>,
+    ) -> Response<Full<Bytes>> {
+        let mut inner = lock(&self.inner);
+        match inner.service.clone() {
+            Some(spec) => with(&mut inner, &spec),
+            None => unknown(),
+        }
+    }
+
+    async fn drain(&self, version: &str) -> Response<Full<Bytes>> {
+        self.calls.push(format!("drain {version}"));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let inner = lock(&self.inner);
+        let requests = inner.in_flight.get(version).copied().unwrap_or(0);
+        let upgraded = inner.upgraded.get(version).copied().unwrap_or(0);
+        let drained = requests == 0 && upgraded == 0;
+        let of_version = |spec: &ServiceSpec| -> Vec<EndpointReceipt> {
+            spec.endpoints
+                .iter()
+                .filter(|endpoint| endpoint.version == version)
+                .map(|endpoint| EndpointReceipt {
+                    address: endpoint.address.clone(),
+                    version: version.into(),
+                    drained,
+                    in_flight: requests,
+                    upgraded,
+                    cut: Cut::default(),
+                })
+                .collect()
+        };
+        let endpoints = inner.service.as_ref().map(of_version).unwrap_or_default();
+        if drained {
+            self.calls.push(format!("receipt {version}"));
+        }
+        ok(&DrainReceipt {
+            service: "web".into(),
+            drained,
+            forced: false,
+            endpoints,
+        })
+    }
+}
+
+fn count(inner: &mut Inner, spec: &ServiceSpec) {
+    let idle = inner.idle;
+    for endpoint in &spec.endpoints {
+        inner.stats.entry(endpoint.version.clone()).or_default();
+    }
+    for (version, weight) in &spec.split {
+        let failing = inner.failing.get(version).copied().unwrap_or(0);
+        let stats = inner.stats.entry(version.clone()).or_default();
+        if !idle {
+            let tries = u64::from(*weight);
+            let failures = (stats.tries() + tries) * failing / 100 - stats.failures();
+            stats.responses.server_error += failures;
+            stats.responses.success += tries - failures;
+        }
+    }
+}
+
+fn view(inner: &Inner, spec: &ServiceSpec) -> ServiceView {
+    let mut versions: BTreeMap<String, VersionView> = BTreeMap::new();
+    for endpoint in &spec.endpoints {
+        let reason = inner.down.get(&endpoint.version).cloned();
+        let weight = spec.split.get(&endpoint.version).copied().unwrap_or(0);
+        let version = versions
+            .entry(endpoint.version.clone())
+            .or_insert_with(|| VersionView {
+                weight,
+                in_flight: 0,
+                upgraded: 0,
+                endpoints: Vec::new(),
+            });
+        version.endpoints.push(EndpointView {
+            address: endpoint.address.clone(),
+            resolved: None,
+            weight: 1,
+            health: if reason.is_some() {
+                HealthState::Down
+            } else {
+                HealthState::Up
+            },
+            reason,
+            in_flight: 0,
+            upgraded: 0,
+            requests: 0,
+        });
+    }
+    ServiceView {
+        name: spec.name.clone(),
+        generation: 1,
+        hosts: spec.hosts.clone(),
+        path_prefix: spec.path_prefix.clone(),
+        strip_prefix: spec.strip_prefix,
+        split: spec.split.clone(),
+        health: spec.health.clone(),
+        versions,
+    }
+}
+
+fn ok(value: &impl serde::Serialize) -> Response<Full<Bytes>> {
+    let body = serde_json::to_vec(value).expect("JSON");
+    Response::new(Full::new(body.into()))
+}
+
+fn unknown() -> Response<Full<Bytes>> {
+    let error = ErrorDetail {
+        code: "unknown_service".into(),
+        message: "gone".into(),
+        field: None,
+    };
+    let mut response = ok(&ErrorBody { error });
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -95,7 +95,11 @@ pub fn judge(limits: &Limits, candidate: Figures, stable: Figures, elapsed: Dura
             why: describe(limits, candidate, stable),
         };
     }
-    if fails_more_than(allowed) {
+    let stable_fails = stable_counts
+        && stable
+            .success_rate()
+            .is_some_and(|rate| rate < limits.success_rate);
+    if stable_fails && fails_more_than(allowed) {
         return Verdict::Inconclusive {
             why: format!(
                 "{}: stable fails as much",
@@ -254,8 +258,10 @@ mod tests {
 
     #[test]
     fn a_bad_candidate_is_condemned_before_there_are_enough_requests_to_advance() {
-        check((3, 9), (0, 90), 1, "roll back");
-        check((2, 2), (0, 500), 0, "roll back");
+        check((3, 9), (0, 90), 1, "hold");
+        check((4, 12), (0, 120), 1, "roll back");
+        check((2, 2), (0, 500), 0, "hold");
+        check((3, 3), (0, 500), 0, "roll back");
         check((333, 1000), (0, 9000), 1, "roll back");
         check((300_000, 1_000_000), (9_000, 1_000_000), 1, "roll back");
         check((20_000, 1_000_000), (1_000, 1_000_000), 1, "roll back");

@@ -103,7 +103,7 @@ fn what_is_wrong_is_named_with_field_and_line() {
         "services[0].rollout.bake",
         "500ms or 30s",
     );
-    check_wrong(&with(SMALLEST), 6, "services[1].name", "`web` already");
+    check_wrong(&with(SMALLEST), 5, "services[1].name", "`web` already");
     check_wrong(
         &format!("[proxy]\nlisten = [\"127.0.0.1:9900\"]\n{SMALLEST}"),
         2,

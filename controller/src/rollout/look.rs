@@ -43,14 +43,24 @@ impl Live {
 
 /// What came since the step began is what is there now less what was there then.
 pub(super) struct Window {
-    since: Instant,
     candidate: VersionStats,
     stable: VersionStats,
+    /// How long it has been open, without the time in which nothing could be seen.
+    watched: Duration,
+    last_look: Instant,
 }
 
 impl Window {
     pub(super) fn elapsed(&self) -> Duration {
-        self.since.elapsed()
+        self.watched
+    }
+
+    /// `saw`: whether the look came to something.
+    fn looked(&mut self, saw: bool) {
+        if saw {
+            self.watched += self.last_look.elapsed();
+        }
+        self.last_look = Instant::now();
     }
 }
 
@@ -62,8 +72,10 @@ pub(super) struct Seen {
     pub(super) running: u32,
     /// What its first endpoint that is down says.
     pub(super) down: Option<String>,
-    /// Whether that is by a check that failed, while none of stable's fails: its own fault.
-    pub(super) unhealthy: bool,
+    /// Whether a check of the candidate has failed.
+    pub(super) failing: bool,
+    /// Whether none of stable's endpoints is down.
+    pub(super) stable_is_well: bool,
 }
 
 impl Rollout {
@@ -107,13 +119,24 @@ impl Rollout {
             up,
             running,
             down,
-            unhealthy: failing && stable_is_well,
+            failing,
+            stable_is_well,
         })
     }
 
     /// The figures of candidate and stable since the window opened; `None` where they cannot be
     /// had now, which says nothing about the candidate.
     pub(super) async fn look(
+        &mut self,
+        window: &mut Window,
+        replicas: u32,
+    ) -> Stay<Option<(Figures, Figures)>> {
+        let figures = self.figures_since(window, replicas).await;
+        window.looked(matches!(figures, Ok(Some(_))));
+        figures
+    }
+
+    async fn figures_since(
         &mut self,
         window: &mut Window,
         replicas: u32,
@@ -126,7 +149,7 @@ impl Rollout {
             }
             Err(error) => return Err(error.into()),
         };
-        if let (true, Some(down)) = (seen.unhealthy, seen.down) {
+        if let (true, Some(down)) = (seen.failing && seen.stable_is_well, seen.down) {
             return Err(Error::Refused(down).into());
         }
         if seen.running < replicas {
@@ -155,7 +178,8 @@ impl Rollout {
     pub(super) async fn open_window(&mut self) -> Result<Window> {
         let (candidate, stable) = self.stats().await?;
         Ok(Window {
-            since: Instant::now(),
+            watched: Duration::ZERO,
+            last_look: Instant::now(),
             candidate,
             stable,
         })
