@@ -6,6 +6,7 @@
 )]
 
 mod admin;
+mod bad_input;
 mod config;
 mod drains;
 mod health;

@@ -62,8 +62,8 @@ async fn down_leaves_everything_as_it_was_before_up_a_container_with_a_look_alik
         return;
     };
     let site = TestSite::new(On::Podman, &Settings::default());
-    // As a third container of the first version would be called, and as a proxy.
-    let alike = ["web-1.0.0-1-3", "proxy-1"].map(|name| format!("{}-{name}", site.project));
+    // As a ninth container of the first version would be called, and nearly as the proxy.
+    let alike = ["web-1.0.0-1-9", "proxy-1"].map(|name| format!("{}-{name}", site.project));
     let neighbours = alike.map(|name| Neighbour::start(&name));
     let before = everything(&site.project);
     site.must(&["up"]).await;
