@@ -29,9 +29,9 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
         file: args.file,
         state: args.state,
     };
-    if let Verb::Serve = args.verb {
+    if let Verb::Serve { until_down } = args.verb {
         let folder = serve::open(&place.state()?)?;
-        serve::run(folder, shutdown).await;
+        serve::run(folder, until_down, shutdown).await;
         return Ok(());
     }
     if let Verb::Demo { runtime } = args.verb {
@@ -94,7 +94,7 @@ async fn ask(verb: Verb, place: &Place) -> Result<()> {
                 .await
         }
         // Answered before, since they need no controller of this place.
-        Verb::Serve | Verb::Demo { .. } => Ok(()),
+        Verb::Serve { .. } | Verb::Demo { .. } => Ok(()),
     }
 }
 
@@ -127,6 +127,7 @@ async fn down(place: &Place) -> Result<()> {
     }
     client.ensure_controller().await?;
     let done: Done = client.ask("down", &DownRequest { manifest }).await?;
+    client.until_gone().await;
     say(&done.text)
 }
 

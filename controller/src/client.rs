@@ -93,7 +93,7 @@ impl Client {
         let also = log.try_clone().map_err(Error::file(&log_path))?;
         let program = std::env::current_exe().map_err(Error::file("crossfade"))?;
         let mut controller = Command::new(&program)
-            .arg("serve")
+            .args(["serve", "--until-down"])
             .arg("--state")
             .arg(&self.dir)
             .stdin(Stdio::null())
@@ -125,6 +125,15 @@ impl Client {
                 )));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits for the end of a controller that has said it ends: the next verb is not to meet it
+    /// on its way out.
+    pub async fn until_gone(&self) {
+        let deadline = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < deadline && !state_dir::is_free(&self.dir) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) const HOLDER: &str = "holder";
 
 /// Where the proxy's container sees its folder.
 const INSIDE: &str = "/etc/crossfade";
+/// What the proxy remembers, in its folder.
+const STATE_FILE: &str = "state.json";
 /// The ports inside the container: clients, then admin.
 const FIRST_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9900;
@@ -44,6 +46,15 @@ pub(crate) fn admin(state: &Path, settings: &ProxySettings) -> Result<Admin> {
     let token = token(&folder)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
     Ok(Admin::new(Dial::Tcp(address), token))
+}
+
+/// Takes away what the proxy remembers: the next one is to begin with nothing.
+pub(crate) fn forget(state: &Path) -> Result<()> {
+    let path = folder(state).join(STATE_FILE);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// What makes a proxy for a project.
@@ -275,7 +286,7 @@ fn config(
          [admin]\nlisten = \"{admin}\"\ntoken_file = {}\nstate_file = {}\n\n\
          [timeouts]\ndrain = \"{}\"\n",
         file("token"),
-        file("state.json"),
+        file(STATE_FILE),
         settings.drain_timeout,
     );
     for address in listen {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -18,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
 
 use crate::api::{About, Failure};
 use crate::error::{Error, Result};
@@ -27,6 +29,8 @@ use crate::verbs::{Controller, LogLines};
 
 /// A manifest is the largest thing that is ever sent.
 const MAX_BODY: usize = 4 << 20;
+/// How long a controller that ends waits for answers that are still being read.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// A state folder that is ours alone, with its socket.
 pub struct Folder {
@@ -61,37 +65,42 @@ pub fn open(dir: &Path) -> Result<Folder> {
     })
 }
 
-/// Serves the folder until `shutdown`, or until `down` has left nothing to control. What runs
-/// goes on without a controller.
-pub async fn run(folder: Folder, shutdown: impl Future<Output = ()>) {
-    let controller = &folder.controller;
+/// Serves the folder until `shutdown`, or until `down` has left nothing to control; with
+/// `until_down` also when nothing has come up for a while. What runs goes on without a
+/// controller.
+pub async fn run(folder: Folder, until_down: bool, shutdown: impl Future<Output = ()>) {
+    let Folder {
+        controller,
+        listener,
+        _lock,
+    } = folder;
     controller.take_up().await;
-    let tending = tokio::spawn(controller.clone().keep_tending());
-    let mut answering = tokio::task::JoinSet::new();
+    let tending = tokio::spawn(controller.clone().keep_tending(until_down));
+    let mut answering = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            () = controller.finished() => {
-                // Whoever asked for the end is still to be answered.
-                let rest = async { while answering.join_next().await.is_some() {} };
-                let _ = tokio::time::timeout(std::time::Duration::from_secs(2), rest).await;
-                break;
-            }
-            accepted = folder.listener.accept() => match accepted {
+            () = controller.finished() => break,
+            accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     answering.spawn(answer(stream, controller.clone()));
                 }
                 Err(error) => {
                     tracing::warn!("cannot accept: {error}");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
             Some(_) = answering.join_next(), if !answering.is_empty() => {}
         }
     }
+    // Whoever comes now is told at once that nobody is here.
+    drop(listener);
     tending.abort();
     controller.stop();
+    // Whoever asked for the end is still to be answered.
+    let rest = async { while answering.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_ANSWERS, rest).await;
 }
 
 async fn answer(stream: UnixStream, controller: Arc<Controller>) {

@@ -87,6 +87,14 @@ pub fn lock(dir: &Path) -> Result<Lock> {
     Ok(Lock { _file: file })
 }
 
+/// Whether no controller has the folder.
+pub fn is_free(dir: &Path) -> bool {
+    let Ok(file) = File::open(dir.join("controller.lock")) else {
+        return true;
+    };
+    flock(&file, FlockOperation::NonBlockingLockShared).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

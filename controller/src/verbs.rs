@@ -24,10 +24,14 @@ use crate::error::{Error, Result};
 use crate::manifest::{Manifest, RuntimeChoice};
 use crate::proxy;
 use crate::rollout::{self, Ask, Handle};
+use crate::runtime::Runtime;
 use crate::site::Site;
 use crate::store::{RolloutRecord, Store};
 
 pub(crate) use logs::LogLines;
+
+/// So often nothing is found up before a controller in the background ends.
+const IDLE_TICKS: u32 = 5;
 
 /// The controller of one state folder.
 pub(crate) struct Controller {
@@ -36,6 +40,8 @@ pub(crate) struct Controller {
     clock: Clock,
     /// What is up; `None` before the first `up` and after `down`.
     up: Mutex<Option<Arc<Up>>>,
+    /// What a `down` could not take away: its project and its runtime.
+    leaving: Mutex<Option<(String, Arc<dyn Runtime>)>>,
     /// Why it is not, where it should be.
     trouble: Mutex<Option<String>>,
     /// Held by verbs that start or stop things, one at a time.
@@ -60,6 +66,7 @@ impl Controller {
             store: Arc::new(store),
             clock: Clock::new(),
             up: Mutex::new(None),
+            leaving: Mutex::new(None),
             trouble: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
             finished: Notify::new(),
@@ -132,10 +139,12 @@ impl Controller {
         }
     }
 
-    /// Everything every two seconds that nobody has to ask for.
-    pub(crate) async fn keep_tending(self: Arc<Self>) {
+    /// Everything every two seconds that nobody has to ask for. `until_down`: ends the controller
+    /// when nothing has come up for a while.
+    pub(crate) async fn keep_tending(self: Arc<Self>, until_down: bool) {
         let mut tick = tokio::time::interval(Duration::from_secs(2));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut idle = 0;
         loop {
             tick.tick().await;
             let is_up = {
@@ -145,6 +154,15 @@ impl Controller {
             };
             if is_up {
                 self.tend().await;
+            }
+            // Somebody may have looked into the history, and may do so again.
+            idle = if is_up && self.get_up().is_none() {
+                idle + 1
+            } else {
+                0
+            };
+            if until_down && idle >= IDLE_TICKS {
+                self.finished.notify_one();
             }
         }
     }

@@ -174,7 +174,11 @@ pub enum Verb {
     },
     /// Be the controller process; `up` starts one in the background
     #[command(after_help = EXIT_CODES)]
-    Serve,
+    Serve {
+        /// End when nothing is up: what the other verbs start in the background does
+        #[arg(long)]
+        until_down: bool,
+    },
 }
 
 /// `deploy`. What is absent is as the manifest has it.

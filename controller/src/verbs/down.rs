@@ -10,47 +10,72 @@ use crate::endpoints::ENDPOINT;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
-use crate::proxy::{HOLDER, PROXY};
+use crate::proxy::{self, HOLDER, PROXY};
 use crate::runtime::{Container, Runtime, label};
+
+/// How often it looks whether anything is left.
+const MOST_PASSES: usize = 3;
 
 impl Controller {
     /// `down`. The proxy goes first and finishes what it has, then the containers behind it,
     /// then the holder, then the network.
     pub(crate) async fn down(&self, request: DownRequest) -> Result<Done> {
         let _alone = self.changing.lock().await;
-        let (project, runtime) = match self.get_up() {
-            Some(up) => {
-                self.stop();
-                (up.site.project.clone(), up.site.runtime.clone())
-            }
-            None => {
-                if let Some(trouble) = lock(&self.trouble).clone() {
-                    return Err(Error::Unavailable(trouble));
-                }
-                let Some(text) = request.manifest else {
-                    self.finished.notify_one();
-                    return Ok(Done::say("nothing is up here"));
-                };
-                let manifest = Manifest::parse(&text).map_err(|source| Error::Manifest {
-                    path: "crossfade.toml".into(),
-                    source,
-                })?;
-                let engine = engine::choose(manifest.runtime, &manifest.project, &self.dir).await?;
-                (manifest.project, engine.runtime)
-            }
+        let Some((project, runtime)) = self.what_to_take_down(request).await? else {
+            self.finished.notify_one();
+            return Ok(Done::say("nothing is up here"));
         };
-        let containers = runtime.list().await?;
-        for role in [Some(PROXY), Some(ENDPOINT), Some(HOLDER), None] {
-            stop_role(&runtime, &containers, role).await?;
+        // Nothing of it is wanted any more, whatever happens on the way.
+        self.store.clear("crossfade down", self.clock.now())?;
+        *lock(&self.leaving) = Some((project.clone(), runtime.clone()));
+        let mut taken = 0;
+        // A rollout that was just stopped may have had one in the making.
+        for _ in 0..MOST_PASSES {
+            let containers = runtime.list().await?;
+            if containers.is_empty() {
+                break;
+            }
+            for role in [Some(PROXY), Some(ENDPOINT), Some(HOLDER), None] {
+                stop_role(&runtime, &containers, role).await?;
+            }
+            taken += containers.len();
         }
         runtime.remove_network().await?;
-        self.store.clear("crossfade down", self.clock.now())?;
-        *lock(&self.up) = None;
+        proxy::forget(&self.dir)?;
+        *lock(&self.leaving) = None;
         self.finished.notify_one();
-        Ok(Done::say(match containers.len() {
+        Ok(Done::say(match taken {
             0 => format!("nothing of {project} was running"),
             n => format!("{project} is down: {n} taken away"),
         }))
+    }
+
+    /// The project and its runtime: what is up, what a `down` before could not finish, or what
+    /// the manifest names.
+    async fn what_to_take_down(
+        &self,
+        request: DownRequest,
+    ) -> Result<Option<(String, Arc<dyn Runtime>)>> {
+        if let Some(up) = self.get_up() {
+            self.stop();
+            *lock(&self.up) = None;
+            return Ok(Some((up.site.project.clone(), up.site.runtime.clone())));
+        }
+        if let Some(leaving) = lock(&self.leaving).clone() {
+            return Ok(Some(leaving));
+        }
+        if let Some(trouble) = lock(&self.trouble).clone() {
+            return Err(Error::Unavailable(trouble));
+        }
+        let Some(text) = request.manifest else {
+            return Ok(None);
+        };
+        let manifest = Manifest::parse(&text).map_err(|source| Error::Manifest {
+            path: "crossfade.toml".into(),
+            source,
+        })?;
+        let engine = engine::choose(manifest.runtime, &manifest.project, &self.dir).await?;
+        Ok(Some((manifest.project, engine.runtime)))
     }
 }
 

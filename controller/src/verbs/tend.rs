@@ -55,10 +55,10 @@ async fn tend_service(up: &Up, service: &ServiceRecord) -> Result<()> {
     )
     .await?;
     if !started.is_empty() {
-        let text = format!(
-            "{} containers were missing and were started again",
-            started.len()
-        );
+        let text = match started.len() {
+            1 => "a container was missing and was started again".to_owned(),
+            n => format!("{n} containers were missing and were started again"),
+        };
         site.note(&service.name, None, "healed", &text, None)?;
     }
     site.check_table(&service.name).await?;

@@ -13,7 +13,7 @@ use crate::endpoints::Dead;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::manifest::{Manifest, RolloutOverrides, RuntimeChoice, ServiceSettings};
-use crate::proxy::ProxyHost;
+use crate::proxy::{self, ProxyHost};
 use crate::runtime::{Container, ContainerState};
 use crate::site::Site;
 use crate::store::{Applied, NewVersion, VersionRecord};
@@ -56,6 +56,7 @@ impl Controller {
         host.check(&manifest.proxy).await?;
         let versions = first_versions(&up, request, manifest.services.iter()).await?;
 
+        proxy::forget(&self.dir)?;
         // Everything is there that can be looked up beforehand: now it is wanted.
         self.store.apply(&applied, self.clock.now())?;
         for (version, replicas) in &versions {
@@ -159,7 +160,7 @@ impl Controller {
                 .sum::<usize>(),
         );
         if replaced > 0 {
-            said.push(format!("{replaced} that were missing were started again"));
+            said.push(format!("started again what was missing: {replaced}"));
         }
         for service in &manifest.services {
             if let Some(was) = before.service(&service.name) {
