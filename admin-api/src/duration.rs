@@ -6,6 +6,9 @@ use std::time::Duration;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// More than this is a slip of the keyboard, and would not fit into a point in time.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// A length of time, written `"500ms"`, `"30s"` or `"1h 30m"` in JSON and TOML.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Period(pub Duration);
@@ -47,9 +50,13 @@ impl std::str::FromStr for Period {
         if text == "0" {
             return Ok(Self(Duration::ZERO));
         }
-        humantime::parse_duration(text).map(Self).map_err(|_| {
+        let period = humantime::parse_duration(text).map_err(|_| {
             format!("`{text}` is not a duration: write a number and a unit, such as 500ms or 30s")
-        })
+        })?;
+        if period > LONGEST {
+            return Err(format!("`{text}` is too long: at most a year"));
+        }
+        Ok(Self(period))
     }
 }
 

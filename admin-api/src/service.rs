@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{self, Visitor};
+use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Period;
@@ -53,11 +53,27 @@ fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
 }
 
 fn weights<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, u32>, D::Error> {
-    let weights = BTreeMap::<String, Weight>::deserialize(deserializer)?;
-    Ok(weights
-        .into_iter()
-        .map(|(version, weight)| (version, weight.0))
-        .collect())
+    struct WeightsVisitor;
+
+    impl<'de> Visitor<'de> for WeightsVisitor {
+        type Value = BTreeMap<String, u32>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("weights by version, such as {\"1.0.0\": 90, \"2.0.0\": 10}")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut weights = BTreeMap::new();
+            while let Some((version, weight)) = map.next_entry::<String, Weight>()? {
+                if weights.insert(version.clone(), weight.0).is_some() {
+                    return Err(de::Error::custom(format!("`{version}` is there twice")));
+                }
+            }
+            Ok(weights)
+        }
+    }
+
+    deserializer.deserialize_map(WeightsVisitor)
 }
 
 /// What `PUT /v1/services/{name}` takes, and `[[services]]` of the config file.

@@ -151,6 +151,10 @@ fn with_suggestion(message: &str) -> String {
 
 /// The name that `unknown` was probably meant to be.
 pub fn closest<'a>(unknown: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Nobody mistypes a name as long as this, and the distance takes time.
+    if unknown.len() > 64 {
+        return None;
+    }
     names
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(unknown, name), name))
@@ -297,6 +301,11 @@ mod tests {
             "a whole number from 0",
         );
         check_json(r#"{"spilt":{}}"#, Some("spilt"), "did you mean `split`?");
+        check_json(
+            r#"{"split":{"1":1,"1":2}}"#,
+            Some("split"),
+            "`1` is there twice",
+        );
         check_json(r#"{"split":{}} x"#, None, "there is more after");
         check_json(r#"{"split":"#, Some("split"), "EOF");
     }

@@ -31,7 +31,9 @@ use crate::listeners::AdminListener;
 use crate::metrics;
 
 const MAX_BODY: usize = 8 * 1024 * 1024;
-const MAX_CONNECTIONS: usize = 256;
+const MAX_CONNECTIONS: usize = 1024;
+/// How long a connection may be open without the head of a request on it.
+const IDLE_FOR: Duration = Duration::from_secs(5);
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// What the admin API needs to know.
@@ -99,7 +101,7 @@ async fn connection(
     // A client that breaks off has nobody left to be told.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(30))
+        .header_read_timeout(IDLE_FOR)
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
@@ -157,7 +159,7 @@ impl From<ChangeError> for Problem {
                 "generation_mismatch",
                 message,
             ),
-            ChangeError::NotSaved(_) => {
+            ChangeError::NotSaved(_) | ChangeError::State(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
             }
         }
@@ -319,13 +321,11 @@ impl Admin {
         let mut ended = self.control.drains.watch();
         let mut receipt = self.control.drain(name, target)?;
         let deadline = tokio::time::Instant::now() + wait;
-        while !receipt.drained {
-            if tokio::time::timeout_at(deadline, ended.changed())
+        let mut in_time = true;
+        while !receipt.drained && in_time {
+            in_time = tokio::time::timeout_at(deadline, ended.changed())
                 .await
-                .is_err()
-            {
-                break;
-            }
+                .is_ok();
             receipt = self.control.receipt(name, target)?;
         }
         Ok(json(StatusCode::OK, &receipt))

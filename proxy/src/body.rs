@@ -34,8 +34,6 @@ pub(crate) enum BodyError {
     Broken(#[source] hyper::Error),
     #[error("the body stood still for {0:?}")]
     Stalled(Duration),
-    #[error("the endpoint's drain ran out of time")]
-    Cut,
 }
 
 /// A client's body on its way to an endpoint.
@@ -51,6 +49,8 @@ pub(crate) struct Progress {
     last: Cell<Option<Instant>>,
     done: Cell<bool>,
     failed: Cell<bool>,
+    /// It waits for the client, not for the endpoint.
+    starved: Cell<bool>,
 }
 
 /// An endpoint's body on its way to a client. Holds the try until the last byte.
@@ -87,9 +87,14 @@ impl Progress {
         self.failed.get()
     }
 
-    /// When the last piece was taken.
-    pub(crate) fn last(&self) -> Option<Instant> {
-        self.last.get()
+    /// When the endpoint's time to answer begins to run: with the last piece that it took. Not
+    /// yet, while the client has it wait for the next one: that has a timer of its own.
+    pub(crate) fn answer_due_from(&self) -> Option<Instant> {
+        if self.starved.get() {
+            Some(Instant::now())
+        } else {
+            self.last.get()
+        }
     }
 }
 
@@ -177,7 +182,9 @@ impl Upload {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(self.idle.poll_frame(&mut self.body, cx));
+        let frame = self.idle.poll_frame(&mut self.body, cx);
+        self.progress.starved.set(frame.is_pending());
+        let frame = ready!(frame);
         self.progress.last.set(Some(Instant::now()));
         self.progress.failed.set(matches!(frame, Some(Err(_))));
         self.progress
@@ -192,18 +199,14 @@ impl Relay {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let is_cut = |(attempt, _): &mut (Try, Connection)| attempt.poll_cut(cx).is_ready();
-        if let Some((attempt, _)) = self.exchange.take_if(is_cut) {
-            attempt.excused();
-            return Poll::Ready(Some(Err(BodyError::Cut)));
-        }
         let frame = ready!(self.idle.poll_frame(&mut self.body, cx));
         match &frame {
-            Some(Err(_)) => {
-                if let Some((attempt, _)) = self.exchange.take() {
-                    attempt.failed(Failure::Body);
-                }
-            }
+            Some(Err(_)) => match self.exchange.take() {
+                // The endpoint gave up on a request whose client had: dropped unsettled.
+                Some(_) if self.upload.has_failed() => {}
+                Some((attempt, _)) => attempt.failed(Failure::Body),
+                None => {}
+            },
             // Who sends a body of known length does not ask for its end.
             Some(Ok(_)) if !http_body::Body::is_end_stream(&self.body) => {}
             Some(Ok(_)) | None => self.finish(),
@@ -216,7 +219,7 @@ impl Relay {
         let Some((attempt, connection)) = self.exchange.take() else {
             return;
         };
-        // An endpoint that answered without reading the whole request cannot take another one.
+        // An endpoint that answered without reading the whole request gets no more of it.
         if self.upload.is_done() {
             attempt.upstream().keep(connection);
         }

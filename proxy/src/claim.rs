@@ -76,7 +76,8 @@ impl Claims {
         let slot = &self.slots[worker];
         add(&slot.requests, 1);
         fence(Ordering::SeqCst);
-        if self.retired.load(Ordering::Relaxed) {
+        // Acquire: who sees this sees the table that was swapped in before it.
+        if self.retired.load(Ordering::Acquire) {
             subtract(&slot.requests, 1);
             return false;
         }
@@ -104,13 +105,13 @@ impl Claims {
 
     /// No new claims from here on. One-way.
     pub(crate) fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
+        self.retired.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
     }
 
     /// Whether new claims are refused.
     pub(crate) fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Relaxed)
+        self.retired.load(Ordering::Acquire)
     }
 
     /// What is in flight. Once this was empty after [`Claims::retire`], no claim is held and

@@ -1,6 +1,9 @@
 //! The config file: as it is written ([`RawConfig`]), and as it was checked ([`Config`]).
 
+use std::collections::HashSet;
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +22,8 @@ use crate::route::Routes;
 const MIN_HEADER_BYTES: u64 = 8 * 1024;
 const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 const MIN_TOKEN: usize = 16;
+/// Of a config file.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
 
 /// A config that was checked: nothing in it can be wrong any more.
 #[derive(Debug, Clone)]
@@ -113,7 +118,7 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// What is in it is wrong.
     #[error("{}", error.in_file(path))]
@@ -177,15 +182,20 @@ struct RawLimits {
 impl Config {
     /// Reads and checks a config file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable {
-            path: path.into(),
-            source,
-        };
-        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let text = Self::read(path)?;
         Self::parse(&text).map_err(|error| ConfigError::Wrong {
             path: path.into(),
             error,
         })
+    }
+
+    /// The text of a config file.
+    pub(crate) fn read(path: &Path) -> Result<String, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable {
+            path: path.into(),
+            source,
+        };
+        read_text(path).map_err(unreadable)
     }
 
     /// Checks a config. Files that it names are read.
@@ -229,6 +239,22 @@ impl Config {
             services: check_services(raw.services)?,
         })
     }
+}
+
+/// The text of a file, if it is one: opening a pipe would wait for somebody to write into it.
+fn read_text(path: &Path) -> io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("is not a file"));
+    }
+    let mut text = String::new();
+    let read = File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
+    if read as u64 == MAX_FILE {
+        return Err(io::Error::other(format!(
+            "is longer than {}",
+            ByteSize(MAX_FILE)
+        )));
+    }
+    Ok(text)
 }
 
 /// The same error, its field seen from outside of `place`.
@@ -305,7 +331,7 @@ fn check_admin(raw: RawAdmin) -> Result<Admin, InputError> {
 
 fn read_token(path: &Path) -> Result<Token, InputError> {
     let wrong = |message: String| InputError::of_field("admin.token_file", message);
-    let text = std::fs::read_to_string(path)
+    let text = read_text(path)
         .map_err(|error| wrong(format!("`{}` cannot be read: {error}", path.display())))?;
     let token = text.trim();
     if token.len() < MIN_TOKEN || !token.chars().all(|c| c.is_ascii_graphic()) {
@@ -363,13 +389,11 @@ fn check_limits(raw: &RawLimits) -> Result<Limits, InputError> {
 
 fn check_services(services: Vec<ServiceSpec>) -> Result<Vec<ServiceSpec>, InputError> {
     let mut definitions: Vec<Definition> = Vec::with_capacity(services.len());
+    let mut names = HashSet::new();
     for (i, spec) in services.iter().enumerate() {
         let place = format!("services[{i}]");
         let definition = Definition::check(spec).map_err(|error| inside(&place, error))?;
-        if definitions
-            .iter()
-            .any(|other| other.name == definition.name)
-        {
+        if !names.insert(definition.name.clone()) {
             return Err(InputError::of_field(
                 format!("{place}.name"),
                 format!("there are two services named `{}`", definition.name),

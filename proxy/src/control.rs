@@ -4,7 +4,7 @@
 //! A change is checked, made into a new table, and swapped in; what the new table no longer has
 //! is retired after that, so a worker that finds an endpoint retired finds a newer table too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,13 +14,13 @@ use arc_swap::ArcSwap;
 
 use crate::config::{Config, Timeouts};
 use crate::definition::{Address, Definition, unknown_version};
-use crate::desired::{Desired, Saved};
+use crate::desired::Desired;
 use crate::drain::Drains;
 use crate::endpoint::Endpoint;
 use crate::health::Health;
 use crate::resolve::Resolver;
-use crate::route::Conflict;
-use crate::service::{Resolved, Retired, Service};
+use crate::route::{Conflict, Routes};
+use crate::service::{Drained, Resolved, Service};
 use crate::state::StateFile;
 use crate::table::Table;
 
@@ -38,6 +38,8 @@ pub(crate) struct Control {
 struct Wanted {
     desired: Desired,
     resolved: Resolved,
+    /// By service.
+    drained: HashMap<String, Drained>,
     timeouts: Timeouts,
 }
 
@@ -57,6 +59,8 @@ pub(crate) enum ChangeError {
     Conflict(String),
     #[error("the table is at generation {have}, not {asked}")]
     Generation { have: u64, asked: u64 },
+    #[error("{0}")]
+    State(String),
     #[error("the change is in force, but could not be kept for the next start: {0}")]
     NotSaved(String),
 }
@@ -71,13 +75,17 @@ pub(crate) struct DrainTarget {
 
 impl DrainTarget {
     pub(crate) fn covers(&self, endpoint: &Endpoint) -> bool {
+        self.names(&endpoint.version, &endpoint.address)
+    }
+
+    fn names(&self, version: &str, address: &Address) -> bool {
         self.version
             .as_ref()
-            .is_none_or(|label| *endpoint.version == **label)
+            .is_none_or(|wanted| *wanted == *version)
             && self
                 .endpoint
                 .as_ref()
-                .is_none_or(|address| endpoint.address.to_string() == *address)
+                .is_none_or(|wanted| *wanted == address.to_string())
     }
 }
 
@@ -90,14 +98,20 @@ impl Control {
         drains: Arc<Drains>,
         state: Option<StateFile>,
     ) -> Result<Arc<Self>, ChangeError> {
-        let saved = state.as_ref().map(StateFile::load).unwrap_or_default();
-        let desired = Desired::at_start(&config.services, saved);
+        let saved = state
+            .as_ref()
+            .map(StateFile::load)
+            .transpose()
+            .map_err(ChangeError::State)?;
+        let saved = saved.unwrap_or_default();
+        let mut desired = Desired::at_start(&config.services, saved);
+        leave_out_conflicts(&mut desired, state.as_ref())?;
         let specs: Vec<ServiceSpec> = desired.specs().cloned().collect();
-        let timeouts = config.timeouts.clone();
         let wanted = Wanted {
             desired,
             resolved: Resolved::new(),
-            timeouts,
+            drained: HashMap::new(),
+            timeouts: config.timeouts.clone(),
         };
         let control = Arc::new_cyclic(|control| Self {
             table,
@@ -109,15 +123,7 @@ impl Control {
             state,
         });
         control.look_up(&specs).await;
-        {
-            let mut wanted = control.wanted();
-            if let Err(error) = control.replace_all(&wanted) {
-                // Each service was good when it was saved; with this config file they are not.
-                tracing::error!(%error, "the saved state does not go with the config file, and is left out");
-                wanted.desired = Desired::at_start(&config.services, Saved::default());
-                control.replace_all(&wanted)?;
-            }
-        }
+        control.replace_all(&mut control.wanted())?;
         Ok(control)
     }
 
@@ -129,19 +135,26 @@ impl Control {
     /// Takes up what the config file has now. Gives whether anything changed.
     pub(crate) async fn read_file(&self, config: &Config) -> Result<bool, ChangeError> {
         self.look_up(&config.services).await;
-        let mut wanted = self.wanted();
-        let mut desired = wanted.desired.clone();
-        desired.read_file(&config.services);
-        if desired == wanted.desired && config.timeouts == wanted.timeouts {
-            return Ok(false);
-        }
-        let before = std::mem::replace(&mut wanted.desired, desired);
-        let timeouts = std::mem::replace(&mut wanted.timeouts, config.timeouts.clone());
-        if let Err(error) = self.replace_all(&wanted) {
-            wanted.desired = before;
-            wanted.timeouts = timeouts;
-            return Err(error);
-        }
+        let generation = {
+            let mut wanted = self.wanted();
+            let mut desired = wanted.desired.clone();
+            desired.read_file(&config.services);
+            if desired == wanted.desired && config.timeouts == wanted.timeouts {
+                return Ok(false);
+            }
+            let before = std::mem::replace(&mut wanted.desired, desired);
+            let timeouts = std::mem::replace(&mut wanted.timeouts, config.timeouts.clone());
+            match self.replace_all(&mut wanted) {
+                Ok(generation) => generation,
+                Err(error) => {
+                    wanted.desired = before;
+                    wanted.timeouts = timeouts;
+                    return Err(error);
+                }
+            }
+        };
+        // What the admin API had set may be the file's again: that is kept, too.
+        self.saved(generation).await?;
         Ok(true)
     }
 
@@ -155,7 +168,17 @@ impl Control {
         self.look_up(std::slice::from_ref(&spec)).await;
         let generation = {
             let mut wanted = self.matching(if_match)?;
-            let generation = self.replace(&wanted, definition, Retired::Renew)?;
+            // What was drained before is asked for anew.
+            let before = wanted.drained.remove(&spec.name);
+            let generation = match self.replace(&mut wanted, definition) {
+                Ok(generation) => generation,
+                Err(error) => {
+                    wanted
+                        .drained
+                        .extend(before.map(|drained| (spec.name, drained)));
+                    return Err(error);
+                }
+            };
             wanted.desired.set(&spec.name.clone(), Some(spec));
             generation
         };
@@ -180,7 +203,7 @@ impl Control {
                 split,
                 ..spec.clone()
             };
-            let generation = self.replace(&wanted, definition, Retired::Keep)?;
+            let generation = self.replace(&mut wanted, definition)?;
             wanted.desired.set(name, Some(spec));
             generation
         };
@@ -193,23 +216,30 @@ impl Control {
         name: &str,
         if_match: Option<u64>,
     ) -> Result<u64, ChangeError> {
-        let generation = {
+        let taken_out = {
             let mut wanted = self.matching(if_match)?;
-            wanted
-                .desired
-                .get(name)
-                .ok_or_else(|| unknown_service(name))?;
             let table = self.table();
-            let rest = table
-                .services()
-                .iter()
-                .filter(|service| *service.definition.name != *name);
-            let next = table.with_all(rest.cloned().collect(), table.timeouts.clone());
-            let next = next.map_err(|c| conflict(&c))?;
-            wanted.desired.set(name, None);
-            self.swap(&table, next, [name])
+            if wanted.desired.get(name).is_none() {
+                Err(table.generation)
+            } else {
+                let others = |service: &&Arc<Service>| *service.definition.name != *name;
+                let rest = table.services().iter().filter(others).cloned().collect();
+                let next = table
+                    .with_all(rest, table.timeouts.clone())
+                    .map_err(|c| conflict(&c))?;
+                wanted.desired.set(name, None);
+                wanted.drained.remove(name);
+                Ok(self.swap(&mut wanted, &table, next, [name]))
+            }
         };
-        self.saved(generation).await
+        match taken_out {
+            Ok(generation) => self.saved(generation).await,
+            // A call before this one may have taken it out and not been able to keep that.
+            Err(generation) => {
+                self.saved(generation).await?;
+                Err(unknown_service(name))
+            }
+        }
     }
 
     /// Retires the endpoints that `target` covers, and says how far they are.
@@ -218,7 +248,7 @@ impl Control {
         name: &str,
         target: &DrainTarget,
     ) -> Result<DrainReceipt, ChangeError> {
-        let wanted = self.wanted();
+        let mut wanted = self.wanted();
         let table = self.table();
         let service = table.service(name);
         let endpoints: Vec<Arc<Endpoint>> = service
@@ -233,6 +263,20 @@ impl Control {
                 "the drain would leave the service nothing to send requests to: set a split that gives another version a share first".into(),
             ));
         }
+        let addresses = service
+            .into_iter()
+            .flat_map(|service| &service.definition.endpoints);
+        let covered: Drained = addresses
+            .map(|endpoint| (endpoint.version.clone(), endpoint.address.clone()))
+            .filter(|(version, address)| target.names(version, address))
+            .collect();
+        if !covered.is_empty() {
+            wanted
+                .drained
+                .entry(name.to_owned())
+                .or_default()
+                .extend(covered);
+        }
         self.drains.retire(name, &endpoints, &table.timeouts);
         drop(wanted);
         self.receipt(name, target)
@@ -246,6 +290,22 @@ impl Control {
     ) -> Result<DrainReceipt, ChangeError> {
         if let Some(receipt) = self.drains.receipt(name, target) {
             return Ok(receipt);
+        }
+        let names = |(version, address): &(Arc<str>, Address)| target.names(version, address);
+        if self
+            .wanted()
+            .drained
+            .get(name)
+            .is_some_and(|drained| drained.iter().any(names))
+        {
+            // Names without an address: nothing was ever sent there.
+            let (drained, forced, endpoints) = (true, false, Vec::new());
+            return Ok(DrainReceipt {
+                service: name.to_owned(),
+                drained,
+                forced,
+                endpoints,
+            });
         }
         let table = self.table();
         let service = table.service(name).ok_or_else(|| unknown_service(name))?;
@@ -288,7 +348,7 @@ impl Control {
         for spec in using {
             let swapped = Definition::check(&spec)
                 .map_err(ChangeError::from)
-                .and_then(|definition| self.replace(&wanted, definition, Retired::Keep));
+                .and_then(|definition| self.replace(&mut wanted, definition));
             if let Err(error) = swapped {
                 tracing::error!(service = spec.name, %error, "cannot take up new addresses");
             }
@@ -311,44 +371,34 @@ impl Control {
     }
 
     /// Swaps in a table with this service.
-    fn replace(
-        &self,
-        wanted: &Wanted,
-        definition: Definition,
-        retired: Retired,
-    ) -> Result<u64, ChangeError> {
+    fn replace(&self, wanted: &mut Wanted, definition: Definition) -> Result<u64, ChangeError> {
         let table = self.table();
         let name = definition.name.clone();
-        let previous = table.service(&name).map(AsRef::as_ref);
-        let service = Service::new(
-            Arc::new(definition),
-            previous,
-            &wanted.resolved,
-            self.workers,
-            retired,
-        );
+        let service = self.build(wanted, definition, &table);
         let next = table
-            .with(Arc::new(service))
+            .with(service)
             .map_err(|conflict| ChangeError::Conflict(conflict.message(&name)))?;
-        Ok(self.swap(&table, next, [&*name]))
+        Ok(self.swap(wanted, &table, next, [&*name]))
     }
 
-    /// Swaps in a table with all that is wanted.
-    fn replace_all(&self, wanted: &Wanted) -> Result<u64, ChangeError> {
+    /// Swaps in a table with all that is wanted. A service that is defined as before stays as
+    /// it is.
+    fn replace_all(&self, wanted: &mut Wanted) -> Result<u64, ChangeError> {
         let table = self.table();
-        let mut services = Vec::new();
-        for spec in wanted.desired.specs() {
-            let definition = Arc::new(Definition::check(spec)?);
-            let previous = table.service(&definition.name);
-            services.push(match previous {
-                Some(same) if same.definition == definition => same.clone(),
-                _ => Arc::new(Service::new(
-                    definition,
-                    previous.map(AsRef::as_ref),
-                    &wanted.resolved,
-                    self.workers,
-                    Retired::Renew,
-                )),
+        let definitions: Vec<Definition> = wanted
+            .desired
+            .specs()
+            .map(Definition::check)
+            .collect::<Result<_, _>>()?;
+        let mut services = Vec::with_capacity(definitions.len());
+        for definition in definitions {
+            let same = |service: &&Arc<Service>| *service.definition == definition;
+            services.push(match table.service(&definition.name).filter(same) {
+                Some(same) => same.clone(),
+                None => {
+                    wanted.drained.remove(&*definition.name);
+                    self.build(wanted, definition, &table)
+                }
             });
         }
         let names: BTreeSet<Arc<str>> = services
@@ -358,12 +408,29 @@ impl Control {
             .collect();
         let next = table.with_all(services, wanted.timeouts.clone());
         let next = next.map_err(|c| conflict(&c))?;
-        Ok(self.swap(&table, next, names.iter().map(AsRef::as_ref)))
+        Ok(self.swap(wanted, &table, next, names.iter().map(AsRef::as_ref)))
+    }
+
+    /// The service, with what `table` has of it already.
+    fn build(&self, wanted: &Wanted, definition: Definition, table: &Table) -> Arc<Service> {
+        let none = Drained::new();
+        let drained = wanted.drained.get(&*definition.name).unwrap_or(&none);
+        let previous = table.service(&definition.name).map(AsRef::as_ref);
+        let definition = Arc::new(definition);
+        let resolved = &wanted.resolved;
+        Arc::new(Service::new(
+            definition,
+            previous,
+            resolved,
+            self.workers,
+            drained,
+        ))
     }
 
     /// Swaps the table, then retires what the services with these names no longer have.
     fn swap<'n>(
         &self,
+        wanted: &mut Wanted,
         before: &Table,
         next: Table,
         names: impl IntoIterator<Item = &'n str>,
@@ -372,6 +439,11 @@ impl Control {
         self.table.store(next.clone());
         for name in names {
             let (old, new) = (before.service(name), next.service(name));
+            if let (Some(old), Some(new)) = (old, new)
+                && Arc::ptr_eq(old, new)
+            {
+                continue;
+            }
             let kept: BTreeSet<u64> = new
                 .into_iter()
                 .flat_map(|service| service.endpoints())
@@ -385,10 +457,12 @@ impl Control {
                 .collect();
             self.drains.retire(name, &gone, &next.timeouts);
             self.health.replaced(&gone, new.map(AsRef::as_ref));
-            let names = new
+            let used = new
                 .map(|service| names_in(&service.definition))
                 .unwrap_or_default();
-            self.resolver.replaced(name, names);
+            for unused in self.resolver.replaced(name, used) {
+                wanted.resolved.remove(&unused);
+            }
         }
         tracing::debug!(generation = next.generation, "table swapped");
         next.generation
@@ -431,6 +505,36 @@ impl Wanted {
         }
         self.resolved.insert(name.clone(), addresses);
         true
+    }
+}
+
+/// Takes saved services out until those that are left do not contradict each other: what the
+/// config file says has changed since they were saved.
+fn leave_out_conflicts(
+    desired: &mut Desired,
+    state: Option<&StateFile>,
+) -> Result<(), ChangeError> {
+    let mut copied = false;
+    loop {
+        let definitions: Vec<Definition> = desired
+            .specs()
+            .map(Definition::check)
+            .collect::<Result<_, _>>()?;
+        let Err(found) = Routes::new(&definitions) else {
+            return Ok(());
+        };
+        let Some(name) = found.services.iter().find(|name| desired.is_by_admin(name)) else {
+            return Err(conflict(&found));
+        };
+        if let (false, Some(state)) = (copied, state) {
+            state.keep_a_copy();
+            copied = true;
+        }
+        tracing::error!(
+            "saved service `{name}` is left out: it {}",
+            found.message(name)
+        );
+        desired.forget(name);
     }
 }
 

@@ -1,9 +1,9 @@
 //! A service that was checked: what an admin call or the config file asked for, in types that
 //! cannot be wrong any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use admin_api::strict::{InputError, closest, push_key};
@@ -11,6 +11,9 @@ use admin_api::{HealthSpec, ServiceSpec};
 
 const MAX_NAME: usize = 63;
 const MAX_LABEL: usize = 128;
+/// Of one service.
+const MAX_HOSTS: usize = 1_000;
+const MAX_ENDPOINTS: usize = 10_000;
 
 /// A checked [`ServiceSpec`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +143,9 @@ fn check_hosts(hosts: &[String]) -> Result<Vec<HostPattern>, InputError> {
     if hosts.is_empty() {
         return Ok(vec![HostPattern::Any]);
     }
+    at_most("hosts", hosts.len(), MAX_HOSTS)?;
     let mut patterns = Vec::with_capacity(hosts.len());
+    let mut seen = HashSet::new();
     for (i, host) in hosts.iter().enumerate() {
         let lower = host.to_ascii_lowercase();
         let (wildcard, name) = match lower.strip_prefix("*.") {
@@ -148,6 +153,8 @@ fn check_hosts(hosts: &[String]) -> Result<Vec<HostPattern>, InputError> {
             None => (false, lower.as_str()),
         };
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        // A request's host has its brackets.
+        let bare_v6 = name.parse::<Ipv6Addr>().is_ok();
         let is_ip = !wildcard
             && name
                 .trim_start_matches('[')
@@ -171,9 +178,14 @@ fn check_hosts(hosts: &[String]) -> Result<Vec<HostPattern>, InputError> {
         let pattern = if wildcard {
             HostPattern::Suffix(lower[1..].into())
         } else {
+            let name = if bare_v6 {
+                format!("[{name}]")
+            } else {
+                name.to_owned()
+            };
             HostPattern::Exact(name.into())
         };
-        if patterns.contains(&pattern) {
+        if !seen.insert(pattern.clone()) {
             return Err(InputError::of_field(
                 format!("hosts[{i}]"),
                 format!("`{host}` is there twice"),
@@ -182,6 +194,14 @@ fn check_hosts(hosts: &[String]) -> Result<Vec<HostPattern>, InputError> {
         patterns.push(pattern);
     }
     Ok(patterns)
+}
+
+fn at_most(field: &str, count: usize, most: usize) -> Result<(), InputError> {
+    if count > most {
+        let message = format!("has {count} entries: at most {most}");
+        return Err(InputError::of_field(field, message));
+    }
+    Ok(())
 }
 
 fn check_prefix(prefix: &str) -> Result<Arc<str>, InputError> {
@@ -231,7 +251,8 @@ fn check_health(health: &HealthSpec) -> Result<(), InputError> {
 
 fn check_endpoints(spec: &ServiceSpec) -> Result<Vec<EndpointDefinition>, InputError> {
     let mut endpoints: Vec<EndpointDefinition> = Vec::with_capacity(spec.endpoints.len());
-    let mut seen = std::collections::HashSet::new();
+    at_most("endpoints", spec.endpoints.len(), MAX_ENDPOINTS)?;
+    let mut seen = HashSet::new();
     for (i, endpoint) in spec.endpoints.iter().enumerate() {
         let of_field = |field: &str, message: String| {
             InputError::of_field(format!("endpoints[{i}].{field}"), message)

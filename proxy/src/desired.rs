@@ -118,6 +118,16 @@ impl Desired {
         }
     }
 
+    /// Whether the admin API was the last to write this service.
+    pub(crate) fn is_by_admin(&self, name: &str) -> bool {
+        self.entries.get(name).is_some_and(|entry| entry.by_admin)
+    }
+
+    /// Nobody wants this service any more.
+    pub(crate) fn forget(&mut self, name: &str) {
+        self.entries.remove(name);
+    }
+
     /// The service of this name.
     pub(crate) fn get(&self, name: &str) -> Option<&ServiceSpec> {
         self.entries.get(name)?.spec.as_ref()

@@ -4,10 +4,11 @@
 //! A receipt outlives its endpoint's place in the table, since it is after the removal that
 //! somebody wants to stop the container.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use admin_api::DrainReceipt;
+use admin_api::{DrainReceipt, EndpointReceipt};
 use tokio::sync::{Notify, watch};
 
 use crate::config::Timeouts;
@@ -40,6 +41,8 @@ struct Drain {
     cut_requests_at: Option<Instant>,
     cut_upgraded_at: Option<Instant>,
     drained_at: Option<Instant>,
+    /// Whoever waits for it was told.
+    announced: bool,
 }
 
 impl Drains {
@@ -70,25 +73,35 @@ impl Drains {
                 service: service.to_owned(),
                 endpoint: endpoint.clone(),
                 cut_requests_at: Some(now + timeouts.drain),
-                cut_upgraded_at: timeouts.upgraded.map(|within| now + within),
+                // Until its requests are cut, one of them may still become one.
+                cut_upgraded_at: timeouts
+                    .upgraded
+                    .map(|within| now + within.max(timeouts.drain)),
                 drained_at: None,
+                announced: false,
             });
         }
         self.begun.notify_one();
     }
 
-    /// The receipt for what `target` covers in a service. `None` where nothing of it was ever
-    /// drained.
+    /// The receipt for what `target` covers in a service: for each address, of its last drain.
+    /// `None` where nothing of it was ever drained.
     pub(crate) fn receipt(&self, service: &str, target: &DrainTarget) -> Option<DrainReceipt> {
-        let list = self.list();
-        let endpoints: Vec<_> = list
-            .iter()
-            .filter(|drain| drain.service == service && target.covers(&drain.endpoint))
-            .map(|drain| drain.endpoint.receipt())
-            .collect();
+        let mut list = self.list();
+        let covered =
+            |drain: &&mut Drain| drain.service == service && target.covers(&drain.endpoint);
+        let mut endpoints: Vec<EndpointReceipt> = Vec::new();
+        let mut seen = HashSet::new();
+        for drain in list.iter_mut().rev().filter(covered) {
+            let endpoint = &drain.endpoint;
+            if seen.insert((endpoint.version.clone(), endpoint.target)) {
+                endpoints.push(drain.receipt());
+            }
+        }
         if endpoints.is_empty() {
             return None;
         }
+        endpoints.reverse();
         Some(DrainReceipt {
             service: service.to_owned(),
             drained: endpoints.iter().all(|endpoint| endpoint.drained),
@@ -118,9 +131,9 @@ impl Drains {
     fn look(&self, now: Instant) -> bool {
         let mut list = self.list();
         let mut under_way = false;
-        for drain in list.iter_mut().filter(|drain| drain.drained_at.is_none()) {
-            if drain.endpoint.is_drained() {
-                drain.drained_at = Some(now);
+        for drain in list.iter_mut().filter(|drain| !drain.announced) {
+            if drain.is_drained(now) {
+                drain.announced = true;
                 self.ended.send_modify(|ended| *ended += 1);
                 continue;
             }
@@ -152,6 +165,34 @@ impl Drains {
 
     fn list(&self) -> MutexGuard<'_, Vec<Drain>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drain {
+    /// Whether nothing is in flight, and nothing will be. Once it was so it stays so, though a
+    /// later sum may see a worker that is just backing out of a claim.
+    fn is_drained(&mut self, now: Instant) -> bool {
+        if self.drained_at.is_none() && self.endpoint.is_drained() {
+            self.drained_at = Some(now);
+        }
+        self.drained_at.is_some()
+    }
+
+    fn receipt(&mut self) -> EndpointReceipt {
+        let receipt = self.endpoint.receipt();
+        if self.is_drained(Instant::now()) {
+            EndpointReceipt {
+                drained: true,
+                in_flight: 0,
+                upgraded: 0,
+                ..receipt
+            }
+        } else {
+            EndpointReceipt {
+                drained: false,
+                ..receipt
+            }
+        }
     }
 }
 

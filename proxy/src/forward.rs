@@ -6,16 +6,20 @@
 //!                     └── another endpoint ←──┘ where trying again is safe
 //! ```
 
+use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use crate::body::{Body, Progress};
+use crate::client::Client;
 use crate::endpoint::EndpointId;
 use crate::headers::{self, Peer};
 use crate::reply::{Refusal, wants_json};
@@ -31,11 +35,11 @@ const MAX_TRIES: usize = 3;
 /// there is none.
 pub(crate) async fn forward(
     worker: Rc<Worker>,
-    peer: Peer,
+    client: Client,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let json = wants_json(request.headers());
-    match exchange(&worker, peer, request).await {
+    match exchange(&worker, client, request).await {
         Ok(response) => response,
         Err(refusal) => {
             worker.counters.refused(refusal);
@@ -62,14 +66,72 @@ struct Failed {
     stale: bool,
 }
 
+impl Failed {
+    fn with(failure: Failure, refusal: Refusal) -> Self {
+        Self {
+            failure,
+            refusal,
+            request: None,
+            stale: false,
+        }
+    }
+
+    /// No connection could be made: nothing of the request was sent.
+    fn to_connect(error: &io::Error, request: Request<Body>) -> Self {
+        let refusal = match error.kind() {
+            io::ErrorKind::TimedOut => Refusal::ConnectTimedOut,
+            _ if is_shortage(error) => Refusal::Shortage,
+            _ => Refusal::ConnectFailed,
+        };
+        Self {
+            request: Some(request),
+            ..Self::with(Failure::Connect, refusal)
+        }
+    }
+
+    /// The request was sent, or began to be, and there was no answer.
+    fn to_answer(mut error: TrySendError<Request<Body>>, reused: bool, upload: &Progress) -> Self {
+        let unsent = error.take_message();
+        if upload.has_failed() {
+            return Self::with(Failure::Reset, Refusal::ClientStalled);
+        }
+        if error.error().is_parse() {
+            return Self::with(Failure::Protocol, Refusal::BadAnswer);
+        }
+        let stale = reused && unsent.is_some();
+        let broken = Self::with(Failure::Reset, Refusal::ConnectionBroken);
+        Self {
+            request: unsent,
+            stale,
+            ..broken
+        }
+    }
+}
+
+/// Whether this machine has run out of something that a connection needs.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::ADDRNOTAVAIL,
+    ];
+    shortages
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 async fn exchange(
     worker: &Rc<Worker>,
-    peer: Peer,
+    client: Client,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let host = check(&request)?;
     let (mut exchange, mut attempt) = Exchange::begin(worker, &host, request.uri().path())?;
-    let (request, upload, client) = exchange.prepare(peer, request);
+    let host = attempt.upstream().endpoint.target;
+    let (request, upload, upgrade) = exchange.prepare(client.peer, host, request);
     let idempotent = is_idempotent(request.method());
     // A request whose method is idempotent and that has no body can be made again from its head.
     let spare = (idempotent && upload.is_done()).then(|| head_of(&request));
@@ -80,7 +142,8 @@ async fn exchange(
         let failed = match exchange.send(&attempt, to_send, idempotent, &upload).await {
             Ok((response, connection)) => {
                 attempt.answered();
-                return exchange.relay(worker, attempt, connection, response, upload, client);
+                attempt.relaying(client.cut);
+                return exchange.relay(worker, attempt, connection, response, upload, upgrade);
             }
             Err(failed) => failed,
         };
@@ -111,8 +174,8 @@ fn check(request: &Request<Incoming>) -> Result<String, Refusal> {
         return Err(Refusal::BadHost);
     }
     // The target of an absolute-form request outranks Host (RFC 9112, 3.2.2).
-    if let Some(host) = request.uri().host() {
-        return Ok(host.to_owned());
+    if let Some(authority) = request.uri().authority() {
+        return host_of(authority);
     }
     let Some(field) = field
         .map(HeaderValue::as_bytes)
@@ -120,7 +183,11 @@ fn check(request: &Request<Incoming>) -> Result<String, Refusal> {
     else {
         return Ok(String::new());
     };
-    let authority = Authority::try_from(field).map_err(|_| Refusal::BadHost)?;
+    host_of(&Authority::try_from(field).map_err(|_| Refusal::BadHost)?)
+}
+
+/// The host of an authority, which has no user information in HTTP (RFC 9110, 4.2.4).
+fn host_of(authority: &Authority) -> Result<String, Refusal> {
     if authority.as_str().contains('@') {
         return Err(Refusal::BadHost);
     }
@@ -163,6 +230,7 @@ impl Exchange {
     fn prepare(
         &self,
         peer: Peer,
+        target: SocketAddr,
         mut request: Request<Incoming>,
     ) -> (Request<Body>, Rc<Progress>, Option<OnUpgrade>) {
         let upgrade = headers::asks_for_upgrade(request.headers(), request.version());
@@ -178,6 +246,12 @@ impl Exchange {
             head.headers.insert(HOST, host);
         }
         let host = head.headers.get(HOST).cloned();
+        if host.is_none() {
+            // HTTP/1.0 does without; what goes on is HTTP/1.1.
+            let target = HeaderValue::try_from(target.to_string());
+            head.headers
+                .extend(target.ok().map(|target| (HOST, target)));
+        }
         headers::towards_endpoint(
             &mut head.headers,
             peer,
@@ -205,64 +279,50 @@ impl Exchange {
         idempotent: bool,
         upload: &Progress,
     ) -> Result<(Response<Incoming>, Connection), Failed> {
-        let upstream = attempt.upstream();
-        let mut connection = match upstream.idle_connection(idempotent).await {
-            Some(connection) => connection,
-            None => match upstream.connect(self.table.timeouts.connect).await {
-                Ok(connection) => connection,
-                Err(_) => {
-                    return Err(Failed {
-                        failure: Failure::Connect,
-                        refusal: Refusal::ConnectFailed,
-                        request: Some(request),
-                        stale: false,
-                    });
+        let exchange = async {
+            let mut connection = match attempt.upstream().idle_connection(idempotent) {
+                Some(connection) => connection,
+                None => match attempt
+                    .upstream()
+                    .connect(self.table.timeouts.connect)
+                    .await
+                {
+                    Ok(connection) => connection,
+                    Err(error) => return Err(Failed::to_connect(&error, request)),
+                },
+            };
+            tokio::select! {
+                answer = connection.send(request) => match answer {
+                    Ok(response) => Ok((response, connection)),
+                    Err(error) => Err(Failed::to_answer(error, connection.reused, upload)),
+                },
+                () = self.answer_overdue(upload) => {
+                    Err(Failed::with(Failure::Timeout, Refusal::TimedOut))
                 }
-            },
-        };
-        let failed = |failure, refusal| Failed {
-            failure,
-            refusal,
-            request: None,
-            stale: false,
-        };
-        let reused = connection.reused;
-        tokio::select! {
-            answer = connection.send(request) => match answer {
-                Ok(response) => Ok((response, connection)),
-                Err(mut error) => {
-                    let unsent = error.take_message();
-                    let error = error.into_error();
-                    Err(if upload.has_failed() {
-                        failed(Failure::Reset, Refusal::ClientStalled)
-                    } else if error.is_parse() {
-                        failed(Failure::Protocol, Refusal::BadAnswer)
-                    } else {
-                        let stale = reused && unsent.is_some();
-                        let refusal = Refusal::ConnectionBroken;
-                        Failed { failure: Failure::Reset, refusal, request: unsent, stale }
-                    })
-                }
-            },
-            () = self.first_byte_overdue(upload) => {
-                Err(failed(Failure::Timeout, Refusal::TimedOut))
             }
-            () = attempt.cut() => Err(failed(Failure::Reset, Refusal::Cut)),
+        };
+        tokio::select! {
+            outcome = exchange => outcome,
+            () = attempt.cut() => Err(Failed::with(Failure::Reset, Refusal::Cut)),
         }
     }
 
-    /// Ends when the answer's head is overdue. The time runs from the end of the request.
-    async fn first_byte_overdue(&self, upload: &Progress) {
-        let within = self.table.timeouts.first_byte;
-        let mut from = tokio::time::Instant::now();
+    /// Ends when the answer's head is overdue: `first_byte` after the end of the request, or
+    /// `body_idle` after the endpoint took a piece of it for the last time.
+    async fn answer_overdue(&self, upload: &Progress) {
+        let timeouts = &self.table.timeouts;
+        let begun = tokio::time::Instant::now();
         loop {
-            tokio::time::sleep_until(from + within).await;
-            match upload.last() {
-                // An upload that stands still is found by its own timer.
-                _ if !upload.is_done() => from = tokio::time::Instant::now(),
-                Some(last) if last > from => from = last,
-                _ => return,
+            let within = if upload.is_done() {
+                timeouts.first_byte
+            } else {
+                timeouts.body_idle
+            };
+            let due = upload.answer_due_from().unwrap_or(begun).max(begun) + within;
+            if due <= tokio::time::Instant::now() {
+                return;
             }
+            tokio::time::sleep_until(due).await;
         }
     }
 
@@ -298,7 +358,7 @@ impl Exchange {
                 return Err(Refusal::BadAnswer);
             };
             let endpoint = hyper::upgrade::on(&mut response);
-            worker.spawn(tunnel(attempt, client, endpoint));
+            worker.spawn(tunnel(attempt, client, endpoint, connection));
             return Ok(response.map(|_| Body::Empty));
         }
         let status = response.status();
@@ -312,19 +372,22 @@ fn settle(attempt: Try, failed: &Failed) {
     match failed.refusal {
         // Dropped unsettled: the client's doing.
         Refusal::ClientStalled => drop(attempt),
-        Refusal::Cut => attempt.excused(),
+        // Nor is it the version's.
+        Refusal::Cut | Refusal::Shortage => attempt.excused(),
         _ if failed.stale => attempt.excused(),
         _ => attempt.failed(failed.failure),
     }
 }
 
 /// An upgraded connection: bytes both ways until one side ends it or its drain has no more time.
-async fn tunnel(mut attempt: Try, client: OnUpgrade, endpoint: OnUpgrade) {
+async fn tunnel(mut attempt: Try, client: OnUpgrade, endpoint: OnUpgrade, connection: Connection) {
     attempt.upgrade();
     let relay = async {
         let (Ok(client), Ok(endpoint)) = tokio::join!(client, endpoint) else {
             return;
         };
+        // hyper has let go of it.
+        drop(connection);
         let (mut client, mut endpoint) = (TokioIo::new(client), TokioIo::new(endpoint));
         // An error is how such a connection often ends; there is nobody to tell.
         let _ = tokio::io::copy_bidirectional(&mut client, &mut endpoint).await;

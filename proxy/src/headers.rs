@@ -33,8 +33,9 @@ pub(crate) fn asks_for_upgrade(headers: &HeaderMap, version: Version) -> bool {
     let mut protocols = tokens(headers, &UPGRADE).peekable();
     version == Version::HTTP_11
         && protocols.peek().is_some()
-        && !protocols.any(|protocol| protocol.eq_ignore_ascii_case("h2c"))
-        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && !protocols
+            .any(|protocol| protocol.len() >= 3 && protocol[..3].eq_ignore_ascii_case(b"h2c"))
+        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// Makes a client's header fields what an endpoint should see.
@@ -45,7 +46,8 @@ pub(crate) fn towards_endpoint(
     version: Version,
     upgrade: bool,
 ) {
-    let wants_trailers = tokens(headers, &TE).any(|coding| coding.eq_ignore_ascii_case("trailers"));
+    let wants_trailers =
+        tokens(headers, &TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
     remove_hop_by_hop(headers, upgrade);
     // hyper has answered it with a 100 by the time a body is read.
     headers.remove(EXPECT);
@@ -70,7 +72,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
         *name == HOST || *name == CONTENT_LENGTH || (upgrade && *name == UPGRADE)
     };
     let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
         .filter(|name| !keeps(name))
         .collect();
     for name in named {
@@ -138,13 +140,12 @@ fn add_forwarded(headers: &mut HeaderMap, peer: Peer, host: Option<&HeaderValue>
 }
 
 /// The elements of a comma-separated field, over all its lines.
-fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
     headers
         .get_all(name)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty())
 }
 
@@ -162,7 +163,7 @@ mod tests {
         for (name, value) in lines {
             headers.append(
                 HeaderName::from_static(name),
-                HeaderValue::from_static(value),
+                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
             );
         }
         headers
@@ -194,7 +195,7 @@ mod tests {
             STRANGER,
             false,
             &[
-                ("connection", "close, X-Private"),
+                ("connection", "close, X-Private, \u{fc}"),
                 ("connection", "host"),
                 ("x-private", "1"),
                 ("host", "app"),
@@ -233,6 +234,7 @@ mod tests {
         assert!(asks("keep-alive, Upgrade", "websocket"));
         assert!(!asks("keep-alive", "websocket"));
         assert!(!asks("upgrade, http2-settings", "h2c"));
+        assert!(!asks("upgrade", "websocket, H2C/1"));
         assert!(!asks_for_upgrade(
             &fields(&[("connection", "upgrade")]),
             Version::HTTP_11

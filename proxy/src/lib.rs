@@ -8,6 +8,7 @@ mod admin;
 mod body;
 mod budget;
 mod claim;
+mod client;
 mod config;
 mod control;
 mod counters;
@@ -37,10 +38,13 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use socket2::TcpKeepalive;
 use tokio::sync::{mpsc, oneshot, watch as channel};
+use tokio::task::JoinSet;
 
 pub use config::{Admin, AdminAddress, Config, ConfigError, Limits, Listener};
 pub use listeners::{BindError, Listeners};
@@ -72,6 +76,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let started = Instant::now();
+    raise_file_limit();
     let workers = listeners.workers.len();
     let addresses = listeners.addresses();
     let admin_address = listeners.admin_address();
@@ -178,11 +183,28 @@ fn start_worker(setup: worker::Setup) -> Result<oneshot::Receiver<std::io::Resul
 
 /// Waits until every worker has ended, or one has failed.
 async fn ended(threads: Vec<oneshot::Receiver<std::io::Result<()>>>) -> Result<(), RunError> {
-    for thread in threads {
-        let result = thread
-            .await
-            .unwrap_or_else(|_| Err(std::io::Error::other("it panicked")));
+    let mut threads: JoinSet<_> = threads.into_iter().collect();
+    while let Some(ended) = threads.join_next().await {
+        let panicked = |_| Err(std::io::Error::other("it panicked"));
+        let result = ended.map_or_else(|_| Ok(()), |thread| thread.unwrap_or_else(panicked));
         result.map_err(RunError::Worker)?;
     }
     Ok(())
+}
+
+/// As many open files as this process may have: each client takes one, and each connection to
+/// an endpoint two.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// TCP's own probes, by which a peer that vanished without a word is noticed.
+pub(crate) fn keep_alive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -121,6 +121,8 @@ fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
         socket.set_only_v6(false)?;
     }
     socket.set_nonblocking(true)?;
+    // Accepted connections inherit it. A peer that vanished is noticed in some minutes.
+    socket.set_tcp_keepalive(&crate::keep_alive())?;
     socket.bind(&address.into())?;
     if share {
         socket.listen(BACKLOG)?;
@@ -152,17 +154,27 @@ fn bind_admin(address: &AdminAddress) -> Result<AdminListener, BindError> {
 
 /// Binds a unix socket for its owner alone. What a killed proxy left behind is replaced.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    let socket = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if UnixStream::connect(path).is_ok() {
-                return Err(error);
-            }
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
-        bound => bound?,
-    };
+    // Nobody else may connect, not even for the moment before its mode is set.
+    let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let socket = bind_or_replace(path);
+    rustix::process::umask(umask);
+    let socket = socket?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+fn bind_or_replace(path: &Path) -> io::Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let is_socket = std::fs::symlink_metadata(path)?.file_type().is_socket();
+            let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+            if !is_socket || !UnixStream::connect(path).is_err_and(refused) {
+                return Err(error);
+            }
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)
+        }
+        bound => bound,
+    }
 }

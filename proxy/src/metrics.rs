@@ -90,7 +90,7 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     const VERSION: [&str; 2] = ["service", "version"];
     const CLASS: [&str; 3] = ["service", "version", "class"];
     const CAUSE: [&str; 3] = ["service", "version", "cause"];
-    const ENDPOINT: [&str; 3] = ["service", "version", "endpoint"];
+    const ENDPOINT: [&str; 4] = ["service", "version", "endpoint", "address"];
 
     let weight = gauges(
         "crossfade_split_weight",
@@ -143,7 +143,12 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
                 set(&upgraded, &[name, label], view.upgraded);
                 for endpoint in &view.endpoints {
                     let is_up = endpoint.health == HealthState::Up;
-                    set(&up, &[name, label, &endpoint.address], u64::from(is_up));
+                    let address = endpoint.resolved.as_ref().unwrap_or(&endpoint.address);
+                    set(
+                        &up,
+                        &[name, label, &endpoint.address, address],
+                        u64::from(is_up),
+                    );
                 }
             }
             let read = version.stats.read();

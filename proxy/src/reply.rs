@@ -23,6 +23,10 @@ pub(crate) enum Refusal {
     NoEndpoint,
     /// No connection to an endpoint could be made.
     ConnectFailed,
+    /// No connection to an endpoint was made in time.
+    ConnectTimedOut,
+    /// This machine has no file descriptor, port or memory left for a connection.
+    Shortage,
     /// The connection to the endpoint broke before it answered.
     ConnectionBroken,
     /// The endpoint's answer was not HTTP.
@@ -43,13 +47,15 @@ impl Refusal {
         Self::NoRoute,
         Self::NoEndpoint,
         Self::ConnectFailed,
+        Self::ConnectTimedOut,
+        Self::Shortage,
         Self::ConnectionBroken,
         Self::BadAnswer,
         Self::TimedOut,
         Self::ClientStalled,
         Self::Cut,
     ];
-    pub(crate) const COUNT: usize = 10;
+    pub(crate) const COUNT: usize = 12;
 
     /// A word for metrics.
     pub(crate) fn label(self) -> &'static str {
@@ -59,6 +65,8 @@ impl Refusal {
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
             Self::ConnectFailed => "connect_failed",
+            Self::ConnectTimedOut => "connect_timed_out",
+            Self::Shortage => "shortage",
             Self::ConnectionBroken => "connection_broken",
             Self::BadAnswer => "bad_answer",
             Self::TimedOut => "timed_out",
@@ -73,11 +81,11 @@ impl Refusal {
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
-            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::Shortage => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectFailed | Self::ConnectionBroken | Self::BadAnswer => {
                 StatusCode::BAD_GATEWAY
             }
-            Self::TimedOut | Self::Cut => StatusCode::GATEWAY_TIMEOUT,
+            Self::ConnectTimedOut | Self::TimedOut | Self::Cut => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -90,6 +98,8 @@ impl Refusal {
             Self::NoRoute => "crossfade; error=destination_not_found",
             Self::NoEndpoint => "crossfade; error=destination_unavailable",
             Self::ConnectFailed => "crossfade; error=connection_refused",
+            Self::ConnectTimedOut => "crossfade; error=connection_timeout",
+            Self::Shortage => "crossfade; error=proxy_internal_error",
             Self::ConnectionBroken => "crossfade; error=connection_terminated",
             Self::BadAnswer => "crossfade; error=http_protocol_error",
             Self::TimedOut => "crossfade; error=http_response_timeout",
@@ -104,6 +114,8 @@ impl Refusal {
             Self::NoRoute => "no service answers to this host and path",
             Self::NoEndpoint => "no endpoint of this service is up",
             Self::ConnectFailed => "no connection to an endpoint could be made",
+            Self::ConnectTimedOut => "no connection to an endpoint was made in time",
+            Self::Shortage => "the proxy has run out of file descriptors, ports or memory",
             Self::ConnectionBroken => "the endpoint closed the connection before it answered",
             Self::BadAnswer => "the endpoint's answer was not valid HTTP",
             Self::TimedOut => "the endpoint did not answer in time",

@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use crate::control::Control;
 
 /// How long a change waits for the first look-up of its names.
 const FIRST_WITHIN: Duration = Duration::from_secs(2);
+
+/// Look-ups at the same time, each of which needs sockets.
+static PLACES: Semaphore = Semaphore::const_new(16);
 
 /// Who looks up which names.
 pub(crate) struct Resolver {
@@ -39,22 +43,25 @@ impl Resolver {
         }
     }
 
-    /// A service was replaced, and uses these names now. To be called inside a runtime.
-    pub(crate) fn replaced(&self, service: &str, used: BTreeSet<Arc<str>>) {
+    /// A service was replaced, and uses these names now. Gives those that nobody uses any more.
+    /// To be called inside a runtime.
+    pub(crate) fn replaced(&self, service: &str, used: BTreeSet<Arc<str>>) -> Vec<Arc<str>> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let Names { by_service, tasks } = &mut *names;
         if used.is_empty() {
             if by_service.remove(service).is_none() {
-                return;
+                return Vec::new();
             }
         } else {
             by_service.insert(service.to_owned(), used);
         }
         let wanted: BTreeSet<&Arc<str>> = by_service.values().flatten().collect();
+        let mut unused = Vec::new();
         tasks.retain(|name, task| {
             let keep = wanted.contains(name);
             if !keep {
                 task.abort();
+                unused.push(name.clone());
             }
             keep
         });
@@ -64,6 +71,7 @@ impl Resolver {
                 tokio::spawn(again).abort_handle()
             });
         }
+        unused
     }
 
     /// Looks names up once, for a short time at most.
@@ -107,6 +115,8 @@ async fn look_up(name: &str) -> Vec<IpAddr> {
 }
 
 async fn try_look_up(name: &str) -> Result<Vec<IpAddr>, hickory_resolver::net::NetError> {
+    // Never closed, so there is always a place.
+    let _place = PLACES.acquire().await;
     let mut builder = TokioResolver::builder_tokio()?;
     let options = builder.options_mut();
     options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;

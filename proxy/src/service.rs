@@ -1,7 +1,7 @@
 //! A service at one moment, with its versions and their endpoints, and the pick among them: a
 //! version by the split, in it an endpoint by weight.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,6 +12,10 @@ use crate::definition::{Address, Definition};
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::sequence::{Sequence, Wheel};
 use crate::stats::Stats;
+
+/// Drawing again keeps the weights among those that are left; past so many draws most of them
+/// are unusable, and whoever comes next will do.
+const DRAWS: usize = 8;
 
 /// What names stand for at the moment. A name that is missing has no address.
 pub(crate) type Resolved = HashMap<Arc<str>, Vec<IpAddr>>;
@@ -43,14 +47,9 @@ pub(crate) struct Version {
     pub(crate) stats: Arc<Stats>,
 }
 
-/// What becomes of an endpoint that was retired and is in the new table too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Retired {
-    /// It stays retired: the change was about something else.
-    Keep,
-    /// It was asked for anew: a new endpoint with the same address takes its place.
-    Renew,
-}
+/// Addresses of a service that were drained, by version. They stay so in later tables, whatever
+/// their names stand for then, until a `PUT` of the service asks for them anew.
+pub(crate) type Drained = BTreeSet<(Arc<str>, Address)>;
 
 /// A claim that was taken on an endpoint of a service.
 #[derive(Debug)]
@@ -68,7 +67,7 @@ impl Service {
         previous: Option<&Self>,
         resolved: &Resolved,
         workers: usize,
-        retired: Retired,
+        drained: &Drained,
     ) -> Self {
         let mut versions: Vec<Version> = definition
             .split
@@ -81,7 +80,9 @@ impl Service {
         let mut known: HashMap<(&str, &Address, SocketAddr), &Arc<Endpoint>> = previous
             .into_iter()
             .flat_map(Self::endpoints)
-            .filter(|endpoint| retired == Retired::Keep || !endpoint.claims.is_retired())
+            .filter(|e| {
+                !e.claims.is_retired() || drained.contains(&(e.version.clone(), e.address.clone()))
+            })
             .map(|endpoint| {
                 (
                     (&*endpoint.version, &endpoint.address, endpoint.target),
@@ -100,9 +101,11 @@ impl Service {
                     .unresolved
                     .push((wanted.address.clone(), wanted.weight));
             }
+            let is_drained = drained.contains(&(wanted.version.clone(), wanted.address.clone()));
             for target in targets {
                 let endpoint = match known.remove(&(&*wanted.version, &wanted.address, target)) {
                     Some(endpoint) => endpoint.clone(),
+                    None if is_drained => continue,
                     None => Arc::new(Endpoint::new(
                         wanted.version.clone(),
                         wanted.address.clone(),
@@ -148,25 +151,24 @@ impl Service {
         self.versions.iter().flat_map(|version| &version.endpoints)
     }
 
-    /// Whether new requests have somewhere to go without the endpoints that `covers` says, or
-    /// had nowhere to go before.
+    /// Whether new requests have an endpoint that is up without those that `covers` says, or had
+    /// none before.
     pub(crate) fn survives_without(&self, covers: impl Fn(&Endpoint) -> bool) -> bool {
         let open = || {
             self.versions
                 .iter()
                 .filter(|version| version.weight > 0)
                 .flat_map(|version| version.endpoints.iter().zip(&version.weights))
-                .filter(|(endpoint, weight)| **weight > 0 && !endpoint.claims.is_retired())
+                .filter(|(e, weight)| **weight > 0 && e.is_up() && !e.claims.is_retired())
                 .map(|(endpoint, _)| endpoint)
         };
         open().next().is_none() || open().any(|endpoint| !covers(endpoint))
     }
 
     /// Takes a claim for a new request: a version by the split, in it an endpoint by weight. A
-    /// version without a usable endpoint leaves its share to the others that have one.
+    /// version without a usable endpoint leaves its share to the others, by their weights.
     pub(crate) fn claim(&self, worker: usize) -> Option<Pick<'_>> {
-        let drawn = self.wheel.at(self.sequence.next(worker))?;
-        self.claim_from(drawn, worker, &[])
+        self.draw(worker, &[])
     }
 
     /// Takes a claim for a further try of a request: on an endpoint that was not tried, of the
@@ -177,18 +179,28 @@ impl Service {
         worker: usize,
         tried: &[EndpointId],
     ) -> Option<Pick<'_>> {
-        self.claim_from(version, worker, tried)
+        self.claim_in(version, worker, tried)
+            .or_else(|| self.draw(worker, tried))
     }
 
-    fn claim_from(&self, first: usize, worker: usize, tried: &[EndpointId]) -> Option<Pick<'_>> {
+    fn draw(&self, worker: usize, tried: &[EndpointId]) -> Option<Pick<'_>> {
+        let mut drawn = 0;
+        for _ in 0..DRAWS {
+            drawn = self.wheel.at(self.sequence.next(worker))?;
+            if let Some(pick) = self.claim_in(drawn, worker, tried) {
+                return Some(pick);
+            }
+        }
         let count = self.versions.len();
-        (0..count)
-            .map(|step| (first + step) % count)
+        (1..count)
+            .map(|step| (drawn + step) % count)
             .filter(|version| self.wheel.has(*version))
-            .find_map(|version| {
-                let endpoint = self.versions[version].claim(worker, tried)?;
-                Some(Pick { version, endpoint })
-            })
+            .find_map(|version| self.claim_in(version, worker, tried))
+    }
+
+    fn claim_in(&self, version: usize, worker: usize, tried: &[EndpointId]) -> Option<Pick<'_>> {
+        let endpoint = self.versions[version].claim(worker, tried)?;
+        Some(Pick { version, endpoint })
     }
 
     /// As the admin API shows it.
@@ -265,10 +277,8 @@ impl Version {
         let usable = |endpoint: &Arc<Endpoint>| {
             endpoint.is_up() && !tried.contains(&endpoint.id) && endpoint.claims.take(worker)
         };
-        // Drawing again keeps the weights among those that are left; past a few draws, most of
-        // them are down, and whoever comes next will do.
         let mut at = 0;
-        for _ in 0..4 {
+        for _ in 0..DRAWS {
             at = self.wheel.at(self.sequence.next(worker))?;
             if usable(&self.endpoints[at]) {
                 return Some(&self.endpoints[at]);
@@ -329,10 +339,14 @@ mod tests {
 
     use super::*;
 
-    fn service(json: &str, previous: Option<&Service>, retired: Retired) -> Service {
+    fn service(json: &str, previous: Option<&Service>) -> Service {
+        service_without(json, previous, &Drained::new())
+    }
+
+    fn service_without(json: &str, previous: Option<&Service>, drained: &Drained) -> Service {
         let spec = from_json::<ServiceSpec>(json.as_bytes()).unwrap();
         let definition = Arc::new(Definition::check(&spec).unwrap());
-        Service::new(definition, previous, &Resolved::new(), 1, retired)
+        Service::new(definition, previous, &Resolved::new(), 1, drained)
     }
 
     /// How often each endpoint is picked in `n` picks.
@@ -361,7 +375,7 @@ mod tests {
 
     #[test]
     fn requests_divide_by_the_split_and_then_by_weight() {
-        let counts = picks(&service(TWO, None, Retired::Renew), 10_000);
+        let counts = picks(&service(TWO, None), 10_000);
         near(&counts, "10.0.0.1:80", 6_000);
         near(&counts, "10.0.0.2:80", 3_000);
         near(&counts, "10.0.0.3:80", 1_000);
@@ -369,7 +383,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_is_down_moves_traffic_inside_its_version() {
-        let service = service(TWO, None, Retired::Renew);
+        let service = service(TWO, None);
         service.versions[0].endpoints[0].set_health(Err("refused".into()));
         let counts = picks(&service, 10_000);
         near(&counts, "10.0.0.2:80", 9_000);
@@ -378,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_version_with_nothing_up_leaves_its_share_to_the_others() {
-        let service = service(TWO, None, Retired::Renew);
+        let service = service(TWO, None);
         service.versions[1].endpoints[0].set_health(Err("refused".into()));
         let counts = picks(&service, 9_000);
         near(&counts, "10.0.0.1:80", 6_000);
@@ -387,46 +401,82 @@ mod tests {
     }
 
     #[test]
+    fn the_share_of_a_version_with_nothing_up_goes_to_the_others_by_their_weights() {
+        let json = r#"{"name":"web","split":{"1":49,"2":1,"3":50},"endpoints":[
+            {"address":"10.0.0.1:80","version":"1"},
+            {"address":"10.0.0.2:80","version":"2"},
+            {"address":"10.0.0.3:80","version":"3"}]}"#;
+        let service = service(json, None);
+        service.versions[0].endpoints[0].claims.retire();
+        let counts = picks(&service, 5_100);
+        near(&counts, "10.0.0.2:80", 100);
+        near(&counts, "10.0.0.3:80", 5_000);
+    }
+
+    #[test]
+    fn a_drained_name_stays_drained_when_it_stands_for_another_address() {
+        let json = r#"{"name":"web","endpoints":[{"address":"a.test:80","version":"1"}]}"#;
+        let spec = from_json::<ServiceSpec>(json.as_bytes()).unwrap();
+        let definition = Arc::new(Definition::check(&spec).unwrap());
+        let name = || definition.endpoints[0].address.clone();
+        let resolved = |ip: &str| Resolved::from([("a.test".into(), vec![ip.parse().unwrap()])]);
+        let build = |previous, ip, drained: &Drained| {
+            Service::new(definition.clone(), previous, &resolved(ip), 1, drained)
+        };
+        let before = build(None, "10.0.0.1", &Drained::new());
+        before.versions[0].endpoints[0].claims.retire();
+        let drained = Drained::from([("1".into(), name())]);
+        assert!(
+            build(Some(&before), "10.0.0.2", &drained)
+                .claim(0)
+                .is_none()
+        );
+        assert!(
+            build(Some(&before), "10.0.0.2", &Drained::new())
+                .claim(0)
+                .is_some()
+        );
+    }
+
+    #[test]
     fn weight_0_and_all_0_are_states_and_not_panics() {
         let json = r#"{"name":"web","split":{"1":1,"2":0},"endpoints":[
             {"address":"10.0.0.1:80","version":"1","weight":0},
             {"address":"10.0.0.3:80","version":"2"}]}"#;
-        assert!(service(json, None, Retired::Renew).claim(0).is_none());
-        assert!(
-            service(r#"{"name":"web"}"#, None, Retired::Renew)
-                .claim(0)
-                .is_none()
-        );
+        assert!(service(json, None).claim(0).is_none());
+        assert!(service(r#"{"name":"web"}"#, None).claim(0).is_none());
     }
 
     #[test]
     fn a_new_endpoint_starts_down_only_where_there_is_a_health_check() {
         let json = r#"{"name":"web","health":{"path":"/"},"endpoints":[{"address":"10.0.0.1:80","version":"1"}]}"#;
-        let checked = service(json, None, Retired::Renew);
+        let checked = service(json, None);
         assert!(checked.claim(0).is_none());
         checked.versions[0].endpoints[0].set_health(Ok(()));
         assert!(checked.claim(0).is_some());
-        assert!(service(TWO, None, Retired::Renew).claim(0).is_some());
+        assert!(service(TWO, None).claim(0).is_some());
     }
 
     #[test]
     fn the_same_endpoint_in_a_later_table_is_the_same_until_it_is_retired() {
-        let before = service(TWO, None, Retired::Renew);
-        let same = service(TWO, Some(&before), Retired::Renew);
+        let before = service(TWO, None);
+        let same = service(TWO, Some(&before));
         let ids = |service: &Service| service.endpoints().map(|e| e.id).collect::<Vec<_>>();
         assert_eq!(ids(&before), ids(&same));
 
         before.versions[0].endpoints[0].claims.retire();
-        let kept = service(TWO, Some(&same), Retired::Keep);
+        let drained =
+            Drained::from([("1".into(), before.versions[0].endpoints[0].address.clone())]);
+        let kept = service_without(TWO, Some(&same), &drained);
         assert_eq!(ids(&before), ids(&kept));
-        let renewed = service(TWO, Some(&same), Retired::Renew);
+        let renewed = service(TWO, Some(&same));
         assert_ne!(ids(&before)[0], ids(&renewed)[0]);
         assert_eq!(ids(&before)[1..], ids(&renewed)[1..]);
     }
 
     #[test]
     fn a_further_try_goes_to_an_endpoint_that_was_not_tried() {
-        let service = service(TWO, None, Retired::Renew);
+        let service = service(TWO, None);
         let mut tried = Vec::new();
         let mut version = 0;
         while let Some(pick) = service.claim_again(version, 0, &tried) {

@@ -24,22 +24,42 @@ impl StateFile {
         }
     }
 
-    /// What was kept. A file that cannot be read, or is not whole, is put aside and said so:
-    /// the proxy starts all the same.
-    pub(crate) fn load(&self) -> Saved {
-        match read(&self.path) {
-            Ok(Some(saved)) => saved,
-            Ok(None) => Saved::default(),
-            Err(error) => {
-                let aside = self.path.with_extension("unreadable");
-                let path = self.path.display();
-                tracing::error!(%error, "{path} cannot be used; it is kept as {}", aside.display());
-                if let Err(error) = std::fs::rename(&self.path, &aside) {
-                    tracing::error!(%error, "{path} cannot be renamed");
-                }
-                Saved::default()
-            }
+    /// What was kept. A file that is not whole is put aside and said so: the proxy starts all
+    /// the same. One that cannot be read is an error, since the next write would replace it.
+    pub(crate) fn load(&self) -> Result<Saved, String> {
+        let path = self.path.display();
+        let bytes = match std::fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Saved::default()),
+            Err(error) => return Err(format!("admin.state_file: {path}: {error}")),
+        };
+        let error = match admin_api::strict::from_json::<Saved>(&bytes) {
+            Ok(saved) if saved.is_readable() => return Ok(saved),
+            Ok(_) => "another release wrote it in a format that is not known here".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let aside = self.beside("unreadable");
+        tracing::error!(
+            error,
+            "{path} cannot be used; it is kept as {}",
+            aside.display()
+        );
+        std::fs::rename(&self.path, &aside)
+            .map_err(|error| format!("admin.state_file: {path} cannot be renamed: {error}"))?;
+        Ok(Saved::default())
+    }
+
+    /// Copies the file aside, for whoever misses something of it later.
+    pub(crate) fn keep_a_copy(&self) {
+        let aside = self.beside("conflicting");
+        match std::fs::copy(&self.path, &aside) {
+            Ok(_) => tracing::warn!("the saved state is kept as {}", aside.display()),
+            Err(error) => tracing::warn!(%error, "the saved state cannot be copied"),
         }
+    }
+
+    fn beside(&self, ending: &str) -> PathBuf {
+        beside(&self.path, ending)
     }
 
     /// Returns when the file holds `generation` or a later one; `snapshot` gives the newest
@@ -71,23 +91,15 @@ impl StateFile {
     }
 }
 
-fn read(path: &Path) -> io::Result<Option<Saved>> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let saved: Saved = admin_api::strict::from_json(&bytes).map_err(io::Error::other)?;
-    if !saved.is_readable() {
-        return Err(io::Error::other(
-            "another release wrote it in a format that is not known here",
-        ));
-    }
-    Ok(Some(saved))
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    name.into()
 }
 
 fn write(path: &Path, saved: &Saved) -> io::Result<()> {
-    let beside = path.with_extension("new");
+    let beside = beside(path, "new");
     let mut file = File::create(&beside)?;
     file.write_all(&serde_json::to_vec(saved)?)?;
     file.sync_all()?;
@@ -118,9 +130,9 @@ mod tests {
     async fn what_was_saved_is_loaded_again() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateFile::new(folder.path().join("state.json"));
-        assert_eq!(state.load(), Saved::default());
+        assert_eq!(state.load().unwrap(), Saved::default());
         state.save(3, || (3, saved(2))).await.unwrap();
-        assert_eq!(state.load(), saved(2));
+        assert_eq!(state.load().unwrap(), saved(2));
         state
             .save(2, || panic!("generation 2 is in the file already"))
             .await
@@ -136,11 +148,11 @@ mod tests {
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert_eq!(
-                StateFile::new(path.clone()).load(),
+                StateFile::new(path.clone()).load().unwrap(),
                 Saved::default(),
                 "{length} bytes"
             );
-            assert!(!path.exists() && path.with_extension("unreadable").exists());
+            assert!(!path.exists() && beside(&path, "unreadable").exists());
         }
     }
 }

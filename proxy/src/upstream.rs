@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
@@ -14,7 +14,10 @@ use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use rustix::net::RecvFlags;
 use slab::Slab;
+use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use crate::body::Body;
 use crate::endpoint::Endpoint;
@@ -38,8 +41,11 @@ pub(crate) struct Upstream {
 }
 
 /// A connection to an endpoint.
+///
+/// Dropping it closes it, in the middle of whatever it carries.
 pub(crate) struct Connection {
     sender: http1::SendRequest<Body>,
+    driver: AbortHandle,
     /// The same socket, to see whether anything came on it that hyper has not read yet.
     socket: OwnedFd,
     idle_since: Instant,
@@ -62,6 +68,9 @@ struct Lifeline {
     cut: Cell<bool>,
     upgraded: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// The client's connection, once the head of the answer was passed on: from there on
+    /// nothing less than its end cuts the answer.
+    client: RefCell<Option<Rc<Notify>>>,
 }
 
 impl Upstream {
@@ -90,20 +99,20 @@ impl Upstream {
     /// An idle connection that can carry a request. One that must not be sent twice gets only
     /// a connection that was used a moment ago and that shows nothing to read: an endpoint that
     /// is about to close a connection would have it answered by a reset.
-    pub(crate) async fn idle_connection(&self, idempotent: bool) -> Option<Connection> {
-        loop {
-            let mut connection = self.idle.borrow_mut().pop()?;
-            if !idempotent && connection.idle_since.elapsed() >= FRESH_FOR {
-                self.idle.borrow_mut().push(connection);
-                return None;
-            }
-            // It was put back when the answer's last byte was read; hyper has a last word on it.
-            let ready = connection.sender.is_ready() || connection.sender.ready().await.is_ok();
-            if ready && (idempotent || connection.is_quiet()) {
-                connection.reused = true;
-                return Some(connection);
-            }
-        }
+    pub(crate) fn idle_connection(&self, idempotent: bool) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|connection| !connection.sender.is_closed());
+        // One that was put back a moment ago may need another turn of its driver.
+        let at = idle
+            .iter()
+            .rposition(|connection| connection.sender.is_ready())?;
+        let usable =
+            idempotent || (idle[at].idle_since.elapsed() < FRESH_FOR && idle[at].is_quiet());
+        usable.then(|| {
+            let mut connection = idle.remove(at);
+            connection.reused = true;
+            connection
+        })
     }
 
     /// A new connection.
@@ -113,14 +122,16 @@ impl Upstream {
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&crate::keep_alive())?;
         let socket = rustix::io::dup(&stream)?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
         // What goes wrong on it reaches whoever waits for an answer.
-        tokio::task::spawn_local(driver.with_upgrades());
+        let driver = tokio::task::spawn_local(driver.with_upgrades()).abort_handle();
         Ok(Connection {
             sender,
+            driver,
             socket,
             idle_since: Instant::now(),
             reused: false,
@@ -157,6 +168,9 @@ impl Upstream {
         for (_, lifeline) in self.tries.borrow().iter() {
             if lifeline.upgraded.get() == upgraded && !lifeline.cut.replace(true) {
                 self.endpoint.count_cut(upgraded);
+                if let Some(client) = lifeline.client.take() {
+                    client.notify_one();
+                }
                 if let Some(waker) = lifeline.waker.take() {
                     waker.wake();
                 }
@@ -220,6 +234,11 @@ impl Try {
         self.settled = true;
     }
 
+    /// The head of the answer is passed on to this client.
+    pub(crate) fn relaying(&self, client: Rc<Notify>) {
+        self.lifeline.client.replace(Some(client));
+    }
+
     /// It goes on as an upgraded connection.
     pub(crate) fn upgrade(&mut self) {
         self.settled = true;
@@ -233,22 +252,26 @@ impl Try {
         self.lifeline.upgraded.set(true);
     }
 
-    /// Ready once the endpoint's drain has no more time for this try.
-    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.lifeline.cut.get() {
-            return Poll::Ready(());
-        }
-        let mut waker = self.lifeline.waker.borrow_mut();
-        match &mut *waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *waker = Some(cx.waker().clone()),
-        }
-        Poll::Pending
-    }
-
     /// Ends once the endpoint's drain has no more time for this try.
     pub(crate) async fn cut(&self) {
-        std::future::poll_fn(|cx| self.poll_cut(cx)).await;
+        std::future::poll_fn(|cx| {
+            if self.lifeline.cut.get() {
+                return Poll::Ready(());
+            }
+            let mut waker = self.lifeline.waker.borrow_mut();
+            match &mut *waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => *waker = Some(cx.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
     }
 }
 
@@ -261,7 +284,7 @@ impl Drop for Try {
             ..
         } = &*self.upstream;
         tries.borrow_mut().remove(self.key);
-        if !self.settled {
+        if !self.settled && !self.lifeline.cut.get() {
             endpoint.stats.client_gone(*worker);
         }
         if self.lifeline.upgraded.get() {

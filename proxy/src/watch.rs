@@ -2,7 +2,7 @@
 //!
 //! The file's folder is watched, not the file: editors rename over it, and a container volume
 //! swaps a symlink beside it. Where events do not reach us (a file mounted alone into a
-//! container) a look every few seconds finds the change. A file that is half-written, wrong or
+//! container) a look every other second finds the change. A file that is half-written, wrong or
 //! gone leaves the running table as it is, and is read again at the next change.
 
 use std::path::{Path, PathBuf};
@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use crate::config::{Config, ConfigError};
 use crate::control::Control;
 
-/// A burst of events is one change.
-const SETTLE: Duration = Duration::from_millis(20);
+/// A file that may still be written has to stay the same for so long.
+const SETTLE: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Follows the config file. Never ends. `valid` says whether its newest text is in force.
@@ -27,30 +28,65 @@ pub(crate) async fn follow(
     control: Arc<Control>,
     valid: Arc<AtomicBool>,
 ) {
-    let changed = Arc::new(Notify::new());
-    let _watcher = watch(&path, changed.clone());
-    let mut seen = std::fs::read(&path).ok();
+    let hints = Arc::new(Hints::default());
+    let _watcher = watch(&path, &hints);
+    let mut seen = read(&path).await.ok();
     loop {
-        tokio::select! {
-            () = changed.notified() => tokio::time::sleep(SETTLE).await,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-        }
-        let now = std::fs::read(&path).ok();
-        if now == seen {
+        let hinted = tokio::time::timeout(LOOK_EVERY, hints.changed.notified())
+            .await
+            .is_ok();
+        let whole = hinted && hints.whole.swap(false, Ordering::Relaxed);
+        let mut now = read(&path).await;
+        if now.as_ref().ok() == seen.as_ref() {
             continue;
         }
-        seen = now;
-        let in_force = take_up(&path, &started_with, &control).await;
+        if !whole {
+            now = settled(&path, now).await;
+        }
+        let in_force = match &now {
+            Ok(text) => take_up(&path, text, &started_with, &control).await,
+            Err(error) => {
+                tracing::error!("{error}; the running table stays as it is");
+                false
+            }
+        };
+        seen = now.ok();
         valid.store(in_force, Ordering::Relaxed);
     }
 }
 
-/// Reads the file and puts it in force; says what is wrong where that cannot be.
-async fn take_up(path: &Path, started_with: &Config, control: &Control) -> bool {
-    let config = match Config::load(path) {
+/// Reads the file on another thread: a disk that hangs must not stop this one.
+async fn read(path: &Path) -> Result<String, ConfigError> {
+    let owned = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || Config::read(&owned)).await;
+    read.unwrap_or_else(|error| {
+        let source = std::io::Error::other(error);
+        Err(ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })
+    })
+}
+
+/// What the file has once nothing in it changes any more: nobody said that the writer is done.
+async fn settled(path: &Path, first: Result<String, ConfigError>) -> Result<String, ConfigError> {
+    let mut before = first;
+    loop {
+        tokio::time::sleep(SETTLE).await;
+        let now = read(path).await;
+        if now.as_ref().ok() == before.as_ref().ok() {
+            return now;
+        }
+        before = now;
+    }
+}
+
+/// Puts a text in force; says what is wrong where that cannot be.
+async fn take_up(path: &Path, text: &str, started_with: &Config, control: &Control) -> bool {
+    let config = match Config::parse(text) {
         Ok(config) => config,
-        Err(error @ (ConfigError::Wrong { .. } | ConfigError::Unreadable { .. })) => {
-            tracing::error!("{error}; the running table stays as it is");
+        Err(error) => {
+            tracing::error!("{}; the running table stays as it is", error.in_file(path));
             return false;
         }
     };
@@ -78,12 +114,28 @@ async fn take_up(path: &Path, started_with: &Config, control: &Control) -> bool 
     }
 }
 
+/// What the watcher says.
+#[derive(Default)]
+struct Hints {
+    changed: Notify,
+    /// A file was closed after it was written, or renamed: what is there is whole.
+    whole: AtomicBool,
+}
+
 /// Watches the folder of the file, and of what it is a symlink to.
-fn watch(path: &Path, changed: Arc<Notify>) -> Option<notify::RecommendedWatcher> {
+fn watch(path: &Path, hints: &Arc<Hints>) -> Option<notify::RecommendedWatcher> {
+    let hints = hints.clone();
     let wake = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            changed.notify_one();
+        let Ok(event) = event else { return };
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(_)) => {
+                hints.whole.store(true, Ordering::Relaxed);
+            }
+            EventKind::Access(_) => return,
+            _ => {}
         }
+        hints.changed.notify_one();
     };
     let mut watcher = match notify::recommended_watcher(wake) {
         Ok(watcher) => watcher,

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::LocalSet;
 
+use crate::client::{Client, ClientSocket};
 use crate::config::{Limits, Listener};
 use crate::counters::Counters;
 use crate::endpoint::{Endpoint, EndpointId};
@@ -199,28 +201,41 @@ impl Worker {
         let _ = stream.set_nodelay(true);
         let ip = ip.to_canonical();
         let trusted = listener.trusted_proxies.iter().any(|net| net.contains(&ip));
-        let peer = Peer { ip, trusted };
+        let cut = Rc::new(Notify::new());
+        let client = Client {
+            peer: Peer { ip, trusted },
+            cut: cut.clone(),
+        };
         let worker = self.clone();
         let service = service_fn(move |request| {
-            let worker = worker.clone();
-            async move { Ok::<_, std::convert::Infallible>(forward(worker, peer, request).await) }
+            let (worker, client) = (worker.clone(), client.clone());
+            async move { Ok::<_, Infallible>(forward(worker, client, request).await) }
         });
+        let (keep_alive, body_idle) = {
+            let table = self.table();
+            (table.timeouts.keep_alive, table.timeouts.body_idle)
+        };
+        let socket = ClientSocket::new(stream, body_idle);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.table().timeouts.keep_alive)
+            .header_read_timeout(keep_alive)
             .max_headers(self.limits.header_count)
             .max_header_size(self.limits.header_bytes)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(socket), service)
             .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         let mut stopping = self.stopping.clone();
         // A connection that breaks is the client's to notice; its requests were settled.
         tokio::select! {
             _ = connection.as_mut() => return,
+            () = cut.notified() => return,
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
         connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
+        tokio::select! {
+            _ = connection => {}
+            () = cut.notified() => {}
+        }
     }
 
     fn obey(&self, order: Order) {

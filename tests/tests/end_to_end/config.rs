@@ -205,7 +205,7 @@ async fn a_state_file_that_is_not_whole_does_not_stop_the_proxy() {
     let proxy = proxy.restart_after_kill(&service(&one)).await;
     assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
     assert!(
-        state.with_extension("unreadable").exists(),
+        state.with_extension("json.unreadable").exists(),
         "it is kept for whoever looks into it"
     );
 }
