@@ -563,3 +563,79 @@ fn names_in(definition: &Definition) -> BTreeSet<Arc<str>> {
         });
     names.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A control over one service whose only endpoint has a name that nobody knows.
+    async fn control() -> Arc<Control> {
+        let config = Config::parse(
+            "[[listeners]]\naddress = \"127.0.0.1:0\"\n[[services]]\nname = \"web\"\n\
+             endpoints = [{ address = \"web.invalid:80\", version = \"1\" }]",
+        )
+        .unwrap();
+        let table = Arc::new(ArcSwap::from_pointee(Table::empty(config.timeouts.clone())));
+        let drains = Arc::new(Drains::new(|_| {}));
+        Control::start(&config, table, 1, drains, None)
+            .await
+            .unwrap()
+    }
+
+    fn targets(control: &Control) -> Vec<String> {
+        let table = control.table();
+        let service = table.service("web").unwrap();
+        service
+            .endpoints()
+            .map(|endpoint| endpoint.target.to_string())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_name_that_stands_for_other_addresses_swaps_its_endpoints() {
+        let control = control().await;
+        let name: Arc<str> = "web.invalid".into();
+        let stands_for = |ips: &[&str]| {
+            control.resolved(&name, ips.iter().map(|ip| ip.parse().unwrap()).collect());
+        };
+        assert!(targets(&control).is_empty());
+
+        stands_for(&["10.0.0.2", "10.0.0.1"]);
+        assert_eq!(targets(&control), ["10.0.0.1:80", "10.0.0.2:80"]);
+        let before = control.table();
+        let gone = before.service("web").unwrap().endpoints().next().unwrap();
+
+        stands_for(&["10.0.0.2", "10.0.0.3"]);
+        assert_eq!(targets(&control), ["10.0.0.2:80", "10.0.0.3:80"]);
+        assert!(gone.claims.is_retired(), "what it stood for before drains");
+
+        let generation = control.table().generation;
+        stands_for(&["10.0.0.3", "10.0.0.2"]);
+        stands_for(&[]);
+        assert_eq!(
+            control.table().generation,
+            generation,
+            "nothing new, and a failed look-up"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_change_that_fails_leaves_the_table_and_what_is_wanted() {
+        let control = control().await;
+        let spec = |json: &str| admin_api::strict::from_json(json.as_bytes()).unwrap();
+        let generation = control.table().generation;
+        let same_route = spec(r#"{"name":"other"}"#);
+        assert!(matches!(
+            control.put(same_route, None).await,
+            Err(ChangeError::Conflict(_))
+        ));
+        let good = spec(r#"{"name":"other","hosts":["a.test"]}"#);
+        let stale = control.put(good, Some(generation + 1)).await;
+        assert!(
+            matches!(stale, Err(ChangeError::Generation { .. })),
+            "{stale:?}"
+        );
+        assert_eq!(control.table().generation, generation);
+        assert_eq!(control.wanted().desired.specs().count(), 1);
+    }
+}

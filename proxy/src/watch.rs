@@ -30,14 +30,18 @@ pub(crate) async fn follow(
 ) {
     let hints = Arc::new(Hints::default());
     let _watcher = watch(&path, &hints);
-    let mut seen = read(&path).await.ok();
+    // What the file had at the last look; nobody has looked yet since it was loaded.
+    let mut seen: Option<Option<String>> = None;
     loop {
         let hinted = tokio::time::timeout(LOOK_EVERY, hints.changed.notified())
             .await
             .is_ok();
         let whole = hinted && hints.whole.swap(false, Ordering::Relaxed);
         let mut now = read(&path).await;
-        if now.as_ref().ok() == seen.as_ref() {
+        if seen
+            .as_ref()
+            .is_some_and(|seen| seen.as_ref() == now.as_ref().ok())
+        {
             continue;
         }
         if !whole {
@@ -50,7 +54,7 @@ pub(crate) async fn follow(
                 false
             }
         };
-        seen = now.ok();
+        seen = Some(now.ok());
         valid.store(in_force, Ordering::Relaxed);
     }
 }

@@ -44,6 +44,10 @@ async fn a_wrong_config_is_named_with_file_line_and_field_and_exits_with_64() {
             ":2: listeners[0].address: `1.2.3.4` is not an address",
         ),
         ("[[listeners]\n", ":1: "),
+        (
+            "[[listeners]]\naddress = \"127.0.0.1:0\"\n[timeouts]\ndrain = \"9000years\"\n",
+            ":4: timeouts.drain: `9000years` is too long: at most a year",
+        ),
         ("", " listeners: is missing"),
     ] {
         std::fs::write(&file, text).unwrap();
@@ -208,4 +212,66 @@ async fn a_state_file_that_is_not_whole_does_not_stop_the_proxy() {
         state.with_extension("json.unreadable").exists(),
         "it is kept for whoever looks into it"
     );
+}
+
+#[tokio::test]
+async fn an_admin_socket_takes_no_other_files_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, precious) = (
+        folder.path().join("proxy.toml"),
+        folder.path().join("precious"),
+    );
+    std::fs::write(&precious, "precious").unwrap();
+    let config = format!(
+        "[admin]\nlisten = \"unix:{}\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\n",
+        precious.display()
+    );
+    std::fs::write(&file, config).unwrap();
+    let refused = Running::run("crossfade-proxy", &["--config", file.to_str().unwrap()]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(precious).unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_files_place_does_not_stop_the_proxy() {
+    let one = TestEndpoint::start("1.0.0").await;
+    let proxy = TestProxy::with_config(&service(&one)).await;
+    let file = proxy.config_file();
+    std::fs::remove_file(&file).unwrap();
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        &file,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+    )
+    .unwrap();
+    proxy
+        .logged("is not a file; the running table stays as it is")
+        .await;
+    assert_eq!(ask(proxy.admin, "/healthz").await.status, 200);
+    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+    proxy.signal(rustix::process::Signal::TERM);
+    assert_eq!(proxy.finished().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_saved_service_that_contradicts_the_file_is_left_out_alone() {
+    let (one, two) = (
+        TestEndpoint::start("1.0.0").await,
+        TestEndpoint::start("2.0.0").await,
+    );
+    let proxy = TestProxy::start().await;
+    for (name, hosts) in [("a", json!(["a.test"])), ("b", json!(["b.test"]))] {
+        let endpoints = json!([{"address": one.address.to_string(), "version": "1.0.0"}]);
+        let service = json!({"hosts": hosts, "endpoints": endpoints});
+        proxy
+            .must("PUT", &format!("/v1/services/{name}"), service)
+            .await;
+    }
+    let conflicting =
+        service(&two).replace("name = \"web\"", "name = \"web\"\nhosts = [\"a.test\"]");
+    let proxy = proxy.restart_after_kill(&conflicting).await;
+    for (host, want) in [("a.test", "2.0.0"), ("b.test", "1.0.0")] {
+        let reply = tests::ask_with(proxy.address, "GET", "/", &[("host", host)], "").await;
+        assert!(reply.body.contains(want), "{host}: {reply:?}");
+    }
 }

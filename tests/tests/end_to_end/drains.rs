@@ -2,7 +2,9 @@
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Load, TestEndpoint, TestProxy, ask, wait_until};
+use tests::{Heard, Load, ScriptedEndpoint, TestEndpoint, TestProxy, ask, wait_until};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 /// Two versions, with the split on the second one.
 async fn moved_on(config: &str, flags: &[&str]) -> (TestProxy, TestEndpoint, TestEndpoint) {
@@ -138,4 +140,89 @@ async fn an_endpoint_that_comes_back_after_its_drain_is_a_new_one() {
     assert!(ask(proxy.address, "/").await.body.contains("2.0.0"));
     proxy.put_web(&[&old, &new], json!({"1.0.0": 1})).await;
     assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+}
+
+/// Answers with a gibibyte, for as long as somebody takes it.
+async fn endless() -> ScriptedEndpoint {
+    ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        heard.head().await;
+        heard
+            .say("HTTP/1.1 200 OK\r\ncontent-length: 1073741824\r\n\r\n")
+            .await;
+        while heard.stream.write_all(&[b'x'; 65536]).await.is_ok() {}
+    })
+    .await
+}
+
+async fn put_endless(config: &str) -> (TestProxy, ScriptedEndpoint, TestEndpoint) {
+    let proxy = TestProxy::with_config(config).await;
+    let (endless, good) = (endless().await, TestEndpoint::start("2.0.0").await);
+    let endpoints = json!([
+        {"address": endless.address.to_string(), "version": "1.0.0"},
+        {"address": good.address.to_string(), "version": "2.0.0"},
+    ]);
+    let service = json!({"endpoints": endpoints, "split": {"1.0.0": 1}});
+    proxy.must("PUT", "/v1/services/web", service).await;
+    (proxy, endless, good)
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_cannot_hold_a_drain() {
+    let (proxy, _endless, _good) = put_endless("[timeouts]\ndrain = \"300ms\"").await;
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    proxy.wait_in_flight(1).await;
+    proxy.split(json!({"2.0.0": 1})).await;
+    let receipt = proxy.drain("1.0.0", "20s").await;
+    assert!(receipt.drained && receipt.forced, "{receipt:?}");
+    assert_eq!(
+        proxy.stats().await.versions["1.0.0"].client_gone,
+        0,
+        "it was cut, not gone"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_for_long_is_cut_off() {
+    let (proxy, _endless, _good) = put_endless("[timeouts]\nbody_idle = \"300ms\"").await;
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    proxy.wait_in_flight(1).await;
+    proxy.wait_in_flight(0).await;
+    let stats = &proxy.stats().await.versions["1.0.0"];
+    assert_eq!((stats.client_gone, stats.failures()), (1, 0), "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_drain_can_name_an_endpoint_of_a_version() {
+    let proxy = TestProxy::start().await;
+    let (one, two) = (
+        TestEndpoint::start("1").await,
+        TestEndpoint::start("1").await,
+    );
+    proxy.put_web(&[&one, &two], Value::Null).await;
+    let address = one.address.to_string();
+    let drain = "/v1/services/web/drain?wait=10s";
+    let of_another = json!({"version": "2", "endpoint": address});
+    assert_eq!(proxy.call("POST", drain, of_another).await.status, 404);
+    let receipt = proxy
+        .must("POST", drain, json!({"version": "1", "endpoint": address}))
+        .await;
+    assert_eq!(receipt["drained"], true);
+    assert_eq!(receipt["endpoints"].as_array().unwrap().len(), 1);
+    for _ in 0..10 {
+        assert_eq!(ask(proxy.address, "/").await.status, 200);
+    }
+    let last = json!({"endpoint": two.address.to_string()});
+    assert_eq!(
+        proxy.call("POST", drain, last).await.status,
+        409,
+        "nothing would be left"
+    );
 }

@@ -106,6 +106,7 @@ async fn bad_hosts_are_refused() {
         "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a b\r\nconnection: close\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: user@a\r\nconnection: close\r\n\r\n",
+        "GET http://user:pw@a/ HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
     ] {
         let answer = raw(proxy.address, head.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{head:?}: {answer}");

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 use tests::{Heard, ScriptedEndpoint, TestEndpoint, TestProxy, ask, ask_with};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -151,4 +153,45 @@ async fn an_endpoint_that_does_not_answer_is_a_gateway_timeout() {
         "crossfade; error=http_response_timeout"
     );
     assert_eq!(proxy.stats().await.versions["1"].failed_tries.timeout, 1);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_stops_reading_an_upload_is_a_gateway_timeout_and_to_blame() {
+    let config = "[timeouts]\nbody_idle = \"300ms\"\nfirst_byte = \"300ms\"";
+    let proxy = TestProxy::with_config(config).await;
+    let deaf = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        heard.head().await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    put(&proxy, &[deaf.address]).await;
+    let body = "x".repeat(32 * 1024 * 1024);
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    // It is cut off in the middle, which is how it learns of the answer.
+    let sent = client.write_all((head + &body).as_bytes()).await;
+    assert!(sent.is_err(), "nobody has read it");
+    assert_eq!(proxy.stats().await.versions["1"].failed_tries.timeout, 1);
+}
+
+#[tokio::test]
+async fn a_client_that_stalls_its_upload_is_no_failure_of_the_version() {
+    let proxy = TestProxy::with_config("[timeouts]\nbody_idle = \"300ms\"").await;
+    let streaming = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        heard.head().await;
+        heard
+            .say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n")
+            .await;
+        while let Ok(1..) = heard.stream.read(&mut [0; 64]).await {}
+    })
+    .await;
+    put(&proxy, &[streaming.address]).await;
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nonly this";
+    tests::raw(proxy.address, head.as_bytes()).await;
+    proxy.wait_in_flight(0).await;
+    let stats = &proxy.stats().await.versions["1"];
+    assert_eq!((stats.client_gone, stats.failures()), (1, 0), "{stats:?}");
 }
