@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -13,6 +13,9 @@ use crate::{Finished, On, Running, wait_until};
 
 /// The whole story takes half a minute where nothing else runs.
 const STORY: Duration = Duration::from_secs(120);
+
+/// What is still there so long after a demo has ended was left behind.
+const GONE: Duration = Duration::from_secs(2);
 
 /// Held while a demo chooses its ports until it has bound them: it takes the first that are free.
 static CHOOSING: Mutex<()> = Mutex::const_new(());
@@ -67,17 +70,26 @@ impl TestDemo {
     /// Waits for the end of the story, and until nothing is left of it.
     pub async fn finished(self) -> Finished {
         let finished = self.running.finished_within(STORY).await;
-        let left = || {
-            let mut left = traces_of(&self.project, self.folder.path(), self.on);
-            let files = std::fs::read_dir(self.folder.path()).expect("it is ours");
-            left.extend(files.flatten().map(|file| {
-                let file: PathBuf = file.path();
-                file.display().to_string()
-            }));
-            left
-        };
-        let left = left();
-        assert!(left.is_empty(), "left: {left:#?}, after {finished:#?}");
+        let path = self.folder.path();
+        let files: Vec<PathBuf> = std::fs::read_dir(path)
+            .expect("it is ours")
+            .flatten()
+            .map(|file| file.path())
+            .collect();
+        assert!(files.is_empty(), "left: {files:#?}, after {finished:#?}");
+        // The controller has given everything back, and is gone when the kernel gets to it.
+        let start = Instant::now();
+        loop {
+            let traces = traces_of(&self.project, path, self.on);
+            if traces.is_empty() {
+                break;
+            }
+            assert!(
+                start.elapsed() < GONE,
+                "left: {traces:#?}, after {finished:#?}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         wait_until("its port is free again", || async {
             std::net::TcpListener::bind(self.clients).is_ok()
         })

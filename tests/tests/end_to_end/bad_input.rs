@@ -251,6 +251,8 @@ async fn where_nothing_is_up_every_verb_says_so_and_starts_nothing() {
     .await;
     let history = site.must(&["history"]).await;
     assert!(history.contains("web: up with 1.0.0 × 2"), "{history}");
+    // The controllers that were started to answer have ended again.
+    site.until_nothing_is_left().await;
 }
 
 /// Runs `up` with this in the environment, on the runtime that the manifest is made to ask for.
