@@ -40,18 +40,19 @@ pub(crate) async fn run(
     runtime: RuntimeChoice,
     interrupted: impl Future<Output = ()>,
 ) -> Result<()> {
-    tokio::pin!(interrupted);
-    let interruption = || Error::Refused("interrupted; everything was taken away again".into());
-    let place = tokio::select! {
-        place = Place::find(runtime) => place?,
-        () = &mut interrupted => return Err(interruption()),
-    };
-    let played = tokio::select! {
-        played = play(&place) => played,
-        () = &mut interrupted => {
-            say("\ninterrupted: taking everything away")?;
-            Err(interruption())
-        }
+    // An interruption waits for these two, which take a moment: what they have begun and not
+    // finished could not be taken away.
+    let place = Place::find(runtime).await?;
+    let played = match place.client.ensure_controller().await {
+        Ok(()) => tokio::select! {
+            biased;
+            () = interrupted => {
+                say("\ninterrupted: taking everything away")?;
+                Err(Error::Refused("interrupted; everything was taken away again".into()))
+            }
+            played = play(&place) => played,
+        },
+        Err(error) => Err(error),
     };
     let cleared = place.clear().await;
     played.and(cleared)
@@ -68,7 +69,6 @@ async fn play(place: &Place) -> Result<()> {
         manifest: place.manifest(),
         path: place.state.join("crossfade.toml"),
     };
-    place.client.ensure_controller().await?;
     let done: Done = place.client.ask("up", &up).await?;
     say(&done.text)?;
 
