@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use crate::site::traces_of;
+use crate::site::{sweep, traces_of};
 use crate::{Finished, On, Running, wait_until};
 
 /// The whole story takes half a minute where nothing else runs.
@@ -20,20 +20,42 @@ const GONE: Duration = Duration::from_secs(2);
 /// Held while a demo chooses its ports until it has bound them: it takes the first that are free.
 static CHOOSING: Mutex<()> = Mutex::const_new(());
 
+/// What a demo must leave as it found it. Swept when dropped, for after a test that failed.
+struct Home {
+    on: On,
+    project: String,
+    /// Where it has its own folder.
+    folder: TempDir,
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        sweep(&self.project, self.folder.path(), self.on);
+    }
+}
+
 /// A running `crossfade demo`, which keeps all it has in a folder of this test's.
 pub struct TestDemo {
     running: Running,
-    on: On,
-    /// Its own temporary folder.
-    folder: TempDir,
-    project: String,
-    clients: SocketAddr,
+    home: Home,
+    /// Where its client asks, once it has said so.
+    clients: Option<SocketAddr>,
 }
 
 impl TestDemo {
     /// Begins the story; `until` is given what has to be printed before another may begin.
     pub async fn start(on: On, until: &str) -> Self {
         let _alone = CHOOSING.lock().await;
+        let mut demo = Self::spawn(on);
+        let line = demo.running.line_with("clients ask").await;
+        let clients = line.split("http://").nth(1).map(str::trim);
+        demo.clients = clients.and_then(|address| address.parse().ok());
+        assert!(demo.clients.is_some(), "no address in `{line}`");
+        demo.running.line_within(until, STORY).await;
+        demo
+    }
+
+    fn spawn(on: On) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("cf-")
             .tempdir()
@@ -47,17 +69,29 @@ impl TestDemo {
         env.push(("TMPDIR", folder.path().to_str().expect("text")));
         let running = Running::start("crossfade", &["demo", "--runtime", runtime], &env);
         let project = format!("crossfade-demo-{}", running.id());
-        let line = running.line_with("clients ask").await;
-        let clients = line.split("http://").nth(1).map(str::trim);
-        let clients = clients.and_then(|address| address.parse().ok());
-        running.line_within(until, STORY).await;
         Self {
             running,
-            on,
-            folder,
-            project,
-            clients: clients.unwrap_or_else(|| panic!("no address in `{line}`")),
+            home: Home {
+                on,
+                project,
+                folder,
+            },
+            clients: None,
         }
+    }
+
+    /// Ctrl-C as soon as there is anything that could be left behind. Gives how it ended, once
+    /// nothing is.
+    pub async fn interrupt_at_once(on: On) -> Finished {
+        let _alone = CHOOSING.lock().await;
+        let demo = Self::spawn(on);
+        wait_until("the demo has made its folder", || async {
+            let mut files = std::fs::read_dir(demo.home.folder.path()).expect("it is ours");
+            files.next().is_some()
+        })
+        .await;
+        demo.running.signal(Signal::INT);
+        demo.finished().await
     }
 
     /// Waits for a line, and sends Ctrl-C. Gives how it ended, once nothing is left of it.
@@ -70,7 +104,7 @@ impl TestDemo {
     /// Waits for the end of the story, and until nothing is left of it.
     pub async fn finished(self) -> Finished {
         let finished = self.running.finished_within(STORY).await;
-        let path = self.folder.path();
+        let path = self.home.folder.path();
         let files: Vec<PathBuf> = std::fs::read_dir(path)
             .expect("it is ours")
             .flatten()
@@ -80,7 +114,7 @@ impl TestDemo {
         // The controller has given everything back, and is gone when the kernel gets to it.
         let start = Instant::now();
         loop {
-            let traces = traces_of(&self.project, path, self.on);
+            let traces = traces_of(&self.home.project, path, self.home.on);
             if traces.is_empty() {
                 break;
             }
@@ -90,10 +124,12 @@ impl TestDemo {
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        wait_until("its port is free again", || async {
-            std::net::TcpListener::bind(self.clients).is_ok()
-        })
-        .await;
+        if let Some(address) = self.clients {
+            wait_until("its port is free again", || async {
+                std::net::TcpListener::bind(address).is_ok()
+            })
+            .await;
+        }
         finished
     }
 }

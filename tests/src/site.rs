@@ -407,17 +407,7 @@ impl Drop for TestSite {
             std::thread::sleep(LOOK_EVERY);
         }
         // Only after a test that failed, or where `down` does not do what it says.
-        for Process { pid, .. } in processes_of(self.folder.path()) {
-            kill(pid);
-        }
-        if self.on == On::Podman {
-            for (id, _) in containers_of(&self.project) {
-                let _ = podman(&["rm", "--force", "--time", "0", &id]);
-            }
-            for network in networks_of(&self.project) {
-                let _ = podman(&["network", "rm", "--force", &network]);
-            }
-        }
+        sweep(&self.project, self.folder.path(), self.on);
     }
 }
 
@@ -425,6 +415,21 @@ impl Drop for TestSite {
 pub(crate) fn share(web: &Value, version: &str) -> Option<f64> {
     let mut versions = web["versions"].as_array()?.iter();
     versions.find(|one| one["version"] == version)?["share"].as_f64()
+}
+
+/// Ends whatever is there of a project, roughly.
+pub(crate) fn sweep(project: &str, folder: &Path, on: On) {
+    for Process { pid, .. } in processes_of(folder) {
+        kill(pid);
+    }
+    if on == On::Podman {
+        for (id, _) in containers_of(project) {
+            let _ = podman(&["rm", "--force", "--time", "0", &id]);
+        }
+        for network in networks_of(project) {
+            let _ = podman(&["network", "rm", "--force", &network]);
+        }
+    }
 }
 
 /// Everything of a project that is there, as lines for people.

@@ -17,6 +17,8 @@ async fn the_demo_keeps_its_promises_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_demo_that_is_interrupted_anywhere_leaves_nothing() {
+    let finished = TestDemo::interrupt_at_once(On::Processes).await;
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
     let interrupted = async |begun: &str, text: &str| {
         let demo = TestDemo::start(On::Processes, begun).await;
         let finished = demo.interrupt_at(text).await;

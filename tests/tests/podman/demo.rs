@@ -25,6 +25,8 @@ async fn an_interrupted_demo_leaves_nothing() {
     let Some(_turn) = turns::take().await else {
         return;
     };
+    let finished = TestDemo::interrupt_at_once(On::Podman).await;
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
     for text in ["clients ask", "▶ 2.0.0 canary"] {
         let demo = TestDemo::start(On::Podman, "clients ask").await;
         let finished = demo.interrupt_at(text).await;
