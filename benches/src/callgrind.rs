@@ -1,0 +1,139 @@
+//! Instructions for each request: the figure that no noise touches. The proxy runs under
+//! callgrind twice, with different numbers of requests; what is not the same in both is the
+//! requests'.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::error::{Context, Error, Result};
+use crate::load::{End, Load, Outcome, Plan};
+use crate::peers::{Installed, Peer};
+use crate::stage::Stage;
+use crate::table::Table;
+use crate::work::{Contender, Work};
+
+/// Requests of the shorter run, and how many more the longer one has.
+const FEW: u64 = 1_000;
+const MORE: u64 = 10_000;
+/// What can be counted: work that is the same for each request.
+const COUNTED: [Work; 5] = [
+    Work::Small,
+    Work::Medium,
+    Work::Large,
+    Work::Post,
+    Work::Connect,
+];
+/// On so many connections. Few, so that both runs make the same ones.
+const CONNECTIONS: usize = 8;
+
+/// Counts for each workload, and prints a table.
+pub(crate) fn run(stage: &Stage, works: &[Work], proxies: &[Installed]) -> Result<()> {
+    // nginx's worker, which is another user when root starts it, has a file to write too.
+    fs::set_permissions(stage.folder(), fs::Permissions::from_mode(0o777))
+        .context(|| stage.folder().display().to_string())?;
+    let mut table = Table::new(&["user instructions", "a request"]);
+    for &work in works.iter().filter(|work| COUNTED.contains(work)) {
+        for contender in work.contenders(proxies) {
+            let few = count(stage, work, &contender, FEW)?;
+            let many = count(stage, work, &contender, FEW + MORE)?;
+            let each = many.saturating_sub(few) / MORE;
+            table.row(vec![
+                format!("{} {}", contender.label, work.name()),
+                crate::report::thousands(each as f64),
+            ]);
+        }
+    }
+    println!("{}", table.plain());
+    Ok(())
+}
+
+/// All instructions of a run with so many requests.
+fn count(stage: &Stage, work: Work, contender: &Contender, requests: u64) -> Result<u64> {
+    stage.check_interrupted()?;
+    let setup = stage.setup(0, contender)?;
+    let output = stage.folder().join("callgrind.out");
+    // One file for each process: nginx's worker is a child.
+    for old in outputs(stage.folder())? {
+        fs::remove_file(&old).context(|| old.display().to_string())?;
+    }
+    let missing = || Error::Usage(format!("{} cannot be counted", contender.label));
+    let mut command: Vec<OsString> = [
+        "valgrind".to_owned(),
+        "--tool=callgrind".into(),
+        "--trace-children=yes".into(),
+        format!("--callgrind-out-file={}.%p", output.display()),
+    ]
+    .map(OsString::from)
+    .into();
+    command.extend(contender.installed.command(&setup)?.ok_or_else(missing)?);
+    let started = stage.start_command(&setup, contender, &command)?;
+
+    let plan = Plan {
+        target: started.target,
+        connections: CONNECTIONS,
+        requests: work.requests(contender),
+        pace: work.pace(),
+        reconnect: work.reconnects(),
+    };
+    let mut failed = 0;
+    Load::new(plan, &stage.interrupted)?.run(End::Requests(requests), &mut |request| {
+        if !matches!(request.outcome, Outcome::Answered(whole) if whole.status == 200) {
+            failed += 1;
+        }
+    })?;
+    // It writes its figures when it ends.
+    drop(started);
+    if failed > 0 {
+        let label = &contender.label;
+        return Err(Error::Usage(format!("{label}: {failed} requests failed")));
+    }
+    let mut all = 0;
+    for file in outputs(stage.folder())? {
+        let text = fs::read_to_string(&file).context(|| file.display().to_string())?;
+        all += total(&text).unwrap_or(0);
+    }
+    Ok(all)
+}
+
+fn outputs(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let entries = fs::read_dir(folder).context(|| folder.display().to_string())?;
+    let of_callgrind = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("callgrind.out");
+    Ok(entries
+        .flatten()
+        .filter(|entry| of_callgrind(&entry.file_name()))
+        .map(|entry| entry.path())
+        .collect())
+}
+
+/// The line `totals: N`, or `summary: N` where a run was cut short.
+fn total(text: &str) -> Option<u64> {
+    ["totals: ", "summary: "].iter().find_map(|name| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse().ok()
+    })
+}
+
+/// Which proxies can be counted.
+pub(crate) const fn can_count(peer: Peer) -> bool {
+    matches!(
+        peer,
+        Peer::Crossfade | Peer::Nginx | Peer::Haproxy | Peer::HaproxyTcp
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_total_is_found_in_callgrinds_file() {
+        assert_eq!(
+            total("events: Ir\nsummary: 5\n\ntotals: 12345\n"),
+            Some(12_345)
+        );
+        assert_eq!(total("events: Ir\nsummary: 5\n"), Some(5));
+        assert_eq!(total("nothing"), None);
+    }
+}

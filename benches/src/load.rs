@@ -1,0 +1,544 @@
+//! The load generator: one thread, many connections, either as fast as answers come (closed
+//! loop) or at a fixed rate whatever the answers do.
+//!
+//! At a fixed rate the latency of a request counts from the moment it was due, so that a proxy
+//! which stalls is charged for every request that had to wait meanwhile.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{connect, recv, send, socket_with};
+
+use crate::answer::{Answer, Whole};
+use crate::error::{Context, Error, Result};
+use crate::poll::Poll;
+
+/// What is read of an answer with one call; bodies past it are dropped by the kernel unread.
+const READ: usize = 256 * 1024;
+/// The longest wait without a look at the clock.
+const TICK: Duration = Duration::from_millis(10);
+/// How soon a connection that could not be opened is tried again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// What is asked, and how.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// Where.
+    pub(crate) target: SocketAddr,
+    /// How many connections.
+    pub(crate) connections: usize,
+    /// What is sent; each connection goes through them in turn.
+    pub(crate) requests: Rc<[Vec<u8>]>,
+    /// When.
+    pub(crate) pace: Pace,
+    /// A connection for each request: it closes after the answer, from the other side.
+    pub(crate) reconnect: bool,
+}
+
+/// When requests are sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Pace {
+    /// Each connection sends its next when it has its answer.
+    Closed,
+    /// So many a second.
+    Rate(f64),
+}
+
+/// When a run ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    /// After this time.
+    After(Duration),
+    /// After so many answers and failures.
+    Requests(u64),
+}
+
+/// What became of one request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Outcome {
+    /// It was answered.
+    Answered(Whole),
+    /// It was not.
+    Failed(Failure),
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// No connection could be made.
+    Connect,
+    /// The connection closed with nothing of the answer come. `reused`: an earlier request on it
+    /// was answered, so that a careful client may try again.
+    Closed {
+        /// It had served before.
+        reused: bool,
+    },
+    /// The connection closed in the middle of the answer.
+    Cut,
+    /// What came is no answer.
+    NotUnderstood,
+}
+
+/// One request from beginning to end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request {
+    /// When it should have been sent.
+    pub(crate) due: Instant,
+    /// When it was.
+    pub(crate) sent: Instant,
+    /// When its end was known.
+    pub(crate) done: Instant,
+    /// What became of it.
+    pub(crate) outcome: Outcome,
+}
+
+/// The load generator with its connections.
+pub(crate) struct Load<'a> {
+    plan: Plan,
+    poll: Poll,
+    connections: Vec<Connection>,
+    /// Those with nothing to do.
+    idle: Vec<usize>,
+    /// When the requests that no connection was free for were due.
+    waiting: VecDeque<Instant>,
+    /// Connections that are opened again later.
+    broken: Vec<(Instant, usize)>,
+    buffer: Vec<u8>,
+    interrupted: &'a AtomicBool,
+}
+
+#[derive(Default)]
+struct Connection {
+    socket: Option<OwnedFd>,
+    answer: Answer,
+    /// Which request is sent next.
+    next: usize,
+    in_flight: Option<InFlight>,
+    reused: bool,
+    waits_for_room: bool,
+    /// All was said; the other side closes.
+    ending: bool,
+}
+
+#[derive(Clone, Copy)]
+struct InFlight {
+    due: Instant,
+    sent: Instant,
+    bytes_sent: usize,
+    request: usize,
+}
+
+impl<'a> Load<'a> {
+    /// Prepares the connections. They open with their first requests.
+    pub(crate) fn new(plan: Plan, interrupted: &'a AtomicBool) -> Result<Self> {
+        if plan.requests.is_empty() || plan.connections == 0 {
+            return Err(Error::Usage("a load needs requests and connections".into()));
+        }
+        let mut connections = Vec::new();
+        connections.resize_with(plan.connections, Connection::default);
+        // Connections begin at different requests, so that all of them are asked at once.
+        for (number, connection) in connections.iter_mut().enumerate() {
+            connection.next = number % plan.requests.len();
+        }
+        Ok(Self {
+            poll: Poll::new()?,
+            idle: (0..plan.connections).rev().collect(),
+            connections,
+            waiting: VecDeque::new(),
+            broken: Vec::new(),
+            buffer: vec![0; READ],
+            plan,
+            interrupted,
+        })
+    }
+
+    /// Asks until the end, telling `observe` of each request that has come to its own.
+    /// Connections, and what is in flight on them, carry over to the next run.
+    pub(crate) fn run(&mut self, end: End, observe: &mut dyn FnMut(&Request)) -> Result<Instant> {
+        let start = Instant::now();
+        let mut scheduled: u64 = 0;
+        let mut ended: u64 = 0;
+        let mut ready = Vec::new();
+        loop {
+            let now = Instant::now();
+            let over = match end {
+                End::After(time) => now >= start + time,
+                End::Requests(count) => ended >= count,
+            };
+            if over {
+                return Ok(now);
+            }
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            self.reopen(now);
+            let mut count = |request: &Request| {
+                ended += 1;
+                observe(request);
+            };
+            let wait = match self.plan.pace {
+                Pace::Closed => {
+                    while let Some(number) = self.idle.pop() {
+                        self.begin(number, Instant::now(), &mut count)?;
+                    }
+                    TICK
+                }
+                Pace::Rate(rate) => {
+                    let due = |n: u64| start + Duration::from_secs_f64(n as f64 / rate);
+                    while due(scheduled) <= now {
+                        self.waiting.push_back(due(scheduled));
+                        scheduled += 1;
+                    }
+                    while let (Some(&due), Some(&number)) = (self.waiting.front(), self.idle.last())
+                    {
+                        self.waiting.pop_front();
+                        self.idle.pop();
+                        self.begin(number, due, &mut count)?;
+                    }
+                    due(scheduled)
+                        .saturating_duration_since(Instant::now())
+                        .min(TICK)
+                }
+            };
+            self.poll.wait(Some(wait), &mut ready)?;
+            for &number in &ready {
+                self.step(number, &mut count)?;
+            }
+        }
+    }
+
+    /// Waits for the answers that are still to come, and asks nothing more. What has no answer
+    /// by then never will have one.
+    pub(crate) fn finish(
+        &mut self,
+        within: Duration,
+        observe: &mut dyn FnMut(&Request),
+    ) -> Result<usize> {
+        let deadline = Instant::now() + within;
+        let mut ready = Vec::new();
+        loop {
+            let left = self.in_flight().count();
+            if left == 0 || Instant::now() > deadline {
+                return Ok(left);
+            }
+            self.poll.wait(Some(TICK), &mut ready)?;
+            for &number in &ready {
+                self.step(number, observe)?;
+            }
+        }
+    }
+
+    /// When the requests that have no answer yet were due: those on their way, and those that
+    /// no connection was free for.
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = Instant> {
+        self.in_flight().chain(self.waiting.iter().copied())
+    }
+
+    fn in_flight(&self) -> impl Iterator<Item = Instant> {
+        self.connections
+            .iter()
+            .filter_map(|connection| Some(connection.in_flight?.due))
+    }
+
+    fn reopen(&mut self, now: Instant) {
+        while let Some(&(at, number)) = self.broken.first() {
+            if at > now {
+                break;
+            }
+            self.broken.remove(0);
+            self.idle.push(number);
+        }
+    }
+
+    /// Sends the next request of a connection, which is opened if it is not.
+    fn begin(
+        &mut self,
+        number: usize,
+        due: Instant,
+        observe: &mut dyn FnMut(&Request),
+    ) -> Result<()> {
+        let requests = self.plan.requests.len();
+        let target = self.plan.target;
+        let connection = &mut self.connections[number];
+        let request = connection.next;
+        connection.next = (request + 1) % requests;
+        connection.in_flight = Some(InFlight {
+            due,
+            sent: Instant::now(),
+            bytes_sent: 0,
+            request,
+        });
+        if connection.socket.is_none() {
+            match open(target) {
+                Ok(socket) => {
+                    self.poll.add(&socket, number)?;
+                    connection.socket = Some(socket);
+                }
+                // Our own shortage, not the proxy's failure.
+                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL)) => {
+                    return Err(error).context(|| format!("connect to {target}"));
+                }
+                Err(_) => {
+                    self.fail(number, Failure::Connect, observe);
+                    return Ok(());
+                }
+            }
+        }
+        self.send(number, observe)
+    }
+
+    fn send(&mut self, number: usize, observe: &mut dyn FnMut(&Request)) -> Result<()> {
+        let connection = &mut self.connections[number];
+        let (Some(socket), Some(flight)) = (&connection.socket, &mut connection.in_flight) else {
+            return Ok(());
+        };
+        let bytes = &self.plan.requests[flight.request];
+        // A connection that is still being made has no room yet.
+        match send(socket, &bytes[flight.bytes_sent..], SendFlags::NOSIGNAL) {
+            Ok(length) => flight.bytes_sent += length,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => {
+                let failure = match error {
+                    Errno::CONNREFUSED => Failure::Connect,
+                    _ => connection.closed(),
+                };
+                self.fail(number, failure, observe);
+                return Ok(());
+            }
+        }
+        let waits = flight.bytes_sent < bytes.len();
+        if waits != connection.waits_for_room {
+            connection.waits_for_room = waits;
+            self.poll.want_write(socket, number, waits)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with a connection that is ready.
+    fn step(&mut self, number: usize, observe: &mut dyn FnMut(&Request)) -> Result<()> {
+        let connection = &mut self.connections[number];
+        let Some(socket) = &connection.socket else {
+            return Ok(());
+        };
+        if connection.waits_for_room {
+            return self.send(number, observe);
+        }
+        // The body of a large answer is dropped in the kernel: copying it here would only make
+        // the load generator the limit.
+        let left = connection.answer.body_left();
+        let (flags, wanted) = if left > 0 {
+            (RecvFlags::TRUNC, left.min(READ))
+        } else {
+            (RecvFlags::empty(), READ)
+        };
+        let length = match recv(socket, &mut self.buffer[..wanted], flags) {
+            Ok((_, length)) => length,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            Err(_) => 0,
+        };
+        if length == 0 || connection.in_flight.is_none() {
+            self.ended(number, observe);
+            return Ok(());
+        }
+        let read = if left > 0 {
+            connection.answer.skip(length)
+        } else {
+            connection.answer.read(&self.buffer[..length])
+        };
+        match read {
+            Ok(None) => {}
+            Ok(Some(whole)) => self.answered(number, whole, observe),
+            Err(_) => self.fail(number, Failure::NotUnderstood, observe),
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, number: usize, whole: Whole, observe: &mut dyn FnMut(&Request)) {
+        let connection = &mut self.connections[number];
+        if let Some(flight) = connection.in_flight.take() {
+            observe(&flight.end(Outcome::Answered(whole)));
+        }
+        connection.reused = true;
+        connection.ending = whole.last || self.plan.reconnect;
+        if !connection.ending {
+            self.idle.push(number);
+        }
+    }
+
+    /// The other side has closed.
+    fn ended(&mut self, number: usize, observe: &mut dyn FnMut(&Request)) {
+        let connection = &mut self.connections[number];
+        if connection.in_flight.is_some() {
+            let failure = connection.closed();
+            self.fail(number, failure, observe);
+            return;
+        }
+        // One that was idle is in the list already, and is opened anew with its next request.
+        if connection.ending {
+            self.idle.push(number);
+        }
+        connection.close();
+    }
+
+    fn fail(&mut self, number: usize, failure: Failure, observe: &mut dyn FnMut(&Request)) {
+        let connection = &mut self.connections[number];
+        if let Some(flight) = connection.in_flight.take() {
+            observe(&flight.end(Outcome::Failed(failure)));
+        }
+        connection.close();
+        // Not at once: a proxy that refuses everything must not be asked a million times.
+        self.broken.push((Instant::now() + RETRY, number));
+    }
+}
+
+impl Connection {
+    fn closed(&self) -> Failure {
+        if self.answer.is_empty() {
+            Failure::Closed {
+                reused: self.reused,
+            }
+        } else {
+            Failure::Cut
+        }
+    }
+
+    fn close(&mut self) {
+        let next = self.next;
+        *self = Self {
+            next,
+            ..Self::default()
+        };
+    }
+}
+
+impl InFlight {
+    fn end(self, outcome: Outcome) -> Request {
+        Request {
+            due: self.due,
+            sent: self.sent,
+            done: Instant::now(),
+            outcome,
+        }
+    }
+}
+
+/// A connection that is made, or being made.
+fn open(target: SocketAddr) -> std::result::Result<OwnedFd, Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    match connect(&socket, &target) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    /// A server that answers each connection so often, then closes it.
+    fn server(answers: usize) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                std::thread::spawn(move || {
+                    let mut buffer = [0; 1024];
+                    for _ in 0..answers {
+                        if stream.read(&mut buffer).unwrap_or(0) == 0 {
+                            return;
+                        }
+                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+                    }
+                    let _ = stream.read(&mut buffer);
+                });
+            }
+        });
+        address
+    }
+
+    fn run(target: SocketAddr, pace: Pace, end: End) -> Vec<Request> {
+        let plan = Plan {
+            target,
+            connections: 2,
+            requests: Rc::new([REQUEST.to_vec()]),
+            pace,
+            reconnect: false,
+        };
+        let interrupted = AtomicBool::new(false);
+        let mut requests = Vec::new();
+        let mut load = Load::new(plan, &interrupted).unwrap();
+        load.run(end, &mut |request| requests.push(*request))
+            .unwrap();
+        requests
+    }
+
+    #[test]
+    fn a_closed_loop_asks_until_it_has_its_count() {
+        let requests = run(server(usize::MAX), Pace::Closed, End::Requests(100));
+        assert!(requests.len() >= 100);
+        let answered = |request: &Request| matches!(request.outcome, Outcome::Answered(whole) if whole.status == 200);
+        assert!(requests.iter().all(answered));
+    }
+
+    #[test]
+    fn a_fixed_rate_sends_what_is_due_and_no_more() {
+        let time = Duration::from_millis(500);
+        let requests = run(server(usize::MAX), Pace::Rate(100.0), End::After(time));
+        assert!((10..=51).contains(&requests.len()), "{}", requests.len());
+        assert!(requests.iter().all(|request| request.due <= request.sent));
+    }
+
+    #[test]
+    fn a_connection_that_closes_on_a_request_is_a_failure_and_is_opened_again() {
+        let requests = run(server(3), Pace::Closed, End::Requests(20));
+        let closed = |request: &&Request| {
+            matches!(
+                request.outcome,
+                Outcome::Failed(Failure::Closed { reused: true })
+            )
+        };
+        assert!((4..=6).contains(&requests.iter().filter(closed).count()));
+    }
+
+    #[test]
+    fn what_was_asked_is_waited_for_and_nothing_more_is_asked() {
+        let plan = Plan {
+            target: server(usize::MAX),
+            connections: 2,
+            requests: Rc::new([REQUEST.to_vec()]),
+            pace: Pace::Closed,
+            reconnect: false,
+        };
+        let interrupted = AtomicBool::new(false);
+        let mut load = Load::new(plan, &interrupted).unwrap();
+        load.run(End::Requests(10), &mut |_| {}).unwrap();
+        let mut more = 0;
+        let left = load.finish(Duration::from_secs(5), &mut |_| more += 1);
+        assert_eq!(left.unwrap(), 0);
+        assert!(more <= 2);
+        assert_eq!(load.unanswered().count(), 0);
+    }
+
+    #[test]
+    fn nobody_listening_is_a_failure_to_connect() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let requests = run(address, Pace::Closed, End::Requests(2));
+        let refused =
+            |request: &Request| matches!(request.outcome, Outcome::Failed(Failure::Connect));
+        assert!(requests.iter().all(refused));
+    }
+}

@@ -1,0 +1,218 @@
+//! What we lose at: said first, found by the program, so that nobody has to want to see it.
+
+use crate::figures::Figure;
+use crate::peers::Peer;
+use crate::results::{Results, Row, Workload};
+
+/// Every figure in which a rival is better than crossfade, as a sentence.
+pub(crate) fn of(results: &Results) -> Vec<String> {
+    let mut losses: Vec<String> = results.workloads.iter().flat_map(by_workload).collect();
+    losses.extend(by_memory(results));
+    losses.extend(by_race(results));
+    losses
+}
+
+fn by_workload(workload: &Workload) -> Vec<String> {
+    let name = workload.name;
+    let mut losses = Vec::new();
+    // One worker against one, two against two.
+    for ours in workload
+        .rows
+        .iter()
+        .filter(|row| row.peer == Peer::Crossfade)
+    {
+        let shape = ours.label.strip_prefix("crossfade").unwrap_or_default();
+        let rivals: Vec<&Row> = workload
+            .rows
+            .iter()
+            .filter(|row| row.peer.is_rival() && row.label.ends_with(shape))
+            .collect();
+        let mut compare = |what: &str, higher_is_better: bool, figure: Figures| {
+            if let Some(loss) = loss(ours, &rivals, higher_is_better, figure) {
+                losses.push(format!("{name}{shape}, {what}: {loss}"));
+            }
+        };
+        compare("CPU", false, |row| row.cpu);
+        if workload.fixed_rate {
+            // Only where all have the same to do does latency say more than throughput.
+            compare("p50", false, |row| row.p50);
+            compare("p99", false, |row| row.p99);
+            compare("p99.9", false, |row| row.p999);
+        } else {
+            compare("requests a second", true, |row| {
+                row.rate.filter(|_| !row.load_was_limit)
+            });
+        }
+        if ours.failed > 0 {
+            losses.push(format!("{name}{shape}: {} requests failed", ours.failed));
+        }
+    }
+    losses
+}
+
+type Figures = fn(&Row) -> Option<Figure>;
+
+/// `1.10 × nginx, 1.05 × haproxy`.
+fn loss(ours: &Row, rivals: &[&Row], higher_is_better: bool, figure: Figures) -> Option<String> {
+    let own = figure(ours)?;
+    let worse: Vec<String> = rivals
+        .iter()
+        .filter_map(|rival| {
+            let its = figure(rival)?;
+            let ratio = own.ratio / its.ratio;
+            let is_worse = if higher_is_better {
+                ratio < 1.0
+            } else {
+                ratio > 1.0
+            };
+            // The quartiles are those of the ratio to the base.
+            let is_base = its.low == 1.0 && its.high == 1.0;
+            let draw = if is_base && own.is_a_draw() {
+                " (within the noise)"
+            } else {
+                ""
+            };
+            is_worse.then(|| format!("{ratio:.2} × {}{draw}", rival.peer.name()))
+        })
+        .collect();
+    (!worse.is_empty()).then(|| worse.join(", "))
+}
+
+fn by_memory(results: &Results) -> Vec<String> {
+    let Some(ours) = results.memory.iter().find(|row| row.label == "crossfade") else {
+        return Vec::new();
+    };
+    let mut losses = Vec::new();
+    for rival in &results.memory {
+        if rival.label == "crossfade" || rival.label == "haproxy-tcp" {
+            continue;
+        }
+        for (what, own, its) in [
+            ("without connections", ours.none, rival.none),
+            ("with 1,000 idle connections", ours.thousand, rival.thousand),
+            (
+                "with 8,000 idle connections",
+                ours.eight_thousand,
+                rival.eight_thousand,
+            ),
+            ("after they have closed", ours.after, rival.after),
+        ] {
+            if own > its {
+                let ratio = own / its;
+                losses.push(format!("memory {what}: {ratio:.1} × {}", rival.label));
+            }
+        }
+    }
+    losses
+}
+
+fn by_race(results: &Results) -> Vec<String> {
+    let Some(ours) = results.race.iter().find(|row| row.label == "crossfade") else {
+        return Vec::new();
+    };
+    let found = [
+        (ours.failed, "requests failed"),
+        (ours.idle_closed as u64, "idle connections closed"),
+        (ours.stale, "requests answered by the removed version"),
+        (ours.websockets_cut as u64, "WebSockets cut"),
+    ];
+    found
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("rollout race: {count} {what}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(peer: Peer, cpu: f64, rate: f64) -> Row {
+        let figure = |ratio: f64, spread: f64| {
+            Some(Figure {
+                value: ratio,
+                ratio,
+                low: ratio - spread,
+                high: ratio + spread,
+            })
+        };
+        let spread = if peer == Peer::Nginx { 0.0 } else { 0.02 };
+        Row {
+            label: peer.name().into(),
+            peer,
+            cpu: figure(cpu, spread),
+            user_share: 0.3,
+            rate: figure(rate, spread),
+            p50: figure(9.0, spread),
+            p99: figure(9.0, spread),
+            p999: figure(9.0, spread),
+            failed: 0,
+            swaps_per_second: 0.0,
+            load_was_limit: false,
+        }
+    }
+
+    fn workload(rows: Vec<Row>) -> Workload {
+        Workload {
+            name: "small",
+            title: "",
+            base: "nginx".into(),
+            cpu_per_gigabyte: false,
+            fixed_rate: false,
+            rows,
+        }
+    }
+
+    #[test]
+    fn a_rival_that_is_better_is_named_with_the_ratio() {
+        let losses = by_workload(&workload(vec![
+            row(Peer::Crossfade, 1.1, 0.9),
+            row(Peer::Nginx, 1.0, 1.0),
+            row(Peer::Envoy, 2.0, 0.5),
+        ]));
+        assert_eq!(
+            losses,
+            [
+                "small, CPU: 1.10 × nginx",
+                "small, requests a second: 0.90 × nginx"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_floor_is_no_rival() {
+        let rows = vec![
+            row(Peer::Crossfade, 0.9, 1.1),
+            row(Peer::HaproxyTcp, 0.7, 2.0),
+        ];
+        assert!(by_workload(&workload(rows)).is_empty());
+    }
+
+    #[test]
+    fn a_loss_that_the_rounds_do_not_agree_on_says_so() {
+        let rows = vec![row(Peer::Crossfade, 1.01, 1.1), row(Peer::Nginx, 1.0, 1.0)];
+        assert_eq!(
+            by_workload(&workload(rows)),
+            ["small, CPU: 1.01 × nginx (within the noise)"]
+        );
+    }
+
+    #[test]
+    fn workers_are_compared_with_as_many() {
+        let labelled = |label: &str, row: Row| Row {
+            label: label.into(),
+            ..row
+        };
+        let losses = by_workload(&workload(vec![
+            labelled("crossfade × 1", row(Peer::Crossfade, 0.9, 1.1)),
+            labelled("crossfade × 2", row(Peer::Crossfade, 1.3, 1.9)),
+            labelled("nginx × 1", row(Peer::Nginx, 1.0, 1.0)),
+            labelled("nginx × 2", row(Peer::Nginx, 1.2, 1.8)),
+        ]));
+        assert_eq!(losses.len(), 1);
+        assert!(
+            losses[0].starts_with("small × 2, CPU: 1.08 × nginx"),
+            "{losses:?}"
+        );
+    }
+}

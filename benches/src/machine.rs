@@ -1,0 +1,82 @@
+//! Where and when the benchmark ran.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+
+/// What a reader has to know to compare figures with their own.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Machine {
+    /// The processor's name.
+    pub(crate) processor: String,
+    /// How many cores this process may use.
+    pub(crate) cores: usize,
+    /// The kernel's release.
+    pub(crate) kernel: String,
+    /// The day, in UTC.
+    pub(crate) date: String,
+}
+
+impl Machine {
+    /// This one, today. It cannot count the cores itself: by now it is bound to one.
+    pub(crate) fn this(cores: usize) -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        Self {
+            processor: processor(&cpuinfo).unwrap_or("unknown").to_owned(),
+            cores,
+            kernel: kernel.trim().to_owned(),
+            date: now.chars().take(10).collect(),
+        }
+    }
+}
+
+fn processor(cpuinfo: &str) -> Option<&str> {
+    let line = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("model name") || line.starts_with("Model"))?;
+    Some(line.split_once(':')?.1.trim())
+}
+
+/// `Tue, 15 Nov 1994 08:12:31 GMT`: RFC 9110, section 5.6.7.
+pub(crate) fn http_date(seconds: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+    let text = humantime::format_rfc3339_seconds(at).to_string();
+    let number = |from: usize, to: usize| text.get(from..to).unwrap_or("00").to_owned();
+    let month: usize = number(5, 7).parse().unwrap_or(1);
+    let weekday = usize::try_from(seconds / 86_400 % 7).unwrap_or(0);
+    format!(
+        "{}, {} {} {} {} GMT",
+        DAYS.get(weekday).unwrap_or(&"Thu"),
+        number(8, 10),
+        MONTHS.get(month.saturating_sub(1)).unwrap_or(&"Jan"),
+        number(0, 4),
+        number(11, 19),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_written_as_http_wants_it() {
+        assert_eq!(http_date(784_887_151), "Tue, 15 Nov 1994 08:12:31 GMT");
+        assert_eq!(http_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+
+    #[test]
+    fn the_processor_has_a_name() {
+        assert_eq!(
+            processor("processor : 0\nmodel name\t: Some CPU\n"),
+            Some("Some CPU")
+        );
+        assert_eq!(processor("nothing"), None);
+    }
+}

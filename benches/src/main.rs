@@ -1,0 +1,88 @@
+//! `crossfade-bench`: where crossfade's proxy stands among its peers. README.md beside it says
+//! how it measures.
+
+mod accounting;
+mod answer;
+mod callgrind;
+mod client;
+mod cores;
+mod error;
+mod figures;
+mod load;
+mod losses;
+mod machine;
+mod memory;
+mod options;
+mod origin;
+mod peers;
+mod plot;
+mod poll;
+mod process;
+mod progress;
+mod race;
+mod report;
+mod results;
+mod rounds;
+mod run;
+mod stage;
+mod swapper;
+mod table;
+mod work;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use error::{Context, Result};
+use options::{Options, Other};
+
+fn main() -> ExitCode {
+    match timeline(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("crossfade-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn timeline(options: Options) -> Result<()> {
+    let (bench, callgrind) = match options.command {
+        Some(Other::Launch { cores, command }) => return process::launch(&cores, &command),
+        Some(Other::Origin {
+            port,
+            endpoints,
+            version,
+        }) => return origin::serve(port, endpoints, &version),
+        Some(Other::Callgrind { bench }) => (bench, true),
+        None => (options.bench, false),
+    };
+    let wanted = bench.check()?;
+    let cores = cores::Cores::of_this_machine()?;
+    cores::pin(&[cores.load])?;
+    raise_file_limit()?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, interrupted.clone()).context(|| "signals".into())?;
+    }
+    let stage = stage::Stage::new(bench.port, cores, interrupted)?;
+    if callgrind {
+        run::count_instructions(&stage, &wanted)
+    } else {
+        run::benchmark(&stage, &bench, &wanted)
+    }
+}
+
+/// 8,000 connections need as many files, here and in every program that is started.
+fn raise_file_limit() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    setrlimit(Resource::Nofile, raised).context(|| "the limit of open files".into())
+}

@@ -1,0 +1,197 @@
+//! The command line: as it is typed, and as it is meant.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, Result};
+use crate::peers::{Installed, Peer};
+use crate::rounds::Effort;
+use crate::work::Work;
+
+/// Measures crossfade's proxy and its peers at the same work in the same run.
+#[derive(Debug, Parser)]
+#[command(name = "crossfade-bench", version)]
+pub(crate) struct Options {
+    /// What to do in place of the benchmark.
+    #[command(subcommand)]
+    pub(crate) command: Option<Other>,
+    #[command(flatten)]
+    pub(crate) bench: BenchOptions,
+}
+
+/// The benchmark's options, as they are typed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchOptions {
+    /// Whom to measure crossfade against; default: all that are installed.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    peers: Vec<Peer>,
+    /// At what; default: everything.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    work: Vec<Work>,
+    /// How many rounds.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    rounds: u16,
+    /// How long a round is.
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    round: Duration,
+    /// Folders where the programs are, before those of PATH.
+    #[arg(long = "programs", value_name = "FOLDER")]
+    programs: Vec<PathBuf>,
+    /// The first of the hundred ports, on loopback, that are used.
+    #[arg(long, default_value_t = 9600, value_parser = clap::value_parser!(u16).range(1024..=9900))]
+    pub(crate) port: u16,
+    /// Write results.json, RESULTS.md and results.svg into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) write: Option<PathBuf>,
+}
+
+/// What this program does beside the benchmark.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Other {
+    /// Counts instructions for each request, with callgrind.
+    Callgrind {
+        #[command(flatten)]
+        bench: BenchOptions,
+    },
+    /// Serves as the origin behind the proxies.
+    #[command(hide = true)]
+    Origin {
+        #[arg(long)]
+        port: u16,
+        #[arg(long, default_value_t = 0)]
+        endpoints: u16,
+        #[arg(long)]
+        version: String,
+    },
+    /// Becomes another program on certain cores.
+    #[command(hide = true)]
+    Launch {
+        #[arg(long, value_delimiter = ',')]
+        cores: Vec<usize>,
+        #[arg(last = true)]
+        command: Vec<OsString>,
+    },
+}
+
+/// What is to be measured.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    /// Who takes part, crossfade first.
+    pub(crate) installed: Vec<Installed>,
+    /// Who would, but is not installed.
+    pub(crate) absent: Vec<Peer>,
+    /// At what.
+    pub(crate) works: Vec<Work>,
+    /// How often, how long.
+    pub(crate) effort: Effort,
+}
+
+impl BenchOptions {
+    /// Finds the programs. One that was asked for by name has to be there.
+    pub(crate) fn check(&self) -> Result<Wanted> {
+        let mut installed = Vec::new();
+        let mut absent = Vec::new();
+        for peer in Peer::ALL {
+            let named = self.peers.contains(&peer) || peer == Peer::Crossfade;
+            if !named && !self.peers.is_empty() {
+                continue;
+            }
+            match Installed::find(peer, &self.programs) {
+                Some(found) => installed.push(found),
+                None if named => {
+                    let hint = match peer {
+                        Peer::Crossfade => "make build",
+                        _ => "make bench-setup",
+                    };
+                    let name = peer.name();
+                    return Err(Error::Usage(format!("{name} is not installed: {hint}")));
+                }
+                None => absent.push(peer),
+            }
+        }
+        let all = <Work as clap::ValueEnum>::value_variants();
+        let mut works = match self.work.as_slice() {
+            [] => all.to_vec(),
+            some => some.to_vec(),
+        };
+        works.sort_unstable();
+        works.dedup();
+        Ok(Wanted {
+            installed,
+            absent,
+            works,
+            effort: Effort {
+                rounds: self.rounds.into(),
+                round: self.round.max(Duration::from_millis(100)),
+            },
+        })
+    }
+
+    /// The command that does the same again.
+    pub(crate) fn make_command(&self) -> String {
+        let mut command = "make bench".to_owned();
+        let names = |names: Vec<&str>| names.join(",");
+        if !self.peers.is_empty() {
+            let peers = self.peers.iter().map(|peer| peer.name()).collect();
+            command.push_str(&format!(" PEERS={}", names(peers)));
+        }
+        if !self.work.is_empty() {
+            let works = self.work.iter().map(|work| work.name()).collect();
+            command.push_str(&format!(" WORK={}", names(works)));
+        }
+        if self.rounds != 8 {
+            command.push_str(&format!(" ROUNDS={}", self.rounds));
+        }
+        if self.write.is_some() {
+            command.push_str(" WRITE=1");
+        }
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn options(arguments: &[&str]) -> BenchOptions {
+        let arguments = [&["crossfade-bench"], arguments].concat();
+        Options::try_parse_from(arguments).unwrap().bench
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn every_work_and_peer_has_the_name_it_is_shown_with() {
+        use clap::ValueEnum;
+        for work in Work::value_variants() {
+            assert_eq!(Work::from_str(work.name(), false), Ok(*work));
+        }
+        for peer in Peer::ALL {
+            assert_eq!(Peer::from_str(peer.name(), false), Ok(peer));
+        }
+    }
+
+    #[test]
+    fn the_command_is_the_one_to_repeat_it_with() {
+        assert_eq!(options(&[]).make_command(), "make bench");
+        let short = options(&[
+            "--peers",
+            "nginx,haproxy",
+            "--work",
+            "small",
+            "--rounds",
+            "3",
+        ]);
+        assert_eq!(
+            short.make_command(),
+            "make bench PEERS=nginx,haproxy WORK=small ROUNDS=3"
+        );
+    }
+}

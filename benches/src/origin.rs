@@ -1,0 +1,410 @@
+//! The origin: the server behind every proxy. One thread, answers made beforehand, so that it
+//! takes as little as can be of the core that it shares with the load generator.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::SystemTime;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use slab::Slab;
+use socket2::{Domain, Socket, Type};
+
+use crate::error::{Context, Result};
+use crate::poll::Poll;
+
+/// Enough for a whole 16 KiB request, and for much of what comes faster than it is read.
+const READ: usize = 64 * 1024;
+/// Heads of requests past this are refused.
+const MAX_HEAD: usize = 16 * 1024;
+/// The numbers of listening sockets start here; those of connections at 0.
+const LISTENERS: usize = 1 << 32;
+
+/// The address of endpoint `number` of an origin with many: one in 127.0.1.0 and up for each,
+/// all with the origin's port.
+pub(crate) fn endpoint(number: u16, port: u16) -> SocketAddrV4 {
+    let [high, low] = (number / 250 * 256 + number % 250 + 257).to_be_bytes();
+    SocketAddrV4::new(Ipv4Addr::new(127, 0, high, low), port)
+}
+
+/// Serves on 127.0.0.1 and on the addresses of so many endpoints, for ever.
+pub(crate) fn serve(port: u16, endpoints: u16, version: &str) -> Result<()> {
+    let mut addresses = vec![SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)];
+    addresses.extend((0..endpoints).map(|number| endpoint(number, port)));
+    let mut origin = Origin {
+        poll: Poll::new()?,
+        listeners: Vec::with_capacity(addresses.len()),
+        clients: Slab::new(),
+        answers: Answers::of(version),
+        buffer: vec![0; READ],
+    };
+    for address in addresses {
+        let listener = listen(address.into()).context(|| format!("listen on {address}"))?;
+        origin
+            .poll
+            .add(&listener, LISTENERS + origin.listeners.len())?;
+        origin.listeners.push(listener);
+    }
+    origin.run()
+}
+
+/// A listening socket that does not block.
+fn listen(address: SocketAddr) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    // Connections that are accepted inherit it.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Every answer there is, head and body, ready to be sent.
+struct Answers {
+    small: Vec<u8>,
+    ten_k: Vec<u8>,
+    one_m: Vec<u8>,
+    unknown: Vec<u8>,
+    bad: Vec<u8>,
+    switched: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Small,
+    TenK,
+    OneM,
+    Unknown,
+    Bad,
+    Switched,
+    Frame,
+}
+
+impl Answers {
+    fn of(version: &str) -> Self {
+        let padding = "abcdefghijklmnopqrstuvwxyz0123456789";
+        let small = format!(
+            "{{\"message\":\"Hello World\",\"version\":\"{version}\",\"padding\":\"{padding}\"}}"
+        );
+        let body = |length: usize| "crossfade-".repeat(length.div_ceil(10))[..length].to_owned();
+        Self {
+            small: answer("200 OK", version, &small),
+            ten_k: answer("200 OK", version, &body(10 * 1024)),
+            one_m: answer("200 OK", version, &body(1024 * 1024)),
+            unknown: answer("404 Not Found", version, "no such path\n"),
+            bad: answer("400 Bad Request", version, "not understood\n"),
+            // The key that our client always sends, and its answer: RFC 6455, section 1.3.
+            switched: b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n".to_vec(),
+            frame: vec![0x81, 2, b'o', b'k'],
+        }
+    }
+
+    fn bytes(&self, kind: Kind) -> &[u8] {
+        match kind {
+            Kind::Small => &self.small,
+            Kind::TenK => &self.ten_k,
+            Kind::OneM => &self.one_m,
+            Kind::Unknown => &self.unknown,
+            Kind::Bad => &self.bad,
+            Kind::Switched => &self.switched,
+            Kind::Frame => &self.frame,
+        }
+    }
+}
+
+fn answer(status: &str, version: &str, body: &str) -> Vec<u8> {
+    // A proxy may add a date where there is none; with one, all do the same work.
+    let date = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let date = crate::machine::http_date(date);
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nDate: {date}\r\nContent-Type: application/json\r\nX-Version: {version}\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+struct Origin {
+    poll: Poll,
+    listeners: Vec<Socket>,
+    clients: Slab<Client>,
+    answers: Answers,
+    buffer: Vec<u8>,
+}
+
+impl Origin {
+    fn run(mut self) -> Result<()> {
+        let mut ready = Vec::new();
+        loop {
+            self.poll.wait(None, &mut ready)?;
+            for &number in &ready {
+                if number >= LISTENERS {
+                    self.accept(number - LISTENERS)?;
+                } else if let Some(client) = self.clients.get_mut(number) {
+                    let open = client.step(number, &self.poll, &self.answers, &mut self.buffer)?;
+                    if !open {
+                        self.clients.remove(number);
+                    }
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, listener: usize) -> Result<()> {
+        let Some(listener) = self.listeners.get(listener) else {
+            return Ok(());
+        };
+        // A few for each wake-up: there are always more at the start of a round.
+        for _ in 0..16 {
+            let Ok((socket, _)) = listener.accept() else {
+                break;
+            };
+            socket
+                .set_nonblocking(true)
+                .context(|| "a client's socket".into())?;
+            let entry = self.clients.vacant_entry();
+            self.poll.add(&socket, entry.key())?;
+            entry.insert(Client::of(socket));
+        }
+        Ok(())
+    }
+}
+
+struct Client {
+    socket: Socket,
+    /// The start of a head whose end has not come.
+    head: Vec<u8>,
+    /// What is left to come of a request's body.
+    body_left: usize,
+    /// What is to be said, and how much of the first has been.
+    out: VecDeque<Kind>,
+    sent: usize,
+    waits_for_room: bool,
+    upgraded: bool,
+    /// Close when all is said.
+    last: bool,
+}
+
+impl Client {
+    fn of(socket: Socket) -> Self {
+        Self {
+            socket,
+            head: Vec::new(),
+            body_left: 0,
+            out: VecDeque::new(),
+            sent: 0,
+            waits_for_room: false,
+            upgraded: false,
+            last: false,
+        }
+    }
+
+    /// Reads and answers. False: the connection is over.
+    fn step(
+        &mut self,
+        number: usize,
+        poll: &Poll,
+        answers: &Answers,
+        buffer: &mut [u8],
+    ) -> Result<bool> {
+        if self.out.is_empty() {
+            match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
+                Ok((_, 0)) => return Ok(false),
+                Ok((_, length)) => self.read(&buffer[..length]),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(_) => return Ok(false),
+            }
+        }
+        if !self.send(answers) {
+            return Ok(false);
+        }
+        let waits = !self.out.is_empty();
+        if waits != self.waits_for_room {
+            self.waits_for_room = waits;
+            poll.want_write(&self.socket, number, waits)?;
+        }
+        Ok(!self.last || waits)
+    }
+
+    /// Takes in what was read, and notes what is to be answered.
+    fn read(&mut self, bytes: &[u8]) {
+        let mut joined;
+        let mut bytes = bytes;
+        if !self.head.is_empty() {
+            joined = std::mem::take(&mut self.head);
+            joined.extend_from_slice(bytes);
+            bytes = &joined;
+        }
+        while !bytes.is_empty() && !self.last {
+            if self.upgraded {
+                self.out.push_back(Kind::Frame);
+                return;
+            }
+            if self.body_left > 0 {
+                let taken = self.body_left.min(bytes.len());
+                self.body_left -= taken;
+                bytes = &bytes[taken..];
+                if self.body_left == 0 {
+                    self.out.push_back(Kind::Small);
+                }
+                continue;
+            }
+            let Some(asked) = Asked::parse(bytes) else {
+                if bytes.len() > MAX_HEAD {
+                    self.last = true;
+                    self.out.push_back(Kind::Bad);
+                } else {
+                    self.head = bytes.to_vec();
+                }
+                return;
+            };
+            bytes = &bytes[asked.head_length..];
+            self.body_left = asked.body_length;
+            self.last = asked.last;
+            self.upgraded = asked.kind == Kind::Switched;
+            if self.body_left == 0 {
+                self.out.push_back(asked.kind);
+            }
+        }
+    }
+
+    /// Sends as much as there is room for. False: the other side is gone.
+    fn send(&mut self, answers: &Answers) -> bool {
+        while let Some(&kind) = self.out.front() {
+            let bytes = answers.bytes(kind);
+            match send(&self.socket, &bytes[self.sent..], SendFlags::NOSIGNAL) {
+                Ok(length) => self.sent += length,
+                Err(Errno::AGAIN | Errno::INTR) => return true,
+                Err(_) => return false,
+            }
+            if self.sent == bytes.len() {
+                self.sent = 0;
+                self.out.pop_front();
+            }
+        }
+        true
+    }
+}
+
+/// What the head of a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    kind: Kind,
+    head_length: usize,
+    body_length: usize,
+    last: bool,
+}
+
+impl Asked {
+    /// `None`: the head is not whole yet.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut request = httparse::Request::new(&mut headers);
+        let head_length = match request.parse(bytes) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) => return None,
+            Err(_) => {
+                return Some(Self {
+                    kind: Kind::Bad,
+                    head_length: bytes.len(),
+                    body_length: 0,
+                    last: true,
+                });
+            }
+        };
+        let mut asked = Self {
+            kind: match request.path.unwrap_or_default() {
+                "/small" | "/healthz" => Kind::Small,
+                "/10k" => Kind::TenK,
+                "/1m" => Kind::OneM,
+                "/sink" => Kind::Small,
+                _ => Kind::Unknown,
+            },
+            head_length,
+            body_length: 0,
+            last: request.version == Some(0),
+        };
+        for header in request.headers {
+            let value = std::str::from_utf8(header.value).unwrap_or_default();
+            if header.name.eq_ignore_ascii_case("content-length") {
+                asked.body_length = value.parse().unwrap_or(0);
+            } else if header.name.eq_ignore_ascii_case("connection") {
+                asked.last |= value.eq_ignore_ascii_case("close");
+            } else if header.name.eq_ignore_ascii_case("upgrade") {
+                asked.kind = Kind::Switched;
+            }
+        }
+        Some(asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(head: &str, kind: Kind, body_length: usize, last: bool) {
+        let want = Asked {
+            kind,
+            head_length: head.len(),
+            body_length,
+            last,
+        };
+        assert_eq!(Asked::parse(head.as_bytes()), Some(want));
+    }
+
+    #[test]
+    fn a_request_is_understood_by_its_path_and_headers() {
+        check(
+            "GET /small HTTP/1.1\r\nHost: a\r\n\r\n",
+            Kind::Small,
+            0,
+            false,
+        );
+        check(
+            "GET /1m HTTP/1.1\r\nConnection: close\r\n\r\n",
+            Kind::OneM,
+            0,
+            true,
+        );
+        check(
+            "POST /sink HTTP/1.1\r\ncontent-length: 16384\r\n\r\n",
+            Kind::Small,
+            16_384,
+            false,
+        );
+        check(
+            "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+            Kind::Switched,
+            0,
+            false,
+        );
+        check("GET /nowhere HTTP/1.1\r\n\r\n", Kind::Unknown, 0, false);
+        check("what\r\n\r\n", Kind::Bad, 0, true);
+        assert_eq!(Asked::parse(b"GET /small HTTP/1.1\r\nHo"), None);
+    }
+
+    #[test]
+    fn a_thousand_endpoints_have_a_thousand_addresses() {
+        let all: std::collections::HashSet<_> = (0..1000).map(|n| endpoint(n, 80)).collect();
+        assert_eq!(all.len(), 1000);
+        assert_eq!(endpoint(0, 80).to_string(), "127.0.1.1:80");
+        assert_eq!(endpoint(999, 80).to_string(), "127.0.4.250:80");
+        assert!(
+            all.iter()
+                .all(|address| !matches!(address.ip().octets()[3], 0 | 255))
+        );
+    }
+
+    #[test]
+    fn the_small_answer_is_about_a_hundred_bytes_of_json() {
+        let answers = Answers::of("1.0.0");
+        let text = String::from_utf8(answers.small).unwrap();
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!((90..110).contains(&body.len()), "{}", body.len());
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    }
+}

@@ -1,0 +1,349 @@
+//! The proxies that are measured, and how each is started. Their configs, with the reason for
+//! each setting, are in `benches/peers`.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Serialize;
+
+use crate::error::{Context, Result};
+
+/// Who takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Peer {
+    /// Our own.
+    Crossfade,
+    /// What all ratios are to.
+    Nginx,
+    /// HAProxy in HTTP mode.
+    Haproxy,
+    /// HAProxy in TCP mode: the floor.
+    HaproxyTcp,
+    /// Envoy.
+    Envoy,
+    /// traefik.
+    Traefik,
+    /// Caddy.
+    Caddy,
+    /// A minimal proxy on the pingora crate.
+    Pingora,
+    /// No proxy at all.
+    Origin,
+}
+
+impl Peer {
+    /// All of them, in the order in which they are shown.
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Crossfade,
+        Self::Nginx,
+        Self::Haproxy,
+        Self::HaproxyTcp,
+        Self::Envoy,
+        Self::Traefik,
+        Self::Caddy,
+        Self::Pingora,
+        Self::Origin,
+    ];
+
+    /// What it is called on the command line and in results.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Crossfade => "crossfade",
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::HaproxyTcp => "haproxy-tcp",
+            Self::Envoy => "envoy",
+            Self::Traefik => "traefik",
+            Self::Caddy => "caddy",
+            Self::Pingora => "pingora",
+            Self::Origin => "origin",
+        }
+    }
+
+    /// It routes HTTP requests: the others only show how far down one could get.
+    pub(crate) const fn is_rival(self) -> bool {
+        !matches!(self, Self::Crossfade | Self::HaproxyTcp | Self::Origin)
+    }
+
+    const fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Crossfade => Some("crossfade-proxy"),
+            Self::Nginx => Some("nginx"),
+            Self::Haproxy | Self::HaproxyTcp => Some("haproxy"),
+            Self::Envoy => Some("envoy"),
+            Self::Traefik => Some("traefik"),
+            Self::Caddy => Some("caddy"),
+            Self::Pingora => Some("crossfade-bench-pingora"),
+            Self::Origin => None,
+        }
+    }
+}
+
+/// What a proxy is to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup<'a> {
+    /// Where it listens, on loopback.
+    pub(crate) port: u16,
+    /// Where crossfade's admin API listens.
+    pub(crate) admin: u16,
+    /// Where the origin is.
+    pub(crate) origin: SocketAddr,
+    /// How many threads or processes carry traffic.
+    pub(crate) workers: usize,
+    /// The services of crossfade's config.
+    pub(crate) services: String,
+    /// Where configs and logs go.
+    pub(crate) folder: &'a Path,
+}
+
+impl Setup<'_> {
+    /// A config with its names filled in.
+    fn fill(&self, template: &str) -> String {
+        let values = [
+            ("@port@", self.port.to_string()),
+            ("@admin@", self.admin.to_string()),
+            ("@origin@", self.origin.to_string()),
+            ("@origin_ip@", self.origin.ip().to_string()),
+            ("@origin_port@", self.origin.port().to_string()),
+            ("@workers@", self.workers.to_string()),
+            ("@folder@", self.folder.display().to_string()),
+            ("@services@", self.services.clone()),
+        ];
+        let mut text = template.to_owned();
+        for (name, value) in values {
+            text = text.replace(name, &value);
+        }
+        text
+    }
+
+    /// Writes a config into the folder.
+    pub(crate) fn write(&self, name: &str, template: &str) -> Result<PathBuf> {
+        let path = self.folder.join(name);
+        std::fs::write(&path, self.fill(template)).context(|| path.display().to_string())?;
+        Ok(path)
+    }
+}
+
+/// A peer that is installed.
+#[derive(Debug, Clone)]
+pub(crate) struct Installed {
+    /// Which.
+    pub(crate) peer: Peer,
+    /// Its program; the origin has none.
+    pub(crate) program: Option<PathBuf>,
+    /// What it says of itself.
+    pub(crate) version: String,
+}
+
+impl Installed {
+    /// Looks for its program in these folders, then in `PATH`, then where root's programs are.
+    pub(crate) fn find(peer: Peer, folders: &[PathBuf]) -> Option<Self> {
+        let Some(name) = peer.program() else {
+            return Some(Self {
+                peer,
+                program: None,
+                version: String::new(),
+            });
+        };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let program = folders
+            .iter()
+            .cloned()
+            .chain(std::env::split_paths(&path))
+            .chain(["/usr/sbin".into(), "/usr/local/sbin".into()])
+            .map(|folder| folder.join(name))
+            .find(|program| program.is_file())?;
+        let version = version(peer, &program);
+        Some(Self {
+            peer,
+            program: Some(program),
+            version,
+        })
+    }
+
+    /// Writes its config, and says how it is started. Nothing: there is nothing to start.
+    pub(crate) fn command(&self, setup: &Setup<'_>) -> Result<Option<Vec<OsString>>> {
+        let Some(program) = &self.program else {
+            return Ok(None);
+        };
+        let port = setup.port;
+        let mut command = vec![program.clone().into_os_string()];
+        let mut with = |arguments: &[&str]| command.extend(arguments.iter().map(OsString::from));
+        match self.peer {
+            Peer::Origin => {}
+            Peer::Crossfade => {
+                let template = include_str!("../peers/crossfade.toml");
+                let file = setup.write(&format!("crossfade-{port}.toml"), template)?;
+                with(&["--workers", &setup.workers.to_string(), "--config"]);
+                command.push(file.into());
+            }
+            Peer::Nginx => {
+                let template = include_str!("../peers/nginx.conf");
+                let file = setup.write(&format!("nginx-{port}.conf"), template)?;
+                with(&["-e", "stderr", "-c"]);
+                command.push(file.into());
+            }
+            Peer::Haproxy | Peer::HaproxyTcp => {
+                let template = match self.peer {
+                    Peer::Haproxy => include_str!("../peers/haproxy.cfg"),
+                    _ => include_str!("../peers/haproxy-tcp.cfg"),
+                };
+                let file = setup.write(&format!("haproxy-{port}.cfg"), template)?;
+                with(&["-db", "-f"]);
+                command.push(file.into());
+            }
+            Peer::Envoy => {
+                let template = include_str!("../peers/envoy.yaml");
+                let file = setup.write(&format!("envoy-{port}.yaml"), template)?;
+                let workers = setup.workers.to_string();
+                with(&["--disable-hot-restart", "--log-level", "error"]);
+                with(&["--concurrency", &workers, "--config-path"]);
+                command.push(file.into());
+            }
+            Peer::Traefik => {
+                let routes = include_str!("../peers/traefik-routes.yaml");
+                setup.write(&format!("traefik-{port}-routes.yaml"), routes)?;
+                let template = include_str!("../peers/traefik.yaml");
+                let file = setup.write(&format!("traefik-{port}.yaml"), template)?;
+                command.push(format!("--configFile={}", file.display()).into());
+            }
+            Peer::Caddy => {
+                let template = include_str!("../peers/Caddyfile");
+                let file = setup.write(&format!("Caddyfile-{port}"), template)?;
+                with(&["run", "--adapter", "caddyfile", "--config"]);
+                command.push(file.into());
+            }
+            Peer::Pingora => {
+                with(&[
+                    &format!("127.0.0.1:{port}"),
+                    &setup.origin.to_string(),
+                    &setup.workers.to_string(),
+                ]);
+            }
+        }
+        Ok(Some(command))
+    }
+}
+
+/// The first thing in the program's own words that looks like a version.
+fn version(peer: Peer, program: &Path) -> String {
+    let flag = match peer {
+        Peer::Nginx | Peer::Haproxy | Peer::HaproxyTcp => "-v",
+        Peer::Traefik | Peer::Caddy => "version",
+        _ => "--version",
+    };
+    let output = Command::new(program)
+        .arg(flag)
+        .stdin(Stdio::null())
+        .output();
+    let Ok(output) = output else {
+        return String::new();
+    };
+    let text = [output.stdout, output.stderr].concat();
+    version_in(&String::from_utf8_lossy(&text)).to_owned()
+}
+
+fn version_in(text: &str) -> &str {
+    let looks_like_one = |word: &&str| {
+        word.starts_with(|c: char| c.is_ascii_digit()) && word.split('.').count() >= 3
+    };
+    text.split(|c: char| c.is_whitespace() || "/-+,".contains(c))
+        .map(|word| word.trim_start_matches('v'))
+        .find(looks_like_one)
+        .unwrap_or_default()
+}
+
+/// The services of crossfade's config: `web` for every host, or so many with a host each.
+pub(crate) fn services(count: usize, endpoints: &[SocketAddr]) -> String {
+    let mut text = String::new();
+    for number in 0..count {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "[[services]]\nname = \"{}\"", service_name(number));
+        if count > 1 {
+            let _ = writeln!(text, "hosts = [\"{}\"]", host(number));
+        }
+        text.push_str("endpoints = [\n");
+        for endpoint in endpoints {
+            let _ = writeln!(text, "  {{ address = \"{endpoint}\", version = \"1\" }},");
+        }
+        text.push_str("]\n");
+    }
+    text
+}
+
+/// The first service is what the admin calls of the benchmark are about.
+fn service_name(number: usize) -> String {
+    match number {
+        0 => "web".into(),
+        _ => format!("s{number}"),
+    }
+}
+
+/// The host of a service, where there are several.
+pub(crate) fn host(service: usize) -> String {
+    format!("s{service}.bench.example")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_programs_say() {
+        for (text, want) in [
+            ("nginx version: nginx/1.22.1\n", "1.22.1"),
+            (
+                "HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/",
+                "2.6.12",
+            ),
+            ("Version:      3.7.0\nCodename: x", "3.7.0"),
+            ("v2.11.0 h1:abc=", "2.11.0"),
+            ("crossfade-proxy 0.1.0", "0.1.0"),
+            ("nothing 12 to see", ""),
+        ] {
+            assert_eq!(version_in(text), want);
+        }
+    }
+
+    #[test]
+    fn every_name_in_every_config_is_filled_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let setup = Setup {
+            port: 9610,
+            admin: 9611,
+            origin: "127.0.0.1:9600".parse().unwrap(),
+            workers: 1,
+            services: services(2, &["127.0.0.1:9600".parse().unwrap()]),
+            folder: folder.path(),
+        };
+        for peer in Peer::ALL {
+            let installed = Installed {
+                peer,
+                program: Some("/bin/true".into()),
+                version: String::new(),
+            };
+            installed.command(&setup).unwrap();
+        }
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            let settings = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with('#'));
+            for line in settings {
+                assert!(!line.replace("\"@type\"", "").contains('@'), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_service_answers_for_every_host_and_many_have_one_each() {
+        let endpoint = ["127.0.0.1:80".parse().unwrap()];
+        assert!(!services(1, &endpoint).contains("hosts"));
+        let many = services(3, &endpoint);
+        assert!(many.contains("hosts = [\"s2.bench.example\"]") && many.contains("\"web\""));
+    }
+}

@@ -1,0 +1,394 @@
+//! The rollout race: the same rollout under the same load, by crossfade's admin API and by the
+//! reload of a rewritten config, as people do it today. What did the clients notice?
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde::Serialize;
+
+use crate::accounting::tree;
+use crate::client::{Client, idle};
+use crate::error::{Context, Error, Result};
+use crate::load::{End, Failure, Load, Outcome, Pace, Plan, Request};
+use crate::peers::{Peer, Setup};
+use crate::progress::Progress;
+use crate::stage::{Stage, Started};
+use crate::work::{Contender, Work};
+
+/// Requests a second of the load, and its connections.
+const RATE: f64 = 1_000.0;
+const CONNECTIONS: usize = 32;
+/// Keep-alive connections that are idle all the while.
+const IDLE: usize = 200;
+/// WebSockets that are open all the while.
+const WEBSOCKETS: usize = 20;
+/// From one step to the next.
+const STEP: Duration = Duration::from_millis(1_500);
+/// The whole race: idle connections, three steps, the look at the end, and some more load.
+const RACE: Duration = Duration::from_millis(7_500);
+
+/// The steps: how much of the traffic goes to version 2. With the last, version 1 is removed.
+const STEPS: [u32; 3] = [10, 50, 100];
+
+/// The key of RFC 6455's example, and a masked frame that says "hi".
+const UPGRADE: &[u8] = b"GET /socket HTTP/1.1\r\nHost: bench.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const FRAME: &[u8] = &[0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
+const REPLY: &[u8] = &[0x81, 2, b'o', b'k'];
+
+/// What the clients of one proxy noticed.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Race {
+    /// How the rollout was done.
+    pub(crate) label: String,
+    /// Requests of the load.
+    pub(crate) requests: u64,
+    /// Those that were not answered with 200.
+    pub(crate) failed: u64,
+    /// Those of them that a careful client may send again: a reused connection closed without
+    /// a word.
+    pub(crate) retriable: u64,
+    /// Idle keep-alive connections that were closed, of 200.
+    pub(crate) idle_closed: usize,
+    /// Requests that version 1 answered though they were sent after it was removed.
+    pub(crate) stale: u64,
+    /// How long after its removal the last of them was sent, in milliseconds.
+    pub(crate) stale_for_ms: f64,
+    /// WebSockets that were cut, of 20.
+    pub(crate) websockets_cut: usize,
+    /// Processes more than before the rollout, with the WebSockets still open.
+    pub(crate) left_over: usize,
+    /// The worst latency, in milliseconds.
+    pub(crate) worst_ms: f64,
+}
+
+/// Who can take part.
+pub(crate) const fn takes_part(peer: Peer) -> bool {
+    matches!(peer, Peer::Crossfade | Peer::Nginx | Peer::Haproxy)
+}
+
+/// Runs the race of one contender.
+pub(crate) fn run(
+    stage: &Stage,
+    number: usize,
+    contender: &Contender,
+    progress: &Progress,
+) -> Result<Race> {
+    progress.say("race", &contender.label);
+    let setup = stage.setup(number, contender)?;
+    let rollout = Rollout::start(stage, setup, contender)?;
+    let target = rollout.started.target;
+    let requests = Work::Race.requests(contender);
+    let request = requests.first().cloned().unwrap_or_default();
+
+    let idle = idle(target, IDLE, &request)?;
+    let websockets: Vec<Client> = (0..WEBSOCKETS)
+        .map(|_| websocket(target))
+        .collect::<Result<_>>()?;
+
+    let interrupted = &*stage.interrupted;
+    let loaded = request.clone();
+    let (observed, removed, mut race) = std::thread::scope(|scope| {
+        let load = scope.spawn(move || load(target, loaded, interrupted));
+        let walked = walk(&rollout, idle, &request, websockets);
+        let observed = load.join().map_err(|_| Error::Program {
+            name: "load".into(),
+            why: "panicked".into(),
+        });
+        let (removed, race) = walked?;
+        Ok::<_, Error>((observed??, removed, race))
+    })?;
+    race.label = match contender.installed.peer {
+        Peer::Crossfade => "crossfade".into(),
+        other => format!("{} reload", other.name()),
+    };
+    race.count(&observed, removed);
+    progress.step();
+    Ok(race)
+}
+
+/// All requests of the load.
+fn load(target: SocketAddr, request: Vec<u8>, interrupted: &AtomicBool) -> Result<Vec<Request>> {
+    let plan = Plan {
+        target,
+        connections: CONNECTIONS,
+        requests: Rc::new([request]),
+        pace: Pace::Rate(RATE),
+        reconnect: false,
+    };
+    let mut requests = Vec::new();
+    let mut load = Load::new(plan, interrupted)?;
+    load.run(End::After(RACE), &mut |one| requests.push(*one))?;
+    let hung = load.finish(RACE, &mut |one| requests.push(*one))?;
+    let now = Instant::now();
+    requests.extend((0..hung).map(|_| Request {
+        due: now,
+        sent: now,
+        done: now,
+        outcome: Outcome::Failed(Failure::Cut),
+    }));
+    Ok(requests)
+}
+
+/// The rollout, and the look at what was idle. Gives back when version 1 was gone.
+fn walk(
+    rollout: &Rollout<'_>,
+    idle: Vec<Client>,
+    request: &[u8],
+    mut websockets: Vec<Client>,
+) -> Result<(Instant, Race)> {
+    let before = rollout.processes()?;
+    sleep(Duration::from_millis(500));
+    for share in STEPS {
+        rollout.shift(share)?;
+        if share < 100 {
+            sleep(STEP);
+        }
+    }
+    let removed = Instant::now();
+    sleep(STEP);
+
+    let mut race = Race::default();
+    for mut client in idle {
+        if client.is_closed() {
+            race.idle_closed += 1;
+            continue;
+        }
+        match client.ask(request) {
+            Ok((whole, _)) if whole.version == b'1' => {
+                race.stale += 1;
+                race.stale_for_ms = removed.elapsed().as_secs_f64() * 1e3;
+            }
+            Ok((whole, _)) if whole.status == 200 => {}
+            _ => race.failed += 1,
+        }
+    }
+    // They stay open until the processes that carry them have been counted.
+    for websocket in &mut websockets {
+        if !websocket.exchange(FRAME, REPLY) {
+            race.websockets_cut += 1;
+        }
+    }
+    race.left_over = rollout.processes()?.saturating_sub(before);
+    Ok((removed, race))
+}
+
+impl Default for Race {
+    fn default() -> Self {
+        Self {
+            label: String::new(),
+            requests: 0,
+            failed: 0,
+            retriable: 0,
+            idle_closed: 0,
+            stale: 0,
+            stale_for_ms: 0.0,
+            websockets_cut: 0,
+            left_over: 0,
+            worst_ms: 0.0,
+        }
+    }
+}
+
+impl Race {
+    /// Adds what became of the load's requests.
+    fn count(&mut self, requests: &[Request], removed: Instant) {
+        for request in requests {
+            self.requests += 1;
+            let latency = request.done.saturating_duration_since(request.due);
+            self.worst_ms = self.worst_ms.max(latency.as_secs_f64() * 1e3);
+            match request.outcome {
+                Outcome::Answered(whole) if whole.status == 200 => {
+                    if whole.version == b'1' && request.sent > removed {
+                        self.stale += 1;
+                        let after = request.sent.saturating_duration_since(removed);
+                        self.stale_for_ms = self.stale_for_ms.max(after.as_secs_f64() * 1e3);
+                    }
+                }
+                Outcome::Failed(Failure::Closed { reused: true }) => {
+                    self.failed += 1;
+                    self.retriable += 1;
+                }
+                Outcome::Answered(_) | Outcome::Failed(_) => self.failed += 1,
+            }
+        }
+    }
+}
+
+fn websocket(target: SocketAddr) -> Result<Client> {
+    let mut client = Client::connect(target)?;
+    let (whole, _) = client.ask(UPGRADE)?;
+    if whole.status != 101 || !client.exchange(FRAME, REPLY) {
+        return Err(Error::Program {
+            name: "WebSocket".into(),
+            why: format!("no upgrade through {target}: status {}", whole.status),
+        });
+    }
+    Ok(client)
+}
+
+/// A proxy with two versions behind it, and the way its traffic is moved.
+struct Rollout<'a> {
+    stage: &'a Stage,
+    setup: Setup<'a>,
+    peer: Peer,
+    program: PathBuf,
+    started: Started,
+}
+
+impl<'a> Rollout<'a> {
+    fn start(stage: &'a Stage, mut setup: Setup<'a>, contender: &Contender) -> Result<Self> {
+        let peer = contender.installed.peer;
+        let missing = || Error::Usage(format!("{} takes no part in the race", peer.name()));
+        let program = contender.installed.program.clone().ok_or_else(missing)?;
+        setup.services = servers(stage, peer, 0);
+        let file = write(&setup, peer)?.into_os_string();
+        let mut command: Vec<OsString> = vec![program.clone().into()];
+        let arguments: &[&str] = match peer {
+            Peer::Crossfade => &["--workers", "1", "--config"],
+            Peer::Nginx => &["-e", "stderr", "-c"],
+            Peer::Haproxy => &["-W", "-f"],
+            _ => return Err(missing()),
+        };
+        command.extend(arguments.iter().map(OsString::from));
+        command.push(file);
+        let started = stage.start_command(&setup, contender, &command)?;
+        Ok(Self {
+            stage,
+            setup,
+            peer,
+            program,
+            started,
+        })
+    }
+
+    fn processes(&self) -> Result<usize> {
+        let running = self.started.running.as_ref();
+        running.map_or(Ok(0), |running| Ok(tree(running.id())?.len()))
+    }
+
+    /// Gives version 2 this share of the traffic; with 100, removes version 1.
+    fn shift(&self, share: u32) -> Result<()> {
+        if self.peer == Peer::Crossfade {
+            return self.shift_by_admin_api(share);
+        }
+        let mut setup = self.setup.clone();
+        setup.services = servers(self.stage, self.peer, share);
+        let file = write(&setup, self.peer)?;
+        if self.peer == Peer::Haproxy {
+            // What its `reload` in an init script does.
+            if let Some(running) = &self.started.running {
+                running.signal(Signal::USR2);
+            }
+            return Ok(());
+        }
+        let reloaded = Command::new(&self.program)
+            .args(["-e", "stderr", "-s", "reload", "-c"])
+            .arg(file)
+            .stdin(Stdio::null())
+            .output()
+            .context(|| "nginx -s reload".into())?;
+        if reloaded.status.success() {
+            return Ok(());
+        }
+        Err(Error::Program {
+            name: "nginx -s reload".into(),
+            why: String::from_utf8_lossy(&reloaded.stderr).into_owned(),
+        })
+    }
+
+    fn shift_by_admin_api(&self, share: u32) -> Result<()> {
+        let mut admin = Client::connect(self.started.admin)?;
+        let stable = 100 - share;
+        let split = format!("{{\"split\":{{\"1\":{stable},\"2\":{share}}}}}");
+        if share == STEPS[0] {
+            let [one, two] = [self.stage.origin(1), self.stage.origin(2)];
+            let service = format!(
+                "{{\"split\":{{\"1\":{stable},\"2\":{share}}},\"endpoints\":[{{\"address\":\"{one}\",\"version\":\"1\"}},{{\"address\":\"{two}\",\"version\":\"2\"}}]}}"
+            );
+            admin.call("PUT", "/v1/services/web", &service)?;
+            return Ok(());
+        }
+        admin.call("PUT", "/v1/services/web/split", &split)?;
+        if share == 100 {
+            // WebSockets may stay: the receipt would wait for them, so it is asked for and not
+            // waited for. New requests have stopped when the call is answered.
+            admin.call("POST", "/v1/services/web/drain", "{\"version\":\"1\"}")?;
+            let two = self.stage.origin(2);
+            let service =
+                format!("{{\"endpoints\":[{{\"address\":\"{two}\",\"version\":\"2\"}}]}}");
+            admin.call("PUT", "/v1/services/web", &service)?;
+        }
+        Ok(())
+    }
+}
+
+fn write(setup: &Setup<'_>, peer: Peer) -> Result<PathBuf> {
+    let port = setup.port;
+    match peer {
+        Peer::Crossfade => {
+            let template = include_str!("../peers/crossfade.toml");
+            setup.write(&format!("race-{port}.toml"), template)
+        }
+        Peer::Nginx => {
+            let template = include_str!("../peers/nginx-race.conf");
+            setup.write(&format!("race-{port}.conf"), template)
+        }
+        _ => {
+            let template = include_str!("../peers/haproxy-race.cfg");
+            setup.write(&format!("race-{port}.cfg"), template)
+        }
+    }
+}
+
+/// The servers of a config, when version 2 has this share.
+fn servers(stage: &Stage, peer: Peer, share: u32) -> String {
+    if peer == Peer::Crossfade {
+        return crate::peers::services(1, &[stage.origin(1)]);
+    }
+    let mut lines = Vec::new();
+    for (version, weight) in [(1, 100 - share), (2, share)] {
+        let address = stage.origin(version);
+        match (peer, weight) {
+            (_, 0) => {}
+            (Peer::Nginx, _) => lines.push(format!("        server {address} weight={weight};")),
+            _ => lines.push(format!("    server v{version} {address} weight {weight}")),
+        }
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::Whole;
+
+    #[test]
+    fn an_answer_of_the_removed_version_is_stale_only_if_it_was_asked_for_afterwards() {
+        let start = Instant::now();
+        let at = |milliseconds: u64| start + Duration::from_millis(milliseconds);
+        let request = |sent: u64, version: u8| Request {
+            due: at(sent),
+            sent: at(sent),
+            done: at(sent + 20),
+            outcome: Outcome::Answered(Whole {
+                status: 200,
+                length: 1,
+                last: false,
+                version,
+            }),
+        };
+        let mut race = Race::default();
+        let requests = [request(95, b'1'), request(130, b'1'), request(140, b'2')];
+        race.count(&requests, at(100));
+        assert_eq!((race.requests, race.stale, race.failed), (3, 1, 0));
+        assert!((race.stale_for_ms - 30.0).abs() < 1e-6);
+        assert!((race.worst_ms - 20.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,236 @@
+//! What was found, as it goes into `results.json`.
+
+use serde::Serialize;
+
+use crate::figures::Figure;
+use crate::machine::Machine;
+use crate::memory::Memory;
+use crate::peers::{Installed, Peer};
+use crate::race::Race;
+use crate::rounds::{Effort, Sample};
+use crate::work::{Contender, Per, Work};
+
+/// Everything that one run has found.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Results {
+    /// How to run it again.
+    pub(crate) command: String,
+    /// Where it ran.
+    pub(crate) machine: Machine,
+    /// Rounds of each contender.
+    pub(crate) rounds: usize,
+    /// How long a round was.
+    pub(crate) round_seconds: f64,
+    /// Who took part.
+    pub(crate) peers: Vec<Program>,
+    /// Who is not installed.
+    pub(crate) absent: Vec<Peer>,
+    /// Each workload.
+    pub(crate) workloads: Vec<Workload>,
+    /// The memory of each proxy.
+    pub(crate) memory: Vec<Memory>,
+    /// The rollout race.
+    pub(crate) race: Vec<Race>,
+    /// What kept a part of it from being measured.
+    pub(crate) errors: Vec<String>,
+}
+
+/// A program that took part.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Program {
+    /// Which.
+    pub(crate) peer: Peer,
+    /// Its version.
+    pub(crate) version: String,
+}
+
+/// One workload.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Workload {
+    /// Its name on the command line.
+    pub(crate) name: &'static str,
+    /// What it is.
+    pub(crate) title: &'static str,
+    /// Whose figures the ratios are to.
+    pub(crate) base: String,
+    /// CPU is in seconds for a gigabyte, not in microseconds for a request.
+    pub(crate) cpu_per_gigabyte: bool,
+    /// All have the same rate: requests a second say nothing.
+    pub(crate) fixed_rate: bool,
+    /// The contenders.
+    pub(crate) rows: Vec<Row>,
+}
+
+/// One contender.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Row {
+    /// What it is called.
+    pub(crate) label: String,
+    /// The proxy.
+    pub(crate) peer: Peer,
+    /// CPU time of the proxy; none where there is no proxy.
+    pub(crate) cpu: Option<Figure>,
+    /// The part of it in user mode, from 0 to 1.
+    pub(crate) user_share: f64,
+    /// Requests a second.
+    pub(crate) rate: Option<Figure>,
+    /// Latencies in milliseconds.
+    pub(crate) p50: Option<Figure>,
+    /// 99 of 100 are faster.
+    pub(crate) p99: Option<Figure>,
+    /// 999 of 1,000 are faster.
+    pub(crate) p999: Option<Figure>,
+    /// Requests that failed, in all rounds.
+    pub(crate) failed: u64,
+    /// Swaps of the table a second, as they came out.
+    pub(crate) swaps_per_second: f64,
+    /// In most rounds the load generator was the limit, not the proxy.
+    pub(crate) load_was_limit: bool,
+}
+
+impl Results {
+    /// Of a run that has found nothing yet.
+    pub(crate) fn new(
+        command: String,
+        effort: Effort,
+        peers: &[Installed],
+        absent: Vec<Peer>,
+        machine: Machine,
+    ) -> Self {
+        Self {
+            command,
+            machine,
+            rounds: effort.rounds,
+            round_seconds: effort.round.as_secs_f64(),
+            peers: peers
+                .iter()
+                .map(|installed| Program {
+                    peer: installed.peer,
+                    version: installed.version.clone(),
+                })
+                .collect(),
+            absent,
+            workloads: Vec::new(),
+            memory: Vec::new(),
+            race: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// Requests that failed where none should have. Those of the race are what it measures.
+    pub(crate) fn failed(&self) -> u64 {
+        let rows = self.workloads.iter().flat_map(|workload| &workload.rows);
+        rows.map(|row| row.failed).sum()
+    }
+}
+
+impl Workload {
+    /// From the samples of all contenders.
+    pub(crate) fn of(work: Work, contenders: &[Contender], samples: &[Vec<Sample>]) -> Self {
+        let base = Work::base(contenders);
+        let empty = Vec::new();
+        let base_samples = samples.get(base).unwrap_or(&empty);
+        let row = |(contender, samples): (&Contender, &Vec<Sample>)| {
+            let figure = |value: &dyn Fn(&Sample) -> f64| {
+                let own: Vec<f64> = samples.iter().map(value).collect();
+                let base: Vec<f64> = base_samples.iter().map(value).collect();
+                Figure::of(&own, &base)
+            };
+            let has_cpu = samples.iter().all(|sample| sample.cpu.is_some());
+            let limited = samples
+                .iter()
+                .filter(|sample| sample.load_was_limit)
+                .count();
+            let seconds: f64 = samples.iter().map(|sample| sample.seconds).sum();
+            let count = samples.len().max(1) as f64;
+            Row {
+                label: contender.label.clone(),
+                peer: contender.installed.peer,
+                cpu: figure(&|sample| cpu(sample, work.per())).filter(|_| has_cpu),
+                user_share: samples.iter().map(|sample| sample.user_share).sum::<f64>() / count,
+                rate: figure(&|sample| sample.answered as f64 / sample.seconds),
+                p50: figure(&|sample| sample.latency[0]),
+                p99: figure(&|sample| sample.latency[1]),
+                p999: figure(&|sample| sample.latency[2]),
+                failed: samples.iter().map(|sample| sample.failed).sum(),
+                swaps_per_second: samples
+                    .iter()
+                    .map(|sample| sample.swaps as f64)
+                    .sum::<f64>()
+                    / seconds.max(1e-9),
+                load_was_limit: limited * 2 > samples.len(),
+            }
+        };
+        Self {
+            name: work.name(),
+            title: work.title(),
+            base: contenders
+                .get(base)
+                .map_or_else(String::new, |contender| contender.label.clone()),
+            cpu_per_gigabyte: work.per() == Per::Gigabyte,
+            fixed_rate: work == Work::Rate,
+            rows: contenders.iter().zip(samples).map(row).collect(),
+        }
+    }
+}
+
+fn cpu(sample: &Sample, per: Per) -> f64 {
+    let Some(seconds) = sample.cpu else {
+        return f64::NAN;
+    };
+    match per {
+        Per::Request => seconds * 1e6 / sample.answered as f64,
+        Per::Gigabyte => seconds * 1e9 / sample.bytes as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_its_own_figures_and_ratios_to_nginx() {
+        let installed = |peer| Installed {
+            peer,
+            program: None,
+            version: String::new(),
+        };
+        let contenders = Work::Small.contenders(&[
+            installed(Peer::Crossfade),
+            installed(Peer::Nginx),
+            installed(Peer::Origin),
+        ]);
+        let sample = |cpu, answered| Sample {
+            seconds: 1.0,
+            answered,
+            cpu,
+            latency: [1.0, 2.0, 3.0],
+            ..Sample::default()
+        };
+        let samples = [
+            vec![sample(Some(0.9), 60_000); 3],
+            vec![sample(Some(1.0), 50_000); 3],
+            vec![sample(None, 100_000); 3],
+        ];
+        let workload = Workload::of(Work::Small, &contenders, &samples);
+        assert_eq!(workload.base, "nginx");
+        let [ours, nginx, origin] = &workload.rows[..] else {
+            panic!("three rows");
+        };
+        let cpu = ours.cpu.unwrap();
+        assert!((cpu.value - 15.0).abs() < 1e-9 && (cpu.ratio - 0.75).abs() < 1e-9);
+        assert!((ours.rate.unwrap().ratio - 1.2).abs() < 1e-9);
+        assert!((nginx.cpu.unwrap().ratio - 1.0).abs() < 1e-9);
+        assert!(origin.cpu.is_none());
+    }
+
+    #[test]
+    fn large_answers_are_paid_for_by_the_gigabyte() {
+        let sample = Sample {
+            bytes: 2_000_000_000,
+            cpu: Some(0.5),
+            ..Sample::default()
+        };
+        assert!((cpu(&sample, Per::Gigabyte) - 0.25).abs() < 1e-9);
+    }
+}

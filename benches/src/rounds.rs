@@ -1,0 +1,292 @@
+//! The rounds of a workload: A B C, A B C, … Each is short, so that whatever else the machine
+//! does falls on all alike, and figures are compared within a round. Processes are started anew
+//! between groups of rounds, since some are lucky with their memory and some are not.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::accounting::{CoreTime, CpuTime};
+use crate::error::{Error, Result};
+use crate::load::{End, Load, Outcome, Pace, Plan, Request};
+use crate::progress::Progress;
+use crate::stage::{Stage, Started};
+use crate::swapper::Swapper;
+use crate::work::{Contender, Work};
+
+/// Rounds between two restarts.
+const GROUP: usize = 4;
+/// Load before a round that is not measured: connections are made, caches filled.
+const WARM_UP: Duration = Duration::from_millis(150);
+/// The same for a process that has only just begun.
+const FIRST_WARM_UP: Duration = Duration::from_millis(400);
+
+/// How long an answer may take after the end of a round.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    /// Rounds of each contender.
+    pub(crate) rounds: usize,
+    /// How long one is.
+    pub(crate) round: Duration,
+}
+
+impl Effort {
+    /// Rounds by group.
+    pub(crate) fn groups(self) -> Vec<usize> {
+        let mut left = self.rounds;
+        let mut groups = Vec::new();
+        while left > 0 {
+            let group = left.min(GROUP);
+            groups.push(group);
+            left -= group;
+        }
+        groups
+    }
+}
+
+/// One round of one contender.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sample {
+    /// How long it was.
+    pub(crate) seconds: f64,
+    /// Requests that were answered with success.
+    pub(crate) answered: u64,
+    /// Bytes of bodies, in either direction.
+    pub(crate) bytes: u64,
+    /// Requests that were not answered, or not with success.
+    pub(crate) failed: u64,
+    /// CPU time of the proxy's processes, in seconds; none where there is no proxy.
+    pub(crate) cpu: Option<f64>,
+    /// The part of it in user mode.
+    pub(crate) user_share: f64,
+    /// Latencies in milliseconds: p50, p99 and p99.9.
+    pub(crate) latency: [f64; 3],
+    /// Swaps of the table.
+    pub(crate) swaps: u64,
+    /// The load's core was the limit, and the proxy's was not.
+    pub(crate) load_was_limit: bool,
+}
+
+/// Measures a workload: the samples of each contender, round by round.
+pub(crate) fn measure(
+    stage: &Stage,
+    work: Work,
+    contenders: &[Contender],
+    effort: Effort,
+    progress: &Progress,
+) -> Result<Vec<Vec<Sample>>> {
+    let mut samples = vec![Vec::new(); contenders.len()];
+    for group in effort.groups() {
+        let mut started = Vec::new();
+        for (number, contender) in contenders.iter().enumerate() {
+            stage.check_interrupted()?;
+            progress.say(work.name(), &format!("starting {}", contender.label));
+            started.push(stage.start(number, contender)?);
+        }
+        for round in 0..group {
+            for ((contender, started), samples) in
+                contenders.iter().zip(&mut started).zip(&mut samples)
+            {
+                progress.say(work.name(), &contender.label);
+                let warm_up = if round == 0 { FIRST_WARM_UP } else { WARM_UP };
+                let sample = one_round(stage, work, contender, started, warm_up, effort.round)?;
+                samples.push(sample);
+                progress.step();
+            }
+        }
+    }
+    Ok(samples)
+}
+
+fn one_round(
+    stage: &Stage,
+    work: Work,
+    contender: &Contender,
+    started: &mut Started,
+    warm_up: Duration,
+    round: Duration,
+) -> Result<Sample> {
+    let plan = Plan {
+        target: started.target,
+        connections: work.connections(),
+        requests: work.requests(contender),
+        pace: work.pace(),
+        reconnect: work.reconnects(),
+    };
+    let request_body = if work == Work::Post { 16_384 } else { 0 };
+    let mut load = Load::new(plan, &stage.interrupted)?;
+    let mut tally = Tally::new(request_body)?;
+    // Failures count from the first request on; the rest is measured below.
+    load.run(End::After(warm_up), &mut |request| tally.add(request))?;
+    tally.forget_answers();
+    let swapper = (contender.swaps > 0).then(|| Swapper::start(started.admin, contender.swaps));
+
+    let root = started.running.as_ref().map(|running| running.id());
+    let cpu_before = root.map(CpuTime::of_tree).transpose()?;
+    let cores_before = CoreTime::of_all()?;
+    let begin = std::time::Instant::now();
+    let end = load.run(End::After(round), &mut |request| tally.add(request))?;
+    let cpu_after = root.map(CpuTime::of_tree).transpose()?;
+    let cores_after = CoreTime::of_all()?;
+
+    let swaps = swapper.as_ref().map_or(0, Swapper::swaps);
+    swapper.map_or(Ok(()), Swapper::stop)?;
+    if matches!(work.pace(), Pace::Rate(_)) {
+        // A request that has to wait is not left out for having no answer yet.
+        for due in load.unanswered() {
+            tally.record(end.saturating_duration_since(due));
+        }
+    }
+    let mut failed = 0;
+    let hung = load.finish(PATIENCE, &mut |request| {
+        failed += u64::from(!is_success(request));
+    })?;
+    tally.failed += failed + hung as u64;
+    let busy = |core: usize| match (cores_before.get(core), cores_after.get(core)) {
+        (Some(before), Some(after)) => after.busy_since(before),
+        _ => 0.0,
+    };
+    let cpu = cpu_before.zip(cpu_after);
+    let proxy_idled = stage
+        .cores
+        .of_workers(contender.workers)
+        .iter()
+        .any(|&core| core != stage.cores.load && busy(core) < 0.95);
+    Ok(Sample {
+        seconds: end.duration_since(begin).as_secs_f64(),
+        answered: tally.answered,
+        bytes: tally.bytes,
+        failed: tally.failed,
+        cpu: cpu.map(|(before, after)| after.seconds_since(&before)),
+        user_share: cpu.map_or(0.0, |(before, after)| after.user_share_since(&before)),
+        latency: tally.latency(),
+        swaps,
+        load_was_limit: cpu.is_some()
+            && work.pace() == Pace::Closed
+            && busy(stage.cores.load) > 0.97
+            && proxy_idled,
+    })
+}
+
+const fn is_success(request: &Request) -> bool {
+    matches!(request.outcome, Outcome::Answered(whole) if whole.status == 200)
+}
+
+/// What the requests of a round add up to.
+struct Tally {
+    latencies: Histogram<u64>,
+    request_body: u64,
+    answered: u64,
+    bytes: u64,
+    failed: u64,
+}
+
+impl Tally {
+    fn new(request_body: u64) -> Result<Self> {
+        // From a microsecond to a minute, in nanoseconds, to three digits.
+        let latencies = Histogram::new_with_bounds(1_000, 60_000_000_000, 3)
+            .map_err(|error| Error::Usage(error.to_string()))?;
+        Ok(Self {
+            latencies,
+            request_body,
+            answered: 0,
+            bytes: 0,
+            failed: 0,
+        })
+    }
+
+    fn add(&mut self, request: &Request) {
+        match request.outcome {
+            Outcome::Answered(whole) if is_success(request) => {
+                self.answered += 1;
+                self.bytes += whole.length as u64 + self.request_body;
+                self.record(request.done.saturating_duration_since(request.due));
+            }
+            Outcome::Answered(_) | Outcome::Failed(_) => self.failed += 1,
+        }
+    }
+
+    fn record(&mut self, latency: Duration) {
+        let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.latencies.saturating_record(nanoseconds);
+    }
+
+    fn forget_answers(&mut self) {
+        self.latencies.reset();
+        self.answered = 0;
+        self.bytes = 0;
+    }
+
+    fn latency(&self) -> [f64; 3] {
+        [0.5, 0.99, 0.999].map(|part| self.latencies.value_at_quantile(part) as f64 / 1e6)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    use crate::answer::Whole;
+    use crate::load::Failure;
+
+    fn request(milliseconds: u64, outcome: Outcome) -> Request {
+        let due = Instant::now();
+        Request {
+            due,
+            sent: due,
+            done: due + Duration::from_millis(milliseconds),
+            outcome,
+        }
+    }
+
+    fn answered(status: u16) -> Outcome {
+        Outcome::Answered(Whole {
+            status,
+            length: 100,
+            last: false,
+            version: b'1',
+        })
+    }
+
+    #[test]
+    fn rounds_are_divided_into_groups() {
+        let groups = |rounds| {
+            let round = Duration::from_secs(1);
+            Effort { rounds, round }.groups()
+        };
+        assert_eq!(groups(8), [4, 4]);
+        assert_eq!(groups(3), [3]);
+        assert_eq!(groups(9), [4, 4, 1]);
+    }
+
+    #[test]
+    fn latencies_are_those_of_answers_and_failures_are_counted_apart() {
+        let mut tally = Tally::new(0).unwrap();
+        for milliseconds in 1..=1000 {
+            tally.add(&request(milliseconds, answered(200)));
+        }
+        tally.add(&request(5000, answered(502)));
+        tally.add(&request(5000, Outcome::Failed(Failure::Cut)));
+        assert_eq!(
+            (tally.answered, tally.failed, tally.bytes),
+            (1000, 2, 100_000)
+        );
+        let [p50, p99, p999] = tally.latency();
+        assert!((p50 - 500.0).abs() < 1.0, "{p50}");
+        assert!((p99 - 990.0).abs() < 1.0, "{p99}");
+        assert!((p999 - 999.0).abs() < 1.0, "{p999}");
+    }
+
+    #[test]
+    fn what_fails_while_warming_up_is_not_forgotten() {
+        let mut tally = Tally::new(0).unwrap();
+        tally.add(&request(1, answered(200)));
+        tally.add(&request(1, answered(500)));
+        tally.forget_answers();
+        assert_eq!((tally.answered, tally.failed), (0, 1));
+    }
+}

@@ -1,0 +1,289 @@
+//! What the proxies are measured at.
+
+use std::rc::Rc;
+
+use crate::load::Pace;
+use crate::peers::{Installed, Peer, host};
+
+/// A kind of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Work {
+    /// Small JSON on 64 keep-alive connections.
+    Small,
+    /// Small JSON on 512 keep-alive connections.
+    Small512,
+    /// 10 KiB answers.
+    Medium,
+    /// 1 MiB answers.
+    Large,
+    /// 16 KiB requests.
+    Post,
+    /// A new connection for each request.
+    Connect,
+    /// A fixed rate, latency counted from when each request was due.
+    Rate,
+    /// The table is swapped all the while.
+    Swap,
+    /// Tables of many services and endpoints.
+    Table,
+    /// One and two workers.
+    Cores,
+    /// Memory of idle connections.
+    Memory,
+    /// A rollout, against config reloads.
+    Race,
+}
+
+/// What CPU time is given for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Per {
+    /// Microseconds for a request.
+    Request,
+    /// Seconds for a gigabyte.
+    Gigabyte,
+}
+
+/// One that is measured: a peer in a certain shape.
+#[derive(Debug, Clone)]
+pub(crate) struct Contender {
+    /// What it is called in the table.
+    pub(crate) label: String,
+    /// The proxy.
+    pub(crate) installed: Installed,
+    /// Threads or processes that carry traffic.
+    pub(crate) workers: usize,
+    /// Services in its table.
+    pub(crate) services: usize,
+    /// Endpoints of each service; 0: the origin's one address.
+    pub(crate) endpoints: u16,
+    /// Swaps of its table a second.
+    pub(crate) swaps: u32,
+}
+
+impl Contender {
+    fn of(installed: &Installed) -> Self {
+        Self {
+            label: installed.peer.name().to_owned(),
+            installed: installed.clone(),
+            workers: 1,
+            services: 1,
+            endpoints: 0,
+            swaps: 0,
+        }
+    }
+
+    /// The hosts that requests are spread over.
+    fn hosts(&self) -> Vec<String> {
+        match self.services {
+            1 => vec!["bench.example".into()],
+            // From all over the table.
+            many => (0..64.min(many))
+                .map(|n| host(n * many / 64.min(many)))
+                .collect(),
+        }
+    }
+}
+
+impl Work {
+    /// What it is, in a line.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Small => "small JSON, 64 keep-alive connections",
+            Self::Small512 => "small JSON, 512 keep-alive connections",
+            Self::Medium => "10 KiB answers, 64 keep-alive connections",
+            Self::Large => "1 MiB answers, 16 keep-alive connections",
+            Self::Post => "16 KiB POST, 64 keep-alive connections",
+            Self::Connect => "small JSON, a new connection for each request",
+            Self::Rate => "small JSON at 5,000 requests a second, latency from when each was due",
+            Self::Swap => "small JSON while the table is swapped",
+            Self::Table => "small JSON by size of the table",
+            Self::Cores => "small JSON by number of workers",
+            Self::Memory => "memory (PSS, MiB) by idle keep-alive connections",
+            Self::Race => "a rollout under load: canary, 50/50, 100%, the old version removed",
+        }
+    }
+
+    /// What it is called on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Small512 => "small512",
+            Self::Medium => "medium",
+            Self::Large => "large",
+            Self::Post => "post",
+            Self::Connect => "connect",
+            Self::Rate => "rate",
+            Self::Swap => "swap",
+            Self::Table => "table",
+            Self::Cores => "cores",
+            Self::Memory => "memory",
+            Self::Race => "race",
+        }
+    }
+
+    /// What its CPU time is given for.
+    pub(crate) const fn per(self) -> Per {
+        match self {
+            Self::Large => Per::Gigabyte,
+            _ => Per::Request,
+        }
+    }
+
+    /// How many connections.
+    pub(crate) const fn connections(self) -> usize {
+        match self {
+            Self::Small512 => 512,
+            Self::Large => 16,
+            _ => 64,
+        }
+    }
+
+    /// When requests are sent.
+    pub(crate) const fn pace(self) -> Pace {
+        match self {
+            // What the slowest of the peers can carry, so that all have the same to do.
+            Self::Rate => Pace::Rate(5_000.0),
+            _ => Pace::Closed,
+        }
+    }
+
+    /// Whether each request has a connection of its own.
+    pub(crate) const fn reconnects(self) -> bool {
+        matches!(self, Self::Connect)
+    }
+
+    /// Who is measured at it. The first crossfade or nginx in it is what ratios are to: see
+    /// [`base`](Self::base).
+    pub(crate) fn contenders(self, installed: &[Installed]) -> Vec<Contender> {
+        let each = installed.iter().map(Contender::of);
+        let ours = each
+            .clone()
+            .find(|contender| contender.installed.peer == Peer::Crossfade);
+        match self {
+            Self::Swap => ours.map_or_else(Vec::new, |ours| {
+                [0, 10, 100, 1000]
+                    .map(|swaps| Contender {
+                        label: format!("{swaps} swaps/s"),
+                        swaps,
+                        ..ours.clone()
+                    })
+                    .into()
+            }),
+            Self::Table => ours.map_or_else(Vec::new, |ours| {
+                [(1, 4), (1, 1000), (100, 4), (10_000, 4)]
+                    .map(|(services, endpoints)| Contender {
+                        label: format!("{services} × {endpoints}"),
+                        services,
+                        endpoints,
+                        ..ours.clone()
+                    })
+                    .into()
+            }),
+            // In TCP mode and without a proxy, nothing is to be learnt from it.
+            Self::Cores => each
+                .filter(|one| {
+                    one.installed.peer.is_rival() || one.installed.peer == Peer::Crossfade
+                })
+                .flat_map(|contender| {
+                    [1, 2].map(|workers| Contender {
+                        label: format!("{} × {workers}", contender.label),
+                        workers,
+                        ..contender.clone()
+                    })
+                })
+                .collect(),
+            Self::Memory => each
+                .filter(|contender| contender.installed.peer != Peer::Origin)
+                .collect(),
+            _ => each.collect(),
+        }
+    }
+
+    /// Which contender ratios are to: nginx, or else the first.
+    pub(crate) fn base(contenders: &[Contender]) -> usize {
+        contenders
+            .iter()
+            .position(|contender| contender.installed.peer == Peer::Nginx)
+            .unwrap_or(0)
+    }
+
+    /// What is sent.
+    pub(crate) fn requests(self, contender: &Contender) -> Rc<[Vec<u8>]> {
+        contender
+            .hosts()
+            .iter()
+            .map(|host| self.request(host))
+            .collect()
+    }
+
+    fn request(self, host: &str) -> Vec<u8> {
+        let (line, more) = match self {
+            Self::Medium => ("GET /10k", ""),
+            Self::Large => ("GET /1m", ""),
+            Self::Post => (
+                "POST /sink",
+                "Content-Type: application/octet-stream\r\nContent-Length: 16384\r\n",
+            ),
+            Self::Connect => ("GET /small", "Connection: close\r\n"),
+            _ => ("GET /small", ""),
+        };
+        let mut request = format!(
+            "{line} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: crossfade-bench\r\nAccept: */*\r\n{more}\r\n"
+        )
+        .into_bytes();
+        if self == Self::Post {
+            request.resize(request.len() + 16_384, b'x');
+        }
+        request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn installed(peers: &[Peer]) -> Vec<Installed> {
+        peers
+            .iter()
+            .map(|&peer| Installed {
+                peer,
+                program: None,
+                version: String::new(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn ratios_are_to_nginx_and_else_to_the_first() {
+        let base = |work: Work, peers| Work::base(&work.contenders(&installed(peers)));
+        assert_eq!(base(Work::Small, &[Peer::Crossfade, Peer::Nginx]), 1);
+        assert_eq!(base(Work::Small, &[Peer::Crossfade, Peer::Haproxy]), 0);
+        assert_eq!(base(Work::Cores, &[Peer::Crossfade, Peer::Nginx]), 2);
+        assert_eq!(base(Work::Swap, &[Peer::Nginx, Peer::Crossfade]), 0);
+    }
+
+    #[test]
+    fn only_crossfade_has_a_table_to_swap() {
+        assert!(Work::Swap.contenders(&installed(&[Peer::Nginx])).is_empty());
+        assert_eq!(Work::Table.contenders(&installed(&Peer::ALL)).len(), 4);
+    }
+
+    #[test]
+    fn requests_to_many_services_are_spread_over_the_table() {
+        let table = Work::Table.contenders(&installed(&[Peer::Crossfade]));
+        assert_eq!(Work::Table.requests(&table[0]).len(), 1);
+        let hosts = table[3].hosts();
+        assert_eq!(hosts.len(), 64);
+        assert_eq!(hosts[63], host(63 * 10_000 / 64));
+    }
+
+    #[test]
+    fn a_post_has_the_body_that_it_announces() {
+        let post = Work::Post.request("a");
+        let head = post
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap();
+        assert_eq!(post.len() - head - 4, 16_384);
+    }
+}
