@@ -20,7 +20,7 @@ BUILD_IMAGE := podman build --quiet --layers=false --timestamp=0 --file Containe
 PODMAN_ANSWERS := podman info >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help build images demo test check bench bench-build bench-setup callgrind
+.PHONY: help build images demo test check bench bench-build bench-setup callgrind micro
 
 help: ## Says what there is to do
 	@echo 'make TARGET, where TARGET is one of:'
@@ -99,6 +99,9 @@ bench: bench-build ## Where we stand among the peers. PEERS=nginx,haproxy WORK=s
 
 callgrind: bench-build ## Instructions for each request, to compare two commits by. PEERS= WORK=
 	$(BENCH) callgrind $(BENCH_OPTIONS) --peers $(or $(PEERS),nginx) --work $(or $(WORK),small$(comma)post)
+
+micro: ## Micro benchmarks: route, claim, swap, header fields
+	RUSTFLAGS="-C target-feature=+crt-static" cargo bench --target $(HOST_TRIPLE) -p benches
 
 # RUNLEVEL=1 keeps Debian from starting nginx and HAProxy as services of this machine. cmake is
 # for pingora, whose zlib is built from C.

@@ -5,6 +5,9 @@
 //! the admin API, health checks, the resolver, drains, and the config file's changes.
 
 mod admin;
+// For the micro benchmarks alone: no promise to anybody else.
+#[doc(hidden)]
+pub mod bench;
 mod body;
 mod budget;
 mod claim;

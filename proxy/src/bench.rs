@@ -1,0 +1,158 @@
+//! What the micro benchmarks reach of the inside. It has no use in the proxy, and may change with
+//! anything that it reaches.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use admin_api::{EndpointSpec, ServiceSpec};
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderValue, Version};
+
+use crate::config::Config;
+use crate::definition::Definition;
+use crate::headers::{self, Peer};
+use crate::service::{Drained, Resolved, Service};
+use crate::table::Table;
+
+/// One worker takes all claims.
+const WORKERS: usize = 1;
+const WORKER: usize = 0;
+/// The least that is a config.
+const CONFIG: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+
+/// A table of services alike: each with a host of its own and two versions, 90 to 10.
+#[derive(Debug)]
+pub struct Tables {
+    current: ArcSwap<Table>,
+    definitions: Vec<Arc<Definition>>,
+}
+
+impl Tables {
+    /// So many services, with so many endpoints in each version. `None`: they do not pass the
+    /// checks, which would be a mistake here.
+    pub fn new(services: usize, endpoints: usize) -> Option<Self> {
+        let definitions = (0..services)
+            .map(|number| {
+                Definition::check(&spec(number, endpoints))
+                    .ok()
+                    .map(Arc::new)
+            })
+            .collect::<Option<_>>()?;
+        let timeouts = Config::parse(CONFIG).ok()?.timeouts;
+        let tables = Self {
+            current: ArcSwap::from_pointee(Table::empty(timeouts)),
+            definitions,
+        };
+        let table = tables.build()?;
+        tables.current.store(Arc::new(table));
+        Some(tables)
+    }
+
+    fn build(&self) -> Option<Table> {
+        let services = self.definitions.iter().map(|definition| {
+            Arc::new(Service::new(
+                definition.clone(),
+                None,
+                &Resolved::new(),
+                WORKERS,
+                &Drained::new(),
+            ))
+        });
+        let table = self.current.load();
+        table
+            .with_all(services.collect(), table.timeouts.clone())
+            .ok()
+    }
+
+    /// The host of a service.
+    pub fn host(number: usize) -> String {
+        format!("s{number:06}.example.com")
+    }
+
+    /// Builds the whole table anew, and swaps it in.
+    pub fn rebuild(&self) -> bool {
+        let table = self.build();
+        table
+            .map(|table| self.current.store(Arc::new(table)))
+            .is_some()
+    }
+
+    /// Puts a service in the place of the one with its name, as a new split does, and swaps.
+    pub fn swap(&self, number: usize) -> bool {
+        let table = self.current.load();
+        let Some(definition) = self.definitions.get(number) else {
+            return false;
+        };
+        let service = Service::new(
+            definition.clone(),
+            table.service(&definition.name).map(|service| &**service),
+            &Resolved::new(),
+            WORKERS,
+            &Drained::new(),
+        );
+        let next = table.with(Arc::new(service));
+        next.map(|table| self.current.store(Arc::new(table)))
+            .is_ok()
+    }
+
+    /// The place of the service that a request is for.
+    pub fn route(&self, host: &str, path: &str) -> Option<usize> {
+        self.current.load().route(host, path)
+    }
+
+    /// Takes a claim on an endpoint of a service, and lets it go.
+    pub fn claim(&self, place: usize) -> bool {
+        let table = self.current.load();
+        let Some(pick) = table.at(place).claim(WORKER) else {
+            return false;
+        };
+        pick.endpoint.claims.release(WORKER);
+        true
+    }
+}
+
+fn spec(number: usize, endpoints: usize) -> ServiceSpec {
+    let endpoint = |version: usize, endpoint: usize| EndpointSpec {
+        address: format!("10.{version}.{}.{}:80", endpoint / 250, endpoint % 250 + 1),
+        version: version.to_string(),
+        weight: 1,
+    };
+    ServiceSpec {
+        name: format!("s{number:06}"),
+        hosts: vec![Tables::host(number)],
+        path_prefix: "/".into(),
+        strip_prefix: false,
+        split: [("1".into(), 90), ("2".into(), 10)].into(),
+        health: None,
+        endpoints: [1, 2]
+            .into_iter()
+            .flat_map(|version| (0..endpoints).map(move |number| endpoint(version, number)))
+            .collect(),
+    }
+}
+
+/// Makes a client's header fields what an endpoint should see, and an endpoint's what a client
+/// should see.
+pub fn rewrite_headers(request: &mut HeaderMap, answer: &mut HeaderMap, host: &HeaderValue) {
+    let peer = Peer {
+        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        trusted: false,
+    };
+    headers::towards_endpoint(request, peer, Some(host), Version::HTTP_11, false);
+    headers::towards_client(answer, Version::HTTP_11, false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_the_benchmark_routes_claims_and_swaps() {
+        let tables = Tables::new(100, 4).unwrap();
+        let place = tables.route(&Tables::host(42), "/").unwrap();
+        assert!(tables.claim(place));
+        assert!(tables.swap(42) && tables.rebuild());
+        assert_eq!(tables.route(&Tables::host(42), "/"), Some(place));
+        assert!(!tables.swap(100));
+    }
+}
