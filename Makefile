@@ -94,8 +94,7 @@ bench-build: build
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST_TRIPLE) -p benches
 
 bench: bench-build ## Where we stand among the peers. PEERS=nginx,haproxy WORK=small,large ROUNDS=8 WRITE=1
-	$(BENCH) $(BENCH_OPTIONS) $(if $(PEERS),--peers $(PEERS)) $(if $(WORK),--work $(WORK)) \
-		$(if $(WRITE),--write benches)
+	$(BENCH) $(BENCH_OPTIONS) $(addprefix --peers ,$(PEERS)) $(addprefix --work ,$(WORK)) $(if $(WRITE),--write benches)
 
 callgrind: bench-build ## Instructions for each request, to compare two commits by. PEERS= WORK=
 	$(BENCH) callgrind $(BENCH_OPTIONS) --peers $(or $(PEERS),nginx) --work $(or $(WORK),small$(comma)post)

@@ -1,6 +1,7 @@
 //! What we lose at: said first, found by the program, so that nobody has to want to see it.
 
 use crate::figures::Figure;
+use crate::memory::Memory;
 use crate::peers::Peer;
 use crate::results::{Results, Row, Workload};
 
@@ -13,6 +14,9 @@ pub(crate) fn of(results: &Results) -> Vec<String> {
 }
 
 fn by_workload(workload: &Workload) -> Vec<String> {
+    if workload.rows.iter().all(|row| row.peer == Peer::Crossfade) {
+        return by_itself(workload);
+    }
     let name = workload.name;
     let mut losses = Vec::new();
     // One worker against one, two against two.
@@ -78,29 +82,48 @@ fn loss(ours: &Row, rivals: &[&Row], higher_is_better: bool, figure: Figures) ->
     (!worse.is_empty()).then(|| worse.join(", "))
 }
 
+/// Where all rows are crossfade's, what costs it more than the first of them.
+fn by_itself(workload: &Workload) -> Vec<String> {
+    let (name, base) = (workload.name, &workload.base);
+    let costs_more = |row: &&Row| row.cpu.is_some_and(|cpu| cpu.low > 1.05);
+    workload
+        .rows
+        .iter()
+        .filter(costs_more)
+        .filter_map(|row| {
+            let ratio = row.cpu?.ratio;
+            Some(format!(
+                "{name}, CPU: {} costs {ratio:.2} × {base}",
+                row.label
+            ))
+        })
+        .collect()
+}
+
+type Kib = fn(&Memory) -> f64;
+
 fn by_memory(results: &Results) -> Vec<String> {
     let Some(ours) = results.memory.iter().find(|row| row.label == "crossfade") else {
         return Vec::new();
     };
+    let is_rival = |row: &&Memory| row.label != "crossfade" && row.label != "haproxy-tcp";
+    let states: [(&str, Kib); 4] = [
+        ("without connections", |row| row.none),
+        ("with 1,000 idle connections", |row| row.thousand),
+        ("with 8,000 idle connections", |row| row.eight_thousand),
+        ("after they have closed", |row| row.after),
+    ];
     let mut losses = Vec::new();
-    for rival in &results.memory {
-        if rival.label == "crossfade" || rival.label == "haproxy-tcp" {
-            continue;
-        }
-        for (what, own, its) in [
-            ("without connections", ours.none, rival.none),
-            ("with 1,000 idle connections", ours.thousand, rival.thousand),
-            (
-                "with 8,000 idle connections",
-                ours.eight_thousand,
-                rival.eight_thousand,
-            ),
-            ("after they have closed", ours.after, rival.after),
-        ] {
-            if own > its {
-                let ratio = own / its;
-                losses.push(format!("memory {what}: {ratio:.1} × {}", rival.label));
-            }
+    for (state, figure) in states {
+        let worse: Vec<String> = results
+            .memory
+            .iter()
+            .filter(is_rival)
+            .filter(|rival| figure(ours) > figure(rival))
+            .map(|rival| format!("{:.1} × {}", figure(ours) / figure(rival), rival.label))
+            .collect();
+        if !worse.is_empty() {
+            losses.push(format!("memory {state}: {}", worse.join(", ")));
         }
     }
     losses
@@ -176,6 +199,20 @@ mod tests {
                 "small, CPU: 1.10 × nginx",
                 "small, requests a second: 0.90 × nginx"
             ]
+        );
+    }
+
+    #[test]
+    fn what_costs_us_more_than_nothing_is_said_where_nobody_else_takes_part() {
+        let swaps = Row {
+            label: "1000 swaps/s".into(),
+            ..row(Peer::Crossfade, 1.7, 0.6)
+        };
+        let mut workload = workload(vec![row(Peer::Crossfade, 1.0, 1.0), swaps]);
+        workload.base = "0 swaps/s".into();
+        assert_eq!(
+            by_workload(&workload),
+            ["small, CPU: 1000 swaps/s costs 1.70 × 0 swaps/s"]
         );
     }
 

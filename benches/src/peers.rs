@@ -232,6 +232,8 @@ impl Installed {
 /// The first thing in the program's own words that looks like a version.
 fn version(peer: Peer, program: &Path) -> String {
     let flag = match peer {
+        // Our own program, built on what its lock file says.
+        Peer::Pingora => return pingora_version().unwrap_or_default().to_owned(),
         Peer::Nginx | Peer::Haproxy | Peer::HaproxyTcp => "-v",
         Peer::Traefik | Peer::Caddy => "version",
         _ => "--version",
@@ -245,6 +247,12 @@ fn version(peer: Peer, program: &Path) -> String {
     };
     let text = [output.stdout, output.stderr].concat();
     version_in(&String::from_utf8_lossy(&text)).to_owned()
+}
+
+fn pingora_version() -> Option<&'static str> {
+    let lock = include_str!("../pingora/Cargo.lock");
+    let (_, package) = lock.split_once("name = \"pingora-core\"\nversion = \"")?;
+    package.split('"').next()
 }
 
 fn version_in(text: &str) -> &str {
@@ -307,6 +315,11 @@ mod tests {
         ] {
             assert_eq!(version_in(text), want);
         }
+    }
+
+    #[test]
+    fn pingora_has_the_version_of_its_lock_file() {
+        assert_eq!(version_in(pingora_version().unwrap()).split('.').count(), 3);
     }
 
     #[test]

@@ -14,7 +14,7 @@ const SHOWN: [&str; 7] = [
 ];
 /// Bars past this are cut, and say how long they would be.
 const MOST: f64 = 3.0;
-const BAR: i32 = 14;
+const BAR: i32 = 16;
 const GAP: i32 = 18;
 const LEFT: i32 = 110;
 const WIDTH: i32 = 760;
@@ -48,13 +48,13 @@ fn picture(
     root.fill(&WHITE)?;
     let font = |size: u32| ("sans-serif", size).into_font();
     let title = "CPU time of the proxy relative to nginx (shorter is better)";
-    root.draw(&Text::new(title, (10, 10), font(16).color(&BLACK)))?;
+    root.draw(&Text::new(title, (10, 10), font(20).color(&BLACK)))?;
 
     let scale = f64::from(WIDTH - LEFT - 120) / MOST;
     let x = |ratio: f64| LEFT + (ratio.min(MOST) * scale) as i32;
     let mut y = TOP;
     for workload in shown {
-        root.draw(&Text::new(workload.name, (10, y), font(14).color(&BLACK)))?;
+        root.draw(&Text::new(workload.name, (10, y), font(17).color(&BLACK)))?;
         for row in &workload.rows {
             let Some(cpu) = row.cpu.filter(|cpu| cpu.ratio.is_finite()) else {
                 continue;
@@ -63,7 +63,7 @@ fn picture(
             root.draw(&Rectangle::new(corners, colour(row.peer).filled()))?;
             let label = format!("{} {:.2}", row.label, cpu.ratio);
             let at = (x(cpu.ratio) + 5, y + 2);
-            root.draw(&Text::new(label, at, font(11).color(&BLACK)))?;
+            root.draw(&Text::new(label, at, font(14).color(&BLACK)))?;
             y += BAR;
         }
         y += GAP;
@@ -73,7 +73,7 @@ fn picture(
     root.draw(&Text::new(
         "nginx",
         (x(1.0) - 14, TOP - 24),
-        font(12).color(&BLACK),
+        font(15).color(&BLACK),
     ))?;
     root.present()?;
     Ok(())
