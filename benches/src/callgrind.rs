@@ -8,8 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::error::{Context, Error, Result};
-use crate::load::{End, Load, Outcome, Plan};
+use crate::load::Load;
 use crate::peers::{Installed, Peer};
+use crate::plan::{End, Outcome, Plan};
 use crate::stage::Stage;
 use crate::table::Table;
 use crate::work::{Contender, Work};

@@ -15,6 +15,7 @@ mod memory;
 mod options;
 mod origin;
 mod peers;
+mod plan;
 mod plot;
 mod poll;
 mod process;

@@ -8,7 +8,8 @@ use hdrhistogram::Histogram;
 
 use crate::accounting::{CoreTime, CpuTime};
 use crate::error::{Error, Result};
-use crate::load::{End, Load, Outcome, Pace, Plan, Request};
+use crate::load::Load;
+use crate::plan::{End, Outcome, Pace, Plan, Request};
 use crate::progress::Progress;
 use crate::stage::{Stage, Started};
 use crate::swapper::Swapper;
@@ -231,7 +232,7 @@ mod tests {
     use std::time::Instant;
 
     use crate::answer::Whole;
-    use crate::load::Failure;
+    use crate::plan::Failure;
 
     fn request(milliseconds: u64, outcome: Outcome) -> Request {
         let due = Instant::now();

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::load::Pace;
 use crate::peers::{Installed, Peer, host};
+use crate::plan::Pace;
 
 /// A kind of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
