@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -44,31 +44,32 @@ impl Place {
         let project = format!("crossfade-demo-{}", std::process::id());
         let state = std::env::temp_dir().join(&project);
         state_dir::make(&state)?;
-        let (kind, why) = match choose(runtime, &project, &state).await {
-            Ok(chosen) => chosen,
-            Err(error) => {
-                remove(&state)?;
-                return Err(error);
-            }
-        };
+        let found = Self::find_in(&state, project, runtime).await;
+        if found.is_err() {
+            remove(&state)?;
+        }
+        found
+    }
+
+    async fn find_in(state: &Path, project: String, runtime: RuntimeChoice) -> Result<Self> {
+        let (kind, why) = choose(runtime, &project, state).await?;
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(8080)?));
-        let admin_port = free_port(9900)?;
         let mut place = Self {
-            client: Client::new(state.clone()),
+            client: Client::new(state.to_owned()),
             // Replaced below, by one for the proxy that the manifest says.
             admin: Admin::new(crate::admin::Dial::Tcp(listen), String::new()),
-            state,
+            state: state.to_owned(),
             why,
             listen,
             kind,
             project,
-            admin_port,
+            admin_port: free_port(9900)?,
         };
         let manifest = Manifest::parse(&place.manifest()).map_err(|source| Error::Manifest {
             path: "the demo's manifest".into(),
             source,
         })?;
-        place.admin = proxy::admin(&place.state, &manifest.proxy)?;
+        place.admin = proxy::admin(state, &manifest.proxy)?;
         Ok(place)
     }
 
@@ -139,7 +140,7 @@ bake = "3s"
 async fn choose(
     runtime: RuntimeChoice,
     project: &str,
-    state: &std::path::Path,
+    state: &Path,
 ) -> Result<(RuntimeChoice, String)> {
     let Engine {
         runtime: engine,
@@ -184,7 +185,7 @@ fn free_port(first: u16) -> Result<u16> {
         })
 }
 
-fn remove(folder: &PathBuf) -> Result<()> {
+fn remove(folder: &Path) -> Result<()> {
     match std::fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::file(folder)(error))
