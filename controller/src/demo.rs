@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::api::{DeployRequest, Done, Progress, ProgressRequest, UpRequest};
+use crate::api::{DeployRequest, Done, Progress, ProgressRequest};
 use crate::cli::say;
 use crate::error::{Error, Result};
 use crate::manifest::{RolloutOverrides, RuntimeChoice};
@@ -42,7 +42,7 @@ pub(crate) async fn run(
 ) -> Result<()> {
     // An interruption waits for these two, which take a moment: what they have begun and not
     // finished could not be taken away.
-    let place = Place::find(runtime).await?;
+    let mut place = Place::find(runtime).await?;
     let played = match place.client.ensure_controller().await {
         Ok(()) => tokio::select! {
             biased;
@@ -50,7 +50,7 @@ pub(crate) async fn run(
                 say("\ninterrupted: taking everything away")?;
                 Err(Error::Refused("interrupted; everything was taken away again".into()))
             }
-            played = play(&place) => played,
+            played = play(&mut place) => played,
         },
         Err(error) => Err(error),
     };
@@ -58,19 +58,14 @@ pub(crate) async fn run(
     played.and(cleared)
 }
 
-async fn play(place: &Place) -> Result<()> {
+async fn play(place: &mut Place) -> Result<()> {
     say(&format!("crossfade demo, on {}", place.why))?;
     say(&format!("  clients ask    http://{}", place.listen))?;
     say(&format!(
         "  if this dies   crossfade down --state {}\n",
         place.state.display()
     ))?;
-    let up = UpRequest {
-        manifest: place.manifest(),
-        path: place.state.join("crossfade.toml"),
-    };
-    let done: Done = place.client.ask("up", &up).await?;
-    say(&done.text)?;
+    say(&place.up().await?.text)?;
 
     let witness = Witness::start(place.listen, RATE)?;
     let mut scenes = Scenes::new(&[

@@ -38,19 +38,13 @@ impl Drop for Home {
 pub struct TestDemo {
     running: Running,
     home: Home,
-    /// Where its client asks, once it has said so.
-    clients: Option<SocketAddr>,
 }
 
 impl TestDemo {
     /// Begins the story; `until` is given what has to be printed before another may begin.
     pub async fn start(on: On, until: &str) -> Self {
         let _alone = CHOOSING.lock().await;
-        let mut demo = Self::spawn(on);
-        let line = demo.running.line_with("clients ask").await;
-        let clients = line.split("http://").nth(1).map(str::trim);
-        demo.clients = clients.and_then(|address| address.parse().ok());
-        assert!(demo.clients.is_some(), "no address in `{line}`");
+        let demo = Self::spawn(on);
         demo.running.line_within(until, STORY).await;
         demo
     }
@@ -76,7 +70,6 @@ impl TestDemo {
                 project,
                 folder,
             },
-            clients: None,
         }
     }
 
@@ -124,7 +117,7 @@ impl TestDemo {
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        if let Some(address) = self.clients {
+        if let Some(address) = clients(&finished.stdout) {
             wait_until("its port is free again", || async {
                 std::net::TcpListener::bind(address).is_ok()
             })
@@ -132,4 +125,13 @@ impl TestDemo {
         }
         finished
     }
+}
+
+/// Where its client asked, if it got so far. It says so again when it had to take another port.
+fn clients(stdout: &str) -> Option<SocketAddr> {
+    let line = stdout
+        .lines()
+        .rev()
+        .find(|line| line.contains("clients ask"))?;
+    line.split("http://").nth(1)?.trim().parse().ok()
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::admin::Admin;
-use crate::api::{Done, DownRequest};
+use crate::admin::{Admin, Dial};
+use crate::api::{Done, DownRequest, UpRequest};
+use crate::cli::say;
 use crate::client::Client;
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
@@ -18,6 +19,11 @@ use crate::{proxy, state_dir};
 
 /// The service that is rolled out.
 pub(super) const SERVICE: &str = "web";
+
+/// Where the ports are looked for: clients', and the proxy's admin port.
+const CLIENTS: u16 = 8080;
+const ADMIN: u16 = 9900;
+const PORT_TRIES: usize = 5;
 
 const SERVER: &str = "crossfade-sample-server";
 /// The bad release's share of answers that are errors.
@@ -53,24 +59,54 @@ impl Place {
 
     async fn find_in(state: &Path, project: String, runtime: RuntimeChoice) -> Result<Self> {
         let (kind, why) = choose(runtime, &project, state).await?;
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(8080)?));
-        let mut place = Self {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(CLIENTS)?));
+        Ok(Self {
             client: Client::new(state.to_owned()),
-            // Replaced below, by one for the proxy that the manifest says.
-            admin: Admin::new(crate::admin::Dial::Tcp(listen), String::new()),
+            // Replaced by `up`: only a proxy has a token.
+            admin: Admin::new(Dial::Tcp(listen), String::new()),
             state: state.to_owned(),
             why,
             listen,
             kind,
             project,
-            admin_port: free_port(9900)?,
-        };
-        let manifest = Manifest::parse(&place.manifest()).map_err(|source| Error::Manifest {
-            path: "the demo's manifest".into(),
-            source,
-        })?;
-        place.admin = proxy::admin(state, &manifest.proxy)?;
-        Ok(place)
+            admin_port: free_port(ADMIN)?,
+        })
+    }
+
+    /// `crossfade up`. Where somebody has taken a port since it was found free, on others.
+    pub(super) async fn up(&mut self) -> Result<Done> {
+        for attempt in 1.. {
+            self.client.ensure_controller().await?;
+            let request = UpRequest {
+                manifest: self.manifest(),
+                path: self.state.join("crossfade.toml"),
+            };
+            match self.client.ask("up", &request).await {
+                Ok(done) => {
+                    let manifest = Manifest::parse(&request.manifest);
+                    let manifest = manifest.map_err(|source| Error::Manifest {
+                        path: request.path,
+                        source,
+                    })?;
+                    self.admin = proxy::admin(&self.state, &manifest.proxy)?;
+                    return Ok(done);
+                }
+                Err(error) if attempt == PORT_TRIES || self.ports_are_free() => return Err(error),
+                Err(_) => {
+                    self.listen.set_port(free_port(CLIENTS)?);
+                    self.admin_port = free_port(ADMIN)?;
+                    say(&format!(
+                        "  another program has taken a port: clients ask http://{}",
+                        self.listen
+                    ))?;
+                }
+            }
+        }
+        Err(Error::Unavailable("no port stays free".into()))
+    }
+
+    fn ports_are_free(&self) -> bool {
+        is_free(self.listen.port()) && is_free(self.admin_port)
     }
 
     /// What `crossfade up` is given: short times, so that the story is.
@@ -175,14 +211,16 @@ async fn choose(
     Ok((kind, why))
 }
 
-/// The first free port of this machine from `first` on.
+/// A free port of this machine, from `first` on.
 fn free_port(first: u16) -> Result<u16> {
-    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    (first..first.saturating_add(100))
-        .find(free)
-        .ok_or_else(|| {
-            Error::Unavailable(format!("no port from {first} to {} is free", first + 99))
-        })
+    let last = first.saturating_add(99);
+    (first..=last)
+        .find(|port| is_free(*port))
+        .ok_or_else(|| Error::Unavailable(format!("no port from {first} to {last} is free")))
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 fn remove(folder: &Path) -> Result<()> {

@@ -14,7 +14,7 @@ use crate::runtime::RuntimeError;
 
 /// Below where kernels take ports for outgoing connections from, so that none of those is in the
 /// way when a process comes to listen.
-const PORTS: RangeInclusive<u16> = 7000..=9999;
+const PORTS: RangeInclusive<u16> = 7000..=7999;
 
 /// `PATH`, ours or the usual one.
 pub(super) fn search_path() -> OsString {
