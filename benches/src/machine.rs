@@ -12,7 +12,7 @@ pub(crate) struct Machine {
     pub(crate) processor: String,
     /// How many cores this process may use.
     pub(crate) cores: usize,
-    /// The kernel's release.
+    /// The kernel's release, without what its builder added.
     pub(crate) kernel: String,
     /// The day, in UTC.
     pub(crate) date: String,
@@ -22,7 +22,8 @@ impl Machine {
     /// This one, today. It cannot count the cores itself: by now it is bound to one.
     pub(crate) fn this(cores: usize) -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let kernel = release.split('-').next().unwrap_or_default().to_owned();
         let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         Self {
             processor: processor(&cpuinfo).unwrap_or("unknown").to_owned(),
