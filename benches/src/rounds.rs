@@ -16,7 +16,7 @@ use crate::swapper::Swapper;
 use crate::work::{Contender, Work};
 
 /// Rounds between two restarts.
-const GROUP: usize = 2;
+const GROUP: usize = 4;
 /// Load before a round that is not measured: connections are made, caches filled.
 const WARM_UP: Duration = Duration::from_millis(150);
 /// The same for a process that has only just begun.
