@@ -194,15 +194,13 @@ impl Control {
     ) -> Result<u64, ChangeError> {
         let generation = {
             let mut wanted = self.matching(if_match)?;
-            let spec = wanted
-                .desired
-                .get(name)
-                .ok_or_else(|| unknown_service(name))?;
-            let definition = Definition::check(spec)?.with_split(&split)?;
-            let spec = ServiceSpec {
-                split,
-                ..spec.clone()
+            let table = self.table();
+            let spec = wanted.desired.get(name).cloned();
+            let (Some(spec), Some(service)) = (spec, table.service(name)) else {
+                return Err(unknown_service(name));
             };
+            let definition = service.definition.with_split(&split)?;
+            let spec = ServiceSpec { split, ..spec };
             let generation = self.replace(&mut wanted, definition)?;
             wanted.desired.set(name, Some(spec));
             generation
@@ -338,19 +336,12 @@ impl Control {
         if !wanted.note(name, addresses) {
             return;
         }
-        let uses = |spec: &ServiceSpec| names_of(spec).contains(name);
-        let using: Vec<ServiceSpec> = wanted
-            .desired
-            .specs()
-            .filter(|s| uses(s))
-            .cloned()
-            .collect();
-        for spec in using {
-            let swapped = Definition::check(&spec)
-                .map_err(ChangeError::from)
-                .and_then(|definition| self.replace(&mut wanted, definition));
-            if let Err(error) = swapped {
-                tracing::error!(service = spec.name, %error, "cannot take up new addresses");
+        let uses = |service: &&Arc<Service>| names_in(&service.definition).contains(name);
+        for service in self.table().services().iter().filter(uses) {
+            let definition = Definition::clone(&service.definition);
+            if let Err(error) = self.replace(&mut wanted, definition) {
+                let service = &service.definition.name;
+                tracing::error!(%service, %error, "cannot take up new addresses");
             }
         }
     }
