@@ -20,7 +20,7 @@ BUILD_IMAGE := podman build --quiet --layers=false --timestamp=0 --file Containe
 PODMAN_ANSWERS := podman info >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help build images demo test check bench bench-build bench-setup callgrind micro
+.PHONY: help build images demo test check soak bench bench-build bench-setup callgrind judge micro
 
 help: ## Says what there is to do
 	@echo 'make TARGET, where TARGET is one of:'
@@ -79,6 +79,16 @@ test: build ## Every test; those on podman where podman works (CROSSFADE_REQUIRE
 		echo 'podman tests: ran as root, not rootless (name a user in CROSSFADE_ROOTLESS_USER)'; \
 	fi
 
+# What a machine that has nothing else to do needs for the promised numbers: the first row alone
+# takes 45% of DURATION.
+DURATION ?= 22m
+
+soak: build ## Zero downtime, put to the test for minutes or hours. DURATION=22m ROWS=swaps,kills WRITE=1
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST_TRIPLE) \
+		-p tests --bin crossfade-soak
+	CROSSFADE_BIN_DIR=$(BIN) $(BIN)/crossfade-soak --duration $(DURATION) \
+		$(addprefix --rows ,$(ROWS)) $(if $(WRITE),--write $(TARGET_DIR)/soak.json)
+
 check: ## What must hold before a commit: formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
@@ -93,13 +103,18 @@ BENCH_OPTIONS = --programs $(BIN) --programs $(BENCH_VENV)/bin --rounds $(ROUNDS
 bench-build: build
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST_TRIPLE) -p benches
 
-bench: bench-build ## Where we stand among the peers. PEERS=nginx,haproxy WORK=small,large ROUNDS=8 WRITE=1
-	$(BENCH) $(BENCH_OPTIONS) $(addprefix --peers ,$(PEERS)) $(addprefix --work ,$(WORK)) $(if $(WRITE),--write benches)
+bench: bench-build ## Where we stand among the peers. PEERS=nginx,haproxy WORK=small,large ROUNDS=8 REPEAT=2 WRITE=1
+	$(BENCH) $(BENCH_OPTIONS) $(addprefix --peers ,$(PEERS)) $(addprefix --work ,$(WORK)) $(addprefix --repeat ,$(REPEAT)) $(if $(WRITE),--write benches)
 
 callgrind: bench-build ## Instructions for each request, to compare two commits by. PEERS= WORK=
 	$(BENCH) callgrind $(BENCH_OPTIONS) --peers $(or $(PEERS),nginx) --work $(or $(WORK),small$(comma)post)
 
-micro: ## Micro benchmarks: route, claim, swap, header fields
+judge: ## How well rollouts are judged, by simulation; a few minutes. ROLLOUTS=10000 SEED=1 WRITE=1
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST_TRIPLE) -p benches
+	$(BENCH) judge $(addprefix --rollouts ,$(ROLLOUTS)) \
+		$(addprefix --seed ,$(SEED)) $(if $(WRITE),--write benches)
+
+micro: ## Micro benchmarks: route, claim by policy, swap, header fields
 	RUSTFLAGS="-C target-feature=+crt-static" cargo bench --target $(HOST_TRIPLE) -p benches
 
 # RUNLEVEL=1 keeps Debian from starting nginx and HAProxy as services of this machine. cmake is

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// A length of time, written `"500ms"`, `"30s"` or `"1h 30m"` in JSON and TOML.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Period(pub Duration);
 
 impl Period {

@@ -4,18 +4,26 @@
 //! The keys of a service are the same in the proxy's config file and in the admin API, so
 //! [`ServiceSpec`] is read from both.
 
+mod balance;
 mod duration;
+mod health;
+mod hold;
 mod receipt;
 mod service;
 mod stats;
 mod status;
+mod sticky;
 pub mod strict;
 
+pub use balance::{BalanceSpec, HashKey};
 pub use duration::Period;
+pub use health::{EjectionSpec, HealthSpec, Probe, StatusRange};
+pub use hold::{HoldSpec, HoldView};
 pub use receipt::{Cut, DrainReceipt, DrainRequest, EndpointReceipt};
 pub use service::{
-    Changed, EndpointSpec, EndpointView, HealthSpec, HealthState, MAX_WEIGHT, ServiceList,
-    ServiceSpec, ServiceView, SplitRequest, VersionView, Weight,
+    Changed, EndpointSpec, EndpointView, HealthState, MAX_WEIGHT, ServiceList, ServiceSpec,
+    ServiceView, SplitRequest, VersionView, Weight,
 };
 pub use stats::{Bucket, FailedTries, Responses, ServiceStats, VersionStats};
 pub use status::{ErrorBody, ErrorDetail, Status};
+pub use sticky::{ForceSpec, StickySpec};

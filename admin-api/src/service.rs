@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::Period;
+use crate::{BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, HoldView, StickySpec};
 
 /// The highest weight of a version in a split, and of an endpoint in its version.
 pub const MAX_WEIGHT: u32 = 1_000_000;
@@ -105,6 +105,20 @@ pub struct ServiceSpec {
     /// at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthSpec>,
+    /// When an endpoint is left out for a while because of what its answers come to. Without
+    /// it, none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejection: Option<EjectionSpec>,
+    /// Whether each client keeps the version it got. Without it, every request is split by
+    /// itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<StickySpec>,
+    /// By what testers name the version they want. Without it, nobody can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force: Option<ForceSpec>,
+    /// How a version's requests divide over its endpoints. Default `"round_robin"`.
+    #[serde(default, skip_serializing_if = "BalanceSpec::is_default")]
+    pub balance: BalanceSpec,
     /// The addresses that serve this service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointSpec>,
@@ -112,6 +126,25 @@ pub struct ServiceSpec {
 
 fn root() -> String {
     "/".into()
+}
+
+/// Every request of every host, and no endpoint yet.
+impl Default for ServiceSpec {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            hosts: Vec::new(),
+            path_prefix: root(),
+            strip_prefix: false,
+            split: BTreeMap::new(),
+            health: None,
+            ejection: None,
+            sticky: None,
+            force: None,
+            balance: BalanceSpec::default(),
+            endpoints: Vec::new(),
+        }
+    }
 }
 
 /// One address that serves a version.
@@ -144,55 +177,6 @@ const fn is_one(weight: &u32) -> bool {
     *weight == 1
 }
 
-/// An HTTP health check: a `GET` that has to be answered with a status of 200 to 299.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HealthSpec {
-    /// What is asked for. Begins with `/`.
-    pub path: String,
-    /// From the start of one probe to the start of the next. Default 1 s.
-    #[serde(default = "HealthSpec::default_interval")]
-    pub interval: Period,
-    /// How long the whole answer may take. Default 500 ms.
-    #[serde(default = "HealthSpec::default_timeout")]
-    pub timeout: Period,
-    /// Successes in a row that bring an endpoint up. Default 2.
-    #[serde(default = "HealthSpec::default_rise")]
-    pub rise: u32,
-    /// Failures in a row that take an endpoint down. Default 3.
-    #[serde(default = "HealthSpec::default_fall")]
-    pub fall: u32,
-}
-
-impl HealthSpec {
-    const fn default_interval() -> Period {
-        Period::from_secs(1)
-    }
-
-    const fn default_timeout() -> Period {
-        Period::from_millis(500)
-    }
-
-    const fn default_rise() -> u32 {
-        2
-    }
-
-    const fn default_fall() -> u32 {
-        3
-    }
-
-    /// A check of `path` with every other setting at its default.
-    pub fn of_path(path: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            interval: Self::default_interval(),
-            timeout: Self::default_timeout(),
-            rise: Self::default_rise(),
-            fall: Self::default_fall(),
-        }
-    }
-}
-
 /// What `PUT /v1/services/{name}/split` takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -220,7 +204,7 @@ pub struct ServiceList {
 }
 
 /// A service as the table has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceView {
     /// Its name.
     pub name: String,
@@ -237,12 +221,30 @@ pub struct ServiceView {
     /// Its health check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthSpec>,
+    /// When its endpoints are ejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejection: Option<EjectionSpec>,
+    /// Whether each client keeps the version it got.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<StickySpec>,
+    /// By what testers name the version they want.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub force: Option<ForceSpec>,
+    /// Its new requests wait for a release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HoldView>,
+    /// Nothing of it is up, and requests are tried anyway.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub panic: bool,
+    /// How a version's requests divide over its endpoints.
+    #[serde(default, skip_serializing_if = "BalanceSpec::is_default")]
+    pub balance: BalanceSpec,
     /// Every version, with its endpoints.
     pub versions: BTreeMap<String, VersionView>,
 }
 
 /// A version of a service as the table has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionView {
     /// Its weight in the split.
     pub weight: u32,
@@ -255,7 +257,7 @@ pub struct VersionView {
 }
 
 /// An endpoint as the table has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointView {
     /// The address as it was given.
     pub address: String,
@@ -267,7 +269,7 @@ pub struct EndpointView {
     pub weight: u32,
     /// Whether it gets requests.
     pub health: HealthState,
-    /// Why its last probe failed, while it is down.
+    /// Why its last probe failed, while it is down; why and for how long it is ejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Requests being answered by it now.
@@ -279,13 +281,17 @@ pub struct EndpointView {
 }
 
 /// Whether an endpoint gets requests, and if not, why.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthState {
     /// Its health check passes, or it has none.
     Up,
     /// Its health check has not passed yet, or fails.
+    #[default]
     Down,
+    /// Its health check passes, or it has none, but its answers failed: it gets nothing for a
+    /// while.
+    Ejected,
     /// Retired: it finishes what it has and gets nothing new.
     Draining,
     /// Its name has no address.
@@ -297,6 +303,7 @@ impl fmt::Display for HealthState {
         f.write_str(match self {
             Self::Up => "up",
             Self::Down => "down",
+            Self::Ejected => "ejected",
             Self::Draining => "draining",
             Self::Unresolved => "unresolved",
         })

@@ -33,6 +33,13 @@ pub struct VersionStats {
     pub failed_tries: FailedTries,
     /// Requests whose client went away before the answer was whole. Nobody's fault.
     pub client_gone: u64,
+    /// New requests that the split gave to this version and that went to another, since nothing
+    /// of this one was up.
+    #[serde(default)]
+    pub diverted: u64,
+    /// Tries that were sent to an endpoint that was down, since nothing of the service was up.
+    #[serde(default)]
+    pub panicked: u64,
     /// From a try's start to the head of its answer.
     pub latency: Vec<Bucket>,
 }

@@ -17,6 +17,12 @@ pub struct Status {
     pub services: usize,
     /// Open client connections.
     pub connections: u64,
+    /// Services of which nothing is up: their requests are tried anyway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_panic: Vec<String>,
+    /// Versions of which nothing is up, as `service/version`: their share goes to the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions_down: Vec<String>,
     /// It has been told to stop and finishes what is in flight.
     pub stopping: bool,
 }

@@ -5,16 +5,15 @@
 
 use std::hint::black_box;
 
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use http::{HeaderMap, HeaderName, HeaderValue};
-use proxy::bench::{Tables, rewrite_headers};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use proxy::bench::{Heads, Policy, Tables};
 
 /// Services, and endpoints of each version.
 const SIZES: [(usize, usize); 4] = [(1, 2), (1, 500), (100, 2), (10_000, 2)];
 
-fn tables() -> impl Iterator<Item = (String, usize, Tables)> {
-    SIZES.into_iter().filter_map(|(services, endpoints)| {
-        let tables = Tables::new(services, endpoints)?;
+fn tables(policy: Policy) -> impl Iterator<Item = (String, usize, Tables)> {
+    SIZES.into_iter().filter_map(move |(services, endpoints)| {
+        let tables = Tables::new(services, endpoints, policy)?;
         Some((format!("{services}x{endpoints}"), services, tables))
     })
 }
@@ -22,7 +21,7 @@ fn tables() -> impl Iterator<Item = (String, usize, Tables)> {
 /// From host and path to a service.
 fn route(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("route");
-    for (size, services, tables) in tables() {
+    for (size, services, tables) in tables(Policy::RoundRobin) {
         let host = Tables::host(services / 2);
         group.bench_function(BenchmarkId::from_parameter(&size), |bencher| {
             bencher.iter(|| tables.route(black_box(&host), black_box("/api/v1/items")));
@@ -37,10 +36,21 @@ fn route(criterion: &mut Criterion) {
 /// From a service to a claim on one of its endpoints, and the claim's end.
 fn claim(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("claim");
-    for (size, services, tables) in tables() {
-        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
-            bencher.iter(|| tables.claim(black_box(services / 2)));
-        });
+    for (policy, name) in [
+        (Policy::RoundRobin, "in turn"),
+        (Policy::LeastInFlight, "least in flight"),
+        (Policy::Hash, "by hash"),
+    ] {
+        for (size, services, tables) in tables(policy) {
+            // Another key each time, so that no endpoint stays in the cache for it.
+            let mut key = 0_u64;
+            group.bench_function(BenchmarkId::new(name, size), |bencher| {
+                bencher.iter(|| {
+                    key = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                    tables.claim(black_box(services / 2), key)
+                });
+            });
+        }
     }
 }
 
@@ -48,7 +58,7 @@ fn claim(criterion: &mut Criterion) {
 fn swap(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("swap");
     group.sample_size(20);
-    for (size, services, tables) in tables() {
+    for (size, services, tables) in tables(Policy::RoundRobin) {
         group.bench_function(BenchmarkId::new("one service", &size), |bencher| {
             bencher.iter(|| tables.swap(black_box(services / 2)));
         });
@@ -59,52 +69,26 @@ fn swap(criterion: &mut Criterion) {
 }
 
 /// A request's and an answer's header fields, as they go on.
-fn rewrite(criterion: &mut Criterion) {
-    let host = HeaderValue::from_static("app.example.com");
-    let request = fields(&[
-        ("host", "app.example.com"),
-        (
-            "user-agent",
-            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101",
-        ),
-        (
-            "accept",
-            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-        ),
-        ("accept-language", "en-US,en;q=0.5"),
-        ("accept-encoding", "gzip, deflate, br"),
-        ("cookie", "session=0123456789abcdef0123456789abcdef"),
-        ("connection", "keep-alive"),
-    ]);
-    let answer = fields(&[
-        ("date", "Tue, 15 Nov 1994 08:12:31 GMT"),
-        ("content-type", "application/json"),
-        ("content-length", "100"),
-        ("connection", "keep-alive"),
-    ]);
-    criterion.bench_function("rewrite headers", |bencher| {
-        bencher.iter_batched(
-            || (request.clone(), answer.clone()),
-            |(mut request, mut answer)| {
-                rewrite_headers(&mut request, &mut answer, &host);
-                (request, answer)
-            },
-            BatchSize::SmallInput,
-        );
+fn heads(criterion: &mut Criterion) {
+    let request = concat!(
+        "GET /path?query=1 HTTP/1.1\r\n",
+        "Host: app.example.com\r\n",
+        "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101\r\n",
+        "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n",
+        "Accept-Language: en-US,en;q=0.5\r\n",
+        "Accept-Encoding: gzip, deflate, br\r\n",
+        "Cookie: session=0123456789abcdef0123456789abcdef\r\n",
+        "Connection: keep-alive\r\n\r\n",
+    )
+    .as_bytes();
+    let mut heads = Heads::default();
+    criterion.bench_function("read a head", |bencher| {
+        bencher.iter(|| heads.read(black_box(request)));
+    });
+    criterion.bench_function("rewrite a head", |bencher| {
+        bencher.iter(|| heads.rewrite(black_box(request)));
     });
 }
 
-fn fields(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-    fields
-        .iter()
-        .map(|(name, value)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            )
-        })
-        .collect()
-}
-
-criterion_group!(micro, route, claim, swap, rewrite);
+criterion_group!(micro, route, claim, swap, heads);
 criterion_main!(micro);

@@ -17,6 +17,8 @@ pub(crate) struct CpuTime {
     user_ticks: u64,
     /// In the kernel. Counted by the tick.
     system_ticks: u64,
+    /// Pages that it touched for the first time, or anew after giving them back.
+    page_faults: u64,
     /// Threads that were counted.
     threads: usize,
 }
@@ -30,6 +32,7 @@ impl CpuTime {
             let Some(stat) = read_stat(pid) else { continue };
             total.user_ticks += stat.user_ticks;
             total.system_ticks += stat.system_ticks;
+            total.page_faults += stat.page_faults;
             for thread in numbers_in(&format!("/proc/{pid}/task")).unwrap_or_default() {
                 let path = format!("/proc/{pid}/task/{thread}/schedstat");
                 let text = fs::read_to_string(path).unwrap_or_default();
@@ -50,6 +53,11 @@ impl CpuTime {
             return by_tick;
         }
         self.scheduled_ns.saturating_sub(earlier.scheduled_ns) as f64 / 1e9
+    }
+
+    /// Pages of memory that the kernel had to provide since an earlier reading.
+    pub(crate) const fn page_faults_since(&self, earlier: &Self) -> u64 {
+        self.page_faults.saturating_sub(earlier.page_faults)
     }
 
     /// The part of it that was user mode, from 0 to 1.
@@ -130,8 +138,27 @@ impl CoreTime {
     }
 }
 
+/// How many cores were busy with what is not ours in so many seconds: with other programs, or
+/// with other machines on the same hardware.
+pub(crate) fn busy_elsewhere(
+    cores: (&[CoreTime], &[CoreTime]),
+    ours: (&CpuTime, &CpuTime),
+    seconds: f64,
+) -> f64 {
+    let (before, after) = cores;
+    let ticks: u64 = before
+        .iter()
+        .zip(after)
+        .map(|(before, after)| after.busy.saturating_sub(before.busy))
+        .sum();
+    let busy = ticks as f64 / clock_ticks_per_second() as f64;
+    let (before, after) = ours;
+    ((busy - after.seconds_since(before)) / seconds).max(0.0)
+}
+
 struct Stat {
     parent: u32,
+    page_faults: u64,
     user_ticks: u64,
     system_ticks: u64,
 }
@@ -146,6 +173,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = fields.split_whitespace().collect();
     Some(Stat {
         parent: fields.get(1)?.parse().ok()?,
+        page_faults: fields.get(7)?.parse().ok()?,
         user_ticks: fields.get(11)?.parse().ok()?,
         system_ticks: fields.get(12)?.parse().ok()?,
     })
@@ -206,8 +234,13 @@ mod tests {
         let text = "42 (a ) b) (c) S 7 42 42 0 -1 4194560 100 0 0 0 31 17 2 3 20 0 4 0 100 1 1";
         let stat = parse_stat(text).unwrap();
         assert_eq!(
-            (stat.parent, stat.user_ticks, stat.system_ticks),
-            (7, 31, 17)
+            (
+                stat.parent,
+                stat.page_faults,
+                stat.user_ticks,
+                stat.system_ticks
+            ),
+            (7, 100, 31, 17)
         );
         assert!(parse_stat("42 (cut").is_none());
     }
@@ -236,6 +269,23 @@ mod tests {
     }
 
     #[test]
+    fn what_others_have_used_is_what_is_left_of_the_cores_time() {
+        let core = |busy| CoreTime { busy, idle: 0 };
+        let ours = |scheduled_ns| CpuTime {
+            scheduled_ns,
+            threads: 1,
+            ..CpuTime::default()
+        };
+        let tick = clock_ticks_per_second();
+        let cores = ([core(0), core(tick)], [core(tick), core(3 * tick)]);
+        let elsewhere =
+            |ns: u64| busy_elsewhere((&cores.0, &cores.1), (&ours(1), &ours(1 + ns)), 2.0);
+        assert!((elsewhere(2_000_000_000) - 0.5).abs() < 1e-6);
+        // Ticks are coarse: a little less than nothing is nothing.
+        assert!(elsewhere(3_010_000_000) < 1e-9);
+    }
+
+    #[test]
     fn this_process_uses_time_and_memory() {
         let before = CpuTime::of_tree(std::process::id()).unwrap();
         let sum = (0..20_000_000_u64).fold(0, |sum, n| std::hint::black_box(sum ^ n));
@@ -252,6 +302,7 @@ mod tests {
             scheduled_ns,
             user_ticks,
             system_ticks: 0,
+            page_faults: 0,
             threads,
         };
         let earlier = of(5_000_000_000, 0, 2);

@@ -72,11 +72,8 @@ fn count(stage: &Stage, work: Work, contender: &Contender, requests: u64) -> Res
     let started = stage.start_command(&setup, contender, &command)?;
 
     let plan = Plan {
-        target: started.target,
         connections: CONNECTIONS,
-        requests: work.requests(contender),
-        pace: work.pace(),
-        reconnect: work.reconnects(),
+        ..work.plan(contender, started.target)?
     };
     let mut failed = 0;
     Load::new(plan, &stage.interrupted)?.run(End::Requests(requests), &mut |request| {

@@ -5,18 +5,15 @@
 //! which stalls is charged for every request that had to wait meanwhile.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
-use rustix::net::{connect, recv, send, socket_with};
 
-use crate::answer::{Answer, Whole};
+use crate::connection::{Connection, Goes};
 use crate::error::{Context, Error, Result};
-use crate::plan::{End, Failure, Outcome, Pace, Plan, Request};
+use crate::plan::{Ask, End, Failure, Pace, Plan, Request};
 use crate::poll::Poll;
 
 /// What is read of an answer with one call; bodies past it are dropped by the kernel unread.
@@ -31,55 +28,45 @@ pub(crate) struct Load<'a> {
     plan: Plan,
     poll: Poll,
     connections: Vec<Connection>,
-    /// Those with nothing to do.
+    /// Those that could carry a request more; each as often as it could.
     idle: Vec<usize>,
+    /// Those with requests that are not sent yet.
+    unsent: Vec<usize>,
     /// When the requests that no connection was free for were due.
     waiting: VecDeque<Instant>,
     /// Connections that are opened again later.
     broken: Vec<(Instant, usize)>,
+    /// Requests that have come to their end; here to be used again.
+    done: Vec<Request>,
     buffer: Vec<u8>,
     interrupted: &'a AtomicBool,
-}
-
-#[derive(Default)]
-struct Connection {
-    socket: Option<OwnedFd>,
-    answer: Answer,
-    /// Which request is sent next.
-    next: usize,
-    in_flight: Option<InFlight>,
-    reused: bool,
-    waits_for_room: bool,
-    /// All was said; the other side closes.
-    ending: bool,
-}
-
-#[derive(Clone, Copy)]
-struct InFlight {
-    due: Instant,
-    sent: Instant,
-    bytes_sent: usize,
-    request: usize,
 }
 
 impl<'a> Load<'a> {
     /// Prepares the connections. They open with their first requests.
     pub(crate) fn new(plan: Plan, interrupted: &'a AtomicBool) -> Result<Self> {
-        if plan.requests.is_empty() || plan.connections == 0 {
+        let (kinds, streams) = match &plan.ask {
+            Ask::Http1(requests) => (requests.len(), 1),
+            Ask::Http2 { streams, .. } => (1, *streams),
+        };
+        if kinds == 0 || streams == 0 || plan.connections == 0 {
             return Err(Error::Usage("a load needs requests and connections".into()));
         }
-        let mut connections = Vec::new();
-        connections.resize_with(plan.connections, Connection::default);
         // Connections begin at different requests, so that all of them are asked at once.
-        for (number, connection) in connections.iter_mut().enumerate() {
-            connection.next = number % plan.requests.len();
-        }
+        let connections = (0..plan.connections)
+            .map(|number| Connection::starting_at(number % kinds))
+            .collect();
+        let all = (0..plan.connections).rev();
         Ok(Self {
             poll: Poll::new()?,
-            idle: (0..plan.connections).rev().collect(),
+            idle: all
+                .flat_map(|number| std::iter::repeat_n(number, streams))
+                .collect(),
             connections,
+            unsent: Vec::new(),
             waiting: VecDeque::new(),
             broken: Vec::new(),
+            done: Vec::new(),
             buffer: vec![0; READ],
             plan,
             interrupted,
@@ -134,6 +121,9 @@ impl<'a> Load<'a> {
                         .min(TICK)
                 }
             };
+            while let Some(number) = self.unsent.pop() {
+                self.send(number, &mut count)?;
+            }
             self.poll.wait(Some(wait), &mut ready)?;
             for &number in &ready {
                 self.step(number, &mut count)?;
@@ -169,9 +159,7 @@ impl<'a> Load<'a> {
     }
 
     fn in_flight(&self) -> impl Iterator<Item = Instant> {
-        self.connections
-            .iter()
-            .filter_map(|connection| Some(connection.in_flight?.due))
+        self.connections.iter().flat_map(Connection::due)
     }
 
     fn reopen(&mut self, now: Instant) {
@@ -184,193 +172,99 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Sends the next request of a connection, which is opened if it is not.
+    /// Takes the next request of a connection. Over HTTP/1.1 it is sent at once; over HTTP/2 with
+    /// all others that the connection is asked to carry, since they share a packet.
     fn begin(
         &mut self,
         number: usize,
         due: Instant,
         observe: &mut dyn FnMut(&Request),
     ) -> Result<()> {
-        let requests = self.plan.requests.len();
-        let target = self.plan.target;
         let connection = &mut self.connections[number];
-        let request = connection.next;
-        connection.next = (request + 1) % requests;
-        connection.in_flight = Some(InFlight {
-            due,
-            sent: Instant::now(),
-            bytes_sent: 0,
-            request,
-        });
-        if connection.socket.is_none() {
-            match open(target) {
-                Ok(socket) => {
-                    self.poll.add(&socket, number)?;
-                    connection.socket = Some(socket);
-                }
-                // Our own shortage, not the proxy's failure.
-                Err(error @ (Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL)) => {
-                    return Err(error).context(|| format!("connect to {target}"));
-                }
-                Err(_) => {
-                    self.fail(number, Failure::Connect, observe);
-                    return Ok(());
-                }
+        if let Err(error) = connection.begin(&self.plan, &self.poll, number, due)? {
+            if is_our_own_shortage(&error) {
+                return Err(error).context(|| format!("connect to {}", self.plan.target));
             }
+            self.fail(number, Failure::Connect, observe);
+            return Ok(());
+        }
+        if self.plan.ask.is_multiplexed() {
+            if self.unsent.last() != Some(&number) {
+                self.unsent.push(number);
+            }
+            return Ok(());
         }
         self.send(number, observe)
     }
 
     fn send(&mut self, number: usize, observe: &mut dyn FnMut(&Request)) -> Result<()> {
-        let connection = &mut self.connections[number];
-        let (Some(socket), Some(flight)) = (&connection.socket, &mut connection.in_flight) else {
-            return Ok(());
-        };
-        let bytes = &self.plan.requests[flight.request];
-        // A connection that is still being made has no room yet.
-        match send(socket, &bytes[flight.bytes_sent..], SendFlags::NOSIGNAL) {
-            Ok(length) => flight.bytes_sent += length,
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(error) => {
-                let failure = match error {
-                    Errno::CONNREFUSED => Failure::Connect,
-                    _ => connection.closed(),
-                };
-                self.fail(number, failure, observe);
-                return Ok(());
-            }
-        }
-        let waits = flight.bytes_sent < bytes.len();
-        if waits != connection.waits_for_room {
-            connection.waits_for_room = waits;
-            self.poll.want_write(socket, number, waits)?;
-        }
+        let goes = self.connections[number].send(&self.poll, number)?;
+        self.go(number, goes, observe);
         Ok(())
     }
 
     /// Goes on with a connection that is ready.
     fn step(&mut self, number: usize, observe: &mut dyn FnMut(&Request)) -> Result<()> {
         let connection = &mut self.connections[number];
-        let Some(socket) = &connection.socket else {
-            return Ok(());
-        };
-        if connection.waits_for_room {
+        if connection.waits_for_room() {
             return self.send(number, observe);
         }
-        // The body of a large answer is dropped in the kernel: copying it here would only make
-        // the load generator the limit.
-        let left = connection.answer.body_left();
-        let (flags, wanted) = if left > 0 {
-            (RecvFlags::TRUNC, left.min(READ))
-        } else {
-            (RecvFlags::empty(), READ)
-        };
-        let length = match recv(socket, &mut self.buffer[..wanted], flags) {
-            Ok((_, length)) => length,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-            Err(_) => 0,
-        };
-        if length == 0 || connection.in_flight.is_none() {
-            self.ended(number, observe);
-            return Ok(());
+        let goes = connection.receive(self.plan.reconnect, &mut self.buffer, &mut self.done);
+        let ending = connection.is_ending();
+        let has_to_send = connection.has_to_send();
+        for request in self.done.drain(..) {
+            observe(&request);
+            if !ending {
+                self.idle.push(number);
+            }
         }
-        let read = if left > 0 {
-            connection.answer.skip(length)
-        } else {
-            connection.answer.read(&self.buffer[..length])
-        };
-        match read {
-            Ok(None) => {}
-            Ok(Some(whole)) => self.answered(number, whole, observe),
-            Err(_) => self.fail(number, Failure::NotUnderstood, observe),
+        self.go(number, goes, observe);
+        if has_to_send && goes == Goes::On {
+            return self.send(number, observe);
         }
         Ok(())
     }
 
-    fn answered(&mut self, number: usize, whole: Whole, observe: &mut dyn FnMut(&Request)) {
-        let connection = &mut self.connections[number];
-        if let Some(flight) = connection.in_flight.take() {
-            observe(&flight.end(Outcome::Answered(whole)));
+    fn go(&mut self, number: usize, goes: Goes, observe: &mut dyn FnMut(&Request)) {
+        match goes {
+            Goes::On => {}
+            Goes::Failed(failure) => self.fail(number, failure, observe),
+            Goes::Over => {
+                let connection = &mut self.connections[number];
+                // One that was idle is in the list already, and is opened anew with its next
+                // request.
+                if connection.is_ending() {
+                    self.idle.push(number);
+                }
+                connection.close();
+            }
         }
-        connection.reused = true;
-        connection.ending = whole.last || self.plan.reconnect;
-        if !connection.ending {
-            self.idle.push(number);
-        }
-    }
-
-    /// The other side has closed.
-    fn ended(&mut self, number: usize, observe: &mut dyn FnMut(&Request)) {
-        let connection = &mut self.connections[number];
-        if connection.in_flight.is_some() {
-            let failure = connection.closed();
-            self.fail(number, failure, observe);
-            return;
-        }
-        // One that was idle is in the list already, and is opened anew with its next request.
-        if connection.ending {
-            self.idle.push(number);
-        }
-        connection.close();
     }
 
     fn fail(&mut self, number: usize, failure: Failure, observe: &mut dyn FnMut(&Request)) {
-        let connection = &mut self.connections[number];
-        if let Some(flight) = connection.in_flight.take() {
-            observe(&flight.end(Outcome::Failed(failure)));
-        }
-        connection.close();
-        // Not at once: a proxy that refuses everything must not be asked a million times.
-        self.broken.push((Instant::now() + RETRY, number));
-    }
-}
-
-impl Connection {
-    fn closed(&self) -> Failure {
-        if self.answer.is_empty() {
-            Failure::Closed {
-                reused: self.reused,
-            }
-        } else {
-            Failure::Cut
-        }
-    }
-
-    fn close(&mut self) {
-        let next = self.next;
-        *self = Self {
-            next,
-            ..Self::default()
-        };
-    }
-}
-
-impl InFlight {
-    fn end(self, outcome: Outcome) -> Request {
-        Request {
-            due: self.due,
-            sent: self.sent,
-            done: Instant::now(),
-            outcome,
+        self.connections[number].fail(failure, &mut self.done);
+        for request in self.done.drain(..) {
+            observe(&request);
+            // Not at once: a proxy that refuses everything must not be asked a million times.
+            self.broken.push((Instant::now() + RETRY, number));
         }
     }
 }
 
-/// A connection that is made, or being made.
-fn open(target: SocketAddr) -> std::result::Result<OwnedFd, Errno> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-    match connect(&socket, &target) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-        Err(error) => Err(error),
-    }
+/// Not the proxy's failure.
+fn is_our_own_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL];
+    shortages
+        .iter()
+        .any(|shortage| error.raw_os_error() == Some(shortage.raw_os_error()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Outcome;
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
     use std::rc::Rc;
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -401,7 +295,8 @@ mod tests {
         let plan = Plan {
             target,
             connections: 2,
-            requests: Rc::new([REQUEST.to_vec()]),
+            ask: Ask::Http1(Rc::new([REQUEST.to_vec()])),
+            tls: None,
             pace,
             reconnect: false,
         };
@@ -446,7 +341,8 @@ mod tests {
         let plan = Plan {
             target: server(usize::MAX),
             connections: 2,
-            requests: Rc::new([REQUEST.to_vec()]),
+            ask: Ask::Http1(Rc::new([REQUEST.to_vec()])),
+            tls: None,
             pace: Pace::Closed,
             reconnect: false,
         };

@@ -69,7 +69,7 @@ fn loss(ours: &Row, rivals: &[&Row], higher_is_better: bool, figure: Figures) ->
             } else {
                 ratio > 1.0
             };
-            // The quartiles are those of the ratio to the base.
+            // The interval is that of the ratio to the base.
             let is_base = its.low == 1.0 && its.high == 1.0;
             let draw = if is_base && own.is_a_draw() {
                 " (within the noise)"
@@ -165,12 +165,15 @@ mod tests {
             peer,
             cpu: figure(cpu, spread),
             user_share: 0.3,
+            page_faults_per_request: 0.0,
             rate: figure(rate, spread),
             p50: figure(9.0, spread),
             p99: figure(9.0, spread),
             p999: figure(9.0, spread),
             failed: 0,
             swaps_per_second: 0.0,
+            busy_elsewhere: 0.0,
+            disturbed: 0,
             load_was_limit: false,
         }
     }

@@ -5,9 +5,13 @@ mod accounting;
 mod answer;
 mod callgrind;
 mod client;
+mod connection;
 mod cores;
 mod error;
 mod figures;
+mod h2;
+mod judge;
+mod link;
 mod load;
 mod losses;
 mod machine;
@@ -21,6 +25,7 @@ mod poll;
 mod process;
 mod progress;
 mod race;
+mod repeat;
 mod report;
 mod results;
 mod rounds;
@@ -28,6 +33,7 @@ mod run;
 mod stage;
 mod swapper;
 mod table;
+mod tls;
 mod work;
 
 use std::process::ExitCode;
@@ -59,6 +65,7 @@ fn timeline(options: Options) -> Result<()> {
             endpoints,
             version,
         }) => return origin::serve(port, endpoints, &version),
+        Some(Other::Judge { judge }) => return judge::run(&judge),
         Some(Other::Callgrind { bench }) => (bench, true),
         None => (options.bench, false),
     };

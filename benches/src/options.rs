@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::judge::JudgeOptions;
 use crate::peers::{Installed, Peer};
 use crate::rounds::Effort;
 use crate::work::Work;
@@ -37,6 +38,9 @@ pub(crate) struct BenchOptions {
     /// How long a round is.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     round: Duration,
+    /// Do all of it so many times, and say how far the ratios are apart.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=20))]
+    pub(crate) repeat: u8,
     /// Folders where the programs are, before those of PATH.
     #[arg(long = "programs", value_name = "FOLDER")]
     programs: Vec<PathBuf>,
@@ -55,6 +59,11 @@ pub(crate) enum Other {
     Callgrind {
         #[command(flatten)]
         bench: BenchOptions,
+    },
+    /// Simulates how well rollouts are judged.
+    Judge {
+        #[command(flatten)]
+        judge: JudgeOptions,
     },
     /// Serves as the origin behind the proxies.
     #[command(hide = true)]
@@ -145,6 +154,9 @@ impl BenchOptions {
         if self.rounds != 8 {
             command.push_str(&format!(" ROUNDS={}", self.rounds));
         }
+        if self.repeat != 1 {
+            command.push_str(&format!(" REPEAT={}", self.repeat));
+        }
         if self.write.is_some() {
             command.push_str(" WRITE=1");
         }
@@ -188,10 +200,12 @@ mod tests {
             "small",
             "--rounds",
             "3",
+            "--repeat",
+            "2",
         ]);
         assert_eq!(
             short.make_command(),
-            "make bench PEERS=nginx,haproxy WORK=small ROUNDS=3"
+            "make bench PEERS=nginx,haproxy WORK=small ROUNDS=3 REPEAT=2"
         );
     }
 }

@@ -2,9 +2,13 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::ClientConfig;
+
 use crate::answer::Whole;
+use crate::h2::Blocks;
 
 /// What is asked, and how.
 #[derive(Debug, Clone)]
@@ -13,12 +17,35 @@ pub(crate) struct Plan {
     pub(crate) target: SocketAddr,
     /// How many connections.
     pub(crate) connections: usize,
-    /// What is sent; each connection goes through them in turn.
-    pub(crate) requests: Rc<[Vec<u8>]>,
+    /// What is asked.
+    pub(crate) ask: Ask,
+    /// How it is encrypted, if it is.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     /// When.
     pub(crate) pace: Pace,
     /// A connection for each request: it closes after the answer, from the other side.
     pub(crate) reconnect: bool,
+}
+
+/// What is asked, in the words of a protocol.
+#[derive(Debug, Clone)]
+pub(crate) enum Ask {
+    /// Each connection goes through these requests in turn.
+    Http1(Rc<[Vec<u8>]>),
+    /// Always the same, on so many streams of each connection at once.
+    Http2 {
+        /// The header blocks.
+        blocks: Rc<Blocks>,
+        /// Streams of each connection.
+        streams: usize,
+    },
+}
+
+impl Ask {
+    /// A connection carries several requests at once.
+    pub(crate) const fn is_multiplexed(&self) -> bool {
+        matches!(self, Self::Http2 { .. })
+    }
 }
 
 /// When requests are sent.

@@ -9,8 +9,17 @@ use crate::peers::Peer;
 use crate::results::{Results, Workload};
 
 /// Workloads that compare proxies; the others compare crossfade with itself.
-const SHOWN: [&str; 7] = [
-    "small", "small512", "medium", "large", "post", "connect", "rate",
+const SHOWN: [&str; 10] = [
+    "small",
+    "small512",
+    "medium",
+    "large",
+    "post",
+    "connect",
+    "rate",
+    "tls",
+    "handshake",
+    "h2",
 ];
 /// Bars past this are cut, and say how long they would be.
 const MOST: f64 = 3.0;

@@ -18,7 +18,7 @@ use crate::client::{Client, idle};
 use crate::error::{Context, Error, Result};
 use crate::load::Load;
 use crate::peers::{Peer, Setup};
-use crate::plan::{End, Failure, Outcome, Pace, Plan, Request};
+use crate::plan::{Ask, End, Failure, Outcome, Pace, Plan, Request};
 use crate::progress::Progress;
 use crate::stage::{Stage, Started};
 use crate::work::{Contender, Work};
@@ -119,7 +119,8 @@ fn load(target: SocketAddr, request: Vec<u8>, interrupted: &AtomicBool) -> Resul
     let plan = Plan {
         target,
         connections: CONNECTIONS,
-        requests: Rc::new([request]),
+        ask: Ask::Http1(Rc::new([request])),
+        tls: None,
         pace: Pace::Rate(RATE),
         reconnect: false,
     };

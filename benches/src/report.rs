@@ -4,6 +4,7 @@ use crate::figures::Figure;
 use crate::losses;
 use crate::memory::Memory;
 use crate::race::Race;
+use crate::repeat::{self, Repeated};
 use crate::results::{Results, Workload};
 use crate::table::Table;
 
@@ -18,17 +19,7 @@ pub(crate) fn workload(workload: &Workload) -> (String, Table, Vec<String>) {
     let ratio = format!("× {base}");
     let swaps = workload.rows.iter().any(|row| row.swaps_per_second > 0.0);
     let mut header = vec![
-        "",
-        cpu,
-        &ratio,
-        "quartiles",
-        "user",
-        "req/s",
-        &ratio,
-        "p50 ms",
-        "p99 ms",
-        &ratio,
-        "p99.9 ms",
+        "", cpu, &ratio, "95%", "user", "req/s", &ratio, "p50 ms", "p99 ms", &ratio, "p99.9 ms",
         "failed",
     ];
     if swaps {
@@ -70,11 +61,44 @@ pub(crate) fn workload(workload: &Workload) -> (String, Table, Vec<String>) {
             limited.join(", ")
         ));
     }
+    notes.extend(page_faults(workload));
+    notes.extend(disturbed(workload));
     (
         format!("{}: {}", workload.name, workload.title),
         table,
         notes,
     )
+}
+
+/// Who was measured while the machine did something else.
+fn disturbed(workload: &Workload) -> Option<String> {
+    let who: Vec<String> = workload
+        .rows
+        .iter()
+        .filter(|row| row.disturbed > 0)
+        .map(|row| format!("{} in {}", row.label, row.disturbed))
+        .collect();
+    (!who.is_empty()).then(|| {
+        format!(
+            "Other programs were busy in some rounds, also when these were done again: {}.",
+            who.join(", ")
+        )
+    })
+}
+
+/// From here on page faults are a part of what a request costs. Measured: two to three microseconds
+/// each, with the page's zeroing and the call that asks for it.
+const MANY_FAULTS: f64 = 0.2;
+
+/// Who gives memory back all the while only to take it again.
+fn page_faults(workload: &Workload) -> Option<String> {
+    let who: Vec<String> = workload
+        .rows
+        .iter()
+        .filter(|row| row.page_faults_per_request > MANY_FAULTS)
+        .map(|row| format!("{} {:.1}", row.label, row.page_faults_per_request))
+        .collect();
+    (!who.is_empty()).then(|| format!("Page faults for each request: {}.", who.join(", ")))
 }
 
 /// The table of memory.
@@ -132,6 +156,21 @@ pub(crate) fn race(rows: &[Race]) -> Table {
     table
 }
 
+/// How far the ratios of several runs were apart.
+pub(crate) fn repeated(rows: &[Repeated]) -> Table {
+    let mut table = Table::new(&["ratios, run by run", "figure", "ratios", "apart"]);
+    for row in rows {
+        let ratios: Vec<String> = row.ratios.iter().copied().map(two).collect();
+        table.row(vec![
+            format!("{}, {}", row.work, row.label),
+            row.figure.into(),
+            ratios.join("  "),
+            format!("{:.1}%", row.apart * 100.0),
+        ]);
+    }
+    table
+}
+
 /// The whole of `RESULTS.md`.
 pub(crate) fn markdown(results: &Results) -> String {
     let machine = &results.machine;
@@ -142,7 +181,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         .map(|text| text.trim().to_owned())
         .collect();
     let mut text = format!(
-        "# Results\n\nWritten by `{}` on {}. How it measures: [README.md](README.md).\n\n- Machine: {}, {} cores, Linux {}\n- {} rounds of {} s each; figures are medians, ratios are medians of the ratios within a round\n- Took part: {}\n",
+        "# Results\n\nWritten by `{}` on {}. How it measures: [README.md](README.md).\n\n- Machine: {}, {} cores, Linux {}\n- {} rounds of {} s each; figures are medians, ratios are taken within a round, with their 95% interval\n- Took part: {}\n",
         results.command,
         machine.date,
         machine.processor,
@@ -186,6 +225,16 @@ pub(crate) fn markdown(results: &Results) -> String {
             "\n## The rollout race\n\n{RACE}\n\n{}",
             race(&results.race).markdown()
         ));
+    }
+    if !results.repeated.is_empty() {
+        text.push_str(&format!(
+            "\n## Run again\n\nThe same {} times; above is the last.\n\n",
+            results.repeated.first().map_or(0, |one| one.ratios.len()),
+        ));
+        for line in repeat::summary(&results.repeated) {
+            text.push_str(&format!("- {line}\n"));
+        }
+        text.push_str(&format!("\n{}", repeated(&results.repeated).markdown()));
     }
     text
 }

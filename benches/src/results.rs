@@ -2,11 +2,12 @@
 
 use serde::Serialize;
 
-use crate::figures::Figure;
+use crate::figures::{Figure, Pair, median};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::peers::{Installed, Peer};
 use crate::race::Race;
+use crate::repeat::Repeated;
 use crate::rounds::{Effort, Sample};
 use crate::work::{Contender, Per, Work};
 
@@ -31,6 +32,8 @@ pub(crate) struct Results {
     pub(crate) memory: Vec<Memory>,
     /// The rollout race.
     pub(crate) race: Vec<Race>,
+    /// How far the ratios of several runs were apart, if there were several.
+    pub(crate) repeated: Vec<Repeated>,
     /// What kept a part of it from being measured.
     pub(crate) errors: Vec<String>,
 }
@@ -72,6 +75,8 @@ pub(crate) struct Row {
     pub(crate) cpu: Option<Figure>,
     /// The part of it in user mode, from 0 to 1.
     pub(crate) user_share: f64,
+    /// Pages of memory that it had to ask the kernel for, by request.
+    pub(crate) page_faults_per_request: f64,
     /// Requests a second.
     pub(crate) rate: Option<Figure>,
     /// Latencies in milliseconds.
@@ -84,6 +89,10 @@ pub(crate) struct Row {
     pub(crate) failed: u64,
     /// Swaps of the table a second, as they came out.
     pub(crate) swaps_per_second: f64,
+    /// How many cores were busy with something else, in the median.
+    pub(crate) busy_elsewhere: f64,
+    /// Rounds that were disturbed by it, and could not be had undisturbed.
+    pub(crate) disturbed: usize,
     /// In most rounds the load generator was the limit, not the proxy.
     pub(crate) load_was_limit: bool,
 }
@@ -113,6 +122,7 @@ impl Results {
             workloads: Vec::new(),
             memory: Vec::new(),
             race: Vec::new(),
+            repeated: Vec::new(),
             errors: Vec::new(),
         }
     }
@@ -132,9 +142,13 @@ impl Workload {
         let base_samples = samples.get(base).unwrap_or(&empty);
         let row = |(contender, samples): (&Contender, &Vec<Sample>)| {
             let figure = |value: &dyn Fn(&Sample) -> f64| {
-                let own: Vec<f64> = samples.iter().map(value).collect();
-                let base: Vec<f64> = base_samples.iter().map(value).collect();
-                Figure::of(&own, &base)
+                let pair = |(own, base): (&Sample, &Sample)| Pair {
+                    start: own.start,
+                    own: value(own),
+                    base: value(base),
+                };
+                let rounds: Vec<Pair> = samples.iter().zip(base_samples).map(pair).collect();
+                Figure::of(&rounds)
             };
             let has_cpu = samples.iter().all(|sample| sample.cpu.is_some());
             let limited = samples
@@ -142,12 +156,16 @@ impl Workload {
                 .filter(|sample| sample.load_was_limit)
                 .count();
             let seconds: f64 = samples.iter().map(|sample| sample.seconds).sum();
+            let faults: u64 = samples.iter().map(|sample| sample.page_faults).sum();
+            let answered: u64 = samples.iter().map(|sample| sample.answered).sum();
             let count = samples.len().max(1) as f64;
+            let elsewhere: Vec<f64> = samples.iter().map(|sample| sample.busy_elsewhere).collect();
             Row {
                 label: contender.label.clone(),
                 peer: contender.installed.peer,
                 cpu: figure(&|sample| cpu(sample, work.per())).filter(|_| has_cpu),
                 user_share: samples.iter().map(|sample| sample.user_share).sum::<f64>() / count,
+                page_faults_per_request: faults as f64 / answered.max(1) as f64,
                 rate: figure(&|sample| sample.answered as f64 / sample.seconds),
                 p50: figure(&|sample| sample.latency[0]),
                 p99: figure(&|sample| sample.latency[1]),
@@ -158,6 +176,11 @@ impl Workload {
                     .map(|sample| sample.swaps as f64)
                     .sum::<f64>()
                     / seconds.max(1e-9),
+                busy_elsewhere: median(&elsewhere).unwrap_or(0.0),
+                disturbed: samples
+                    .iter()
+                    .filter(|sample| sample.is_disturbed())
+                    .count(),
                 load_was_limit: limited * 2 > samples.len(),
             }
         };

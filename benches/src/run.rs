@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::callgrind;
 use crate::error::{Context, Error, Result};
+use crate::judge::section;
 use crate::machine::Machine;
 use crate::memory;
 use crate::options::{BenchOptions, Wanted};
@@ -12,58 +13,81 @@ use crate::peers::Installed;
 use crate::plot;
 use crate::progress::Progress;
 use crate::race;
+use crate::repeat;
 use crate::report;
 use crate::results::{Results, Workload};
 use crate::rounds;
 use crate::stage::Stage;
 use crate::work::{Contender, Work};
 
-/// Measures all that is wanted, prints it, and writes it if that is wanted too.
+/// Measures all that is wanted, as often as it is wanted, prints it, and writes the last run if
+/// that is wanted too.
 ///
 /// # Errors
 /// If a contender could not be measured, or failed requests. The rest is measured all the same.
 pub(crate) fn benchmark(stage: &Stage, options: &BenchOptions, wanted: &Wanted) -> Result<()> {
-    let Wanted {
-        installed,
-        absent,
-        works,
-        effort,
-    } = wanted;
-    let mut results = Results::new(
-        options.make_command(),
-        *effort,
-        installed,
-        absent.clone(),
-        Machine::this(stage.cores.count()),
-    );
-    let progress = Progress::new(works.iter().map(|work| steps(*work, wanted)).sum());
-    if !absent.is_empty() {
-        let names: Vec<&str> = absent.iter().map(|peer| peer.name()).collect();
+    let steps: usize = wanted.works.iter().map(|work| steps(*work, wanted)).sum();
+    let progress = Progress::new(steps * usize::from(options.repeat));
+    if !wanted.absent.is_empty() {
+        let names: Vec<&str> = wanted.absent.iter().map(|peer| peer.name()).collect();
         progress.print(&format!("not installed, left out: {}\n", names.join(", ")));
     }
-    for &work in works {
-        let contenders = contenders(work, installed);
+    let mut runs = Vec::new();
+    for run in 1..=options.repeat {
+        if options.repeat > 1 {
+            progress.print(&format!("run {run} of {}\n", options.repeat));
+        }
+        match all(stage, options, wanted, &progress) {
+            Ok(results) => runs.push(results),
+            Err(error) => {
+                progress.finish();
+                return Err(error);
+            }
+        }
+    }
+    progress.finish();
+    let repeated = repeat::compare(&runs);
+    if !repeated.is_empty() {
+        let summary = repeat::summary(&repeated).join("\n");
+        println!("{}\n{summary}", report::repeated(&repeated).plain());
+    }
+    let failed = runs.iter().try_for_each(verdict);
+    if let (Some(mut results), Some(folder)) = (runs.pop(), &options.write) {
+        results.repeated = repeated;
+        write(&results, folder)?;
+    }
+    failed
+}
+
+/// One run. Only an interruption ends it early.
+fn all(
+    stage: &Stage,
+    options: &BenchOptions,
+    wanted: &Wanted,
+    progress: &Progress,
+) -> Result<Results> {
+    let mut results = Results::new(
+        options.make_command(),
+        wanted.effort,
+        &wanted.installed,
+        wanted.absent.clone(),
+        Machine::this(stage.cores.count()),
+    );
+    for &work in &wanted.works {
+        let contenders = contenders(work, &wanted.installed);
         if contenders.is_empty() {
             continue;
         }
-        let measured = one(stage, work, &contenders, wanted, &mut results, &progress);
-        match measured {
+        match one(stage, work, &contenders, wanted, &mut results, progress) {
             Ok(()) => {}
-            Err(Error::Interrupted) => {
-                progress.finish();
-                return Err(Error::Interrupted);
-            }
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => {
                 progress.print(&format!("{}: {error}\n", work.name()));
                 results.errors.push(format!("{}: {error}", work.name()));
             }
         }
     }
-    progress.finish();
-    if let Some(folder) = &options.write {
-        write(&results, folder)?;
-    }
-    verdict(&results)
+    Ok(results)
 }
 
 fn one(
@@ -125,7 +149,11 @@ fn write(results: &Results, folder: &Path) -> Result<()> {
     let mut json = serde_json::to_string_pretty(results).context(|| "results.json".into())?;
     json.push('\n');
     save("results.json", json)?;
-    save("RESULTS.md", report::markdown(results))?;
+    let old = fs::read_to_string(folder.join("RESULTS.md")).unwrap_or_default();
+    save(
+        "RESULTS.md",
+        section::keep(&old, &report::markdown(results)),
+    )?;
     plot::draw(results, &folder.join("results.svg"))
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::origin;
 use crate::peers::{Peer, Setup, services};
 use crate::process::Running;
+use crate::tls;
 use crate::work::Contender;
 
 /// How many endpoints an origin stands for, where a table asks for many.
@@ -48,6 +49,7 @@ impl Stage {
         // nginx's workers run as another user when root starts it.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
             .context(|| folder.path().display().to_string())?;
+        tls::write_certificate(folder.path())?;
         let mut stage = Self {
             cores,
             port,
@@ -119,6 +121,8 @@ impl Stage {
             origin,
             workers: contender.workers,
             services,
+            keeps_heap: contender.keeps_heap,
+            tls: contender.tls,
             folder: self.folder(),
         })
     }

@@ -1,9 +1,16 @@
 //! What the proxies are measured at.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
+use crate::error::Result;
+use crate::h2::Blocks;
 use crate::peers::{Installed, Peer, host};
-use crate::plan::Pace;
+use crate::plan::{Ask, Pace, Plan};
+use crate::tls::{self, HOST, Handshakes};
+
+/// Streams of each HTTP/2 connection.
+const STREAMS: usize = 16;
 
 /// A kind of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -22,6 +29,14 @@ pub(crate) enum Work {
     Connect,
     /// A fixed rate, latency counted from when each request was due.
     Rate,
+    /// Small JSON over TLS.
+    Tls,
+    /// A new TLS connection for each request.
+    Handshake,
+    /// The same, where each but the first takes up the session of an earlier one.
+    Resume,
+    /// Small JSON over HTTP/2 and TLS.
+    H2,
     /// The table is swapped all the while.
     Swap,
     /// Tables of many services and endpoints.
@@ -58,6 +73,10 @@ pub(crate) struct Contender {
     pub(crate) endpoints: u16,
     /// Swaps of its table a second.
     pub(crate) swaps: u32,
+    /// Its clients come over TLS.
+    pub(crate) tls: bool,
+    /// It may keep the memory that it frees, where that makes it faster.
+    pub(crate) keeps_heap: bool,
 }
 
 impl Contender {
@@ -69,13 +88,15 @@ impl Contender {
             services: 1,
             endpoints: 0,
             swaps: 0,
+            tls: false,
+            keeps_heap: true,
         }
     }
 
     /// The hosts that requests are spread over.
     fn hosts(&self) -> Vec<String> {
         match self.services {
-            1 => vec!["bench.example".into()],
+            1 => vec![HOST.into()],
             // From all over the table.
             many => (0..64.min(many))
                 .map(|n| host(n * many / 64.min(many)))
@@ -95,6 +116,10 @@ impl Work {
             Self::Post => "16 KiB POST, 64 keep-alive connections",
             Self::Connect => "small JSON, a new connection for each request",
             Self::Rate => "small JSON at 5,000 requests a second, latency from when each was due",
+            Self::Tls => "small JSON over TLS 1.3, 64 keep-alive connections",
+            Self::Handshake => "small JSON, a new TLS 1.3 connection for each request",
+            Self::Resume => "small JSON, a new TLS 1.3 connection for each request, resumed",
+            Self::H2 => "small JSON over HTTP/2 and TLS 1.3, 16 streams on each of 64 connections",
             Self::Swap => "small JSON while the table is swapped",
             Self::Table => "small JSON by size of the table",
             Self::Cores => "small JSON by number of workers",
@@ -113,6 +138,10 @@ impl Work {
             Self::Post => "post",
             Self::Connect => "connect",
             Self::Rate => "rate",
+            Self::Tls => "tls",
+            Self::Handshake => "handshake",
+            Self::Resume => "resume",
+            Self::H2 => "h2",
             Self::Swap => "swap",
             Self::Table => "table",
             Self::Cores => "cores",
@@ -149,7 +178,7 @@ impl Work {
 
     /// Whether each request has a connection of its own.
     pub(crate) const fn reconnects(self) -> bool {
-        matches!(self, Self::Connect)
+        matches!(self, Self::Connect | Self::Handshake | Self::Resume)
     }
 
     /// Who is measured at it. The first crossfade or nginx in it is what ratios are to: see
@@ -192,8 +221,22 @@ impl Work {
                     })
                 })
                 .collect(),
+            Self::Tls | Self::Handshake | Self::Resume | Self::H2 => each
+                .filter(|contender| match self {
+                    Self::H2 => contender.installed.peer.speaks_h2(),
+                    _ => contender.installed.peer.speaks_tls(),
+                })
+                .map(|contender| Contender {
+                    tls: true,
+                    ..contender
+                })
+                .collect(),
             Self::Memory => each
                 .filter(|contender| contender.installed.peer != Peer::Origin)
+                .map(|contender| Contender {
+                    keeps_heap: false,
+                    ..contender
+                })
                 .collect(),
             _ => each.collect(),
         }
@@ -207,7 +250,32 @@ impl Work {
             .unwrap_or(0)
     }
 
-    /// What is sent.
+    /// What the load generator is to do.
+    pub(crate) fn plan(self, contender: &Contender, target: SocketAddr) -> Result<Plan> {
+        let ask = match self {
+            Self::H2 => Ask::Http2 {
+                blocks: Rc::new(Blocks::get(HOST, "/small")),
+                streams: STREAMS,
+            },
+            _ => Ask::Http1(self.requests(contender)),
+        };
+        let tls = match self {
+            Self::Tls | Self::Handshake => Some(tls::client("http/1.1", Handshakes::Full)?),
+            Self::Resume => Some(tls::client("http/1.1", Handshakes::Resumed)?),
+            Self::H2 => Some(tls::client("h2", Handshakes::Full)?),
+            _ => None,
+        };
+        Ok(Plan {
+            target,
+            connections: self.connections(),
+            ask,
+            tls,
+            pace: self.pace(),
+            reconnect: self.reconnects(),
+        })
+    }
+
+    /// What is sent over HTTP/1.1.
     pub(crate) fn requests(self, contender: &Contender) -> Rc<[Vec<u8>]> {
         contender
             .hosts()
@@ -224,7 +292,9 @@ impl Work {
                 "POST /sink",
                 "Content-Type: application/octet-stream\r\nContent-Length: 16384\r\n",
             ),
-            Self::Connect => ("GET /small", "Connection: close\r\n"),
+            Self::Connect | Self::Handshake | Self::Resume => {
+                ("GET /small", "Connection: close\r\n")
+            }
             _ => ("GET /small", ""),
         };
         let mut request = format!(

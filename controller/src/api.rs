@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use admin_api::Period;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
 use crate::manifest::RolloutOverrides;
+use crate::plan::Step;
 use crate::rollout::Phase;
 use crate::store::Event;
 use crate::verdict::Figures;
@@ -44,6 +46,10 @@ pub struct DeployRequest {
     pub rollout: RolloutOverrides,
     /// The folder from which a relative program is meant.
     pub dir: PathBuf,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// End a rollout that runs, and begin this one in its place.
+    pub replace: bool,
 }
 
 /// `split`: set it by hand.
@@ -100,6 +106,24 @@ pub struct HistoryRequest {
     pub service: Option<String>,
 }
 
+/// `events`: what happened since, as soon as there is something.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct EventsRequest {
+    /// Of this service only.
+    pub service: Option<String>,
+    /// The newest event that is known already; absent: the newest there is.
+    pub after: Option<i64>,
+    /// Answer after so long, also without anything new.
+    pub wait_ms: u64,
+}
+
+/// `explain`: why a rollout went as it went.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ExplainRequest {
+    /// Which; absent: the newest.
+    pub rollout: Option<i64>,
+}
+
 /// `rollout`: how one is doing, as soon as there is something new.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProgressRequest {
@@ -119,6 +143,9 @@ pub struct Done {
     /// The rollout that was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<i64>,
+    /// The steps that a rollout would have, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<Step>,
 }
 
 impl Done {
@@ -127,6 +154,7 @@ impl Done {
         Self {
             text: text.into(),
             rollout: None,
+            plan: Vec::new(),
         }
     }
 }
@@ -170,6 +198,8 @@ pub struct StatusReply {
 pub struct ServiceStatus {
     /// Its name.
     pub name: String,
+    /// Grows with every change; for `--if-generation`.
+    pub generation: i64,
     /// The version that carries it.
     pub stable: String,
     /// The version that `rollback` goes to once nothing is warm.
@@ -229,6 +259,8 @@ pub struct RolloutStatus {
     pub step: usize,
     /// How many there are.
     pub steps: usize,
+    /// The candidate's share of the requests by its step, in per cent.
+    pub share: u8,
     /// Why it does not go on by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
@@ -258,6 +290,65 @@ pub struct Progress {
     /// Now.
     pub rollout: RolloutStatus,
     /// What is new.
+    pub events: Vec<Event>,
+}
+
+/// What happened since.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EventsReply {
+    /// Oldest first.
+    pub events: Vec<Event>,
+    /// What to ask for next: younger ones than this.
+    pub last: i64,
+}
+
+/// Why a rollout went as it went.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Explanation {
+    /// How it stands.
+    pub rollout: RolloutStatus,
+    /// What happened before the first step.
+    pub before: Vec<Event>,
+    /// Every step of the plan.
+    pub steps: Vec<StepExplained>,
+    /// What happened after the last step that was reached.
+    pub after: Vec<Event>,
+}
+
+/// One step, as it was planned and as it went.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StepExplained {
+    /// From 1 on.
+    pub step: usize,
+    /// How many there are.
+    pub of: usize,
+    /// The candidate's share, in per cent.
+    pub share: u8,
+    /// The candidate's containers.
+    pub replicas: u32,
+    /// Stable's, where it gives some up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stable: Option<u32>,
+    /// How long it was to last, where not as long as the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Period>,
+    /// Whether somebody had to agree.
+    pub gate: bool,
+    /// Milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub began: Option<Millis>,
+    /// Milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Millis>,
+    /// `good`, `rolled back`, `promoted by hand`, `running` or `not reached`.
+    pub outcome: String,
+    /// What the verdict said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The figures, limits and tests behind it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub figures: Option<serde_json::Value>,
+    /// What happened meanwhile.
     pub events: Vec<Event>,
 }
 

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use admin_api::MAX_WEIGHT;
+use clap::CommandFactory;
 use serde::Serialize;
 
 use crate::api::{
-    DeployRequest, Done, DownRequest, HistoryReply, HistoryRequest, LogsRequest, RollbackRequest,
-    RolloutRequest, ScaleRequest, SplitRequest, StatusReply, UpRequest,
+    DeployRequest, Done, DownRequest, ExplainRequest, Explanation, HistoryReply, HistoryRequest,
+    LogsRequest, RollbackRequest, RolloutRequest, ScaleRequest, SplitRequest, StatusReply,
+    UpRequest,
 };
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -28,11 +30,18 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
     let place = Place {
         file: args.file,
         state: args.state,
+        output: args.output,
+        if_generation: args.if_generation,
     };
     if let Verb::Serve { until_down } = args.verb {
         let folder = serve::open(&place.state()?)?;
         serve::run(folder, until_down, shutdown).await;
         return Ok(());
+    }
+    if let Verb::Completions { shell } = args.verb {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "crossfade", &mut script);
+        return say_raw(&String::from_utf8_lossy(&script));
     }
     if let Verb::Demo { runtime } = args.verb {
         return demo::run(runtime.into(), shutdown).await;
@@ -62,18 +71,31 @@ async fn ask(verb: Verb, place: &Place) -> Result<()> {
             let done: Done = client
                 .ask("rollback", &RollbackRequest { service, to })
                 .await?;
-            follow::finish(&client, done, wait).await
+            follow::finish(&client, done, wait, place.output).await
         }
         Verb::Scale { service, replicas } => {
             place
                 .say("scale", &ScaleRequest { service, replicas })
                 .await
         }
-        Verb::Status { watch, output } => status(place, watch, output).await,
-        Verb::History { service, output } => {
+        Verb::Status { watch } => status(place, watch).await,
+        Verb::History { service } => {
             let client = place.running().await?;
             let reply: HistoryReply = client.ask("history", &HistoryRequest { service }).await?;
-            print(output, &reply, report::history)
+            print(place.output, &reply, report::history)
+        }
+        Verb::Explain { rollout } => {
+            let client = place.running().await?;
+            let reply: Explanation = client.ask("explain", &ExplainRequest { rollout }).await?;
+            print(place.output, &reply, report::explanation)
+        }
+        Verb::Events {
+            service,
+            after,
+            follow,
+        } => {
+            let client = place.running().await?;
+            follow::events(&client, service, after, follow, place.output).await
         }
         Verb::Logs {
             service,
@@ -94,7 +116,7 @@ async fn ask(verb: Verb, place: &Place) -> Result<()> {
                 .await
         }
         // Answered before, since they need no controller of this place.
-        Verb::Serve { .. } | Verb::Demo { .. } => Ok(()),
+        Verb::Serve { .. } | Verb::Demo { .. } | Verb::Completions { .. } => Ok(()),
     }
 }
 
@@ -105,7 +127,7 @@ async fn up(place: &Place) -> Result<()> {
         path: place.file.clone(),
         source,
     })?;
-    let client = Client::new(place.state()?);
+    let client = place.client()?;
     client.ensure_controller().await?;
     let done: Done = client
         .ask(
@@ -116,19 +138,19 @@ async fn up(place: &Place) -> Result<()> {
             },
         )
         .await?;
-    say(&done.text)
+    place.show(&done)
 }
 
 async fn down(place: &Place) -> Result<()> {
-    let client = Client::new(place.state()?);
+    let client = place.client()?;
     let manifest = place.manifest_text().ok().map(|(_, text)| text);
     if !client.has_journal() && manifest.is_none() {
-        return say("nothing is up here");
+        return place.show(&Done::say("nothing is up here"));
     }
     client.ensure_controller().await?;
     let done: Done = client.ask("down", &DownRequest { manifest }).await?;
     client.until_gone().await;
-    say(&done.text)
+    place.show(&done)
 }
 
 async fn deploy(deploy: Deploy, place: &Place) -> Result<()> {
@@ -149,21 +171,23 @@ async fn deploy(deploy: Deploy, place: &Place) -> Result<()> {
         env,
         rollout,
         dir: std::env::current_dir().map_err(Error::file("."))?,
+        dry_run: deploy.dry_run,
+        replace: deploy.replace,
     };
     let client = place.running().await?;
     let done: Done = client.ask("deploy", &request).await?;
-    follow::finish(&client, done, deploy.wait).await
+    follow::finish(&client, done, deploy.wait, place.output).await
 }
 
-async fn status(place: &Place, watch: bool, output: Output) -> Result<()> {
+async fn status(place: &Place, watch: bool) -> Result<()> {
     let client = place.running().await?;
     loop {
         let reply: StatusReply = client.ask("status", &()).await?;
-        if watch && output == Output::Table {
+        if watch && place.output == Output::Table {
             // Home, and clear what is below.
             say_raw("\x1b[H\x1b[J")?;
         }
-        print(output, &reply, report::status)?;
+        print(place.output, &reply, report::status)?;
         if !watch {
             return Ok(());
         }
@@ -175,9 +199,19 @@ async fn status(place: &Place, watch: bool, output: Output) -> Result<()> {
 struct Place {
     file: PathBuf,
     state: Option<PathBuf>,
+    output: Output,
+    if_generation: Option<i64>,
 }
 
 impl Place {
+    fn client(&self) -> Result<Client> {
+        Ok(Client::new(self.state()?).if_generation(self.if_generation))
+    }
+
+    fn show(&self, done: &Done) -> Result<()> {
+        print(self.output, done, |done| format!("{}\n", done.text))
+    }
+
     /// The state folder: as given, else by the manifest's project.
     fn state(&self) -> Result<PathBuf> {
         if let Some(state) = &self.state {
@@ -207,7 +241,7 @@ impl Place {
 
     /// The controller; where it was killed while something is up, it is started again.
     async fn running(&self) -> Result<Client> {
-        let client = Client::new(self.state()?);
+        let client = self.client()?;
         if client.has_journal() {
             client.ensure_controller().await?;
         }
@@ -216,7 +250,7 @@ impl Place {
 
     async fn say(&self, verb: &str, request: &impl Serialize) -> Result<()> {
         let done: Done = self.running().await?.ask(verb, request).await?;
-        say(&done.text)
+        self.show(&done)
     }
 }
 
@@ -252,6 +286,13 @@ fn print<T: Serialize>(output: Output, value: &T, table: fn(&T) -> String) -> Re
     }
 }
 
+/// A line of JSON.
+fn print_line(value: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_string(value)
+        .map_err(|error| Error::Refused(format!("cannot be shown: {error}")))?;
+    say(&json)
+}
+
 pub(crate) fn say(text: &str) -> Result<()> {
     say_raw(&format!("{text}\n"))
 }
@@ -267,7 +308,7 @@ fn say_raw(text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
+    use clap::Parser;
 
     use super::*;
 

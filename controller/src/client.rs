@@ -30,12 +30,24 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub struct Client {
     dir: PathBuf,
+    if_generation: Option<i64>,
 }
 
 impl Client {
     /// Talks to the controller of this folder.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self {
+            dir,
+            if_generation: None,
+        }
+    }
+
+    /// Asks for changes only of what is still at this generation.
+    pub fn if_generation(self, if_generation: Option<i64>) -> Self {
+        Self {
+            if_generation,
+            ..self
+        }
     }
 
     /// Asks; says what would help where no controller answers.
@@ -164,11 +176,15 @@ impl Client {
         tokio::spawn(connection);
         let body = serde_json::to_vec(request)
             .map_err(|error| Error::Usage(format!("cannot be sent: {error}")))?;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(Method::POST)
             .uri(format!("/v1/{verb}"))
             .header(header::HOST, "controller")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(generation) = self.if_generation {
+            request = request.header(header::IF_MATCH, format!("\"{generation}\""));
+        }
+        let request = request
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| Error::Usage(format!("cannot be sent: {error}")))?;
         let response = sender.send_request(request).await.map_err(broke_off)?;

@@ -103,6 +103,8 @@ async fn deploy(place: &Place, scenes: &mut Scenes, version: &str, until: usize)
         env,
         rollout: RolloutOverrides::default(),
         dir: place.state.clone(),
+        dry_run: false,
+        replace: false,
     };
     let done: Done = place.client.ask("deploy", &request).await?;
     say(&format!(

@@ -1,13 +1,13 @@
 //! The way out of a container: retired, drained, stopped, in that order. Nothing is stopped
 //! before the proxy has given a receipt that nothing is in flight to it, and nothing will be.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use admin_api::{DrainReceipt, DrainRequest};
 
 use crate::error::Result;
-use crate::runtime::{Container, label};
+use crate::runtime::{Container, ContainerState, label};
 use crate::site::Site;
 use crate::store::Retired;
 
@@ -91,9 +91,9 @@ impl Site {
         Ok(left)
     }
 
-    /// One request for each version that is retired as a whole, else one for each endpoint;
-    /// none for a container that was dead when it was retired while others of its version
-    /// live: nothing can be in flight to it, and the next push takes it out.
+    /// One request for each version that is retired as a whole, else one for each endpoint; none
+    /// for a container that does not run any more: nothing can be in flight to it, and podman may
+    /// have given its address to another one since.
     async fn drain_requests<'a>(
         &self,
         service: &str,
@@ -105,26 +105,34 @@ impl Site {
             .filter_map(|container| container.labels.get(label::VERSION))
             .map(String::as_str)
             .collect();
-        let versions: BTreeSet<&str> = retired.iter().map(|one| one.version.as_str()).collect();
+        let containers = self.runtime.list().await?;
+        let running: BTreeSet<&str> = containers
+            .iter()
+            .filter(|container| container.state == ContainerState::Running)
+            .map(|container| container.name.as_str())
+            .collect();
+        let mut of_version: BTreeMap<&str, Vec<&Retired>> = BTreeMap::new();
         let mut requests = Vec::new();
-        for version in versions {
-            let of_version = || retired.iter().filter(move |one| one.version == version);
-            if !in_use.contains(version) {
-                let request = DrainRequest {
-                    version: Some(version.to_owned()),
-                    endpoint: None,
-                };
-                requests.push((Some(request), of_version().collect()));
-                continue;
-            }
-            for one in of_version() {
+        for one in retired {
+            let whole = !in_use.contains(one.version.as_str());
+            if !running.contains(one.name.as_str()) {
+                requests.push((None, vec![one]));
+            } else if whole {
+                of_version.entry(&one.version).or_default().push(one);
+            } else {
                 let request = one.address.clone().map(|address| DrainRequest {
-                    // Podman may have given the address to another container since.
                     version: Some(one.version.clone()),
                     endpoint: Some(address),
                 });
                 requests.push((request, vec![one]));
             }
+        }
+        for (version, covered) in of_version {
+            let request = DrainRequest {
+                version: Some(version.to_owned()),
+                endpoint: None,
+            };
+            requests.push((Some(request), covered));
         }
         Ok(requests)
     }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::runtime::{Container, ContainerSpec, ContainerState, LogOptions, Network, label};
+use crate::runtime::{
+    Container, ContainerSpec, ContainerState, LogOptions, Network, RuntimeError, label,
+};
 use crate::site::Site;
 use crate::store::VersionRecord;
 
@@ -26,15 +28,24 @@ pub(crate) enum Dead {
     Replace,
 }
 
+/// The label that says which version a container was started for.
+pub(crate) fn label_of_version(id: i64) -> (String, String) {
+    (VERSION_ID.to_owned(), id.to_string())
+}
+
+/// The version that a container was started for.
+pub(crate) fn version_id(container: &Container) -> Option<i64> {
+    container.labels.get(VERSION_ID)?.parse().ok()
+}
+
 /// Those of the containers that belong to this very version.
 pub(crate) fn of_version<'a>(
     containers: &'a [Container],
     version: &VersionRecord,
 ) -> Vec<&'a Container> {
-    let id = version.id.to_string();
     containers
         .iter()
-        .filter(|container| container.labels.get(VERSION_ID) == Some(&id))
+        .filter(|container| version_id(container) == Some(version.id))
         .collect()
 }
 
@@ -80,6 +91,19 @@ impl Site {
         dead: Dead,
         started: &mut Vec<Container>,
     ) -> Result<()> {
+        let _alone = self.place_lock(&version.service).await;
+        self.start_missing_alone(version, wanted, dead, started)
+            .await
+    }
+
+    /// The same, for who has the service's [`place_lock`](Site::place_lock).
+    pub(crate) async fn start_missing_alone(
+        &self,
+        version: &VersionRecord,
+        wanted: u32,
+        dead: Dead,
+        started: &mut Vec<Container>,
+    ) -> Result<()> {
         let mut running = 0;
         for container in self.containers_of(version).await? {
             match container.state {
@@ -104,14 +128,21 @@ impl Site {
             .into_iter()
             .map(|container| container.name)
             .collect();
-        let free = (1..)
+        let mut free = (1..)
             .map(|n| self.container_name(version, n))
             .filter(|n| !taken.contains(n));
-        for name in free.take((wanted - running) as usize) {
-            let container = self
-                .runtime
-                .start(&self.container_spec(version, name))
-                .await?;
+        while running < wanted {
+            let Some(name) = free.next() else { break };
+            let spec = self.container_spec(version, name);
+            let container = match self.runtime.start(&spec).await {
+                // Somebody else's, which stays as it is: there are other names.
+                Err(RuntimeError::NotOurs { name }) => {
+                    tracing::info!("{name} is the name of a container that is not ours");
+                    continue;
+                }
+                done => done?,
+            };
+            running += 1;
             let exited = matches!(container.state, ContainerState::Exited(_));
             started.push(container.clone());
             if exited {
@@ -182,7 +213,6 @@ impl Site {
             (label::ROLE, ENDPOINT.to_owned()),
             (label::SERVICE, version.service.clone()),
             (label::VERSION, version.version.clone()),
-            (VERSION_ID, version.id.to_string()),
         ];
         ContainerSpec {
             name,
@@ -193,6 +223,7 @@ impl Site {
             labels: labels
                 .into_iter()
                 .map(|(key, value)| (key.to_owned(), value))
+                .chain([label_of_version(version.id)])
                 .collect(),
             network: Network::Project {
                 aliases: Vec::new(),

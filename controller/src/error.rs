@@ -11,8 +11,14 @@ use crate::runtime::RuntimeError;
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// It failed, it was refused, or it was rolled back.
+/// It failed, or it was refused.
 pub const EXIT_FAILED: u8 = 1;
+/// The candidate was rolled back.
+pub const EXIT_ROLLED_BACK: u8 = 2;
+/// The rollout is paused, and waits for somebody.
+pub const EXIT_PAUSED: u8 = 3;
+/// Somebody else was faster: the generation is not the one that was named.
+pub const EXIT_STALE: u8 = 4;
 /// Wrong flags, names or manifest.
 pub const EXIT_USAGE: u8 = 64;
 /// Something that is needed is not there.
@@ -35,6 +41,15 @@ pub enum Error {
     /// It makes sense, but not now, or it was tried and failed.
     #[error("{0}")]
     Refused(String),
+    /// The rollout that was waited for was rolled back.
+    #[error("{0}")]
+    RolledBack(String),
+    /// The rollout that was waited for waits for somebody itself.
+    #[error("{0}")]
+    Paused(String),
+    /// What was to be changed has been changed meanwhile.
+    #[error("{0}")]
+    Stale(String),
     /// Something that is needed is not there.
     #[error("{0}")]
     Unavailable(String),
@@ -89,6 +104,9 @@ impl Error {
             Self::Unavailable(_) | Self::Runtime(RuntimeError::Unavailable { .. }) => {
                 EXIT_UNAVAILABLE
             }
+            Self::RolledBack(_) => EXIT_ROLLED_BACK,
+            Self::Paused(_) => EXIT_PAUSED,
+            Self::Stale(_) => EXIT_STALE,
             Self::Controller { exit, .. } => *exit,
             Self::Proxy(error) if error.is_ours() => EXIT_UNAVAILABLE,
             _ => EXIT_FAILED,

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod api;
+mod caller;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -14,9 +15,13 @@ mod drain;
 mod endpoints;
 mod engine;
 mod error;
+mod explain;
+pub mod hooks;
 pub mod manifest;
 pub mod plan;
+pub mod post;
 mod proxy;
+mod reconcile;
 mod report;
 pub mod rollout;
 pub mod runtime;
@@ -29,5 +34,9 @@ mod testing;
 mod upstreams;
 mod verbs;
 pub mod verdict;
+mod webhooks;
 
-pub use error::{EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_USAGE, Error, Result};
+pub use error::{
+    EXIT_FAILED, EXIT_PAUSED, EXIT_ROLLED_BACK, EXIT_STALE, EXIT_UNAVAILABLE, EXIT_USAGE, Error,
+    Result,
+};

@@ -1,6 +1,7 @@
 //! `crossfade.toml`: what runs here and how it is replaced. Read as people write it (`raw`),
 //! checked once, and from then on only the types below are used.
 
+mod calls;
 mod raw;
 
 use std::collections::BTreeMap;
@@ -11,8 +12,10 @@ use admin_api::strict::{InputError, from_toml};
 use admin_api::{HealthSpec, Period};
 use serde::{Deserialize, Serialize};
 
+use crate::hooks::Hook;
 use crate::plan::Strategy;
-use crate::verdict::Limits;
+use crate::post::Target;
+use crate::verdict::{AfterMaxHold, Limits};
 
 pub use raw::RolloutOverrides;
 
@@ -27,6 +30,17 @@ pub struct Manifest {
     pub proxy: ProxySettings,
     /// The services, in the order of the file. Names are unique.
     pub services: Vec<ServiceSettings>,
+    /// Who is told of every event.
+    pub webhooks: Vec<Webhook>,
+}
+
+/// Somebody who is told of events.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Webhook {
+    /// Where.
+    pub target: Target,
+    /// Events of these kinds only; empty: of every kind.
+    pub kinds: Vec<String>,
 }
 
 /// What runs the containers.
@@ -86,8 +100,9 @@ pub struct ServiceSettings {
     pub rollout: RolloutSettings,
 }
 
-/// How a new version takes over.
+/// How a new version takes over. What an older release did not write down has its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RolloutSettings {
     /// In which steps.
     pub strategy: Strategy,
@@ -99,28 +114,47 @@ pub struct RolloutSettings {
     pub min_requests: u64,
     /// How long a step may wait for that, before the rollout is paused.
     pub max_hold: Period,
+    /// What then.
+    pub after_max_hold: AfterMaxHold,
     /// In per cent.
     pub success_rate: f64,
+    /// How far below stable's it may be, in percentage points.
+    pub success_rate_tolerance: f64,
+    /// The time that 99 of 100 answers keep to.
+    pub latency_p99: Period,
+    /// How many more slow answers than stable's there may be, in percentage points.
+    pub latency_tolerance: f64,
+    /// How long latency does not count after a step began.
+    pub warm_up: Period,
     /// How long the old version stays warm after the last step.
     pub bake: Period,
     /// How long the proxy has to see a candidate healthy before it gets its first request.
     pub min_healthy_time: Period,
     /// How long a container may take to become healthy.
     pub start_timeout: Period,
+    /// Checks of one's own around the steps.
+    #[serde(default)]
+    pub hooks: Vec<Hook>,
 }
 
 impl Default for RolloutSettings {
     fn default() -> Self {
         Self {
-            strategy: Strategy::Canary(crate::plan::CANARY_SHARES.to_vec()),
+            strategy: Strategy::canary(),
             look_every: Period::from_millis(250),
             step_min_duration: Period::from_secs(30),
             min_requests: 50,
             max_hold: Period::from_secs(600),
+            after_max_hold: AfterMaxHold::Pause,
             success_rate: 99.0,
+            success_rate_tolerance: 0.1,
+            latency_p99: Period::from_millis(500),
+            latency_tolerance: 1.0,
+            warm_up: Period::from_secs(10),
             bake: Period::from_secs(300),
             min_healthy_time: Period::from_secs(5),
             start_timeout: Period::from_secs(60),
+            hooks: Vec::new(),
         }
     }
 }
@@ -130,8 +164,14 @@ impl RolloutSettings {
     pub fn limits(&self) -> Limits {
         Limits {
             success_rate: self.success_rate,
+            success_rate_tolerance: self.success_rate_tolerance,
+            latency_p99: self.latency_p99.get(),
+            latency_tolerance: self.latency_tolerance,
+            warm_up: self.warm_up.get(),
             min_requests: self.min_requests,
             step_min_duration: self.step_min_duration.get(),
+            max_hold: self.max_hold.get(),
+            after_max_hold: self.after_max_hold,
         }
     }
 }

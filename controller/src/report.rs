@@ -2,8 +2,12 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::api::{HistoryReply, RolloutStatus, ServiceStatus, StatusReply, VersionStatus};
+use crate::api::{
+    Explanation, HistoryReply, RolloutStatus, ServiceStatus, StatusReply, StepExplained,
+    VersionStatus,
+};
 use crate::clock::Millis;
+use crate::explain;
 use crate::store::Event;
 
 /// `status`.
@@ -106,7 +110,48 @@ pub(crate) fn event(event: &Event) -> String {
     } else {
         who
     };
-    format!("{time} {who}{}", event.text)
+    let by = event
+        .who
+        .as_ref()
+        .map_or_else(String::new, |who| format!(" (by {who})"));
+    format!("{time} {who}{}{by}", event.text)
+}
+
+/// `explain`.
+pub(crate) fn explanation(reply: &Explanation) -> String {
+    let (date, time) = date_and_time(reply.rollout.created);
+    let mut text = format!("{}\nbegan {date} {time} (UTC)\n", rollout(&reply.rollout));
+    let add = |text: &mut String, events: &[Event]| {
+        for event in events {
+            text.push_str(&format!("  {}\n", self::event(event)));
+        }
+    };
+    add(&mut text, &reply.before);
+    for step in &reply.steps {
+        text.push_str(&self::step(step));
+        add(&mut text, &step.events);
+    }
+    add(&mut text, &reply.after);
+    text
+}
+
+fn step(step: &StepExplained) -> String {
+    let plural = if step.replicas == 1 { "" } else { "s" };
+    let mut text = format!(
+        "\nstep {} of {}: {}% on {} container{plural}: {}",
+        step.step, step.of, step.share, step.replicas, step.outcome
+    );
+    if let (Some(began), Some(ended)) = (step.began, step.ended) {
+        text.push_str(&format!(" after {}", explain::lasted(began, ended)));
+    }
+    if let Some(why) = &step.why {
+        text.push_str(&format!(": {why}"));
+    }
+    text.push('\n');
+    for line in step.figures.iter().flat_map(explain::figures) {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text
 }
 
 /// Columns as wide as their widest cell.

@@ -21,23 +21,28 @@
 //! the disk is full) is tried again until it works; it is never judged.
 
 mod asks;
+mod capacity;
+mod gate;
 mod look;
 mod phase;
+mod stable;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use admin_api::Period;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::endpoints::Dead;
 use crate::error::{Error, Result};
-use crate::plan::{Step, replicas_for};
+use crate::hooks::On;
+use crate::plan::Step;
 use crate::site::Site;
-use crate::store::{Entering, RolloutRecord, Split};
-use crate::verdict::{Verdict, judge};
+use crate::store::{Entering, Mark, RolloutRecord, Split};
+use crate::verdict::{Figures, Limits, Verdict, judge};
 
 pub use asks::{Ask, Handle};
 pub use look::Live;
@@ -86,6 +91,8 @@ struct Rollout {
     on_enter: Vec<(oneshot::Sender<Result<String>>, String)>,
     /// Whoever asked for a split: told when the proxy has it.
     on_split: Vec<oneshot::Sender<Result<String>>>,
+    /// Hooks that run now.
+    hooks: Option<gate::Running>,
 }
 
 /// Begins a rollout that is in the journal, or takes it up where it was left.
@@ -99,6 +106,7 @@ pub fn spawn(site: Arc<Site>, record: RolloutRecord) -> Handle {
         live,
         on_enter: Vec::new(),
         on_split: Vec::new(),
+        hooks: None,
     };
     Handle::new(ask, seen, tokio::spawn(rollout.run()))
 }
@@ -136,9 +144,12 @@ impl Rollout {
         tracing::info!(rollout = self.record.id, phase = %self.record.phase, "over");
     }
 
-    /// Starts the candidate's first containers.
+    /// Starts the candidate's first containers, where there is room for them.
     async fn starting(&mut self) -> Stay<Entering> {
-        let replicas = self.step()?.replicas;
+        let Step {
+            replicas, stable, ..
+        } = self.step()?;
+        self.lower_stable(stable).await?;
         self.site
             .start_missing(&self.record.to, replicas, Dead::Fail, &mut Vec::new())
             .await?;
@@ -160,7 +171,7 @@ impl Rollout {
             self.record.settings.min_healthy_time.get(),
         );
         self.capacity(replicas, healthy_for).await?;
-        while self.record.paused.is_some() {
+        while self.record.paused.is_some() || !self.is_prepared(0)? {
             self.rest(self.look_every()).await?;
             self.capacity(replicas, Duration::ZERO).await?;
         }
@@ -171,46 +182,44 @@ impl Rollout {
     async fn shifting(&mut self) -> Stay<Entering> {
         let step = self.step()?;
         let (split, replicas) = match self.record.hand_split.clone() {
-            None => (self.split_of(step.share), step.replicas),
+            None => {
+                self.lower_stable(step.stable).await?;
+                (self.split_of(step.share), step.replicas)
+            }
             Some(split) => {
-                let replicas = self.replicas_by_hand(&split)?;
+                self.raise_stable(&split).await?;
+                let to = &self.record.to.version;
+                let replicas = self.replicas_by_hand(&split, to)?;
                 (split, replicas)
             }
         };
         self.capacity(replicas, Duration::ZERO).await?;
         self.set_split(&split).await?;
-        let mut window = self.open_window().await?;
+        let mut watch = self.watch().await?;
         loop {
             self.rest(self.look_every()).await?;
-            let Some((candidate, stable)) = self.look(&mut window, replicas).await? else {
+            let Some(look) = self.look(&mut watch, replicas).await? else {
                 continue;
             };
-            let limits = self.record.settings.limits();
-            let verdict = judge(&limits, candidate, stable, window.elapsed());
-            let figures = self.figures(candidate, stable, &window);
-            self.show(&verdict, candidate, stable);
+            let limits = self.limits_of(step);
+            let verdict = judge(&limits, &look);
+            self.show(&verdict, &look);
             match verdict {
                 Verdict::RollBack { why } => {
-                    return Err(Leave::Bad {
-                        why,
-                        figures: Some(figures),
-                    });
+                    let figures = Some(look::figures(&limits, &look));
+                    return Err(Leave::Bad { why, figures });
                 }
-                Verdict::Advance if self.record.paused.is_none() => {
-                    let observed = format!(
-                        "{} of {} requests failed",
-                        candidate.failures, candidate.tries
-                    );
-                    return Ok(self.after_step(&observed, figures));
-                }
-                Verdict::Hold { why } | Verdict::Inconclusive { why }
-                    if self.record.paused.is_none()
-                        && window.elapsed() >= self.record.settings.max_hold.get() =>
+                _ if self.record.paused.is_some() => {}
+                // What was good enough once is only watched from then on.
+                Verdict::Pause { why } if !self.record.has(Mark::Watched) => self.pause(&why)?,
+                _ if (verdict == Verdict::Advance || self.record.has(Mark::Watched))
+                    && self.may_go_on(step)? =>
                 {
-                    self.pause(&format!(
-                        "held for {}: {why}",
-                        self.record.settings.max_hold
-                    ))?;
+                    let Figures {
+                        failures, tries, ..
+                    } = look.step.candidate;
+                    let observed = format!("{failures} of {tries} requests failed");
+                    return Ok(self.after_step(&observed, look::figures(&limits, &look)));
                 }
                 _ => {}
             }
@@ -221,10 +230,12 @@ impl Rollout {
     async fn promoting(&mut self) -> Stay<Entering> {
         let replicas = self.site.service(&self.record.service)?.replicas;
         self.capacity(replicas, Duration::ZERO).await?;
+        // Stable is who has the requests: not before the proxy has said so.
+        let all = self.split_of(100);
+        self.set_split(&all).await?;
         self.site
             .store
             .set_stable(&self.record.service, &self.record.to)?;
-        self.site.push(&self.record.service).await?;
         let text = format!(
             "{} is stable and has all requests; {} stays warm for {}",
             self.record.to.version, self.record.from.version, self.record.settings.bake
@@ -238,11 +249,12 @@ impl Rollout {
         let split = self.record.hand_split.clone().unwrap_or(all_to_new);
         let replicas = self.site.service(&self.record.service)?.replicas;
         self.set_split(&split).await?;
-        let mut window = None;
+        let mut watch = None;
         loop {
             let baked = self.site.clock.since(self.record.phase_since);
             let left = self.record.settings.bake.get().saturating_sub(baked);
-            if left.is_zero() && self.record.paused.is_none() {
+            let is_told = self.is_told(On::After, Mark::ToldPromoted)?;
+            if left.is_zero() && is_told && self.record.paused.is_none() {
                 return Ok(self.drain_old());
             }
             let rest = if left.is_zero() {
@@ -250,19 +262,19 @@ impl Rollout {
             } else {
                 left.min(self.look_every())
             };
-            let window = match &mut window {
-                Some(window) => window,
-                None => window.insert(self.open_window().await?),
+            let watch = match &mut watch {
+                Some(watch) => watch,
+                None => watch.insert(self.watch().await?),
             };
             self.rest(rest).await?;
-            let Some((candidate, stable)) = self.look(window, replicas).await? else {
+            let Some(look) = self.look(watch, replicas).await? else {
                 continue;
             };
             let limits = self.record.settings.limits();
-            let verdict = judge(&limits, candidate, stable, window.elapsed());
-            self.show(&verdict, candidate, stable);
+            let verdict = judge(&limits, &look);
+            self.show(&verdict, &look);
             if let Verdict::RollBack { why } = verdict {
-                let figures = Some(self.figures(candidate, stable, window));
+                let figures = Some(look::figures(&limits, &look));
                 return Err(Leave::Bad { why, figures });
             }
         }
@@ -288,85 +300,24 @@ impl Rollout {
     /// Gives stable everything in one swap, lets the candidate finish what it has, and stops it.
     async fn rolling_back(&mut self) -> Stay<Entering> {
         let service = self.record.service.clone();
+        self.until_stable_serves().await?;
         self.site.store.set_stable(&service, &self.record.from)?;
         self.site.push(&service).await?;
         let replicas = self.site.service(&service)?.replicas;
-        let mut started = Vec::new();
-        let from = &self.record.from;
-        self.site
-            .start_missing(from, replicas, Dead::Replace, &mut started)
-            .await?;
-        if !started.is_empty() {
-            self.site.push(&service).await?;
-        }
+        self.start_stable(replicas).await?;
         let candidate = self.site.containers_of(&self.record.to).await?;
         self.site.retire(&service, &candidate)?;
+        let told = Mark::ToldRolledBack;
+        self.is_told(On::OnRollback, told)?;
         self.until_drained().await?;
+        while !self.is_told(On::OnRollback, told)? {
+            self.rest(self.look_every()).await?;
+        }
         let text = format!(
             "{} has all requests, {} is gone",
             self.record.from.version, self.record.to.version
         );
         Ok(Entering::new(Phase::RolledBack, self.record.step, text))
-    }
-
-    /// Sees to it that the candidate has so many containers, and that the proxy has seen them
-    /// healthy, for so long.
-    async fn capacity(&mut self, replicas: u32, healthy_for: Duration) -> Stay<()> {
-        self.start_candidates(replicas).await?;
-        let limit = self.record.settings.start_timeout;
-        let mut waited = Duration::ZERO;
-        let mut healthy_since = None;
-        loop {
-            match self.observe().await {
-                // Somebody took a container away by hand.
-                Ok(seen) if seen.running < replicas => {
-                    healthy_since = None;
-                    self.start_candidates(replicas).await?;
-                }
-                Ok(seen) if seen.up >= replicas && seen.down.is_none() => {
-                    let since: Instant = *healthy_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= healthy_for {
-                        return Ok(());
-                    }
-                }
-                // Whatever takes stable down, too, is not the candidate's fault.
-                Ok(seen) if !seen.stable_is_well => {
-                    healthy_since = None;
-                    self.trouble(format!(
-                        "{} is not healthy either",
-                        self.record.from.version
-                    ));
-                }
-                Ok(seen) => {
-                    healthy_since = None;
-                    if waited >= limit.get() {
-                        let reason = seen
-                            .down
-                            .map(|down| format!(": {down}"))
-                            .unwrap_or_default();
-                        let why = format!(
-                            "{} of {replicas} containers of {} were healthy within {limit}{reason}",
-                            seen.up, self.record.to.version
-                        );
-                        return Err(Leave::Bad { why, figures: None });
-                    }
-                    waited += self.look_every();
-                }
-                // Time in which the proxy could not be asked does not count, either.
-                Err(error) if error.is_ours() => self.trouble(error.to_string()),
-                Err(error) => return Err(error.into()),
-            }
-            self.rest(self.look_every()).await?;
-        }
-    }
-
-    async fn start_candidates(&mut self, replicas: u32) -> Stay<()> {
-        let to = &self.record.to;
-        self.site
-            .start_missing(to, replicas, Dead::Fail, &mut Vec::new())
-            .await?;
-        self.site.push(&self.record.service).await?;
-        Ok(())
     }
 
     async fn set_split(&mut self, split: &Split) -> Stay<()> {
@@ -390,7 +341,10 @@ impl Rollout {
     }
 
     fn shift_to(&self, step: usize, figures: Option<serde_json::Value>) -> Entering {
-        let Some(Step { share, replicas }) = self.record.steps.get(step) else {
+        let Some(Step {
+            share, replicas, ..
+        }) = self.record.steps.get(step)
+        else {
             let text = format!(
                 "every container of {} for all requests",
                 self.record.to.version
@@ -464,11 +418,17 @@ impl Rollout {
         ])
     }
 
-    fn replicas_by_hand(&self, split: &Split) -> Stay<u32> {
-        let stable = self.site.service(&self.record.service)?.replicas;
-        let total = split.values().copied().map(u64::from).sum();
-        let weight = split.get(&self.record.to.version).copied().unwrap_or(0);
-        Ok(replicas_for(stable, weight.into(), total))
+    /// What holds for one step: the settings, and what the step has instead.
+    fn limits_of(&self, step: Step) -> Limits {
+        let limits = self.record.settings.limits();
+        let hold = step.hold.map_or(limits.step_min_duration, Period::get);
+        Limits {
+            min_requests: step.min_requests.unwrap_or(limits.min_requests),
+            step_min_duration: hold,
+            // A step that lasts long by itself is not paused for it.
+            max_hold: limits.max_hold.max(hold),
+            ..limits
+        }
     }
 
     fn look_every(&self) -> Duration {
@@ -477,6 +437,10 @@ impl Rollout {
 
     /// Writes down that the phase begins. Nothing goes on before that is on the disk.
     async fn enter(&mut self, next: Entering) {
+        if (next.phase, next.step) != (self.record.phase, self.record.step) {
+            // What belonged to where it was is of no use any more.
+            self.hooks = None;
+        }
         loop {
             match self
                 .site

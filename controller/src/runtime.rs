@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 
 pub use podman::Podman;
 pub use process::Processes;
@@ -154,6 +155,11 @@ pub trait Runtime: Send + Sync {
     /// SIGTERM, SIGKILL after the container's stop timeout, then removed. One that is gone
     /// already is a success; one without the project's label is left alone and an error.
     async fn stop(&self, id: &str) -> Result<(), RuntimeError>;
+
+    /// Tells `changed` whenever one of the project's containers may have ended or gone, and
+    /// never comes back. It may tell too often; whoever is told looks for himself, and also
+    /// looks when nobody tells him.
+    async fn watch(&self, changed: &Notify);
 
     /// What the container printed.
     async fn logs(&self, id: &str, options: LogOptions) -> Result<LogStream, RuntimeError>;

@@ -22,6 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use crate::api::{About, Failure};
+use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::state_dir::{self, Lock};
 use crate::store::{self, Store};
@@ -59,7 +60,7 @@ pub fn open(dir: &Path) -> Result<Folder> {
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))
         .map_err(Error::file(&socket))?;
     Ok(Folder {
-        controller: Controller::new(dir.to_owned(), store),
+        controller: Controller::new(dir.to_owned(), Arc::new(store)),
         listener,
         _lock: lock,
     })
@@ -104,9 +105,10 @@ pub async fn run(folder: Folder, until_down: bool, shutdown: impl Future<Output 
 }
 
 async fn answer(stream: UnixStream, controller: Arc<Controller>) {
+    let caller = Caller::of(&stream);
     let service = service_fn(move |request| {
-        let controller = controller.clone();
-        async move { Ok::<_, Infallible>(respond(request, controller).await) }
+        let (controller, caller) = (controller.clone(), caller.clone());
+        async move { Ok::<_, Infallible>(respond(request, controller, caller).await) }
     });
     let connection = http1::Builder::new()
         .keep_alive(false)
@@ -118,7 +120,11 @@ async fn answer(stream: UnixStream, controller: Arc<Controller>) {
 
 type Answer = Response<Either<Full<Bytes>, Lines>>;
 
-async fn respond(request: Request<Incoming>, controller: Arc<Controller>) -> Answer {
+async fn respond(
+    request: Request<Incoming>,
+    controller: Arc<Controller>,
+    mut caller: Caller,
+) -> Answer {
     let path = request.uri().path().to_owned();
     let Some(verb) = path
         .strip_prefix("/v1/")
@@ -129,13 +135,22 @@ async fn respond(request: Request<Incoming>, controller: Arc<Controller>) -> Ans
             request.method()
         )));
     };
+    if let Some(seen) = request.headers().get(header::IF_MATCH) {
+        let seen = seen.to_str().ok().map(|seen| seen.trim_matches('"'));
+        let Some(seen) = seen.and_then(|seen| seen.parse().ok()) else {
+            return failed(&Error::Usage(
+                "If-Match: a generation is a whole number".into(),
+            ));
+        };
+        caller.if_generation = Some(seen);
+    }
     let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => return failed(&Error::Usage(format!("the request broke off: {error}"))),
     };
     let verb = verb.to_owned();
     // In a task of its own: a verb that has begun goes on when whoever asked goes away.
-    let task = tokio::spawn(async move { dispatch(&verb, &body, &controller).await });
+    let task = tokio::spawn(async move { dispatch(&verb, &body, &controller, &caller).await });
     match task.await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => failed(&error),
@@ -145,7 +160,12 @@ async fn respond(request: Request<Incoming>, controller: Arc<Controller>) -> Ans
     }
 }
 
-async fn dispatch(verb: &str, body: &[u8], controller: &Controller) -> Result<Answer> {
+async fn dispatch(
+    verb: &str,
+    body: &[u8],
+    controller: &Controller,
+    caller: &Caller,
+) -> Result<Answer> {
     match verb {
         "about" => {
             let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -154,18 +174,20 @@ async fn dispatch(verb: &str, body: &[u8], controller: &Controller) -> Result<An
                 pid: std::process::id(),
             })
         }
-        "up" => json(&controller.up_verb(read(body)?).await?),
-        "down" => json(&controller.down(read(body)?).await?),
-        "deploy" => json(&controller.deploy(read(body)?).await?),
-        "split" => json(&controller.split(read(body)?).await?),
-        "promote" => json(&controller.promote(read(body)?).await?),
-        "abort" => json(&controller.abort(read(body)?).await?),
-        "pause" => json(&controller.pause(read(body)?).await?),
-        "resume" => json(&controller.resume(read(body)?).await?),
-        "rollback" => json(&controller.rollback(read(body)?).await?),
-        "scale" => json(&controller.scale(read(body)?).await?),
+        "up" => json(&controller.up_verb(read(body)?, caller).await?),
+        "down" => json(&controller.down(read(body)?, caller).await?),
+        "deploy" => json(&controller.deploy(read(body)?, caller).await?),
+        "split" => json(&controller.split(read(body)?, caller).await?),
+        "promote" => json(&controller.promote(read(body)?, caller).await?),
+        "abort" => json(&controller.abort(read(body)?, caller).await?),
+        "pause" => json(&controller.pause(read(body)?, caller).await?),
+        "resume" => json(&controller.resume(read(body)?, caller).await?),
+        "rollback" => json(&controller.rollback(read(body)?, caller).await?),
+        "scale" => json(&controller.scale(read(body)?, caller).await?),
         "status" => json(&controller.status().await?),
         "history" => json(&controller.history(&read(body)?)?),
+        "events" => json(&controller.events(read(body)?).await?),
+        "explain" => json(&controller.explain(&read(body)?)?),
         "rollout" => json(&controller.progress(read(body)?).await?),
         "logs" => {
             let lines = Lines(controller.logs(read(body)?).await?);

@@ -1,9 +1,11 @@
 //! What every verb and every rollout works on: the journal, the containers, the proxy.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::admin::Admin;
+use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
@@ -29,6 +31,9 @@ pub struct Site {
     pushing: Locks,
     /// Held while retired containers of a service are drained and stopped.
     pub(crate) sweeping: Locks,
+    /// Held from reading what a service is to have and has, to the last container started or
+    /// retired for it.
+    placing: Locks,
 }
 
 impl Site {
@@ -49,6 +54,7 @@ impl Site {
             manifest: RwLock::new(Arc::new(manifest)),
             pushing: Locks::default(),
             sweeping: Locks::default(),
+            placing: Locks::default(),
         }
     }
 
@@ -81,6 +87,13 @@ impl Site {
         Err(Error::Usage(no_such("service", name, &names)))
     }
 
+    /// The folder of the manifest: what it names by relative paths is meant from there.
+    pub(crate) fn folder(&self) -> Result<PathBuf> {
+        let path = self.store.applied()?.map(|applied| applied.path);
+        let folder = path.as_deref().and_then(Path::parent);
+        Ok(folder.unwrap_or(Path::new("/")).to_owned())
+    }
+
     /// Writes an event of a service.
     pub fn note(
         &self,
@@ -93,6 +106,7 @@ impl Site {
         let event = NewEvent {
             rollout,
             service: Some(service),
+            who: None,
             kind,
             text,
             figures,
@@ -100,8 +114,31 @@ impl Site {
         self.store.note(&event, self.clock.now())
     }
 
+    /// Writes an event of a service that somebody asked for.
+    pub(crate) fn note_of(
+        &self,
+        caller: &Caller,
+        service: Option<&str>,
+        kind: &str,
+        text: &str,
+    ) -> Result<()> {
+        let event = NewEvent {
+            rollout: None,
+            service,
+            who: caller.who(),
+            kind,
+            text,
+            figures: None,
+        };
+        self.store.note(&event, self.clock.now())
+    }
+
     pub(crate) async fn push_lock(&self, service: &str) -> tokio::sync::OwnedMutexGuard<()> {
         self.pushing.of(service).lock_owned().await
+    }
+
+    pub(crate) async fn place_lock(&self, service: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        self.placing.of(service).lock_owned().await
     }
 }
 

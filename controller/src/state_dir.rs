@@ -29,6 +29,12 @@ pub fn default_for(project: &str) -> Result<PathBuf> {
     Ok(base.join("crossfade").join(project))
 }
 
+/// Which start of the machine this is; empty where the kernel does not say.
+pub(crate) fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.unwrap_or_default().trim().to_owned()
+}
+
 /// The controller's socket in a state folder.
 pub fn socket(dir: &Path) -> PathBuf {
     dir.join("controller.sock")

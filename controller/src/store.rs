@@ -9,6 +9,7 @@ mod retired;
 mod rollouts;
 mod schema;
 mod services;
+mod windows;
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 pub use events::{Event, EventFilter, NewEvent};
-pub use records::{Applied, NewVersion, RolloutRecord, ServiceRecord, Split, VersionRecord};
+pub use records::{Applied, Mark, NewVersion, RolloutRecord, ServiceRecord, Split, VersionRecord};
 pub use retired::Retired;
 pub use rollouts::{Entering, NewRollout};
 

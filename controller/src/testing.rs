@@ -1,8 +1,9 @@
 //! A site without containers and without a proxy: fakes that do what they are told and write
 //! down what was asked of them, in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,17 +21,17 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tokio::io::DuplexStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admin::{Admin, Dial};
 use crate::clock::Clock;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, RolloutSettings};
 use crate::rollout::{self, Handle};
 use crate::runtime::{
     Container, ContainerSpec, ContainerState, LogOptions, LogStream, Runtime, RuntimeError, label,
 };
 use crate::site::Site;
-use crate::store::{FILE, NewRollout, NewVersion, RolloutRecord, Store};
+use crate::store::{Event, EventFilter, FILE, NewRollout, NewVersion, RolloutRecord, Store};
 
 /// Quick enough for a test that pauses the clock, and with every phase in it.
 const MANIFEST: &str = r#"
@@ -79,7 +80,7 @@ pub(crate) struct TestSite {
     pub(crate) runtime: Arc<FakeRuntime>,
     pub(crate) proxy: Arc<FakeProxy>,
     pub(crate) calls: Calls,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl TestSite {
@@ -99,7 +100,7 @@ impl TestSite {
             runtime,
             proxy,
             calls,
-            _dir: dir,
+            dir,
         };
         this.site
             .store
@@ -116,6 +117,11 @@ impl TestSite {
         this
     }
 
+    /// The state folder.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     fn version(&self, label: &str) -> NewVersion {
         NewVersion {
             service: "web".into(),
@@ -130,9 +136,15 @@ impl TestSite {
 
     /// Writes a rollout to 2.0.0 down.
     pub(crate) fn begin(&self, strategy: &str) -> RolloutRecord {
+        let strategy = strategy.parse().expect("a strategy");
+        self.begin_with(|settings| settings.strategy = strategy)
+    }
+
+    /// The same, with other settings.
+    pub(crate) fn begin_with(&self, change: impl FnOnce(&mut RolloutSettings)) -> RolloutRecord {
         let manifest = self.site.manifest();
         let mut settings = manifest.service("web").expect("there").rollout.clone();
-        settings.strategy = strategy.parse().expect("a strategy");
+        change(&mut settings);
         let stable = self.site.service("web").expect("there").stable;
         let steps = settings.strategy.steps(4);
         let new = NewRollout {
@@ -140,11 +152,18 @@ impl TestSite {
             to: self.version("2.0.0"),
             settings,
             steps,
+            who: None,
         };
         self.site
             .store
             .begin_rollout(&new, self.site.clock.now())
             .expect("recorded")
+    }
+
+    /// Everything that happened.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        let all = EventFilter::default();
+        self.site.store.events(all).expect("read")
     }
 
     /// Begins a canary to 2.0.0.
@@ -165,8 +184,10 @@ impl TestSite {
     pub(crate) fn running(&self) -> BTreeMap<String, usize> {
         let mut running = BTreeMap::new();
         for container in self.runtime.containers().iter() {
-            let version = container.labels[label::VERSION].clone();
-            *running.entry(version).or_default() += 1;
+            let version = container.labels.get(label::VERSION);
+            if let (Some(version), ContainerState::Running) = (version, container.state) {
+                *running.entry(version.clone()).or_default() += 1;
+            }
         }
         running
     }
@@ -179,6 +200,10 @@ pub(crate) struct FakeRuntime {
     started: Mutex<u8>,
     /// Versions whose containers exit as soon as they start, with what they say.
     pub(crate) exits_at_once: Mutex<BTreeMap<String, String>>,
+    /// Names of containers that are not ours.
+    foreign: Mutex<Vec<String>>,
+    /// Told when a container has ended by itself.
+    changed: Notify,
 }
 
 impl FakeRuntime {
@@ -188,6 +213,8 @@ impl FakeRuntime {
             containers: Mutex::default(),
             started: Mutex::default(),
             exits_at_once: Mutex::default(),
+            foreign: Mutex::default(),
+            changed: Notify::new(),
         })
     }
 
@@ -195,15 +222,28 @@ impl FakeRuntime {
         lock(&self.containers)
     }
 
+    /// Where those that run are reached.
+    pub(crate) fn addresses(&self) -> BTreeSet<String> {
+        let containers = self.containers();
+        let addresses = containers.iter().filter_map(|container| container.address);
+        addresses.map(|address| address.to_string()).collect()
+    }
+
+    /// These names are taken by containers that are not ours.
+    pub(crate) fn foreign(&self, names: &[String]) {
+        lock(&self.foreign).extend_from_slice(names);
+    }
+
     /// The first container of the version ends.
     pub(crate) fn exit(&self, version: &str, code: i64) {
         let mut containers = self.containers();
         let found = containers
             .iter_mut()
-            .find(|c| c.labels[label::VERSION] == version);
+            .find(|c| c.labels.get(label::VERSION).is_some_and(|of| of == version));
         let container = found.expect("a container of that version");
         container.state = ContainerState::Exited(Some(code));
         container.address = None;
+        self.changed.notify_one();
     }
 }
 
@@ -226,10 +266,14 @@ impl Runtime for FakeRuntime {
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<Container, RuntimeError> {
+        if lock(&self.foreign).contains(&spec.name) {
+            let name = spec.name.clone();
+            return Err(RuntimeError::NotOurs { name });
+        }
         self.calls.push(format!("start {}", spec.name));
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let version = &spec.labels[label::VERSION];
-        let exits = lock(&self.exits_at_once).contains_key(version);
+        let version = spec.labels.get(label::VERSION);
+        let exits = version.is_some_and(|of| lock(&self.exits_at_once).contains_key(of));
         let mut started = lock(&self.started);
         *started += 1;
         let container = Container {
@@ -242,7 +286,10 @@ impl Runtime for FakeRuntime {
             } else {
                 ContainerState::Running
             },
-            address: (!exits).then(|| ([10, 0, 0, *started], 8080).into()),
+            address: (!exits)
+                .then_some(spec.port)
+                .flatten()
+                .map(|port| ([10, 0, 0, *started], port).into()),
         };
         self.containers().push(container.clone());
         Ok(container)
@@ -255,11 +302,24 @@ impl Runtime for FakeRuntime {
     }
 
     async fn stop(&self, id: &str) -> Result<(), RuntimeError> {
+        let is_dead = |one: &Container| one.id == id && one.state != ContainerState::Running;
+        // Nothing can be in flight to a dead one, so it needs no receipt.
+        let verb = match self.containers().iter().any(is_dead) {
+            true => "clear away",
+            false => "stop",
+        };
         self.calls
-            .push(format!("stop {}", id.trim_start_matches("id-")));
+            .push(format!("{verb} {}", id.trim_start_matches("id-")));
         tokio::time::sleep(Duration::from_millis(100)).await;
         self.containers().retain(|container| container.id != id);
         Ok(())
+    }
+
+    async fn watch(&self, changed: &Notify) {
+        loop {
+            self.changed.notified().await;
+            changed.notify_one();
+        }
     }
 
     async fn logs(&self, _id: &str, _options: LogOptions) -> Result<LogStream, RuntimeError> {
@@ -350,6 +410,13 @@ impl FakeProxy {
             .map_or(0, |spec| spec.endpoints.len())
     }
 
+    /// Those of the endpoints.
+    pub(crate) fn addresses(&self) -> BTreeSet<String> {
+        let inner = lock(&self.inner);
+        let endpoints = inner.service.iter().flat_map(|spec| &spec.endpoints);
+        endpoints.map(|one| one.address.clone()).collect()
+    }
+
     async fn serve(self: Arc<Self>, mut connections: mpsc::UnboundedReceiver<DuplexStream>) {
         while let Some(stream) = connections.recv().await {
             if lock(&self.inner).away {
@@ -390,6 +457,17 @@ impl FakeProxy {
             (&Method::GET, ["services", "web"]) => {
                 self.with_service(|inner, spec| ok(&view(inner, spec)))
             }
+            (&Method::GET, ["status"]) => ok(&admin_api::Status {
+                version: "0.0.0".into(),
+                generation: 1,
+                uptime_ms: 1,
+                workers: 1,
+                services: 1,
+                connections: 0,
+                in_panic: Vec::new(),
+                versions_down: Vec::new(),
+                stopping: false,
+            }),
             (&Method::GET, ["services", "web", "stats"]) => {
                 self.calls.push("stats".into());
                 self.with_service(|inner, spec| {
@@ -404,8 +482,8 @@ impl FakeProxy {
             }
             (&Method::POST, ["services", "web", "drain"]) => {
                 let request: DrainRequest = serde_json::from_slice(&body).expect("a drain");
-                let version = request.version.expect("drained as a whole");
-                self.drain(&version).await
+                let version = request.version.expect("always named");
+                self.drain(&version, request.endpoint.as_deref()).await
             }
             _ => unknown(),
         }
@@ -422,7 +500,8 @@ impl FakeProxy {
         }
     }
 
-    async fn drain(&self, version: &str) -> Response<Full<Bytes>> {
+    /// Of one endpoint of the version, or of all.
+    async fn drain(&self, version: &str, endpoint: Option<&str>) -> Response<Full<Bytes>> {
         self.calls.push(format!("drain {version}"));
         tokio::time::sleep(Duration::from_millis(300)).await;
         let inner = lock(&self.inner);
@@ -432,7 +511,7 @@ impl FakeProxy {
         let of_version = |spec: &ServiceSpec| -> Vec<EndpointReceipt> {
             spec.endpoints
                 .iter()
-                .filter(|endpoint| endpoint.version == version)
+                .filter(|one| one.version == version)
                 .map(|endpoint| EndpointReceipt {
                     address: endpoint.address.clone(),
                     version: version.into(),
@@ -443,7 +522,18 @@ impl FakeProxy {
                 })
                 .collect()
         };
-        let endpoints = inner.service.as_ref().map(of_version).unwrap_or_default();
+        let endpoints = match endpoint {
+            // A receipt outlives the endpoint's place in the table.
+            Some(address) => vec![EndpointReceipt {
+                address: address.into(),
+                version: version.into(),
+                drained,
+                in_flight: requests,
+                upgraded,
+                cut: Cut::default(),
+            }],
+            None => inner.service.as_ref().map(of_version).unwrap_or_default(),
+        };
         if drained {
             self.calls.push(format!("receipt {version}"));
         }
@@ -482,13 +572,10 @@ fn view(inner: &Inner, spec: &ServiceSpec) -> ServiceView {
             .entry(endpoint.version.clone())
             .or_insert_with(|| VersionView {
                 weight,
-                in_flight: 0,
-                upgraded: 0,
-                endpoints: Vec::new(),
+                ..VersionView::default()
             });
         version.endpoints.push(EndpointView {
             address: endpoint.address.clone(),
-            resolved: None,
             weight: 1,
             health: if reason.is_some() {
                 HealthState::Down
@@ -496,9 +583,7 @@ fn view(inner: &Inner, spec: &ServiceSpec) -> ServiceView {
                 HealthState::Up
             },
             reason,
-            in_flight: 0,
-            upgraded: 0,
-            requests: 0,
+            ..EndpointView::default()
         });
     }
     ServiceView {
@@ -510,6 +595,7 @@ fn view(inner: &Inner, spec: &ServiceSpec) -> ServiceView {
         split: spec.split.clone(),
         health: spec.health.clone(),
         versions,
+        ..ServiceView::default()
     }
 }
 
@@ -527,6 +613,42 @@ fn unknown() -> Response<Full<Bytes>> {
     let mut response = ok(&ErrorBody { error });
     *response.status_mut() = StatusCode::NOT_FOUND;
     response
+}
+
+/// Answers with these, one after the other, and gives what it was sent.
+pub(crate) async fn listener(
+    answers: Vec<(u16, &'static str)>,
+) -> (String, mpsc::UnboundedReceiver<String>) {
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let address = socket.local_addr().expect("bound");
+    let (heard, hear) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        for (status, text) in answers {
+            let (stream, _) = socket.accept().await.expect("accepted");
+            let heard = heard.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let heard = heard.clone();
+                async move {
+                    let token = request.headers().get("authorization");
+                    let token = token
+                        .map_or("-", |token| token.to_str().expect("text"))
+                        .to_owned();
+                    let body = request.into_body().collect().await?.to_bytes();
+                    let body = String::from_utf8_lossy(&body).into_owned();
+                    let _ = heard.send(format!("{token} {body}"));
+                    let mut answer = Response::new(Full::<Bytes>::from(text));
+                    *answer.status_mut() = status.try_into().expect("a status");
+                    Ok::<_, hyper::Error>(answer)
+                }
+            });
+            let serve = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            // Whoever asked may be gone before the answer is.
+            let _ = serve.await;
+        }
+    });
+    (format!("http://{address}/secret-path"), hear)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

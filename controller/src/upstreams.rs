@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 
 use admin_api::{EndpointSpec, ServiceSpec, ServiceView};
 
+use crate::endpoints::version_id;
 use crate::error::Result;
 use crate::manifest::ServiceSettings;
+use crate::reconcile::wanted;
 use crate::runtime::{Container, ContainerState, label};
 use crate::site::Site;
 use crate::store::Split;
@@ -75,15 +77,24 @@ impl Site {
         let Some(settings) = manifest.service(service) else {
             return Ok(None);
         };
+        let wanted = wanted(&record, self.store.running(service)?.as_ref());
+        let containers = containers.iter().filter(|container| {
+            let of = version_id(container);
+            wanted.iter().any(|one| of == Some(one.version.id))
+        });
         Ok(Some(upstreams(settings, containers, &record.split)))
     }
 }
 
 /// The upstream set: every container that runs, under its version, and the split over the
 /// versions that have one.
-fn upstreams(settings: &ServiceSettings, containers: &[Container], split: &Split) -> ServiceSpec {
+fn upstreams<'a>(
+    settings: &ServiceSettings,
+    containers: impl IntoIterator<Item = &'a Container>,
+    split: &Split,
+) -> ServiceSpec {
     let mut endpoints: Vec<EndpointSpec> = containers
-        .iter()
+        .into_iter()
         .filter(|container| container.state == ContainerState::Running)
         .filter_map(|container| {
             let version = container.labels.get(label::VERSION)?.clone();
@@ -114,6 +125,7 @@ fn upstreams(settings: &ServiceSettings, containers: &[Container], split: &Split
         split,
         health: settings.health.clone(),
         endpoints,
+        ..ServiceSpec::default()
     }
 }
 

@@ -13,25 +13,28 @@ mod up;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedMutexGuard};
 
 use crate::api::{Done, RolloutRequest};
+use crate::caller::Caller;
 use crate::clock::Clock;
+use crate::endpoints::ENDPOINT;
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::manifest::{Manifest, RuntimeChoice};
 use crate::proxy;
 use crate::rollout::{self, Ask, Handle};
-use crate::runtime::Runtime;
-use crate::site::Site;
+use crate::runtime::{ContainerState, Runtime, label};
+use crate::site::{Locks, Site};
+use crate::state_dir;
 use crate::store::{RolloutRecord, Store};
+use crate::webhooks::Webhooks;
+use tend::{Patience, Watch};
 
 pub(crate) use logs::LogLines;
-
-/// So often nothing is found up before a controller in the background ends.
-const IDLE_TICKS: u32 = 5;
+#[cfg(test)]
+pub(crate) use status::status_of;
 
 /// The controller of one state folder.
 pub(crate) struct Controller {
@@ -46,6 +49,11 @@ pub(crate) struct Controller {
     trouble: Mutex<Option<String>>,
     /// Held by verbs that start or stop things, one at a time.
     changing: tokio::sync::Mutex<()>,
+    /// Held while somebody changes a service, from looking at its generation on.
+    admitting: Locks,
+    /// Held while desired and actual are compared, and by verbs that change both at once. Never
+    /// taken before `changing`.
+    reconciling: tokio::sync::Mutex<()>,
     /// Told when nothing is left to control.
     finished: Notify,
 }
@@ -56,19 +64,29 @@ pub(crate) struct Up {
     kind: RuntimeChoice,
     /// The rollouts that run, by service.
     rollouts: Mutex<HashMap<String, Arc<Handle>>>,
+    /// Who is told of events.
+    webhooks: Webhooks,
+    /// Told when a container may have come or gone.
+    changed: Arc<Notify>,
+    _watch: Watch,
+    patience: Mutex<Patience>,
+    /// What could not be put right when it was looked at last.
+    trouble: Mutex<Vec<String>>,
 }
 
 impl Controller {
     /// A controller with its folder and its journal.
-    pub(crate) fn new(dir: PathBuf, store: Store) -> Arc<Self> {
+    pub(crate) fn new(dir: PathBuf, store: Arc<Store>) -> Arc<Self> {
         Arc::new(Self {
             dir,
-            store: Arc::new(store),
+            store,
             clock: Clock::new(),
             up: Mutex::new(None),
             leaving: Mutex::new(None),
             trouble: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
+            admitting: Locks::default(),
+            reconciling: tokio::sync::Mutex::new(()),
             finished: Notify::new(),
         })
     }
@@ -101,12 +119,35 @@ impl Controller {
         })?;
         let engine = engine::choose(applied.runtime, &manifest.project, &self.dir).await?;
         let up = self.make_up(manifest, engine)?;
+        self.clear_after_boot(&up, &applied.boot).await?;
         for record in self.store.unfinished()? {
             tracing::info!(phase = %record.phase, "takes up {}", record.title());
             up.run(record);
         }
         *lock(&self.up) = Some(up);
         Ok(())
+    }
+
+    /// The containers that were there when the machine went down died of that, and of nothing
+    /// else: they are cleared away before anybody is judged by them.
+    async fn clear_after_boot(&self, up: &Up, before: &str) -> Result<()> {
+        let now = state_dir::boot();
+        if now == before {
+            return Ok(());
+        }
+        for container in up.site.runtime.list().await? {
+            // The proxy and its holder are made again together.
+            let serves = container
+                .labels
+                .get(label::ROLE)
+                .is_some_and(|role| role == ENDPOINT);
+            if serves && container.state != ContainerState::Running {
+                up.site.runtime.stop(&container.id).await?;
+                self.store.forget_retired(&container.name)?;
+            }
+        }
+        tracing::info!("the machine has started again: so does everything here");
+        self.store.set_boot(&now)
     }
 
     fn make_up(&self, manifest: Manifest, engine: Engine) -> Result<Arc<Up>> {
@@ -118,11 +159,9 @@ impl Controller {
             admin,
             self.clock,
         );
-        Ok(Arc::new(Up {
-            site: Arc::new(site),
-            kind: engine.kind,
-            rollouts: Mutex::new(HashMap::new()),
-        }))
+        let up = Up::new(Arc::new(site), engine.kind);
+        up.webhooks.follow(&up.site);
+        Ok(Arc::new(up))
     }
 
     /// Ends when `down` has taken everything away.
@@ -139,61 +178,28 @@ impl Controller {
         }
     }
 
-    /// Everything every two seconds that nobody has to ask for. `until_down`: ends the controller
-    /// when nothing has come up for a while.
-    pub(crate) async fn keep_tending(self: Arc<Self>, until_down: bool) {
-        let mut tick = tokio::time::interval(Duration::from_secs(2));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut idle = 0;
-        loop {
-            tick.tick().await;
-            let is_up = {
-                // An `up` that has begun is in the journal, and not to be taken up beside it.
-                let _alone = self.changing.lock().await;
-                self.take_up().await
-            };
-            if is_up {
-                self.tend().await;
-            }
-            // Somebody may have looked into the history, and may do so again.
-            idle = if is_up && self.get_up().is_none() {
-                idle + 1
-            } else {
-                0
-            };
-            if until_down && idle >= IDLE_TICKS {
-                self.finished.notify_one();
-            }
-        }
-    }
-
     /// `promote`.
-    pub(crate) async fn promote(&self, request: RolloutRequest) -> Result<Done> {
-        self.ask(request, Ask::Promote).await
+    pub(crate) async fn promote(&self, request: RolloutRequest, caller: &Caller) -> Result<Done> {
+        self.ask(request, Ask::Promote, caller).await
     }
 
     /// `abort`.
-    pub(crate) async fn abort(&self, request: RolloutRequest) -> Result<Done> {
-        self.ask(
-            request,
-            Ask::Abort {
-                why: "aborted by hand".into(),
-            },
-        )
-        .await
+    pub(crate) async fn abort(&self, request: RolloutRequest, caller: &Caller) -> Result<Done> {
+        let why = "aborted by hand".into();
+        self.ask(request, Ask::Abort { why }, caller).await
     }
 
     /// `pause`.
-    pub(crate) async fn pause(&self, request: RolloutRequest) -> Result<Done> {
-        self.ask(request, Ask::Pause).await
+    pub(crate) async fn pause(&self, request: RolloutRequest, caller: &Caller) -> Result<Done> {
+        self.ask(request, Ask::Pause, caller).await
     }
 
     /// `resume`.
-    pub(crate) async fn resume(&self, request: RolloutRequest) -> Result<Done> {
-        self.ask(request, Ask::Resume).await
+    pub(crate) async fn resume(&self, request: RolloutRequest, caller: &Caller) -> Result<Done> {
+        self.ask(request, Ask::Resume, caller).await
     }
 
-    async fn ask(&self, request: RolloutRequest, ask: Ask) -> Result<Done> {
+    async fn ask(&self, request: RolloutRequest, ask: Ask, caller: &Caller) -> Result<Done> {
         let up = self.up()?;
         let service = match request.service {
             Some(service) => up.site.service(&service)?.name,
@@ -214,7 +220,25 @@ impl Controller {
                 "no rollout of {service} is running"
             )));
         };
-        Ok(Done::say(handle.ask(ask).await?))
+        let _admitted = self.admit(&service, caller).await?;
+        Ok(Done::say(handle.ask_by(caller.who(), ask).await?))
+    }
+
+    /// Lets one caller at a time change a service, and refuses whoever has seen an older
+    /// generation than it has by now. What this gives is held until the change is made.
+    async fn admit(&self, service: &str, caller: &Caller) -> Result<OwnedMutexGuard<()>> {
+        let admitted = self.admitting.of(service).lock_owned().await;
+        let Some(seen) = caller.if_generation else {
+            return Ok(admitted);
+        };
+        let now = self.store.generation(service)?;
+        if now == seen {
+            return Ok(admitted);
+        }
+        Err(Error::Stale(format!(
+            "{service} is at generation {now}, not {seen}: somebody changed it meanwhile; see \
+             `crossfade status` and `crossfade history {service}`"
+        )))
     }
 
     fn get_up(&self) -> Option<Arc<Up>> {
@@ -231,6 +255,20 @@ impl Controller {
 }
 
 impl Up {
+    fn new(site: Arc<Site>, kind: RuntimeChoice) -> Self {
+        let changed = Arc::new(Notify::new());
+        Self {
+            _watch: Watch::start(site.runtime.clone(), changed.clone()),
+            site,
+            kind,
+            rollouts: Mutex::default(),
+            changed,
+            webhooks: Webhooks::default(),
+            patience: Mutex::default(),
+            trouble: Mutex::default(),
+        }
+    }
+
     /// Begins or goes on with a rollout that is in the journal.
     fn run(&self, record: RolloutRecord) {
         let service = record.service.clone();

@@ -1,56 +1,117 @@
 //! What one look at the figures says about a candidate: a pure function of limits, figures
 //! and time.
 //!
-//! A candidate is condemned when so many failures would come by chance less than once in
-//! 10,000 looks, if it failed as rarely as it has to: no more than `success_rate` allows, or
-//! than stable fails in the same window, whichever is more. The test is the exact binomial
-//! tail, so it holds for 3 requests as for 3 million.
+//! ```text
+//!                       does it fail, or answer late, more than stable does in the same
+//!          ┌── yes ───  window?  More than its limits allow, where stable keeps them?
+//!          ▼                                     │ no
+//!      roll back                                 ▼
+//!                       stable breaks the limits, too?  ── yes ──►  inconclusive ─┐
+//!                                                │ no                             │
+//!                                                ▼                                │ `max_hold`
+//!                       too few requests, too early, in doubt?  ── yes ──►  hold ─┤
+//!                                                │ no                             ▼
+//!                                                ▼                              pause
+//!                                             advance
+//! ```
+//!
+//! Each accusation is a test that may be looked at after every request ([`evidence`] has the
+//! proof): a candidate that is no worse than stable is rolled back in at most 1 of 100 steps,
+//! however often one looks. What is said against it is in the figures, so it can be worked out
+//! again from the history.
+//!
+//! Latency is counted later and judged more slowly than failures: a program that has just
+//! started is slow, and slow answers come in clusters.
 
+pub mod evidence;
+mod figures;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::fmt;
 use std::time::Duration;
 
-use admin_api::VersionStats;
 use serde::{Deserialize, Serialize};
 
-/// So unlikely has a run of failures to be before it counts as the candidate's own.
-const CHANCE: f64 = 1e-4;
-/// One failure alone condemns nobody.
-const FEWEST_FAILURES: u64 = 2;
-/// From so many tries on, stable's figures count, whatever the candidate has.
-const STABLE_TRIES: u64 = 20;
+use evidence::{Bets, Evidence, FAILURES, SLOWNESS, Share, against_limit, against_stable};
+use figures::millis;
+pub use figures::{Figures, Latency};
+pub use window::{Reading, Window};
 
-/// What a candidate has to keep.
+/// How often at most a candidate without fault is rolled back, for each step: for its failures,
+/// for more slow answers than stable's, and for a broken `latency_p99`. In all 1 in 100.
+const CHANCE_OF_FAILURES: f64 = 0.005;
+const CHANCE_OF_SLOWNESS: f64 = 0.004;
+const CHANCE_OF_A_BROKEN_P99: f64 = 0.001;
+/// The same, for the failures of each few seconds. Years of them are looked at.
+const CHANCE_OF_A_BURST: f64 = 1e-6;
+/// What a candidate has to be below to go on: it is not bad, but may turn out to be.
+const DOUBT: f64 = 0.1;
+/// Slow answers come in clusters: one of them is to be few among so many.
+const ANSWERS_FOR_LATENCY: u64 = 500;
+/// From so many tries on stable can be compared with, whatever the candidate has.
+const STABLE_TRIES: u64 = 20;
+/// The share of answers that `latency_p99` allows to be slower.
+const BEYOND_P99: f64 = 0.01;
+
+/// What a candidate has to keep, and how long it is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// The success rate in per cent, 0 to 100.
     pub success_rate: f64,
+    /// How far below stable's it may be, in percentage points.
+    pub success_rate_tolerance: f64,
+    /// 99 of 100 answers take at most this long.
+    pub latency_p99: Duration,
+    /// How many more of its answers may be slower than stable's p99 was than of stable's, in
+    /// percentage points.
+    pub latency_tolerance: f64,
+    /// How long latency does not count after a step began.
+    pub warm_up: Duration,
     /// Tries of the candidate before a step may end well.
     pub min_requests: u64,
     /// How long a step lasts at least.
     pub step_min_duration: Duration,
+    /// How long it waits to end well.
+    pub max_hold: Duration,
+    /// What then.
+    pub after_max_hold: AfterMaxHold,
 }
 
-/// What has come since the step began.
+/// What a step does that has waited for `max_hold`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Figures {
-    /// Tries that ended.
-    pub tries: u64,
-    /// Those that count against the version.
-    pub failures: u64,
+#[serde(rename_all = "lowercase")]
+pub enum AfterMaxHold {
+    /// Waits for somebody.
+    #[default]
+    Pause,
+    /// Goes on, where nothing but requests was missing.
+    Proceed,
 }
 
-impl Figures {
-    /// What came between two readings; `None` when a counter went backwards, which is a proxy
-    /// that has started again.
-    pub fn between(before: &VersionStats, now: &VersionStats) -> Option<Self> {
-        let tries = now.tries().checked_sub(before.tries())?;
-        let failures = now.failures().checked_sub(before.failures())?;
-        (failures <= tries).then_some(Self { tries, failures })
-    }
+/// What is known of candidate and stable at the same moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair<T> {
+    /// The candidate's.
+    pub candidate: T,
+    /// Stable's.
+    pub stable: T,
+}
 
-    /// In per cent; `None` without tries.
-    pub fn success_rate(self) -> Option<f64> {
-        (self.tries > 0).then(|| 100.0 * (1.0 - ratio(self.failures, self.tries)))
-    }
+/// One look: what has come since the step began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Look {
+    /// Since the step began.
+    pub step: Pair<Figures>,
+    /// In the last few seconds.
+    pub recent: Pair<Figures>,
+    /// What stable did before that, for as long as the proxy has known it.
+    pub record: Figures,
+    /// What was slow for stable before that: its p99, in seconds, where it is known.
+    pub slow: Option<f64>,
+    /// Since the step began, without the time in which nothing could be seen.
+    pub elapsed: Duration,
 }
 
 /// What to do.
@@ -63,78 +124,268 @@ pub enum Verdict {
         /// What is missing.
         why: String,
     },
-    /// The candidate is worse than it may be.
-    RollBack {
-        /// The figures that say so.
-        why: String,
-    },
     /// Something is wrong, and stable has it too.
     Inconclusive {
         /// The figures that say so.
         why: String,
     },
+    /// It has been held for too long: somebody has to look.
+    Pause {
+        /// What is missing.
+        why: String,
+    },
+    /// The candidate is worse than it may be.
+    RollBack {
+        /// The figures that say so.
+        why: String,
+    },
 }
 
-/// Judges the candidate by what came since the step began, `elapsed` ago.
-pub fn judge(limits: &Limits, candidate: Figures, stable: Figures, elapsed: Duration) -> Verdict {
-    let allowed = (1.0 - limits.success_rate / 100.0).clamp(0.0, 1.0);
-    // A few stragglers of stable, after all the traffic has gone to the candidate, say nothing.
-    let stable_counts = stable.tries >= STABLE_TRIES
-        || (stable.tries > 0 && stable.tries.saturating_mul(2) >= candidate.tries);
-    let expected = if stable_counts {
-        allowed.max(ratio(stable.failures + 1, stable.tries + 2))
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Advance => f.write_str("good"),
+            Self::Hold { why } | Self::Pause { why } => f.write_str(why),
+            Self::Inconclusive { why } => write!(f, "inconclusive: {why}"),
+            Self::RollBack { why } => write!(f, "bad: {why}"),
+        }
+    }
+}
+
+/// What has been gathered for each accusation, for the history.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Case {
+    /// It fails more than stable.
+    pub fails_more_than_stable: Evidence,
+    /// It fails more than `success_rate` allows.
+    pub fails_more_than_allowed: Evidence,
+    /// It has failed more than either in the last few seconds.
+    pub fails_now: Evidence,
+    /// More of its answers than of stable's are slow.
+    pub slower_than_stable: Evidence,
+    /// More of its answers are slow than `latency_p99` allows.
+    pub slower_than_allowed: Evidence,
+}
+
+impl Case {
+    /// What the figures say against the candidate.
+    pub fn against(limits: &Limits, look: &Look) -> Self {
+        let tolerance = limits.success_rate_tolerance / 100.0;
+        let allowed = limits.failures_allowed();
+        let failed = look.step.map(Figures::failed);
+        let failed_now = look.recent.map(Figures::failed);
+        let mut case = Self {
+            fails_more_than_stable: worse(&FAILURES, failed, tolerance),
+            fails_more_than_allowed: look.breaks(&FAILURES, allowed, failed, look.record.failed()),
+            fails_now: if look.compares() {
+                worse(&FAILURES, failed_now, tolerance)
+            } else {
+                look.breaks(&FAILURES, allowed, failed_now, look.record.failed())
+            },
+            slower_than_stable: Evidence::NONE,
+            slower_than_allowed: Evidence::NONE,
+        };
+        let latency = look.step.map(|figures| figures.latency);
+        if latency.candidate.answers >= ANSWERS_FOR_LATENCY {
+            let over_limit = latency.map(Latency::over_limit);
+            let record = look.record.latency.over_limit();
+            case.slower_than_stable =
+                slower(latency.map(Latency::slow), limits.latency_tolerance / 100.0);
+            case.slower_than_allowed = look.breaks(&SLOWNESS, BEYOND_P99, over_limit, record);
+        }
+        case
+    }
+
+    /// Whether the candidate has to go.
+    pub fn condemns(&self) -> bool {
+        self.of_failures().is_some()
+            || self.is_a_burst()
+            || self.is_slower_than_stable()
+            || self.is_slower_than_allowed()
+    }
+
+    fn is_a_burst(&self) -> bool {
+        self.fails_now.reaches(CHANCE_OF_A_BURST)
+    }
+
+    fn is_slower_than_stable(&self) -> bool {
+        self.slower_than_stable.reaches(CHANCE_OF_SLOWNESS)
+    }
+
+    fn is_slower_than_allowed(&self) -> bool {
+        self.slower_than_allowed.reaches(CHANCE_OF_A_BROKEN_P99)
+    }
+
+    fn of_failures(&self) -> Option<Evidence> {
+        [self.fails_more_than_stable, self.fails_more_than_allowed]
+            .into_iter()
+            .find(|evidence| evidence.reaches(CHANCE_OF_FAILURES))
+    }
+}
+
+fn worse(bets: &Bets, of: Pair<Share>, tolerance: f64) -> Evidence {
+    against_stable(bets, of.candidate, of.stable, tolerance)
+}
+
+/// More slow answers than stable has now, and more than the 1 in 100 that stable had before, by
+/// more than the tolerance. Where stable has as many more itself it is added to what stable has.
+fn slower(slow: Pair<Share>, tolerance: f64) -> Evidence {
+    let stable = slow.stable.rate().unwrap_or(0.0);
+    let beyond = (stable - BEYOND_P99).clamp(0.0, tolerance);
+    against_limit(&SLOWNESS, slow.candidate, BEYOND_P99 + tolerance)
+        .min(worse(&SLOWNESS, slow, beyond))
+}
+
+impl Limits {
+    /// The share of requests that may fail, 0 to 1.
+    fn failures_allowed(&self) -> f64 {
+        (1.0 - self.success_rate / 100.0).clamp(0.0, 1.0)
+    }
+}
+
+impl<T> Pair<T> {
+    fn map<U>(self, of: impl Fn(T) -> U) -> Pair<U> {
+        Pair {
+            candidate: of(self.candidate),
+            stable: of(self.stable),
+        }
+    }
+}
+
+impl Look {
+    /// Whether stable gets enough to be compared with. A few stragglers, after all the traffic
+    /// has gone to the candidate, say nothing.
+    fn compares(&self) -> bool {
+        let Pair { candidate, stable } = self.step;
+        stable.tries >= STABLE_TRIES
+            || (stable.tries > 0 && stable.tries.saturating_mul(2) >= candidate.tries)
+    }
+
+    /// What is known of stable: in the same window, or else from before.
+    fn known(&self) -> Figures {
+        if self.compares() {
+            self.step.stable
+        } else {
+            self.record
+        }
+    }
+
+    /// Evidence that the candidate breaks a limit which stable keeps.
+    fn breaks(&self, bets: &Bets, allowed: f64, of: Pair<Share>, record: Share) -> Evidence {
+        if !self.compares() {
+            let known = record.rate().filter(|_| record.whole >= STABLE_TRIES);
+            return against_limit(bets, of.candidate, allowed.max(known.unwrap_or(0.0)));
+        }
+        if of.stable.rate().is_some_and(|rate| rate > allowed) {
+            return Evidence::NONE;
+        }
+        // That stable keeps it in these few requests may be luck: both have to be shown.
+        against_limit(bets, of.candidate, allowed).min(worse(bets, of, 0.0))
+    }
+}
+
+/// Judges the candidate by one look.
+pub fn judge(limits: &Limits, look: &Look) -> Verdict {
+    let case = Case::against(limits, look);
+    if let Some(why) = guilty(limits, look, &case) {
+        return Verdict::RollBack { why };
+    }
+    let candidate = look.step.candidate;
+    let poor = poor(limits, look, &case);
+    let few = candidate.tries < limits.min_requests;
+    let left = limits.step_min_duration.saturating_sub(look.elapsed);
+    let waits = if let Some(why) = as_bad_as_stable(limits, look) {
+        Verdict::Inconclusive { why }
+    } else if few {
+        let (tries, wanted) = (candidate.tries, limits.min_requests);
+        let mut why = format!("{tries} of {wanted} requests so far");
+        if let Some(poor) = &poor {
+            why.push_str(&format!("; {poor}"));
+        }
+        Verdict::Hold { why }
+    } else if !left.is_zero() {
+        let why = format!("{} s to go", left.as_secs_f64().ceil());
+        Verdict::Hold { why }
+    } else if let Some(why) = poor.clone() {
+        Verdict::Hold { why }
     } else {
-        allowed
-    };
-    let fails_more_than = |rate: f64| {
-        candidate.failures >= FEWEST_FAILURES
-            && binomial_tail(candidate.tries, candidate.failures, rate) < CHANCE
-    };
-    if fails_more_than(expected) {
-        return Verdict::RollBack {
-            why: describe(limits, candidate, stable),
-        };
-    }
-    let stable_fails = stable_counts
-        && stable
-            .success_rate()
-            .is_some_and(|rate| rate < limits.success_rate);
-    if stable_fails && fails_more_than(allowed) {
-        return Verdict::Inconclusive {
-            why: format!(
-                "{}: stable fails as much",
-                describe(limits, candidate, stable)
-            ),
-        };
-    }
-    if candidate.tries < limits.min_requests {
-        let why = format!(
-            "{} of {} requests so far",
-            candidate.tries, limits.min_requests
-        );
-        return Verdict::Hold { why };
-    }
-    if elapsed < limits.step_min_duration {
-        let left = limits.step_min_duration.saturating_sub(elapsed);
-        return Verdict::Hold {
-            why: format!("{} s to go", left.as_secs_f64().ceil()),
-        };
-    }
-    let Some(rate) = candidate.success_rate() else {
-        // Nobody asked for requests (`min_requests = 0`), and none came.
         return Verdict::Advance;
     };
-    let as_good_as_stable =
-        stable_counts && stable.success_rate().is_some_and(|stable| rate >= stable);
-    if rate >= limits.success_rate || as_good_as_stable {
-        return Verdict::Advance;
-    }
-    Verdict::Hold {
-        why: describe(limits, candidate, stable),
+    match waits {
+        Verdict::Hold { why } | Verdict::Inconclusive { why }
+            if look.elapsed >= limits.max_hold =>
+        {
+            if few && poor.is_none() && limits.after_max_hold == AfterMaxHold::Proceed {
+                return Verdict::Advance;
+            }
+            let held = humantime::format_duration(limits.max_hold);
+            let why = format!("held for {held}: {why}");
+            Verdict::Pause { why }
+        }
+        waits => waits,
     }
 }
 
-fn describe(limits: &Limits, candidate: Figures, stable: Figures) -> String {
+/// Why the candidate has to go.
+fn guilty(limits: &Limits, look: &Look, case: &Case) -> Option<String> {
+    let said = |text: String, evidence| format!("{text}; {}", chance_text(evidence));
+    if let Some(evidence) = case.of_failures() {
+        Some(said(failures_text(limits, look.step), evidence))
+    } else if case.is_a_burst() {
+        let now = failures_text(limits, look.recent);
+        Some(format!("in the last few seconds {now}"))
+    } else if case.is_slower_than_stable() {
+        Some(said(slower_text(look), case.slower_than_stable))
+    } else if case.is_slower_than_allowed() {
+        Some(said(too_slow_text(limits, look), case.slower_than_allowed))
+    } else {
+        None
+    }
+}
+
+/// Whether both break `success_rate`, so that it says nothing about the candidate.
+fn as_bad_as_stable(limits: &Limits, look: &Look) -> Option<String> {
+    let allowed = limits.failures_allowed();
+    let failed = look.step.map(Figures::failed);
+    let stable_fails = look.compares() && failed.stable.rate().is_some_and(|rate| rate > allowed);
+    let fails = || against_limit(&FAILURES, failed.candidate, allowed).reaches(CHANCE_OF_FAILURES);
+    (stable_fails && fails())
+        .then(|| format!("{}: stable fails as much", failures_text(limits, look.step)))
+}
+
+/// What is not bad enough to roll back, and not good enough to go on.
+fn poor(limits: &Limits, look: &Look, case: &Case) -> Option<String> {
+    let (candidate, known) = (look.step.candidate, look.known());
+    if let Some(rate) = candidate.success_rate() {
+        let as_good_as_stable = known
+            .success_rate()
+            .is_some_and(|stable| rate + limits.success_rate_tolerance >= stable);
+        if rate < limits.success_rate && !as_good_as_stable {
+            return Some(failures_text(limits, look.step));
+        }
+    }
+    // One slow answer breaks no p99.
+    let over_limit = candidate.latency.over_limit();
+    let too_slow = over_limit.part.saturating_sub(1).saturating_mul(100) > over_limit.whole;
+    let stable_is_too_slow = known
+        .latency
+        .over_limit()
+        .rate()
+        .is_some_and(|rate| rate > BEYOND_P99);
+    if too_slow && !stable_is_too_slow {
+        return Some(too_slow_text(limits, look));
+    }
+    if case.fails_more_than_stable.reaches(DOUBT) {
+        return Some(format!("in doubt: {}", failures_text(limits, look.step)));
+    }
+    if case.slower_than_stable.reaches(DOUBT) {
+        return Some(format!("in doubt: {}", slower_text(look)));
+    }
+    None
+}
+
+fn failures_text(limits: &Limits, of: Pair<Figures>) -> String {
+    let Pair { candidate, stable } = of;
     let mut text = format!(
         "{} of {} requests failed ({:.1}% succeeded, limit {}%",
         candidate.failures,
@@ -152,188 +403,38 @@ fn describe(limits: &Limits, candidate: Figures, stable: Figures) -> String {
     text
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn ratio(part: u64, whole: u64) -> f64 {
-    part as f64 / whole as f64
+fn slower_text(look: &Look) -> String {
+    let Pair { candidate, stable } = look.step.map(|figures| figures.latency);
+    format!(
+        "p99 is {} ({} with stable): {} of {} answers took longer than stable's p99 was before, \
+         {}; stable has {} of {}",
+        candidate.p99_text(),
+        stable.p99_text(),
+        candidate.slow,
+        candidate.answers,
+        look.slow.map_or("unknown".into(), millis),
+        stable.slow,
+        stable.answers,
+    )
 }
 
-/// P(X ≥ k) for X binomial with n tries of probability p.
-fn binomial_tail(n: u64, k: u64, p: f64) -> f64 {
-    if k == 0 || p >= 1.0 {
-        return 1.0;
-    }
-    if p <= 0.0 {
-        return 0.0;
-    }
-    // Below the mean the tail is the greater part of the whole: no need to sum it.
-    if ratio(k, n) <= p {
-        return 1.0;
-    }
-    let first = ln_choose(n, k) + ratio(k, 1) * p.ln() + ratio(n - k, 1) * (-p).ln_1p();
-    // Above the mean each term is smaller than the one before, so the sum in units of the
-    // first term converges, and its size stays in the logarithm.
-    let odds = p / (1.0 - p);
-    let (mut term, mut sum) = (1.0, 1.0);
-    for i in k..n {
-        term *= ratio(n - i, i + 1) * odds;
-        sum += term;
-        if term < sum * 1e-12 {
-            break;
-        }
-    }
-    (first + sum.ln()).exp().min(1.0)
+fn too_slow_text(limits: &Limits, look: &Look) -> String {
+    let Pair { candidate, stable } = look.step.map(|figures| figures.latency);
+    format!(
+        "p99 is {}, limit {}: {} of {} answers took longer; stable has {} of {}",
+        candidate.p99_text(),
+        millis(limits.latency_p99.as_secs_f64()),
+        candidate.over_limit,
+        candidate.answers,
+        stable.over_limit,
+        stable.answers,
+    )
 }
 
-fn ln_choose(n: u64, k: u64) -> f64 {
-    ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k)
-}
-
-/// Exact sums for small numbers, Stirling's series above: its error there is below 1e-12.
-fn ln_factorial(n: u64) -> f64 {
-    if n < 32 {
-        return (2..=n).map(|i| ratio(i, 1).ln()).sum();
-    }
-    let x = ratio(n, 1);
-    let inverse = 1.0 / x;
-    let correction = inverse / 12.0 - inverse.powi(3) / 360.0 + inverse.powi(5) / 1260.0;
-    x * x.ln() - x + 0.5 * (2.0 * std::f64::consts::PI * x).ln() + correction
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: Limits = Limits {
-        success_rate: 99.0,
-        min_requests: 50,
-        step_min_duration: Duration::from_secs(30),
-    };
-
-    /// `(failures, tries)` of candidate and stable, seconds since the step began.
-    #[track_caller]
-    fn check(candidate: (u64, u64), stable: (u64, u64), secs: u64, want: &str) {
-        let figures = |(failures, tries)| Figures { tries, failures };
-        let verdict = judge(
-            &LIMITS,
-            figures(candidate),
-            figures(stable),
-            Duration::from_secs(secs),
-        );
-        let got = match &verdict {
-            Verdict::Advance => "advance",
-            Verdict::Hold { .. } => "hold",
-            Verdict::RollBack { .. } => "roll back",
-            Verdict::Inconclusive { .. } => "inconclusive",
-        };
-        assert_eq!(
-            got, want,
-            "{candidate:?} against {stable:?} after {secs} s: {verdict:?}"
-        );
-    }
-
-    #[test]
-    fn no_data_is_neither_success_nor_failure() {
-        check((0, 0), (0, 0), 0, "hold");
-        check((0, 0), (0, 5000), 3600, "hold");
-        check((0, 49), (0, 500), 60, "hold");
-    }
-
-    #[test]
-    fn a_step_ends_well_with_enough_requests_and_time() {
-        check((0, 50), (0, 500), 29, "hold");
-        check((0, 50), (0, 500), 30, "advance");
-        check((1, 100), (0, 900), 30, "advance");
-        check((0, 5000), (0, 0), 30, "advance");
-    }
-
-    #[test]
-    fn a_slightly_bad_candidate_is_held_not_condemned() {
-        check((2, 100), (0, 900), 60, "hold");
-    }
-
-    #[test]
-    fn a_candidate_as_good_as_a_bad_stable_advances() {
-        check((15, 1000), (15, 1000), 60, "advance");
-    }
-
-    #[test]
-    fn a_bad_candidate_is_condemned_before_there_are_enough_requests_to_advance() {
-        check((3, 9), (0, 90), 1, "hold");
-        check((4, 12), (0, 120), 1, "roll back");
-        check((2, 2), (0, 500), 0, "hold");
-        check((3, 3), (0, 500), 0, "roll back");
-        check((333, 1000), (0, 9000), 1, "roll back");
-        check((300_000, 1_000_000), (9_000, 1_000_000), 1, "roll back");
-        check((20_000, 1_000_000), (1_000, 1_000_000), 1, "roll back");
-    }
-
-    #[test]
-    fn one_failure_condemns_nobody() {
-        check((1, 1), (0, 5000), 0, "hold");
-        check((1, 50), (0, 5000), 60, "hold");
-    }
-
-    #[test]
-    fn stable_failing_as_much_is_inconclusive() {
-        check((500, 1000), (500, 1000), 60, "inconclusive");
-        check((100, 1000), (900, 9000), 60, "inconclusive");
-        check((50, 50), (50, 50), 60, "inconclusive");
-    }
-
-    #[test]
-    fn stragglers_of_stable_excuse_nothing() {
-        check((100, 1000), (1, 1), 1, "roll back");
-        check((100, 1000), (0, 3), 1, "roll back");
-    }
-
-    #[track_caller]
-    fn check_tail(n: u64, k: u64, p: f64, want: f64) {
-        let got = binomial_tail(n, k, p);
-        assert!(
-            (got - want).abs() <= want * 1e-6,
-            "P(X >= {k} | {n}, {p}) = {got}, not {want}"
-        );
-    }
-
-    #[test]
-    fn the_tail_is_exact_for_small_and_large_numbers() {
-        check_tail(1, 1, 0.01, 0.01);
-        check_tail(2, 2, 0.01, 1e-4);
-        check_tail(3, 2, 0.5, 0.5 * 1.0 + 0.0);
-        check_tail(10, 8, 0.1, 3.736e-7);
-        check_tail(100, 10, 0.01, 7.631_587_5e-8);
-        check_tail(100, 100, 0.5, 0.5_f64.powi(100));
-        assert!(binomial_tail(1_000_000, 10_400, 0.01) < 1e-4);
-        assert!(binomial_tail(1_000_000, 10_200, 0.01) > 1e-4);
-        assert_eq!(binomial_tail(1_000_000_000, 500_000_000, 0.01), 0.0);
-        assert_eq!(binomial_tail(10, 0, 0.0), 1.0);
-        assert_eq!(binomial_tail(10, 1, 0.0), 0.0);
-        assert_eq!(binomial_tail(10, 1, 1.0), 1.0);
-    }
-
-    #[test]
-    fn the_logarithm_of_a_factorial_has_no_seam() {
-        let exact = |n: u64| (2..=n).map(|i| ratio(i, 1).ln()).sum::<f64>();
-        for n in [31, 32, 33, 100, 1000] {
-            assert!((ln_factorial(n) - exact(n)).abs() < 1e-9, "{n}");
-        }
-    }
-
-    #[test]
-    fn a_counter_that_went_backwards_is_a_new_proxy() {
-        let of = |success| {
-            let mut stats = VersionStats::default();
-            stats.responses.success = success;
-            stats
-        };
-        assert_eq!(Figures::between(&of(10), &of(9)), None);
-        let figures = Figures::between(&of(10), &of(12)).expect("forwards");
-        assert_eq!(
-            figures,
-            Figures {
-                tries: 2,
-                failures: 0
-            }
-        );
+/// What the evidence means: it bounds the chance that a candidate without fault gets there.
+fn chance_text(evidence: Evidence) -> String {
+    match evidence.value() {
+        once if once >= 1e6 => "by chance less than once in a million steps".into(),
+        once => format!("by chance at most once in {once:.0} steps"),
     }
 }

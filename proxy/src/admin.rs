@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use admin_api::strict::{InputError, from_json};
 use admin_api::{
-    Changed, DrainRequest, ErrorBody, ErrorDetail, Period, ServiceList, ServiceSpec, SplitRequest,
-    Status,
+    Changed, DrainRequest, ErrorBody, ErrorDetail, HoldSpec, Period, ServiceList, ServiceSpec,
+    SplitRequest, Status,
 };
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderValue, IF_MATCH, ORIGIN};
@@ -29,6 +29,7 @@ use crate::control::{ChangeError, Control, DrainTarget};
 use crate::counters::Counters;
 use crate::listeners::AdminListener;
 use crate::metrics;
+use crate::tls::Listening;
 
 const MAX_BODY: usize = 8 * 1024 * 1024;
 const MAX_CONNECTIONS: usize = 1024;
@@ -46,6 +47,7 @@ pub(crate) struct Admin {
     pub(crate) started: Instant,
     pub(crate) workers: usize,
     pub(crate) config_valid: Arc<AtomicBool>,
+    pub(crate) tls: Arc<Listening>,
     pub(crate) stopping: Arc<AtomicBool>,
 }
 
@@ -247,6 +249,15 @@ impl Admin {
                 let if_match = if_match(request.headers())?;
                 Ok(changed(self.control.delete(name, if_match).await?))
             }
+            (&Method::POST, ["v1", "services", name, "hold"]) => {
+                let if_match = if_match(request.headers())?;
+                let spec: HoldSpec = body_or_default(request).await?;
+                Ok(changed(self.control.hold(name, spec, if_match).await?))
+            }
+            (&Method::POST, ["v1", "services", name, "release"]) => {
+                let if_match = if_match(request.headers())?;
+                Ok(changed(self.control.release(name, if_match).await?))
+            }
             (&Method::POST, ["v1", "services", name, "drain"]) => {
                 let wait = wait(request.uri().query())?;
                 let target = target(body(request).await?)?;
@@ -291,20 +302,34 @@ impl Admin {
             workers: self.workers,
             services: table.services().len(),
             connections: self.counters.connections(),
+            in_panic: table
+                .services()
+                .iter()
+                .filter(|service| service.is_in_panic())
+                .map(|service| service.definition.name.to_string())
+                .collect(),
+            versions_down: table
+                .services()
+                .iter()
+                .flat_map(|service| {
+                    let down = service.versions_down();
+                    down.map(|version| format!("{}/{}", service.definition.name, version.label))
+                })
+                .collect(),
             stopping: self.stopping.load(Ordering::Relaxed),
         }
     }
 
     fn metrics(&self) -> Result<Answer, Problem> {
         let valid = self.config_valid.load(Ordering::Relaxed);
-        let text =
-            metrics::text(&self.control.table(), &self.counters, valid).map_err(|error| {
-                Problem::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "internal",
-                    error.to_string(),
-                )
-            })?;
+        let table = self.control.table();
+        let text = metrics::text(&table, &self.counters, valid, &self.tls).map_err(|error| {
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                error.to_string(),
+            )
+        })?;
         let mut response = plain(StatusCode::OK, text);
         let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, format);
@@ -342,7 +367,7 @@ fn no_such_call(method: &Method, segments: &[&str]) -> Problem {
         ["v1", "services", _] => "GET, PUT, DELETE",
         ["v1", "services", _, "stats"] => "GET",
         ["v1", "services", _, "split"] => "PUT",
-        ["v1", "services", _, "drain"] => "POST",
+        ["v1", "services", _, "drain" | "hold" | "release"] => "POST",
         _ => {
             let message = format!("there is no /{}", segments.join("/"));
             return Problem::new(StatusCode::NOT_FOUND, "not_found", message);
@@ -418,6 +443,21 @@ fn target(request: DrainRequest) -> Result<DrainTarget, Problem> {
 }
 
 async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
+    Ok(from_json(&bytes_of(request).await?)?)
+}
+
+/// The same where a body may be left out.
+async fn body_or_default<T: serde::de::DeserializeOwned + Default>(
+    request: Request<Incoming>,
+) -> Result<T, Problem> {
+    let bytes = bytes_of(request).await?;
+    if bytes.is_empty() {
+        return Ok(T::default());
+    }
+    Ok(from_json(&bytes)?)
+}
+
+async fn bytes_of(request: Request<Incoming>) -> Result<Bytes, Problem> {
     let read = Limited::new(request.into_body(), MAX_BODY).collect();
     let within = Duration::from_secs(30);
     let collected = tokio::time::timeout(within, read).await.map_err(|_| {
@@ -427,17 +467,15 @@ async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Res
             "the body did not come in time",
         )
     })?;
-    let bytes = collected
-        .map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                let message = format!("the body is longer than {MAX_BODY} bytes");
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
-            } else {
-                Problem::bad_request(format!("the body cannot be read: {error}"))
-            }
-        })?
-        .to_bytes();
-    Ok(from_json(&bytes)?)
+    let collected = collected.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let message = format!("the body is longer than {MAX_BODY} bytes");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+        } else {
+            Problem::bad_request(format!("the body cannot be read: {error}"))
+        }
+    })?;
+    Ok(collected.to_bytes())
 }
 
 fn changed(generation: u64) -> Answer {

@@ -4,21 +4,34 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use admin_api::{EndpointSpec, ServiceSpec};
+use admin_api::{BalanceSpec, EndpointSpec, HashKey, ServiceSpec};
 use arc_swap::ArcSwap;
-use http::{HeaderMap, HeaderValue, Version};
 
 use crate::config::Config;
 use crate::definition::Definition;
+use crate::h1::head::{MAX_FIELDS, find_end, read_request};
+use crate::head::Head;
 use crate::headers::{self, Peer};
 use crate::service::{Drained, Resolved, Service};
 use crate::table::Table;
+use crate::wish::Wish;
 
 /// One worker takes all claims.
 const WORKERS: usize = 1;
 const WORKER: usize = 0;
 /// The least that is a config.
 const CONFIG: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+
+/// How a version's endpoints are chosen from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// In turn.
+    RoundRobin,
+    /// The one with less in flight of two.
+    LeastInFlight,
+    /// The same for the same key.
+    Hash,
+}
 
 /// A table of services alike: each with a host of its own and two versions, 90 to 10.
 #[derive(Debug)]
@@ -30,10 +43,10 @@ pub struct Tables {
 impl Tables {
     /// So many services, with so many endpoints in each version. `None`: they do not pass the
     /// checks, which would be a mistake here.
-    pub fn new(services: usize, endpoints: usize) -> Option<Self> {
+    pub fn new(services: usize, endpoints: usize, policy: Policy) -> Option<Self> {
         let definitions = (0..services)
             .map(|number| {
-                Definition::check(&spec(number, endpoints))
+                Definition::check(&spec(number, endpoints, policy))
                     .ok()
                     .map(Arc::new)
             })
@@ -100,10 +113,15 @@ impl Tables {
         self.current.load().route(host, path)
     }
 
-    /// Takes a claim on an endpoint of a service, and lets it go.
-    pub fn claim(&self, place: usize) -> bool {
+    /// Takes a claim on an endpoint of a service, and lets it go. The key counts only where
+    /// requests are balanced by one.
+    pub fn claim(&self, place: usize, key: u64) -> bool {
         let table = self.current.load();
-        let Some(pick) = table.at(place).claim(WORKER) else {
+        let wish = Wish {
+            key: Some(key),
+            ..Wish::NONE
+        };
+        let Some(pick) = table.at(place).claim(WORKER, &wish) else {
             return false;
         };
         pick.endpoint.claims.release(WORKER);
@@ -111,7 +129,7 @@ impl Tables {
     }
 }
 
-fn spec(number: usize, endpoints: usize) -> ServiceSpec {
+fn spec(number: usize, endpoints: usize, policy: Policy) -> ServiceSpec {
     let endpoint = |version: usize, endpoint: usize| EndpointSpec {
         address: format!("10.{version}.{}.{}:80", endpoint / 250, endpoint % 250 + 1),
         version: version.to_string(),
@@ -120,26 +138,52 @@ fn spec(number: usize, endpoints: usize) -> ServiceSpec {
     ServiceSpec {
         name: format!("s{number:06}"),
         hosts: vec![Tables::host(number)],
-        path_prefix: "/".into(),
-        strip_prefix: false,
+        balance: match policy {
+            Policy::RoundRobin => BalanceSpec::RoundRobin,
+            Policy::LeastInFlight => BalanceSpec::LeastInFlight,
+            Policy::Hash => BalanceSpec::Hash(HashKey::Address),
+        },
         split: [("1".into(), 90), ("2".into(), 10)].into(),
-        health: None,
         endpoints: [1, 2]
             .into_iter()
             .flat_map(|version| (0..endpoints).map(move |number| endpoint(version, number)))
             .collect(),
+        ..ServiceSpec::default()
     }
 }
 
-/// Makes a client's header fields what an endpoint should see, and an endpoint's what a client
-/// should see.
-pub fn rewrite_headers(request: &mut HeaderMap, answer: &mut HeaderMap, host: &HeaderValue) {
-    let peer = Peer {
-        ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        trusted: false,
-    };
-    headers::towards_endpoint(request, peer, Some(host), Version::HTTP_11, false);
-    headers::towards_client(answer, Version::HTTP_11, false);
+/// Reads heads, and writes what the other side should see of them.
+#[derive(Debug)]
+pub struct Heads {
+    peer: Peer,
+    head: Head,
+    written: Vec<u8>,
+}
+
+impl Default for Heads {
+    fn default() -> Self {
+        Self {
+            peer: Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false, false),
+            head: Head::default(),
+            written: Vec::new(),
+        }
+    }
+}
+
+impl Heads {
+    /// Reads a request's head. Gives whether it is one.
+    pub fn read(&mut self, request: &[u8]) -> bool {
+        let ends = find_end(request, &mut 0).is_ok_and(|end| end == Some(request.len()));
+        ends && read_request(request, MAX_FIELDS, &mut self.head).is_ok()
+    }
+
+    /// Writes what an endpoint should see of the request that was read. Gives its length.
+    pub fn rewrite(&mut self, request: &[u8]) -> usize {
+        self.written.clear();
+        let message = self.head.over(request);
+        headers::towards_endpoint(message, &self.peer, b"app", false, &mut self.written);
+        self.written.len()
+    }
 }
 
 #[cfg(test)]
@@ -148,11 +192,19 @@ mod tests {
 
     #[test]
     fn a_table_of_the_benchmark_routes_claims_and_swaps() {
-        let tables = Tables::new(100, 4).unwrap();
+        let tables = Tables::new(100, 4, Policy::RoundRobin).unwrap();
         let place = tables.route(&Tables::host(42), "/").unwrap();
-        assert!(tables.claim(place));
+        assert!(tables.claim(place, 0));
         assert!(tables.swap(42) && tables.rebuild());
         assert_eq!(tables.route(&Tables::host(42), "/"), Some(place));
         assert!(!tables.swap(100));
+    }
+
+    #[test]
+    fn a_head_of_the_benchmark_is_read_and_rewritten() {
+        let mut heads = Heads::default();
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+        assert!(heads.read(request) && heads.rewrite(request) > 0);
+        assert!(!heads.read(b"GET /\r\n\r\n"));
     }
 }

@@ -34,8 +34,11 @@ pub(crate) struct Claims {
 struct Slot {
     requests: AtomicU64,
     upgraded: AtomicU64,
-    /// Claims ever taken, for the totals that people look at.
+    /// Claims ever taken.
     taken: AtomicU64,
+    /// Of those: what the endpoint failed, and what says nothing about it.
+    bad: AtomicU64,
+    excused: AtomicU64,
 }
 
 /// What is in flight at one endpoint.
@@ -45,6 +48,38 @@ pub(crate) struct InFlight {
     pub(crate) requests: u64,
     /// Connections that were upgraded and are open.
     pub(crate) upgraded: u64,
+}
+
+/// What has come of the requests at one endpoint, since it is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Outcomes {
+    pub(crate) good: u64,
+    /// Failed tries, and answers of class 5xx.
+    pub(crate) bad: u64,
+}
+
+impl Outcomes {
+    pub(crate) fn total(self) -> u64 {
+        self.good + self.bad
+    }
+
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            good: self.good.saturating_sub(before.good),
+            bad: self.bad.saturating_sub(before.bad),
+        }
+    }
+}
+
+impl std::ops::Add for Outcomes {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            good: self.good + other.good,
+            bad: self.bad + other.bad,
+        }
+    }
 }
 
 impl InFlight {
@@ -61,6 +96,8 @@ impl Claims {
                 requests: AtomicU64::new(0),
                 upgraded: AtomicU64::new(0),
                 taken: AtomicU64::new(0),
+                bad: AtomicU64::new(0),
+                excused: AtomicU64::new(0),
             })
         };
         Self {
@@ -103,6 +140,32 @@ impl Claims {
         subtract(&self.slots[worker].upgraded, 1);
     }
 
+    /// The request of a claim, which is still held, came to nothing good: the endpoint's doing.
+    pub(crate) fn went_bad(&self, worker: usize) {
+        add(&self.slots[worker].bad, 1);
+    }
+
+    /// The request of a claim, which is still held, says nothing about the endpoint.
+    pub(crate) fn excuse(&self, worker: usize) {
+        add(&self.slots[worker].excused, 1);
+    }
+
+    /// What has come of the claims that were released. A worker that is busy may make it a
+    /// little too low; the next reading has it.
+    pub(crate) fn outcomes(&self) -> Outcomes {
+        let sum = |cell: fn(&Slot) -> &AtomicU64| -> u64 {
+            let cells = self.slots.iter();
+            cells.map(|slot| cell(slot).load(Ordering::Acquire)).sum()
+        };
+        let taken = sum(|slot| &slot.taken);
+        let open = sum(|slot| &slot.requests);
+        let (bad, excused) = (sum(|slot| &slot.bad), sum(|slot| &slot.excused));
+        Outcomes {
+            good: taken.saturating_sub(open + bad + excused),
+            bad,
+        }
+    }
+
     /// No new claims from here on. One-way.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::Release);
@@ -126,6 +189,12 @@ impl Claims {
             sum.upgraded += slot.upgraded.load(Ordering::Acquire);
         }
         sum
+    }
+
+    /// What is in flight of `worker`'s own claims. Read by that worker, it costs nothing.
+    pub(crate) fn own(&self, worker: usize) -> u64 {
+        let slot = &self.slots[worker];
+        slot.requests.load(Ordering::Relaxed) + slot.upgraded.load(Ordering::Relaxed)
     }
 
     /// Claims ever taken.

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use admin_api::strict::{InputError, from_toml};
 use admin_api::{Period, ServiceSpec};
@@ -16,9 +16,11 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::definition::Definition;
+use crate::h1::head::MAX_FIELDS;
 use crate::route::Routes;
+use crate::tls::{ClientAuth, KeyPair, ListenerSettings, ListenerTls, Version};
 
-/// The smallest buffer that hyper reads a head into.
+/// Less would refuse what browsers send.
 const MIN_HEADER_BYTES: u64 = 8 * 1024;
 const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 const MIN_TOKEN: usize = 16;
@@ -80,12 +82,20 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whose `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// TLS, where it is spoken.
+    pub tls: Option<ListenerSettings>,
 }
+
+/// TLS of a config's listeners, ready for handshakes.
+#[derive(Debug)]
+pub struct ListenersTls(pub(crate) Vec<Option<Arc<ListenerTls>>>);
 
 /// How long things may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Timeouts {
-    /// From an answer's end until the head of the client's next request is whole.
+    /// From a request's first byte until its head is whole.
+    pub(crate) header: Duration,
+    /// From an answer's end until the first byte of the client's next request.
     pub(crate) keep_alive: Duration,
     pub(crate) connect: Duration,
     /// From the end of a request until the head of its answer.
@@ -103,10 +113,16 @@ pub(crate) struct Timeouts {
 /// Limits on what clients send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// Bytes of a request's target.
+    pub request_line: usize,
     /// Bytes of a request's head.
     pub header_bytes: usize,
     /// Header fields of a request.
     pub header_count: usize,
+    /// Bytes of a request's body; `u64::MAX`: as many as come.
+    pub body: u64,
+    /// Requests of one connection; `u64::MAX`: as many as come.
+    pub requests_per_connection: u64,
 }
 
 /// Why a config was refused: the file, the line, the field and what would be right.
@@ -158,11 +174,23 @@ struct RawListener {
     address: String,
     #[serde(default)]
     trusted_proxies: Vec<String>,
+    tls: Option<Vec<RawKeyPair>>,
+    tls_min_version: Option<String>,
+    client_ca: Option<PathBuf>,
+    client_auth: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawKeyPair {
+    cert: PathBuf,
+    key: PathBuf,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTimeouts {
+    header: Option<Period>,
     keep_alive: Option<Period>,
     connect: Option<Period>,
     first_byte: Option<Period>,
@@ -175,8 +203,11 @@ struct RawTimeouts {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawLimits {
+    request_line: Option<ByteSize>,
     header_bytes: Option<ByteSize>,
     header_count: Option<usize>,
+    body: Option<ByteSize>,
+    requests_per_connection: Option<u64>,
 }
 
 impl Config {
@@ -186,6 +217,36 @@ impl Config {
         Self::parse(&text).map_err(|error| ConfigError::Wrong {
             path: path.into(),
             error,
+        })
+    }
+
+    /// Reads the certificates of its listeners; `None` for those without TLS. `path` is where
+    /// the config came from. With `strict`, certificates that clients refuse today are errors.
+    pub fn load_tls(&self, path: &Path, strict: bool) -> Result<ListenersTls, ConfigError> {
+        let now = SystemTime::now();
+        let load = |(i, listener): (usize, &Listener)| {
+            let Some(settings) = &listener.tls else {
+                return Ok(None);
+            };
+            let place = format!("listeners[{i}]");
+            let tls = ListenerTls::load(settings, &place)?;
+            match tls.outdated(now).into_iter().next() {
+                Some((at, message)) if strict => {
+                    let field = format!("{place}.tls[{at}].cert");
+                    Err(InputError::of_field(field, message))
+                }
+                _ => Ok(Some(Arc::new(tls))),
+            }
+        };
+        let loaded: Result<Vec<_>, InputError> =
+            self.listeners.iter().enumerate().map(load).collect();
+        loaded.map(ListenersTls).map_err(|error| {
+            // The line is looked for only where something is wrong.
+            let text = Self::read(path).unwrap_or_default();
+            ConfigError::Wrong {
+                path: path.into(),
+                error: error.located_in(&text),
+            }
         })
     }
 
@@ -241,20 +302,23 @@ impl Config {
     }
 }
 
-/// The text of a file, if it is one: opening a pipe would wait for somebody to write into it.
-fn read_text(path: &Path) -> io::Result<String> {
+/// What is in a file, if it is one: opening a pipe would wait for somebody to write into it.
+pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("is not a file"));
     }
-    let mut text = String::new();
-    let read = File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
-    if read as u64 == MAX_FILE {
-        return Err(io::Error::other(format!(
-            "is longer than {}",
-            ByteSize(MAX_FILE)
-        )));
+    let mut bytes = Vec::new();
+    let read = File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    if read as u64 == most {
+        let most = ByteSize(most);
+        return Err(io::Error::other(format!("is longer than {most}")));
     }
-    Ok(text)
+    Ok(bytes)
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_file(path, MAX_FILE)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8"))
 }
 
 /// The same error, its field seen from outside of `place`.
@@ -295,7 +359,69 @@ fn check_listener(raw: &RawListener) -> Result<Listener, InputError> {
     Ok(Listener {
         address,
         trusted_proxies,
+        tls: check_tls(raw)?,
     })
+}
+
+fn check_tls(raw: &RawListener) -> Result<Option<ListenerSettings>, InputError> {
+    let Some(pairs) = &raw.tls else {
+        for (field, set) in [
+            ("tls_min_version", raw.tls_min_version.is_some()),
+            ("client_ca", raw.client_ca.is_some()),
+            ("client_auth", raw.client_auth.is_some()),
+        ] {
+            if set {
+                return Err(InputError::of_field(
+                    field,
+                    "has no effect without `tls`: give this listener a certificate, such as tls = [{ cert = \"a.pem\", key = \"a.key\" }]",
+                ));
+            }
+        }
+        return Ok(None);
+    };
+    if pairs.is_empty() {
+        return Err(InputError::of_field(
+            "tls",
+            "names no certificate: write [{ cert = \"a.pem\", key = \"a.key\" }], or leave it out for plain HTTP",
+        ));
+    }
+    let client_auth = match (&raw.client_ca, raw.client_auth.as_deref()) {
+        (None, Some(_)) => {
+            return Err(InputError::of_field(
+                "client_auth",
+                "needs `client_ca`: the certificates of those who sign the clients'",
+            ));
+        }
+        (_, None | Some("required")) => ClientAuth::Required,
+        (_, Some("optional")) => ClientAuth::Optional,
+        (_, Some(other)) => {
+            return Err(InputError::of_field(
+                "client_auth",
+                format!("`{other}` is neither `required` nor `optional`"),
+            ));
+        }
+    };
+    let min_version = match raw.tls_min_version.as_deref() {
+        None | Some("1.2") => Version::Tls12,
+        Some("1.3") => Version::Tls13,
+        Some(other) => {
+            return Err(InputError::of_field(
+                "tls_min_version",
+                format!("`{other}` is neither `1.2` nor `1.3`; older ones are not spoken"),
+            ));
+        }
+    };
+    let certificates = pairs.iter().map(|pair| KeyPair {
+        cert: pair.cert.clone(),
+        key: pair.key.clone(),
+    });
+    Ok(Some(ListenerSettings {
+        certificates: certificates.collect(),
+        client_ca: raw.client_ca.clone(),
+        client_auth,
+        min_version,
+        http2: false,
+    }))
 }
 
 fn check_admin(raw: RawAdmin) -> Result<Admin, InputError> {
@@ -356,6 +482,7 @@ fn check_timeouts(raw: &RawTimeouts) -> Result<Timeouts, InputError> {
     };
     let upgraded = raw.upgraded.map_or(Duration::from_secs(3600), Period::get);
     Ok(Timeouts {
+        header: positive("header", raw.header, Duration::from_secs(10))?,
         keep_alive: positive("keep_alive", raw.keep_alive, Duration::from_secs(75))?,
         connect: positive("connect", raw.connect, Duration::from_secs(5))?,
         first_byte: positive("first_byte", raw.first_byte, Duration::from_secs(60))?,
@@ -367,23 +494,38 @@ fn check_timeouts(raw: &RawTimeouts) -> Result<Timeouts, InputError> {
 }
 
 fn check_limits(raw: &RawLimits) -> Result<Limits, InputError> {
+    let out_of_range =
+        |field: &str, message: String| InputError::of_field(format!("limits.{field}"), message);
     let bytes = raw.header_bytes.map_or(64 * 1024, |size| size.as_u64());
     if !(MIN_HEADER_BYTES..=MAX_HEADER_BYTES).contains(&bytes) {
-        return Err(InputError::of_field(
-            "limits.header_bytes",
-            format!("{} is out of range: from 8KiB to 1MiB", ByteSize(bytes)),
-        ));
+        let message = format!("{} is out of range: from 8KiB to 1MiB", ByteSize(bytes));
+        return Err(out_of_range("header_bytes", message));
+    }
+    let line = raw.request_line.map_or(16 * 1024, |size| size.as_u64());
+    if !(1..=bytes).contains(&line) {
+        let message = format!(
+            "{} is out of range: from 1B to limits.header_bytes ({})",
+            ByteSize(line),
+            ByteSize(bytes)
+        );
+        return Err(out_of_range("request_line", message));
     }
     let count = raw.header_count.unwrap_or(100);
-    if !(1..=10_000).contains(&count) {
-        return Err(InputError::of_field(
-            "limits.header_count",
-            format!("{count} is out of range: from 1 to 10000"),
-        ));
+    if !(1..=MAX_FIELDS).contains(&count) {
+        let message = format!("{count} is out of range: from 1 to {MAX_FIELDS}");
+        return Err(out_of_range("header_count", message));
+    }
+    let requests = raw.requests_per_connection.unwrap_or(u64::MAX);
+    if requests == 0 {
+        let message = "has to be above 0".to_owned();
+        return Err(out_of_range("requests_per_connection", message));
     }
     Ok(Limits {
+        request_line: line as usize,
         header_bytes: bytes as usize,
         header_count: count,
+        body: raw.body.map_or(u64::MAX, |size| size.as_u64()),
+        requests_per_connection: requests,
     })
 }
 
@@ -485,6 +627,40 @@ mod tests {
     fn a_config_without_listeners_says_so() {
         let error = Config::parse("").expect_err("nothing to listen on");
         assert_eq!(error.field.as_deref(), Some("listeners"));
+    }
+
+    /// Wherever a file breaks off, what is left is refused, or is a whole config: each service
+    /// in it is as it was meant to the end of its own table.
+    #[test]
+    fn a_file_cut_off_anywhere_is_refused_or_whole_as_far_as_it_goes() {
+        let service = |n: u32| {
+            format!(
+                "[[services]]\nname = \"s{n}\"\nhosts = [\"s{n}.test\"]\nsplit = {{ \"1\" = 90, \"2\" = 10 }}\n\
+                 endpoints = [{{ address = \"10.0.0.1:8{n}\", version = \"1\" }}, {{ address = \"10.0.0.2:8{n}\", version = \"2\" }}]\n"
+            )
+        };
+        let whole = format!("{LISTENER}{}{}{}", service(1), service(2), service(3));
+        let all = Config::parse(&whole).unwrap().services;
+        let (mut refused, mut read) = (0, 0);
+        for length in 0..whole.len() {
+            let Ok(config) = Config::parse(&whole[..length]) else {
+                refused += 1;
+                continue;
+            };
+            read += 1;
+            let (last, before) = match config.services.split_last() {
+                Some((last, before)) => (Some(last), before),
+                None => (None, &[][..]),
+            };
+            assert_eq!(before, &all[..before.len()], "{length} bytes");
+            // A table that was cut between two lines has lost keys, never a part of one.
+            let Some(last) = last.filter(|last| **last != all[before.len()]) else {
+                continue;
+            };
+            assert!(last.endpoints.is_empty(), "{length} bytes: {last:?}");
+            assert!(last.split.is_empty(), "{length} bytes: {last:?}");
+        }
+        assert!(refused > 300 && read > 3, "{refused} refused, {read} read");
     }
 
     #[test]

@@ -5,12 +5,16 @@
 //! is retired after that, so a worker that finds an endpoint retired finds a newer table too.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use admin_api::strict::InputError;
-use admin_api::{DrainReceipt, ServiceSpec};
+use admin_api::{DrainReceipt, HoldSpec, ServiceSpec};
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::config::{Config, Timeouts};
 use crate::definition::{Address, Definition, unknown_version};
@@ -18,11 +22,18 @@ use crate::desired::Desired;
 use crate::drain::Drains;
 use crate::endpoint::Endpoint;
 use crate::health::Health;
+use crate::hold::Hold;
 use crate::resolve::Resolver;
 use crate::route::{Conflict, Routes};
 use crate::service::{Drained, Resolved, Service};
 use crate::state::StateFile;
 use crate::table::Table;
+
+/// How long the first clients wait for the health of every endpoint, and how long for one that
+/// is up in each service.
+const BURST: Duration = Duration::from_millis(50);
+const BURST_AT_MOST: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The owner of the table.
 pub(crate) struct Control {
@@ -40,6 +51,8 @@ struct Wanted {
     resolved: Resolved,
     /// By service.
     drained: HashMap<String, Drained>,
+    /// By service.
+    holds: BTreeMap<String, Arc<Hold>>,
     timeouts: Timeouts,
 }
 
@@ -104,6 +117,7 @@ impl Control {
             .transpose()
             .map_err(ChangeError::State)?;
         let saved = saved.unwrap_or_default();
+        let holds = saved.holds();
         let mut desired = Desired::at_start(&config.services, saved);
         leave_out_conflicts(&mut desired, state.as_ref())?;
         let specs: Vec<ServiceSpec> = desired.specs().cloned().collect();
@@ -111,20 +125,50 @@ impl Control {
             desired,
             resolved: Resolved::new(),
             drained: HashMap::new(),
+            holds,
             timeouts: config.timeouts.clone(),
         };
+        let (health, burst) = Health::starting();
         let control = Arc::new_cyclic(|control| Self {
             table,
             workers,
             wanted: Mutex::new(wanted),
             drains,
-            health: Health::default(),
+            health,
             resolver: Resolver::new(control.clone(), config.timeouts.resolve),
             state,
         });
         control.look_up(&specs).await;
         control.replace_all(&mut control.wanted())?;
+        control.health.started();
+        control.until_up(burst).await;
         Ok(control)
+    }
+
+    /// Waits for the burst of probes at the start, so that no client is refused for want of a
+    /// look: it waits in the listener's backlog. An endpoint that is gone holds nobody up where
+    /// there are others.
+    async fn until_up(&self, mut burst: mpsc::Receiver<Infallible>) {
+        let mut over = std::pin::pin!(burst.recv());
+        if timeout(BURST, over.as_mut()).await.is_ok() {
+            return;
+        }
+        let serves = |service: &Arc<Service>| {
+            let mut endpoints = service.endpoints().peekable();
+            endpoints.peek().is_none() || endpoints.any(|endpoint| endpoint.is_up())
+        };
+        let all_serve = async {
+            while !self.table().services().iter().all(serves) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let _ = timeout(BURST_AT_MOST, async {
+            tokio::select! {
+                _ = over => {}
+                () = all_serve => {}
+            }
+        })
+        .await;
     }
 
     /// The present table.
@@ -238,6 +282,53 @@ impl Control {
                 Err(unknown_service(name))
             }
         }
+    }
+
+    /// Holds a service's new requests back. One that is held already is held as `spec` says now.
+    pub(crate) async fn hold(
+        &self,
+        name: &str,
+        spec: HoldSpec,
+        if_match: Option<u64>,
+    ) -> Result<u64, ChangeError> {
+        let generation = {
+            let mut wanted = self.matching(if_match)?;
+            let definition = self.definition(name)?;
+            let before = wanted.holds.insert(name.to_owned(), Hold::new(spec));
+            let generation = self.replace(&mut wanted, definition)?;
+            // Who waited goes on to wait there.
+            before.iter().for_each(|hold| hold.release());
+            generation
+        };
+        self.saved(generation).await
+    }
+
+    /// Lets the requests of a service go, if they are held.
+    pub(crate) async fn release(
+        &self,
+        name: &str,
+        if_match: Option<u64>,
+    ) -> Result<u64, ChangeError> {
+        let generation = {
+            let mut wanted = self.matching(if_match)?;
+            let definition = self.definition(name)?;
+            match wanted.holds.remove(name) {
+                None => self.table.load().generation,
+                Some(hold) => {
+                    let generation = self.replace(&mut wanted, definition)?;
+                    hold.release();
+                    generation
+                }
+            }
+        };
+        self.saved(generation).await
+    }
+
+    /// The definition that the table has.
+    fn definition(&self, name: &str) -> Result<Definition, ChangeError> {
+        let table = self.table();
+        let service = table.service(name).ok_or_else(|| unknown_service(name))?;
+        Ok(Definition::clone(&service.definition))
     }
 
     /// Retires the endpoints that `target` covers, and says how far they are.
@@ -409,13 +500,9 @@ impl Control {
         let previous = table.service(&definition.name).map(AsRef::as_ref);
         let definition = Arc::new(definition);
         let resolved = &wanted.resolved;
-        Arc::new(Service::new(
-            definition,
-            previous,
-            resolved,
-            self.workers,
-            drained,
-        ))
+        let hold = wanted.holds.get(&*definition.name).cloned();
+        let service = Service::new(definition, previous, resolved, self.workers, drained);
+        Arc::new(service.held(hold))
     }
 
     /// Swaps the table, then retires what the services with these names no longer have.
@@ -455,6 +542,14 @@ impl Control {
                 wanted.resolved.remove(&unused);
             }
         }
+        // Who waits for a service that is gone is told so.
+        wanted.holds.retain(|name, hold| {
+            let stays = next.service(name).is_some();
+            if !stays {
+                hold.release();
+            }
+            stays
+        });
         tracing::debug!(generation = next.generation, "table swapped");
         next.generation
     }
@@ -473,7 +568,8 @@ impl Control {
         if let Some(state) = &self.state {
             let snapshot = || {
                 let wanted = self.wanted();
-                (self.table.load().generation, wanted.desired.to_save())
+                let saved = wanted.desired.to_save().with_holds(&wanted.holds);
+                (self.table.load().generation, saved)
             };
             state
                 .save(generation, snapshot)

@@ -17,6 +17,7 @@ pub(crate) struct Counters {
 struct Cells {
     connections: AtomicU64,
     accepted: AtomicU64,
+    handshakes_failed: AtomicU64,
     refused: [AtomicU64; Refusal::COUNT],
 }
 
@@ -54,6 +55,11 @@ impl Counters {
         self.sum(|cells| &cells.accepted)
     }
 
+    /// Clients that did not get through the TLS handshake.
+    pub(crate) fn handshakes_failed(&self) -> u64 {
+        self.sum(|cells| &cells.handshakes_failed)
+    }
+
     /// Requests that the proxy answered itself, for this reason.
     pub(crate) fn refused(&self, refusal: Refusal) -> u64 {
         self.sum(|cells| &cells.refused[refusal as usize])
@@ -77,6 +83,11 @@ impl Own {
         add(&self.cells().connections, 1);
         add(&self.cells().accepted, 1);
         OpenConnection(self.clone())
+    }
+
+    /// A client did not get through the TLS handshake.
+    pub(crate) fn handshake_failed(&self) {
+        add(&self.cells().handshakes_failed, 1);
     }
 
     /// The proxy answers a request itself.

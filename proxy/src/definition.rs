@@ -7,7 +7,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use admin_api::strict::{InputError, closest, push_key};
-use admin_api::{HealthSpec, ServiceSpec};
+use admin_api::{EjectionSpec, HealthSpec, Probe, ServiceSpec};
+
+use crate::balance::Balance;
+use crate::force::Force;
+use crate::sticky::Sticky;
 
 const MAX_NAME: usize = 63;
 const MAX_LABEL: usize = 128;
@@ -26,6 +30,10 @@ pub(crate) struct Definition {
     /// Every version that has endpoints, those at 0 included.
     pub(crate) split: BTreeMap<Arc<str>, u32>,
     pub(crate) health: Option<HealthSpec>,
+    pub(crate) ejection: Option<EjectionSpec>,
+    pub(crate) sticky: Option<Sticky>,
+    pub(crate) force: Option<Force>,
+    pub(crate) balance: Balance,
     pub(crate) endpoints: Vec<EndpointDefinition>,
 }
 
@@ -73,8 +81,16 @@ impl Definition {
         let hosts = check_hosts(&spec.hosts)?;
         let path_prefix = check_prefix(&spec.path_prefix)?;
         if let Some(health) = &spec.health {
-            check_health(health)?;
+            health.check().map_err(|error| inside("health", error))?;
         }
+        if let Some(ejection) = &spec.ejection {
+            ejection
+                .check()
+                .map_err(|error| inside("ejection", error))?;
+        }
+        let sticky = spec.sticky.as_ref();
+        let sticky = sticky.map(|sticky| Sticky::check(sticky, &spec.name, &spec.path_prefix));
+        let sticky = sticky.transpose()?;
         let endpoints = check_endpoints(spec)?;
         let split = check_split(&spec.split, &endpoints)?;
         Ok(Self {
@@ -84,6 +100,10 @@ impl Definition {
             strip_prefix: spec.strip_prefix,
             split,
             health: spec.health.clone(),
+            ejection: spec.ejection.clone(),
+            sticky,
+            force: spec.force.as_ref().map(Force::check).transpose()?,
+            balance: Balance::check(&spec.balance)?,
             endpoints,
         })
     }
@@ -103,6 +123,24 @@ impl Definition {
     /// Whether both answer to the same requests.
     pub(crate) fn same_routes(&self, other: &Self) -> bool {
         self.hosts == other.hosts && self.path_prefix == other.path_prefix
+    }
+
+    /// Whether a request for `path` asks for what the health check asks for.
+    pub(crate) fn is_health_path(&self, path: &str) -> bool {
+        let Some(HealthSpec {
+            protocol: Probe::Http,
+            path: wanted,
+            ..
+        }) = &self.health
+        else {
+            return false;
+        };
+        let path = if self.strip_prefix {
+            path.strip_prefix(&*self.path_prefix).unwrap_or(path)
+        } else {
+            path
+        };
+        wanted.split('?').next() == Some(path)
     }
 
     /// The path prefix as people write it.
@@ -215,38 +253,12 @@ fn check_prefix(prefix: &str) -> Result<Arc<str>, InputError> {
     Ok(prefix.trim_end_matches('/').into())
 }
 
-fn check_health(health: &HealthSpec) -> Result<(), InputError> {
-    let at_least_one = |field: &str, n: u32| {
-        if n == 0 {
-            return Err(InputError::of_field(
-                format!("health.{field}"),
-                "has to be at least 1",
-            ));
-        }
-        Ok(())
-    };
-    let at_least_10ms = |field: &str, period: admin_api::Period| {
-        if period.get().as_millis() < 10 {
-            return Err(InputError::of_field(
-                format!("health.{field}"),
-                format!("`{period}` is too short: at least 10ms"),
-            ));
-        }
-        Ok(())
-    };
-    check_prefix(&health.path.replace('?', "/")).map_err(|_| {
-        InputError::of_field(
-            "health.path",
-            format!(
-                "`{}` is not a path: begin with `/`, without `#` or spaces",
-                health.path
-            ),
-        )
-    })?;
-    at_least_10ms("interval", health.interval)?;
-    at_least_10ms("timeout", health.timeout)?;
-    at_least_one("rise", health.rise)?;
-    at_least_one("fall", health.fall)
+/// What is wrong inside the table `table` of a service.
+fn inside(table: &str, error: InputError) -> InputError {
+    InputError {
+        field: error.field.map(|field| format!("{table}.{field}")),
+        ..error
+    }
 }
 
 fn check_endpoints(spec: &ServiceSpec) -> Result<Vec<EndpointDefinition>, InputError> {
@@ -415,6 +427,47 @@ mod tests {
             "begin with `/`",
         );
         check(
+            r#"{"name":"web","balance":{"hash":{"cookie":"a b"}}}"#,
+            "balance.hash.cookie",
+            "not the name of a cookie",
+        );
+        check(
+            r#"{"name":"web","balance":"least_in_flght"}"#,
+            "balance",
+            "did you mean `least_in_flight`?",
+        );
+        check(
+            r#"{"name":"web","balance":{"hash":{"header":"a b"}}}"#,
+            "balance.hash.header",
+            "not the name of a header field",
+        );
+        check(r#"{"name":"web","sticky":{}}"#, "sticky", "either `cookie`");
+        check(
+            r#"{"name":"web","sticky":{"cookie":"a;b"}}"#,
+            "sticky.cookie",
+            "not the name of a cookie",
+        );
+        check(
+            r#"{"name":"web","sticky":{"header":"x","secure":true}}"#,
+            "sticky.secure",
+            "belongs to a cookie",
+        );
+        check(
+            r#"{"name":"web","force":{"header":"x-version","from":[]}}"#,
+            "force.from",
+            "say whose clients",
+        );
+        check(
+            r#"{"name":"web","force":{"cookie":"v","from":["10.0.0.0/8","all"]}}"#,
+            "force.from[1]",
+            "not a network",
+        );
+        check(
+            r#"{"name":"web","ejection":{"max_share":101}}"#,
+            "ejection.max_share",
+            "0 to 100",
+        );
+        check(
             r#"{"name":"web","endpoints":[{"address":"10.0.0.1","version":"1"}]}"#,
             "endpoints[0].address",
             "`name:port`",
@@ -435,6 +488,17 @@ mod tests {
             "split.3",
             "only 1, 2",
         );
+    }
+
+    #[test]
+    fn the_health_path_is_known_from_outside() {
+        let of = |json: &str, path: &str| definition(json).unwrap().is_health_path(path);
+        let plain = r#"{"name":"web","health":{"path":"/healthz?full"}}"#;
+        assert!(of(plain, "/healthz") && !of(plain, "/healthz/x") && !of(plain, "/"));
+        let stripped = r#"{"name":"web","path_prefix":"/api","strip_prefix":true,"health":{"path":"/healthz"}}"#;
+        assert!(of(stripped, "/api/healthz"));
+        assert!(!of(r#"{"name":"web"}"#, "/healthz"));
+        assert!(!of(r#"{"name":"web","health":{"protocol":"tcp"}}"#, ""));
     }
 
     #[test]

@@ -5,9 +5,12 @@
 //! the file then too, unless that service's text in the file has changed since.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use admin_api::ServiceSpec;
+use admin_api::{HoldSpec, ServiceSpec};
 use serde::{Deserialize, Serialize};
+
+use crate::hold::Hold;
 
 /// Everything that is wanted, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +35,9 @@ pub(crate) struct Saved {
     /// The format of the file.
     format: u32,
     services: BTreeMap<String, SavedEntry>,
+    /// Services that are held.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    holds: BTreeMap<String, HoldSpec>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,11 +55,29 @@ impl Default for Saved {
         Self {
             format: FORMAT,
             services: BTreeMap::new(),
+            holds: BTreeMap::new(),
         }
     }
 }
 
 impl Saved {
+    /// The same, with services that are held.
+    pub(crate) fn with_holds(self, holds: &BTreeMap<String, Arc<Hold>>) -> Self {
+        let holds = holds.iter();
+        let holds = holds.map(|(name, hold)| (name.clone(), hold.spec().clone()));
+        Self {
+            holds: holds.collect(),
+            ..self
+        }
+    }
+
+    /// Services that are held from the start on.
+    pub(crate) fn holds(&self) -> BTreeMap<String, Arc<Hold>> {
+        let holds = self.holds.iter();
+        let holds = holds.map(|(name, spec)| (name.clone(), Hold::new(spec.clone())));
+        holds.collect()
+    }
+
     /// Whether this release can read it.
     pub(crate) fn is_readable(&self) -> bool {
         self.format == FORMAT
@@ -155,6 +179,7 @@ impl Desired {
         Saved {
             format: FORMAT,
             services: services.collect(),
+            holds: BTreeMap::new(),
         }
     }
 }

@@ -1,19 +1,34 @@
 //! One address that serves a version.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use admin_api::{Cut, EndpointReceipt, EndpointView, HealthState};
 
 use crate::claim::Claims;
 use crate::definition::Address;
-use crate::stats::Stats;
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::rendezvous;
+use crate::stats::{Failure, Stats};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The number of an endpoint, never used twice in a process.
 pub(crate) type EndpointId = u64;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// What is known of an endpoint's health. Written by the control thread alone.
+#[derive(Debug, Default)]
+struct Condition {
+    /// The part of its weight that its health check allows, of [`FULL`].
+    share: u32,
+    /// Why the last probe failed, while it is down.
+    reason: Option<String>,
+    /// Why it is ejected, while it is.
+    ejected: Option<String>,
+}
+
+/// The whole of an endpoint's weight.
+pub(crate) const FULL: u32 = 1 << 16;
 
 /// An endpoint. It is the same one in every table that has the same service, version and
 /// address, until it is retired.
@@ -25,12 +40,16 @@ pub(crate) struct Endpoint {
     pub(crate) address: Address,
     /// What `address` stands for.
     pub(crate) target: SocketAddr,
+    /// By which keys find it.
+    pub(crate) seed: u64,
     pub(crate) claims: Claims,
     /// The figures of its version.
     pub(crate) stats: Arc<Stats>,
-    up: AtomicBool,
-    /// Why the last probe failed, while it is down.
-    reason: Mutex<Option<String>>,
+    /// The part of its weight that it gets, of [`FULL`]; 0 while it is down.
+    share: AtomicU32,
+    /// It was up at least once.
+    proven: AtomicBool,
+    condition: Mutex<Condition>,
     cut_requests: AtomicU64,
     cut_upgraded: AtomicU64,
 }
@@ -44,34 +63,127 @@ impl Endpoint {
         workers: usize,
         up: bool,
     ) -> Self {
+        let text = address.to_string();
+        let share = if up { FULL } else { 0 };
+        let seed = rendezvous::hash((0, 0), &[text.as_bytes(), target.to_string().as_bytes()]);
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             version,
             address,
             target,
+            seed,
             claims: Claims::new(workers),
             stats,
-            up: AtomicBool::new(up),
-            reason: Mutex::new(None),
+            share: AtomicU32::new(share),
+            proven: AtomicBool::new(up),
+            condition: Mutex::new(Condition {
+                share,
+                ..Condition::default()
+            }),
             cut_requests: AtomicU64::new(0),
             cut_upgraded: AtomicU64::new(0),
         }
     }
 
-    /// Whether its health check passes, or it has none.
+    /// Whether it gets requests: its health check passes, or it has none, and it is not ejected.
     pub(crate) fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
+        self.share() > 0
+    }
+
+    /// The part of its weight that it gets, of [`FULL`]; 0 while it is down or ejected.
+    pub(crate) fn share(&self) -> u32 {
+        self.share.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was up at least once. One that never was is not tried even in a panic: it may
+    /// not have begun to serve.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
     }
 
     /// What the health check found: up, or down and why.
     pub(crate) fn set_health(&self, health: Result<(), String>) {
-        self.up.store(health.is_ok(), Ordering::Relaxed);
-        self.note(health.err());
+        let share = if health.is_ok() { FULL } else { 0 };
+        self.change(|condition| {
+            condition.share = share;
+            condition.reason = health.err();
+        });
+    }
+
+    /// It is up, and gets this part of its weight, of [`FULL`].
+    pub(crate) fn set_share(&self, share: u32) {
+        self.change(|condition| {
+            condition.share = share;
+            condition.reason = None;
+        });
     }
 
     /// Why the last probe failed; does not change whether it is up.
     pub(crate) fn note(&self, reason: Option<String>) {
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+        self.change(|condition| condition.reason = reason);
+    }
+
+    /// It gets nothing until it is readmitted, whatever its health check finds.
+    pub(crate) fn eject(&self, reason: String) {
+        self.change(|condition| condition.ejected = Some(reason));
+    }
+
+    pub(crate) fn readmit(&self) {
+        self.change(|condition| condition.ejected = None);
+    }
+
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.condition().ejected.is_some()
+    }
+
+    /// Whether its health check passes, or it has none.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.condition().share > 0
+    }
+
+    fn condition(&self) -> MutexGuard<'_, Condition> {
+        self.condition
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes its condition, and tells the workers.
+    fn change(&self, change: impl FnOnce(&mut Condition)) {
+        let mut condition = self.condition();
+        change(&mut condition);
+        let share = match condition.ejected {
+            Some(_) => 0,
+            None => condition.share,
+        };
+        self.share.store(share, Ordering::Relaxed);
+        if share > 0 {
+            self.proven.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// An answer was passed on whole.
+    pub(crate) fn responded(&self, worker: usize, status: u16) {
+        self.stats.responded(worker, status);
+        if status >= 500 {
+            self.claims.went_bad(worker);
+        }
+    }
+
+    /// A try failed, and the endpoint is to blame.
+    pub(crate) fn failed(&self, worker: usize, failure: Failure) {
+        self.stats.failed(worker, failure);
+        self.claims.went_bad(worker);
+    }
+
+    /// A try ended, and nobody is to blame.
+    pub(crate) fn excused(&self, worker: usize) {
+        self.claims.excuse(worker);
+    }
+
+    /// A client went away before its answer was whole.
+    pub(crate) fn client_gone(&self, worker: usize) {
+        self.stats.client_gone(worker);
+        self.claims.excuse(worker);
     }
 
     /// A worker cut a request, or an upgraded connection, that a drain had no more time for.
@@ -106,24 +218,23 @@ impl Endpoint {
 
     pub(crate) fn view(&self, weight: u32) -> EndpointView {
         let in_flight = self.claims.in_flight();
-        let health = if self.claims.is_retired() {
-            HealthState::Draining
-        } else if self.is_up() {
-            HealthState::Up
-        } else {
-            HealthState::Down
+        let condition = self.condition();
+        let (health, reason) = match &*condition {
+            _ if self.claims.is_retired() => (HealthState::Draining, None),
+            Condition {
+                share: 0, reason, ..
+            } => (HealthState::Down, reason.clone()),
+            Condition {
+                ejected: Some(why), ..
+            } => (HealthState::Ejected, Some(why.clone())),
+            _ => (HealthState::Up, None),
         };
-        let reason = self
-            .reason
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
         EndpointView {
             address: self.address.to_string(),
             resolved: matches!(self.address, Address::Name(..)).then(|| self.target.to_string()),
             weight,
             health,
-            reason: reason.filter(|_| health == HealthState::Down),
+            reason,
             in_flight: in_flight.requests,
             upgraded: in_flight.upgraded,
             requests: self.claims.taken(),

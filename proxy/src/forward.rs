@@ -1,68 +1,73 @@
-//! The life of a request, from its head to the last byte of its answer.
+//! The life of a request, from its head to the head of its answer, on whatever wire it came.
 //!
 //! ```text
-//! check → route → pick and claim → connect → send → relay the answer → settle
-//!                     ↑                       │
-//!                     └── another endpoint ←──┘ where trying again is safe
+//! check → route → pick and claim → connect → send → read the answer's head
+//!                     ↑                         │
+//!                     └─── another endpoint ←───┘ where trying again is safe
 //! ```
+//!
+//! The wire that the request came on (`h1/server.rs`) reads it, and passes the answer on.
 
+use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
 
-use http::header::HOST;
-use http::uri::{Authority, PathAndQuery};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-
-use crate::body::{Body, Progress};
-use crate::client::Client;
+use crate::alarm::{Alarm, Rang};
 use crate::endpoint::EndpointId;
-use crate::headers::{self, Peer};
-use crate::reply::{Refusal, wants_json};
+use crate::h1::connection::{Answered, Connection, NoAnswer};
+use crate::h1::pump::{Pump, Source, Stopped};
+use crate::head::{Head, Message};
+use crate::headers::{self, Peer, Sink};
+use crate::reply::Refusal;
 use crate::service::Service;
 use crate::stats::Failure;
-use crate::upstream::{Connection, Try};
+use crate::target::Target;
+use crate::upstream::{Try, Upstream};
+use crate::wish::Wish;
 use crate::worker::{Held, Worker};
 
 /// Tries of one request, the first among them.
 const MAX_TRIES: usize = 3;
-
-/// Answers a client's request: with an endpoint's answer, or with the proxy's own that says why
-/// there is none.
-pub(crate) async fn forward(
-    worker: Rc<Worker>,
-    client: Client,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let json = wants_json(request.headers());
-    match exchange(&worker, client, request).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            worker.counters.refused(refusal);
-            refusal.reply(json)
-        }
-    }
-}
+/// Interim answers (1xx) to one request.
+const MAX_INTERIM: usize = 32;
 
 /// A request on its way: the table it reads, the service it is for, what it tried.
-struct Exchange {
+pub(crate) struct Exchange {
     table: Rc<Held>,
     service: usize,
     /// The version that the split gave it. A further try stays inside it where it can.
     version: usize,
-    tried: Vec<EndpointId>,
+    wish: Wish,
+    tried: [EndpointId; MAX_TRIES],
+    tries: usize,
+    pub(crate) asked: Asked,
 }
 
-/// Why a try failed, and the request where it can be sent again.
+/// What a request asks for, as far as it has to be known until it is answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    /// Its answer has no body.
+    pub(crate) to_head: bool,
+    /// It may be sent twice (RFC 9110, 9.2.2).
+    pub(crate) idempotent: bool,
+    /// It asks for another protocol.
+    pub(crate) upgrade: bool,
+}
+
+/// The head of an answer is there; the try goes on to the end of its body.
+pub(crate) struct Answer {
+    pub(crate) attempt: Try,
+    pub(crate) connection: Connection,
+    pub(crate) answered: Answered,
+}
+
+/// Why a try failed.
 struct Failed {
     failure: Failure,
     refusal: Refusal,
-    request: Option<Request<Body>>,
-    /// Nothing was sent: the endpoint had closed a connection that was kept.
+    /// Nothing was answered: the endpoint had closed a connection that was kept.
     stale: bool,
 }
 
@@ -71,39 +76,50 @@ impl Failed {
         Self {
             failure,
             refusal,
-            request: None,
             stale: false,
         }
     }
 
     /// No connection could be made: nothing of the request was sent.
-    fn to_connect(error: &io::Error, request: Request<Body>) -> Self {
+    fn to_connect(error: &io::Error) -> Self {
         let refusal = match error.kind() {
             io::ErrorKind::TimedOut => Refusal::ConnectTimedOut,
+            io::ErrorKind::Interrupted => Refusal::Cut,
             _ if is_shortage(error) => Refusal::Shortage,
             _ => Refusal::ConnectFailed,
         };
-        Self {
-            request: Some(request),
-            ..Self::with(Failure::Connect, refusal)
-        }
+        Self::with(Failure::Connect, refusal)
+    }
+
+    /// The request could not be read to its end.
+    fn to_read(stopped: &Stopped) -> Self {
+        let refusal = match stopped {
+            Stopped::Framing => Refusal::BadFraming,
+            Stopped::TooLong => Refusal::BodyTooLong,
+            Stopped::From | Stopped::To => Refusal::ClientGone,
+        };
+        Self::with(Failure::Reset, refusal)
     }
 
     /// The request was sent, or began to be, and there was no answer.
-    fn to_answer(mut error: TrySendError<Request<Body>>, reused: bool, upload: &Progress) -> Self {
-        let unsent = error.take_message();
-        if upload.has_failed() {
-            return Self::with(Failure::Reset, Refusal::ClientStalled);
+    fn to_answer(why: &NoAnswer, reused: bool) -> Self {
+        match why {
+            NoAnswer::Bad => Self::with(Failure::Protocol, Refusal::BadAnswer),
+            NoAnswer::Broken { silently } => Self {
+                stale: *silently && reused,
+                ..Self::with(Failure::Reset, Refusal::ConnectionBroken)
+            },
         }
-        if error.error().is_parse() {
-            return Self::with(Failure::Protocol, Refusal::BadAnswer);
-        }
-        let stale = reused && unsent.is_some();
-        let broken = Self::with(Failure::Reset, Refusal::ConnectionBroken);
-        Self {
-            request: unsent,
-            stale,
-            ..broken
+    }
+
+    /// It took too long, and so it is the fault of whoever was waited for.
+    fn to_wait(rang: Rang, upload: &Pump) -> Self {
+        match rang {
+            Rang::Cut => Self::with(Failure::Reset, Refusal::Cut),
+            Rang::TimedOut if upload.is_starved() => {
+                Self::with(Failure::Reset, Refusal::ClientStalled)
+            }
+            Rang::TimedOut => Self::with(Failure::Timeout, Refusal::TimedOut),
         }
     }
 }
@@ -123,101 +139,95 @@ fn is_shortage(error: &io::Error) -> bool {
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-async fn exchange(
-    worker: &Rc<Worker>,
-    client: Client,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Refusal> {
-    let host = check(&request)?;
-    let (mut exchange, mut attempt) = Exchange::begin(worker, &host, request.uri().path())?;
-    let host = attempt.upstream().endpoint.target;
-    let (request, upload, upgrade) = exchange.prepare(client.peer, host, request);
-    let idempotent = is_idempotent(request.method());
-    // A request whose method is idempotent and that has no body can be made again from its head.
-    let spare = (idempotent && upload.is_done()).then(|| head_of(&request));
-
-    let mut request = Some(request);
-    for number in 1.. {
-        let Some(to_send) = request.take() else { break };
-        let failed = match exchange.send(&attempt, to_send, idempotent, &upload).await {
-            Ok((response, connection)) => {
-                attempt.answered();
-                attempt.relaying(client.cut);
-                return exchange.relay(worker, attempt, connection, response, upload, upgrade);
-            }
-            Err(failed) => failed,
-        };
-        settle(attempt, &failed);
-        request = failed.request.or_else(|| spare.as_ref().map(head_of));
-        let retry = request.is_some() && failed.refusal != Refusal::Cut && number < MAX_TRIES;
-        if !retry || !(failed.stale || exchange.service().budget.withdraw(worker.index)) {
-            return Err(failed.refusal);
-        }
-        attempt = exchange
-            .try_again(worker, failed.stale)
-            .ok_or(failed.refusal)?;
-    }
-    Err(Refusal::NoEndpoint)
-}
-
-/// What must hold of any request. Gives the host it is for.
-fn check(request: &Request<Incoming>) -> Result<String, Refusal> {
-    if request.method() == Method::CONNECT {
-        return Err(Refusal::Connect);
-    }
-    let mut fields = request.headers().get_all(HOST).iter();
-    let field = match (fields.next(), fields.next()) {
-        (field, None) => field,
-        _ => return Err(Refusal::BadHost),
-    };
-    if field.is_none() && request.version() == http::Version::HTTP_11 {
-        return Err(Refusal::BadHost);
-    }
-    // The target of an absolute-form request outranks Host (RFC 9112, 3.2.2).
-    if let Some(authority) = request.uri().authority() {
-        return host_of(authority);
-    }
-    let Some(field) = field
-        .map(HeaderValue::as_bytes)
-        .filter(|field| !field.is_empty())
-    else {
-        return Ok(String::new());
-    };
-    host_of(&Authority::try_from(field).map_err(|_| Refusal::BadHost)?)
-}
-
-/// The host of an authority, which has no user information in HTTP (RFC 9110, 4.2.4).
-fn host_of(authority: &Authority) -> Result<String, Refusal> {
-    if authority.as_str().contains('@') {
-        return Err(Refusal::BadHost);
-    }
-    Ok(authority.host().to_owned())
-}
-
 impl Exchange {
-    /// Reads the table once, and claims an endpoint in it.
-    fn begin(worker: &Rc<Worker>, host: &str, path: &str) -> Result<(Self, Try), Refusal> {
-        loop {
+    /// Checks a request, reads the table once, and claims an endpoint in it. Writes into `to`
+    /// the head that an endpoint should see, but for how the body is framed.
+    pub(crate) fn begin(
+        worker: &Rc<Worker>,
+        alarm: &Alarm,
+        peer: &Peer,
+        request: Message<'_>,
+        to: &mut Vec<u8>,
+    ) -> Result<(Self, Try), Refusal> {
+        let target = Target::of(request)?;
+        let (table, service, version, wish, attempt) = loop {
             let table = worker.table();
-            let service = table.route(host, path).ok_or(Refusal::NoRoute)?;
-            table.at(service).budget.deposit(worker.index);
-            if let Some(pick) = table.at(service).claim(worker.index) {
-                let attempt = worker.upstream(pick.endpoint).begin();
-                let (version, tried) = (pick.version, vec![pick.endpoint.id]);
-                return Ok((
-                    Self {
-                        table,
-                        service,
-                        version,
-                        tried,
-                    },
-                    attempt,
-                ));
+            let service = table
+                .route(target.host, target.path())
+                .ok_or(Refusal::NoRoute)?;
+            if table.at(service).hold.is_some() {
+                return Err(Refusal::Held);
             }
+            table.at(service).budget.deposit(worker.index);
+            let wish = Wish::of(&table.at(service).definition, request, peer);
             // Every endpoint of this table may have been retired by a newer one.
+            let pick = match table.at(service).claim(worker.index, &wish) {
+                None if !worker.has_newer_than(&table) => {
+                    table.at(service).claim_in_panic(worker.index, &wish)
+                }
+                pick => pick,
+            };
+            if let Some(pick) = pick {
+                let (version, attempt) =
+                    (pick.version, worker.upstream(pick.endpoint).begin(alarm));
+                break (table, service, version, wish, attempt);
+            }
             if !worker.has_newer_than(&table) {
                 return Err(Refusal::NoEndpoint);
             }
+        };
+        let method = request.method();
+        let asked = Asked {
+            to_head: method == b"HEAD",
+            idempotent: is_idempotent(method),
+            upgrade: headers::asks_for_upgrade(request),
+        };
+        let exchange = Self {
+            table,
+            service,
+            version,
+            wish,
+            tried: [attempt.upstream().endpoint.id; MAX_TRIES],
+            tries: 1,
+            asked,
+        };
+        exchange.write_head(peer, request, target, attempt.upstream(), to);
+        Ok((exchange, attempt))
+    }
+
+    /// Writes what an endpoint should see of a request.
+    fn write_head(
+        &self,
+        peer: &Peer,
+        request: Message<'_>,
+        target: Target<'_>,
+        upstream: &Upstream,
+        to: &mut Vec<u8>,
+    ) {
+        to.extend_from_slice(request.method());
+        to.push(b' ');
+        let definition = &self.service().definition;
+        let strip = if definition.strip_prefix {
+            &*definition.path_prefix
+        } else {
+            ""
+        };
+        target.write_origin_form(strip, to);
+        to.extend_from_slice(b" HTTP/1.1\r\n");
+        let upgrade = self.asked.upgrade;
+        if target.authority.is_empty() {
+            // HTTP/1.0 does without; what goes on is HTTP/1.1.
+            let host = upstream.endpoint.target.to_string();
+            headers::towards_endpoint(request, peer, host.as_bytes(), upgrade, to);
+        } else {
+            headers::towards_endpoint(request, peer, target.authority.as_bytes(), upgrade, to);
+        }
+    }
+
+    /// Adds to an answer's header fields what makes its client stick to its version.
+    pub(crate) fn stick(&self, to: &mut impl Sink) {
+        if let Some(cookie) = self.wish.set_cookie(&self.service().definition) {
+            to.add(b"set-cookie", &[cookie.as_bytes()]);
         }
     }
 
@@ -225,145 +235,161 @@ impl Exchange {
         self.table.at(self.service)
     }
 
-    /// Makes of the client's request what an endpoint should see. Gives the client's side of an
-    /// upgrade too, where it asks for one.
-    fn prepare(
-        &self,
-        peer: Peer,
-        target: SocketAddr,
-        mut request: Request<Incoming>,
-    ) -> (Request<Body>, Rc<Progress>, Option<OnUpgrade>) {
-        let upgrade = headers::asks_for_upgrade(request.headers(), request.version());
-        let client = upgrade.then(|| hyper::upgrade::on(&mut request));
-        let (mut head, body) = request.into_parts();
+    /// How long a body may stand still.
+    pub(crate) fn body_idle(&self) -> Duration {
+        self.table.timeouts.body_idle
+    }
 
-        // An absolute-form target's authority replaces what Host says (RFC 9112, 3.2.2).
-        let authority = head
-            .uri
-            .authority()
-            .map(|host| HeaderValue::from_str(host.as_str()));
-        if let Some(Ok(host)) = authority {
-            head.headers.insert(HOST, host);
+    /// Sends the request to one endpoint after the other, until one answers. `head` is what
+    /// the answer's head is read into.
+    pub(crate) async fn answer(
+        &mut self,
+        worker: &Rc<Worker>,
+        alarm: &Alarm,
+        mut attempt: Try,
+        client: &mut Source<'_>,
+        upload: &mut Pump,
+        head: &mut Head,
+    ) -> Result<Answer, Refusal> {
+        loop {
+            let failed = match self.send(alarm, &attempt, client, upload, head).await {
+                Ok((connection, answered)) => {
+                    attempt.answered();
+                    return Ok(Answer {
+                        attempt,
+                        connection,
+                        answered,
+                    });
+                }
+                Err(failed) => failed,
+            };
+            settle(attempt, &failed);
+            // Nothing of it has left, or it may be sent twice and is here whole.
+            let safe = upload.is_untouched() || self.asked.idempotent && upload.rewind();
+            let wanted = failed.refusal.is_retryable() && self.tries < MAX_TRIES;
+            if !(safe && wanted) || !(failed.stale || self.service().budget.withdraw(worker.index))
+            {
+                return Err(failed.refusal);
+            }
+            let next = self.try_again(worker, alarm, failed.stale);
+            attempt = next.ok_or(failed.refusal)?;
         }
-        let host = head.headers.get(HOST).cloned();
-        if host.is_none() {
-            // HTTP/1.0 does without; what goes on is HTTP/1.1.
-            let target = HeaderValue::try_from(target.to_string());
-            head.headers
-                .extend(target.ok().map(|target| (HOST, target)));
-        }
-        headers::towards_endpoint(
-            &mut head.headers,
-            peer,
-            host.as_ref(),
-            head.version,
-            client.is_some(),
-        );
-        let definition = &self.service().definition;
-        let strip = if definition.strip_prefix {
-            &*definition.path_prefix
-        } else {
-            ""
-        };
-        head.uri = origin_form(&head.uri, strip);
-        head.version = http::Version::HTTP_11;
-        let (body, upload) = Body::upload(body, self.table.timeouts.body_idle);
-        (Request::from_parts(head, body), upload, client)
     }
 
     /// One try: sends the request, and waits for the head of its answer.
     async fn send(
         &self,
+        alarm: &Alarm,
         attempt: &Try,
-        request: Request<Body>,
-        idempotent: bool,
-        upload: &Progress,
-    ) -> Result<(Response<Incoming>, Connection), Failed> {
-        let exchange = async {
-            let mut connection = match attempt.upstream().idle_connection(idempotent) {
-                Some(connection) => connection,
-                None => match attempt
-                    .upstream()
-                    .connect(self.table.timeouts.connect)
-                    .await
-                {
-                    Ok(connection) => connection,
-                    Err(error) => return Err(Failed::to_connect(&error, request)),
-                },
-            };
-            tokio::select! {
-                answer = connection.send(request) => match answer {
-                    Ok(response) => Ok((response, connection)),
-                    Err(error) => Err(Failed::to_answer(error, connection.reused, upload)),
-                },
-                () = self.answer_overdue(upload) => {
-                    Err(Failed::with(Failure::Timeout, Refusal::TimedOut))
-                }
-            }
+        client: &mut Source<'_>,
+        upload: &mut Pump,
+        head: &mut Head,
+    ) -> Result<(Connection, Answered), Failed> {
+        let upstream = attempt.upstream();
+        let timeouts = &self.table.timeouts;
+        let mut connection = match upstream.idle_connection(self.asked.idempotent) {
+            Some(connection) => connection,
+            None => Connection::open(upstream.endpoint.target, alarm, timeouts.connect)
+                .await
+                .map_err(|error| Failed::to_connect(&error))?,
         };
-        tokio::select! {
-            outcome = exchange => outcome,
-            () = attempt.cut() => Err(Failed::with(Failure::Reset, Refusal::Cut)),
+        for _ in 0..MAX_INTERIM {
+            let answered = self
+                .exchange(alarm, &mut connection, client, upload, head)
+                .await?;
+            match answered.status {
+                101 if !self.asked.upgrade => break,
+                101 | 200.. => return Ok((connection, answered)),
+                // The client has had its 100 from us (RFC 9110, 10.1.1).
+                100 => {}
+                _ => client
+                    .interim(
+                        alarm,
+                        timeouts.body_idle,
+                        head.over(connection.inbox.data()),
+                    )
+                    .await
+                    .map_err(|_| Failed::with(Failure::Reset, Refusal::ClientGone))?,
+            }
+            connection.inbox.consume(answered.length);
         }
+        Err(Failed::with(Failure::Protocol, Refusal::BadAnswer))
     }
 
-    /// Ends when the answer's head is overdue: `first_byte` after the end of the request, or
-    /// `body_idle` after the endpoint took a piece of it for the last time.
-    async fn answer_overdue(&self, upload: &Progress) {
+    /// Sends what is left to send, and reads the next head at the same time.
+    async fn exchange(
+        &self,
+        alarm: &Alarm,
+        connection: &mut Connection,
+        client: &mut Source<'_>,
+        upload: &mut Pump,
+        head: &mut Head,
+    ) -> Result<Answered, Failed> {
         let timeouts = &self.table.timeouts;
-        let begun = tokio::time::Instant::now();
-        loop {
-            let within = if upload.is_done() {
-                timeouts.first_byte
-            } else {
-                timeouts.body_idle
-            };
-            let due = upload.answer_due_from().unwrap_or(begun).max(begun) + within;
-            if due <= tokio::time::Instant::now() {
-                return;
+        let mut sending = !upload.is_done();
+        let mut watching = !self.asked.upgrade;
+        alarm.set(if sending {
+            timeouts.body_idle
+        } else {
+            timeouts.first_byte
+        });
+        poll_fn(|cx| {
+            if alarm.is_cut() {
+                return Poll::Ready(Err(Failed::to_wait(Rang::Cut, upload)));
             }
-            tokio::time::sleep_until(due).await;
-        }
+            if sending {
+                let mut moved = false;
+                match upload.poll(cx, client, &connection.socket, &mut moved) {
+                    // The endpoint may have answered before it broke the connection off.
+                    Poll::Ready(Ok(()) | Err(Stopped::To)) => {
+                        sending = false;
+                        alarm.set(timeouts.first_byte);
+                    }
+                    Poll::Ready(Err(stopped)) => {
+                        return Poll::Ready(Err(Failed::to_read(&stopped)));
+                    }
+                    Poll::Pending if moved => alarm.set(timeouts.body_idle),
+                    Poll::Pending => {}
+                }
+            }
+            let reused = connection.reused;
+            if let Poll::Ready(answered) =
+                connection.poll_head(cx, client.pool, self.asked.to_head, head)
+            {
+                return Poll::Ready(answered.map_err(|why| Failed::to_answer(&why, reused)));
+            }
+            if !sending && watching {
+                match client.socket.poll_reset(cx) {
+                    Poll::Ready(true) => {
+                        let gone = Failed::with(Failure::Reset, Refusal::ClientGone);
+                        return Poll::Ready(Err(gone));
+                    }
+                    Poll::Ready(false) => watching = false,
+                    Poll::Pending => {}
+                }
+            }
+            alarm
+                .poll(cx)
+                .map(|rang| Err(Failed::to_wait(rang, upload)))
+        })
+        .await
     }
 
     /// The next try, on another endpoint. Where there is none, a connection that was found
-    /// closed before anything was sent is no reason to give up on its endpoint.
-    fn try_again(&mut self, worker: &Rc<Worker>, stale: bool) -> Option<Try> {
+    /// closed before anything was answered is no reason to give up on its endpoint.
+    fn try_again(&mut self, worker: &Rc<Worker>, alarm: &Alarm, stale: bool) -> Option<Try> {
         let again = |tried: &[EndpointId]| {
-            self.service()
-                .claim_again(self.version, worker.index, tried)
-                .map(|pick| (pick.endpoint.id, worker.upstream(pick.endpoint).begin()))
+            let pick = self
+                .service()
+                .claim_again(self.version, worker.index, &self.wish, tried)?;
+            let id = pick.endpoint.id;
+            Some((id, worker.upstream(pick.endpoint).begin(alarm)))
         };
-        let (id, attempt) = again(&self.tried).or_else(|| if stale { again(&[]) } else { None })?;
-        self.tried.push(id);
+        let (id, attempt) =
+            again(&self.tried[..self.tries]).or_else(|| if stale { again(&[]) } else { None })?;
+        self.tried[self.tries] = id;
+        self.tries += 1;
         Some(attempt)
-    }
-
-    /// Passes an answer on; its body goes on relaying when this has returned.
-    fn relay(
-        &self,
-        worker: &Rc<Worker>,
-        attempt: Try,
-        connection: Connection,
-        mut response: Response<Incoming>,
-        upload: Rc<Progress>,
-        client: Option<OnUpgrade>,
-    ) -> Result<Response<Body>, Refusal> {
-        let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let version = response.version();
-        headers::towards_client(response.headers_mut(), version, upgraded);
-        if upgraded {
-            let Some(client) = client else {
-                attempt.failed(Failure::Protocol);
-                return Err(Refusal::BadAnswer);
-            };
-            let endpoint = hyper::upgrade::on(&mut response);
-            worker.spawn(tunnel(attempt, client, endpoint, connection));
-            return Ok(response.map(|_| Body::Empty));
-        }
-        let status = response.status();
-        let idle = self.table.timeouts.body_idle;
-        Ok(response.map(|body| Body::relay(body, status, idle, (attempt, connection), upload)))
     }
 }
 
@@ -371,7 +397,12 @@ impl Exchange {
 fn settle(attempt: Try, failed: &Failed) {
     match failed.refusal {
         // Dropped unsettled: the client's doing.
-        Refusal::ClientStalled => drop(attempt),
+        Refusal::ClientStalled
+        | Refusal::ClientGone
+        | Refusal::BadFraming
+        | Refusal::BodyTooLong => {
+            drop(attempt);
+        }
         // Nor is it the version's.
         Refusal::Cut | Refusal::Shortage => attempt.excused(),
         _ if failed.stale => attempt.excused(),
@@ -379,75 +410,10 @@ fn settle(attempt: Try, failed: &Failed) {
     }
 }
 
-/// An upgraded connection: bytes both ways until one side ends it or its drain has no more time.
-async fn tunnel(mut attempt: Try, client: OnUpgrade, endpoint: OnUpgrade, connection: Connection) {
-    attempt.upgrade();
-    let relay = async {
-        let (Ok(client), Ok(endpoint)) = tokio::join!(client, endpoint) else {
-            return;
-        };
-        // hyper has let go of it.
-        drop(connection);
-        let (mut client, mut endpoint) = (TokioIo::new(client), TokioIo::new(endpoint));
-        // An error is how such a connection often ends; there is nobody to tell.
-        let _ = tokio::io::copy_bidirectional(&mut client, &mut endpoint).await;
-    };
-    tokio::select! {
-        () = relay => {}
-        () = attempt.cut() => {}
-    }
-}
-
 /// RFC 9110, 9.2.2.
-fn is_idempotent(method: &Method) -> bool {
-    [
-        Method::GET,
-        Method::HEAD,
-        Method::OPTIONS,
-        Method::TRACE,
-        Method::PUT,
-        Method::DELETE,
-    ]
-    .contains(method)
-}
-
-/// The same request without a body.
-fn head_of(request: &Request<Body>) -> Request<Body> {
-    let mut copy = Request::new(Body::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
-}
-
-/// The target as an origin server gets it (RFC 9112, 3.2.1), with `strip` taken off its start.
-fn origin_form(uri: &Uri, strip: &str) -> Uri {
-    let target = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let rest = target.strip_prefix(strip).unwrap_or(target);
-    let target = if rest.starts_with('/') || rest == "*" {
-        rest.to_owned()
-    } else {
-        format!("/{rest}")
-    };
-    Uri::try_from(target).unwrap_or_else(|_| Uri::from_static("/"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_target_is_sent_in_origin_form_without_its_prefix() {
-        #[track_caller]
-        fn check(uri: &str, strip: &str, want: &str) {
-            assert_eq!(origin_form(&uri.parse().unwrap(), strip).to_string(), want);
-        }
-        check("/a?b=c", "", "/a?b=c");
-        check("http://host/a?b", "", "/a?b");
-        check("http://host", "", "/");
-        check("/api/v1", "/api", "/v1");
-        check("/api", "/api", "/");
-        check("/api?x", "/api", "/?x");
-        check("*", "", "*");
-    }
+fn is_idempotent(method: &[u8]) -> bool {
+    matches!(
+        method,
+        b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE"
+    )
 }

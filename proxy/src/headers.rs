@@ -6,292 +6,305 @@
 
 use std::net::IpAddr;
 
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue, TE,
-    TRANSFER_ENCODING, UPGRADE, VIA,
-};
-use http::{HeaderMap, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
-static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+use crate::head::{Known, Message};
 
 /// Who sent a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) ip: IpAddr,
+    /// The same, as text.
+    address: Box<str>,
     /// Whether its `X-Forwarded-*` are believed.
     pub(crate) trusted: bool,
+    /// Whether it speaks TLS with us.
+    tls: bool,
+}
+
+/// Where a head is written to, on whatever wire.
+pub(crate) trait Sink {
+    /// Adds a field whose value is these parts, one after the other.
+    fn add(&mut self, name: &[u8], value: &[&[u8]]);
+}
+
+impl Peer {
+    pub(crate) fn new(ip: IpAddr, trusted: bool, tls: bool) -> Self {
+        Self {
+            ip,
+            address: ip.to_string().into(),
+            trusted,
+            tls,
+        }
+    }
+}
+
+/// As lines of HTTP/1.1.
+impl Sink for Vec<u8> {
+    fn add(&mut self, name: &[u8], value: &[&[u8]]) {
+        self.extend_from_slice(name);
+        self.extend_from_slice(b": ");
+        for part in value {
+            self.extend_from_slice(part);
+        }
+        self.extend_from_slice(b"\r\n");
+    }
+}
+
+/// For HTTP/2. A name or value that came over the wire is one here too.
+impl Sink for HeaderMap {
+    fn add(&mut self, name: &[u8], value: &[&[u8]]) {
+        let name = HeaderName::from_bytes(name);
+        let value = match value {
+            [value] => HeaderValue::from_bytes(value),
+            parts => HeaderValue::from_bytes(&parts.concat()),
+        };
+        if let (Ok(name), Ok(value)) = (name, value) {
+            self.append(name, value);
+        }
+    }
 }
 
 /// Whether a request asks for another protocol (RFC 9110, 7.8). `h2c` does not count: passed
 /// on, it would be a tunnel around everything that the proxy does with single requests.
-pub(crate) fn asks_for_upgrade(headers: &HeaderMap, version: Version) -> bool {
-    let mut protocols = tokens(headers, &UPGRADE).peekable();
-    version == Version::HTTP_11
+pub(crate) fn asks_for_upgrade(request: Message<'_>) -> bool {
+    let mut protocols = request.elements(Known::Upgrade).peekable();
+    request.version() == Version::HTTP_11
         && protocols.peek().is_some()
-        && !protocols
-            .any(|protocol| protocol.len() >= 3 && protocol[..3].eq_ignore_ascii_case(b"h2c"))
-        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
+        && !protocols.any(|name| name.len() >= 3 && name[..3].eq_ignore_ascii_case(b"h2c"))
+        && request.has(Known::Connection, "upgrade")
 }
 
-/// Makes a client's header fields what an endpoint should see.
+/// Writes what an endpoint should see of a client's header fields. `host` is what it should
+/// see as `Host`.
 pub(crate) fn towards_endpoint(
-    headers: &mut HeaderMap,
-    peer: Peer,
-    host: Option<&HeaderValue>,
-    version: Version,
+    request: Message<'_>,
+    peer: &Peer,
+    host: &[u8],
     upgrade: bool,
+    to: &mut impl Sink,
 ) {
-    let wants_trailers =
-        tokens(headers, &TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
-    remove_hop_by_hop(headers, upgrade);
-    // hyper has answered it with a 100 by the time a body is read.
-    headers.remove(EXPECT);
-    if wants_trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.append(CONNECTION, HeaderValue::from_static("te"));
+    to.add(b"host", &[host]);
+    let named = names_fields(request);
+    let mut chain: Option<Vec<u8>> = None;
+    let (mut says_proto, mut says_host) = (false, false);
+    for (known, name, value) in request.fields() {
+        let is_forwarding = matches!(
+            known,
+            Known::Forwarded
+                | Known::XRealIp
+                | Known::XForwardedFor
+                | Known::XForwardedHost
+                | Known::XForwardedProto
+        );
+        let stays = is_hop_by_hop(known)
+            || matches!(known, Known::Host | Known::ContentLength | Known::Expect)
+            || is_forwarding && !peer.trusted
+            || named && is_named(request, name);
+        if stays {
+            continue;
+        }
+        match known {
+            Known::XForwardedFor if value.is_empty() => continue,
+            Known::XForwardedFor => {
+                let chain = chain.get_or_insert_default();
+                chain.extend_from_slice(value);
+                chain.extend_from_slice(b", ");
+                continue;
+            }
+            Known::XForwardedProto => says_proto = true,
+            Known::XForwardedHost => says_host = true,
+            _ => {}
+        }
+        to.add(name, &[value]);
     }
-    add_via(headers, version);
-    add_forwarded(headers, peer, host);
-}
-
-/// Makes an endpoint's header fields what a client should see.
-pub(crate) fn towards_client(headers: &mut HeaderMap, version: Version, upgrade: bool) {
-    remove_hop_by_hop(headers, upgrade);
-    add_via(headers, version);
-}
-
-fn remove_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
-    // Fields that a recipient needs to understand the message are never hop-by-hop, whatever
-    // `Connection` says of them.
-    let keeps = |name: &HeaderName| {
-        *name == HOST || *name == CONTENT_LENGTH || (upgrade && *name == UPGRADE)
-    };
-    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-        .filter_map(|token| HeaderName::from_bytes(token).ok())
-        .filter(|name| !keeps(name))
-        .collect();
-    for name in named {
-        headers.remove(name);
+    if upgrade {
+        add_upgrade(request, to);
+    } else if request.has(Known::Te, "trailers") {
+        to.add(b"te", &[b"trailers"]);
+        to.add(b"connection", &[b"te"]);
     }
-    let protocol = if upgrade {
-        headers.remove(UPGRADE)
-    } else {
-        None
-    };
-    for name in [
-        &CONNECTION,
-        &KEEP_ALIVE,
-        &PROXY_CONNECTION,
-        &TE,
-        &TRANSFER_ENCODING,
-        &UPGRADE,
-    ] {
-        headers.remove(name);
+    to.add(b"via", &[via(request.version())]);
+    let chain = chain.unwrap_or_default();
+    to.add(b"x-forwarded-for", &[&chain, peer.address.as_bytes()]);
+    if !says_proto {
+        let scheme: &[u8] = if peer.tls { b"https" } else { b"http" };
+        to.add(b"x-forwarded-proto", &[scheme]);
     }
-    if let Some(protocol) = protocol {
-        headers.insert(UPGRADE, protocol);
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    }
-}
-
-fn add_via(headers: &mut HeaderMap, version: Version) {
-    let hop = match version {
-        Version::HTTP_10 => HeaderValue::from_static("1.0 crossfade"),
-        Version::HTTP_2 => HeaderValue::from_static("2 crossfade"),
-        _ => HeaderValue::from_static("1.1 crossfade"),
-    };
-    headers.append(VIA, hop);
-}
-
-fn add_forwarded(headers: &mut HeaderMap, peer: Peer, host: Option<&HeaderValue>) {
-    let address = peer.ip.to_string();
-    if !peer.trusted {
-        headers.remove(FORWARDED);
-        headers.remove(&X_REAL_IP);
-        headers.remove(&X_FORWARDED_FOR);
-        headers.remove(&X_FORWARDED_HOST);
-        headers.remove(&X_FORWARDED_PROTO);
-    }
-    let before = headers
-        .get_all(&X_FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect::<Vec<_>>()
-        .join(", ");
-    let chain = if before.is_empty() {
-        address
-    } else {
-        format!("{before}, {address}")
-    };
-    if let Ok(chain) = HeaderValue::try_from(chain) {
-        headers.insert(&X_FORWARDED_FOR, chain);
-    }
-    if !headers.contains_key(&X_FORWARDED_PROTO) {
-        headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    if let (false, Some(host)) = (headers.contains_key(&X_FORWARDED_HOST), host) {
-        headers.insert(&X_FORWARDED_HOST, host.clone());
+    if !says_host && !host.is_empty() {
+        to.add(b"x-forwarded-host", &[host]);
     }
 }
 
-/// The elements of a comma-separated field, over all its lines.
-fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
-    headers
-        .get_all(name)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|token| !token.is_empty())
+/// Writes what a client should see of an endpoint's header fields. `now` is the time as `Date`
+/// says it, for an answer without one (RFC 9110, 6.6.1).
+pub(crate) fn towards_client(answer: Message<'_>, upgrade: bool, now: &[u8], to: &mut impl Sink) {
+    let named = names_fields(answer);
+    let mut says_date = answer.status() < 200;
+    for (known, name, value) in answer.fields() {
+        let stays = is_hop_by_hop(known)
+            || known == Known::ContentLength
+            || named && is_named(answer, name);
+        if !stays {
+            says_date |= known == Known::Date;
+            to.add(name, &[value]);
+        }
+    }
+    if upgrade {
+        add_upgrade(answer, to);
+    }
+    if !says_date {
+        to.add(b"date", &[now]);
+    }
+    to.add(b"via", &[via(answer.version())]);
+}
+
+/// Writes trailer fields, but for those that only a head may have (RFC 9110, 6.5.1).
+pub(crate) fn trailers(fields: Message<'_>, to: &mut impl Sink) {
+    for (known, name, value) in fields.fields() {
+        if known == Known::Other {
+            to.add(name, &[value]);
+        }
+    }
+}
+
+fn is_hop_by_hop(known: Known) -> bool {
+    matches!(
+        known,
+        Known::Connection
+            | Known::Http2Settings
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::Te
+            | Known::TransferEncoding
+            | Known::Upgrade
+    )
+}
+
+/// Whether `Connection` names fields beside those that never go on.
+fn names_fields(message: Message<'_>) -> bool {
+    message.elements(Known::Connection).any(|element| {
+        !element.eq_ignore_ascii_case(b"close") && !is_hop_by_hop(Known::of(element))
+    })
+}
+
+fn is_named(message: Message<'_>, name: &[u8]) -> bool {
+    message
+        .elements(Known::Connection)
+        .any(|element| element.eq_ignore_ascii_case(name))
+}
+
+fn add_upgrade(message: Message<'_>, to: &mut impl Sink) {
+    for protocol in message.values(Known::Upgrade) {
+        to.add(b"upgrade", &[protocol]);
+    }
+    to.add(b"connection", &[b"upgrade"]);
+}
+
+fn via(version: Version) -> &'static [u8] {
+    match version {
+        Version::HTTP_10 => b"1.0 crossfade",
+        Version::HTTP_2 => b"2 crossfade",
+        _ => b"1.1 crossfade",
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::head::{Head, Span};
+    use crate::testing::with_request;
 
-    const STRANGER: Peer = Peer {
-        ip: IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
-        trusted: false,
-    };
-
-    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in lines {
-            headers.append(
-                HeaderName::from_static(name),
-                HeaderValue::from_bytes(value.as_bytes()).unwrap(),
-            );
-        }
-        headers
+    fn stranger(trusted: bool) -> Peer {
+        Peer::new(IpAddr::from([192, 0, 2, 1]), trusted, false)
     }
 
     #[track_caller]
-    fn check(
-        peer: Peer,
-        upgrade: bool,
-        sent: &[(&'static str, &'static str)],
-        want: &[(&'static str, &'static str)],
-    ) {
-        let mut headers = fields(sent);
-        let host = HeaderValue::from_static("app");
-        towards_endpoint(&mut headers, peer, Some(&host), Version::HTTP_11, upgrade);
-        assert_eq!(headers, fields(want));
+    fn check(trusted: bool, upgrade: bool, sent: &str, want: &str) {
+        let mut written = Vec::new();
+        with_request(sent, |request| {
+            towards_endpoint(request, &stranger(trusted), b"app", upgrade, &mut written);
+        });
+        assert_eq!(String::from_utf8(written).unwrap(), want);
     }
 
-    const FROM_STRANGER: [(&str, &str); 4] = [
-        ("via", "1.1 crossfade"),
-        ("x-forwarded-for", "192.0.2.1"),
-        ("x-forwarded-proto", "http"),
-        ("x-forwarded-host", "app"),
-    ];
+    const FROM_STRANGER: &str = "via: 1.1 crossfade\r\nx-forwarded-for: 192.0.2.1\r\n\
+        x-forwarded-proto: http\r\nx-forwarded-host: app\r\n";
 
     #[test]
     fn hop_by_hop_fields_end_here_and_so_do_those_that_connection_names() {
         check(
-            STRANGER,
             false,
-            &[
-                ("connection", "close, X-Private, \u{fc}"),
-                ("connection", "host"),
-                ("x-private", "1"),
-                ("host", "app"),
-                ("keep-alive", "timeout=5"),
-                ("proxy-connection", "keep-alive"),
-                ("te", "gzip"),
-                ("transfer-encoding", "chunked"),
-                ("upgrade", "websocket"),
-                ("accept", "*/*"),
-            ],
-            &[&[("host", "app"), ("accept", "*/*")], &FROM_STRANGER[..]].concat(),
+            false,
+            "Connection: close, X-Private, \u{fc}\r\nconnection: host\r\nX-private: 1\r\n\
+             Host: other\r\nkeep-alive: timeout=5\r\nproxy-connection: keep-alive\r\nte: gzip\r\n\
+             transfer-encoding: chunked\r\nupgrade: websocket\r\nAccept: */*\r\n",
+            &format!("host: app\r\nAccept: */*\r\n{FROM_STRANGER}"),
         );
     }
 
     #[test]
     fn an_upgrade_keeps_its_two_fields() {
         check(
-            STRANGER,
+            false,
             true,
-            &[
-                ("connection", "keep-alive, Upgrade"),
-                ("upgrade", "websocket"),
-            ],
-            &[
-                &[("connection", "upgrade"), ("upgrade", "websocket")],
-                &FROM_STRANGER[..],
-            ]
-            .concat(),
+            "connection: keep-alive, Upgrade\r\nupgrade: websocket\r\n",
+            &format!("host: app\r\nupgrade: websocket\r\nconnection: upgrade\r\n{FROM_STRANGER}"),
         );
-        let asks = |c, u| {
-            asks_for_upgrade(
-                &fields(&[("connection", c), ("upgrade", u)]),
-                Version::HTTP_11,
-            )
-        };
-        assert!(asks("keep-alive, Upgrade", "websocket"));
-        assert!(!asks("keep-alive", "websocket"));
-        assert!(!asks("upgrade, http2-settings", "h2c"));
-        assert!(!asks("upgrade", "websocket, H2C/1"));
-        assert!(!asks_for_upgrade(
-            &fields(&[("connection", "upgrade")]),
-            Version::HTTP_11
+        let asks = |lines: &str| with_request(lines, asks_for_upgrade);
+        assert!(asks(
+            "connection: keep-alive, Upgrade\r\nupgrade: websocket\r\n"
         ));
+        assert!(!asks("connection: keep-alive\r\nupgrade: websocket\r\n"));
+        assert!(!asks(
+            "connection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
+        ));
+        assert!(!asks(
+            "connection: upgrade\r\nupgrade: websocket, H2C/1\r\n"
+        ));
+        assert!(!asks("connection: upgrade\r\n"));
     }
 
     #[test]
     fn a_stranger_cannot_say_who_asked() {
         check(
-            STRANGER,
             false,
-            &[
-                ("x-forwarded-for", "127.0.0.1"),
-                ("x-forwarded-proto", "https"),
-                ("x-forwarded-host", "admin"),
-                ("x-real-ip", "127.0.0.1"),
-                ("forwarded", "for=127.0.0.1"),
-            ],
-            &FROM_STRANGER,
+            false,
+            "x-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: https\r\nx-forwarded-host: admin\r\n\
+             x-real-ip: 127.0.0.1\r\nforwarded: for=127.0.0.1\r\n",
+            &format!("host: app\r\n{FROM_STRANGER}"),
         );
     }
 
     #[test]
     fn a_trusted_proxy_is_believed_and_added_to() {
         check(
-            Peer {
-                trusted: true,
-                ..STRANGER
-            },
+            true,
             false,
-            &[
-                ("via", "1.0 edge"),
-                ("x-forwarded-for", "203.0.113.9"),
-                ("x-forwarded-proto", "https"),
-                ("x-forwarded-host", "app.example.com"),
-            ],
-            &[
-                ("via", "1.0 edge"),
-                ("via", "1.1 crossfade"),
-                ("x-forwarded-for", "203.0.113.9, 192.0.2.1"),
-                ("x-forwarded-proto", "https"),
-                ("x-forwarded-host", "app.example.com"),
-            ],
+            "via: 1.0 edge\r\nx-forwarded-for: 203.0.113.9\r\nx-forwarded-proto: https\r\n\
+             x-forwarded-host: app.example.com\r\n",
+            "host: app\r\nvia: 1.0 edge\r\nx-forwarded-proto: https\r\n\
+             x-forwarded-host: app.example.com\r\nvia: 1.1 crossfade\r\n\
+             x-forwarded-for: 203.0.113.9, 192.0.2.1\r\n",
         );
     }
 
     #[test]
     fn of_te_only_trailers_goes_on() {
         check(
-            STRANGER,
             false,
-            &[("te", "gzip, trailers"), ("connection", "te")],
-            &[
-                &[("te", "trailers"), ("connection", "te")],
-                &FROM_STRANGER[..],
-            ]
-            .concat(),
+            false,
+            "te: gzip, trailers\r\nconnection: te\r\n",
+            &format!("host: app\r\nte: trailers\r\nconnection: te\r\n{FROM_STRANGER}"),
         );
+    }
+
+    #[test]
+    fn an_answer_gets_a_date_where_it_has_none() {
+        let mut head = Head::default();
+        head.answer(Version::HTTP_10, 200, Span::default());
+        let mut written = Vec::new();
+        towards_client(head.over(b""), false, b"now", &mut written);
+        assert_eq!(written, b"date: now\r\nvia: 1.0 crossfade\r\n");
     }
 }

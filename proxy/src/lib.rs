@@ -5,36 +5,53 @@
 //! the admin API, health checks, the resolver, drains, and the config file's changes.
 
 mod admin;
+mod alarm;
+mod balance;
 // For the micro benchmarks alone: no promise to anybody else.
 #[doc(hidden)]
 pub mod bench;
-mod body;
 mod budget;
 mod claim;
-mod client;
 mod config;
 mod control;
 mod counters;
 mod definition;
 mod desired;
 mod drain;
+mod ejection;
 mod endpoint;
+mod fields;
+mod force;
 mod forward;
+mod h1;
+mod head;
 mod headers;
 mod health;
+mod hold;
 mod listeners;
+mod lookout;
 mod metrics;
+mod rendezvous;
 mod reply;
 mod resolve;
 mod route;
 mod sequence;
 mod service;
+mod socket;
 mod state;
 mod stats;
+mod sticky;
 mod sync;
 mod table;
+mod target;
+#[cfg(test)]
+mod testing;
+mod tls;
+mod tunnel;
 mod upstream;
+mod version;
 mod watch;
+mod wish;
 mod worker;
 
 use std::future::Future;
@@ -49,8 +66,9 @@ use socket2::TcpKeepalive;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinSet;
 
-pub use config::{Admin, AdminAddress, Config, ConfigError, Limits, Listener};
+pub use config::{Admin, AdminAddress, Config, ConfigError, Limits, Listener, ListenersTls};
 pub use listeners::{BindError, Listeners};
+pub use tls::{ClientAuth, KeyPair, ListenerSettings, Version};
 
 use control::Control;
 use counters::Counters;
@@ -83,6 +101,7 @@ pub async fn run(
     let workers = listeners.workers.len();
     let addresses = listeners.addresses();
     let admin_address = listeners.admin_address();
+    let tls = Arc::new(listeners.tls());
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let order = move |order: Order| {
@@ -108,6 +127,7 @@ pub async fn run(
     .await
     .map_err(|error| RunError::Services(error.to_string()))?;
     tokio::spawn(async move { drains.run().await });
+    tokio::spawn(lookout::run(table.clone()));
 
     let counters = Arc::new(Counters::new(workers));
     let (stop, stopping) = channel::channel(false);
@@ -140,8 +160,13 @@ pub async fn run(
             workers,
             config_valid,
             stopping: is_stopping.clone(),
+            tls: tls.clone(),
         };
         tokio::spawn(admin::serve(Arc::new(admin), socket));
+    }
+    if !tls.is_empty() {
+        tls.iter().for_each(|(_, listener)| listener.warn());
+        tokio::spawn(tls::follow(tls.clone()));
     }
     for address in addresses {
         tracing::info!(%address, workers, "listening");
@@ -196,7 +221,7 @@ async fn ended(threads: Vec<oneshot::Receiver<std::io::Result<()>>>) -> Result<(
 }
 
 /// As many open files as this process may have: each client takes one, and each connection to
-/// an endpoint two.
+/// an endpoint too.
 fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

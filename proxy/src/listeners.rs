@@ -7,10 +7,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::Arc;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::config::{AdminAddress, Config, Listener};
+use crate::config::{AdminAddress, Config, Listener, ListenersTls};
+use crate::tls::{ListenerTls, Listening};
 
 const BACKLOG: i32 = 4096;
 
@@ -18,8 +20,17 @@ const BACKLOG: i32 = 4096;
 #[derive(Debug)]
 pub struct Listeners {
     /// For each worker, a socket of its own for each listener (`SO_REUSEPORT`).
-    pub(crate) workers: Vec<Vec<(Listener, TcpListener)>>,
+    pub(crate) workers: Vec<Vec<Bound>>,
     pub(crate) admin: Option<AdminListener>,
+}
+
+/// A worker's socket of one listener.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) listener: Listener,
+    /// Shared by the listener's sockets.
+    pub(crate) tls: Option<Arc<ListenerTls>>,
+    pub(crate) socket: TcpListener,
 }
 
 /// The admin port's socket.
@@ -60,10 +71,10 @@ impl std::error::Error for BindError {
 
 impl Listeners {
     /// Binds everything that the config asks for, or nothing.
-    pub fn bind(config: &Config, workers: usize) -> Result<Self, BindError> {
-        let mut sockets: Vec<Vec<(Listener, TcpListener)>> = Vec::new();
+    pub fn bind(config: &Config, tls: &ListenersTls, workers: usize) -> Result<Self, BindError> {
+        let mut sockets: Vec<Vec<Bound>> = Vec::new();
         sockets.resize_with(workers, Vec::new);
-        for listener in &config.listeners {
+        for (listener, tls) in config.listeners.iter().zip(&tls.0) {
             let error = |source| BindError {
                 address: listener.address.to_string(),
                 source,
@@ -77,7 +88,11 @@ impl Listeners {
                 let socket = bind_tcp(address, true).map_err(error)?;
                 // Port 0: the first worker's choice is everybody's.
                 address = socket.local_addr().map_err(error)?;
-                own.push((listener.clone(), socket));
+                own.push(Bound {
+                    listener: listener.clone(),
+                    tls: tls.clone(),
+                    socket,
+                });
             }
         }
         let admin = config
@@ -95,7 +110,15 @@ impl Listeners {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let first = self.workers.first().into_iter().flatten();
         first
-            .filter_map(|(_, socket)| socket.local_addr().ok())
+            .filter_map(|bound| bound.socket.local_addr().ok())
+            .collect()
+    }
+
+    /// TLS of each listener that has it, with the listener's address.
+    pub(crate) fn tls(&self) -> Listening {
+        let first = self.workers.first().into_iter().flatten();
+        first
+            .filter_map(|bound| Some((bound.socket.local_addr().ok()?, bound.tls.clone()?)))
             .collect()
     }
 

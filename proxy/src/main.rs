@@ -49,13 +49,15 @@ fn start(flags: Flags) -> Result<(), u8> {
         });
     };
     let config = Config::load(&file).map_err(say(EXIT_USAGE))?;
+    let tls = config.load_tls(&file, flags.check);
+    let tls = tls.map_err(say(EXIT_USAGE))?;
     if flags.check {
         println!("{} is a good config", file.display());
         return Ok(());
     }
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let workers = flags.workers.map_or_else(cores, usize::from);
-    let listeners = Listeners::bind(&config, workers).map_err(say(EXIT_FAILED))?;
+    let listeners = Listeners::bind(&config, &tls, workers).map_err(say(EXIT_FAILED))?;
     runtime.block_on(async {
         let shutdown = signals::told_to_stop().map_err(say(EXIT_FAILED))?;
         let run = proxy::run(config, Some(file), listeners, shutdown);

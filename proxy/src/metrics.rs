@@ -1,5 +1,7 @@
 //! Everything that is counted, as Prometheus text.
 
+use std::time::UNIX_EPOCH;
+
 use prometheus::core::Collector;
 use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
@@ -10,6 +12,7 @@ use crate::counters::Counters;
 use crate::reply::Refusal;
 use crate::stats::Stats;
 use crate::table::Table;
+use crate::tls::Listening;
 
 /// Upper bounds of the latency histogram, in seconds.
 const BOUNDS: [f64; 14] = [
@@ -21,8 +24,10 @@ pub(crate) fn text(
     table: &Table,
     counters: &Counters,
     config_valid: bool,
+    tls: &Listening,
 ) -> Result<Vec<u8>, prometheus::Error> {
     let mut families = of_proxy(table, counters, config_valid)?;
+    families.extend(of_certificates(tls)?);
     families.extend(of_versions(table)?);
     let mut text = Vec::new();
     let not_empty: Vec<MetricFamily> = families
@@ -63,6 +68,14 @@ fn of_proxy(
     accepted
         .with_label_values::<&str>(&[])
         .inc_by(counters.accepted());
+    let handshakes = counter(
+        "crossfade_tls_handshakes_failed_total",
+        "Clients that did not get through the TLS handshake.",
+        &[],
+    )?;
+    handshakes
+        .with_label_values::<&str>(&[])
+        .inc_by(counters.handshakes_failed());
     let families = [
         build.collect(),
         single(
@@ -82,8 +95,35 @@ fn of_proxy(
         )?,
         refused.collect(),
         accepted.collect(),
+        handshakes.collect(),
     ];
     Ok(families.into_iter().flatten().collect())
+}
+
+fn of_certificates(tls: &Listening) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    const FILE: [&str; 2] = ["listener", "file"];
+
+    let expiry = gauges(
+        "crossfade_certificate_expiry_timestamp_seconds",
+        "When the certificate in use expires.",
+        &FILE,
+    )?;
+    let valid = gauges(
+        "crossfade_certificate_valid",
+        "1 while the newest text of the file is in use.",
+        &FILE,
+    )?;
+    for (address, tls) in tls {
+        for in_use in tls.files_in_use() {
+            let labels = [&*address.to_string(), &*in_use.file.to_string_lossy()];
+            set(&valid, &labels, u64::from(in_use.valid));
+            if let Some(not_after) = in_use.not_after {
+                let since = not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+                set(&expiry, &labels, since.as_secs());
+            }
+        }
+    }
+    Ok([expiry.collect(), valid.collect()].concat())
 }
 
 fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
@@ -127,6 +167,21 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
         "Requests whose client went away.",
         &VERSION,
     )?;
+    let diverted = counter(
+        "crossfade_diverted_total",
+        "Requests of the version's share that went to others, since nothing of it was up.",
+        &VERSION,
+    )?;
+    let panicked = counter(
+        "crossfade_panicked_tries_total",
+        "Tries sent to an endpoint that was down, since nothing of the service was up.",
+        &VERSION,
+    )?;
+    let panic = gauges(
+        "crossfade_panic",
+        "1 while nothing of the service is up and requests are tried anyway.",
+        &["service"],
+    )?;
     let mut latency = MetricFamily::default();
     latency.set_name("crossfade_try_duration_seconds".into());
     latency.set_help("From a try's start to the head of its answer.".into());
@@ -135,6 +190,7 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     for service in table.services() {
         let name = &*service.definition.name;
         let view = service.view(table.generation);
+        set(&panic, &[name], u64::from(view.panic));
         for version in &service.versions {
             let label = &*version.label;
             if let Some(view) = view.versions.get(label) {
@@ -172,8 +228,13 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
             ] {
                 failed.with_label_values(&[name, label, cause]).inc_by(n);
             }
-            gone.with_label_values(&[name, label])
-                .inc_by(read.client_gone);
+            for (family, n) in [
+                (&gone, read.client_gone),
+                (&diverted, read.diverted),
+                (&panicked, read.panicked),
+            ] {
+                family.with_label_values(&[name, label]).inc_by(n);
+            }
             latency
                 .mut_metric()
                 .push(histogram(name, label, &version.stats));
@@ -187,6 +248,9 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
         responses.collect(),
         failed.collect(),
         gone.collect(),
+        diverted.collect(),
+        panicked.collect(),
+        panic.collect(),
     ]
     .into_iter()
     .flatten()

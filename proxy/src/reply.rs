@@ -2,25 +2,51 @@
 //!
 //! The reason is in `Proxy-Status` (RFC 9209), with the error types of its section 2.3.
 
-use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, Response, StatusCode};
+use http::StatusCode;
 
-use crate::body::Body;
+use crate::head::{Known, Message};
+use crate::headers::Sink;
 
-static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+/// In seconds: a hold is meant to be short, and who waited already may wait again.
+const HELD_RETRY_AFTER: &[u8] = b"1";
+
+/// The reason of every refusal that is the client's doing.
+const REQUEST_ERROR: &str = "crossfade; error=http_request_error";
 
 /// Why the proxy answers in an endpoint's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
+    /// It is not HTTP, or not strictly (RFC 9112, 2.2 to 5).
+    BadSyntax,
+    /// Its body's length is ambiguous, or its chunks are broken (RFC 9112, 6.3 and 7.1).
+    BadFraming,
+    /// Its target has none of the forms of RFC 9112, 3.2.
+    BadTarget,
     /// `Host` is missing, there twice, or not a host (RFC 9112, 3.2).
     BadHost,
+    /// A transfer coding other than chunked (RFC 9112, 6.1).
+    UnknownCoding,
+    /// A version of HTTP that is not spoken here (RFC 9110, 15.6.6).
+    UnknownVersion,
+    /// The target is longer than `limits.request_line` (RFC 9112, 3).
+    TargetTooLong,
+    /// The head is longer than `limits.header_bytes`, or has more than `limits.header_count`
+    /// fields (RFC 6585, 5).
+    HeadTooLong,
+    /// The body is longer than `limits.body` (RFC 9110, 15.5.14).
+    BodyTooLong,
+    /// The head was not there in `timeouts.header`.
+    HeadTimedOut,
     /// `CONNECT` asks for a tunnel, which a reverse proxy does not give.
     Connect,
     /// No service has this host and path.
     NoRoute,
     /// No endpoint of the service is up.
     NoEndpoint,
+    /// The service is held, and the request waited too long or found the queue full.
+    Held,
+    /// The service is held, and the request asked whether it is well: it is.
+    HeldWell,
     /// No connection to an endpoint could be made.
     ConnectFailed,
     /// No connection to an endpoint was made in time.
@@ -35,6 +61,8 @@ pub(crate) enum Refusal {
     TimedOut,
     /// The client stopped sending in the middle of its request.
     ClientStalled,
+    /// The client has gone: there is nobody to answer.
+    ClientGone,
     /// The request was still unanswered when its endpoint's drain ran out of time.
     Cut,
 }
@@ -42,10 +70,21 @@ pub(crate) enum Refusal {
 impl Refusal {
     /// Every reason there is.
     pub(crate) const ALL: [Self; Self::COUNT] = [
+        Self::BadSyntax,
+        Self::BadFraming,
+        Self::BadTarget,
         Self::BadHost,
+        Self::UnknownCoding,
+        Self::UnknownVersion,
+        Self::TargetTooLong,
+        Self::HeadTooLong,
+        Self::BodyTooLong,
+        Self::HeadTimedOut,
         Self::Connect,
         Self::NoRoute,
         Self::NoEndpoint,
+        Self::Held,
+        Self::HeldWell,
         Self::ConnectFailed,
         Self::ConnectTimedOut,
         Self::Shortage,
@@ -53,17 +92,29 @@ impl Refusal {
         Self::BadAnswer,
         Self::TimedOut,
         Self::ClientStalled,
+        Self::ClientGone,
         Self::Cut,
     ];
-    pub(crate) const COUNT: usize = 12;
+    pub(crate) const COUNT: usize = 24;
 
     /// A word for metrics.
     pub(crate) fn label(self) -> &'static str {
         match self {
+            Self::BadSyntax => "bad_syntax",
+            Self::BadFraming => "bad_framing",
+            Self::BadTarget => "bad_target",
             Self::BadHost => "bad_host",
+            Self::UnknownCoding => "unknown_coding",
+            Self::UnknownVersion => "unknown_version",
+            Self::TargetTooLong => "target_too_long",
+            Self::HeadTooLong => "head_too_long",
+            Self::BodyTooLong => "body_too_long",
+            Self::HeadTimedOut => "head_timed_out",
             Self::Connect => "connect_method",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
+            Self::Held => "held",
+            Self::HeldWell => "held_well",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimedOut => "connect_timed_out",
             Self::Shortage => "shortage",
@@ -71,17 +122,29 @@ impl Refusal {
             Self::BadAnswer => "bad_answer",
             Self::TimedOut => "timed_out",
             Self::ClientStalled => "client_stalled",
+            Self::ClientGone => "client_gone",
             Self::Cut => "cut",
         }
     }
 
+    /// The status of the answer.
     pub(crate) fn status(self) -> StatusCode {
         match self {
-            Self::BadHost => StatusCode::BAD_REQUEST,
+            Self::BadSyntax | Self::BadFraming | Self::BadTarget | Self::BadHost => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
+            Self::UnknownVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
-            Self::NoEndpoint | Self::Shortage => StatusCode::SERVICE_UNAVAILABLE,
+            Self::HeldWell => StatusCode::OK,
+            Self::HeadTimedOut | Self::ClientStalled | Self::ClientGone => {
+                StatusCode::REQUEST_TIMEOUT
+            }
+            Self::NoEndpoint | Self::Held | Self::Shortage => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectFailed | Self::ConnectionBroken | Self::BadAnswer => {
                 StatusCode::BAD_GATEWAY
             }
@@ -89,14 +152,44 @@ impl Refusal {
         }
     }
 
+    /// Whether another endpoint may fare better.
+    pub(crate) fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectFailed
+                | Self::ConnectTimedOut
+                | Self::Shortage
+                | Self::ConnectionBroken
+                | Self::BadAnswer
+                | Self::TimedOut
+        )
+    }
+
+    /// Whether where the next request begins can no longer be known.
+    pub(crate) fn ends_connection(self) -> bool {
+        self == Self::Cut || self.reason() == REQUEST_ERROR
+    }
+
     /// The value of `Proxy-Status`.
     fn reason(self) -> &'static str {
         match self {
-            Self::BadHost | Self::Connect | Self::ClientStalled => {
-                "crossfade; error=http_request_error"
-            }
+            Self::BadSyntax
+            | Self::BadFraming
+            | Self::BadTarget
+            | Self::BadHost
+            | Self::UnknownCoding
+            | Self::UnknownVersion
+            | Self::TargetTooLong
+            | Self::HeadTooLong
+            | Self::BodyTooLong
+            | Self::HeadTimedOut
+            | Self::Connect
+            | Self::ClientStalled
+            | Self::ClientGone => REQUEST_ERROR,
             Self::NoRoute => "crossfade; error=destination_not_found",
             Self::NoEndpoint => "crossfade; error=destination_unavailable",
+            Self::Held => "crossfade; error=destination_unavailable; details=\"held\"",
+            Self::HeldWell => "crossfade; details=\"held\"",
             Self::ConnectFailed => "crossfade; error=connection_refused",
             Self::ConnectTimedOut => "crossfade; error=connection_timeout",
             Self::Shortage => "crossfade; error=proxy_internal_error",
@@ -109,10 +202,21 @@ impl Refusal {
 
     fn message(self) -> &'static str {
         match self {
+            Self::BadSyntax => "the request is not valid HTTP/1.1",
+            Self::BadFraming => "the length of the request's body is ambiguous or wrong",
+            Self::BadTarget => "the request's target is neither a path nor an http URL",
+            Self::UnknownCoding => "of the transfer codings only `chunked` is supported",
+            Self::UnknownVersion => "this version of HTTP is not supported here",
+            Self::TargetTooLong => "the request's target is too long",
+            Self::HeadTooLong => "the request's header fields are too long or too many",
+            Self::BodyTooLong => "the request's body is too long",
+            Self::HeadTimedOut => "the request's head did not arrive in time",
             Self::BadHost => "the request needs exactly one valid Host field",
             Self::Connect => "CONNECT is not supported here",
             Self::NoRoute => "no service answers to this host and path",
             Self::NoEndpoint => "no endpoint of this service is up",
+            Self::Held => "the service is held for a moment; try again soon",
+            Self::HeldWell => "the service is held for a moment, and well",
             Self::ConnectFailed => "no connection to an endpoint could be made",
             Self::ConnectTimedOut => "no connection to an endpoint was made in time",
             Self::Shortage => "the proxy has run out of file descriptors, ports or memory",
@@ -120,12 +224,13 @@ impl Refusal {
             Self::BadAnswer => "the endpoint's answer was not valid HTTP",
             Self::TimedOut => "the endpoint did not answer in time",
             Self::ClientStalled => "the request's body stopped in the middle",
+            Self::ClientGone => "the client closed the connection",
             Self::Cut => "the endpoint is being removed and did not answer in time",
         }
     }
 
-    /// The answer, in JSON or in plain text.
-    pub(crate) fn reply(self, json: bool) -> Response<Body> {
+    /// The answer's header fields and its body: in JSON where that is wanted, or in plain text.
+    pub(crate) fn write(self, json: bool, fields: &mut impl Sink) -> String {
         let (content_type, body) = if json {
             let json = serde_json::json!({
                 "error": { "status": self.status().as_u16(), "message": self.message() }
@@ -134,17 +239,20 @@ impl Refusal {
         } else {
             ("text/plain; charset=utf-8", format!("{}\n", self.message()))
         };
-        let mut response = Response::new(Body::Full(Bytes::from(body)));
-        *response.status_mut() = self.status();
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        headers.insert(&PROXY_STATUS, HeaderValue::from_static(self.reason()));
-        response
+        fields.add(b"content-type", &[content_type.as_bytes()]);
+        fields.add(b"content-length", &[body.len().to_string().as_bytes()]);
+        if self == Self::Held {
+            fields.add(b"retry-after", &[HELD_RETRY_AFTER]);
+        }
+        fields.add(b"proxy-status", &[self.reason().as_bytes()]);
+        body
     }
 }
 
 /// Whether a client would like its errors in JSON.
-pub(crate) fn wants_json(headers: &HeaderMap) -> bool {
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("application/json"))
+pub(crate) fn wants_json(request: Message<'_>) -> bool {
+    let json = b"application/json";
+    request
+        .values(Known::Accept)
+        .any(|value| value.windows(json.len()).any(|part| part == json))
 }

@@ -11,31 +11,56 @@ use crossbeam_utils::CachePadded;
 use crate::sync::{AtomicU64, Ordering};
 
 /// 2^64 divided by the golden ratio.
-const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+/// What a round adds to itself, so that it does not meet the very same points for ever.
+const DRIFT: u64 = GOLDEN >> 17;
 
-/// One point on the circle for each worker.
+/// Points on the circle for each worker.
 #[derive(Debug)]
 pub(crate) struct Sequence {
-    points: Box<[CachePadded<AtomicU64>]>,
+    workers: Box<[CachePadded<Points>]>,
+}
+
+#[derive(Debug)]
+struct Points {
+    next: AtomicU64,
+    /// For what could not go where it was drawn: were it drawn again from the same points, the
+    /// shares of those that come after it would move.
+    detour: AtomicU64,
 }
 
 impl Sequence {
     /// Points at random places, so that workers do not step alike.
     pub(crate) fn new(workers: usize) -> Self {
+        let points = || Points {
+            next: AtomicU64::new(rand::random()),
+            detour: AtomicU64::new(rand::random()),
+        };
         Self {
-            points: (0..workers)
-                .map(|_| CachePadded::new(AtomicU64::new(rand::random())))
-                .collect(),
+            workers: (0..workers).map(|_| CachePadded::new(points())).collect(),
         }
     }
 
-    /// The next point of `worker`. To be called on that worker's thread only.
+    /// The next point of `worker`. To be called on that worker's thread only, like all of these.
     pub(crate) fn next(&self, worker: usize) -> u64 {
-        let point = &self.points[worker];
-        let next = point.load(Ordering::Relaxed).wrapping_add(STEP);
-        point.store(next, Ordering::Relaxed);
-        next
+        self.advance(worker, GOLDEN)
     }
+
+    /// The same, with a step of the caller's choice.
+    pub(crate) fn advance(&self, worker: usize, step: u64) -> u64 {
+        advance(&self.workers[worker].next, step)
+    }
+
+    /// The next point for what cannot go where it was drawn.
+    pub(crate) fn detour(&self, worker: usize) -> u64 {
+        advance(&self.workers[worker].detour, GOLDEN)
+    }
+}
+
+fn advance(point: &AtomicU64, step: u64) -> u64 {
+    let next = point.load(Ordering::Relaxed).wrapping_add(step);
+    point.store(next, Ordering::Relaxed);
+    next
 }
 
 /// Arcs of a circle, as long as the weights are to each other.
@@ -43,17 +68,31 @@ impl Sequence {
 pub(crate) struct Wheel {
     /// Where each arc ends, in units of weight.
     ends: Box<[u64]>,
+    step: u64,
 }
 
 impl Wheel {
     pub(crate) fn new(weights: impl IntoIterator<Item = u32>) -> Self {
-        let ends = weights.into_iter().scan(0, |end, weight| {
-            *end += u64::from(weight);
-            Some(*end)
+        let (mut total, mut count, mut heaviest) = (0, 0, 0);
+        let ends = weights.into_iter().map(|weight| {
+            total += u64::from(weight);
+            count += u64::from(weight > 0);
+            heaviest = heaviest.max(u64::from(weight));
+            total
         });
-        Self {
-            ends: ends.collect(),
-        }
+        let ends = ends.collect();
+        let step = if count > 0 && total == count * heaviest {
+            (u64::MAX / count).wrapping_add(1 + DRIFT)
+        } else {
+            GOLDEN
+        };
+        Self { ends, step }
+    }
+
+    /// From one turn to the next: where all arcs are alike, the length of one of them, which
+    /// gives each its turn once in a round.
+    pub(crate) fn step(&self) -> u64 {
+        self.step
     }
 
     /// Whose arc `point` is on. `None` where every weight is 0.
@@ -99,6 +138,27 @@ mod tests {
             check(&[1, 99], 10_000);
             check(&[1, 1, 1, 1], 10_000);
             check(&[7, 0, 2, 1], 10_000);
+        }
+    }
+
+    #[test]
+    fn where_all_weights_are_the_same_each_has_its_turn_once_in_a_round() {
+        for count in 1..=9 {
+            let wheel = Wheel::new(std::iter::repeat_n(3, count));
+            let sequence = Sequence::new(1);
+            let turn = || wheel.at(sequence.advance(0, wheel.step())).unwrap();
+            let rounds = 10_000 / count;
+            let mut counts = vec![0usize; count];
+            let mut repeats = 0;
+            let mut last = usize::MAX;
+            for _ in 0..rounds * count {
+                let at = turn();
+                counts[at] += 1;
+                repeats += usize::from(at == last);
+                last = at;
+            }
+            assert!(counts.iter().all(|n| n.abs_diff(rounds) <= 1), "{counts:?}");
+            assert!(count == 1 || repeats <= 1, "{repeats} repeats of {count}");
         }
     }
 

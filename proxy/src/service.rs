@@ -1,21 +1,22 @@
-//! A service at one moment, with its versions and their endpoints, and the pick among them: a
-//! version by the split, in it an endpoint by weight.
+//! A service at one moment, with its versions, and the pick among them: a version by the split,
+//! in it an endpoint by the service's balancing policy.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use admin_api::{EndpointView, HealthState, ServiceStats, ServiceView, VersionStats, VersionView};
+use admin_api::{ServiceStats, ServiceView, VersionStats};
 
+use crate::balance::{DRAWS, Draw};
 use crate::budget::RetryBudget;
 use crate::definition::{Address, Definition};
 use crate::endpoint::{Endpoint, EndpointId};
+use crate::hold::Hold;
+use crate::rendezvous;
 use crate::sequence::{Sequence, Wheel};
-use crate::stats::Stats;
-
-/// Drawing again keeps the weights among those that are left; past so many draws most of them
-/// are unusable, and whoever comes next will do.
-const DRAWS: usize = 8;
+use crate::sticky::Client;
+use crate::version::{Draft, Version, targets};
+use crate::wish::Wish;
 
 /// What names stand for at the moment. A name that is missing has no address.
 pub(crate) type Resolved = HashMap<Arc<str>, Vec<IpAddr>>;
@@ -29,22 +30,8 @@ pub(crate) struct Service {
     wheel: Wheel,
     sequence: Arc<Sequence>,
     pub(crate) budget: Arc<RetryBudget>,
-}
-
-/// One version of a service, at one moment.
-#[derive(Debug)]
-pub(crate) struct Version {
-    pub(crate) label: Arc<str>,
-    weight: u32,
-    pub(crate) endpoints: Vec<Arc<Endpoint>>,
-    /// One for each of `endpoints`.
-    weights: Vec<u32>,
-    /// Names without an address, with their weights.
-    unresolved: Vec<(Address, u32)>,
-    /// Over the endpoints, by their weights.
-    wheel: Wheel,
-    sequence: Arc<Sequence>,
-    pub(crate) stats: Arc<Stats>,
+    /// New requests wait.
+    pub(crate) hold: Option<Arc<Hold>>,
 }
 
 /// Addresses of a service that were drained, by version. They stay so in later tables, whatever
@@ -69,12 +56,12 @@ impl Service {
         workers: usize,
         drained: &Drained,
     ) -> Self {
-        let mut versions: Vec<Version> = definition
+        let mut versions: Vec<Draft> = definition
             .split
             .iter()
             .map(|(label, weight)| {
                 let previous = previous.and_then(|service| service.version(label));
-                Version::empty(label.clone(), *weight, previous, workers)
+                Draft::new(label.clone(), *weight, previous, workers)
             })
             .collect();
         let mut known: HashMap<(&str, &Address, SocketAddr), &Arc<Endpoint>> = previous
@@ -91,15 +78,13 @@ impl Service {
             })
             .collect();
         for wanted in &definition.endpoints {
-            let at = versions.binary_search_by(|version| version.label.cmp(&wanted.version));
+            let at = versions.binary_search_by(|version| version.label().cmp(&wanted.version));
             // `Definition::check` gave every version with endpoints its place in the split.
             let Ok(at) = at else { continue };
             let version = &mut versions[at];
             let targets = targets(&wanted.address, resolved);
             if targets.is_empty() {
-                version
-                    .unresolved
-                    .push((wanted.address.clone(), wanted.weight));
+                version.add_unresolved(wanted.address.clone(), wanted.weight);
             }
             let is_drained = drained.contains(&(wanted.version.clone(), wanted.address.clone()));
             for target in targets {
@@ -115,13 +100,10 @@ impl Service {
                         definition.health.is_none(),
                     )),
                 };
-                version.endpoints.push(endpoint);
-                version.weights.push(wanted.weight);
+                version.add(endpoint, wanted.weight);
             }
         }
-        for version in &mut versions {
-            version.wheel = Wheel::new(version.weights.iter().copied());
-        }
+        let versions: Vec<Version> = versions.into_iter().map(Draft::finish).collect();
         Self {
             wheel: Wheel::new(versions.iter().map(|version| version.weight)),
             sequence: previous.map_or_else(
@@ -134,7 +116,13 @@ impl Service {
             ),
             definition,
             versions,
+            hold: None,
         }
+    }
+
+    /// The same service, held or not.
+    pub(crate) fn held(self, hold: Option<Arc<Hold>>) -> Self {
+        Self { hold, ..self }
     }
 
     /// The version with this label.
@@ -148,7 +136,9 @@ impl Service {
 
     /// Every endpoint of every version.
     pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.versions.iter().flat_map(|version| &version.endpoints)
+        self.versions
+            .iter()
+            .flat_map(|version| version.endpoints.list.iter())
     }
 
     /// Whether new requests have an endpoint that is up without those that `covers` says, or had
@@ -158,17 +148,17 @@ impl Service {
             self.versions
                 .iter()
                 .filter(|version| version.weight > 0)
-                .flat_map(|version| version.endpoints.iter().zip(&version.weights))
-                .filter(|(e, weight)| **weight > 0 && e.is_up() && !e.claims.is_retired())
-                .map(|(endpoint, _)| endpoint)
+                .flat_map(Version::weighted)
+                .filter(|endpoint| endpoint.is_up() && !endpoint.claims.is_retired())
         };
         open().next().is_none() || open().any(|endpoint| !covers(endpoint))
     }
 
-    /// Takes a claim for a new request: a version by the split, in it an endpoint by weight. A
-    /// version without a usable endpoint leaves its share to the others, by their weights.
-    pub(crate) fn claim(&self, worker: usize) -> Option<Pick<'_>> {
-        self.draw(worker, &[])
+    /// Takes a claim for a new request: a version by the split, in it an endpoint by the
+    /// balancing policy. A version without a usable endpoint leaves its share to the others, by
+    /// their weights.
+    pub(crate) fn claim(&self, worker: usize, wish: &Wish) -> Option<Pick<'_>> {
+        self.pick(Draw::new(worker, wish, &[]))
     }
 
     /// Takes a claim for a further try of a request: on an endpoint that was not tried, of the
@@ -177,29 +167,110 @@ impl Service {
         &self,
         version: usize,
         worker: usize,
+        wish: &Wish,
         tried: &[EndpointId],
     ) -> Option<Pick<'_>> {
-        self.claim_in(version, worker, tried)
-            .or_else(|| self.draw(worker, tried))
+        let draw = Draw::new(worker, wish, tried);
+        self.claim_in(version, draw).or_else(|| self.pick(draw))
     }
 
-    fn draw(&self, worker: usize, tried: &[EndpointId]) -> Option<Pick<'_>> {
-        let mut drawn = 0;
-        for _ in 0..DRAWS {
-            drawn = self.wheel.at(self.sequence.next(worker))?;
-            if let Some(pick) = self.claim_in(drawn, worker, tried) {
+    /// Takes a claim on an endpoint that is down, where none is up: one that was up before may
+    /// well answer, and a refusal surely helps nobody.
+    pub(crate) fn claim_in_panic(&self, worker: usize, wish: &Wish) -> Option<Pick<'_>> {
+        let draw = Draw::new(worker, wish, &[]);
+        let pick = self.draw(Draw {
+            panic: true,
+            ..draw
+        })?;
+        self.versions[pick.version].stats.panicked(worker);
+        Some(pick)
+    }
+
+    /// Whether new requests have nothing that is up, only what was up before.
+    pub(crate) fn is_in_panic(&self) -> bool {
+        let mut versions = self.versions.iter().filter(|version| version.weight > 0);
+        versions.clone().any(Version::is_down) && !versions.any(Version::is_up)
+    }
+
+    /// Versions whose share goes to the others.
+    pub(crate) fn versions_down(&self) -> impl Iterator<Item = &Version> {
+        let with_share = || self.versions.iter().filter(|version| version.weight > 0);
+        let others = with_share().any(Version::is_up);
+        with_share().filter(move |version| others && version.is_down())
+    }
+
+    fn pick(&self, draw: Draw<'_>) -> Option<Pick<'_>> {
+        match draw.wish {
+            // Another version is not what a tester wants to see.
+            Wish {
+                version: Some(version),
+                ..
+            } => self.claim_in(*version, draw),
+            Wish {
+                client: Client {
+                    user: Some(user), ..
+                },
+                ..
+            } => self.pick_for(*user, draw),
+            _ => self.draw(draw),
+        }
+    }
+
+    /// A version by the client: the one that it belongs to, or where nothing of that is up, the
+    /// one that is next in line for it.
+    fn pick_for(&self, user: u64, draw: Draw<'_>) -> Option<Pick<'_>> {
+        let sticky = self.definition.sticky.as_ref()?;
+        let mut passed = Vec::new();
+        loop {
+            let candidates = self
+                .versions
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| !passed.contains(at))
+                .map(|(at, v)| (at, sticky.seed(&v.label), f64::from(v.weight)));
+            let at = rendezvous::winner(user, candidates)?;
+            if let Some(pick) = self.claim_in(at, draw) {
+                if let Some(first) = passed.first() {
+                    self.note_diverted(*first, draw);
+                }
                 return Some(pick);
             }
+            passed.push(at);
         }
-        let count = self.versions.len();
-        (1..count)
-            .map(|step| (drawn + step) % count)
-            .filter(|version| self.wheel.has(*version))
-            .find_map(|version| self.claim_in(version, worker, tried))
     }
 
-    fn claim_in(&self, version: usize, worker: usize, tried: &[EndpointId]) -> Option<Pick<'_>> {
-        let endpoint = self.versions[version].claim(worker, tried)?;
+    /// A version by the split.
+    fn draw(&self, draw: Draw<'_>) -> Option<Pick<'_>> {
+        let first = self.wheel.at(self.sequence.next(draw.worker))?;
+        if let Some(pick) = self.claim_in(first, draw) {
+            return Some(pick);
+        }
+        let mut drawn = first;
+        let mut detour = || {
+            drawn = self.wheel.at(self.sequence.detour(draw.worker))?;
+            self.claim_in(drawn, draw)
+        };
+        let pick = (1..DRAWS).find_map(|_| detour()).or_else(|| {
+            let count = self.versions.len();
+            (1..count)
+                .map(|step| (drawn + step) % count)
+                .filter(|version| self.wheel.has(*version))
+                .find_map(|version| self.claim_in(version, draw))
+        })?;
+        self.note_diverted(first, draw);
+        Some(pick)
+    }
+
+    /// Counts a new request that went elsewhere than the split would have it.
+    fn note_diverted(&self, from: usize, draw: Draw<'_>) {
+        if draw.tried.is_empty() {
+            self.versions[from].stats.diverted(draw.worker);
+        }
+    }
+
+    fn claim_in(&self, version: usize, draw: Draw<'_>) -> Option<Pick<'_>> {
+        let endpoints = &self.versions[version].endpoints;
+        let endpoint = self.definition.balance.claim(endpoints, draw)?;
         Some(Pick { version, endpoint })
     }
 
@@ -222,6 +293,15 @@ impl Service {
                 .map(|(version, weight)| (version.to_string(), *weight))
                 .collect(),
             health: definition.health.clone(),
+            ejection: definition.ejection.clone(),
+            sticky: definition
+                .sticky
+                .as_ref()
+                .map(|sticky| sticky.spec().clone()),
+            force: definition.force.as_ref().map(|force| force.spec().clone()),
+            held: self.hold.as_ref().map(|hold| hold.view()),
+            panic: self.is_in_panic(),
+            balance: definition.balance.spec(),
             versions: self
                 .versions
                 .iter()
@@ -252,115 +332,12 @@ impl Service {
     }
 }
 
-impl Version {
-    fn empty(label: Arc<str>, weight: u32, previous: Option<&Self>, workers: usize) -> Self {
-        Self {
-            label,
-            weight,
-            endpoints: Vec::new(),
-            weights: Vec::new(),
-            unresolved: Vec::new(),
-            wheel: Wheel::default(),
-            sequence: previous.map_or_else(
-                || Arc::new(Sequence::new(workers)),
-                |version| version.sequence.clone(),
-            ),
-            stats: previous.map_or_else(
-                || Arc::new(Stats::new(workers)),
-                |version| version.stats.clone(),
-            ),
-        }
-    }
-
-    /// Takes a claim on an endpoint that is up, not retired and not in `tried`.
-    fn claim(&self, worker: usize, tried: &[EndpointId]) -> Option<&Arc<Endpoint>> {
-        let usable = |endpoint: &Arc<Endpoint>| {
-            endpoint.is_up() && !tried.contains(&endpoint.id) && endpoint.claims.take(worker)
-        };
-        let mut at = 0;
-        for _ in 0..DRAWS {
-            at = self.wheel.at(self.sequence.next(worker))?;
-            if usable(&self.endpoints[at]) {
-                return Some(&self.endpoints[at]);
-            }
-        }
-        let count = self.endpoints.len();
-        (1..=count)
-            .map(|step| (at + step) % count)
-            .filter(|at| self.wheel.has(*at))
-            .map(|at| &self.endpoints[at])
-            .find(|endpoint| usable(endpoint))
-    }
-
-    fn view(&self) -> VersionView {
-        let unresolved = |(address, weight): &(Address, u32)| EndpointView {
-            address: address.to_string(),
-            resolved: None,
-            weight: *weight,
-            health: HealthState::Unresolved,
-            reason: Some("its name has no address".into()),
-            in_flight: 0,
-            upgraded: 0,
-            requests: 0,
-        };
-        let endpoints: Vec<EndpointView> = self
-            .endpoints
-            .iter()
-            .zip(&self.weights)
-            .map(|(endpoint, weight)| endpoint.view(*weight))
-            .chain(self.unresolved.iter().map(unresolved))
-            .collect();
-        VersionView {
-            weight: self.weight,
-            in_flight: endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
-            upgraded: endpoints.iter().map(|endpoint| endpoint.upgraded).sum(),
-            endpoints,
-        }
-    }
-}
-
-/// The addresses that an endpoint's address stands for.
-fn targets(address: &Address, resolved: &Resolved) -> Vec<SocketAddr> {
-    match address {
-        Address::Ip(target) => vec![*target],
-        Address::Name(name, port) => resolved
-            .get(name)
-            .into_iter()
-            .flatten()
-            .map(|ip| SocketAddr::new(*ip, *port))
-            .collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use admin_api::ServiceSpec;
-    use admin_api::strict::from_json;
-
     use super::*;
+    use crate::testing::{definition, picks, service, service_without};
 
-    fn service(json: &str, previous: Option<&Service>) -> Service {
-        service_without(json, previous, &Drained::new())
-    }
-
-    fn service_without(json: &str, previous: Option<&Service>, drained: &Drained) -> Service {
-        let spec = from_json::<ServiceSpec>(json.as_bytes()).unwrap();
-        let definition = Arc::new(Definition::check(&spec).unwrap());
-        Service::new(definition, previous, &Resolved::new(), 1, drained)
-    }
-
-    /// How often each endpoint is picked in `n` picks.
-    fn picks(service: &Service, n: usize) -> HashMap<String, usize> {
-        let mut counts = HashMap::new();
-        for _ in 0..n {
-            let Some(pick) = service.claim(0) else {
-                continue;
-            };
-            pick.endpoint.claims.release(0);
-            *counts.entry(pick.endpoint.address.to_string()).or_default() += 1;
-        }
-        counts
-    }
+    const NO_WISH: Wish = Wish::NONE;
 
     const TWO: &str = r#"{"name":"web","split":{"1":90,"2":10},"endpoints":[
         {"address":"10.0.0.1:80","version":"1","weight":2},
@@ -384,7 +361,7 @@ mod tests {
     #[test]
     fn an_endpoint_that_is_down_moves_traffic_inside_its_version() {
         let service = service(TWO, None);
-        service.versions[0].endpoints[0].set_health(Err("refused".into()));
+        service.versions[0].endpoints.list[0].set_health(Err("refused".into()));
         let counts = picks(&service, 10_000);
         near(&counts, "10.0.0.2:80", 9_000);
         near(&counts, "10.0.0.3:80", 1_000);
@@ -393,7 +370,7 @@ mod tests {
     #[test]
     fn a_version_with_nothing_up_leaves_its_share_to_the_others() {
         let service = service(TWO, None);
-        service.versions[1].endpoints[0].set_health(Err("refused".into()));
+        service.versions[1].endpoints.list[0].set_health(Err("refused".into()));
         let counts = picks(&service, 9_000);
         near(&counts, "10.0.0.1:80", 6_000);
         near(&counts, "10.0.0.2:80", 3_000);
@@ -407,7 +384,7 @@ mod tests {
             {"address":"10.0.0.2:80","version":"2"},
             {"address":"10.0.0.3:80","version":"3"}]}"#;
         let service = service(json, None);
-        service.versions[0].endpoints[0].claims.retire();
+        service.versions[0].endpoints.list[0].claims.retire();
         let counts = picks(&service, 5_100);
         near(&counts, "10.0.0.2:80", 100);
         near(&counts, "10.0.0.3:80", 5_000);
@@ -416,26 +393,119 @@ mod tests {
     #[test]
     fn a_drained_name_stays_drained_when_it_stands_for_another_address() {
         let json = r#"{"name":"web","endpoints":[{"address":"a.test:80","version":"1"}]}"#;
-        let spec = from_json::<ServiceSpec>(json.as_bytes()).unwrap();
-        let definition = Arc::new(Definition::check(&spec).unwrap());
+        let definition = definition(json);
         let name = || definition.endpoints[0].address.clone();
         let resolved = |ip: &str| Resolved::from([("a.test".into(), vec![ip.parse().unwrap()])]);
         let build = |previous, ip, drained: &Drained| {
             Service::new(definition.clone(), previous, &resolved(ip), 1, drained)
         };
         let before = build(None, "10.0.0.1", &Drained::new());
-        before.versions[0].endpoints[0].claims.retire();
+        before.versions[0].endpoints.list[0].claims.retire();
         let drained = Drained::from([("1".into(), name())]);
         assert!(
             build(Some(&before), "10.0.0.2", &drained)
-                .claim(0)
+                .claim(0, &NO_WISH)
                 .is_none()
         );
         assert!(
             build(Some(&before), "10.0.0.2", &Drained::new())
-                .claim(0)
+                .claim(0, &NO_WISH)
                 .is_some()
         );
+    }
+
+    #[test]
+    fn a_share_that_goes_to_others_is_counted() {
+        let service = service(TWO, None);
+        service.versions[1].endpoints.list[0].set_health(Err("refused".into()));
+        picks(&service, 10_000);
+        let diverted = |version: usize| service.versions[version].stats.read().diverted;
+        assert!(diverted(1).abs_diff(1_000) <= 10, "{}", diverted(1));
+        assert_eq!(diverted(0), 0);
+        let down: Vec<&str> = service
+            .versions_down()
+            .map(|version| &*version.label)
+            .collect();
+        assert_eq!(down, ["2"]);
+        assert!(!service.is_in_panic());
+    }
+
+    #[test]
+    fn with_nothing_up_what_was_up_before_is_tried_anyway() {
+        let service = service(TWO, None);
+        for endpoint in service.endpoints() {
+            endpoint.set_health(Err("refused".into()));
+        }
+        assert!(service.claim(0, &NO_WISH).is_none());
+        assert!(service.is_in_panic() && service.versions_down().next().is_none());
+        let tried = (0..1_000).filter(|_| service.claim_in_panic(0, &NO_WISH).is_some());
+        assert_eq!(tried.count(), 1_000);
+        assert!(service.versions[0].stats.read().panicked.abs_diff(900) <= 5);
+
+        let checked = r#"{"name":"web","health":{"path":"/"},"endpoints":[{"address":"10.0.0.1:80","version":"1"}]}"#;
+        let new = crate::testing::service(checked, None);
+        assert!(new.claim_in_panic(0, &NO_WISH).is_none(), "it was never up");
+        assert!(!new.is_in_panic());
+    }
+
+    #[test]
+    fn a_client_keeps_its_version_and_leaves_it_only_while_it_is_down() {
+        let sticky = TWO.replacen('{', r#"{"sticky":{"header":"x-user"},"#, 1);
+        let service = service(&sticky, None);
+        let version_of = |user: u64| {
+            let client = Client {
+                user: Some(user),
+                ..Client::UNKNOWN
+            };
+            let wish = Wish { client, ..NO_WISH };
+            service.claim(0, &wish).unwrap().version
+        };
+        let before: Vec<usize> = (0..1_000).map(version_of).collect();
+        let canary = before.iter().filter(|version| **version == 1).count();
+        assert!((70..130).contains(&canary), "{canary}");
+        let endpoint = &service.versions[1].endpoints.list[0];
+        endpoint.set_health(Err("refused".into()));
+        assert!((0..1_000).all(|user| version_of(user) == 0));
+        assert_eq!(service.versions[1].stats.read().diverted, canary as u64);
+        endpoint.set_health(Ok(()));
+        assert_eq!((0..1_000).map(version_of).collect::<Vec<_>>(), before);
+    }
+
+    #[test]
+    fn a_version_that_is_named_is_given_at_0_too_and_no_other_in_its_place() {
+        let json = r#"{"name":"web","split":{"1":1,"2":0},"endpoints":[
+            {"address":"10.0.0.1:80","version":"1"},
+            {"address":"10.0.0.2:80","version":"2"}]}"#;
+        let service = service(json, None);
+        let wish = Wish {
+            version: Some(1),
+            ..NO_WISH
+        };
+        assert_eq!(service.claim(0, &wish).unwrap().version, 1);
+        let tried = [service.versions[1].endpoints.list[0].id];
+        assert!(service.claim_again(1, 0, &wish, &tried).is_none());
+    }
+
+    #[test]
+    fn an_ejected_endpoint_gets_nothing_until_it_is_readmitted() {
+        let service = service(TWO, None);
+        let endpoint = &service.versions[0].endpoints.list[0];
+        endpoint.eject("5 failures in a row".into());
+        near(&picks(&service, 10_000), "10.0.0.1:80", 0);
+        endpoint.set_health(Ok(()));
+        near(&picks(&service, 10_000), "10.0.0.1:80", 0);
+        endpoint.readmit();
+        near(&picks(&service, 10_000), "10.0.0.1:80", 6_000);
+    }
+
+    #[test]
+    fn an_endpoint_in_its_slow_start_gets_a_part_of_its_weight() {
+        let service = service(TWO, None);
+        // A quarter of 2 beside 1.
+        service.versions[0].endpoints.list[0].set_share(crate::endpoint::FULL / 4);
+        let counts = picks(&service, 10_000);
+        assert!(counts["10.0.0.1:80"].abs_diff(3_000) < 200, "{counts:?}");
+        near(&counts, "10.0.0.3:80", 1_000);
     }
 
     #[test]
@@ -443,18 +513,22 @@ mod tests {
         let json = r#"{"name":"web","split":{"1":1,"2":0},"endpoints":[
             {"address":"10.0.0.1:80","version":"1","weight":0},
             {"address":"10.0.0.3:80","version":"2"}]}"#;
-        assert!(service(json, None).claim(0).is_none());
-        assert!(service(r#"{"name":"web"}"#, None).claim(0).is_none());
+        assert!(service(json, None).claim(0, &NO_WISH).is_none());
+        assert!(
+            service(r#"{"name":"web"}"#, None)
+                .claim(0, &NO_WISH)
+                .is_none()
+        );
     }
 
     #[test]
     fn a_new_endpoint_starts_down_only_where_there_is_a_health_check() {
         let json = r#"{"name":"web","health":{"path":"/"},"endpoints":[{"address":"10.0.0.1:80","version":"1"}]}"#;
         let checked = service(json, None);
-        assert!(checked.claim(0).is_none());
-        checked.versions[0].endpoints[0].set_health(Ok(()));
-        assert!(checked.claim(0).is_some());
-        assert!(service(TWO, None).claim(0).is_some());
+        assert!(checked.claim(0, &NO_WISH).is_none());
+        checked.versions[0].endpoints.list[0].set_health(Ok(()));
+        assert!(checked.claim(0, &NO_WISH).is_some());
+        assert!(service(TWO, None).claim(0, &NO_WISH).is_some());
     }
 
     #[test]
@@ -464,9 +538,11 @@ mod tests {
         let ids = |service: &Service| service.endpoints().map(|e| e.id).collect::<Vec<_>>();
         assert_eq!(ids(&before), ids(&same));
 
-        before.versions[0].endpoints[0].claims.retire();
-        let drained =
-            Drained::from([("1".into(), before.versions[0].endpoints[0].address.clone())]);
+        before.versions[0].endpoints.list[0].claims.retire();
+        let drained = Drained::from([(
+            "1".into(),
+            before.versions[0].endpoints.list[0].address.clone(),
+        )]);
         let kept = service_without(TWO, Some(&same), &drained);
         assert_eq!(ids(&before), ids(&kept));
         let renewed = service(TWO, Some(&same));
@@ -479,7 +555,7 @@ mod tests {
         let service = service(TWO, None);
         let mut tried = Vec::new();
         let mut version = 0;
-        while let Some(pick) = service.claim_again(version, 0, &tried) {
+        while let Some(pick) = service.claim_again(version, 0, &NO_WISH, &tried) {
             assert!(!tried.contains(&pick.endpoint.id));
             tried.push(pick.endpoint.id);
             version = pick.version;

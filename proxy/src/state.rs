@@ -113,8 +113,11 @@ fn write(path: &Path, saved: &Saved) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use admin_api::HoldSpec;
+
     use super::*;
     use crate::desired::Desired;
+    use crate::hold::Hold;
 
     fn saved(services: usize) -> Saved {
         let mut desired = Desired::default();
@@ -140,11 +143,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn services_that_are_held_are_held_after_a_restart() {
+        let hold = HoldSpec::default();
+        let holds = [("s1".to_owned(), Hold::new(hold.clone()))].into();
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateFile::new(folder.path().join("state.json"));
+        let write = || (1, saved(2).with_holds(&holds));
+        state.save(1, write).await.unwrap();
+        let held = state.load().unwrap().holds();
+        let held: Vec<_> = held
+            .iter()
+            .map(|(name, hold)| (name.as_str(), hold.spec()))
+            .collect();
+        assert_eq!(held, [("s1", &hold)]);
+    }
+
+    #[tokio::test]
     async fn a_file_cut_off_anywhere_is_put_aside_and_never_half_used() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
         write(&path, &saved(3)).unwrap();
         let whole = std::fs::read(&path).unwrap();
+        assert!(whole.len() > 100, "so many points at which it is cut off");
         for length in 0..whole.len() {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert_eq!(

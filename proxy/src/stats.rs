@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use admin_api::{Bucket, FailedTries, Responses, VersionStats};
 use crossbeam_utils::CachePadded;
-use http::StatusCode;
 
 use crate::sync::{AtomicU64, Ordering};
 
@@ -26,6 +25,8 @@ struct Counters {
     /// In the order of [`Failure`].
     failed: [AtomicU64; 5],
     client_gone: AtomicU64,
+    diverted: AtomicU64,
+    panicked: AtomicU64,
     latency: Box<[AtomicU64]>,
     latency_sum_micros: AtomicU64,
 }
@@ -52,6 +53,8 @@ impl Stats {
                 responses: Default::default(),
                 failed: Default::default(),
                 client_gone: AtomicU64::new(0),
+                diverted: AtomicU64::new(0),
+                panicked: AtomicU64::new(0),
                 latency: (0..PER_OCTAVE * OCTAVES)
                     .map(|_| AtomicU64::new(0))
                     .collect(),
@@ -64,8 +67,8 @@ impl Stats {
     }
 
     /// An answer was passed on whole.
-    pub(crate) fn responded(&self, worker: usize, status: StatusCode) {
-        let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
+    pub(crate) fn responded(&self, worker: usize, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
         add_one(&self.workers[worker].responses[class]);
     }
 
@@ -77,6 +80,16 @@ impl Stats {
     /// A client went away before its answer was whole.
     pub(crate) fn client_gone(&self, worker: usize) {
         add_one(&self.workers[worker].client_gone);
+    }
+
+    /// The split gave it a request, and nothing of it was up.
+    pub(crate) fn diverted(&self, worker: usize) {
+        add_one(&self.workers[worker].diverted);
+    }
+
+    /// A try was begun though the endpoint is down.
+    pub(crate) fn panicked(&self, worker: usize) {
+        add_one(&self.workers[worker].panicked);
     }
 
     /// The head of an answer came, this long after the try began.
@@ -130,6 +143,8 @@ impl Stats {
                 body: failed(Failure::Body),
             },
             client_gone: sum(&|worker| &worker.client_gone),
+            diverted: sum(&|worker| &worker.diverted),
+            panicked: sum(&|worker| &worker.panicked),
             latency: (0..PER_OCTAVE * OCTAVES)
                 .map(bucket)
                 .filter(|bucket| bucket.count > 0)
@@ -184,9 +199,9 @@ mod tests {
     #[test]
     fn figures_are_summed_over_the_workers() {
         let stats = Stats::new(2);
-        stats.responded(0, StatusCode::OK);
-        stats.responded(1, StatusCode::OK);
-        stats.responded(1, StatusCode::BAD_GATEWAY);
+        stats.responded(0, 200);
+        stats.responded(1, 200);
+        stats.responded(1, 502);
         stats.failed(0, Failure::Reset);
         stats.client_gone(1);
         let read = stats.read();

@@ -1,24 +1,30 @@
-//! The config file, read again whenever it changes.
+//! Files that are read again whenever they change; the config file first of all.
 //!
-//! The file's folder is watched, not the file: editors rename over it, and a container volume
+//! A file's folder is watched, not the file: editors rename over it, and a container volume
 //! swaps a symlink beside it. Where events do not reach us (a file mounted alone into a
-//! container) a look every other second finds the change. A file that is half-written, wrong or
-//! gone leaves the running table as it is, and is read again at the next change.
+//! container) a look every other second finds the change. A file that somebody is still writing
+//! is waited for. A config file that is wrong or gone leaves the running table as it is, and is
+//! read again at the next change.
 
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
+use notify::event::{AccessKind, AccessMode, Event, EventKind, ModifyKind, RenameMode};
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use crate::config::{Config, ConfigError};
 use crate::control::Control;
 
-/// A file that may still be written has to stay the same for so long.
-const SETTLE: Duration = Duration::from_millis(100);
+/// Nobody said that the writer is done: the file has to stay the same for so long. Who copies it
+/// here over a network may well pause.
+const SETTLE: Duration = Duration::from_secs(1);
+/// The watcher hears of a change a moment after it.
+const MOMENT: Duration = Duration::from_millis(5);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Follows the config file. Never ends. `valid` says whether its newest text is in force.
@@ -28,25 +34,16 @@ pub(crate) async fn follow(
     control: Arc<Control>,
     valid: Arc<AtomicBool>,
 ) {
-    let hints = Arc::new(Hints::default());
-    let _watcher = watch(&path, &hints);
+    let watch = Watch::new([&*path]);
     // What the file had at the last look; nobody has looked yet since it was loaded.
     let mut seen: Option<Option<String>> = None;
     loop {
-        let hinted = tokio::time::timeout(LOOK_EVERY, hints.changed.notified())
-            .await
-            .is_ok();
-        let whole = hinted && hints.whole.swap(false, Ordering::Relaxed);
-        let mut now = read(&path).await;
-        if seen
-            .as_ref()
-            .is_some_and(|seen| seen.as_ref() == now.as_ref().ok())
-        {
+        let told = watch.changed().await;
+        let now = read(&path).await.ok();
+        if seen.as_ref() == Some(&now) {
             continue;
         }
-        if !whole {
-            now = settled(&path, now).await;
-        }
+        let now = watch.settled(told, || read(&path)).await;
         let in_force = match &now {
             Ok(text) => take_up(&path, text, &started_with, &control).await,
             Err(error) => {
@@ -70,19 +67,6 @@ async fn read(path: &Path) -> Result<String, ConfigError> {
             source,
         })
     })
-}
-
-/// What the file has once nothing in it changes any more: nobody said that the writer is done.
-async fn settled(path: &Path, first: Result<String, ConfigError>) -> Result<String, ConfigError> {
-    let mut before = first;
-    loop {
-        tokio::time::sleep(SETTLE).await;
-        let now = read(path).await;
-        if now.as_ref().ok() == before.as_ref().ok() {
-            return now;
-        }
-        before = now;
-    }
 }
 
 /// Puts a text in force; says what is wrong where that cannot be.
@@ -118,46 +102,160 @@ async fn take_up(path: &Path, text: &str, started_with: &Config, control: &Contr
     }
 }
 
+/// A watch over some files.
+pub(crate) struct Watch {
+    hints: Arc<Hints>,
+    /// Watches for as long as it is there.
+    _watcher: Option<notify::RecommendedWatcher>,
+}
+
 /// What the watcher says.
 #[derive(Default)]
 struct Hints {
+    /// The names of the files, and of what they are symlinks to.
+    names: BTreeSet<OsString>,
+    /// Something has happened that may have changed a file.
     changed: Notify,
-    /// A file was closed after it was written, or renamed: what is there is whole.
-    whole: AtomicBool,
+    /// A file was touched.
+    touched: Notify,
+    touches: Mutex<Touches>,
 }
 
-/// Watches the folder of the file, and of what it is a symlink to.
-fn watch(path: &Path, hints: &Arc<Hints>) -> Option<notify::RecommendedWatcher> {
-    let hints = hints.clone();
-    let wake = move |event: notify::Result<notify::Event>| {
-        let Ok(event) = event else { return };
-        match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Modify(ModifyKind::Name(_)) => {
-                hints.whole.store(true, Ordering::Relaxed);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Touches {
+    count: u64,
+    /// Files that are being written, or were deleted: whoever does that is not done.
+    unfinished: BTreeSet<OsString>,
+}
+
+impl Watch {
+    /// Watches the folders of these files, and of what they are symlinks to.
+    pub(crate) fn new<'p>(files: impl IntoIterator<Item = &'p Path>) -> Self {
+        let mut hints = Hints::default();
+        let mut folders = BTreeSet::new();
+        for file in files {
+            let real = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+            for path in [file, &real] {
+                hints.names.extend(path.file_name().map(OsString::from));
+                let folder = path.parent().filter(|folder| *folder != Path::new(""));
+                folders.insert(folder.unwrap_or(Path::new(".")).to_owned());
             }
-            EventKind::Access(_) => return,
-            _ => {}
         }
-        hints.changed.notify_one();
-    };
-    let mut watcher = match notify::recommended_watcher(wake) {
-        Ok(watcher) => watcher,
-        Err(error) => {
-            tracing::warn!(%error, "the config file is looked at every {LOOK_EVERY:?} instead of watched");
-            return None;
+        let hints = Arc::new(hints);
+        let watcher = hints.watcher(&folders);
+        if let Err(error) = &watcher {
+            tracing::warn!(%error, "files are looked at every {LOOK_EVERY:?} instead of watched");
         }
-    };
-    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    for folder in [path, &real].into_iter().filter_map(Path::parent) {
-        let folder = if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        };
-        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-            tracing::warn!(%error, "{} cannot be watched", folder.display());
+        Self {
+            hints,
+            _watcher: watcher.ok(),
         }
     }
-    Some(watcher)
+
+    /// Ends when one of the files may have changed. Gives whether the watcher said so; if not,
+    /// it was just time for a look.
+    pub(crate) async fn changed(&self) -> bool {
+        let hint = self.hints.changed.notified();
+        tokio::time::timeout(LOOK_EVERY, hint).await.is_ok()
+    }
+
+    /// What `read` gives at a moment when nobody is writing the files. `told`: the watcher can
+    /// be relied on to say when somebody does.
+    pub(crate) async fn settled<T: PartialEq, E, F>(
+        &self,
+        told: bool,
+        read: impl Fn() -> F,
+    ) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        loop {
+            let before = self.hints.touches();
+            let first = read().await.ok();
+            let done = told && before.unfinished.is_empty();
+            let quiet = if done { MOMENT } else { SETTLE };
+            let touched = self.hints.touched.notified();
+            if tokio::time::timeout(quiet, touched).await.is_ok() {
+                continue;
+            }
+            let again = read().await;
+            if again.as_ref().ok() == first.as_ref() && self.hints.touches() == before {
+                return again;
+            }
+        }
+    }
+}
+
+impl Hints {
+    fn watcher(
+        self: &Arc<Self>,
+        folders: &BTreeSet<PathBuf>,
+    ) -> notify::Result<notify::RecommendedWatcher> {
+        let hints = self.clone();
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<_>| {
+            if let Ok(event) = event {
+                hints.take_in(&event);
+            }
+        })?;
+        for folder in folders {
+            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+                tracing::warn!(%error, "{} cannot be watched", folder.display());
+            }
+        }
+        Ok(watcher)
+    }
+
+    fn take_in(&self, event: &Event) {
+        for path in &event.paths {
+            let Some(name) = path.file_name() else {
+                continue;
+            };
+            if self.names.contains(name) {
+                self.touch(name, event.kind);
+            } else if is_swapped(path, event.kind) {
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    fn touch(&self, name: &OsStr, kind: EventKind) {
+        let mut touches = self.touches.lock().unwrap_or_else(PoisonError::into_inner);
+        match kind {
+            // Said again of what was said of either name.
+            EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
+            // Renamed away: another one comes in its place.
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
+                touches.unfinished.insert(name.to_owned());
+            }
+            // Who renames a file into its place, or closes it, is done with it.
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(_)) => {
+                touches.unfinished.remove(name);
+            }
+            EventKind::Access(_) => return,
+            EventKind::Modify(ModifyKind::Metadata(_)) => {}
+            _ => {
+                touches.unfinished.insert(name.to_owned());
+            }
+        }
+        touches.count += 1;
+        drop(touches);
+        self.touched.notify_waiters();
+        self.changed.notify_one();
+    }
+
+    fn touches(&self) -> Touches {
+        let touches = self.touches.lock().unwrap_or_else(PoisonError::into_inner);
+        touches.clone()
+    }
+}
+
+/// Whether something beside the files came that they may be reached through: a symlink or a
+/// folder. What is written there otherwise, such as our own state, is nothing to look at.
+fn is_swapped(path: &Path, kind: EventKind) -> bool {
+    let came = matches!(
+        kind,
+        EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(_))
+    );
+    came && std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file())
 }

@@ -3,27 +3,26 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, Cache};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::LocalSet;
 
-use crate::client::{Client, ClientSocket};
+use crate::alarm::{Alarms, Millis};
 use crate::config::{Limits, Listener};
 use crate::counters::Counters;
 use crate::endpoint::{Endpoint, EndpointId};
-use crate::forward::forward;
+use crate::h1::server::serve;
 use crate::headers::Peer;
+use crate::listeners::Bound;
+use crate::socket::{Pool, Socket};
 use crate::table::Table;
+use crate::tls::ListenerTls;
 use crate::upstream::Upstream;
 
 /// How long to wait when the system has no file descriptor left for a new connection.
@@ -50,7 +49,7 @@ pub(crate) struct Setup {
     pub(crate) index: usize,
     pub(crate) table: Arc<ArcSwap<Table>>,
     /// Bound already, this worker's own sockets.
-    pub(crate) listeners: Vec<(Listener, std::net::TcpListener)>,
+    pub(crate) listeners: Vec<Bound>,
     pub(crate) limits: Limits,
     pub(crate) counters: Arc<Counters>,
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
@@ -62,7 +61,11 @@ pub(crate) struct Setup {
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) counters: crate::counters::Own,
-    limits: Limits,
+    pub(crate) limits: Limits,
+    pub(crate) alarms: Rc<Alarms>,
+    pub(crate) pool: Pool,
+    /// As `Date` says it, and the second that it is of.
+    date: RefCell<(Millis, Rc<str>)>,
     cache: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     /// What the cache held when it was last looked at.
     table: RefCell<Rc<Held>>,
@@ -70,6 +73,12 @@ pub(crate) struct Worker {
     open: Cell<usize>,
     closed: Notify,
     stopping: watch::Receiver<bool>,
+}
+
+/// Where a worker accepts connections.
+struct Port {
+    listener: Listener,
+    tls: Option<Arc<ListenerTls>>,
 }
 
 /// A worker's own hold on a table. Its requests count their holds in the `Rc` around it, which
@@ -105,6 +114,9 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             index,
             counters: counters.own(index),
             limits,
+            alarms: Alarms::new(),
+            pool: Pool::default(),
+            date: RefCell::new((Millis::MAX, "".into())),
             cache: RefCell::new(Cache::new(table)),
             table: RefCell::new(Rc::new(Held(now))),
             upstreams: RefCell::default(),
@@ -112,15 +124,24 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             closed: Notify::new(),
             stopping: stopping.clone(),
         });
-        for (config, socket) in listeners {
+        for Bound {
+            listener,
+            tls,
+            socket,
+        } in listeners
+        {
             let socket = TcpListener::from_std(socket)?;
-            worker.spawn(worker.clone().accept(Rc::new(config), socket));
+            let port = Rc::new(Port { listener, tls });
+            worker.spawn(worker.clone().accept(port, socket));
         }
+        let alarms = worker.alarms.clone();
+        tokio::task::spawn_local(async move { alarms.run().await });
         let mut tidy = tokio::time::interval(TIDY_EVERY);
         loop {
             let ended = async {
                 // Err: the control thread is gone, which is as good as being told to stop.
                 let _ = stopping.wait_for(|stopping| *stopping).await;
+                worker.alarms.wake_all();
                 while worker.open.get() > 0 {
                     worker.closed.notified().await;
                 }
@@ -156,7 +177,13 @@ impl Worker {
     /// This worker's side of an endpoint, on which the caller has just taken a claim.
     pub(crate) fn upstream(&self, endpoint: &Arc<Endpoint>) -> Rc<Upstream> {
         let mut upstreams = self.upstreams.borrow_mut();
-        let new = || Rc::new(Upstream::new(endpoint.clone(), self.index));
+        let new = || {
+            Rc::new(Upstream::new(
+                endpoint.clone(),
+                self.index,
+                self.alarms.clone(),
+            ))
+        };
         upstreams.entry(endpoint.id).or_insert_with(new).clone()
     }
 
@@ -170,7 +197,7 @@ impl Worker {
         });
     }
 
-    async fn accept(self: Rc<Self>, listener: Rc<Listener>, socket: TcpListener) {
+    async fn accept(self: Rc<Self>, port: Rc<Port>, socket: TcpListener) {
         let mut stopping = self.stopping.clone();
         loop {
             let accepted = tokio::select! {
@@ -179,63 +206,50 @@ impl Worker {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    self.spawn(self.clone().serve(listener.clone(), stream, peer.ip()));
+                    self.spawn(self.clone().greet(port.clone(), stream, peer.ip()));
                 }
                 Err(error) => pause_after(&error).await,
             }
         }
         // Connections that wait in the backlog were accepted as far as their clients know.
         while let Some(Ok((stream, peer))) = now_or_never(socket.accept()).await {
-            self.spawn(self.clone().serve(listener.clone(), stream, peer.ip()));
+            self.spawn(self.clone().greet(port.clone(), stream, peer.ip()));
         }
     }
 
-    async fn serve(
-        self: Rc<Self>,
-        listener: Rc<Listener>,
-        stream: TcpStream,
-        ip: std::net::IpAddr,
-    ) {
+    async fn greet(self: Rc<Self>, port: Rc<Port>, stream: TcpStream, ip: std::net::IpAddr) {
         let _open = self.counters.connection();
         // A socket that is gone already says so when it is read.
         let _ = stream.set_nodelay(true);
         let ip = ip.to_canonical();
-        let trusted = listener.trusted_proxies.iter().any(|net| net.contains(&ip));
-        let cut = Rc::new(Notify::new());
-        let client = Client {
-            peer: Peer { ip, trusted },
-            cut: cut.clone(),
+        let trusted = &port.listener.trusted_proxies;
+        let trusted = trusted.iter().any(|net| net.contains(&ip));
+        let peer = Peer::new(ip, trusted, port.tls.is_some());
+        let Some(tls) = &port.tls else {
+            return serve(self, Socket::plain(stream), peer).await;
         };
-        let worker = self.clone();
-        let service = service_fn(move |request| {
-            let (worker, client) = (worker.clone(), client.clone());
-            async move { Ok::<_, Infallible>(forward(worker, client, request).await) }
-        });
-        let (keep_alive, body_idle) = {
-            let table = self.table();
-            (table.timeouts.keep_alive, table.timeouts.body_idle)
-        };
-        let socket = ClientSocket::new(stream, body_idle);
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(keep_alive)
-            .max_headers(self.limits.header_count)
-            .max_header_size(self.limits.header_bytes)
-            .serve_connection(TokioIo::new(socket), service)
-            .with_upgrades();
-        let mut connection = std::pin::pin!(connection);
-        let mut stopping = self.stopping.clone();
-        // A connection that breaks is the client's to notice; its requests were settled.
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = cut.notified() => return,
-            _ = stopping.wait_for(|stopping| *stopping) => {}
+        match tls.accept(stream).await {
+            Ok(stream) => serve(self, Socket::tls(stream), peer).await,
+            Err(error) => {
+                self.counters.handshake_failed();
+                tracing::debug!(client = %ip, %error, "no TLS handshake");
+            }
         }
-        connection.as_mut().graceful_shutdown();
-        tokio::select! {
-            _ = connection => {}
-            () = cut.notified() => {}
+    }
+
+    /// Whether the proxy is about to end, and connections with it.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// The time as `Date` says it (RFC 9110, 6.6.1).
+    pub(crate) fn date(&self) -> Rc<str> {
+        let second = self.alarms.now() / 1000;
+        let mut date = self.date.borrow_mut();
+        if date.0 != second {
+            *date = (second, httpdate::fmt_http_date(SystemTime::now()).into());
         }
+        date.1.clone()
     }
 
     fn obey(&self, order: Order) {

@@ -7,20 +7,31 @@
     reason = "a test says what went wrong by panicking, and all of this is for tests"
 )]
 
+mod admin_port;
+mod certificates;
 mod demo;
 mod endpoint;
+mod grpc;
+pub mod http2;
 mod load;
 mod program;
 mod proxy;
 mod reply;
+mod ruin;
 mod scripted;
 mod site;
 pub mod stories;
+pub mod survival;
 mod traces;
+mod vitals;
 mod wait;
+pub mod zero_downtime;
 
+pub use admin_port::AdminPort;
+pub use certificates::{TestCa, TlsClient};
 pub use demo::TestDemo;
 pub use endpoint::TestEndpoint;
+pub use grpc::GrpcHealth;
 pub use load::{Load, Seen};
 pub use program::{Finished, Running, bin_dir, program};
 pub use proxy::TestProxy;
@@ -28,4 +39,5 @@ pub use reply::{Reply, ask, ask_with, raw};
 pub use scripted::{Heard, ScriptedEndpoint};
 pub use site::{On, Settings, TestSite, free_address, traces_of};
 pub use traces::{Process, podman, processes_of};
+pub use vitals::Vitals;
 pub use wait::{DEADLINE, wait_until, within};

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use admin_api::{DrainReceipt, ServiceStats, ServiceView};
 use http::StatusCode;
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Finished, Reply, Running, TestEndpoint, ask_with, wait_until};
+use crate::{Finished, Reply, Running, TestEndpoint, Vitals, ask_with, wait_until};
 
 /// A running `crossfade-proxy` on ports of its own, with two workers.
 pub struct TestProxy {
@@ -146,6 +146,35 @@ impl TestProxy {
                 == requests
         })
         .await;
+    }
+
+    /// What it has cost so far.
+    pub fn vitals(&self) -> Vitals {
+        Vitals::of(self.running.id())
+    }
+
+    /// Waits until so many connections of clients are open.
+    pub async fn wait_connections(&self, connections: u64) {
+        let what = format!("{connections} connections are open");
+        wait_until(&what, || async {
+            self.must("GET", "/v1/status", Value::Null).await["connections"] == connections
+        })
+        .await;
+    }
+
+    /// Lets it have so many files at most, sockets included.
+    pub fn limit_files(&self, files: u64) {
+        let id = Pid::from_raw(self.running.id() as i32);
+        let limit = Rlimit {
+            current: Some(files),
+            ..getrlimit(Resource::Nofile)
+        };
+        prlimit(id, Resource::Nofile, limit).expect("the proxy is ours");
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.running.stderr()
     }
 
     /// Sends it a signal.

@@ -152,6 +152,11 @@ bake = "{bake}"
         self.folder.path().join("state")
     }
 
+    /// Where its manifest and its state are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn line<'a>(&self, args: &[&'a str], file: &'a str, state: &'a str) -> Vec<&'a str> {
         [&["--file", file, "--state", state], args].concat()
     }
@@ -313,14 +318,7 @@ bake = "{bake}"
 
     /// `kill -9` of the controller.
     pub fn kill_controller(&self) {
-        let pid = self.controller();
-        kill(pid);
-        let proc = format!("/proc/{pid}/fd/1");
-        let start = Instant::now();
-        while std::fs::read_link(&proc).is_ok() {
-            assert!(start.elapsed() < PATIENCE, "{pid} survived SIGKILL");
-            std::thread::yield_now();
-        }
+        kill_to_the_end(self.controller());
     }
 
     /// The ids of what serves a version and runs: containers' or processes'.
@@ -473,6 +471,17 @@ fn kill(pid: i32) {
     // One that has just ended needs no more.
     if let Some(pid) = Pid::from_raw(pid) {
         let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
+/// The same, and waits until it has ended.
+pub(crate) fn kill_to_the_end(pid: i32) {
+    kill(pid);
+    let proc = format!("/proc/{pid}/fd/1");
+    let start = Instant::now();
+    while std::fs::read_link(&proc).is_ok() {
+        assert!(start.elapsed() < PATIENCE, "{pid} survived SIGKILL");
+        std::thread::yield_now();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What has to happen on every runtime, written once: rollouts as people see them, with a client
 //! that asks all the time and sees every failure.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::site::share;
-use crate::{Load, On, Seen, Settings, TestSite, ask_with, wait_until};
+use crate::{AdminPort, Load, On, Seen, Settings, TestSite, ask_with, wait_until};
 
 /// How long a whole rollout may take.
 const ROLLOUT: Duration = Duration::from_secs(90);
@@ -50,7 +51,7 @@ pub async fn a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself(
     let load = site.load();
     site.refused(
         &site.deploy("3.0.0", &["--wait"]),
-        1,
+        2,
         &["3.0.0 was rolled back: ", "requests failed"],
     )
     .await;
@@ -157,6 +158,61 @@ pub async fn a_split_by_hand_pauses_the_rollout_and_promote_and_abort_end_it(on:
     assert_eq!(web["rollout"]["why"], "aborted by hand");
     load.stop().await.expect_no_failure();
     assert_eq!(site.serving("2.1.0"), [""; 0]);
+}
+
+/// A rolling rollout has one container more at most, and no request fails on the way.
+pub async fn a_rolling_rollout_replaces_containers_one_by_one(on: On) {
+    let settings = Settings {
+        replicas: 3,
+        step: "200ms",
+        ..Settings::default()
+    };
+    let site = TestSite::up(on, &settings).await;
+    let load = site.load();
+    let rolling = ["--strategy", "rolling", "--max-surge", "1", "--wait"];
+    let deploy = site.start(&site.deploy("2.0.0", &rolling));
+    let most = Cell::new(0);
+    site.until("2.0.0 has everything", |web| {
+        // In this order: the new ones grow, and the old ones shrink, between the two looks.
+        let (new, old) = (site.serving("2.0.0").len(), site.serving("1.0.0").len());
+        most.set(most.get().max(new + old));
+        versions(web) == ["2.0.0"]
+    })
+    .await;
+    assert!(most.get() <= 4, "{}", most.get());
+    let deployed = deploy.finished_within(ROLLOUT).await;
+    assert_eq!(deployed.code, Some(0), "{deployed:#?}");
+    for share in ["33%", "66%", "100%"] {
+        let says = format!("{share} to 2.0.0 on ");
+        assert!(deployed.stdout.contains(&says), "{says}: {deployed:#?}");
+    }
+    let web = site.until_phase("done").await;
+    assert_eq!(versions(&web), ["2.0.0"]);
+    let seen = load.stop().await;
+    seen.expect_no_failure();
+    assert!(seen.ok("1.0.0") > 0 && seen.ok("2.0.0") > 0, "{seen:#?}");
+}
+
+/// A rollout waits at a gate until somebody agrees.
+pub async fn a_gate_holds_a_rollout_until_somebody_agrees(on: On) {
+    let settings = Settings {
+        step: "200ms",
+        ..Settings::default()
+    };
+    let site = TestSite::up(on, &settings).await;
+    let load = site.load();
+    let gated = ["--strategy", "steps=50:gate,100"];
+    site.must(&site.deploy("2.0.0", &gated)).await;
+    let at_gate = |web: &Value| {
+        let paused = web["rollout"]["paused"].as_str();
+        paused.is_some_and(|why| why.contains("at a gate"))
+    };
+    let web = site.until("it is at its gate", at_gate).await;
+    assert_eq!(share(&web, "2.0.0"), Some(50.0), "{web:#}");
+    site.must(&["resume"]).await;
+    let web = site.until_phase("done").await;
+    assert_eq!(versions(&web), ["2.0.0"]);
+    load.stop().await.expect_no_failure();
 }
 
 /// `rollback` to a version that is still warm, and to one that has to be started again.
@@ -325,7 +381,7 @@ pub async fn a_candidate_that_cannot_run_is_taken_away_and_says_why(on: On) {
     let at_once = ["--env", "ERROR_RATE=2", "--wait"];
     site.refused(
         &site.deploy("2.0.0", &at_once),
-        1,
+        2,
         &[
             "2.0.0 was rolled back: ",
             "exited with code 64",
@@ -338,7 +394,7 @@ pub async fn a_candidate_that_cannot_run_is_taken_away_and_says_why(on: On) {
     let never = ["--env", "READY_AFTER=1h", "--start-timeout", "1s", "--wait"];
     site.refused(
         &site.deploy("2.1.0", &never),
-        1,
+        2,
         &[
             "2.1.0 was rolled back: ",
             "0 of 1 containers of 2.1.0 were healthy within 1s",
@@ -363,7 +419,7 @@ pub async fn a_candidate_that_crashes_under_load_is_rolled_back_at_once(on: On) 
     let load = site.load();
     site.refused(
         &site.deploy("2.0.0", &["--env", "CRASH_AFTER=10", "--wait"]),
-        1,
+        2,
         &["2.0.0 was rolled back: ", "exited with code 1"],
     )
     .await;
@@ -457,46 +513,4 @@ fn expect_only_the_bad_releases_own_errors(seen: &Seen) {
 
 fn closed(address: SocketAddr) -> bool {
     std::net::TcpStream::connect(address).is_err()
-}
-
-/// The proxy's admin API, with the token.
-struct AdminPort {
-    address: SocketAddr,
-    authorization: String,
-}
-
-impl AdminPort {
-    fn of(site: &TestSite) -> Self {
-        let token = std::fs::read_to_string(site.state().join("proxy/token"));
-        Self {
-            address: site.admin,
-            authorization: format!("Bearer {}", token.expect("the controller made one").trim()),
-        }
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let headers = [("authorization", self.authorization.as_str())];
-        let reply = ask_with(self.address, "GET", path, &headers, "").await;
-        assert_eq!(reply.status, 200, "{reply:?}");
-        reply.json()
-    }
-
-    async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) {
-        wait_until(what, || async {
-            holds(&self.get("/v1/services/web").await)
-        })
-        .await;
-    }
-
-    /// Tries of all versions so far.
-    async fn requests(&self) -> u64 {
-        let stats = self.get("/v1/services/web/stats").await;
-        let stats: admin_api::ServiceStats =
-            serde_json::from_value(stats).expect("figures of a service");
-        stats
-            .versions
-            .values()
-            .map(admin_api::VersionStats::tries)
-            .sum()
-    }
 }

@@ -13,6 +13,8 @@ pub struct Process {
     pub command: String,
     /// `VERSION` in its environment: endpoints have one.
     pub version: Option<String>,
+    /// `PORT` in its environment.
+    pub port: Option<String>,
 }
 
 /// Every process that prints into this folder or was told of it, except for what the tests run
@@ -41,13 +43,17 @@ fn process(pid: i32, folder: &Path) -> Option<Process> {
     if !output.starts_with(folder) && !told {
         return None;
     }
-    let version = words("environ")?
-        .iter()
-        .find_map(|pair| pair.strip_prefix("VERSION=").map(str::to_owned));
+    let environ = words("environ")?;
+    let value = |name: &str| {
+        let mut pairs = environ.iter().filter_map(|pair| pair.split_once('='));
+        let found = pairs.find(|(key, _)| *key == name)?;
+        Some(found.1.to_owned())
+    };
     Some(Process {
         pid,
         command,
-        version,
+        version: value("VERSION"),
+        port: value("PORT"),
     })
 }
 

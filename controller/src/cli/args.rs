@@ -7,19 +7,32 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Result};
 use crate::manifest::{RolloutOverrides, RolloutSettings, RuntimeChoice};
+use crate::plan::Amount;
 
 /// The manifest, unless `--file` names another.
 pub(super) const MANIFEST: &str = "crossfade.toml";
 
-const EXIT_CODES: &str = "Exit codes:
-  0   done
-  1   it failed, was refused, or was rolled back (deploy --wait)
+/// What every verb can end with, after the examples that it has.
+macro_rules! help {
+    ($($example:literal)*) => {
+        concat!(
+            "Examples:\n",
+            $("  crossfade ", $example, "\n",)*
+            "\nExit codes:
+  0   done; with --wait: promoted
+  1   it failed, or was refused
+  2   rolled back (--wait)
+  3   paused, and waiting for somebody (--wait)
+  4   somebody else was faster (--if-generation)
   64  wrong flags, names or manifest
-  69  something that is needed is not there: podman, the controller, the proxy";
+  69  something that is needed is not there: podman, the controller, the proxy"
+        )
+    };
+}
 
 /// Moves traffic from one version of a service to the next without losing a request.
 #[derive(Debug, Parser)]
-#[command(name = "crossfade", version, after_help = EXIT_CODES)]
+#[command(name = "crossfade", version, after_help = help!("up" "deploy web --image localhost/web:2.0.0 --wait" "status --watch" "explain"))]
 pub struct Args {
     /// The manifest.
     #[arg(long, global = true, value_name = "FILE", default_value = MANIFEST)]
@@ -29,6 +42,15 @@ pub struct Args {
     /// root, else in ~/.local/state/crossfade]
     #[arg(long, global = true, value_name = "FOLDER", env = "CROSSFADE_STATE")]
     pub state: Option<PathBuf>,
+
+    /// For people or for programs
+    #[arg(long, global = true, value_enum, default_value = "table")]
+    pub output: Output,
+
+    /// Change a service only while it is at this generation, as `status --output json` has it:
+    /// whoever was faster is not overwritten
+    #[arg(long, global = true, value_name = "NUMBER")]
+    pub if_generation: Option<i64>,
 
     /// What is to be done.
     #[command(subcommand)]
@@ -69,16 +91,16 @@ impl From<Runtime> for RuntimeChoice {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Start the proxy and every service of the manifest; what runs already stays as it is
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("up" "--file staging.toml up"))]
     Up,
     /// Take away everything that `up` and `deploy` made, and nothing else
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("down"))]
     Down,
     /// Begin the rollout of a new version
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("deploy web --image localhost/web:2.0.0 --wait" "deploy web --image localhost/web:2.0.0 --strategy steps=5,25:10m,50:gate,100" "deploy web --image localhost/web:2.0.0 --strategy rolling --max-surge 1" "deploy web --image localhost/web:2.0.0 --dry-run"))]
     Deploy(Box<Deploy>),
     /// Set the traffic split by hand; a running rollout pauses
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("split web 1.0.0=90 2.0.0=10" "split web 1.0.0=1 2.0.0=1 --if-generation 42"))]
     Split {
         /// The service
         service: String,
@@ -87,31 +109,31 @@ pub enum Verb {
         weights: Vec<String>,
     },
     /// Give the candidate everything now; while it bakes, stop keeping the old version warm
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("promote" "promote web"))]
     Promote {
         /// The service; not needed where one rollout is running
         service: Option<String>,
     },
     /// End the running rollout: back to the stable version
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("abort" "abort web"))]
     Abort {
         /// The service; not needed where one rollout is running
         service: Option<String>,
     },
     /// Keep the running rollout at its step
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("pause web"))]
     Pause {
         /// The service; not needed where one rollout is running
         service: Option<String>,
     },
     /// Let a paused rollout go on
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("resume web"))]
     Resume {
         /// The service; not needed where one rollout is running
         service: Option<String>,
     },
     /// Go back to the version before, at once where it is still warm
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("rollback web" "rollback web --to 1.4.2 --wait"))]
     Rollback {
         /// The service
         service: String,
@@ -123,7 +145,7 @@ pub enum Verb {
         wait: bool,
     },
     /// Set how many containers a service has
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("scale web 6"))]
     Scale {
         /// The service
         service: String,
@@ -131,26 +153,44 @@ pub enum Verb {
         replicas: u32,
     },
     /// Show what runs, who gets which share, and how it goes
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("status" "status --watch" "status --output json"))]
     Status {
         /// Again every second
         #[arg(long)]
         watch: bool,
-        /// For people or for programs
-        #[arg(long, value_enum, default_value = "table")]
-        output: Output,
     },
     /// Show what was done and why, with the figures that it was decided on
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("history" "history web --output json"))]
     History {
         /// Of this service only
         service: Option<String>,
-        /// For people or for programs
-        #[arg(long, value_enum, default_value = "table")]
-        output: Output,
+    },
+    /// Show what was seen and decided in every step of a rollout, and why
+    #[command(after_help = help!("explain" "explain 3" "explain 3 --output json"))]
+    Explain {
+        /// Its number; not given: the newest
+        rollout: Option<i64>,
+    },
+    /// Show what happens; with `--output json` a line of JSON for each event
+    #[command(after_help = help!("events --follow" "events web --after 120 --follow --output json"))]
+    Events {
+        /// Of this service only
+        service: Option<String>,
+        /// Younger than the event with this number [default: all, with --follow none]
+        #[arg(long, value_name = "NUMBER")]
+        after: Option<i64>,
+        /// Go on with what comes
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Print what a shell needs to complete these commands
+    #[command(after_help = help!("completions bash > /etc/bash_completion.d/crossfade"))]
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
     },
     /// Show what the containers of a service print
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("logs web" "logs web --version 2.0.0 --tail 20 --follow"))]
     Logs {
         /// The service
         service: String,
@@ -166,14 +206,14 @@ pub enum Verb {
     },
     /// Play the whole story on this machine: canary, 50/50, full rollout, and a bad version that
     /// is rolled back by itself; leaves nothing behind
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("demo" "demo --runtime process"))]
     Demo {
         /// Where the containers run
         #[arg(long, value_enum, default_value = "auto")]
         runtime: Runtime,
     },
     /// Be the controller process; `up` starts one in the background
-    #[command(after_help = EXIT_CODES)]
+    #[command(after_help = help!("serve"))]
     Serve {
         /// End when nothing is up: what the other verbs start in the background does
         #[arg(long)]
@@ -192,9 +232,15 @@ pub struct Deploy {
     /// The new version's name [default: the image's tag]
     #[arg(long)]
     pub version: Option<String>,
-    /// canary, blue-green or steps=1,10,50,100
+    /// canary, blue-green, linear=20, steps=1,10:5m,50:gate,100, rolling or all-at-once
     #[arg(long)]
     pub strategy: Option<String>,
+    /// How many more containers a rolling rollout may have than stable had: 1 or 25%
+    #[arg(long, value_name = "COUNT")]
+    pub max_surge: Option<Amount>,
+    /// How many fewer
+    #[arg(long, value_name = "COUNT")]
+    pub max_unavailable: Option<Amount>,
     /// Environment, over the manifest's
     #[arg(long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
@@ -210,6 +256,9 @@ pub struct Deploy {
     /// The success rate that the candidate has to keep, in per cent
     #[arg(long, value_name = "PERCENT")]
     pub success_rate: Option<f64>,
+    /// The time that 99 of 100 answers of the candidate have to keep to
+    #[arg(long, value_name = "DURATION")]
+    pub latency_p99: Option<Period>,
     /// How long the old version stays warm
     #[arg(long, value_name = "DURATION")]
     pub bake: Option<Period>,
@@ -219,9 +268,15 @@ pub struct Deploy {
     /// How long a container may take to become healthy
     #[arg(long, value_name = "DURATION")]
     pub start_timeout: Option<Period>,
-    /// Show how it goes, and wait until it is promoted or rolled back
+    /// Show how it goes, and wait until it is promoted, rolled back or paused
     #[arg(long)]
     pub wait: bool,
+    /// Only show what would be done
+    #[arg(long, conflicts_with = "wait")]
+    pub dry_run: bool,
+    /// End a rollout that is running, and begin this one in its place
+    #[arg(long)]
+    pub replace: bool,
 }
 
 impl Deploy {
@@ -229,18 +284,23 @@ impl Deploy {
     pub(super) fn overrides(&self) -> Result<RolloutOverrides> {
         let overrides = RolloutOverrides {
             strategy: self.strategy.clone(),
-            steps: None,
-            look_every: None,
+            max_surge: self.max_surge,
+            max_unavailable: self.max_unavailable,
             step_min_duration: self.step_min_duration,
             min_requests: self.min_requests,
             max_hold: self.max_hold,
             success_rate: self.success_rate,
+            latency_p99: self.latency_p99,
             bake: self.bake,
             min_healthy_time: self.min_healthy_time,
             start_timeout: self.start_timeout,
+            ..RolloutOverrides::default()
         };
         // What depends on the manifest's own settings is checked over them, by the controller.
+        let rolling = overrides.strategy.is_some();
         let alone = RolloutOverrides {
+            max_surge: overrides.max_surge.filter(|_| rolling),
+            max_unavailable: overrides.max_unavailable.filter(|_| rolling),
             step_min_duration: None,
             max_hold: None,
             ..overrides.clone()

@@ -1,68 +1,186 @@
-//! `--wait`: shows how a rollout goes, line by line, until it is promoted or rolled back.
+//! `--wait` and `events`: what happens, as it happens.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
-use super::say;
-use crate::api::{Done, Progress, ProgressRequest, RolloutStatus};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Output, print, print_line, say};
+use crate::api::{Done, EventsReply, EventsRequest, Progress, ProgressRequest, RolloutStatus};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::report;
 use crate::rollout::Phase;
+use crate::store::Event;
 
-/// From one line of figures to the next.
+/// From one line of figures to the next, and from one look at the bar.
 const EVERY: Duration = Duration::from_secs(2);
+const BAR_EVERY: Duration = Duration::from_millis(250);
 /// A controller that was killed may be started again meanwhile.
 const PATIENCE: u32 = 15;
 
-/// Shows what was done, and with `wait` how the rollout that it began ends.
-pub(super) async fn finish(client: &Client, done: Done, wait: bool) -> Result<()> {
-    say(&done.text)?;
-    let (Some(rollout), true) = (done.rollout, wait) else {
-        return Ok(());
+/// `events`.
+pub(super) async fn events(
+    client: &Client,
+    service: Option<String>,
+    after: Option<i64>,
+    follow: bool,
+    output: Output,
+) -> Result<()> {
+    let mut request = EventsRequest {
+        service,
+        after: after.or((!follow).then_some(0)),
+        wait_ms: 0,
     };
+    loop {
+        let reply: EventsReply = patiently(client, "events", &request, output).await?;
+        for event in &reply.events {
+            show(event, output)?;
+        }
+        request.after = Some(reply.last);
+        match (reply.events.is_empty(), follow) {
+            (true, false) => return Ok(()),
+            (true, true) => request.wait_ms = 10_000,
+            _ => {}
+        }
+    }
+}
+
+fn show(event: &Event, output: Output) -> Result<()> {
+    match output {
+        Output::Table => say(&report::event(event)),
+        Output::Json => print_line(event),
+    }
+}
+
+/// Shows what was done, and with `wait` how the rollout that it began ends. With JSON that is a
+/// line for each event, and at last one for the rollout.
+pub(super) async fn finish(client: &Client, done: Done, wait: bool, output: Output) -> Result<()> {
+    let (Some(rollout), true) = (done.rollout, wait) else {
+        return print(output, &done, |done| format!("{}\n", done.text));
+    };
+    let screen = Screen::new(output);
+    screen.line(&done.text)?;
     let mut request = ProgressRequest {
         rollout,
         after: 0,
-        wait_ms: u64::try_from(EVERY.as_millis()).unwrap_or(2000),
+        wait_ms: screen.every(),
     };
-    let mut shown = String::new();
-    let mut away = 0;
     loop {
-        let progress: Progress = match client.ask("rollout", &request).await {
-            Ok(progress) => progress,
-            Err(Error::Unavailable(why)) if away < PATIENCE => {
-                if away == 0 {
-                    say(&format!("         {why}; waiting for it"))?;
-                }
-                away += 1;
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        away = 0;
+        let progress: Progress = patiently(client, "rollout", &request, output).await?;
         for event in &progress.events {
             request.after = request.after.max(event.id);
-            if event.kind != "began" {
-                say(&report::event(event))?;
+            if output == Output::Json {
+                print_line(event)?;
+            } else if event.kind != "began" {
+                screen.line(&report::event(event))?;
             }
         }
-        let figures = figures(&progress.rollout);
-        if progress.events.is_empty() && figures != shown {
-            say(&format!("         {figures}"))?;
-            shown = figures;
-        }
-        match progress.rollout.phase {
-            Phase::Baking | Phase::Draining | Phase::Done => return Ok(()),
-            Phase::RolledBack => {
-                let rollout = progress.rollout;
-                let why = rollout.why.unwrap_or_else(|| "no reason was kept".into());
-                return Err(Error::Refused(format!(
-                    "{} was rolled back: {why}",
-                    rollout.to
-                )));
+        let rollout = progress.rollout;
+        screen.figures(&rollout, progress.events.is_empty())?;
+        let ended = match (rollout.phase, &rollout.paused) {
+            (Phase::Baking | Phase::Draining | Phase::Done, _) => Ok(()),
+            (Phase::RolledBack, _) => {
+                let why = rollout.why.as_deref().unwrap_or("no reason was kept");
+                let to = &rollout.to;
+                Err(Error::RolledBack(format!("{to} was rolled back: {why}")))
             }
-            _ => {}
+            (Phase::RollingBack, _) | (_, None) => continue,
+            (_, Some(why)) => {
+                let id = rollout.id;
+                Err(Error::Paused(format!(
+                    "rollout {id} is paused: {why}; `crossfade resume`, `promote` or `abort` goes on"
+                )))
+            }
+        };
+        screen.end();
+        if output == Output::Json {
+            print_line(&rollout)?;
+        }
+        return ended;
+    }
+}
+
+/// Asks, and again where the controller was killed and is being started.
+async fn patiently<T: DeserializeOwned>(
+    client: &Client,
+    verb: &str,
+    request: &impl Serialize,
+    output: Output,
+) -> Result<T> {
+    for away in 0.. {
+        match client.ask(verb, request).await {
+            Err(Error::Unavailable(why)) if away < PATIENCE => {
+                if away == 0 && output == Output::Table {
+                    say(&format!("         {why}; waiting for it"))?;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            answer => return answer,
+        }
+    }
+    Err(Error::Unavailable("the controller is gone".into()))
+}
+
+/// A bar below the lines on a terminal; lines alone everywhere else.
+struct Screen {
+    output: Output,
+    bar: Option<ProgressBar>,
+    shown: std::cell::RefCell<String>,
+}
+
+impl Screen {
+    fn new(output: Output) -> Self {
+        let people = output == Output::Table && std::io::stdout().is_terminal();
+        let bar = people.then(|| {
+            let bar = ProgressBar::new(100);
+            // A template that is wrong leaves the plain bar.
+            if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos:>3}% {msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self {
+            output,
+            bar,
+            shown: std::cell::RefCell::default(),
+        }
+    }
+
+    /// How long to wait for news.
+    fn every(&self) -> u64 {
+        let every = if self.bar.is_some() { BAR_EVERY } else { EVERY };
+        u64::try_from(every.as_millis()).unwrap_or(2000)
+    }
+
+    fn line(&self, text: &str) -> Result<()> {
+        match (&self.bar, self.output) {
+            (_, Output::Json) => Ok(()),
+            (Some(bar), _) => bar.suspend(|| say(text)),
+            (None, _) => say(text),
+        }
+    }
+
+    fn figures(&self, rollout: &RolloutStatus, nothing_else: bool) -> Result<()> {
+        let figures = figures(rollout);
+        if let Some(bar) = &self.bar {
+            bar.set_position(rollout.share.into());
+            bar.set_message(figures);
+            return Ok(());
+        }
+        let mut shown = self.shown.borrow_mut();
+        if nothing_else && figures != *shown {
+            self.line(&format!("         {figures}"))?;
+            *shown = figures;
+        }
+        Ok(())
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
         }
     }
 }

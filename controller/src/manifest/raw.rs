@@ -8,8 +8,10 @@ use admin_api::strict::{InputError, push_key};
 use admin_api::{HealthSpec, Period};
 use serde::{Deserialize, Serialize};
 
+use super::calls::{HookEntry, WebhookEntry};
 use super::{ProxySettings, RolloutSettings, RuntimeChoice, ServiceSettings};
-use crate::plan::Strategy;
+use crate::plan::{Amount, Stage, Strategy};
+use crate::verdict::AfterMaxHold;
 
 const MAX_REPLICAS: u32 = 1000;
 
@@ -24,6 +26,8 @@ pub(super) struct Manifest {
     proxy: Proxy,
     #[serde(default)]
     services: Vec<Service>,
+    #[serde(default)]
+    webhooks: Vec<WebhookEntry>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -66,10 +70,14 @@ struct Service {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutOverrides {
-    /// `canary`, `blue-green` or `steps=1,10,50,100`.
+    /// `canary`, `blue-green`, `linear=20`, `steps=1,10,50,100`, `rolling` or `all-at-once`.
     pub strategy: Option<String>,
-    /// The shares of a canary, in per cent.
-    pub steps: Option<Vec<u8>>,
+    /// The steps of a canary: shares in per cent, with holds and gates.
+    pub steps: Option<Vec<Stage>>,
+    /// How many more containers a rolling rollout may have than stable had.
+    pub max_surge: Option<Amount>,
+    /// How many fewer.
+    pub max_unavailable: Option<Amount>,
     /// From one look at the figures to the next.
     pub look_every: Option<Period>,
     /// How long a step lasts at least.
@@ -78,14 +86,26 @@ pub struct RolloutOverrides {
     pub min_requests: Option<u64>,
     /// How long a step may wait for them.
     pub max_hold: Option<Period>,
+    /// `pause` or `proceed`.
+    pub after_max_hold: Option<AfterMaxHold>,
     /// In per cent.
     pub success_rate: Option<f64>,
+    /// How far below stable's it may be, in percentage points.
+    pub success_rate_tolerance: Option<f64>,
+    /// The time that 99 of 100 answers keep to.
+    pub latency_p99: Option<Period>,
+    /// How many more slow answers than stable's there may be, in percentage points.
+    pub latency_tolerance: Option<f64>,
+    /// How long latency does not count after a step began.
+    pub warm_up: Option<Period>,
     /// How long the old version stays warm.
     pub bake: Option<Period>,
     /// How long a candidate has to be healthy before its first request.
     pub min_healthy_time: Option<Period>,
     /// How long a container may take to become healthy.
     pub start_timeout: Option<Period>,
+    /// Checks of one's own around the steps.
+    pub hooks: Option<Vec<HookEntry>>,
 }
 
 fn default_project() -> String {
@@ -155,8 +175,25 @@ impl Manifest {
             runtime: self.runtime,
             proxy,
             services,
+            webhooks: check_each("webhooks", self.webhooks, WebhookEntry::check)?,
         })
     }
+}
+
+/// Checks every entry of a list, and names the one that is wrong.
+fn check_each<T, U>(
+    list: &str,
+    entries: Vec<T>,
+    check: impl Fn(T) -> Result<U, InputError>,
+) -> Result<Vec<U>, InputError> {
+    let entries = entries.into_iter().enumerate();
+    let checked = entries.map(|(index, entry)| {
+        check(entry).map_err(|error| {
+            let key = error.field.unwrap_or_default();
+            InputError::of_field(format!("{list}[{index}].{key}"), error.message)
+        })
+    });
+    checked.collect()
 }
 
 impl Proxy {
@@ -288,63 +325,37 @@ impl Service {
 }
 
 fn check_health(health: &HealthSpec, at: &dyn Fn(&str) -> String) -> Result<(), InputError> {
-    let path = health.path.starts_with('/');
-    ensure(path, || at("health.path"), "has to begin with `/`")?;
-    let interval = !health.interval.get().is_zero();
-    ensure(
-        interval,
-        || at("health.interval"),
-        "has to be longer than 0",
-    )?;
-    let timeout = !health.timeout.get().is_zero();
-    ensure(timeout, || at("health.timeout"), "has to be longer than 0")?;
-    ensure(
-        health.rise > 0,
-        || at("health.rise"),
-        "has to be at least 1",
-    )?;
-    ensure(
-        health.fall > 0,
-        || at("health.fall"),
-        "has to be at least 1",
-    )
+    health.check().map_err(|error| InputError {
+        field: error.field.map(|field| at(&format!("health.{field}"))),
+        ..error
+    })
 }
 
 impl RolloutOverrides {
     /// The settings of `base` with these in place of its own. The error's field is one of the
     /// keys above.
     pub fn over(&self, base: &RolloutSettings) -> Result<RolloutSettings, InputError> {
-        let strategy = match (&self.strategy, &self.steps) {
-            (None, None) => base.strategy.clone(),
-            (strategy, steps) => {
-                let named = strategy.as_deref().unwrap_or("canary");
-                let strategy: Strategy = named
-                    .parse()
-                    .map_err(|error: String| InputError::of_field("strategy", error))?;
-                match (strategy, steps) {
-                    (strategy, None) => strategy,
-                    (Strategy::Canary(_), Some(shares)) => {
-                        Strategy::check_shares(shares)
-                            .map_err(|error| InputError::of_field("steps", error))?;
-                        Strategy::Canary(shares.clone())
-                    }
-                    (strategy, Some(_)) => {
-                        let message = format!("strategy `{strategy}` has its own steps");
-                        return Err(InputError::of_field("steps", message));
-                    }
-                }
-            }
-        };
         let settings = RolloutSettings {
-            strategy,
+            strategy: self.strategy_over(&base.strategy)?,
             look_every: self.look_every.unwrap_or(base.look_every),
             step_min_duration: self.step_min_duration.unwrap_or(base.step_min_duration),
             min_requests: self.min_requests.unwrap_or(base.min_requests),
             max_hold: self.max_hold.unwrap_or(base.max_hold),
+            after_max_hold: self.after_max_hold.unwrap_or(base.after_max_hold),
             success_rate: self.success_rate.unwrap_or(base.success_rate),
+            success_rate_tolerance: self
+                .success_rate_tolerance
+                .unwrap_or(base.success_rate_tolerance),
+            latency_p99: self.latency_p99.unwrap_or(base.latency_p99),
+            latency_tolerance: self.latency_tolerance.unwrap_or(base.latency_tolerance),
+            warm_up: self.warm_up.unwrap_or(base.warm_up),
             bake: self.bake.unwrap_or(base.bake),
             min_healthy_time: self.min_healthy_time.unwrap_or(base.min_healthy_time),
             start_timeout: self.start_timeout.unwrap_or(base.start_timeout),
+            hooks: match &self.hooks {
+                Some(entries) => check_each("hooks", entries.clone(), HookEntry::check)?,
+                None => base.hooks.clone(),
+            },
         };
         let field = |name: &'static str| move || name.to_owned();
         ensure(
@@ -358,6 +369,21 @@ impl RolloutOverrides {
             "a number from 0 to 100 is needed, in per cent",
         )?;
         ensure(
+            (0.0..=100.0).contains(&settings.success_rate_tolerance),
+            field("success_rate_tolerance"),
+            "a number from 0 to 100 is needed, in percentage points",
+        )?;
+        ensure(
+            !settings.latency_p99.get().is_zero(),
+            field("latency_p99"),
+            "has to be longer than 0",
+        )?;
+        ensure(
+            (0.0..=100.0).contains(&settings.latency_tolerance),
+            field("latency_tolerance"),
+            "a number from 0 to 100 is needed, in percentage points",
+        )?;
+        ensure(
             !settings.start_timeout.get().is_zero(),
             field("start_timeout"),
             "has to be longer than 0",
@@ -368,5 +394,49 @@ impl RolloutOverrides {
             "has to be at least `step_min_duration`",
         )?;
         Ok(settings)
+    }
+
+    /// The strategy that is named, or that of `base`, with the keys that belong to it.
+    fn strategy_over(&self, base: &Strategy) -> Result<Strategy, InputError> {
+        let mut strategy = match &self.strategy {
+            None => base.clone(),
+            Some(named) => named
+                .parse()
+                .map_err(|error: String| InputError::of_field("strategy", error))?,
+        };
+        if let Some(stages) = &self.steps {
+            let Strategy::Canary(of_canary) = &mut strategy else {
+                let message = format!("strategy `{strategy}` has its own steps");
+                return Err(InputError::of_field("steps", message));
+            };
+            Strategy::check_stages(stages).map_err(|error| InputError::of_field("steps", error))?;
+            of_canary.clone_from(stages);
+        }
+        let (surge, unavailable) = (self.max_surge, self.max_unavailable);
+        if surge.is_none() && unavailable.is_none() {
+            return Ok(strategy);
+        }
+        let field = if surge.is_some() {
+            "max_surge"
+        } else {
+            "max_unavailable"
+        };
+        let Strategy::Rolling {
+            max_surge,
+            max_unavailable,
+        } = &mut strategy
+        else {
+            let message = format!("only strategy `rolling` has it, not `{strategy}`");
+            return Err(InputError::of_field(field, message));
+        };
+        *max_surge = surge.unwrap_or(*max_surge);
+        *max_unavailable = unavailable.unwrap_or(*max_unavailable);
+        let nothing = |amount: Amount| amount.of(100) == 0;
+        ensure(
+            !(nothing(*max_surge) && nothing(*max_unavailable)),
+            || field.into(),
+            "max_surge and max_unavailable cannot both be 0: nothing could be replaced",
+        )?;
+        Ok(strategy)
     }
 }

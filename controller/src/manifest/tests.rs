@@ -92,10 +92,95 @@ fn what_is_wrong_is_named_with_field_and_line() {
         "larger than the one before",
     );
     check_wrong(
+        &with("[services.rollout]\nsteps = [\"10:soon\", 100]"),
+        5,
+        "services[0].rollout.steps[0]",
+        "10:5m or 10:5m:gate",
+    );
+    check_wrong(
+        &with("[services.rollout]\nsteps = [1.5]"),
+        5,
+        "services[0].rollout.steps[0]",
+        "a share in per cent such as 10",
+    );
+    check_wrong(
+        &with("[services.rollout]\nmax_surge = 1"),
+        5,
+        "services[0].rollout.max_surge",
+        "only strategy `rolling`",
+    );
+    check_wrong(
+        &with("[services.rollout]\nstrategy = \"rolling\"\nmax_surge = \"0%\""),
+        6,
+        "services[0].rollout.max_surge",
+        "cannot both be 0",
+    );
+    check_wrong(
+        &with("[services.rollout]\nstrategy = \"rolling\"\nmax_unavailable = \"some\""),
+        6,
+        "services[0].rollout.max_unavailable",
+        "25%",
+    );
+    let hook = |keys: &str| with(&format!("[[services.rollout.hooks]]\n{keys}"));
+    check_wrong(
+        &hook("on = \"confrim\"\nurl = \"http://h/\""),
+        5,
+        "services[0].rollout.hooks[0].on",
+        "`confirm`",
+    );
+    check_wrong(
+        &hook("on = \"confirm\""),
+        4,
+        "services[0].rollout.hooks[0].command",
+        "either a `command`",
+    );
+    check_wrong(
+        &hook("on = \"confirm\"\nurl = \"localhost/x\""),
+        6,
+        "services[0].rollout.hooks[0].url",
+        "such as http://host:port/path",
+    );
+    check_wrong(
+        &hook("on = \"confirm\"\ncommand = [\"x\"]\ntimeout = \"0s\""),
+        7,
+        "services[0].rollout.hooks[0].timeout",
+        "longer than 0",
+    );
+    check_wrong(
+        &with("[[webhooks]]\nurl = \"http://u:p@h/\""),
+        5,
+        "webhooks[0].url",
+        "token_file",
+    );
+    check_wrong(
         &with("[services.rollout]\nsuccess_rate = 101.0"),
         5,
         "services[0].rollout.success_rate",
         "from 0 to 100",
+    );
+    check_wrong(
+        &with("[services.rollout]\nsuccess_rate_tolerance = -0.1"),
+        5,
+        "services[0].rollout.success_rate_tolerance",
+        "percentage points",
+    );
+    check_wrong(
+        &with("[services.rollout]\nlatency_p99 = \"0s\""),
+        5,
+        "services[0].rollout.latency_p99",
+        "longer than 0",
+    );
+    check_wrong(
+        &with("[services.rollout]\nlatency_tolerance = 101"),
+        5,
+        "services[0].rollout.latency_tolerance",
+        "percentage points",
+    );
+    check_wrong(
+        &with("[services.rollout]\nafter_max_hold = \"procede\""),
+        5,
+        "services[0].rollout.after_max_hold",
+        "did you mean `proceed`?",
     );
     check_wrong(
         &with("[services.rollout]\nbake = \"5\""),
@@ -149,4 +234,17 @@ fn the_tag_of_an_image_is_found_after_its_registry() {
     check_tag("web:1@sha256:abc", Some("1"));
     check_tag("web@sha256:abc", None);
     check_tag("/opt/server", None);
+}
+
+#[test]
+fn a_rollout_has_the_keys_of_its_strategy() {
+    let rollout = |keys: &str| {
+        let text = format!("{SMALLEST}[services.rollout]\n{keys}\n");
+        let manifest = Manifest::parse(&text).expect("a manifest");
+        manifest.services[0].rollout.strategy.to_string()
+    };
+    let canary = rollout("steps = [5, \"20:10m\", \"50:gate\", 100]");
+    assert_eq!(canary, "canary 5,20:10m,50:gate,100");
+    let rolling = rollout("strategy = \"rolling\"\nmax_surge = 0\nmax_unavailable = \"25%\"");
+    assert_eq!(rolling, "rolling, at most 0 more and 25% fewer containers");
 }

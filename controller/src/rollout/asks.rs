@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 
 use super::{Leave, Live, Phase, Rollout, Stay};
 use crate::error::{Error, Result};
-use crate::store::{Entering, Split};
+use crate::store::{Entering, Mark, Split};
 
 /// Something asked of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,7 @@ pub enum Ask {
 /// An ask and the way back to who asked.
 pub(super) struct Command {
     ask: Ask,
+    who: Option<String>,
     reply: oneshot::Sender<Result<String>>,
 }
 
@@ -54,10 +55,16 @@ impl Handle {
 
     /// Asks for something. The answer says what has been done, or why it cannot be.
     pub async fn ask(&self, ask: Ask) -> Result<String> {
+        self.ask_by(None, ask).await
+    }
+
+    /// The same, and who asks.
+    pub async fn ask_by(&self, who: Option<&str>, ask: Ask) -> Result<String> {
+        let who = who.map(str::to_owned);
         let over = || Error::Refused("the rollout has just ended".into());
         let (reply, answer) = oneshot::channel();
         self.commands
-            .send(Command { ask, reply })
+            .send(Command { ask, who, reply })
             .await
             .map_err(|_| over())?;
         answer.await.map_err(|_| over())?
@@ -94,10 +101,11 @@ impl Handle {
 impl Rollout {
     /// Does what is asked, or says why not. What changes the phase is answered when it is in
     /// the journal.
-    pub(super) fn obey(&mut self, Command { ask, reply }: Command) -> Stay<()> {
+    pub(super) fn obey(&mut self, Command { ask, who, reply }: Command) -> Stay<()> {
         let title = self.record.title();
         let phase = self.record.phase;
         let refuse = |why: String| Err(Error::Refused(why));
+        let enter = |next: Entering, who| Err(Leave::Enter(Box::new(Entering { who, ..next })));
         let answer = match (ask, phase) {
             (Ask::Abort { .. }, Phase::RollingBack | Phase::RolledBack) => {
                 Ok(format!("{title} is rolling back already"))
@@ -116,35 +124,33 @@ impl Rollout {
             (Ask::Abort { why }, _) => {
                 self.on_enter
                     .push((reply, format!("{title} is rolling back: {why}")));
-                return Err(Leave::Enter(Box::new(self.roll_back(why, None))));
+                return enter(self.roll_back(why, None), who);
             }
             (Ask::Promote, Phase::Promoting) => Ok(format!("{title} is being promoted already")),
             (Ask::Promote, Phase::Baking) => {
                 let version = &self.record.from.version;
                 self.on_enter
                     .push((reply, format!("{title}: {version} is kept warm no longer")));
-                return Err(Leave::Enter(Box::new(self.drain_old())));
+                return enter(self.drain_old(), who);
             }
             (Ask::Promote, _) => {
                 self.on_enter
                     .push((reply, format!("{title} is being promoted")));
-                return Err(Leave::Enter(Box::new(
-                    self.shift_to(self.record.steps.len(), None),
-                )));
+                return enter(self.shift_to(self.record.steps.len(), None), who);
             }
             (Ask::Split(_) | Ask::Pause, Phase::Promoting) => {
                 refuse(format!("{title} is being promoted"))
             }
             (Ask::Split(split), _) => {
                 self.on_split.push(reply);
-                return Err(Leave::Enter(Box::new(self.split_by_hand(split))));
+                return enter(self.split_by_hand(split), who);
             }
             (Ask::Pause, _) if self.record.paused.is_some() => {
                 Ok(format!("{title} is paused already"))
             }
             (Ask::Pause, _) => {
                 // Entered as it is: the rollout goes on watching where it stands.
-                let paused = self.pause("asked for");
+                let paused = self.pause_by(who, "asked for");
                 let _ = reply.send(match &paused {
                     Ok(()) => Ok(format!("{title} is paused")),
                     Err(_) => refuse("the journal cannot be written".into()),
@@ -155,10 +161,13 @@ impl Rollout {
                 Ok(format!("{title} is not paused"))
             }
             (Ask::Resume, _) => {
+                if self.record.has(Mark::AtGate) {
+                    self.mark(self.record.step, Mark::Agreed)?;
+                }
                 self.on_enter.push((reply, format!("{title} goes on")));
                 let mut again = Entering::new(phase, self.record.step, "goes on");
                 again.kind = "resumed";
-                return Err(Leave::Enter(Box::new(again)));
+                return enter(again, who);
             }
         };
         let _ = reply.send(answer);
@@ -167,7 +176,12 @@ impl Rollout {
 
     /// Writes down that it does not go on by itself, and stays where it is.
     pub(super) fn pause(&mut self, why: &str) -> Stay<()> {
+        self.pause_by(None, why)
+    }
+
+    fn pause_by(&mut self, who: Option<String>, why: &str) -> Stay<()> {
         let paused = Entering {
+            who,
             paused: Some(why.to_owned()),
             hand_split: self.record.hand_split.clone(),
             kind: "paused",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use admin_api::{HealthState, ServiceStats, VersionStats};
+use admin_api::{HealthState, ServiceStats};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::endpoints::of_version;
 use crate::error::{Error, Result};
 use crate::runtime::ContainerState;
 use crate::store::RolloutRecord;
-use crate::verdict::{Figures, Verdict};
+use crate::verdict::{Case, Figures, Limits, Look, Pair, Reading, Verdict, Window};
 
 /// What is known of a rollout now.
 #[derive(Debug, Clone)]
@@ -41,27 +41,12 @@ impl Live {
     }
 }
 
-/// What came since the step began is what is there now less what was there then.
-pub(super) struct Window {
-    candidate: VersionStats,
-    stable: VersionStats,
-    /// How long it has been open, without the time in which nothing could be seen.
+/// The window in which candidate and stable are compared, and how long it has been open.
+pub(super) struct Watch {
+    window: Window,
+    /// Without the time in which nothing could be seen.
     watched: Duration,
     last_look: Instant,
-}
-
-impl Window {
-    pub(super) fn elapsed(&self) -> Duration {
-        self.watched
-    }
-
-    /// `saw`: whether the look came to something.
-    fn looked(&mut self, saw: bool) {
-        if saw {
-            self.watched += self.last_look.elapsed();
-        }
-        self.last_look = Instant::now();
-    }
 }
 
 /// What the proxy has seen of the candidate.
@@ -98,7 +83,7 @@ impl Rollout {
                 match endpoint.health {
                     HealthState::Up => up += 1,
                     HealthState::Draining => {}
-                    HealthState::Down | HealthState::Unresolved => {
+                    HealthState::Down | HealthState::Ejected | HealthState::Unresolved => {
                         failing |= endpoint.reason.is_some();
                         down.get_or_insert_with(|| {
                             let reason = endpoint.reason.as_deref().unwrap_or("not checked yet");
@@ -124,23 +109,25 @@ impl Rollout {
         })
     }
 
-    /// The figures of candidate and stable since the window opened; `None` where they cannot be
-    /// had now, which says nothing about the candidate.
-    pub(super) async fn look(
-        &mut self,
-        window: &mut Window,
-        replicas: u32,
-    ) -> Stay<Option<(Figures, Figures)>> {
-        let figures = self.figures_since(window, replicas).await;
-        window.looked(matches!(figures, Ok(Some(_))));
-        figures
+    /// What has come of candidate and stable since the window opened; `None` where that cannot
+    /// be had now, which says nothing about the candidate.
+    pub(super) async fn look(&mut self, watch: &mut Watch, replicas: u32) -> Stay<Option<Look>> {
+        let Some(now) = self.reading(replicas).await? else {
+            watch.last_look = Instant::now();
+            return Ok(None);
+        };
+        watch.watched += watch.last_look.elapsed();
+        watch.last_look = Instant::now();
+        let was_warm = watch.window.is_warm();
+        let limits = self.record.settings.limits();
+        let look = watch.window.look(&now, watch.watched, &limits);
+        if look.is_none() || watch.window.is_warm() != was_warm {
+            self.keep(&watch.window);
+        }
+        Ok(look)
     }
 
-    async fn figures_since(
-        &mut self,
-        window: &mut Window,
-        replicas: u32,
-    ) -> Stay<Option<(Figures, Figures)>> {
+    async fn reading(&mut self, replicas: u32) -> Stay<Option<Reading>> {
         let seen = match self.observe().await {
             Ok(seen) => seen,
             Err(error) if error.is_ours() => {
@@ -157,72 +144,78 @@ impl Rollout {
             self.capacity(replicas, Duration::ZERO).await?;
             return Ok(None);
         }
-        let (candidate, stable) = match self.stats().await {
-            Ok(stats) => stats,
+        let reading = match self.stats().await {
+            Ok(reading) => reading,
             Err(error) => {
                 self.trouble(error.to_string());
                 return Ok(None);
             }
         };
-        let figures = Figures::between(&window.candidate, &candidate)
-            .zip(Figures::between(&window.stable, &stable));
-        if figures.is_none() {
-            // Counters went backwards: the proxy has started again, and counts anew.
-            window.candidate = candidate;
-            window.stable = stable;
-        }
         self.live.send_modify(|live| live.trouble = None);
-        Ok(figures)
+        Ok(Some(reading))
     }
 
-    pub(super) async fn open_window(&mut self) -> Result<Window> {
-        let (candidate, stable) = self.stats().await?;
-        Ok(Window {
+    /// Opens the window of this step, or takes up the one that the journal has: then the
+    /// figures go on, and only the time begins anew.
+    pub(super) async fn watch(&mut self) -> Result<Watch> {
+        let window = match self.site.store.window(self.record.id)? {
+            Some(window) => window,
+            None => {
+                let window = Window::open(self.stats().await?);
+                self.keep(&window);
+                window
+            }
+        };
+        Ok(Watch {
+            window,
             watched: Duration::ZERO,
             last_look: Instant::now(),
-            candidate,
-            stable,
         })
     }
 
-    async fn stats(&self) -> Result<(VersionStats, VersionStats)> {
+    /// A window that cannot be written down is a window all the same.
+    fn keep(&self, window: &Window) {
+        if let Err(error) = self.site.store.keep_window(self.record.id, window) {
+            self.trouble(error.to_string());
+        }
+    }
+
+    async fn stats(&self) -> Result<Reading> {
         let ServiceStats { mut versions, .. } = self.site.admin.stats(&self.record.service).await?;
         let candidate = versions.remove(&self.record.to.version).unwrap_or_default();
         let stable = versions
             .remove(&self.record.from.version)
             .unwrap_or_default();
-        Ok((candidate, stable))
+        Ok(Pair { candidate, stable })
     }
 
-    pub(super) fn show(&self, verdict: &Verdict, candidate: Figures, stable: Figures) {
-        let text = match verdict {
-            Verdict::Advance => "good".to_owned(),
-            Verdict::Hold { why } => why.clone(),
-            Verdict::RollBack { why } => format!("bad: {why}"),
-            Verdict::Inconclusive { why } => format!("inconclusive: {why}"),
-        };
+    pub(super) fn show(&self, verdict: &Verdict, look: &Look) {
         self.live.send_modify(|live| {
-            live.candidate = candidate;
-            live.stable = stable;
-            live.verdict = Some(text);
+            live.candidate = look.step.candidate;
+            live.stable = look.step.stable;
+            live.verdict = Some(verdict.to_string());
         });
     }
+}
 
-    pub(super) fn figures(
-        &self,
-        candidate: Figures,
-        stable: Figures,
-        window: &Window,
-    ) -> serde_json::Value {
-        json!({
-            "candidate": candidate,
-            "stable": stable,
-            "elapsed_ms": u64::try_from(window.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "limits": {
-                "success_rate": self.record.settings.success_rate,
-                "min_requests": self.record.settings.min_requests,
-                "step_min_duration": self.record.settings.step_min_duration,
-            },
-        })
-    }
+/// A decision's figures for the history: enough to make it again.
+pub(super) fn figures(limits: &Limits, look: &Look) -> serde_json::Value {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "candidate": look.step.candidate,
+        "stable": look.step.stable,
+        "recent": look.recent,
+        "record": look.record,
+        "slow_ms": look.slow.map(|seconds| seconds * 1000.0),
+        "elapsed_ms": millis(look.elapsed),
+        "evidence": Case::against(limits, look),
+        "limits": {
+            "success_rate": limits.success_rate,
+            "success_rate_tolerance": limits.success_rate_tolerance,
+            "latency_p99_ms": millis(limits.latency_p99),
+            "latency_tolerance": limits.latency_tolerance,
+            "min_requests": limits.min_requests,
+            "step_min_duration_ms": millis(limits.step_min_duration),
+        },
+    })
 }

@@ -1,9 +1,12 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::plan::Strategy;
 use crate::runtime::label;
-use crate::store::EventFilter;
 use crate::testing::TestSite;
+
+mod hooks;
+mod strategies;
 
 fn running(versions: &[(&str, usize)]) -> BTreeMap<String, usize> {
     versions
@@ -33,13 +36,15 @@ async fn until_paused(handle: &Handle) {
         .expect("the rollout gets there");
 }
 
+async fn until_step(handle: &Handle, step: usize) {
+    let mut live = handle.watch();
+    live.wait_for(|live| live.record.phase == Phase::Shifting && live.record.step == step)
+        .await
+        .expect("the rollout gets there");
+}
+
 fn kinds(test: &TestSite) -> Vec<String> {
-    let events = test
-        .site
-        .store
-        .events(EventFilter::default())
-        .expect("read");
-    events.into_iter().map(|event| event.kind).collect()
+    test.events().into_iter().map(|event| event.kind).collect()
 }
 
 /// What holds at the end of every rollout, however it came there.
@@ -180,11 +185,7 @@ async fn a_bad_candidate_is_rolled_back_with_its_figures() {
     test.proxy.fail("2.0.0", 33);
     test.canary().ended().await;
     check_rolled_back(&test, "requests failed");
-    let events = test
-        .site
-        .store
-        .events(EventFilter::default())
-        .expect("read");
+    let events = test.events();
     let decision = events
         .iter()
         .find(|event| event.kind == "rolling-back")
@@ -500,6 +501,40 @@ async fn a_controller_killed_in_any_phase_goes_on_where_it_was() {
         handle.ended().await;
         check_promoted(&test);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_starts_again_keeps_the_figures_of_its_step() {
+    let test = TestSite::new().await;
+    let handle = test.canary();
+    until(&handle, Phase::Shifting).await;
+    handle.ask(Ask::Pause).await.expect("paused");
+    let mut live = handle.watch();
+    live.wait_for(|live| live.candidate.tries >= 200)
+        .await
+        .expect("watched");
+    let known = handle.live().candidate.tries;
+    handle.stop();
+    let handle = test.take_up().expect("unfinished");
+    let mut live = handle.watch();
+    let first = live
+        .wait_for(|live| live.candidate.tries > 0)
+        .await
+        .expect("watched")
+        .candidate
+        .tries;
+    assert!(first >= known, "{first} of {known} tries are known");
+
+    // Going on is a new step: it is compared anew.
+    handle.ask(Ask::Resume).await.expect("goes on");
+    let mut live = handle.watch();
+    let anew = live
+        .wait_for(|live| live.candidate.tries > 0)
+        .await
+        .expect("watched")
+        .candidate
+        .tries;
+    assert!(anew < known, "{anew} of {known} tries");
 }
 
 #[tokio::test(start_paused = true)]

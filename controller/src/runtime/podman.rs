@@ -17,11 +17,11 @@ use bollard::Docker;
 use bollard::errors::Error as ApiError;
 use bollard::models::{ContainerInspectResponse, NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use self::service::{Failure, Service, has_status, settled};
 use super::{
@@ -30,6 +30,8 @@ use super::{
 
 /// Past a container's stop timeout podman kills it, which takes a moment on a busy machine.
 const STOP_MARGIN: Duration = Duration::from_secs(60);
+/// From the end of a stream of events to the next: podman's service may have ended.
+const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 
 /// One project's containers in podman.
 #[derive(Debug)]
@@ -267,6 +269,33 @@ impl Runtime for Podman {
         self.service
             .call(|docker| async move { self.stop_once(&docker, id).await })
             .await
+    }
+
+    async fn watch(&self, changed: &Notify) {
+        let filters = HashMap::from([
+            ("type", vec!["container".to_owned()]),
+            // Starts are ours, and `list` tells of others' in time.
+            (
+                "event",
+                vec!["died".to_owned(), "die".to_owned(), "remove".to_owned()],
+            ),
+            (
+                "label",
+                vec![format!("{}={}", label::PROJECT, self.project)],
+            ),
+        ]);
+        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        loop {
+            if let Ok(docker) = self.service.call(async |docker| Ok(docker)).await {
+                let mut events = std::pin::pin!(docker.events(Some(options.clone())));
+                while let Some(Ok(_)) = events.next().await {
+                    changed.notify_one();
+                }
+                // Whatever happened while nobody listened.
+                changed.notify_one();
+            }
+            tokio::time::sleep(LISTEN_AGAIN).await;
+        }
     }
 
     async fn logs(&self, id: &str, options: LogOptions) -> Result<LogStream, RuntimeError> {

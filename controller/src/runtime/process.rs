@@ -11,6 +11,7 @@
 //!       +-------------------+---------stop-------+------------------+
 //! ```
 
+mod ends;
 mod identity;
 mod output;
 mod place;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rustix::process::Signal;
+use tokio::sync::Notify;
 
 use self::identity::Identity;
 use self::record::{Record, Store};
@@ -65,6 +67,7 @@ impl Processes {
                 project,
                 store,
                 children,
+                started: Notify::new(),
             }),
         })
     }
@@ -154,6 +157,21 @@ impl Runtime for Processes {
         .await
     }
 
+    async fn watch(&self, changed: &Notify) {
+        loop {
+            let running = self.blocking("list processes", Inner::running).await;
+            let running = running.unwrap_or_else(|error| {
+                // Whoever lists them next is told, too.
+                tracing::debug!("{error}");
+                Vec::new()
+            });
+            tokio::select! {
+                () = ends::first(&running) => changed.notify_one(),
+                () = self.inner.started.notified() => {}
+            }
+        }
+    }
+
     async fn logs(&self, id: &str, options: LogOptions) -> Result<LogStream, RuntimeError> {
         let Some(record) = self.inner.store.load(id)? else {
             return Err(RuntimeError::NoSuchContainer { id: id.to_owned() });
@@ -177,6 +195,8 @@ struct Inner {
     /// Those that this controller started itself, by instance: they must be waited for, and only
     /// their exit codes can be known. The lock also makes starts and looks take turns.
     children: Mutex<HashMap<String, Child>>,
+    /// Told at each start: there is one more whose end matters.
+    started: Notify,
 }
 
 type Children<'a> = MutexGuard<'a, HashMap<String, Child>>;
@@ -261,6 +281,7 @@ impl Inner {
             return Err(error);
         }
         children.insert(record.instance.clone(), child);
+        self.started.notify_one();
         Ok(())
     }
 
@@ -274,6 +295,17 @@ impl Inner {
             }
         }
         Ok(containers)
+    }
+
+    fn running(&self) -> Result<Vec<Identity>, RuntimeError> {
+        let mut children = self.children();
+        let mut running = Vec::new();
+        for mut record in self.store.all()? {
+            if self.state_with(&mut children, &mut record)? == ContainerState::Running {
+                running.extend(record.process);
+            }
+        }
+        Ok(running)
     }
 
     fn state(&self, record: &mut Record) -> Result<ContainerState, RuntimeError> {

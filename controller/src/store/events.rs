@@ -1,6 +1,6 @@
 //! What happened, in order, with the figures that decisions were made on.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Store, from_json, to_json};
@@ -14,6 +14,8 @@ pub struct NewEvent<'a> {
     pub rollout: Option<i64>,
     /// The service it belongs to.
     pub service: Option<&'a str>,
+    /// Who asked for it.
+    pub who: Option<&'a str>,
     /// A stable word, for programs.
     pub kind: &'a str,
     /// A sentence, for people.
@@ -35,8 +37,11 @@ pub struct Event {
     pub service: Option<String>,
     /// Milliseconds since 1970.
     pub at: Millis,
-    /// A stable word: the phase that began, or `began`, `paused`, `resumed`, `note`, `drained`,
-    /// `split`, `scale`, `up`, `down`.
+    /// Who asked for it, where somebody did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub who: Option<String>,
+    /// A stable word: the phase that began, or `began`, `paused`, `resumed`, `hook`, `drained`,
+    /// `healed`, `split`, `scale`, `config`, `up`, `down`.
     pub kind: String,
     /// A sentence.
     pub text: String,
@@ -68,29 +73,76 @@ impl Store {
     pub fn events(&self, filter: EventFilter<'_>) -> Result<Vec<Event>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT id, rollout, service, at, kind, text, figures FROM (
+            "SELECT id, rollout, service, at, kind, text, figures, who FROM (
                  SELECT * FROM events
                  WHERE (?1 IS NULL OR rollout = ?1) AND (?2 IS NULL OR service = ?2) AND id > ?3
                  ORDER BY id DESC LIMIT 1000
              ) ORDER BY id",
         )?;
-        let rows = statement.query_map(
-            params![filter.rollout, filter.service, filter.after],
-            |row| {
-                let figures: Option<String> = row.get(6)?;
-                Ok(Event {
-                    id: row.get(0)?,
-                    rollout: row.get(1)?,
-                    service: row.get(2)?,
-                    at: row.get(3)?,
-                    kind: row.get(4)?,
-                    text: row.get(5)?,
-                    figures: figures.as_deref().map(from_json).transpose()?,
-                })
-            },
-        )?;
+        let rows =
+            statement.query_map(params![filter.rollout, filter.service, filter.after], read)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
+
+    /// The first so many events younger than the one with this id, oldest first.
+    pub fn events_after(&self, service: Option<&str>, id: i64, limit: u32) -> Result<Vec<Event>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT id, rollout, service, at, kind, text, figures, who FROM events
+             WHERE (?1 IS NULL OR service = ?1) AND id > ?2 ORDER BY id LIMIT ?3",
+        )?;
+        let rows = statement.query_map(params![service, id, limit], read)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// A number that grows with everything that somebody, or a rollout, changes of a service.
+    /// What merely happens to it (a hook that ran, a container that was replaced) leaves it.
+    pub fn generation(&self, service: &str) -> Result<i64> {
+        Ok(self.lock().query_row(
+            "SELECT coalesce(max(id), 0) FROM events
+             WHERE service = ? AND kind NOT IN ('hook', 'healed', 'drained')",
+            [service],
+            |row| row.get(0),
+        )?)
+    }
+
+    /// The last event that this webhook was told of. One that is new is told what comes.
+    pub fn told(&self, url: &str) -> Result<i64> {
+        let connection = self.lock();
+        connection.execute(
+            "INSERT OR IGNORE INTO told (url, event)
+             VALUES (?, (SELECT coalesce(max(id), 0) FROM events))",
+            [url],
+        )?;
+        Ok(
+            connection.query_row("SELECT event FROM told WHERE url = ?", [url], |row| {
+                row.get(0)
+            })?,
+        )
+    }
+
+    /// This webhook was told of all events up to this one.
+    pub fn set_told(&self, url: &str, event: i64) -> Result<()> {
+        self.lock().execute(
+            "UPDATE told SET event = ? WHERE url = ?",
+            params![event, url],
+        )?;
+        Ok(())
+    }
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let figures: Option<String> = row.get(6)?;
+    Ok(Event {
+        id: row.get(0)?,
+        rollout: row.get(1)?,
+        service: row.get(2)?,
+        at: row.get(3)?,
+        kind: row.get(4)?,
+        text: row.get(5)?,
+        figures: figures.as_deref().map(from_json).transpose()?,
+        who: row.get(7)?,
+    })
 }
 
 pub(super) fn write(
@@ -99,14 +151,16 @@ pub(super) fn write(
     at: Millis,
 ) -> rusqlite::Result<i64> {
     connection.execute(
-        "INSERT INTO events (rollout, service, at, kind, text, figures) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO events (rollout, service, at, kind, text, figures, who)
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
         params![
             event.rollout,
             event.service,
             at,
             event.kind,
             event.text,
-            event.figures.map(to_json).transpose()?
+            event.figures.map(to_json).transpose()?,
+            event.who
         ],
     )?;
     Ok(connection.last_insert_rowid())

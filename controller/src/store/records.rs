@@ -1,9 +1,10 @@
 //! What the journal's rows are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use rusqlite::Row;
+use serde::{Deserialize, Serialize};
 
 use super::from_json;
 use crate::clock::Millis;
@@ -23,6 +24,8 @@ pub struct Applied {
     pub path: PathBuf,
     /// What it runs on, once chosen: never `Auto`.
     pub runtime: RuntimeChoice,
+    /// The start of the machine that its containers were seen in last.
+    pub boot: String,
 }
 
 /// A version to be recorded.
@@ -129,9 +132,36 @@ pub struct RolloutRecord {
     pub phase_since: Millis,
     /// When it ended.
     pub ended: Option<Millis>,
+    /// What its steps have behind them.
+    pub marks: BTreeSet<(usize, Mark)>,
+}
+
+/// Something that a step has behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mark {
+    /// Its figures were good for long enough.
+    Watched,
+    /// The `confirm` hooks passed.
+    Confirmed,
+    /// The `before_step` hooks passed.
+    Prepared,
+    /// The `after` hooks have run.
+    ToldPromoted,
+    /// The `on_rollback` hooks have run.
+    ToldRolledBack,
+    /// It waits at its gate.
+    AtGate,
+    /// Somebody let it through.
+    Agreed,
 }
 
 impl RolloutRecord {
+    /// Whether its present step has that behind it.
+    pub fn has(&self, mark: Mark) -> bool {
+        self.marks.contains(&(self.step, mark))
+    }
+
     /// `rollout 3 (web 1.0.0 → 2.0.0)`.
     pub fn title(&self) -> String {
         format!(

@@ -1,10 +1,12 @@
 //! Rollouts, from intent to end.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, Row, params};
 
 use super::events::{NewEvent, write};
 use super::services::{add_version, version};
-use super::{NewVersion, RolloutRecord, Split, Store, corrupt, from_json, to_json};
+use super::{Mark, NewVersion, RolloutRecord, Split, Store, corrupt, from_json, to_json};
 use crate::clock::Millis;
 use crate::error::Result;
 use crate::manifest::RolloutSettings;
@@ -22,6 +24,8 @@ pub struct NewRollout {
     pub settings: RolloutSettings,
     /// The steps worked out from that.
     pub steps: Vec<Step>,
+    /// Who asked for it.
+    pub who: Option<String>,
 }
 
 /// A rollout's step from one phase to the next.
@@ -43,6 +47,8 @@ pub struct Entering {
     pub text: String,
     /// The figures that it was decided on.
     pub figures: Option<serde_json::Value>,
+    /// Who asked for it, where somebody did.
+    pub who: Option<String>,
 }
 
 impl Entering {
@@ -57,6 +63,7 @@ impl Entering {
             kind: phase.as_str(),
             text: text.into(),
             figures: None,
+            who: None,
         }
     }
 }
@@ -89,6 +96,7 @@ impl Store {
         let event = NewEvent {
             rollout: Some(id),
             service: Some(&new.to.service),
+            who: new.who.as_deref(),
             kind: "began",
             text: &format!("{}: {}", record.title(), new.settings.strategy),
             figures: None,
@@ -124,9 +132,14 @@ impl Store {
                 rollout.id
             ],
         )?;
+        // A step that is only paused is watched on: every other is compared anew.
+        if entering.kind != "paused" {
+            transaction.execute("DELETE FROM windows WHERE rollout = ?", [rollout.id])?;
+        }
         let event = NewEvent {
             rollout: Some(rollout.id),
             service: Some(&rollout.service),
+            who: entering.who.as_deref(),
             kind: entering.kind,
             text: &entering.text,
             figures: entering.figures.as_ref(),
@@ -140,9 +153,24 @@ impl Store {
         Ok(record)
     }
 
+    /// Records that a step has this behind it. Can be repeated.
+    pub fn mark(&self, rollout: i64, step: usize, mark: Mark) -> Result<()> {
+        self.lock().execute(
+            "INSERT OR IGNORE INTO marks (rollout, step, mark) VALUES (?, ?, ?)",
+            params![rollout, step, to_json(&mark)?],
+        )?;
+        Ok(())
+    }
+
     /// Every rollout that has not ended.
     pub fn unfinished(&self) -> Result<Vec<RolloutRecord>> {
         Ok(select(&self.lock(), "WHERE ended IS NULL ORDER BY id", [])?)
+    }
+
+    /// The service's rollout that has not ended.
+    pub fn running(&self, service: &str) -> Result<Option<RolloutRecord>> {
+        let rest = "WHERE ended IS NULL AND service = ?";
+        Ok(select(&self.lock(), rest, [service])?.pop())
     }
 
     /// One rollout.
@@ -171,6 +199,16 @@ fn select(
         .collect()
 }
 
+fn marks(connection: &Connection, rollout: i64) -> rusqlite::Result<BTreeSet<(usize, Mark)>> {
+    let mut statement =
+        connection.prepare_cached("SELECT step, mark FROM marks WHERE rollout = ?")?;
+    statement
+        .query_map([rollout], |row| {
+            Ok((row.get(0)?, from_json(&row.get::<_, String>(1)?)?))
+        })?
+        .collect()
+}
+
 fn read(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<RolloutRecord> {
     let phase: String = row.get(6)?;
     let hand_split: Option<String> = row.get(9)?;
@@ -189,5 +227,6 @@ fn read(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<RolloutRecor
         created: row.get(11)?,
         phase_since: row.get(12)?,
         ended: row.get(13)?,
+        marks: marks(connection, row.get(0)?)?,
     })
 }

@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use super::corrupt;
 
 /// Each brings the schema from its index to the next number.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     -- The manifest that `up` was given last.
     CREATE TABLE applied (
         one     INTEGER PRIMARY KEY CHECK (one = 1),
@@ -75,7 +76,40 @@ const MIGRATIONS: &[&str] = &["
         version TEXT NOT NULL,
         address TEXT
     ) STRICT;
-"];
+",
+    "
+    -- What a step of a rollout has behind it, so that a controller that was killed does not ask
+    -- for it a second time.
+    CREATE TABLE marks (
+        rollout INTEGER NOT NULL REFERENCES rollouts,
+        step    INTEGER NOT NULL,
+        mark    TEXT NOT NULL,
+        PRIMARY KEY (rollout, step, mark)
+    ) STRICT, WITHOUT ROWID;
+",
+    "
+    -- Who asked for it, where somebody did.
+    ALTER TABLE events ADD COLUMN who TEXT;
+    CREATE INDEX event_of_service ON events (service, id);
+
+    -- How far each webhook has been told.
+    CREATE TABLE told (
+        url   TEXT PRIMARY KEY,
+        event INTEGER NOT NULL
+    ) STRICT;
+",
+    "
+    -- The readings from which the figures of a rollout's step are counted.
+    CREATE TABLE windows (
+        rollout INTEGER PRIMARY KEY REFERENCES rollouts,
+        window  TEXT NOT NULL
+    ) STRICT;
+",
+    "
+    -- Which start of the machine the containers belong to.
+    ALTER TABLE applied ADD COLUMN boot TEXT NOT NULL DEFAULT '';
+",
+];
 
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;

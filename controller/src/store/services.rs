@@ -15,13 +15,14 @@ impl Store {
     pub fn applied(&self) -> Result<Option<Applied>> {
         let connection = self.lock();
         let found = connection
-            .query_row("SELECT text, path, runtime FROM applied", [], |row| {
+            .query_row("SELECT text, path, runtime, boot FROM applied", [], |row| {
                 let path: String = row.get(1)?;
                 let runtime: String = row.get(2)?;
                 Ok(Applied {
                     text: row.get(0)?,
                     path: PathBuf::from(path),
                     runtime: from_json(&runtime)?,
+                    boot: row.get(3)?,
                 })
             })
             .optional()?;
@@ -32,9 +33,22 @@ impl Store {
     pub fn apply(&self, applied: &Applied, at: Millis) -> Result<()> {
         let path = applied.path.to_string_lossy();
         self.lock().execute(
-            "INSERT OR REPLACE INTO applied (one, text, path, runtime, at) VALUES (1, ?, ?, ?, ?)",
-            params![applied.text, path, to_json(&applied.runtime)?, at],
+            "INSERT OR REPLACE INTO applied (one, text, path, runtime, boot, at)
+             VALUES (1, ?, ?, ?, ?, ?)",
+            params![
+                applied.text,
+                path,
+                to_json(&applied.runtime)?,
+                applied.boot,
+                at
+            ],
         )?;
+        Ok(())
+    }
+
+    /// The containers were seen in this start of the machine.
+    pub fn set_boot(&self, boot: &str) -> Result<()> {
+        self.lock().execute("UPDATE applied SET boot = ?", [boot])?;
         Ok(())
     }
 

@@ -32,6 +32,7 @@ fn begun(store: &Store) -> RolloutRecord {
         to: version("2.0.0"),
         settings,
         steps,
+        who: Some("ann".into()),
     };
     store.begin_rollout(&new, 2).expect("recorded")
 }
@@ -43,6 +44,7 @@ fn what_is_wanted_survives_a_restart() {
         text: "project = \"x\"".into(),
         path: "/etc/crossfade.toml".into(),
         runtime: RuntimeChoice::Process,
+        boot: "a".into(),
     };
     {
         let store = open(&dir);
@@ -112,6 +114,7 @@ fn a_service_has_one_rollout_at_a_time() {
         to: version("3.0.0"),
         settings: first.settings.clone(),
         steps: first.steps.clone(),
+        who: None,
     };
     assert!(store.begin_rollout(&new, 3).is_err());
     assert_eq!(
@@ -179,4 +182,28 @@ fn whoever_waits_for_news_is_told() {
     news.mark_unchanged();
     begun(&store);
     assert!(news.has_changed().expect("open"));
+}
+
+#[test]
+fn who_asked_is_in_the_history_and_raises_the_generation() {
+    let dir = TempDir::new().expect("a folder");
+    let store = open(&dir);
+    begun(&store);
+    let began = store.events_after(Some("web"), 0, 10).expect("read");
+    assert_eq!(began[0].who.as_deref(), Some("ann"));
+    let note = |kind| NewEvent {
+        rollout: None,
+        service: Some("web"),
+        who: None,
+        kind,
+        text: "",
+        figures: None,
+    };
+    let generation = || store.generation("web").expect("read");
+    let before = generation();
+    store.note(&note("healed"), 5).expect("written");
+    assert_eq!(generation(), before, "nobody changed anything");
+    store.note(&note("scale"), 6).expect("written");
+    assert!(generation() > before);
+    assert_eq!(store.generation("api").expect("read"), 0);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Controller, Up};
 use crate::api::{DeployRequest, Done};
+use crate::caller::Caller;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::manifest::{RolloutSettings, check_version, tag_of};
@@ -12,13 +13,19 @@ use crate::store::{NewRollout, NewVersion, ServiceRecord};
 
 impl Controller {
     /// `deploy`.
-    pub(crate) async fn deploy(&self, request: DeployRequest) -> Result<Done> {
+    pub(crate) async fn deploy(&self, request: DeployRequest, caller: &Caller) -> Result<Done> {
         let up = self.up()?;
+        let _admitted = self.admit(&request.service, caller).await?;
         let _alone = self.changing.lock().await;
-        self.begin(&up, request).await
+        self.begin(&up, request, caller).await
     }
 
-    pub(super) async fn begin(&self, up: &Arc<Up>, request: DeployRequest) -> Result<Done> {
+    pub(super) async fn begin(
+        &self,
+        up: &Arc<Up>,
+        request: DeployRequest,
+        caller: &Caller,
+    ) -> Result<Done> {
         let site = &up.site;
         let service = site.service(&request.service)?;
         let manifest = site.manifest();
@@ -54,13 +61,25 @@ impl Controller {
             env,
             port: settings.port,
         };
+        if request.dry_run {
+            if !request.replace {
+                self.check_can_begin(up, &service.name)?;
+            }
+            return Ok(match already_runs(&service, &candidate)? {
+                Some(done) => done,
+                None => dry_run(&service, &candidate, &how),
+            });
+        }
+        if request.replace {
+            self.replace(up, &candidate, caller).await?;
+        }
         self.end_bake(up, &service.name).await?;
         // The bake's end may have gone the other way.
         let service = site.service(&service.name)?;
         if let Some(done) = already_runs(&service, &candidate)? {
             return Ok(done);
         }
-        self.begin_rollout(up, &service, candidate, how)
+        self.begin_rollout(up, &service, candidate, how, caller)
     }
 
     pub(super) fn begin_rollout(
@@ -69,6 +88,7 @@ impl Controller {
         service: &ServiceRecord,
         to: NewVersion,
         settings: RolloutSettings,
+        caller: &Caller,
     ) -> Result<Done> {
         let steps = settings.strategy.steps(service.replicas);
         let new = NewRollout {
@@ -76,12 +96,42 @@ impl Controller {
             to,
             settings,
             steps,
+            who: caller.who.clone(),
         };
         let record = self.store.begin_rollout(&new, self.clock.now())?;
         let text = format!("{} begins: {}", record.title(), new.settings.strategy);
         let rollout = Some(record.id);
         up.run(record);
-        Ok(Done { text, rollout })
+        Ok(Done {
+            rollout,
+            ..Done::say(text)
+        })
+    }
+
+    /// Ends a running rollout for the candidate that is to take its place.
+    async fn replace(&self, up: &Up, candidate: &NewVersion, caller: &Caller) -> Result<()> {
+        let Some(handle) = up.rollout(&candidate.service) else {
+            return Ok(());
+        };
+        let record = handle.live().record;
+        if matches!(record.phase, Phase::Baking | Phase::Draining) {
+            // It has been promoted: there is nothing to go back from.
+            return Ok(());
+        }
+        let why = format!("replaced by {}", candidate.version);
+        handle.ask_by(caller.who(), Ask::Abort { why }).await?;
+        handle.ended().await;
+        Ok(())
+    }
+
+    /// Refuses where a rollout is running that a deploy would not end by itself.
+    fn check_can_begin(&self, up: &Up, service: &str) -> Result<()> {
+        let live = up.rollout(service).map(|handle| handle.live().record);
+        match live {
+            Some(record) if record.phase == Phase::Draining => Ok(()),
+            Some(record) if record.phase == Phase::Baking && record.paused.is_none() => Ok(()),
+            _ => self.check_no_rollout(up, service),
+        }
     }
 
     /// Refuses where a rollout is running; one that only keeps the old version warm ends
@@ -90,20 +140,13 @@ impl Controller {
         let Some(handle) = up.rollout(service) else {
             return Ok(());
         };
-        let record = handle.live().record;
-        match record.phase {
-            Phase::Baking if record.paused.is_none() => {
-                // It may end by itself at this very moment, which is as good.
-                let _ = handle.ask(Ask::Promote).await;
-                handle.ended().await;
-                Ok(())
-            }
-            Phase::Draining => {
-                handle.ended().await;
-                Ok(())
-            }
-            _ => self.check_no_rollout(up, service),
+        self.check_can_begin(up, service)?;
+        if handle.live().record.phase == Phase::Baking {
+            // It may end by itself at this very moment, which is as good.
+            let _ = handle.ask(Ask::Promote).await;
         }
+        handle.ended().await;
+        Ok(())
     }
 
     pub(super) fn check_no_rollout(&self, up: &Up, service: &str) -> Result<()> {
@@ -117,10 +160,44 @@ impl Controller {
             ""
         };
         Err(Error::Refused(format!(
-            "{} is running ({}{paused}): `crossfade promote` or `crossfade abort` ends it",
+            "{} is running ({}{paused}): `crossfade promote` or `crossfade abort` ends it, and \
+             `crossfade deploy --replace` begins another in its place",
             record.title(),
             record.phase
         )))
+    }
+}
+
+/// What a deploy would do.
+fn dry_run(service: &ServiceRecord, to: &NewVersion, how: &RolloutSettings) -> Done {
+    let steps = how.strategy.steps(service.replicas);
+    let mut lines = vec![
+        format!(
+            "{} {} → {}: {}",
+            service.name, service.stable.version, to.version, how.strategy
+        ),
+        format!("image {} ({})", to.image, to.resolved),
+        format!(
+            "healthy for {} before its first request",
+            how.min_healthy_time
+        ),
+    ];
+    for (n, step) in steps.iter().enumerate() {
+        lines.push(format!(
+            "step {} of {}: {}",
+            n + 1,
+            steps.len(),
+            step.plan(how)
+        ));
+    }
+    lines.push(format!(
+        "then {} is stable; {} stays warm for {}, and is drained and stopped",
+        to.version, service.stable.version, how.bake
+    ));
+    lines.push("nothing was changed".into());
+    Done {
+        plan: steps,
+        ..Done::say(lines.join("\n"))
     }
 }
 

@@ -6,12 +6,14 @@ use tokio::task::JoinSet;
 
 use super::{Controller, lock};
 use crate::api::{Done, DownRequest};
+use crate::caller::Caller;
 use crate::endpoints::ENDPOINT;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::proxy::{self, HOLDER, PROXY};
 use crate::runtime::{Container, Runtime, label};
+use crate::store::NewEvent;
 
 /// How often it looks whether anything is left.
 const MOST_PASSES: usize = 3;
@@ -19,14 +21,24 @@ const MOST_PASSES: usize = 3;
 impl Controller {
     /// `down`. The proxy goes first and finishes what it has, then the containers behind it,
     /// then the holder, then the network.
-    pub(crate) async fn down(&self, request: DownRequest) -> Result<Done> {
+    pub(crate) async fn down(&self, request: DownRequest, caller: &Caller) -> Result<Done> {
         let _alone = self.changing.lock().await;
+        let _undisturbed = self.reconciling.lock().await;
         let Some((project, runtime)) = self.what_to_take_down(request).await? else {
             self.finished.notify_one();
             return Ok(Done::say("nothing is up here"));
         };
         // Nothing of it is wanted any more, whatever happens on the way.
         self.store.clear("crossfade down", self.clock.now())?;
+        let event = NewEvent {
+            rollout: None,
+            service: None,
+            who: caller.who(),
+            kind: "down",
+            text: &format!("{project} goes down"),
+            figures: None,
+        };
+        self.store.note(&event, self.clock.now())?;
         *lock(&self.leaving) = Some((project.clone(), runtime.clone()));
         let mut taken = 0;
         // A rollout that was just stopped may have had one in the making.

@@ -2,6 +2,7 @@
 
 use super::Controller;
 use crate::api::{Done, RollbackRequest};
+use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::plan::Strategy;
 use crate::rollout::{Ask, Phase};
@@ -10,9 +11,10 @@ use crate::store::{NewVersion, VersionRecord};
 
 impl Controller {
     /// `rollback`.
-    pub(crate) async fn rollback(&self, request: RollbackRequest) -> Result<Done> {
+    pub(crate) async fn rollback(&self, request: RollbackRequest, caller: &Caller) -> Result<Done> {
         let up = self.up()?;
         let service = up.site.service(&request.service)?;
+        let _admitted = self.admit(&service.name, caller).await?;
         let target = self.target(&service.name, request.to.as_deref())?;
         if let Some(handle) = up.rollout(&service.name) {
             let record = handle.live().record;
@@ -23,7 +25,8 @@ impl Controller {
                 .is_none_or(|to| to.version == record.from.version)
             {
                 let why = "rolled back by hand".to_owned();
-                return Ok(Done::say(handle.ask(Ask::Abort { why }).await?));
+                let said = handle.ask_by(caller.who(), Ask::Abort { why }).await?;
+                return Ok(Done::say(said));
             } else {
                 self.check_no_rollout(&up, &service.name)?;
             }
@@ -51,9 +54,7 @@ impl Controller {
             .map(|s| s.rollout.clone())
             .unwrap_or_default();
         // It has run before: as soon as it is healthy it gets everything.
-        settings.strategy = Strategy::Steps(vec![100]);
-        settings.min_requests = 0;
-        settings.step_min_duration = admin_api::Period::from_secs(0);
+        settings.strategy = Strategy::AllAtOnce;
         let again = NewVersion {
             service: target.service,
             version: target.version,
@@ -63,7 +64,7 @@ impl Controller {
             env: target.env,
             port: target.port,
         };
-        self.begin_rollout(&up, &service, again, settings)
+        self.begin_rollout(&up, &service, again, settings, caller)
     }
 
     fn target(&self, service: &str, to: Option<&str>) -> Result<Option<VersionRecord>> {

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use super::{Controller, Up};
 use crate::api::{Done, ScaleRequest};
+use crate::caller::Caller;
 use crate::endpoints::Dead;
 use crate::error::{Error, Result};
 
 impl Controller {
     /// `scale`.
-    pub(crate) async fn scale(&self, request: ScaleRequest) -> Result<Done> {
+    pub(crate) async fn scale(&self, request: ScaleRequest, caller: &Caller) -> Result<Done> {
         let up = self.up()?;
+        let _admitted = self.admit(&request.service, caller).await?;
         let _alone = self.changing.lock().await;
         if !(1..=1000).contains(&request.replicas) {
             let message = format!(
@@ -21,7 +23,7 @@ impl Controller {
             return Err(Error::Usage(message));
         }
         Ok(Done::say(
-            self.scale_to(&up, &request.service, request.replicas)
+            self.scale_to(&up, &request.service, request.replicas, caller)
                 .await?,
         ))
     }
@@ -31,6 +33,7 @@ impl Controller {
         up: &Arc<Up>,
         service: &str,
         replicas: u32,
+        caller: &Caller,
     ) -> Result<String> {
         let site = &up.site;
         let before = site.service(service)?;
@@ -68,7 +71,7 @@ impl Controller {
             "{service} has {replicas} containers; it had {}",
             before.replicas
         );
-        site.note(service, None, "scale", &text, None)?;
+        site.note_of(caller, Some(service), "scale", &text)?;
         Ok(text)
     }
 }

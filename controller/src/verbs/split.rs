@@ -6,15 +6,17 @@ use admin_api::MAX_WEIGHT;
 
 use super::Controller;
 use crate::api::{Done, SplitRequest};
+use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::rollout::{Ask, split_text};
 use crate::site::no_such;
 
 impl Controller {
     /// `split`. A running rollout stays where that leaves it until it is told to go on.
-    pub(crate) async fn split(&self, request: SplitRequest) -> Result<Done> {
+    pub(crate) async fn split(&self, request: SplitRequest, caller: &Caller) -> Result<Done> {
         let up = self.up()?;
         let service = up.site.service(&request.service)?;
+        let _admitted = self.admit(&service.name, caller).await?;
         let rollout = up.rollout(&service.name);
         let running = match &rollout {
             Some(handle) => {
@@ -37,7 +39,8 @@ impl Controller {
         for version in running {
             split.entry(version).or_insert(0);
         }
-        Ok(Done::say(handle.ask(Ask::Split(split)).await?))
+        let said = handle.ask_by(caller.who(), Ask::Split(split)).await?;
+        Ok(Done::say(said))
     }
 }
 

@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use admin_api::{HealthState, ServiceList, ServiceStats};
 
-use super::{Controller, Up};
+use super::{Controller, Up, lock};
 use crate::api::{
-    HistoryReply, HistoryRequest, Progress, ProgressRequest, RolloutStatus, ServiceStatus,
-    StatusReply, VersionStatus,
+    EventsReply, EventsRequest, ExplainRequest, Explanation, HistoryReply, HistoryRequest,
+    Progress, ProgressRequest, RolloutStatus, ServiceStatus, StatusReply, VersionStatus,
 };
 use crate::error::{Error, Result};
-use crate::rollout::Live;
+use crate::explain::explain;
+use crate::rollout::{Live, Phase};
 use crate::store::{EventFilter, RolloutRecord, ServiceRecord};
 use crate::verdict::Figures;
 
 const HISTORY: u32 = 100;
+/// Events in one answer.
+const AT_ONCE: u32 = 1000;
+/// Whoever waits for news is answered after so long without any.
+const LONGEST_WAIT_MS: u64 = 10_000;
 
 impl Controller {
     /// `status`.
@@ -37,6 +42,7 @@ impl Controller {
             let rollout = self.newest_rollout(&up, &service.name)?;
             let versions = versions(&service, rollout.as_ref(), views.as_ref(), stats.as_ref());
             services.push(ServiceStatus {
+                generation: self.store.generation(&service.name)?,
                 name: service.name,
                 stable: service.stable.version,
                 previous: service.previous.map(|previous| previous.version),
@@ -45,6 +51,7 @@ impl Controller {
                 rollout,
             });
         }
+        let unhealed = lock(&up.trouble).first().cloned();
         Ok(StatusReply {
             project: up.site.project.clone(),
             runtime: up.site.runtime.name().to_owned(),
@@ -54,7 +61,7 @@ impl Controller {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
-            trouble,
+            trouble: trouble.or(unhealed),
             services,
         })
     }
@@ -79,6 +86,44 @@ impl Controller {
         })
     }
 
+    /// `events`: those younger than the one known, as soon as there are some.
+    pub(crate) async fn events(&self, request: EventsRequest) -> Result<EventsReply> {
+        let service = request.service.as_deref();
+        if let (Some(name), Some(up)) = (service, self.get_up()) {
+            up.site.service(name)?;
+        }
+        let mut news = self.store.news();
+        let until = tokio::time::Instant::now()
+            + Duration::from_millis(request.wait_ms.min(LONGEST_WAIT_MS));
+        let after = request.after.unwrap_or(*news.borrow());
+        loop {
+            let events = self.store.events_after(service, after, AT_ONCE)?;
+            if !events.is_empty() || tokio::time::Instant::now() >= until {
+                let last = events.last().map_or(after, |event| event.id);
+                return Ok(EventsReply { events, last });
+            }
+            // The journal is never closed while the controller runs.
+            let _ = tokio::time::timeout_at(until, news.changed()).await;
+        }
+    }
+
+    /// `explain`: why a rollout went as it went.
+    pub(crate) fn explain(&self, request: &ExplainRequest) -> Result<Explanation> {
+        let record = match request.rollout {
+            Some(id) => self.store.rollout(id)?,
+            None => self.store.rollouts(None, 1)?.pop(),
+        };
+        let record = record.ok_or_else(|| match request.rollout {
+            Some(id) => Error::Usage(format!("there is no rollout {id}: see `crossfade history`")),
+            None => Error::Refused("there has been no rollout yet".into()),
+        })?;
+        let events = self.store.events(EventFilter {
+            rollout: Some(record.id),
+            ..EventFilter::default()
+        })?;
+        Ok(explain(self.rollout_status(&record), &record.steps, events))
+    }
+
     /// How a rollout is doing, as soon as it has an event younger than the one known.
     pub(crate) async fn progress(&self, request: ProgressRequest) -> Result<Progress> {
         let mut news = self.store.news();
@@ -87,7 +132,7 @@ impl Controller {
             after: request.after,
             ..EventFilter::default()
         };
-        let wait = Duration::from_millis(request.wait_ms.min(10_000));
+        let wait = Duration::from_millis(request.wait_ms.min(LONGEST_WAIT_MS));
         let until = tokio::time::Instant::now() + wait;
         loop {
             let events = self.store.events(filter)?;
@@ -128,7 +173,7 @@ impl Controller {
     }
 }
 
-fn status_of(live: &Live) -> RolloutStatus {
+pub(crate) fn status_of(live: &Live) -> RolloutStatus {
     let record = &live.record;
     RolloutStatus {
         id: record.id,
@@ -139,6 +184,11 @@ fn status_of(live: &Live) -> RolloutStatus {
         phase: record.phase,
         step: (record.step + 1).min(record.steps.len()),
         steps: record.steps.len(),
+        share: match record.phase {
+            Phase::Shifting => record.steps.get(record.step).map_or(0, |step| step.share),
+            Phase::Promoting | Phase::Baking | Phase::Draining | Phase::Done => 100,
+            Phase::Starting | Phase::Checking | Phase::RollingBack | Phase::RolledBack => 0,
+        },
         paused: record.paused.clone(),
         why: record.why.clone(),
         verdict: live.verdict.clone().filter(|_| !record.phase.is_over()),
@@ -188,6 +238,7 @@ fn versions(
             let figures = Figures {
                 tries: of.map_or(0, admin_api::VersionStats::tries),
                 failures: of.map_or(0, admin_api::VersionStats::failures),
+                ..Figures::default()
             };
             VersionStatus {
                 version: name.to_owned(),

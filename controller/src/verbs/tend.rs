@@ -1,66 +1,257 @@
 //! What nobody has to ask for: a proxy that is gone is started again, a table that was lost is
-//! told again, a container that died is replaced, and retired ones are seen to their end.
+//! told again, a container that died is replaced, one that has no place here is drained and taken
+//! away, and retired ones are seen to their end. While rollouts run, too.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Controller, Up};
+use tokio::sync::Notify;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
+
+use super::{Controller, Up, lock};
 use crate::endpoints::Dead;
 use crate::error::Result;
+use crate::reconcile::{compare, wanted};
+use crate::runtime::{Container, Runtime};
+use crate::site::Site;
 use crate::store::ServiceRecord;
 
+/// So often everything is looked at, also when the engine has told nothing.
+const EVERY: Duration = Duration::from_secs(2);
+/// One container that ends is several events, and seldom comes alone.
+const SETTLE: Duration = Duration::from_millis(50);
+/// So often nothing is found up before a controller in the background ends.
+const IDLE_TICKS: u32 = 5;
 const DRAIN_WAIT: Duration = Duration::from_millis(500);
 
 impl Controller {
-    pub(super) async fn tend(&self) {
-        let Some(up) = self.get_up() else { return };
-        // Whoever changes something now sees to all this, too.
-        let Ok(_alone) = self.changing.try_lock() else {
-            return;
-        };
-        let answers = up.site.admin.status().await.is_ok();
-        let proxy = self.proxy_host(&up);
-        let there = if answers {
-            Ok(())
-        } else {
-            proxy.ensure(&mut Vec::new()).await
-        };
-        if let Err(error) = there {
-            return tracing::warn!("the proxy cannot be started: {error}");
-        }
-        let services = match self.store.services() {
-            Ok(services) => services,
-            Err(error) => return tracing::warn!("{error}"),
-        };
-        for service in services {
-            if let Err(error) = tend_service(&up, &service).await {
-                tracing::warn!("{}: {error}", service.name);
+    /// Looks after everything, whenever the engine tells of a change and every two seconds.
+    /// `until_down`: ends the controller when nothing has come up for a while.
+    pub(crate) async fn keep_tending(self: Arc<Self>, until_down: bool) {
+        let mut tick = interval(EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut idle = 0;
+        loop {
+            let ticked = self.next_occasion(&mut tick).await;
+            let is_up = {
+                // An `up` that has begun is in the journal, and not to be taken up beside it.
+                let _alone = self.changing.lock().await;
+                self.take_up().await
+            };
+            if is_up {
+                self.tend().await;
+            }
+            // Somebody may have looked into the history, and may do so again.
+            idle = match (is_up && self.get_up().is_none(), ticked) {
+                (true, true) => idle + 1,
+                (true, false) => idle,
+                (false, _) => 0,
+            };
+            if until_down && idle >= IDLE_TICKS {
+                self.finished.notify_one();
             }
         }
     }
+
+    /// Whether it was the timer.
+    async fn next_occasion(&self, tick: &mut Interval) -> bool {
+        let up = self.get_up();
+        let told = async {
+            match &up {
+                Some(up) => up.changed.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = tick.tick() => true,
+            () = told => {
+                sleep(SETTLE).await;
+                false
+            }
+        }
+    }
+
+    pub(super) async fn tend(&self) {
+        // Whoever has it now sees to all this, too, or takes everything away.
+        let Ok(_alone) = self.reconciling.try_lock() else {
+            return;
+        };
+        let Some(up) = self.get_up() else { return };
+        // A proxy that takes long to come back holds up no container.
+        let (proxy, mut trouble) = tokio::join!(self.tend_proxy(&up), self.tend_services(&up));
+        if let Err(error) = proxy {
+            trouble.insert(0, format!("the proxy: {error}"));
+        }
+        let before = std::mem::replace(&mut *lock(&up.trouble), trouble.clone());
+        for trouble in trouble.iter().filter(|one| !before.contains(one)) {
+            tracing::warn!("{trouble}");
+        }
+    }
+
+    async fn tend_proxy(&self, up: &Up) -> Result<()> {
+        if up.site.admin.status().await.is_ok() {
+            return Ok(());
+        }
+        self.proxy_host(up).ensure(&mut Vec::new()).await?;
+        // It may have come back with nothing.
+        up.changed.notify_one();
+        Ok(())
+    }
+
+    /// What could not be done, service by service.
+    async fn tend_services(&self, up: &Up) -> Vec<String> {
+        let services = match self.store.services() {
+            Ok(services) => services,
+            Err(error) => return vec![error.to_string()],
+        };
+        // One that takes long holds up no other.
+        let all = services
+            .iter()
+            .map(|service| self.tend_service(up, service));
+        let outcomes = futures_util::future::join_all(all).await;
+        let failed = services.iter().zip(outcomes).filter_map(|(service, done)| {
+            let error = done.err()?;
+            Some(format!("{}: {error}", service.name))
+        });
+        failed.collect()
+    }
+
+    async fn tend_service(&self, up: &Up, service: &ServiceRecord) -> Result<()> {
+        let site = &up.site;
+        if site.manifest().service(&service.name).is_none() {
+            // An `up` without it was cut short.
+            return self.remove(site, &service.name).await;
+        }
+        self.retire_extra(up, &service.name).await?;
+        // Containers need no proxy to be started.
+        let healed = self.heal(up, &service.name).await;
+        let told = site.check_table(&service.name).await.map(|_| ());
+        self.sweep_aside(up, &service.name)?;
+        healed.and(told)
+    }
+
+    /// Sees retired containers to their end, in a task of its own: one may take long to stop, and
+    /// nobody else is to wait for it.
+    fn sweep_aside(&self, up: &Up, service: &str) -> Result<()> {
+        let retired = self.store.retired()?;
+        let nothing = !retired.iter().any(|one| one.service == service);
+        if nothing || up.site.sweeping.of(service).try_lock().is_err() {
+            return Ok(());
+        }
+        let (site, service) = (up.site.clone(), service.to_owned());
+        tokio::spawn(async move {
+            if let Err(error) = site.sweep(&service, DRAIN_WAIT).await {
+                tracing::warn!("{service}: {error}");
+            }
+        });
+        Ok(())
+    }
+
+    /// Retires containers that have no place here.
+    async fn retire_extra(&self, up: &Up, service: &str) -> Result<()> {
+        let site = &up.site;
+        // Nobody starts or wants others between this look and what is made of it.
+        let _alone = site.place_lock(service).await;
+        let wanted = wanted(
+            &site.service(service)?,
+            self.store.running(service)?.as_ref(),
+        );
+        let containers = site.live_containers(service).await?;
+        let extra = compare(&wanted, &containers).extra;
+        if extra.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = extra.iter().map(|one| one.name.as_str()).collect();
+        let text = format!("nobody wants {}: drained and taken away", names.join(", "));
+        let extra: Vec<Container> = extra.into_iter().cloned().collect();
+        site.retire(service, &extra)?;
+        site.note(service, None, "healed", &text, None)
+    }
+
+    /// Replaces what has died or is missing.
+    async fn heal(&self, up: &Up, service: &str) -> Result<()> {
+        let site = &up.site;
+        let wanted = wanted(
+            &site.service(service)?,
+            self.store.running(service)?.as_ref(),
+        );
+        let containers = site.live_containers(service).await?;
+        if compare(&wanted, &containers).short.is_empty() || !lock(&up.patience).may(service) {
+            return Ok(());
+        }
+        // The dead are to get no requests while their successors start.
+        let told = site.push(service).await;
+        let mut started = Vec::new();
+        let done = self.replace_dead(site, service, &mut started).await;
+        if !started.is_empty() {
+            lock(&up.patience).healed(service);
+            let names: Vec<&str> = started.iter().map(|one| one.name.as_str()).collect();
+            let text = format!("{} took the place of what was missing", names.join(", "));
+            site.note(service, None, "healed", &text, None)?;
+        }
+        done.and(told)
+    }
+
+    async fn replace_dead(
+        &self,
+        site: &Site,
+        service: &str,
+        started: &mut Vec<Container>,
+    ) -> Result<()> {
+        let _alone = site.place_lock(service).await;
+        let wanted = wanted(
+            &site.service(service)?,
+            self.store.running(service)?.as_ref(),
+        );
+        let containers = site.live_containers(service).await?;
+        for (version, count) in compare(&wanted, &containers).short {
+            site.start_missing_alone(version, count, Dead::Replace, started)
+                .await?;
+        }
+        Ok(())
+    }
 }
 
-async fn tend_service(up: &Up, service: &ServiceRecord) -> Result<()> {
-    up.site.sweep(&service.name, DRAIN_WAIT).await?;
-    // A running rollout looks after its service itself.
-    if up.rollout(&service.name).is_some() {
-        return Ok(());
+/// How long to wait before a service is healed again: a container that dies again and again is
+/// not replaced as fast as it dies.
+#[derive(Debug, Default)]
+pub(super) struct Patience(HashMap<String, (Instant, Duration)>);
+
+impl Patience {
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    fn may(&self, service: &str) -> bool {
+        let last = self.0.get(service);
+        last.is_none_or(|(last, wait)| last.elapsed() >= *wait)
     }
-    let mut started = Vec::new();
-    let site = &up.site;
-    site.start_missing(
-        &service.stable,
-        service.replicas,
-        Dead::Replace,
-        &mut started,
-    )
-    .await?;
-    if !started.is_empty() {
-        let text = match started.len() {
-            1 => "a container was missing and was started again".to_owned(),
-            n => format!("{n} containers were missing and were started again"),
+
+    fn healed(&mut self, service: &str) {
+        let next = match self.0.get(service) {
+            // It did not hold for long.
+            Some((last, wait)) if last.elapsed() < *wait * 4 => (*wait * 2).min(Self::LONGEST),
+            _ => Self::FIRST,
         };
-        site.note(&service.name, None, "healed", &text, None)?;
+        self.0.insert(service.to_owned(), (Instant::now(), next));
     }
-    site.check_table(&service.name).await?;
-    Ok(())
 }
+
+/// Has `changed` told whenever the runtime tells of a change. Ended by dropping.
+#[derive(Debug)]
+pub(super) struct Watch(tokio::task::JoinHandle<()>);
+
+impl Watch {
+    pub(super) fn start(runtime: Arc<dyn Runtime>, changed: Arc<Notify>) -> Self {
+        Self(tokio::spawn(async move { runtime.watch(&changed).await }))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests;

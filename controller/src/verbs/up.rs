@@ -9,6 +9,7 @@ use admin_api::HealthState;
 
 use super::{Controller, Up, lock};
 use crate::api::{DeployRequest, Done, UpRequest};
+use crate::caller::Caller;
 use crate::endpoints::Dead;
 use crate::engine;
 use crate::error::{Error, Result};
@@ -16,24 +17,26 @@ use crate::manifest::{Manifest, RolloutOverrides, RuntimeChoice, ServiceSettings
 use crate::proxy::{self, ProxyHost};
 use crate::runtime::{Container, ContainerState};
 use crate::site::Site;
+use crate::state_dir;
 use crate::store::{Applied, NewVersion, VersionRecord};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Controller {
     /// `up`.
-    pub(crate) async fn up_verb(&self, request: UpRequest) -> Result<Done> {
+    pub(crate) async fn up_verb(&self, request: UpRequest, caller: &Caller) -> Result<Done> {
         let manifest = Manifest::parse(&request.manifest).map_err(|source| Error::Manifest {
             path: request.path.clone(),
             source,
         })?;
         let _alone = self.changing.lock().await;
+        let _undisturbed = self.reconciling.lock().await;
         if let Some(trouble) = lock(&self.trouble).clone() {
             return Err(Error::Unavailable(trouble));
         }
         let result = match self.get_up() {
-            None => self.first_up(&request, manifest).await,
-            Some(up) => self.up_again(&up, &request, manifest).await,
+            None => self.first_up(&request, manifest, caller).await,
+            Some(up) => self.up_again(&up, &request, manifest, caller).await,
         };
         if self.get_up().is_none() {
             // Nothing came of it: there is nothing to control.
@@ -42,12 +45,18 @@ impl Controller {
         result
     }
 
-    async fn first_up(&self, request: &UpRequest, manifest: Manifest) -> Result<Done> {
+    async fn first_up(
+        &self,
+        request: &UpRequest,
+        manifest: Manifest,
+        caller: &Caller,
+    ) -> Result<Done> {
         let engine = engine::choose(manifest.runtime, &manifest.project, &self.dir).await?;
         let applied = Applied {
             text: request.manifest.clone(),
             path: request.path.clone(),
             runtime: engine.kind,
+            boot: state_dir::boot(),
         };
         let why = engine.why.clone();
         let listen = listen_text(&manifest);
@@ -85,7 +94,7 @@ impl Controller {
         }
         for service in &manifest.services {
             let said = format!("up with {} × {}", service.version, service.replicas);
-            up.site.note(&service.name, None, "up", &said, None)?;
+            up.site.note_of(caller, Some(&service.name), "up", &said)?;
         }
         *lock(&self.up) = Some(up);
         Ok(Done::say(text))
@@ -96,6 +105,7 @@ impl Controller {
         up: &Arc<Up>,
         request: &UpRequest,
         manifest: Manifest,
+        caller: &Caller,
     ) -> Result<Done> {
         let site = &up.site;
         let before = site.manifest();
@@ -116,6 +126,7 @@ impl Controller {
             text: request.manifest.clone(),
             path: request.path.clone(),
             runtime: up.kind,
+            boot: state_dir::boot(),
         };
         let old = self.store.applied()?;
         self.store.apply(&applied, self.clock.now())?;
@@ -132,7 +143,10 @@ impl Controller {
         for service in &manifest.services {
             let was = before.service(&service.name);
             if was.is_some_and(|was| was.replicas != service.replicas) {
-                said.push(self.scale_to(up, &service.name, service.replicas).await?);
+                said.push(
+                    self.scale_to(up, &service.name, service.replicas, caller)
+                        .await?,
+                );
             }
         }
         let mut started = Vec::new();
@@ -164,8 +178,21 @@ impl Controller {
         }
         for service in &manifest.services {
             if let Some(was) = before.service(&service.name) {
-                said.extend(self.deploy_changed(up, request, was, service).await?);
+                said.extend(
+                    self.deploy_changed(up, request, was, service, caller)
+                        .await?,
+                );
             }
+        }
+        up.webhooks.follow(site);
+        if *before != manifest {
+            let what = if said.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", said.join("; "))
+            };
+            let text = format!("the manifest has changed{what}");
+            site.note_of(caller, None, "config", &text)?;
         }
         if said.is_empty() {
             said.push(format!("{} is up already: nothing to do", manifest.project));
@@ -252,6 +279,7 @@ impl Controller {
         request: &UpRequest,
         was: &ServiceSettings,
         is: &ServiceSettings,
+        caller: &Caller,
     ) -> Result<Option<String>> {
         let stable = up.site.service(&is.name)?.stable;
         if (&was.image, &was.version) == (&is.image, &is.version) {
@@ -273,12 +301,14 @@ impl Controller {
             env: [].into(),
             rollout: RolloutOverrides::default(),
             dir: folder_of(&request.path).to_owned(),
+            dry_run: false,
+            replace: false,
         };
-        Ok(Some(self.begin(up, deploy).await?.text))
+        Ok(Some(self.begin(up, deploy, caller).await?.text))
     }
 
     /// Takes a service out of the proxy, and its containers away, drained.
-    async fn remove(&self, site: &Site, name: &str) -> Result<()> {
+    pub(super) async fn remove(&self, site: &Site, name: &str) -> Result<()> {
         let containers = site.live_containers(name).await?;
         site.retire(name, &containers)?;
         while site.sweep(name, Duration::from_secs(1)).await?.containers > 0 {}

@@ -1,6 +1,8 @@
 //! The config file: checked before anything is bound, followed while the proxy runs.
 
+use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{Load, Running, TestEndpoint, TestProxy, ask, wait_until};
@@ -85,6 +87,29 @@ async fn a_change_of_the_file_is_taken_up_without_a_failure() {
     rewrite(&proxy.config_file(), &service(&one));
     wait_answered_by(&proxy, "1.0.0").await;
     load.stop().await.expect_no_failure();
+}
+
+#[tokio::test]
+async fn a_file_that_is_still_being_written_is_waited_for() {
+    let (one, two) = (
+        TestEndpoint::start("1.0.0").await,
+        TestEndpoint::start("2.0.0").await,
+    );
+    let proxy = TestProxy::with_config(&service(&one)).await;
+    let file = proxy.config_file();
+    let text = std::fs::read_to_string(&file).unwrap();
+    // Cut where it is a good config that has no service, by somebody who writes slowly.
+    let head = text.split("[[services]]").next().unwrap();
+    let mut open = std::fs::File::create(&file).unwrap();
+    open.write_all(head.as_bytes()).unwrap();
+    for _ in 0..60 {
+        assert_eq!(ask(proxy.address, "/").await.status, 200);
+        open.write_all(b"# not yet\n").unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    open.write_all(service(&two).as_bytes()).unwrap();
+    drop(open);
+    wait_answered_by(&proxy, "2.0.0").await;
 }
 
 #[tokio::test]

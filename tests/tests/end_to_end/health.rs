@@ -1,9 +1,11 @@
-//! Health checks, and names that are looked up.
+//! Health checks, ejection, what happens when nothing is up, and names that are looked up.
+
+use std::net::SocketAddr;
 
 use admin_api::HealthState;
 use rustix::process::Signal;
-use serde_json::json;
-use tests::{Load, TestEndpoint, TestProxy, ask, wait_until};
+use serde_json::{Value, json};
+use tests::{GrpcHealth, Load, ScriptedEndpoint, TestEndpoint, TestProxy, ask, wait_until};
 
 async fn put_checked(proxy: &TestProxy, endpoints: &[&TestEndpoint]) {
     let endpoints: Vec<_> = endpoints
@@ -108,4 +110,185 @@ async fn an_endpoint_can_have_a_name_and_one_without_an_address_is_shown() {
         versions["2.0.0"].endpoints[0].health,
         HealthState::Unresolved
     );
+}
+
+/// Sets service `web` to these endpoints, with these keys beside.
+async fn put(proxy: &TestProxy, keys: Value, endpoints: &[(&str, SocketAddr)]) {
+    let mut service = keys;
+    service["endpoints"] = endpoints
+        .iter()
+        .map(|(version, address)| json!({"version": version, "address": address.to_string()}))
+        .collect();
+    proxy.must("PUT", "/v1/services/web", service).await;
+}
+
+async fn wait_reason(proxy: &TestProxy, version: &str, reason: &str) {
+    wait_until(&format!("{version} is down: {reason}"), || async {
+        let versions = proxy.web().await.versions;
+        let given = versions[version].endpoints[0].reason.clone();
+        given.is_some_and(|given| given.contains(reason))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_check_wants_its_status_and_its_text() {
+    let proxy = TestProxy::start().await;
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    let put = async |health: Value| {
+        let mut health = health;
+        health["interval"] = json!("20ms");
+        put(
+            &proxy,
+            json!({"health": health}),
+            &[("1.0.0", endpoint.address)],
+        )
+        .await;
+    };
+    put(json!({"path": "/", "status": 204})).await;
+    wait_reason(&proxy, "1.0.0", "answered with 200 OK, not 204").await;
+    put(json!({"path": "/", "status": "200-204", "body": "Hello Moon"})).await;
+    wait_reason(&proxy, "1.0.0", "does not contain `Hello Moon`").await;
+    put(json!({"path": "/", "body": "Hello World"})).await;
+    wait_up(&proxy, "1.0.0").await;
+}
+
+#[tokio::test]
+async fn a_tcp_check_needs_a_connection_and_no_more() {
+    let proxy = TestProxy::start().await;
+    // It reads nothing and says nothing.
+    let silent = ScriptedEndpoint::start(|_, heard| async move { drop(heard) }).await;
+    let health = json!({"health": {"protocol": "tcp", "interval": "20ms", "fall": 1}});
+    put(&proxy, health, &[("1.0.0", silent.address)]).await;
+    wait_up(&proxy, "1.0.0").await;
+    drop(silent);
+    wait_reason(&proxy, "1.0.0", "refused").await;
+}
+
+#[tokio::test]
+async fn a_grpc_check_asks_for_its_service() {
+    let proxy = TestProxy::start().await;
+    let server = GrpcHealth::start().await;
+    let health = |service: &str| {
+        let health = json!({"protocol": "grpc", "service": service, "interval": "20ms", "fall": 1});
+        json!({"health": health})
+    };
+    put(&proxy, health("shop.Nothing"), &[("1.0.0", server.address)]).await;
+    wait_reason(&proxy, "1.0.0", "NOT_FOUND").await;
+    put(&proxy, health("shop.Cart"), &[("1.0.0", server.address)]).await;
+    wait_up(&proxy, "1.0.0").await;
+    server.say(2);
+    wait_reason(&proxy, "1.0.0", "NOT_SERVING").await;
+    server.say(1);
+    wait_up(&proxy, "1.0.0").await;
+}
+
+#[tokio::test]
+async fn one_of_two_endpoints_that_fails_is_ejected_and_tried_again_later() {
+    let proxy = TestProxy::start().await;
+    let bad = TestEndpoint::with("bad", &["--error-rate", "1"]).await;
+    let good = TestEndpoint::start("good").await;
+    let ejection = json!({"ejection": {"consecutive": 3, "duration": "1s"}});
+    put(
+        &proxy,
+        ejection,
+        &[("1.0.0", bad.address), ("1.0.0", good.address)],
+    )
+    .await;
+    let load = Load::start(proxy.address, &["--rate", "200"]);
+    let health = async || proxy.web().await.versions["1.0.0"].endpoints.clone();
+    let wait_for = async |state: HealthState| {
+        let what = format!("the bad endpoint is {state}");
+        wait_until(&what, || async { health().await[0].health == state }).await;
+    };
+    for _ in 0..2 {
+        wait_for(HealthState::Ejected).await;
+        let reason = health().await[0].reason.clone().unwrap();
+        assert!(reason.contains("failures in a row"), "{reason}");
+        for _ in 0..20 {
+            assert!(ask(proxy.address, "/").await.body.contains("good"));
+        }
+        wait_for(HealthState::Up).await;
+    }
+    assert_eq!(health().await[1].health, HealthState::Up);
+    load.stop().await;
+}
+
+#[tokio::test]
+async fn the_share_of_a_version_that_is_down_goes_to_the_others_and_is_counted() {
+    let proxy = TestProxy::start().await;
+    let (one, two) = (
+        TestEndpoint::start("1.0.0").await,
+        TestEndpoint::start("2.0.0").await,
+    );
+    put_checked(&proxy, &[&one, &two]).await;
+    wait_up(&proxy, "1.0.0").await;
+    wait_up(&proxy, "2.0.0").await;
+    two.signal(Signal::KILL);
+    wait_until("version 2.0.0 is down", || async {
+        let status = proxy.must("GET", "/v1/status", Value::Null).await;
+        status["versions_down"] == json!(["web/2.0.0"])
+    })
+    .await;
+    let before = proxy.stats().await.versions["2.0.0"].diverted;
+    let load = ["--rate", "0", "--count", "1000"];
+    let seen = Load::start(proxy.address, &load).finished().await;
+    seen.expect_no_failure();
+    assert_eq!(seen.ok("1.0.0"), 1_000);
+    let diverted = proxy.stats().await.versions["2.0.0"].diverted - before;
+    assert!(diverted.abs_diff(500) <= 10, "{diverted}");
+    let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
+    let line = format!(
+        "crossfade_diverted_total{{service=\"web\",version=\"2.0.0\"}} {}",
+        before + diverted
+    );
+    assert!(metrics.contains(&line), "{metrics}");
+    proxy.logged("nothing of the version is up").await;
+}
+
+#[tokio::test]
+async fn with_everything_down_what_was_up_before_is_tried_anyway() {
+    let proxy = TestProxy::start().await;
+    let ill = ["--unhealthy-after", "1s"];
+    let one = TestEndpoint::with("1.0.0", &ill).await;
+    let two = TestEndpoint::with("2.0.0", &ill).await;
+    put_checked(&proxy, &[&one, &two]).await;
+    wait_up(&proxy, "1.0.0").await;
+    wait_up(&proxy, "2.0.0").await;
+    wait_until("nothing is up", || async {
+        let status = proxy.must("GET", "/v1/status", Value::Null).await;
+        status["in_panic"] == json!(["web"])
+    })
+    .await;
+    let load = ["--rate", "0", "--count", "200"];
+    let seen = Load::start(proxy.address, &load).finished().await;
+    seen.expect_no_failure();
+    assert!(seen.ok("1.0.0").abs_diff(100) <= 10, "{seen:?}");
+    assert!(proxy.web().await.panic);
+    let versions = proxy.stats().await.versions;
+    let panicked: u64 = versions.values().map(|version| version.panicked).sum();
+    assert!(panicked >= 200, "{panicked}");
+    proxy.logged("panic mode").await;
+}
+
+#[tokio::test]
+async fn after_a_restart_the_first_request_finds_up_what_is_up() {
+    let proxy = TestProxy::start().await;
+    let good = TestEndpoint::start("1.0.0").await;
+    // Takes connections, and never answers: it is not known to be down for a minute.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = listener.local_addr().unwrap().to_string();
+    let service = json!({
+        "health": {"path": "/healthz", "interval": "60s", "timeout": "60s", "rise": 3},
+        "endpoints": [
+            {"address": good.address.to_string(), "version": "1.0.0"},
+            {"address": silent, "version": "1.0.0"},
+        ],
+    });
+    proxy.must("PUT", "/v1/services/web", service).await;
+    wait_up(&proxy, "1.0.0").await;
+    let restarted = proxy.restart_after_kill("").await;
+    for _ in 0..10 {
+        assert_eq!(ask(restarted.address, "/").await.status, 200);
+    }
 }

@@ -7,13 +7,19 @@
 
 mod admin;
 mod bad_input;
+mod balancing;
 mod config;
 mod drains;
 mod health;
+mod hold;
+mod hostile;
 mod requests;
 mod retries;
 mod rollouts;
 mod rollouts_demo;
+mod scripting;
 mod signals;
 mod splits;
+mod sticky;
 mod swaps;
+mod tls;

@@ -256,6 +256,8 @@ async fn a_client_that_goes_away_is_nobodys_fault() {
         .await
         .unwrap();
     proxy.wait_in_flight(1).await;
+    // By a reset: the mere end of what it sends would leave it waiting for its answer.
+    stream.set_zero_linger().unwrap();
     drop(stream);
     proxy.wait_in_flight(0).await;
     let stats = &proxy.stats().await.versions["1"];
@@ -264,6 +266,22 @@ async fn a_client_that_goes_away_is_nobodys_fault() {
         (1, 0, 0),
         "{stats:?}"
     );
+}
+
+#[tokio::test]
+async fn a_client_that_has_ended_its_half_still_gets_its_answer() {
+    let endpoint = TestEndpoint::start("1").await;
+    let proxy = proxy_before(&endpoint).await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let head = b"GET /slow?for=300ms HTTP/1.1\r\nhost: a\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    within("the answer", stream.read_to_string(&mut answer))
+        .await
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(proxy.stats().await.versions["1"].responses.success, 1);
 }
 
 #[tokio::test]

@@ -1,21 +1,23 @@
 //! Rollouts on child processes: what the tests on podman have on containers.
 
-use tests::{On, stories};
+use tests::{On, stories, survival};
 
 /// Each story as a test, on processes.
 macro_rules! on_processes {
-    ($($story:ident,)*) => {$(
+    ($from:ident: $($story:ident,)*) => {$(
         #[tokio::test]
         async fn $story() {
-            stories::$story(On::Processes).await;
+            $from::$story(On::Processes).await;
         }
     )*};
 }
 
-on_processes! {
+on_processes! { stories:
     a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself,
     a_killed_controller_changes_nothing_and_the_next_one_finishes_its_rollout,
     a_split_by_hand_pauses_the_rollout_and_promote_and_abort_end_it,
+    a_rolling_rollout_replaces_containers_one_by_one,
+    a_gate_holds_a_rollout_until_somebody_agrees,
     a_rollback_is_one_swap_while_the_old_version_is_warm,
     a_rollback_starts_the_version_before_again,
     a_service_is_scaled_under_load_without_a_failed_request,
@@ -25,4 +27,10 @@ on_processes! {
     a_candidate_that_crashes_under_load_is_rolled_back_at_once,
     an_up_that_fails_leaves_nothing,
     the_admin_port_wants_the_token,
+}
+
+on_processes! { survival:
+    what_dies_while_a_rollout_runs_is_replaced,
+    a_machine_that_starts_again_goes_on_where_it_was,
+    a_proxy_that_dies_comes_back_and_the_rollout_goes_on,
 }

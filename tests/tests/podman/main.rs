@@ -11,25 +11,26 @@
 
 mod demo;
 mod engine;
+mod healing;
 mod neighbours;
 mod ports;
 mod rootless;
 mod turns;
 
-use tests::{On, stories};
+use tests::{On, stories, survival};
 
 /// Each story as a test, on podman.
 macro_rules! on_podman {
-    ($($story:ident,)*) => {$(
+    ($from:ident: $($story:ident,)*) => {$(
         #[tokio::test]
         async fn $story() {
             let Some(_turn) = turns::take().await else { return };
-            stories::$story(On::Podman).await;
+            $from::$story(On::Podman).await;
         }
     )*};
 }
 
-on_podman! {
+on_podman! { stories:
     a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself,
     a_killed_controller_changes_nothing_and_the_next_one_finishes_its_rollout,
     a_split_by_hand_pauses_the_rollout_and_promote_and_abort_end_it,
@@ -42,4 +43,9 @@ on_podman! {
     a_candidate_that_crashes_under_load_is_rolled_back_at_once,
     an_up_that_fails_leaves_nothing,
     the_admin_port_wants_the_token,
+}
+
+on_podman! { survival:
+    what_dies_while_a_rollout_runs_is_replaced,
+    a_proxy_that_dies_comes_back_and_the_rollout_goes_on,
 }

@@ -1,9 +1,12 @@
 //! Which process is meant: a pid alone comes to mean another one when it is used again.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+
+use crate::state_dir::boot;
 
 /// A process, and no later one that was given the same pid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +25,7 @@ impl Identity {
         Some(Self {
             pid,
             start_time: stat.start_time,
-            boot_id: boot_id(),
+            boot_id: boot(),
         })
     }
 
@@ -30,20 +33,22 @@ impl Identity {
     pub(super) fn runs(&self) -> bool {
         let stat = Stat::read(self.pid);
         stat.is_some_and(|stat| !stat.ended && stat.start_time == self.start_time)
-            && boot_id() == self.boot_id
+            && boot() == self.boot_id
     }
 
     /// Sends a signal, to this process or to none.
     pub(super) fn signal(&self, signal: Signal) {
-        let Some(pid) = self.raw() else { return };
-        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else {
-            return;
-        };
-        // The handle is of whatever has the pid. If that is still ours now, it is ours for good.
-        if self.runs() {
+        if let Some(handle) = self.handle() {
             // It may end by itself in between, which is what was wanted.
             let _ = pidfd_send_signal(handle, signal);
         }
+    }
+
+    /// What cannot come to mean another process; `None` where this one has ended.
+    pub(super) fn handle(&self) -> Option<OwnedFd> {
+        let handle = pidfd_open(self.raw()?, PidfdFlags::empty()).ok()?;
+        // The handle is of whatever has the pid. If that is still ours now, it is ours for good.
+        self.runs().then_some(handle)
     }
 
     /// SIGKILL to it and to what it has forked. It must be the leader of its group.
@@ -106,13 +111,6 @@ impl Stat {
             start_time,
         })
     }
-}
-
-fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
 }
 
 #[cfg(test)]

@@ -1,0 +1,269 @@
+//! One connection of the load generator: what was asked on it, and what comes back. Over HTTP/1.1
+//! it carries one request at a time, over HTTP/2 many.
+
+use std::io::{self, ErrorKind};
+use std::time::Instant;
+
+use crate::answer::{Answer, Whole};
+use crate::error::Result;
+use crate::h2::{self, Client};
+use crate::link::Link;
+use crate::plan::{Ask, Failure, Outcome, Plan, Request};
+use crate::poll::Poll;
+
+/// A connection, opened with its first request and again after its end.
+#[derive(Default)]
+pub(crate) struct Connection {
+    link: Option<Link>,
+    wire: Wire,
+    /// What is to be sent, and how much of it has been.
+    out: Vec<u8>,
+    sent: usize,
+    /// Which request is sent next.
+    next: usize,
+    in_flight: Vec<InFlight>,
+    /// Streams that have ended; here to be used again.
+    ended: Vec<h2::Ended>,
+    reused: bool,
+    waits_for_room: bool,
+    /// All was said; the other side closes.
+    ending: bool,
+}
+
+#[derive(Default)]
+enum Wire {
+    #[default]
+    Closed,
+    Http1(Answer),
+    Http2(Client),
+}
+
+#[derive(Clone, Copy)]
+struct InFlight {
+    /// 0 over HTTP/1.1.
+    stream: u32,
+    due: Instant,
+    sent: Instant,
+}
+
+/// How a connection goes on after bytes have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goes {
+    /// As before.
+    On,
+    /// It is over, and nothing was in flight.
+    Over,
+    /// It is over, and what was in flight has failed.
+    Failed(Failure),
+}
+
+impl Connection {
+    /// One whose first request is this one of the plan's.
+    pub(crate) fn starting_at(next: usize) -> Self {
+        Self {
+            next,
+            ..Self::default()
+        }
+    }
+
+    /// Takes the next request, opening the connection if it is not. It goes out with the next
+    /// [`send`](Self::send).
+    pub(crate) fn begin(
+        &mut self,
+        plan: &Plan,
+        poll: &Poll,
+        number: usize,
+        due: Instant,
+    ) -> Result<io::Result<()>> {
+        let sent = Instant::now();
+        let mut flight = InFlight {
+            stream: 0,
+            due,
+            sent,
+        };
+        if self.link.is_none() {
+            match Link::open(plan.target, plan.tls.as_ref()) {
+                Ok(link) => {
+                    poll.add(&link, number)?;
+                    self.link = Some(link);
+                }
+                Err(error) => {
+                    self.in_flight.push(flight);
+                    return Ok(Err(error));
+                }
+            }
+            self.wire = match plan.ask {
+                Ask::Http1(_) => Wire::Http1(Answer::default()),
+                Ask::Http2 { .. } => Wire::Http2(Client::new(&mut self.out)),
+            };
+        }
+        match (&plan.ask, &mut self.wire) {
+            (Ask::Http2 { blocks, .. }, Wire::Http2(client)) => {
+                flight.stream = client.ask(blocks, &mut self.out);
+            }
+            (Ask::Http1(requests), _) => {
+                if let Some(request) = requests.get(self.next) {
+                    self.out.extend_from_slice(request);
+                }
+                self.next = (self.next + 1) % requests.len().max(1);
+            }
+            (Ask::Http2 { .. }, _) => {}
+        }
+        self.in_flight.push(flight);
+        Ok(Ok(()))
+    }
+
+    /// Sends what there is to send, as far as there is room.
+    pub(crate) fn send(&mut self, poll: &Poll, number: usize) -> Result<Goes> {
+        let Some(link) = &mut self.link else {
+            return Ok(Goes::On);
+        };
+        // Also with nothing of our own to send: TLS may have some.
+        match link.send(self.out.get(self.sent..).unwrap_or_default()) {
+            Ok(length) => self.sent += length,
+            Err(error) => {
+                let failure = match error.kind() {
+                    ErrorKind::ConnectionRefused => Failure::Connect,
+                    _ => self.closed(),
+                };
+                return Ok(Goes::Failed(failure));
+            }
+        }
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.sent = 0;
+        }
+        let waits = !self.out.is_empty() || link.has_unsent();
+        if waits != self.waits_for_room {
+            self.waits_for_room = waits;
+            poll.want_write(&*link, number, waits)?;
+        }
+        Ok(Goes::On)
+    }
+
+    /// Whether it was waiting for room to send, and not for an answer.
+    pub(crate) const fn waits_for_room(&self) -> bool {
+        self.waits_for_room
+    }
+
+    /// Something is to be sent that nobody has asked for: an acknowledgement.
+    pub(crate) fn has_to_send(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// It takes no more requests: its last answer was whole.
+    pub(crate) const fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    /// When what has no answer yet was due.
+    pub(crate) fn due(&self) -> impl Iterator<Item = Instant> {
+        self.in_flight.iter().map(|flight| flight.due)
+    }
+
+    /// Reads what has come. Requests that have come to their end go to `done`.
+    pub(crate) fn receive(
+        &mut self,
+        reconnect: bool,
+        buffer: &mut [u8],
+        done: &mut Vec<Request>,
+    ) -> Goes {
+        let Some(link) = &mut self.link else {
+            return Goes::On;
+        };
+        let left = match &self.wire {
+            Wire::Http1(answer) => answer.body_left(),
+            Wire::Closed | Wire::Http2(_) => 0,
+        };
+        let read = if left > 0 {
+            link.skip(buffer, left)
+        } else {
+            link.recv(buffer)
+        };
+        let length = match read {
+            Ok(length) => length,
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => return Goes::On,
+                ErrorKind::InvalidData => return Goes::Failed(Failure::NotUnderstood),
+                _ => 0,
+            },
+        };
+        let bytes = buffer.get(..length).unwrap_or_default();
+        let understood = match &mut self.wire {
+            _ if length == 0 => return self.over(),
+            Wire::Closed => return Goes::On,
+            // Nothing was asked: it can only be a last word before the connection closes.
+            Wire::Http1(_) if self.in_flight.is_empty() => return self.over(),
+            Wire::Http1(answer) => {
+                let read = match left {
+                    0 => answer.read(bytes),
+                    _ => answer.skip(length),
+                };
+                read.map(|whole| self.ended.extend(whole.map(|whole| (0, Some(whole)))))
+            }
+            Wire::Http2(client) => client.read(bytes, &mut self.out, &mut self.ended),
+        };
+        let mut ended = std::mem::take(&mut self.ended);
+        for (stream, whole) in ended.drain(..) {
+            self.end(stream, whole, reconnect, done);
+        }
+        self.ended = ended;
+        match understood {
+            Ok(()) => Goes::On,
+            Err(_) => Goes::Failed(Failure::NotUnderstood),
+        }
+    }
+
+    fn end(&mut self, stream: u32, whole: Option<Whole>, reconnect: bool, done: &mut Vec<Request>) {
+        let place = self
+            .in_flight
+            .iter()
+            .position(|flight| flight.stream == stream);
+        let Some(flight) = place.map(|place| self.in_flight.swap_remove(place)) else {
+            return;
+        };
+        self.reused = true;
+        self.ending = whole.is_some_and(|whole| whole.last) || reconnect;
+        done.push(flight.end(whole.map_or(Outcome::Failed(Failure::Cut), Outcome::Answered)));
+    }
+
+    fn over(&self) -> Goes {
+        if self.in_flight.is_empty() {
+            return Goes::Over;
+        }
+        Goes::Failed(self.closed())
+    }
+
+    fn closed(&self) -> Failure {
+        match &self.wire {
+            Wire::Http1(answer) if !answer.is_empty() => Failure::Cut,
+            Wire::Closed | Wire::Http1(_) | Wire::Http2(_) => Failure::Closed {
+                reused: self.reused,
+            },
+        }
+    }
+
+    /// Closes it. Nothing is in flight.
+    pub(crate) fn close(&mut self) {
+        *self = Self::starting_at(self.next);
+    }
+
+    /// Closes it. What was in flight has failed.
+    pub(crate) fn fail(&mut self, failure: Failure, done: &mut Vec<Request>) {
+        for flight in self.in_flight.drain(..) {
+            done.push(flight.end(Outcome::Failed(failure)));
+        }
+        self.close();
+    }
+}
+
+impl InFlight {
+    fn end(self, outcome: Outcome) -> Request {
+        Request {
+            due: self.due,
+            sent: self.sent,
+            done: Instant::now(),
+            outcome,
+        }
+    }
+}

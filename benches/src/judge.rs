@@ -1,0 +1,125 @@
+//! How well rollouts are judged, by simulation: the controller's own verdict, and beside it the
+//! rules of Flagger and Argo Rollouts, on requests that are drawn from seeds.
+
+mod beside;
+mod dice;
+mod report;
+mod rivals;
+mod rows;
+pub(crate) mod section;
+mod trial;
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+
+use crate::error::{Context, Error, Result};
+use crate::progress::Progress;
+
+use beside::Beside;
+use rows::{Outcome, Row};
+
+/// What is to be simulated.
+#[derive(Debug, clap::Args)]
+pub(crate) struct JudgeOptions {
+    /// How many rollouts a row.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rollouts: u32,
+    /// The seed of the first rollout; each that follows has the next.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Write the tables into RESULTS.md in this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) write: Option<PathBuf>,
+}
+
+/// Simulates every row, prints the tables, and writes them if that is wanted.
+///
+/// # Errors
+/// If a row misses its goal.
+pub(crate) fn run(options: &JudgeOptions) -> Result<()> {
+    let (rows, besides) = (rows::all(), beside::all());
+    let progress = Progress::new(rows.len() + besides.len());
+    let mut outcomes: Vec<(Row, Outcome)> = Vec::new();
+    for row in rows {
+        progress.say("judge", row.what);
+        let trials = each(options, |seed| row.trial(seed));
+        let outcome = Outcome::of(trials);
+        outcomes.push((row, outcome));
+        progress.step();
+    }
+    let mut compared = Vec::new();
+    for beside in besides {
+        progress.say("judge", beside.what);
+        let trials = each(options, |seed| beside.trial(seed));
+        compared.push((beside, Beside::figures(&trials)));
+        progress.step();
+    }
+    progress.finish();
+    println!("{}", report::plain(options, &outcomes, &compared));
+    if let Some(folder) = &options.write {
+        let path = folder.join("RESULTS.md");
+        let context = || path.display().to_string();
+        let text = fs::read_to_string(&path).context(context)?;
+        let written = section::put(&text, &report::markdown(options, &outcomes, &compared));
+        fs::write(&path, written).context(context)?;
+    }
+    let missed: Vec<String> = outcomes
+        .iter()
+        .filter_map(|(row, outcome)| row.missed(outcome))
+        .collect();
+    if missed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Usage(missed.join("; ")))
+}
+
+/// One trial for each seed, on all cores, in the order of the seeds.
+fn each<T: Send>(options: &JudgeOptions, trial: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    let seeds: Vec<u64> = (0..u64::from(options.rollouts))
+        .map(|rollout| options.seed + rollout)
+        .collect();
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let part = seeds.len().div_ceil(workers);
+    thread::scope(|scope| {
+        let trial = &trial;
+        let parts: Vec<_> = seeds
+            .chunks(part)
+            .map(|seeds| scope.spawn(|| seeds.iter().map(|seed| trial(*seed)).collect::<Vec<T>>()))
+            .collect();
+        parts
+            .into_iter()
+            .flat_map(|part| part.join().unwrap_or_default())
+            .collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `make judge` does with 10,000 rollouts a row.
+    #[test]
+    fn the_verdict_keeps_its_promises() {
+        let options = JudgeOptions {
+            rollouts: 200,
+            seed: 1,
+            write: None,
+        };
+        for mut row in rows::all() {
+            row.shorten();
+            let outcome = Outcome::of(each(&options, |seed| row.trial(seed)));
+            assert_eq!(row.missed(&outcome), None, "{}", row.what);
+        }
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_rollout_again() {
+        let row = &rows::all()[0];
+        assert_eq!(row.trial(7), row.trial(7));
+        let bad = rows::all().into_iter().find(|row| row.is_bad());
+        let bad = bad.expect("there are bad candidates");
+        let all: std::collections::BTreeSet<_> = (0..50).map(|seed| bad.trial(seed)).collect();
+        assert!(all.len() > 5, "seeds make a difference: {all:?}");
+    }
+}

@@ -1,0 +1,97 @@
+//! All judges on the same requests.
+
+use super::dice::Dice;
+use super::rivals::{HORIZON, Judge, Requests};
+
+/// A candidate that everybody judges.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beside {
+    pub(super) what: &'static str,
+    candidate: f64,
+    stable: f64,
+}
+
+/// The candidate's share of the requests.
+pub(super) const SHARE: f64 = 0.1;
+
+/// What one judge did in one rollout.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    /// When it rolled back, in seconds.
+    at: Option<f64>,
+    /// Requests to the candidate until then, or until the end.
+    requests: u64,
+    /// Those that failed: what clients saw.
+    errors: u64,
+}
+
+/// What one judge did in all of them.
+#[derive(Debug)]
+pub(super) struct Figures {
+    pub(super) judge: Judge,
+    /// In what part it rolled back.
+    pub(super) rolled_back: f64,
+    /// Medians of the rollouts that it rolled back.
+    pub(super) requests: Option<u64>,
+    pub(super) seconds: Option<f64>,
+    /// The mean of all rollouts.
+    pub(super) errors: f64,
+}
+
+pub(super) fn all() -> Vec<Beside> {
+    let beside = |what, candidate, stable| Beside {
+        what,
+        candidate,
+        stable,
+    };
+    vec![
+        beside("half fail, 0.1% with stable", 0.5, 0.001),
+        beside("5% fail, 0.1% with stable", 0.05, 0.001),
+        beside("0.8% fail, 0.1% with stable", 0.008, 0.001),
+        beside("as good as stable: 0.1% fail", 0.001, 0.001),
+        beside("as bad as stable: 2% fail", 0.02, 0.02),
+    ]
+}
+
+impl Beside {
+    /// Whether rolling back is right.
+    pub(super) fn is_worse(self) -> bool {
+        self.candidate > self.stable
+    }
+
+    pub(super) fn trial(self, seed: u64) -> Vec<Call> {
+        let mut dice = Dice::new(seed);
+        let requests = Requests::new(&mut dice, SHARE, self.candidate, self.stable);
+        let call = |judge: Judge| {
+            let at = judge.rolls_back(&requests);
+            let figures = requests.candidate.at(at.unwrap_or(HORIZON));
+            Call {
+                at,
+                requests: figures.tries,
+                errors: figures.failures,
+            }
+        };
+        Judge::ALL.map(call).to_vec()
+    }
+
+    /// What each judge did in all the trials.
+    pub(super) fn figures(trials: &[Vec<Call>]) -> Vec<Figures> {
+        let of = |(index, judge): (usize, Judge)| {
+            let calls = || trials.iter().filter_map(move |calls| calls.get(index));
+            let mut ended: Vec<(f64, u64)> = calls()
+                .filter_map(|call| call.at.map(|at| (at, call.requests)))
+                .collect();
+            ended.sort_by(|one, other| one.0.total_cmp(&other.0));
+            let median = ended.get(ended.len() / 2);
+            let count = trials.len().max(1) as f64;
+            Figures {
+                judge,
+                rolled_back: ended.len() as f64 / count,
+                requests: median.map(|(_, requests)| *requests),
+                seconds: median.map(|(at, _)| *at),
+                errors: calls().map(|call| call.errors as f64).sum::<f64>() / count,
+            }
+        };
+        Judge::ALL.into_iter().enumerate().map(of).collect()
+    }
+}

@@ -1,0 +1,107 @@
+//! The simulation's tables.
+
+use super::JudgeOptions;
+use super::beside::{Beside, Figures};
+use super::rows::{Outcome, Row};
+use crate::report::thousands;
+use crate::table::Table;
+
+type Rows = [(Row, Outcome)];
+type Compared = [(Beside, Vec<Figures>)];
+
+/// For a terminal.
+pub(super) fn plain(options: &JudgeOptions, rows: &Rows, compared: &Compared) -> String {
+    let mut text = format!("{}\n\n{}", seeds(options), promises(rows).plain());
+    for (beside, figures) in compared {
+        text.push_str(&format!(
+            "\n{}\n{}",
+            beside.what,
+            judges(*beside, figures).plain()
+        ));
+    }
+    text
+}
+
+/// The section of `RESULTS.md`.
+pub(super) fn markdown(options: &JudgeOptions, rows: &Rows, compared: &Compared) -> String {
+    let mut text = format!(
+        "Written by `make judge WRITE=1`. {}\n\n{PROMISES}\n\n{}\n### Beside Flagger and Argo Rollouts\n\n{BESIDE}\n",
+        seeds(options),
+        promises(rows).markdown()
+    );
+    for (beside, figures) in compared {
+        text.push_str(&format!(
+            "\n#### {}\n\n{}",
+            beside.what,
+            judges(*beside, figures).markdown()
+        ));
+    }
+    text
+}
+
+const PROMISES: &str = "The controller's own verdict, with the defaults of a manifest, looked at after every request to the candidate (latency: after every tenth, counted from the first). Stable's latency is log-normal with a p99 of 102 ms. *Requests* are those to the candidate until the rollback: *half* and *99%* of the rollouts took no more.";
+const BESIDE: &str = "The same requests, 500 a second, 10% of them to the candidate, for half an hour at most; the share stays as it is. Crossfade looks every 250 ms. Flagger and Argo follow their own documentation's examples and defaults (`benches/src/judge/rivals.rs` says which), with a Prometheus that is never late. *Errors* are what clients saw in the mean of all rollouts; *requests* and *seconds* are medians of those that were rolled back.";
+
+fn seeds(options: &JudgeOptions) -> String {
+    let last = options.seed + u64::from(options.rollouts) - 1;
+    format!(
+        "{} rollouts a row, seeds {} to {last}.",
+        thousands(f64::from(options.rollouts)),
+        options.seed
+    )
+}
+
+fn promises(rows: &Rows) -> Table {
+    let mut table = Table::new(&[
+        "candidate against stable",
+        "share",
+        "rolled back",
+        "goal",
+        "half",
+        "99%",
+        "",
+    ]);
+    for (row, outcome) in rows {
+        let requests = |part| {
+            outcome
+                .at(part)
+                .map_or("–".into(), |requests| thousands(requests as f64))
+        };
+        table.row(vec![
+            row.what.into(),
+            format!("{:.0}%", row.share * 100.0),
+            row.got(outcome),
+            row.goal(),
+            requests(0.5),
+            requests(0.99),
+            if row.missed(outcome).is_some() {
+                "missed".into()
+            } else {
+                String::new()
+            },
+        ]);
+    }
+    table
+}
+
+fn judges(beside: Beside, figures: &[Figures]) -> Table {
+    let rolled_back = if beside.is_worse() {
+        "rolled back"
+    } else {
+        "false alarms"
+    };
+    let mut table = Table::new(&["", rolled_back, "errors", "requests", "seconds"]);
+    for of in figures {
+        let none = || "–".to_owned();
+        table.row(vec![
+            of.judge.name().into(),
+            format!("{:.2}%", of.rolled_back * 100.0),
+            thousands(of.errors),
+            of.requests
+                .map_or_else(none, |requests| thousands(requests as f64)),
+            of.seconds
+                .map_or_else(none, |seconds| format!("{seconds:.1}")),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,201 @@
+//! Who judges: the controller, looking every 250 ms, and the rules of Flagger and Argo Rollouts.
+//!
+//! Flagger (`docs/gitbook/usage/how-it-works.md`, `pkg/controller/scheduler.go`): at every
+//! interval the success rate of the last minute is held against 99%; a check that fails, or finds
+//! no data, is counted; the count is never taken back, and is compared with `threshold` at the
+//! beginning of the next interval. Its example has an interval of 60 s and a threshold of 10; where
+//! none is given it is 1.
+//!
+//! Argo Rollouts (`docs/features/analysis.md`, `analysis/analysis.go`): a measurement fails below
+//! 95%, and the rollout is aborted when more than `failureLimit` have failed, which is 0 where
+//! none is given. Its query is an `irate`: the last two samples of Prometheus, here 15 s apart,
+//! whatever the range says. Its examples measure every 5 minutes with a `failureLimit` of 3, and
+//! five times, once a minute, with none.
+//!
+//! None of them compares with stable.
+
+use controller::verdict::{Figures, Pair};
+
+use super::dice::Dice;
+use super::trial::{RATE, condemned, limits};
+
+/// How long a step is watched, in seconds.
+pub(super) const HORIZON: f64 = 1800.0;
+const LOOK_EVERY: f64 = 0.25;
+const RECENT: f64 = 10.0;
+/// From one sample of Prometheus to the next.
+const SCRAPE: f64 = 15.0;
+
+/// Who judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judge {
+    Crossfade,
+    FlaggerExample,
+    FlaggerDefault,
+    ArgoExample,
+    ArgoDefault,
+}
+
+impl Judge {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Crossfade,
+        Self::FlaggerExample,
+        Self::FlaggerDefault,
+        Self::ArgoExample,
+        Self::ArgoDefault,
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Crossfade => "crossfade",
+            Self::FlaggerExample => "Flagger, every 60 s, threshold 10",
+            Self::FlaggerDefault => "Flagger, every 60 s, threshold 1",
+            Self::ArgoExample => "Argo, every 300 s, failureLimit 3",
+            Self::ArgoDefault => "Argo, 5 × 60 s, failureLimit 0",
+        }
+    }
+
+    /// When it rolls the candidate back, in seconds since the step began.
+    pub(super) fn rolls_back(self, requests: &Requests) -> Option<f64> {
+        match self {
+            Self::Crossfade => crossfade(requests),
+            Self::FlaggerExample => flagger(requests, 10),
+            Self::FlaggerDefault => flagger(requests, 1),
+            Self::ArgoExample => argo(requests, 300.0, usize::MAX, 3),
+            Self::ArgoDefault => argo(requests, 60.0, 5, 0),
+        }
+    }
+}
+
+/// The requests of a step, all of which every judge sees.
+pub(super) struct Requests {
+    pub(super) candidate: Failing,
+    stable: Failing,
+}
+
+/// The requests to one version: so many a second, and which of them fail.
+pub(super) struct Failing {
+    rate: f64,
+    failing: Vec<u64>,
+}
+
+impl Requests {
+    pub(super) fn new(dice: &mut Dice, share: f64, candidate: f64, stable: f64) -> Self {
+        let rate = RATE as f64;
+        Self {
+            candidate: Failing::new(dice, rate * share, candidate),
+            stable: Failing::new(dice, rate * (1.0 - share), stable),
+        }
+    }
+
+    fn at(&self, seconds: f64) -> Pair<Figures> {
+        Pair {
+            candidate: self.candidate.at(seconds),
+            stable: self.stable.at(seconds),
+        }
+    }
+}
+
+impl Failing {
+    fn new(dice: &mut Dice, rate: f64, chance: f64) -> Self {
+        let last = (rate * HORIZON) as u64;
+        let mut failing = Vec::new();
+        let mut next = dice.gap(chance);
+        while next < last {
+            failing.push(next);
+            next = next.saturating_add(1).saturating_add(dice.gap(chance));
+        }
+        Self { rate, failing }
+    }
+
+    /// What has come of them so far.
+    pub(super) fn at(&self, seconds: f64) -> Figures {
+        let tries = (seconds * self.rate) as u64;
+        Figures {
+            tries,
+            failures: self.failing.partition_point(|request| *request < tries) as u64,
+            ..Figures::default()
+        }
+    }
+
+    /// In per cent, of what came between two moments; `None` when nothing did.
+    fn success_rate(&self, from: f64, to: f64) -> Option<f64> {
+        let (from, to) = (self.at(from), self.at(to));
+        let came = Figures {
+            tries: to.tries - from.tries,
+            failures: to.failures - from.failures,
+            ..Figures::default()
+        };
+        came.success_rate()
+    }
+}
+
+fn crossfade(requests: &Requests) -> Option<f64> {
+    let limits = limits();
+    let mut recent = Pair::default();
+    for number in 1..=(HORIZON / LOOK_EVERY) as u64 {
+        let seconds = number as f64 * LOOK_EVERY;
+        let now = requests.at(seconds);
+        if condemned(&limits, now, recent, (seconds * RATE as f64) as u64) {
+            return Some(seconds);
+        }
+        if seconds % RECENT == 0.0 {
+            recent = now;
+        }
+    }
+    None
+}
+
+fn flagger(requests: &Requests, threshold: u32) -> Option<f64> {
+    let mut failed = 0;
+    for tick in 1..=(HORIZON / 60.0) as u32 {
+        let now = f64::from(tick) * 60.0;
+        if failed >= threshold {
+            return Some(now);
+        }
+        let rate = requests.candidate.success_rate(now - 60.0, now);
+        failed += u32::from(rate.is_none_or(|rate| rate < 99.0));
+    }
+    None
+}
+
+fn argo(requests: &Requests, interval: f64, count: usize, failure_limit: u32) -> Option<f64> {
+    let mut failed = 0;
+    // The first measurement, at once, finds no data, which is an error of its own kind.
+    let times = (1..=(HORIZON / interval) as u32).map(|number| f64::from(number) * interval);
+    for now in times.take(count) {
+        let rate = requests.candidate.success_rate(now - SCRAPE, now);
+        failed += u32::from(rate.is_none_or(|rate| rate < 95.0));
+        if failed > failure_limit {
+            return Some(now);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(judge: Judge, candidate: f64, want: Option<f64>) {
+        let requests = Requests::new(&mut Dice::new(1), 0.1, candidate, 0.0);
+        assert_eq!(judge.rolls_back(&requests), want, "{judge:?}");
+    }
+
+    #[test]
+    fn a_dead_candidate_is_rolled_back_when_the_rules_say_so() {
+        check(Judge::Crossfade, 1.0, Some(0.25));
+        check(Judge::FlaggerExample, 1.0, Some(11.0 * 60.0));
+        check(Judge::FlaggerDefault, 1.0, Some(120.0));
+        check(Judge::ArgoExample, 1.0, Some(4.0 * 300.0));
+        check(Judge::ArgoDefault, 1.0, Some(60.0));
+    }
+
+    #[test]
+    fn a_perfect_one_never_is() {
+        for judge in Judge::ALL {
+            check(judge, 0.0, None);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The same run several times over: how far apart are its ratios? A figure that does not come out
+//! the same again says nothing about a proxy.
+
+use serde::Serialize;
+
+use crate::figures::Figure;
+use crate::results::{Results, Row, Workload};
+
+/// Ratios are to repeat within this.
+pub(crate) const WITHIN: f64 = 0.10;
+
+/// One ratio, as each run found it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Repeated {
+    /// The workload.
+    pub(crate) work: &'static str,
+    /// The contender.
+    pub(crate) label: String,
+    /// Which of its figures.
+    pub(crate) figure: &'static str,
+    /// Its ratio to the base, run by run.
+    pub(crate) ratios: Vec<f64>,
+    /// How much more the largest is than the smallest: 0.05 for 5%.
+    pub(crate) apart: f64,
+}
+
+/// Compares the ratios of all runs. What one of them could not measure is left out.
+pub(crate) fn compare(runs: &[Results]) -> Vec<Repeated> {
+    let Some((first, others)) = runs.split_first() else {
+        return Vec::new();
+    };
+    if others.is_empty() {
+        return Vec::new();
+    }
+    let mut repeated = Vec::new();
+    for workload in &first.workloads {
+        for row in workload
+            .rows
+            .iter()
+            .filter(|row| row.label != workload.base)
+        {
+            for (figure, of) in figures(workload) {
+                let again = others.iter().map(|run| {
+                    let same = run.workloads.iter().find(|one| one.name == workload.name)?;
+                    of(same.rows.iter().find(|one| one.label == row.label)?)
+                });
+                let ratios: Option<Vec<f64>> = std::iter::once(of(row))
+                    .chain(again)
+                    .map(|figure| Some(figure?.ratio).filter(|ratio| ratio.is_finite()))
+                    .collect();
+                repeated.extend(ratios.map(|ratios| Repeated {
+                    work: workload.name,
+                    label: row.label.clone(),
+                    figure,
+                    apart: apart(&ratios),
+                    ratios,
+                }));
+            }
+        }
+    }
+    repeated
+}
+
+type Of = fn(&Row) -> Option<Figure>;
+
+/// What is compared: at a fixed rate requests a second are the same for all, and only there does
+/// latency say something of its own.
+fn figures(workload: &Workload) -> Vec<(&'static str, Of)> {
+    let cpu: (_, Of) = ("CPU", |row| row.cpu);
+    match workload.fixed_rate {
+        true => vec![cpu, ("p99", |row| row.p99), ("p99.9", |row| row.p999)],
+        false => vec![cpu, ("req/s", |row| row.rate)],
+    }
+}
+
+fn apart(ratios: &[f64]) -> f64 {
+    let most = ratios.iter().copied().fold(f64::MIN, f64::max);
+    let least = ratios.iter().copied().fold(f64::MAX, f64::min);
+    most / least - 1.0
+}
+
+/// A sentence for each figure: how many of its ratios there were, and which was the furthest apart.
+pub(crate) fn summary(repeated: &[Repeated]) -> Vec<String> {
+    ["CPU", "req/s", "p99", "p99.9"]
+        .into_iter()
+        .filter_map(|figure| {
+            let of_it: Vec<&Repeated> =
+                repeated.iter().filter(|one| one.figure == figure).collect();
+            let worst = of_it.iter().max_by(|a, b| a.apart.total_cmp(&b.apart))?;
+            let within = of_it.iter().filter(|one| one.apart <= WITHIN).count();
+            Some(format!(
+                "{figure}: {within} of {} ratios within {:.0}%; the furthest apart {:.1}% ({}, {})",
+                of_it.len(),
+                WITHIN * 100.0,
+                worst.apart * 100.0,
+                worst.work,
+                worst.label,
+            ))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Machine;
+    use crate::peers::Peer;
+    use crate::rounds::Effort;
+    use std::time::Duration;
+
+    fn run(crossfade: f64, haproxy: f64, fixed_rate: bool) -> Results {
+        let row = |peer: Peer, ratio: f64| {
+            let figure = Some(Figure {
+                value: 1.0,
+                ratio,
+                low: ratio,
+                high: ratio,
+            });
+            Row {
+                label: peer.name().into(),
+                peer,
+                cpu: figure,
+                user_share: 0.0,
+                page_faults_per_request: 0.0,
+                rate: figure,
+                p50: figure,
+                p99: figure,
+                p999: None,
+                failed: 0,
+                swaps_per_second: 0.0,
+                busy_elsewhere: 0.0,
+                disturbed: 0,
+                load_was_limit: false,
+            }
+        };
+        let effort = Effort {
+            rounds: 8,
+            round: Duration::from_secs(1),
+        };
+        let mut run = Results::new(String::new(), effort, &[], Vec::new(), Machine::this(2));
+        run.workloads.push(Workload {
+            name: "post",
+            title: "",
+            base: "nginx".into(),
+            cpu_per_gigabyte: false,
+            fixed_rate,
+            rows: vec![
+                row(Peer::Crossfade, crossfade),
+                row(Peer::Nginx, 1.0),
+                row(Peer::Haproxy, haproxy),
+            ],
+        });
+        run
+    }
+
+    #[test]
+    fn runs_are_apart_by_what_the_largest_is_more_than_the_smallest() {
+        let repeated = compare(&[run(1.08, 1.2, false), run(1.0, 1.5, false)]);
+        let cpu: Vec<_> = repeated.iter().filter(|one| one.figure == "CPU").collect();
+        assert_eq!(cpu.len(), 2);
+        assert!((cpu[0].apart - 0.08).abs() < 1e-9 && (cpu[1].apart - 0.25).abs() < 1e-9);
+        assert_eq!(
+            summary(&repeated)[0],
+            "CPU: 1 of 2 ratios within 10%; the furthest apart 25.0% (post, haproxy)"
+        );
+    }
+
+    #[test]
+    fn a_single_run_has_nothing_to_be_compared_with() {
+        assert!(compare(&[run(1.0, 1.0, false)]).is_empty());
+        assert!(summary(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_one_run_has_not_measured_is_left_out() {
+        let repeated = compare(&[run(1.0, 1.0, true), run(1.0, f64::NAN, true)]);
+        let named: Vec<_> = repeated
+            .iter()
+            .map(|one| (one.label.as_str(), one.figure))
+            .collect();
+        assert_eq!(named, [("crossfade", "CPU"), ("crossfade", "p99")]);
+    }
+}

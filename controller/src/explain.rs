@@ -1,0 +1,284 @@
+//! Why a rollout went as it went: its history, sorted by the steps that it belongs to.
+
+use serde_json::Value;
+
+use crate::api::{Explanation, RolloutStatus, StepExplained};
+use crate::clock::Millis;
+use crate::plan::Step;
+use crate::store::Event;
+
+/// Sorts the events of a rollout, oldest first, by its steps.
+pub(crate) fn explain(rollout: RolloutStatus, steps: &[Step], events: Vec<Event>) -> Explanation {
+    let mut explained: Vec<StepExplained> = steps
+        .iter()
+        .enumerate()
+        .map(|(n, step)| planned(n, steps.len(), *step))
+        .collect();
+    let mut before = Vec::new();
+    let mut after = Vec::new();
+    // The step that is under way: each begins by an event of its own, and ends by the next.
+    let mut now: Option<usize> = None;
+    for event in events {
+        let next = now.map_or(0, |step| step + 1);
+        let ends = ends_a_step(&event.kind);
+        if let (Some(step), true) = (now.and_then(|now| explained.get_mut(now)), ends)
+            && step.ended.is_none()
+        {
+            end(step, &event);
+        }
+        if event.kind == "shifting" && next < explained.len() {
+            explained[next].began = Some(event.at);
+            now = Some(next);
+        } else if ends {
+            now = now.map(|_| explained.len());
+            after.push(event);
+        } else if let Some(step) = now.and_then(|now| explained.get_mut(now)) {
+            step.events.push(event);
+        } else if now.is_some() || !after.is_empty() {
+            after.push(event);
+        } else {
+            before.push(event);
+        }
+    }
+    if let Some(step) = now.and_then(|now| explained.get_mut(now))
+        && step.ended.is_none()
+    {
+        step.outcome = "running".into();
+        step.why.clone_from(&rollout.verdict);
+        step.figures = serde_json::to_value([rollout.candidate, rollout.stable])
+            .ok()
+            .map(|pair| serde_json::json!({ "candidate": pair[0], "stable": pair[1] }));
+    }
+    Explanation {
+        rollout,
+        before,
+        steps: explained,
+        after,
+    }
+}
+
+fn planned(n: usize, of: usize, step: Step) -> StepExplained {
+    StepExplained {
+        step: n + 1,
+        of,
+        share: step.share,
+        replicas: step.replicas,
+        stable: step.stable,
+        hold: step.hold,
+        gate: step.gate,
+        began: None,
+        ended: None,
+        outcome: "not reached".into(),
+        why: None,
+        figures: None,
+        events: Vec::new(),
+    }
+}
+
+/// Whether a step that is under way is over with an event of this kind.
+fn ends_a_step(kind: &str) -> bool {
+    [
+        "shifting",
+        "promoting",
+        "baking",
+        "draining",
+        "done",
+        "rolling-back",
+        "rolled-back",
+    ]
+    .contains(&kind)
+}
+
+fn end(step: &mut StepExplained, event: &Event) {
+    step.ended = Some(event.at);
+    step.figures.clone_from(&event.figures);
+    let went_back = event.kind.starts_with("roll");
+    let (outcome, why) = match (went_back, &event.figures) {
+        (true, _) => ("rolled back", Some(event.text.clone())),
+        (false, Some(_)) => ("good", None),
+        // Nobody looked: it was somebody's wish.
+        (false, None) => (
+            "promoted by hand",
+            event.who.clone().map(|who| format!("by {who}")),
+        ),
+    };
+    step.outcome = outcome.into();
+    step.why = why;
+}
+
+/// What the figures of a decision say, a line each.
+pub(crate) fn figures(figures: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let of = |name: &str| {
+        let (tries, failures) = (
+            figures[name]["tries"].as_u64()?,
+            figures[name]["failures"].as_u64()?,
+        );
+        let p99 = figures[name]["latency"]["p99_us"].as_u64();
+        let p99 = p99.map_or_else(String::new, |us| format!(", p99 {} ms", us.div_ceil(1000)));
+        Some(format!(
+            "{name}: {failures} of {tries} requests failed{p99}"
+        ))
+    };
+    let pair: Vec<String> = ["candidate", "stable"].into_iter().filter_map(of).collect();
+    if !pair.is_empty() {
+        let watched = figures["elapsed_ms"].as_u64().map(seconds);
+        let watched = watched.map_or_else(String::new, |text| format!(", watched for {text}"));
+        lines.push(format!("{}{watched}", pair.join("; ")));
+    }
+    for name in ["limits", "evidence"] {
+        let Some(keys) = figures[name].as_object() else {
+            continue;
+        };
+        let keys: Vec<String> = keys
+            .iter()
+            .map(|(key, value)| format!("{key} {}", plain(value)))
+            .collect();
+        lines.push(format!("{name}: {}", keys.join(", ")));
+    }
+    lines
+}
+
+/// A value without JSON's quotes; an object as `key value`.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(keys) => {
+            let keys = keys
+                .iter()
+                .map(|(key, value)| format!("{key} {}", plain(value)));
+            format!("({})", keys.collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// How long that was: `30.2s`.
+pub(crate) fn lasted(from: Millis, to: Millis) -> String {
+    seconds(u64::try_from(to - from).unwrap_or(0))
+}
+
+fn seconds(millis: u64) -> String {
+    format!("{}.{}s", millis / 1000, millis % 1000 / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::Strategy;
+    use crate::rollout::Live;
+    use crate::testing::TestSite;
+    use crate::verbs::status_of;
+
+    async fn explained(strategy: &str, play: &[(&str, Option<Value>)]) -> Explanation {
+        let test = TestSite::new().await;
+        let record = test.begin(strategy);
+        let events = play.iter().zip(1..).map(|((kind, figures), id)| Event {
+            id,
+            rollout: Some(record.id),
+            service: Some("web".into()),
+            at: id * 1000,
+            kind: (*kind).to_owned(),
+            text: format!("{kind}!"),
+            who: Some("ann".into()),
+            figures: figures.clone(),
+        });
+        let steps = strategy.parse::<Strategy>().expect("a strategy").steps(4);
+        explain(status_of(&Live::of(&record)), &steps, events.collect())
+    }
+
+    fn outcomes(explanation: &Explanation) -> Vec<&str> {
+        explanation
+            .steps
+            .iter()
+            .map(|step| step.outcome.as_str())
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_step_has_what_was_seen_and_decided_in_it() {
+        let good = json!({ "candidate": { "tries": 50, "failures": 0 } });
+        let bad = json!({ "candidate": { "tries": 9, "failures": 5 } });
+        let play = [
+            ("began", None),
+            ("checking", None),
+            ("shifting", None),
+            ("paused", None),
+            ("resumed", None),
+            ("shifting", Some(good.clone())),
+            ("rolling-back", Some(bad.clone())),
+            ("rolled-back", None),
+        ];
+        let explanation = explained("canary", &play).await;
+        assert_eq!(
+            outcomes(&explanation),
+            ["good", "rolled back", "not reached"]
+        );
+        let [first, second, _] = explanation.steps.as_slice() else {
+            panic!("three steps");
+        };
+        assert_eq!((first.began, first.ended), (Some(3000), Some(6000)));
+        assert_eq!(first.figures, Some(good));
+        let kinds: Vec<&str> = first
+            .events
+            .iter()
+            .map(|event| event.kind.as_str())
+            .collect();
+        assert_eq!(kinds, ["paused", "resumed"]);
+        assert_eq!((second.share, second.figures.clone()), (50, Some(bad)));
+        assert_eq!(second.why.as_deref(), Some("rolling-back!"));
+        assert_eq!((explanation.before.len(), explanation.after.len()), (2, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_under_way_and_one_that_was_skipped_say_so() {
+        let running = explained("canary", &[("began", None), ("shifting", None)]).await;
+        assert_eq!(
+            outcomes(&running),
+            ["running", "not reached", "not reached"]
+        );
+        let play = [
+            ("began", None),
+            ("shifting", None),
+            ("promoting", None),
+            ("baking", None),
+        ];
+        let promoted = explained("canary", &play).await;
+        assert_eq!(
+            outcomes(&promoted),
+            ["promoted by hand", "not reached", "not reached"]
+        );
+        assert_eq!(promoted.steps[0].why.as_deref(), Some("by ann"));
+        let play = [
+            ("began", None),
+            ("rolling-back", None),
+            ("rolled-back", None),
+        ];
+        let never = explained("blue-green", &play).await;
+        assert_eq!(outcomes(&never), ["not reached"]);
+        assert_eq!((never.before.len(), never.after.len()), (1, 2));
+    }
+
+    #[test]
+    fn figures_are_told_in_words() {
+        let told = figures(&json!({
+            "candidate": { "tries": 604, "failures": 1, "latency": { "p99_us": 12_001 } },
+            "stable": { "tries": 5430, "failures": 0 },
+            "elapsed_ms": 30_250,
+            "limits": { "success_rate": 99.0, "step_min_duration": "30s" },
+            "evidence": { "fails_now": { "against": 0.5 } },
+        }));
+        assert_eq!(
+            told,
+            [
+                "candidate: 1 of 604 requests failed, p99 13 ms; stable: 0 of 5430 requests failed, \
+                 watched for 30.2s",
+                "limits: step_min_duration 30s, success_rate 99.0",
+                "evidence: fails_now (against 0.5)",
+            ]
+        );
+        assert_eq!(figures(&json!({})), [""; 0]);
+    }
+}

@@ -1,0 +1,90 @@
+//! Hooks and webhooks as people write them.
+
+use std::path::PathBuf;
+
+use admin_api::Period;
+use admin_api::strict::InputError;
+use serde::{Deserialize, Serialize};
+
+use super::Webhook;
+use crate::hooks::{Action, Hook, On};
+use crate::post::{Target, Url};
+
+/// How long a hook may take where nobody said so.
+const HOOK_TIMEOUT: Period = Period::from_secs(30);
+/// The same for a webhook.
+const WEBHOOK_TIMEOUT: Period = Period::from_secs(5);
+
+/// An entry of `[[services.rollout.hooks]]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HookEntry {
+    on: On,
+    command: Option<Vec<String>>,
+    url: Option<Url>,
+    token_file: Option<PathBuf>,
+    timeout: Option<Period>,
+}
+
+/// An entry of `[[webhooks]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WebhookEntry {
+    url: Url,
+    token_file: Option<PathBuf>,
+    timeout: Option<Period>,
+    #[serde(default)]
+    kinds: Vec<String>,
+}
+
+impl HookEntry {
+    /// Checks it; the error's field is one of its keys.
+    pub(super) fn check(self) -> Result<Hook, InputError> {
+        let timeout = checked(self.timeout, HOOK_TIMEOUT)?;
+        let action = match (self.command, self.url) {
+            (Some(command), None) if command.first().is_some_and(|program| !program.is_empty()) => {
+                if self.token_file.is_some() {
+                    let message = "only a hook with `url` sends a token";
+                    return Err(InputError::of_field("token_file", message));
+                }
+                Action::Command { command, timeout }
+            }
+            (None, Some(url)) => Action::Post(Target {
+                url,
+                token_file: self.token_file,
+                timeout,
+            }),
+            _ => {
+                let message =
+                    "a hook has either a `command`, as [\"program\", \"argument\"], or a `url`";
+                return Err(InputError::of_field("command", message));
+            }
+        };
+        Ok(Hook {
+            on: self.on,
+            action,
+        })
+    }
+}
+
+impl WebhookEntry {
+    /// Checks it; the error's field is one of its keys.
+    pub(super) fn check(self) -> Result<Webhook, InputError> {
+        Ok(Webhook {
+            target: Target {
+                url: self.url,
+                token_file: self.token_file,
+                timeout: checked(self.timeout, WEBHOOK_TIMEOUT)?,
+            },
+            kinds: self.kinds,
+        })
+    }
+}
+
+fn checked(timeout: Option<Period>, default: Period) -> Result<Period, InputError> {
+    let timeout = timeout.unwrap_or(default);
+    if timeout.get().is_zero() {
+        return Err(InputError::of_field("timeout", "has to be longer than 0"));
+    }
+    Ok(timeout)
+}

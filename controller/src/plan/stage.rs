@@ -1,0 +1,255 @@
+//! A step as people write it, and a number of containers as people write it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use admin_api::Period;
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// One step as people write it: `10`, `10:5m`, `10:gate` or `10:5m:gate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stage {
+    /// The candidate's share of the requests, in per cent.
+    pub share: u8,
+    /// How long it lasts at least, where that is not `step_min_duration`.
+    pub hold: Option<Period>,
+    /// Whether somebody has to say `crossfade resume` before the next step.
+    pub gate: bool,
+}
+
+impl Stage {
+    /// A step with nothing but a share.
+    pub const fn of(share: u8) -> Self {
+        Self {
+            share,
+            hold: None,
+            gate: false,
+        }
+    }
+}
+
+impl FromStr for Stage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.trim().split(':');
+        let share = parts.next().and_then(|share| share.trim().parse().ok());
+        let wrong = || {
+            format!(
+                "`{text}` is not a step: write a whole number from 1 to 100, in per cent, and where \
+                 wanted how long it lasts and `gate`, such as 10, 10:5m or 10:5m:gate"
+            )
+        };
+        let mut stage = Self::of(share.ok_or_else(wrong)?);
+        for part in parts {
+            match part.trim() {
+                "gate" if !stage.gate => stage.gate = true,
+                hold if stage.hold.is_none() && !stage.gate => {
+                    stage.hold = Some(hold.parse().map_err(|_| wrong())?);
+                }
+                _ => return Err(wrong()),
+            }
+        }
+        Ok(stage)
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.share)?;
+        if let Some(hold) = self.hold {
+            // Without the spaces of `1m 30s`.
+            write!(f, ":{}", hold.to_string().replace(' ', ""))?;
+        }
+        if self.gate {
+            f.write_str(":gate")?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Stage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if *self == Self::of(self.share) {
+            serializer.serialize_u8(self.share)
+        } else {
+            serializer.collect_str(self)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Stage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumberOrText {
+            expecting: "a share in per cent such as 10, or in quotes with how long it lasts and \
+                        whether it is a gate, such as \"10:5m:gate\"",
+            of_number: |number| u8::try_from(number).ok().map(Self::of),
+        })
+    }
+}
+
+/// A number of containers: `2`, or a part of the service's replicas: `25%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    /// So many.
+    Count(u32),
+    /// So many of a hundred, rounded up.
+    Percent(u8),
+}
+
+impl Amount {
+    /// How many that is of so many.
+    pub fn of(self, replicas: u32) -> u32 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => {
+                let exact = u64::from(replicas) * u64::from(percent);
+                u32::try_from(exact.div_ceil(100)).unwrap_or(u32::MAX)
+            }
+        }
+    }
+}
+
+impl FromStr for Amount {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = match text.trim().strip_suffix('%') {
+            Some(percent) => percent
+                .parse()
+                .ok()
+                .filter(|percent| *percent <= 100)
+                .map(Self::Percent),
+            None => text.trim().parse().ok().map(Self::Count),
+        };
+        found.ok_or_else(|| {
+            format!("`{text}` is not a number of containers: write 1, or a part such as 25%")
+        })
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+impl Serialize for Amount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Count(count) => serializer.serialize_u32(*count),
+            Self::Percent(_) => serializer.collect_str(self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NumberOrText {
+            expecting: "a number of containers such as 1, or a part of them such as \"25%\"",
+            of_number: |number| u32::try_from(number).ok().map(Self::Count),
+        })
+    }
+}
+
+/// Reads what is a number where it is simple, and text where it is more.
+struct NumberOrText<T> {
+    expecting: &'static str,
+    of_number: fn(u64) -> Option<T>,
+}
+
+impl<T: FromStr<Err = String>> Visitor<'_> for NumberOrText<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+        (self.of_number)(number)
+            .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(number), &self))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+        match u64::try_from(number) {
+            Ok(number) => self.visit_u64(number),
+            Err(_) => Err(E::invalid_value(de::Unexpected::Signed(number), &self)),
+        }
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_stage(text: &str, want: Option<Stage>) {
+        assert_eq!(text.parse::<Stage>().ok(), want, "{text}");
+        if let Some(stage) = want {
+            assert_eq!(stage.to_string().parse(), Ok(stage), "{text}");
+            let json = serde_json::to_string(&stage).expect("JSON");
+            let read: Stage = serde_json::from_str(&json).expect("a stage");
+            assert_eq!(read, stage, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_step_may_say_how_long_it_lasts_and_whether_somebody_has_to_agree() {
+        let hold = Some(Period::from_secs(90));
+        let plain = Stage::of(10);
+        check_stage("10", Some(plain));
+        check_stage(" 10 ", Some(plain));
+        check_stage("10:1m30s", Some(Stage { hold, ..plain }));
+        check_stage(
+            "10:gate",
+            Some(Stage {
+                gate: true,
+                ..plain
+            }),
+        );
+        let both = Stage {
+            hold,
+            gate: true,
+            ..plain
+        };
+        check_stage("10:90s:gate", Some(both));
+        check_stage("10:gate:90s", None);
+        check_stage("10:5", None);
+        check_stage("10:gate:gate", None);
+        check_stage("x", None);
+        check_stage("-1", None);
+        check_stage("1.5", None);
+        check_stage("300", None);
+    }
+
+    #[track_caller]
+    fn check_amount(text: &str, want: Option<u32>) {
+        let amount = text.parse::<Amount>();
+        assert_eq!(amount.as_ref().ok().map(|a| a.of(10)), want, "{text}");
+        if let Ok(amount) = amount {
+            assert_eq!(amount.to_string(), text);
+            let json = serde_json::to_string(&amount).expect("JSON");
+            let read: Amount = serde_json::from_str(&json).expect("an amount");
+            assert_eq!(read, amount, "{json}");
+        }
+    }
+
+    #[test]
+    fn an_amount_is_a_count_or_a_part() {
+        check_amount("0", Some(0));
+        check_amount("3", Some(3));
+        check_amount("25%", Some(3));
+        check_amount("100%", Some(10));
+        check_amount("101%", None);
+        check_amount("-1", None);
+        check_amount("few", None);
+    }
+}

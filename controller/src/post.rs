@@ -1,0 +1,268 @@
+//! JSON by POST to an address that somebody configured: hooks and webhooks.
+//!
+//! Such an address often is a secret by itself, so nothing here ever shows more of it than the
+//! host; nor does it show the token.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use admin_api::Period;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+
+/// More of an answer than that is of no use to anybody.
+const MAX_ANSWER: usize = 64 << 10;
+/// What is told of an answer that says no.
+const MAX_SAID: usize = 200;
+
+/// An address: `http://host:port/path`.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Url(Uri);
+
+/// Where to post, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Target {
+    /// The address.
+    pub url: Url,
+    /// A file with a token for `Authorization: Bearer`, read anew for every call.
+    pub token_file: Option<PathBuf>,
+    /// How long a call may take.
+    pub timeout: Period,
+}
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum PostError {
+    /// The token could not be read.
+    #[error("{}: {source}", path.display())]
+    Token {
+        /// Its file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There was no answer.
+    #[error("{url} cannot be reached: {source}")]
+    Unreachable {
+        /// As much of the address as may be shown.
+        url: Url,
+        /// What went wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There was no answer in time.
+    #[error("{url} did not answer within {timeout}")]
+    TimedOut {
+        /// As much of the address as may be shown.
+        url: Url,
+        /// How long it had.
+        timeout: Period,
+    },
+    /// It said no.
+    #[error("{url} answered with {status}{}{said}", if said.is_empty() { "" } else { ": " })]
+    Refused {
+        /// As much of the address as may be shown.
+        url: Url,
+        /// The answer's status.
+        status: StatusCode,
+        /// The first line of its body.
+        said: String,
+    },
+}
+
+impl PostError {
+    /// Whether the same call may go better a little later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } => true,
+            Self::Refused { status, .. } => matches!(status.as_u16(), 429 | 502..=504),
+            Self::Token { .. } => false,
+        }
+    }
+}
+
+impl Target {
+    /// Posts once. `folder`: where a relative token file is meant. Gives the first line of the
+    /// answer.
+    pub async fn post(&self, folder: &Path, body: Bytes) -> Result<String, PostError> {
+        let token = match &self.token_file {
+            None => None,
+            Some(path) => {
+                let path = folder.join(path);
+                let read = tokio::fs::read_to_string(&path).await;
+                let token = read.map_err(|source| PostError::Token { path, source })?;
+                Some(format!("Bearer {}", token.trim()))
+            }
+        };
+        let exchange = self.url.exchange(token.as_deref(), body);
+        let answer = tokio::time::timeout(self.timeout.get(), exchange).await;
+        let (status, said) = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(source)) => {
+                let url = self.url.clone();
+                return Err(PostError::Unreachable { url, source });
+            }
+            Err(_) => {
+                return Err(PostError::TimedOut {
+                    url: self.url.clone(),
+                    timeout: self.timeout,
+                });
+            }
+        };
+        if status.is_success() {
+            return Ok(said);
+        }
+        let url = self.url.clone();
+        Err(PostError::Refused { url, status, said })
+    }
+
+    /// Posts until it is answered, for as long as the time-out lasts.
+    pub async fn post_until_answered(
+        &self,
+        folder: &Path,
+        body: Bytes,
+    ) -> Result<String, PostError> {
+        let until = tokio::time::Instant::now() + self.timeout.get();
+        loop {
+            let error = match self.post(folder, body.clone()).await {
+                Err(error) if error.is_passing() => error,
+                done => return done,
+            };
+            let next = tokio::time::Instant::now() + Duration::from_secs(1);
+            if next >= until {
+                return Err(error);
+            }
+            tokio::time::sleep_until(next).await;
+        }
+    }
+}
+
+impl Url {
+    async fn exchange(
+        &self,
+        authorization: Option<&str>,
+        body: Bytes,
+    ) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
+        let authority = self.0.authority().ok_or("it has no host")?;
+        let port = authority.port_u16().unwrap_or(80);
+        let host = authority.host().trim_matches(['[', ']']);
+        let stream = TcpStream::connect((host, port)).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with the exchange: the sender is dropped with it.
+        tokio::spawn(connection);
+        let path = self.0.path_and_query().map_or("/", |path| path.as_str());
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(header::HOST, authority.as_str())
+            .header(
+                header::USER_AGENT,
+                concat!("crossfade/", env!("CARGO_PKG_VERSION")),
+            )
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(authorization) = authorization {
+            let mut value = header::HeaderValue::from_str(authorization)?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        let response = sender.send_request(request.body(Full::new(body))?).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await?;
+        let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+        let line = text.lines().find(|line| !line.trim().is_empty());
+        let said = line.unwrap_or_default().trim().chars().take(MAX_SAID);
+        Ok((status, said.collect()))
+    }
+}
+
+impl FromStr for Url {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The text may be a secret: it is not repeated.
+        let uri: Uri = text.parse().map_err(|error| {
+            format!("this is not an address such as http://host:port/path: {error}")
+        })?;
+        if uri.scheme_str() != Some("http") {
+            return Err("an address that begins with http:// is needed".into());
+        }
+        let Some(authority) = uri.authority() else {
+            return Err("an address with a host is needed, such as http://host:port/path".into());
+        };
+        if authority.as_str().contains('@') {
+            return Err("leave user and password out, and name a token_file".into());
+        }
+        Ok(Self(uri))
+    }
+}
+
+impl TryFrom<String> for Url {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Url> for String {
+    fn from(url: Url) -> Self {
+        url.0.to_string()
+    }
+}
+
+/// Scheme and host only: paths and queries often hold a secret.
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.0.scheme_str().unwrap_or("http");
+        let host = self.0.authority().map_or("", |host| host.as_str());
+        write!(f, "{scheme}://{host}")
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_shows_no_more_than_its_host() {
+        let url: Url = "http://127.0.0.1:99/services/T0/SECRET?key=SECRET"
+            .parse()
+            .expect("an address");
+        assert_eq!(url.to_string(), "http://127.0.0.1:99");
+        assert_eq!(format!("{url:?}"), "http://127.0.0.1:99");
+        let read: Url =
+            serde_json::from_str(&serde_json::to_string(&url).expect("JSON")).expect("an address");
+        assert_eq!(read, url, "the journal has all of it");
+    }
+
+    #[track_caller]
+    fn check_wrong(text: &str, says: &str) {
+        let error = text.parse::<Url>().expect_err("no address");
+        assert!(error.contains(says), "{error}");
+        assert!(!error.contains("SECRET"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_an_address_is_refused_without_repeating_it() {
+        check_wrong("SECRET", "begins with http://");
+        check_wrong("ftp://host/SECRET", "begins with http://");
+        check_wrong("http://user:SECRET@host/", "token_file");
+        check_wrong("/SECRET", "begins with http://");
+        check_wrong("http://a b/SECRET", "not an address");
+    }
+}

@@ -1,0 +1,81 @@
+//! *Capacity before share*: the candidate's containers, started and seen healthy before they get
+//! what the step gives them.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Leave, Rollout, Stay};
+use crate::endpoints::Dead;
+use crate::plan::replicas_for;
+use crate::store::Split;
+
+impl Rollout {
+    /// Sees to it that the candidate has so many containers, and that the proxy has seen them
+    /// healthy, for so long.
+    pub(super) async fn capacity(&mut self, replicas: u32, healthy_for: Duration) -> Stay<()> {
+        self.start_candidates(replicas).await?;
+        let limit = self.record.settings.start_timeout;
+        let mut waited = Duration::ZERO;
+        let mut healthy_since = None;
+        loop {
+            match self.observe().await {
+                // Somebody took a container away by hand.
+                Ok(seen) if seen.running < replicas => {
+                    healthy_since = None;
+                    self.start_candidates(replicas).await?;
+                }
+                Ok(seen) if seen.up >= replicas && seen.down.is_none() => {
+                    let since: Instant = *healthy_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= healthy_for {
+                        return Ok(());
+                    }
+                }
+                // Whatever takes stable down, too, is not the candidate's fault.
+                Ok(seen) if !seen.stable_is_well => {
+                    healthy_since = None;
+                    self.trouble(format!(
+                        "{} is not healthy either",
+                        self.record.from.version
+                    ));
+                }
+                Ok(seen) => {
+                    healthy_since = None;
+                    if waited >= limit.get() {
+                        let reason = seen
+                            .down
+                            .map(|down| format!(": {down}"))
+                            .unwrap_or_default();
+                        let why = format!(
+                            "{} of {replicas} containers of {} were healthy within {limit}{reason}",
+                            seen.up, self.record.to.version
+                        );
+                        return Err(Leave::Bad { why, figures: None });
+                    }
+                    waited += self.look_every();
+                }
+                // Time in which the proxy could not be asked does not count, either.
+                Err(error) if error.is_ours() => self.trouble(error.to_string()),
+                Err(error) => return Err(error.into()),
+            }
+            self.rest(self.look_every()).await?;
+        }
+    }
+
+    async fn start_candidates(&mut self, replicas: u32) -> Stay<()> {
+        let to = &self.record.to;
+        self.site
+            .start_missing(to, replicas, Dead::Fail, &mut Vec::new())
+            .await?;
+        self.site.push(&self.record.service).await?;
+        Ok(())
+    }
+
+    /// How many containers of the version a split by hand needs.
+    pub(super) fn replicas_by_hand(&self, split: &Split, version: &str) -> Stay<u32> {
+        let stable = self.site.service(&self.record.service)?.replicas;
+        let total = split.values().copied().map(u64::from).sum();
+        let weight = split.get(version).copied().unwrap_or(0);
+        Ok(replicas_for(stable, weight.into(), total))
+    }
+}

@@ -1,0 +1,208 @@
+//! What each strategy does to containers and traffic.
+
+use super::*;
+
+fn rolling(surge: &str, unavailable: &str) -> Strategy {
+    Strategy::Rolling {
+        max_surge: surge.parse().expect("an amount"),
+        max_unavailable: unavailable.parse().expect("an amount"),
+    }
+}
+
+/// How many containers ran after each start and stop, the candidate's and all.
+fn counts(test: &TestSite) -> Vec<usize> {
+    let mut running = 4;
+    let mut counts = Vec::new();
+    for call in test.calls.all() {
+        if call.starts_with("start ") {
+            running += 1;
+        } else if call.starts_with("stop ") {
+            running -= 1;
+        } else {
+            continue;
+        }
+        counts.push(running);
+    }
+    counts
+}
+
+fn shares(test: &TestSite) -> Vec<u32> {
+    let events = test.events();
+    let shares = events.iter().filter_map(|event| {
+        let (_, rest) = event.text.split_once(": ")?;
+        let (share, _) = rest.split_once("% to")?;
+        share.parse().ok()
+    });
+    shares.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rolling_rollout_never_has_more_or_fewer_containers_than_it_may() {
+    for (surge, unavailable, most, fewest) in [("1", "0", 5, 4), ("0", "1", 4, 3), ("2", "1", 6, 3)]
+    {
+        let test = TestSite::new().await;
+        let record = test.begin_with(|settings| {
+            settings.strategy = rolling(surge, unavailable);
+            settings.bake = Period::from_secs(0);
+        });
+        spawn(test.site.clone(), record).ended().await;
+        check_promoted(&test);
+        let counts = counts(&test);
+        let what = format!("+{surge} -{unavailable}: {counts:?}");
+        assert_eq!(counts.iter().max(), Some(&most), "{what}");
+        assert_eq!(counts.iter().min(), Some(&fewest), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_candidate_in_a_rolling_rollout_gives_everything_back() {
+    for (surge, unavailable) in [("1", "0"), ("0", "4")] {
+        let test = TestSite::new().await;
+        let record = test.begin_with(|settings| settings.strategy = rolling(surge, unavailable));
+        let handle = spawn(test.site.clone(), record);
+        until_step(&handle, 1).await;
+        test.proxy.fail("2.0.0", 50);
+        handle.ended().await;
+        check_rolled_back(&test, "requests failed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stable_version_without_containers_is_started_before_it_gets_the_requests_back() {
+    let test = TestSite::new().await;
+    let record = test.begin_with(|settings| {
+        settings.strategy = rolling("0", "1");
+        settings.bake = Period::from_secs(600);
+    });
+    let handle = spawn(test.site.clone(), record);
+    until(&handle, Phase::Baking).await;
+    assert_eq!(test.running(), running(&[("2.0.0", 4)]));
+    let before = test.calls.all().len();
+    let why = "not today".to_owned();
+    handle.ask(Ask::Abort { why }).await.expect("aborted");
+    handle.ended().await;
+    check_rolled_back(&test, "not today");
+    let calls = test.calls.all().split_off(before);
+    let swap = calls
+        .iter()
+        .position(|call| call == r#"put {"1.0.0": 100}"#);
+    let started = calls[..swap.expect("a swap")].iter();
+    let started = started.filter(|call| call.starts_with("start ")).count();
+    assert_eq!(started, 4, "{calls:#?}");
+    assert!(
+        !calls.iter().any(|call| call == "put {}"),
+        "nobody had the requests: {calls:#?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_by_hand_in_a_rolling_rollout_brings_stable_back() {
+    let test = TestSite::new().await;
+    let record = test.begin_with(|settings| settings.strategy = rolling("1", "0"));
+    let handle = spawn(test.site.clone(), record);
+    until_step(&handle, 3).await;
+    let by_hand = split(&[("1.0.0", 75), ("2.0.0", 25)]);
+    handle.ask(Ask::Split(by_hand)).await.expect("set");
+    assert_eq!(test.running().get("1.0.0"), Some(&3));
+    handle.ask(Ask::Resume).await.expect("resumed");
+    handle.ended().await;
+    check_promoted(&test);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rolling_rollout_that_was_killed_goes_on_where_it_was() {
+    for step in 0..4 {
+        let test = TestSite::new().await;
+        let record = test.begin_with(|settings| settings.strategy = rolling("1", "0"));
+        let handle = spawn(test.site.clone(), record);
+        until_step(&handle, step).await;
+        handle.stop();
+        test.take_up().expect("unfinished").ended().await;
+        check_promoted(&test);
+        assert!(counts(&test).iter().all(|count| *count <= 5));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn linear_steps_go_up_by_the_same_share() {
+    let test = TestSite::new().await;
+    spawn(test.site.clone(), test.begin("linear=40"))
+        .ended()
+        .await;
+    check_promoted(&test);
+    assert_eq!(shares(&test), [40, 80, 100]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_at_once_waits_for_health_and_for_no_request() {
+    let test = TestSite::new().await;
+    test.proxy.set_idle(true);
+    let handle = spawn(test.site.clone(), test.begin("all-at-once"));
+    until(&handle, Phase::Baking).await;
+    assert_eq!(test.running(), running(&[("1.0.0", 4), ("2.0.0", 4)]));
+    handle.ended().await;
+    check_promoted(&test);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_lasts_as_long_as_it_says() {
+    let test = TestSite::new().await;
+    let handle = spawn(test.site.clone(), test.begin("steps=10:1m,100"));
+    until_step(&handle, 0).await;
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert_eq!(handle.live().record.step, 0);
+    assert_eq!(handle.live().record.paused, None, "longer than max_hold");
+    handle.ended().await;
+    check_promoted(&test);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_waits_until_somebody_agrees() {
+    let test = TestSite::new().await;
+    let handle = spawn(test.site.clone(), test.begin("steps=10:gate,50,100:gate"));
+    until_paused(&handle).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let record = handle.live().record;
+    let paused = record.paused.expect("a reason");
+    assert!(paused.contains("gate: `crossfade resume`"), "{paused}");
+    assert_eq!((record.phase, record.step), (Phase::Shifting, 0));
+
+    // A controller that was killed at the gate still waits there.
+    handle.stop();
+    let handle = test.take_up().expect("unfinished");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(handle.live().record.step, 0);
+
+    handle.ask(Ask::Resume).await.expect("resumed");
+    until_step(&handle, 2).await;
+    until_paused(&handle).await;
+    assert_eq!(test.proxy.split(), split(&[("1.0.0", 0), ("2.0.0", 100)]));
+    handle.ask(Ask::Resume).await.expect("resumed");
+    handle.ended().await;
+    check_promoted(&test);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_turns_bad_at_a_gate_is_rolled_back() {
+    let test = TestSite::new().await;
+    let handle = spawn(test.site.clone(), test.begin("steps=10:gate,100"));
+    until_paused(&handle).await;
+    test.proxy.fail("2.0.0", 50);
+    handle.ended().await;
+    check_rolled_back(&test, "requests failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_pauses_before_the_gate_has_not_agreed_to_it() {
+    let test = TestSite::new().await;
+    let handle = spawn(test.site.clone(), test.begin("steps=10:gate,100"));
+    until(&handle, Phase::Shifting).await;
+    handle.ask(Ask::Pause).await.expect("paused");
+    handle.ask(Ask::Resume).await.expect("resumed");
+    until_paused(&handle).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(handle.live().record.step, 0);
+    handle.ask(Ask::Promote).await.expect("promoted");
+    handle.ended().await;
+    check_promoted(&test);
+}

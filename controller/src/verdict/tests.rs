@@ -1,0 +1,405 @@
+mod properties;
+mod windows;
+
+use super::evidence::{LOWEST_LIMIT, won};
+use super::*;
+
+pub(super) const LIMITS: Limits = Limits {
+    success_rate: 99.0,
+    success_rate_tolerance: 0.1,
+    latency_p99: Duration::from_millis(500),
+    latency_tolerance: 1.0,
+    warm_up: Duration::from_secs(10),
+    min_requests: 50,
+    step_min_duration: Duration::from_secs(30),
+    max_hold: Duration::from_secs(600),
+    after_max_hold: AfterMaxHold::Pause,
+};
+
+/// `(failures, tries)`.
+fn failed((failures, tries): (u64, u64)) -> Figures {
+    Figures {
+        tries,
+        failures,
+        ..Figures::default()
+    }
+}
+
+/// `(failures, tries)` of candidate and stable since the step began.
+fn look(candidate: (u64, u64), stable: (u64, u64), secs: u64) -> Look {
+    let step = Pair {
+        candidate: failed(candidate),
+        stable: failed(stable),
+    };
+    Look {
+        step,
+        recent: step,
+        elapsed: Duration::from_secs(secs),
+        ..Look::default()
+    }
+}
+
+#[track_caller]
+fn check_look(limits: &Limits, look: &Look, want: &str) -> String {
+    let verdict = judge(limits, look);
+    let (got, why) = match verdict {
+        Verdict::Advance => ("advance", String::new()),
+        Verdict::Hold { why } => ("hold", why),
+        Verdict::Pause { why } => ("pause", why),
+        Verdict::RollBack { why } => ("roll back", why),
+        Verdict::Inconclusive { why } => ("inconclusive", why),
+    };
+    assert_eq!(got, want, "{why:?} of {look:?}");
+    why
+}
+
+#[track_caller]
+fn check(candidate: (u64, u64), stable: (u64, u64), secs: u64, want: &str) {
+    check_look(&LIMITS, &look(candidate, stable, secs), want);
+}
+
+#[test]
+fn no_data_is_neither_success_nor_failure() {
+    check((0, 0), (0, 0), 0, "hold");
+    check((0, 0), (0, 5000), 599, "hold");
+    check((0, 49), (0, 500), 60, "hold");
+}
+
+#[test]
+fn a_step_ends_well_with_enough_requests_and_time() {
+    check((0, 50), (0, 500), 29, "hold");
+    check((0, 50), (0, 500), 30, "advance");
+    check((1, 1000), (1, 9000), 30, "advance");
+    check((0, 5000), (0, 0), 30, "advance");
+}
+
+#[test]
+fn what_is_held_for_too_long_is_paused_or_goes_on_where_only_requests_are_missing() {
+    let proceed = Limits {
+        after_max_hold: AfterMaxHold::Proceed,
+        ..LIMITS
+    };
+    let quiet = look((0, 12), (0, 100), 600);
+    let why = check_look(&LIMITS, &quiet, "pause");
+    assert_eq!(why, "held for 10m: 12 of 50 requests so far");
+    check_look(&proceed, &quiet, "advance");
+    // One of 40 failed: that is no reason to go on with everything.
+    let doubtful = look((1, 40), (0, 9), 600);
+    let why = check_look(&proceed, &doubtful, "pause");
+    assert!(why.contains("1 of 40 requests failed"), "{why}");
+    check_look(&proceed, &look((500, 1000), (500, 1000), 600), "pause");
+}
+
+#[test]
+fn a_slightly_bad_candidate_is_held_not_condemned() {
+    check((2, 100), (0, 100), 60, "hold");
+}
+
+#[test]
+fn a_candidate_in_doubt_waits_for_more() {
+    let doubtful = look((3, 310), (0, 620), 60);
+    let why = check_look(&LIMITS, &doubtful, "hold");
+    assert!(
+        why.starts_with("in doubt: 3 of 310 requests failed"),
+        "{why}"
+    );
+    check((3, 4000), (1, 8000), 60, "advance");
+}
+
+#[test]
+fn a_candidate_as_good_as_a_bad_stable_advances() {
+    check((15, 1000), (15, 1000), 60, "advance");
+    check((16, 1000), (15, 1000), 60, "advance");
+}
+
+#[test]
+fn a_bad_candidate_is_condemned_before_there_are_enough_requests_to_advance() {
+    check((2, 9), (0, 90), 1, "hold");
+    check((3, 9), (0, 90), 1, "roll back");
+    check((4, 12), (0, 120), 1, "roll back");
+    check((5, 5), (0, 5), 1, "hold");
+    check((10, 10), (0, 10), 1, "roll back");
+    check((333, 1000), (0, 9000), 1, "roll back");
+    check((300_000, 1_000_000), (9_000, 1_000_000), 1, "roll back");
+    check((300, 10_000), (1_800, 90_000), 1, "roll back");
+    check((20_000, 1_000_000), (1_000, 1_000_000), 1, "roll back");
+}
+
+#[test]
+fn a_candidate_within_its_limit_is_condemned_all_the_same_when_stable_is_better() {
+    check((50, 10_000), (90, 90_000), 60, "roll back");
+    // But not for a tenth of a percentage point.
+    check((200, 100_000), (1_000, 1_000_000), 60, "advance");
+    let strict = Limits {
+        success_rate_tolerance: 0.0,
+        ..LIMITS
+    };
+    check_look(
+        &strict,
+        &look((200, 100_000), (1_000, 1_000_000), 60),
+        "roll back",
+    );
+}
+
+#[test]
+fn one_failure_condemns_nobody() {
+    check((1, 1), (0, 5000), 0, "hold");
+    check((1, 1), (0, 1_000_000_000), 0, "hold");
+    check((1, 1), (0, 0), 0, "hold");
+    let perfect = Limits {
+        success_rate: 100.0,
+        ..LIMITS
+    };
+    check_look(&perfect, &look((1, 1), (0, 0), 0), "hold");
+    check_look(&perfect, &look((2, 2), (0, 0), 0), "roll back");
+}
+
+#[test]
+fn stable_failing_as_much_is_inconclusive() {
+    check((500, 1000), (500, 1000), 60, "inconclusive");
+    check((100, 1000), (900, 9000), 60, "inconclusive");
+    check((50, 50), (50, 50), 60, "inconclusive");
+    check((500, 1000), (500, 1000), 600, "pause");
+}
+
+#[test]
+fn where_stable_gets_nothing_the_limit_stands_alone() {
+    check((100, 1000), (1, 1), 1, "roll back");
+    check((100, 1000), (0, 3), 1, "roll back");
+    check((5, 20), (0, 0), 1, "roll back");
+    check((12, 1000), (0, 0), 60, "hold");
+}
+
+#[test]
+fn what_stable_failed_before_is_allowed_where_it_gets_nothing_now() {
+    let mut alone = look((30, 1000), (0, 0), 60);
+    check_look(&LIMITS, &alone, "roll back");
+    alone.record = failed((3000, 100_000));
+    check_look(&LIMITS, &alone, "advance");
+    // Four requests are no record.
+    alone.record = failed((4, 4));
+    check_look(&LIMITS, &alone, "roll back");
+}
+
+#[test]
+fn a_burst_after_a_long_good_time_is_found_at_once() {
+    let mut burst = look((540, 1_000_000), (4_500, 9_000_000), 3600);
+    check_look(&LIMITS, &burst, "advance");
+    burst.recent = look((30, 40), (0, 400), 0).step;
+    let why = check_look(&LIMITS, &burst, "roll back");
+    assert!(
+        why.starts_with("in the last few seconds 30 of 40 requests failed"),
+        "{why}"
+    );
+    // Both of them: not the candidate's fault.
+    burst.recent = look((30, 40), (300, 400), 0).step;
+    check_look(&LIMITS, &burst, "advance");
+    // While it bakes nothing goes to stable.
+    let mut baking = look((500, 1_000_000), (0, 0), 200);
+    baking.recent = look((10, 20), (0, 0), 0).step;
+    check_look(&LIMITS, &baking, "roll back");
+}
+
+/// Of 7,000 answers `slow` are, and of stable's 63,000 `stable_slow`.
+fn late(slow: u64, stable_slow: u64) -> Look {
+    let mut look = look((0, 7_000), (0, 63_000), 60);
+    look.slow = Some(0.4);
+    let latency = |answers, slow| Latency {
+        answers,
+        slow,
+        over_limit: 0,
+        p99_us: Some(390_000),
+    };
+    look.step.candidate.latency = latency(7_000, slow);
+    look.step.stable.latency = latency(63_000, stable_slow);
+    look
+}
+
+#[test]
+fn a_candidate_with_more_slow_answers_than_stable_is_condemned() {
+    check_look(&LIMITS, &late(70, 630), "advance");
+    check_look(&LIMITS, &late(130, 630), "advance");
+    let why = check_look(&LIMITS, &late(350, 630), "roll back");
+    assert!(
+        why.starts_with("p99 is 390 ms (390 ms with stable): 350 of 7000 answers took longer"),
+        "{why}"
+    );
+    // When everything is slow, at noon, it says nothing about the candidate.
+    check_look(&LIMITS, &late(700, 6300), "advance");
+    check_look(&LIMITS, &late(1450, 12_600), "advance");
+    check_look(&LIMITS, &late(2100, 12_600), "roll back");
+    // With twice the requests for each container it is as fast as stable was before, not as now.
+    check_look(&LIMITS, &late(70, 0), "advance");
+    let off = Limits {
+        latency_tolerance: 100.0,
+        ..LIMITS
+    };
+    check_look(&off, &late(350, 630), "advance");
+}
+
+#[test]
+fn a_few_answers_say_nothing_of_latency() {
+    let mut few = late(0, 630);
+    few.step.candidate.latency = Latency {
+        answers: 499,
+        slow: 400,
+        over_limit: 400,
+        p99_us: None,
+    };
+    check_look(&LIMITS, &few, "hold");
+    few.step.candidate.latency.answers = 500;
+    check_look(&LIMITS, &few, "roll back");
+}
+
+#[test]
+fn the_limit_of_latency_holds_while_stable_keeps_it() {
+    let mut look = late(0, 0);
+    look.step.candidate.latency.over_limit = 80;
+    look.step.stable.latency.over_limit = 500;
+    let why = check_look(&LIMITS, &look, "hold");
+    assert!(why.contains("limit 500 ms: 80 of 7000 answers"), "{why}");
+    look.step.stable.latency.over_limit = 6_000;
+    check_look(&LIMITS, &look, "advance");
+    look.step.candidate.latency.over_limit = 210;
+    look.step.stable.latency.over_limit = 500;
+    check_look(&LIMITS, &look, "roll back");
+    // Alone, it is held against what stable did before.
+    look.step.stable = Figures::default();
+    check_look(&LIMITS, &look, "roll back");
+    look.record = failed((0, 100_000));
+    look.record.latency = Latency {
+        answers: 100_000,
+        over_limit: 4_000,
+        ..Latency::default()
+    };
+    check_look(&LIMITS, &look, "advance");
+}
+
+#[test]
+fn one_slow_answer_breaks_no_p99() {
+    let mut look = look((0, 60), (0, 600), 60);
+    look.step.candidate.latency = Latency {
+        answers: 60,
+        over_limit: 1,
+        ..Latency::default()
+    };
+    check_look(&LIMITS, &look, "advance");
+    look.step.candidate.latency.over_limit = 2;
+    check_look(&LIMITS, &look, "hold");
+}
+
+/// P(k of n) for every k.
+fn binomial(n: u64, p: f64) -> Vec<f64> {
+    let mut chances = vec![1.0];
+    for _ in 0..n {
+        let mut next = vec![0.0; chances.len() + 1];
+        for (k, chance) in chances.iter().enumerate() {
+            next[k] += chance * (1.0 - p);
+            next[k + 1] += chance * p;
+        }
+        chances = next;
+    }
+    chances
+}
+
+#[test]
+fn a_bet_is_never_expected_to_win_against_a_candidate_without_fault() {
+    for (candidates, stables) in [(1_u32, 9_u32), (20, 60), (30, 30), (40, 4)] {
+        let due = f64::from(candidates + 1) / f64::from(candidates + 1 + stables);
+        for (rate, tolerance) in [
+            (0.001, 0.0),
+            (0.02, 0.0),
+            (0.3, 0.0),
+            (0.9, 0.0),
+            (0.05, 0.02),
+        ] {
+            let allowance = tolerance * f64::from(candidates) * (1.0 - due);
+            let ours = binomial(candidates.into(), rate + tolerance);
+            let theirs = binomial(stables.into(), rate);
+            let mut expected = 0.0;
+            for (part, chance) in (0..).zip(&ours) {
+                for (stable, also) in (0..).zip(&theirs) {
+                    let whole = part + stable;
+                    let bet = won(&FAILURES, Share { part, whole }, due, allowance);
+                    expected += chance * also * bet.value();
+                }
+            }
+            let case = format!("{candidates} and {stables} at {rate} + {tolerance}");
+            assert!(expected <= 1.0 + 1e-9, "{case}: {expected}");
+        }
+    }
+    for (n, limit) in [(1, 0.01), (200, 0.01), (50, 0.3), (100, LOWEST_LIMIT)] {
+        let mut expected = 0.0;
+        for (part, chance) in (0..).zip(binomial(n, limit)).filter(|(_, c)| *c > 0.0) {
+            let bets = if n > 50 { &SLOWNESS } else { &FAILURES };
+            expected += chance * won(bets, Share { part, whole: n }, limit, 0.0).value();
+        }
+        assert!(expected <= 1.0 + 1e-9, "{n} at {limit}: {expected}");
+    }
+}
+
+/// The exact chance that a candidate as good as stable is ever rolled back for its failures,
+/// looked at after every request, when every `every`th goes to it.
+fn chance_of_ever(every: u64, requests: u64, rate: f64) -> f64 {
+    let states = usize::try_from(requests).expect("few") + 1;
+    let mut alive = vec![vec![0.0; states]; states];
+    alive[0][0] = 1.0;
+    let mut condemned = 0.0;
+    for request in 1..=requests {
+        let is_candidates = request.is_multiple_of(every);
+        let candidates = request / every;
+        let mut next = vec![vec![0.0; states]; states];
+        for (ours, row) in alive.iter().enumerate() {
+            for (theirs, chance) in row
+                .iter()
+                .enumerate()
+                .filter(|(_, chance)| **chance > 1e-12)
+            {
+                let (failed_ours, failed_theirs) = if is_candidates {
+                    (ours + 1, theirs)
+                } else {
+                    (ours, theirs + 1)
+                };
+                for (ours, theirs, chance) in [
+                    (ours, theirs, chance * (1.0 - rate)),
+                    (failed_ours, failed_theirs, chance * rate),
+                ] {
+                    let case = Case::against(
+                        &Limits {
+                            success_rate_tolerance: 0.0,
+                            ..LIMITS
+                        },
+                        &look(
+                            (ours as u64, candidates),
+                            (theirs as u64, request - candidates),
+                            0,
+                        ),
+                    );
+                    if case.fails_more_than_stable.reaches(CHANCE_OF_FAILURES) {
+                        condemned += chance;
+                    } else {
+                        next[ours][theirs] += chance;
+                    }
+                }
+            }
+        }
+        alive = next;
+    }
+    condemned
+}
+
+#[test]
+fn looked_at_after_every_request_a_good_candidate_is_condemned_as_rarely_as_promised() {
+    for (every, requests, rate) in [
+        (2, 120, 0.02),
+        (2, 120, 0.3),
+        (10, 200, 0.1),
+        (10, 200, 0.02),
+    ] {
+        let chance = chance_of_ever(every, requests, rate);
+        assert!(
+            chance > 0.0 && chance <= CHANCE_OF_FAILURES,
+            "{chance} with each {every}th of {requests} and {rate}"
+        );
+    }
+}

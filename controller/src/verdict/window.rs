@@ -1,0 +1,102 @@
+//! The window in which candidate and stable are compared: the readings from which their figures
+//! are counted. It is in the journal, so a controller that was killed goes on with what it knew.
+
+use std::time::Duration;
+
+use admin_api::VersionStats;
+use serde::{Deserialize, Serialize};
+
+use super::figures::{Bounds, Figures};
+use super::{Limits, Look, Pair};
+
+/// How long a burst is looked for before what came is forgotten, and looked for anew.
+const RECENT: Duration = Duration::from_secs(10);
+
+/// One reading of the counters of both versions.
+pub type Reading = Pair<VersionStats>;
+
+/// The readings from which the figures of a step are counted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// When the step began.
+    opened: Reading,
+    /// When the candidate had warmed up.
+    warm: Option<Reading>,
+    /// A few seconds ago at most, and when that was.
+    #[serde(skip)]
+    recent: Option<(Reading, Duration)>,
+}
+
+impl Window {
+    /// One that begins now.
+    pub fn open(now: Reading) -> Self {
+        Self {
+            opened: now,
+            warm: None,
+            recent: None,
+        }
+    }
+
+    /// Whether latency is counted by now. From then on the window in the journal is an old one.
+    pub fn is_warm(&self) -> bool {
+        self.warm.is_some()
+    }
+
+    /// The figures at `elapsed` since the step began. `None` when a counter went backwards, which
+    /// is a proxy that has started again and counts anew: then the window begins anew, too.
+    pub fn look(&mut self, now: &Reading, elapsed: Duration, limits: &Limits) -> Option<Look> {
+        if self.warm.is_none() && limits.warm_up.is_zero() {
+            self.warm = Some(self.opened.clone());
+        }
+        let bounds = Bounds::new(&self.opened.stable, limits.latency_p99);
+        let figures = self.figures(now, bounds);
+        let Some((step, recent)) = figures else {
+            *self = Self::open(now.clone());
+            return None;
+        };
+        if self.warm.is_none() && elapsed >= limits.warm_up {
+            self.warm = Some(now.clone());
+        }
+        if self
+            .recent
+            .as_ref()
+            .is_none_or(|(_, since)| elapsed.saturating_sub(*since) >= RECENT)
+        {
+            self.recent = Some((now.clone(), elapsed));
+        }
+        let nothing = VersionStats::default();
+        let record = &self.opened.stable;
+        Some(Look {
+            step,
+            recent,
+            record: Figures::between(&nothing, Some(&nothing), record, bounds)?,
+            slow: bounds.slow,
+            elapsed,
+        })
+    }
+
+    fn figures(&self, now: &Reading, bounds: Bounds) -> Option<(Pair<Figures>, Pair<Figures>)> {
+        let since = |opened: &Reading, warm: Option<&Reading>| {
+            Some(Pair {
+                candidate: Figures::between(
+                    &opened.candidate,
+                    warm.map(|warm| &warm.candidate),
+                    &now.candidate,
+                    bounds,
+                )?,
+                stable: Figures::between(
+                    &opened.stable,
+                    warm.map(|warm| &warm.stable),
+                    &now.stable,
+                    bounds,
+                )?,
+            })
+        };
+        let step = since(&self.opened, self.warm.as_ref())?;
+        let recent = match &self.recent {
+            Some((recent, _)) => since(recent, None)?,
+            None => step,
+        };
+        Some((step, recent))
+    }
+}

@@ -1,0 +1,246 @@
+//! A worker's clock and its alarms: what ends a wait that nothing else ends.
+//!
+//! One coarse clock serves all of a worker's timeouts. Every connection has one alarm, set anew
+//! for each wait by writing a number; a tick looks through all of them. That costs a request
+//! next to nothing, where a timer of its own for each wait was a twentieth of the proxy's work.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+/// How far the clock may be behind. An alarm rings up to two of these late, and never early.
+const TICK: Duration = Duration::from_millis(25);
+const NEVER: u64 = u64::MAX;
+
+/// The alarms of one worker, and its clock.
+pub(crate) struct Alarms {
+    started: Instant,
+    /// Milliseconds since `started`, at the last tick.
+    now: Cell<u64>,
+    entries: RefCell<Slab<Entry>>,
+    /// The first alarm is there: the clock has to tick.
+    begun: Notify,
+}
+
+struct Entry {
+    due: u64,
+    cut: bool,
+    waker: Option<Waker>,
+}
+
+/// One task's alarm.
+pub(crate) struct Alarm {
+    alarms: Rc<Alarms>,
+    key: usize,
+}
+
+/// Why a wait ended before what it waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rang {
+    /// Its time was up.
+    TimedOut,
+    /// A drain has no more time for what the task does.
+    Cut,
+}
+
+/// Milliseconds on a worker's clock.
+pub(crate) type Millis = u64;
+
+impl Alarms {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            started: Instant::now(),
+            now: Cell::new(0),
+            entries: RefCell::default(),
+            begun: Notify::new(),
+        })
+    }
+
+    /// The time, up to a tick ago.
+    pub(crate) fn now(&self) -> Millis {
+        self.now.get()
+    }
+
+    /// An alarm for the task that will wait with it.
+    pub(crate) fn alarm(self: &Rc<Self>) -> Alarm {
+        let mut entries = self.entries.borrow_mut();
+        if entries.is_empty() {
+            self.read_clock();
+            self.begun.notify_one();
+        }
+        let key = entries.insert(Entry {
+            due: NEVER,
+            cut: false,
+            waker: None,
+        });
+        Alarm {
+            alarms: self.clone(),
+            key,
+        }
+    }
+
+    /// Lets the clock tick for as long as there are alarms. Never ends.
+    pub(crate) async fn run(&self) {
+        loop {
+            while self.entries.borrow().is_empty() {
+                self.begun.notified().await;
+            }
+            tokio::time::sleep(TICK).await;
+            self.read_clock();
+            self.ring();
+        }
+    }
+
+    /// Wakes every task that has an alarm: something changed that all of them should look at.
+    pub(crate) fn wake_all(&self) {
+        for (_, entry) in self.entries.borrow_mut().iter_mut() {
+            entry.waker.take().inspect(Waker::wake_by_ref);
+        }
+    }
+
+    /// Ends the wait of the task with this alarm, and every further one until [`Alarms::mend`].
+    pub(crate) fn cut(&self, key: usize) {
+        if let Some(entry) = self.entries.borrow_mut().get_mut(key) {
+            entry.cut = true;
+            entry.waker.take().inspect(Waker::wake_by_ref);
+        }
+    }
+
+    /// What was cut has ended; the task may wait again.
+    pub(crate) fn mend(&self, key: usize) {
+        if let Some(entry) = self.entries.borrow_mut().get_mut(key) {
+            entry.cut = false;
+        }
+    }
+
+    fn read_clock(&self) {
+        let millis = self.started.elapsed().as_millis();
+        self.now.set(u64::try_from(millis).unwrap_or(NEVER - 1));
+    }
+
+    fn ring(&self) {
+        let now = self.now.get();
+        for (_, entry) in self.entries.borrow_mut().iter_mut() {
+            if entry.due <= now {
+                entry.waker.take().inspect(Waker::wake_by_ref);
+            }
+        }
+    }
+}
+
+impl Alarm {
+    /// By which [`Alarms::cut`] knows it.
+    pub(crate) fn key(&self) -> usize {
+        self.key
+    }
+
+    /// Sets it to ring after so much time from now.
+    pub(crate) fn set(&self, within: Duration) {
+        let within = u64::try_from((within + TICK).as_millis()).unwrap_or(NEVER);
+        let due = self.alarms.now.get().saturating_add(within);
+        self.alarms.entries.borrow_mut()[self.key].due = due;
+    }
+
+    /// Lets it ring for a cut alone.
+    pub(crate) fn clear(&self) {
+        self.alarms.entries.borrow_mut()[self.key].due = NEVER;
+    }
+
+    /// Whether it rings. If not, the task is woken when it does.
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Rang> {
+        let mut entries = self.alarms.entries.borrow_mut();
+        let entry = &mut entries[self.key];
+        if entry.cut {
+            return Poll::Ready(Rang::Cut);
+        }
+        if entry.due <= self.alarms.now.get() {
+            return Poll::Ready(Rang::TimedOut);
+        }
+        match &mut entry.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => entry.waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.alarms.entries.borrow()[self.key].cut
+    }
+
+    /// Waits for what `poll` gives, for so long at most.
+    pub(crate) async fn wait<T>(
+        &self,
+        within: Duration,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, Rang> {
+        self.set(within);
+        std::future::poll_fn(|cx| {
+            if self.is_cut() {
+                return Poll::Ready(Err(Rang::Cut));
+            }
+            match poll(cx) {
+                Poll::Ready(output) => Poll::Ready(Ok(output)),
+                Poll::Pending => self.poll(cx).map(Err),
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.alarms.entries.borrow_mut().remove(self.key);
+    }
+}
+
+impl From<Rang> for io::Error {
+    fn from(rang: Rang) -> Self {
+        match rang {
+            Rang::TimedOut => io::ErrorKind::TimedOut.into(),
+            Rang::Cut => io::ErrorKind::Interrupted.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_alarm_rings_when_its_time_is_up_and_not_before() {
+        let alarms = Alarms::new();
+        let ticking = alarms.clone();
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async move {
+                tokio::task::spawn_local(async move { ticking.run().await });
+                let alarm = alarms.alarm();
+                let begun = Instant::now();
+                let within = Duration::from_millis(60);
+                let rang = alarm.wait(within, |_| Poll::<()>::Pending).await;
+                assert_eq!(rang, Err(Rang::TimedOut));
+                assert!(begun.elapsed() >= within, "{:?}", begun.elapsed());
+                let kept = alarm.wait(within, |_| Poll::Ready(7)).await;
+                assert_eq!(kept, Ok(7));
+            })
+            .await;
+    }
+
+    #[test]
+    fn a_cut_ends_every_wait_until_it_is_mended() {
+        let alarms = Alarms::new();
+        let alarm = alarms.alarm();
+        let cx = Context::from_waker(Waker::noop());
+        alarm.set(Duration::from_secs(1));
+        assert!(alarm.poll(&cx).is_pending());
+        alarms.cut(alarm.key());
+        assert_eq!(alarm.poll(&cx), Poll::Ready(Rang::Cut));
+        alarms.mend(alarm.key());
+        assert!(alarm.poll(&cx).is_pending());
+    }
+}

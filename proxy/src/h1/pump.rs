@@ -1,0 +1,325 @@
+//! A message on its way from one connection to another: its head as it was written anew, then
+//! its body, a piece at a time. Nothing more is read before what was read is written.
+
+use std::io::{self, Write};
+use std::task::{Context, Poll, ready};
+
+use super::body::{self, BadFraming, Decoder, Framing};
+use super::head::read_trailers;
+use super::splice::{Broken, SPLICE_FROM, Splice};
+use crate::head::Head;
+use crate::headers;
+use crate::socket::{Inbox, Pool, Socket};
+
+/// Where a body comes from.
+pub(crate) struct Source<'s> {
+    pub(crate) socket: &'s Socket,
+    pub(crate) inbox: &'s mut Inbox,
+    pub(crate) pool: &'s Pool,
+    /// Whoever is behind it can be sent interim answers (RFC 9110, 15.2).
+    pub(crate) takes_interim: bool,
+}
+
+/// How much of a body may come, and how it is passed on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passage {
+    pub(crate) framing: Framing,
+    /// In chunks, whatever it came in.
+    pub(crate) chunked: bool,
+    /// The most bytes of body; more is refused.
+    pub(crate) most: u64,
+}
+
+/// One message that is being passed on.
+pub(crate) struct Pump {
+    decoder: Decoder,
+    chunked: bool,
+    /// Bytes of body that may still come.
+    allowance: u64,
+    state: State,
+    piece: Outgoing,
+    /// Bytes of the piece that were written.
+    written: usize,
+    splice: Option<Splice>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The next piece is not known yet.
+    Reading,
+    Writing,
+    /// The piece is written, and its data is still in the inbox.
+    Written,
+    Splicing,
+    /// All is written; the data of the last piece is still in the inbox.
+    Done,
+}
+
+/// A piece that is being written: bytes of ours, and between them data from the front of the
+/// inbox.
+#[derive(Debug, Default)]
+struct Outgoing {
+    /// The message's head, with the first piece; a chunk's size line.
+    before: Vec<u8>,
+    data: usize,
+    after: &'static [u8],
+    /// Framing behind the data in the inbox, which is taken off with it.
+    behind: usize,
+    is_first: bool,
+    is_last: bool,
+}
+
+/// Why a message could not be passed on whole.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// The side it comes from failed, or ended too early.
+    From,
+    /// It is not framed as it should be.
+    Framing,
+    /// It is longer than is allowed.
+    TooLong,
+    /// The side it goes to failed.
+    To,
+}
+
+impl From<BadFraming> for Stopped {
+    fn from(_: BadFraming) -> Self {
+        Self::Framing
+    }
+}
+
+impl From<Broken> for Stopped {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::From => Self::From,
+            Broken::To => Self::To,
+        }
+    }
+}
+
+impl Pump {
+    /// Passes on `head`, and the body that follows it.
+    pub(crate) fn new(head: Vec<u8>, passage: Passage) -> Self {
+        Self {
+            decoder: Decoder::new(passage.framing),
+            chunked: passage.chunked,
+            allowance: passage.most,
+            state: State::Reading,
+            piece: Outgoing {
+                before: head,
+                is_first: true,
+                ..Outgoing::default()
+            },
+            written: 0,
+            splice: None,
+        }
+    }
+
+    /// Whether nothing of it was written.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.piece.is_first && self.written == 0
+    }
+
+    /// Whether all of it was written.
+    pub(crate) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Whether it waits for the side that it comes from.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.state == State::Reading
+    }
+
+    /// Begins again, for another connection, if all that was written is still here.
+    pub(crate) fn rewind(&mut self) -> bool {
+        if self.piece.is_first {
+            self.written = 0;
+            if self.state != State::Reading {
+                self.state = State::Writing;
+            }
+        }
+        self.piece.is_first
+    }
+
+    /// Takes what was written off the inbox, and gives the buffer of the head back.
+    pub(crate) fn finish(mut self, inbox: &mut Inbox, pool: &Pool) {
+        self.take_off(inbox);
+        pool.give(self.piece.before);
+    }
+
+    /// Passes on what there is, to the end. `moved` is set when anything was.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Source<'_>,
+        to: &Socket,
+        moved: &mut bool,
+    ) -> Poll<Result<(), Stopped>> {
+        loop {
+            match self.state {
+                State::Reading => ready!(self.poll_read(cx, from, to, moved))?,
+                State::Writing => {
+                    let before = self.written;
+                    let outcome = self.poll_write(cx, from.inbox, to);
+                    *moved |= self.written > before;
+                    ready!(outcome).map_err(|_| Stopped::To)?;
+                }
+                State::Written => {
+                    self.take_off(from.inbox);
+                    self.state = State::Reading;
+                }
+                State::Splicing => {
+                    let count = ready!(self.poll_splice(cx, from, to))?;
+                    *moved |= count > 0;
+                }
+                State::Done => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Finds the next piece, and reads more where there is none.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Source<'_>,
+        to: &Socket,
+        moved: &mut bool,
+    ) -> Poll<Result<(), Stopped>> {
+        match self.decoder.next(from.inbox.data())? {
+            body::Piece::Data { skip, data } => {
+                from.inbox.consume(skip);
+                self.data(&from.inbox.data()[data..], data)?;
+            }
+            body::Piece::End { skip, trailers } => {
+                from.inbox.consume(skip);
+                self.end(&from.inbox.data()[..trailers])?;
+            }
+            // A head does not wait for its body.
+            body::Piece::More if self.is_untouched() => self.state = State::Writing,
+            body::Piece::More if self.may_splice(from, to) => self.state = State::Splicing,
+            body::Piece::More => {
+                let read = from.inbox.poll_fill(from.socket, from.pool, usize::MAX, cx);
+                let read = ready!(read).map_err(|_| Stopped::From)?;
+                *moved = true;
+                if read == 0 {
+                    if !self.decoder.ends_here() {
+                        return Poll::Ready(Err(Stopped::From));
+                    }
+                    self.end(&[])?;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next piece is `data` bytes at the front of the inbox, with `rest` behind them.
+    fn data(&mut self, rest: &[u8], data: usize) -> Result<(), Stopped> {
+        let left = self.allowance.checked_sub(data as u64);
+        self.allowance = left.ok_or(Stopped::TooLong)?;
+        self.state = State::Writing;
+        self.piece.data = data;
+        let mut ahead = self.decoder;
+        if let Ok(body::Piece::End { skip, trailers: 0 }) = ahead.next(rest) {
+            // The end is here already, and goes with the last of the data.
+            self.decoder = ahead;
+            self.piece.behind = skip;
+            self.piece.is_last = true;
+        }
+        if self.chunked {
+            // Writing to memory does not fail.
+            let _ = write!(self.piece.before, "{data:x}\r\n");
+            self.piece.after = if self.piece.is_last {
+                b"\r\n0\r\n\r\n"
+            } else {
+                b"\r\n"
+            };
+        }
+        Ok(())
+    }
+
+    /// The body has ended, with these trailer fields at the front of the inbox.
+    fn end(&mut self, trailers: &[u8]) -> Result<(), Stopped> {
+        self.state = State::Writing;
+        self.piece.is_last = true;
+        self.piece.behind = trailers.len();
+        let mut fields = Head::default();
+        if !trailers.is_empty() {
+            read_trailers(trailers, &mut fields).map_err(|_| Stopped::Framing)?;
+        }
+        if self.chunked {
+            self.piece.before.extend_from_slice(b"0\r\n");
+            headers::trailers(fields.over(trailers), &mut self.piece.before);
+            self.piece.before.extend_from_slice(b"\r\n");
+        }
+        Ok(())
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        inbox: &Inbox,
+        to: &Socket,
+    ) -> Poll<io::Result<()>> {
+        let piece = &self.piece;
+        let parts = [&*piece.before, &inbox.data()[..piece.data], piece.after];
+        ready!(to.poll_write_all(cx, parts, &mut self.written))?;
+        self.state = if piece.is_last {
+            State::Done
+        } else {
+            State::Written
+        };
+        Poll::Ready(Ok(()))
+    }
+
+    /// The piece that was written is over.
+    fn take_off(&mut self, inbox: &mut Inbox) {
+        if matches!(self.state, State::Written | State::Done) {
+            inbox.consume(self.piece.data + self.piece.behind);
+        }
+        self.piece.before.clear();
+        self.piece = Outgoing {
+            before: std::mem::take(&mut self.piece.before),
+            ..Outgoing::default()
+        };
+        self.written = 0;
+    }
+
+    /// Whether what is left may be moved without being looked at, and is worth it.
+    fn may_splice(&mut self, from: &Source<'_>, to: &Socket) -> bool {
+        let worth = match self.decoder.plain() {
+            Some(left) => left.is_none_or(|left| left >= SPLICE_FROM),
+            None => false,
+        };
+        let possible =
+            worth && !self.chunked && self.allowance == u64::MAX && from.inbox.is_empty();
+        if possible && from.socket.as_plain().is_some() && to.as_plain().is_some() {
+            self.splice = Splice::begin();
+        }
+        self.splice.is_some()
+    }
+
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Source<'_>,
+        to: &Socket,
+    ) -> Poll<Result<usize, Stopped>> {
+        let left = self.decoder.plain().flatten();
+        let (Some(splice), Some(from), Some(to)) =
+            (&mut self.splice, from.socket.as_plain(), to.as_plain())
+        else {
+            self.state = State::Reading;
+            return Poll::Ready(Ok(0));
+        };
+        let moved = ready!(splice.poll_move(cx, &from, &to, left))?;
+        self.decoder.moved(moved as u64);
+        if moved == 0 && !self.decoder.ends_here() {
+            return Poll::Ready(Err(Stopped::From));
+        }
+        if moved == 0 || self.decoder.is_done() {
+            self.splice = None;
+            self.state = State::Done;
+        }
+        Poll::Ready(Ok(moved))
+    }
+}

@@ -1,0 +1,623 @@
+//! A client's connection: reads its requests one after the other, has each answered, and
+//! passes the answers on.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use http::Version;
+
+use super::body::Framing;
+use super::connection::Connection;
+use super::head::{BadHead, find_end, read_request, request_framing};
+use super::pump::{Passage, Pump, Source, Stopped};
+use super::write::{begin_answer, end_head, say_connection, status_line};
+use crate::alarm::{Alarm, Rang};
+use crate::forward::{Answer, Exchange};
+use crate::head::{Head, Known, Message};
+use crate::headers::{Peer, Sink};
+use crate::hold::{self, Waited};
+use crate::reply::{Refusal, wants_json};
+use crate::socket::{Inbox, Pool, Socket};
+use crate::stats::Failure;
+use crate::target::Target;
+use crate::tunnel::tunnel;
+use crate::upstream::Try;
+use crate::worker::Worker;
+
+/// How long a client that is sending may go on after its connection was ended, so that it gets
+/// to read why (RFC 9112, 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// What it may send in that time.
+const LINGER_BYTES: usize = 1024 * 1024;
+/// How long a new connection may take to send its first request while the proxy stops.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
+
+/// A client's connection.
+struct Client {
+    socket: Socket,
+    inbox: Inbox,
+    alarm: Alarm,
+    peer: Peer,
+    served: u64,
+}
+
+/// A request whose head was read.
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    framing: Framing,
+    version: Version,
+    /// The client would like to send another request on this connection.
+    keep_alive: bool,
+    /// The client waits for a 100 before it sends the body (RFC 9110, 10.1.1).
+    expects: bool,
+    /// It would like its errors in JSON.
+    json: bool,
+    to_head: bool,
+}
+
+/// What becomes of a client's connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Request,
+    /// Closed, once the client has read what was sent.
+    Close,
+    /// Ended in the middle of an answer: closed at once, so that the client sees it was cut.
+    Cut,
+}
+
+/// Serves a client's connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer) {
+    let mut client = Client {
+        socket,
+        inbox: Inbox::default(),
+        alarm: worker.alarms.alarm(),
+        peer,
+        served: 0,
+    };
+    loop {
+        let next = match client.head(&worker).await {
+            Ok(Some(length)) => client.request(&worker, length).await,
+            Ok(None) => return,
+            Err(refusal) => client.refuse(&worker, refusal, None, false).await,
+        };
+        client.served += 1;
+        match next {
+            Next::Request => {}
+            Next::Close => return client.linger(&worker.pool).await,
+            Next::Cut => return,
+        }
+    }
+}
+
+impl Client {
+    /// Waits for the whole head of a request, and gives its length. `None`: there will be none.
+    async fn head(&mut self, worker: &Worker) -> Result<Option<usize>, Refusal> {
+        // A connection that waits holds no table, and little else.
+        let (header, keep_alive) = {
+            let table = worker.table();
+            (table.timeouts.header, table.timeouts.keep_alive)
+        };
+        let most = worker.limits.header_bytes;
+        let Self {
+            inbox,
+            socket,
+            alarm,
+            ..
+        } = self;
+        let mut scanned = 0;
+        let mut begun = !inbox.is_empty();
+        let fresh = self.served == 0;
+        alarm.set(if begun { header } else { keep_alive });
+        let mut is_leaving = false;
+        poll_fn(|cx| {
+            loop {
+                // Empty lines before a request are ignored (RFC 9112, 2.2).
+                while inbox.data().starts_with(b"\r\n") {
+                    inbox.consume(2);
+                    scanned = 0;
+                }
+                match find_end(inbox.data(), &mut scanned) {
+                    Err(_) => return Poll::Ready(Err(Refusal::BadSyntax)),
+                    Ok(Some(length)) if length <= most => {
+                        return Poll::Ready(Ok(Some(length)));
+                    }
+                    Ok(None) if inbox.data().len() < most => {}
+                    Ok(_) if inbox.data().contains(&b'\n') => {
+                        return Poll::Ready(Err(Refusal::HeadTooLong));
+                    }
+                    Ok(_) => return Poll::Ready(Err(Refusal::TargetTooLong)),
+                }
+                match inbox.poll_fill(socket, &worker.pool, most, cx) {
+                    Poll::Ready(Ok(1..)) if begun => {}
+                    Poll::Ready(Ok(1..)) => {
+                        begun = true;
+                        alarm.set(header);
+                    }
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
+                    Poll::Pending => break,
+                }
+            }
+            if worker.is_stopping() && !begun {
+                // One that was just accepted may still bring the request that it was made for.
+                if !fresh {
+                    return Poll::Ready(Ok(None));
+                }
+                if !is_leaving {
+                    is_leaving = true;
+                    alarm.set(LAST_REQUEST);
+                }
+            }
+            match ready!(alarm.poll(cx)) {
+                Rang::TimedOut if begun => Poll::Ready(Err(Refusal::HeadTimedOut)),
+                _ => Poll::Ready(Ok(None)),
+            }
+        })
+        .await
+    }
+
+    /// Serves the request whose head is so long.
+    async fn request(&mut self, worker: &Rc<Worker>, length: usize) -> Next {
+        let mut head = worker.pool.head();
+        let mut bytes = worker.pool.take();
+        let begun = loop {
+            match self.begin(worker, length, &mut head, &mut bytes) {
+                Err((Refusal::Held, request)) => {
+                    // Seldom, and so not worth a place in every connection.
+                    match Box::pin(self.held(worker, length, &head)).await {
+                        Ok(()) => bytes.clear(),
+                        Err(refusal) => break Err((refusal, request)),
+                    }
+                }
+                begun => break begun,
+            }
+        };
+        let (request, mut exchange, attempt) = match begun {
+            Ok(begun) => begun,
+            Err((refusal, request)) => {
+                worker.pool.give_head(head);
+                worker.pool.give(bytes);
+                self.inbox.consume(length);
+                let is_read = request.is_some_and(|request| self.skip_body(request.framing));
+                return self.refuse(worker, refusal, request, is_read).await;
+            }
+        };
+        self.inbox.consume(length);
+        let idle = exchange.body_idle();
+        if request.expects && self.inbox.is_empty() {
+            let proceed = b"HTTP/1.1 100 Continue\r\n\r\n";
+            if self
+                .socket
+                .write_all(&self.alarm, idle, [proceed])
+                .await
+                .is_err()
+            {
+                return Next::Cut;
+            }
+        }
+        let passage = Passage {
+            framing: request.framing,
+            chunked: request.framing == Framing::Chunked,
+            most: match request.framing {
+                Framing::Chunked => worker.limits.body,
+                _ => u64::MAX,
+            },
+        };
+        let mut upload = Pump::new(bytes, passage);
+        let mut source = Source {
+            socket: &self.socket,
+            inbox: &mut self.inbox,
+            pool: &worker.pool,
+            takes_interim: request.version == Version::HTTP_11,
+        };
+        let answer = exchange
+            .answer(
+                worker,
+                &self.alarm,
+                attempt,
+                &mut source,
+                &mut upload,
+                &mut head,
+            )
+            .await;
+        let next = match answer {
+            Ok(answer) if answer.answered.status == 101 => {
+                upload.finish(&mut self.inbox, &worker.pool);
+                self.upgrade(worker, &exchange, answer, &head).await
+            }
+            Ok(answer) => {
+                self.relay(worker, &request, &exchange, answer, &head, upload)
+                    .await
+            }
+            Err(refusal) => {
+                let (done, untouched) = (upload.is_done(), upload.is_untouched());
+                upload.finish(&mut self.inbox, &worker.pool);
+                let is_read = done || untouched && self.skip_body(request.framing);
+                self.refuse(worker, refusal, Some(request), is_read).await
+            }
+        };
+        worker.pool.give_head(head);
+        next
+    }
+
+    /// Waits until the service of the request is held no more.
+    async fn held(&self, worker: &Worker, length: usize, head: &Head) -> Result<(), Refusal> {
+        let target = Target::of(head.over(&self.inbox.data()[..length]))?;
+        let Some(hold) = hold::of(worker, &target)? else {
+            return Ok(());
+        };
+        let mut waiting = std::pin::pin!(hold.wait());
+        let mut watching = true;
+        poll_fn(|cx| {
+            if let Poll::Ready(waited) = waiting.as_mut().poll(cx) {
+                return Poll::Ready(match waited {
+                    Waited::Released => Ok(()),
+                    Waited::Refused => Err(Refusal::Held),
+                });
+            }
+            if watching {
+                match ready!(self.socket.poll_reset(cx)) {
+                    true => return Poll::Ready(Err(Refusal::ClientGone)),
+                    false => watching = false,
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Reads the head, and begins its exchange: what an endpoint should see is in `to`.
+    fn begin(
+        &self,
+        worker: &Rc<Worker>,
+        length: usize,
+        head: &mut Head,
+        to: &mut Vec<u8>,
+    ) -> Result<(Request, Exchange, Try), (Refusal, Option<Request>)> {
+        let bytes = &self.inbox.data()[..length];
+        read_request(bytes, worker.limits.header_count, head).map_err(|bad| (bad.into(), None))?;
+        let message = head.over(bytes);
+        let framing = request_framing(message).map_err(|bad| (bad.into(), None))?;
+        let request = self.request_of(worker, message, framing);
+        if message.target().len() > worker.limits.request_line {
+            return Err((Refusal::TargetTooLong, Some(request)));
+        }
+        if matches!(framing, Framing::Length(length) if length > worker.limits.body) {
+            return Err((Refusal::BodyTooLong, Some(request)));
+        }
+        let (exchange, attempt) = Exchange::begin(worker, &self.alarm, &self.peer, message, to)
+            .map_err(|refusal| (refusal, Some(request)))?;
+        // A method with content says so even where there is none (RFC 9110, 8.6).
+        let bodyless = !matches!(message.method(), b"POST" | b"PUT" | b"PATCH");
+        end_head(framing, to, bodyless);
+        Ok((request, exchange, attempt))
+    }
+
+    fn request_of(&self, worker: &Worker, message: Message<'_>, framing: Framing) -> Request {
+        let version = message.version();
+        let last = self.served + 1 >= worker.limits.requests_per_connection;
+        Request {
+            framing,
+            version,
+            keep_alive: !last && !worker.is_stopping() && keeps_alive(message),
+            expects: version == Version::HTTP_11
+                && framing != Framing::Empty
+                && message.has(Known::Expect, "100-continue"),
+            json: wants_json(message),
+            to_head: message.method() == b"HEAD",
+        }
+    }
+
+    /// Passes an answer on to its last byte, and settles the try.
+    async fn relay(
+        &mut self,
+        worker: &Rc<Worker>,
+        request: &Request,
+        exchange: &Exchange,
+        answer: Answer,
+        head: &Head,
+        mut upload: Pump,
+    ) -> Next {
+        let Answer {
+            attempt,
+            mut connection,
+            answered,
+        } = answer;
+        let uploaded = upload.is_done();
+        let message = head.over(connection.inbox.data());
+        let endpoint_keeps = keeps_alive(message) && answered.framing != Framing::UntilClose;
+        let mut keep_alive = request.keep_alive && uploaded && !worker.is_stopping();
+        let mut bytes = worker.pool.take();
+        let unchunkable = request.version == Version::HTTP_10
+            && matches!(answered.framing, Framing::Chunked | Framing::UntilClose);
+        keep_alive &= !unchunkable;
+        begin_answer(request.version, message, &worker.date(), &mut bytes);
+        exchange.stick(&mut bytes);
+        say_connection(request.version, keep_alive, &mut bytes);
+        let chunked = if unchunkable {
+            bytes.extend_from_slice(b"\r\n");
+            false
+        } else {
+            self.end_answer(request, message, answered.framing, &mut bytes)
+        };
+        connection.inbox.consume(answered.length);
+        let mut download = Pump::new(
+            bytes,
+            Passage {
+                framing: answered.framing,
+                chunked,
+                most: u64::MAX,
+            },
+        );
+        let relayed = self
+            .relay_bodies(
+                worker,
+                exchange.body_idle(),
+                &mut connection,
+                &mut download,
+                &mut upload,
+            )
+            .await;
+        let uploaded = upload.is_done();
+        upload.finish(&mut self.inbox, &worker.pool);
+        download.finish(&mut connection.inbox, &worker.pool);
+        match relayed {
+            Ok(()) => {
+                if uploaded && endpoint_keeps && connection.inbox.is_empty() {
+                    connection.inbox.park(&worker.pool);
+                    attempt.upstream().keep(connection);
+                }
+                attempt.responded(answered.status);
+                if keep_alive {
+                    Next::Request
+                } else {
+                    Next::Close
+                }
+            }
+            Err(Side::Endpoint) => {
+                attempt.failed(Failure::Body);
+                Next::Cut
+            }
+            // Dropped unsettled.
+            Err(Side::Client) => Next::Cut,
+        }
+    }
+
+    /// Writes how an answer's body is framed. Gives whether it goes on in chunks.
+    fn end_answer(
+        &self,
+        request: &Request,
+        message: Message<'_>,
+        framing: Framing,
+        to: &mut Vec<u8>,
+    ) -> bool {
+        let status = message.status();
+        if request.to_head || status == 304 {
+            // What a GET would have got (RFC 9110, 9.3.2 and 15.4.5).
+            for length in message.values(Known::ContentLength) {
+                to.add(b"content-length", &[length]);
+            }
+        }
+        let bodyless = request.to_head || matches!(status, 100..=199 | 204 | 304);
+        end_head(framing, to, bodyless)
+    }
+
+    /// Moves both bodies at the same time, until the answer's is through.
+    async fn relay_bodies(
+        &mut self,
+        worker: &Worker,
+        idle: Duration,
+        connection: &mut Connection,
+        download: &mut Pump,
+        upload: &mut Pump,
+    ) -> Result<(), Side> {
+        let Self {
+            socket,
+            inbox,
+            alarm,
+            ..
+        } = self;
+        let Connection {
+            socket: endpoint,
+            inbox: answer,
+            ..
+        } = connection;
+        let mut from_client = Source {
+            socket,
+            inbox,
+            pool: &worker.pool,
+            takes_interim: false,
+        };
+        let mut from_endpoint = Source {
+            socket: endpoint,
+            inbox: answer,
+            pool: &worker.pool,
+            takes_interim: false,
+        };
+        let mut sending = !upload.is_done();
+        let mut client_failed = false;
+        alarm.set(idle);
+        poll_fn(|cx| {
+            if alarm.is_cut() {
+                return Poll::Ready(Err(Side::Client));
+            }
+            let mut moved = false;
+            if sending {
+                match upload.poll(cx, &mut from_client, endpoint, &mut moved) {
+                    Poll::Ready(outcome) => {
+                        sending = false;
+                        client_failed = !matches!(outcome, Ok(()) | Err(Stopped::To));
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            match download.poll(cx, &mut from_endpoint, socket, &mut moved) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(Stopped::To)) => return Poll::Ready(Err(Side::Client)),
+                // The endpoint gave up on a request whose client had.
+                Poll::Ready(Err(_)) if client_failed => return Poll::Ready(Err(Side::Client)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Side::Endpoint)),
+                Poll::Pending => {}
+            }
+            if moved {
+                alarm.set(idle);
+            }
+            let _ = ready!(alarm.poll(cx));
+            let waits_for_client = !download.is_starved() || sending && upload.is_starved();
+            Poll::Ready(Err(if waits_for_client {
+                Side::Client
+            } else {
+                Side::Endpoint
+            }))
+        })
+        .await
+    }
+
+    /// Passes a 101 on, and then bytes both ways until one side ends.
+    async fn upgrade(
+        &mut self,
+        worker: &Rc<Worker>,
+        exchange: &Exchange,
+        answer: Answer,
+        head: &Head,
+    ) -> Next {
+        let Answer {
+            mut attempt,
+            mut connection,
+            answered,
+        } = answer;
+        let message = head.over(connection.inbox.data());
+        let mut bytes = worker.pool.take();
+        begin_answer(Version::HTTP_11, message, "", &mut bytes);
+        exchange.stick(&mut bytes);
+        bytes.extend_from_slice(b"\r\n");
+        connection.inbox.consume(answered.length);
+        let written = self
+            .socket
+            .write_all(&self.alarm, exchange.body_idle(), [&bytes])
+            .await;
+        worker.pool.give(bytes);
+        if written.is_ok() {
+            attempt.upgrade();
+            let client = (&self.socket, &mut self.inbox);
+            let endpoint = (&connection.socket, &mut connection.inbox);
+            tunnel(&worker.pool, &self.alarm, client, endpoint).await;
+        }
+        Next::Cut
+    }
+
+    /// Takes a body off the inbox, if all of it is there. Gives whether it was.
+    fn skip_body(&mut self, framing: Framing) -> bool {
+        let here = self.inbox.data().len();
+        match framing {
+            Framing::Empty => true,
+            Framing::Length(length) if length <= here as u64 => {
+                self.inbox.consume(length as usize);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Answers in an endpoint's place. `request` is what is known of the request, and `is_read`
+    /// says that nothing of it is left unread.
+    async fn refuse(
+        &mut self,
+        worker: &Worker,
+        refusal: Refusal,
+        request: Option<Request>,
+        is_read: bool,
+    ) -> Next {
+        worker.counters.refused(refusal);
+        if refusal == Refusal::ClientGone {
+            return Next::Cut;
+        }
+        let version = request.map_or(Version::HTTP_11, |request| request.version);
+        let keep_alive = is_read
+            && !refusal.ends_connection()
+            && request.is_some_and(|request| request.keep_alive);
+        let mut bytes = worker.pool.take();
+        let reason = refusal.status().canonical_reason().unwrap_or_default();
+        status_line(
+            version,
+            refusal.status().as_u16(),
+            reason.as_bytes(),
+            &mut bytes,
+        );
+        let json = request.is_some_and(|request| request.json);
+        let body = refusal.write(json, &mut bytes);
+        bytes.add(b"date", &[worker.date().as_bytes()]);
+        say_connection(version, keep_alive, &mut bytes);
+        bytes.extend_from_slice(b"\r\n");
+        if !request.is_some_and(|request| request.to_head) {
+            bytes.extend_from_slice(body.as_bytes());
+        }
+        let within = worker.table().timeouts.body_idle;
+        let written = self.socket.write_all(&self.alarm, within, [&bytes]).await;
+        worker.pool.give(bytes);
+        match written {
+            Ok(()) if keep_alive => Next::Request,
+            Ok(()) => Next::Close,
+            Err(_) => Next::Cut,
+        }
+    }
+
+    /// Ends the connection without taking from the client what it was sent last: to close a
+    /// socket with something unread in it would reset it.
+    async fn linger(mut self, pool: &Pool) {
+        let Self {
+            socket,
+            inbox,
+            alarm,
+            ..
+        } = &mut self;
+        let mut left = LINGER_BYTES;
+        let mut is_shut = false;
+        let drained = alarm.wait(LINGER, |cx| {
+            if !is_shut {
+                ready!(socket.poll_shutdown(cx))?;
+                is_shut = true;
+            }
+            while left > 0 {
+                inbox.consume(inbox.data().len());
+                match ready!(inbox.poll_fill(socket, pool, usize::MAX, cx))? {
+                    0 => break,
+                    read => left = left.saturating_sub(read),
+                }
+            }
+            Poll::Ready(io::Result::Ok(()))
+        });
+        // Whatever came of it, this is the end.
+        let _ = drained.await;
+        inbox.consume(inbox.data().len());
+        inbox.park(pool);
+    }
+}
+
+/// Whose doing it was that an answer broke off.
+enum Side {
+    Client,
+    Endpoint,
+}
+
+impl From<BadHead> for Refusal {
+    fn from(bad: BadHead) -> Self {
+        match bad {
+            BadHead::Syntax => Self::BadSyntax,
+            BadHead::TooManyFields => Self::HeadTooLong,
+            BadHead::Version => Self::UnknownVersion,
+            BadHead::Framing => Self::BadFraming,
+            BadHead::Coding => Self::UnknownCoding,
+        }
+    }
+}
+
+/// Whether a message leaves its connection open (RFC 9112, 9.3).
+fn keeps_alive(message: Message<'_>) -> bool {
+    match message.version() {
+        Version::HTTP_10 => message.has(Known::Connection, "keep-alive"),
+        _ => !message.has(Known::Connection, "close"),
+    }
+}

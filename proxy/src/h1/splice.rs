@@ -1,0 +1,145 @@
+//! Large bodies, moved by the kernel from one socket to the other through a pipe, without a
+//! copy into this process.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// From here on a pipe is worth its two system calls.
+pub(super) const SPLICE_FROM: u64 = 64 * 1024;
+/// What a pipe holds.
+const PIPE: usize = 256 * 1024;
+/// Pipes of the whole process. The kernel gives a user 64 MiB of them before they shrink.
+const MAX_PIPES: usize = 64;
+
+static PIPES: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Empty pipes of this worker.
+    static FREE: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A pipe on loan to one body.
+pub(super) struct Splice {
+    /// `Some` until it is dropped.
+    pipe: Option<Pipe>,
+    /// Bytes in it.
+    held: usize,
+}
+
+struct Pipe {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+/// Which side failed.
+pub(super) enum Broken {
+    From,
+    To,
+}
+
+impl Splice {
+    /// A pipe, unless too many are in use.
+    pub(super) fn begin() -> Option<Self> {
+        let pipe = FREE.with_borrow_mut(Vec::pop).or_else(Pipe::new)?;
+        Some(Self {
+            pipe: Some(pipe),
+            held: 0,
+        })
+    }
+
+    /// Moves `left` bytes at most. Gives how many the other side took: 0 when `from` has ended.
+    pub(super) fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &TcpStream,
+        to: &TcpStream,
+        left: Option<u64>,
+    ) -> Poll<Result<usize, Broken>> {
+        let Some(pipe) = &self.pipe else {
+            return Poll::Ready(Ok(0));
+        };
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+        if self.held == 0 {
+            let want = left.map_or(PIPE, |left| usize::try_from(left).unwrap_or(PIPE).min(PIPE));
+            self.held = ready!(poll_io(cx, from, Interest::READABLE, || {
+                splice(from, None, &pipe.writer, None, want, flags)
+            }))
+            .map_err(|_| Broken::From)?;
+            if self.held == 0 {
+                return Poll::Ready(Ok(0));
+            }
+        }
+        let more = if left.is_some_and(|left| left > self.held as u64) {
+            SpliceFlags::MORE
+        } else {
+            SpliceFlags::empty()
+        };
+        let moved = ready!(poll_io(cx, to, Interest::WRITABLE, || {
+            splice(&pipe.reader, None, to, None, self.held, flags | more)
+        }))
+        .map_err(|_| Broken::To)?;
+        self.held -= moved;
+        Poll::Ready(Ok(moved))
+    }
+}
+
+/// A system call on a stream that does not block, whenever the stream is ready for it.
+fn poll_io(
+    cx: &mut Context<'_>,
+    stream: &TcpStream,
+    interest: Interest,
+    mut call: impl FnMut() -> rustix::io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        if interest.is_readable() {
+            ready!(stream.poll_read_ready(cx))?;
+        } else {
+            ready!(stream.poll_write_ready(cx))?;
+        }
+        match stream.try_io(interest, || call().map_err(io::Error::from)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return Poll::Ready(done),
+        }
+    }
+}
+
+impl Pipe {
+    fn new() -> Option<Self> {
+        let count = |pipes: usize| (pipes < MAX_PIPES).then_some(pipes + 1);
+        PIPES
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, count)
+            .ok()?;
+        let made = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
+        let Ok((reader, writer)) = made else {
+            PIPES.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
+        // A smaller pipe works too, with more calls.
+        let _ = fcntl_setpipe_size(&writer, PIPE);
+        Some(Self { reader, writer })
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        PIPES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Splice {
+    fn drop(&mut self) {
+        let Some(pipe) = self.pipe.take() else { return };
+        // A pipe with something in it belongs to a body that broke off.
+        if self.held == 0 {
+            // At the end of a thread there is nobody to keep it for.
+            let _ = FREE.try_with(|free| free.borrow_mut().push(pipe));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What this wire writes of heads: their first line, their fields, and how a body is framed.
+
+use std::io;
+use std::time::Duration;
+
+use http::Version;
+
+use super::body::Framing;
+use super::pump::Source;
+use crate::alarm::Alarm;
+use crate::head::Message;
+use crate::headers::{self, Sink};
+
+/// Writes the head that a client should see of an endpoint's answer, but for how the body is
+/// framed. `now` is the time as `Date` says it.
+pub(super) fn begin_answer(version: Version, answer: Message<'_>, now: &str, to: &mut Vec<u8>) {
+    let status = answer.status();
+    status_line(version, status, answer.reason(), to);
+    headers::towards_client(answer, status == 101, now.as_bytes(), to);
+}
+
+/// Writes how the body that follows a head is framed, and ends the head. Gives whether it goes
+/// on in chunks.
+pub(super) fn end_head(framing: Framing, to: &mut Vec<u8>, bodyless: bool) -> bool {
+    let chunked = match framing {
+        Framing::Empty if bodyless => false,
+        Framing::Empty => {
+            to.add(b"content-length", &[b"0"]);
+            false
+        }
+        Framing::Length(length) => {
+            let mut digits = itoa::Buffer::new();
+            to.add(b"content-length", &[digits.format(length).as_bytes()]);
+            false
+        }
+        Framing::Chunked | Framing::UntilClose => {
+            to.add(b"transfer-encoding", &[b"chunked"]);
+            true
+        }
+    };
+    to.extend_from_slice(b"\r\n");
+    chunked
+}
+
+pub(super) fn status_line(version: Version, status: u16, reason: &[u8], to: &mut Vec<u8>) {
+    let version: &[u8] = if version == Version::HTTP_10 {
+        b"HTTP/1.0 "
+    } else {
+        b"HTTP/1.1 "
+    };
+    to.extend_from_slice(version);
+    let mut digits = itoa::Buffer::new();
+    to.extend_from_slice(digits.format(status).as_bytes());
+    to.push(b' ');
+    to.extend_from_slice(reason);
+    to.extend_from_slice(b"\r\n");
+}
+
+pub(super) fn say_connection(version: Version, keep_alive: bool, to: &mut Vec<u8>) {
+    match (version, keep_alive) {
+        (_, false) => to.add(b"connection", &[b"close"]),
+        (Version::HTTP_10, true) => to.add(b"connection", &[b"keep-alive"]),
+        (_, true) => {}
+    }
+}
+
+impl Source<'_> {
+    /// Passes an interim answer on to a client that takes some.
+    pub(crate) async fn interim(
+        &self,
+        alarm: &Alarm,
+        within: Duration,
+        answer: Message<'_>,
+    ) -> io::Result<()> {
+        if !self.takes_interim {
+            return Ok(());
+        }
+        let mut bytes = self.pool.take();
+        begin_answer(Version::HTTP_11, answer, "", &mut bytes);
+        bytes.extend_from_slice(b"\r\n");
+        let written = self.socket.write_all(alarm, within, [&bytes]).await;
+        self.pool.give(bytes);
+        written
+    }
+}

@@ -1,0 +1,109 @@
+//! Up or down, by the results of probes: a pure function of them and of time.
+
+use std::time::Instant;
+
+use admin_api::HealthSpec;
+
+/// Up or down, and how many probes in a row have said otherwise.
+pub(super) struct State {
+    pub(super) up: bool,
+    streak: u32,
+    /// When the first of them began.
+    since: Instant,
+}
+
+impl State {
+    pub(super) fn new(up: bool, now: Instant) -> Self {
+        Self {
+            up,
+            streak: 0,
+            since: now,
+        }
+    }
+
+    /// Takes in the result of one probe, which began at `now`. Gives the new state where it
+    /// changed.
+    pub(super) fn next(&mut self, success: bool, now: Instant, spec: &HealthSpec) -> Option<bool> {
+        if success == self.up {
+            self.streak = 0;
+            return None;
+        }
+        if self.streak == 0 {
+            self.since = now;
+        }
+        self.streak = self.streak.saturating_add(1);
+        let lasted = now.saturating_duration_since(self.since);
+        let enough = if success {
+            self.streak >= spec.rise && lasted >= spec.min_healthy_time.get()
+        } else {
+            self.streak >= spec.fall
+        };
+        if !enough {
+            return None;
+        }
+        *self = Self::new(success, now);
+        Some(success)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use admin_api::Period;
+
+    use super::*;
+
+    /// Probes a second apart, and what each of them changes.
+    #[track_caller]
+    fn check(spec: &HealthSpec, probes: &[(bool, Option<bool>)]) {
+        let start = Instant::now();
+        let mut state = State::new(false, start);
+        for (i, (success, want)) in probes.iter().enumerate() {
+            let now = start + Duration::from_secs(i as u64);
+            assert_eq!(state.next(*success, now, spec), *want, "probe {i}");
+        }
+    }
+
+    #[test]
+    fn it_takes_rise_successes_to_come_up_and_fall_failures_to_go_down() {
+        let spec = HealthSpec {
+            rise: 2,
+            fall: 3,
+            ..HealthSpec::of_path("/")
+        };
+        let probes = [
+            (true, None),
+            (false, None),
+            (true, None),
+            (true, Some(true)),
+            (false, None),
+            (false, None),
+            (true, None),
+            (false, None),
+            (false, None),
+            (false, Some(false)),
+            (false, None),
+        ];
+        check(&spec, &probes);
+    }
+
+    #[test]
+    fn the_successes_have_to_last() {
+        let spec = HealthSpec {
+            rise: 1,
+            min_healthy_time: Period::from_secs(3),
+            ..HealthSpec::of_path("/")
+        };
+        let probes = [
+            (true, None),
+            (true, None),
+            (false, None),
+            (true, None),
+            (true, None),
+            (true, None),
+            (true, Some(true)),
+        ];
+        check(&spec, &probes);
+    }
+}

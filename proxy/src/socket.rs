@@ -1,0 +1,287 @@
+//! A connection's bytes: read into buffers that are there only while there is something in
+//! them, and written several pieces at a time.
+
+use std::cell::{Ref, RefCell};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::alarm::Alarm;
+use crate::head::Head;
+use crate::tls::ClientTls;
+
+/// A read buffer's size: a head and a body of 16 KiB come in one read.
+pub(crate) const BUFFER: usize = 32 * 1024;
+/// Free buffers that a worker keeps.
+const MAX_FREE: usize = 32;
+/// What a connection that waits may keep without giving its buffer back.
+const SMALL: usize = 2 * 1024;
+
+/// A stream of bytes, both ways at once.
+pub(crate) struct Socket(RefCell<Stream>);
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<ClientTls>),
+}
+
+/// Free buffers and heads of one worker.
+#[derive(Default)]
+pub(crate) struct Pool {
+    free: RefCell<Vec<Vec<u8>>>,
+    heads: RefCell<Vec<Head>>,
+}
+
+/// What was read from a socket and not used yet.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Stream {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.tcp(),
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match (self, slices) {
+            (Self::Plain(tcp), [slice]) => Pin::new(tcp).poll_write(cx, slice),
+            (Self::Plain(tcp), slices) => Pin::new(tcp).poll_write_vectored(cx, slices),
+            (Self::Tls(tls), slices) => Pin::new(&mut **tls).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_flush(cx),
+        }
+    }
+}
+
+impl Socket {
+    pub(crate) fn plain(tcp: TcpStream) -> Self {
+        Self(RefCell::new(Stream::Plain(tcp)))
+    }
+
+    pub(crate) fn tls(tls: ClientTls) -> Self {
+        Self(RefCell::new(Stream::Tls(Box::new(tls))))
+    }
+
+    /// Whether there may be something to read.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self.0.borrow_mut() {
+            Stream::Plain(tcp) => tcp.poll_read_ready(cx),
+            Stream::Tls(tls) => tls.poll_readable(cx),
+        }
+    }
+
+    /// Reads into what room `buffer` has. 0: the other side has closed its half.
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self.0.borrow_mut() {
+            Stream::Plain(tcp) => pin!(tcp.read_buf(buffer)).poll(cx),
+            Stream::Tls(tls) => pin!(tls.read_buf(buffer)).poll(cx),
+        }
+    }
+
+    /// Writes all parts, one after the other, in as few system calls as there can be.
+    pub(crate) fn poll_write_all<const N: usize>(
+        &self,
+        cx: &mut Context<'_>,
+        parts: [&[u8]; N],
+        written: &mut usize,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut slices = [IoSlice::new(&[]); N];
+            let mut count = 0;
+            let mut skip = *written;
+            for part in parts {
+                let from = skip.min(part.len());
+                skip -= from;
+                if from < part.len() {
+                    slices[count] = IoSlice::new(&part[from..]);
+                    count += 1;
+                }
+            }
+            let mut stream = self.0.borrow_mut();
+            if count == 0 {
+                return stream.poll_flush(cx);
+            }
+            match ready!(stream.poll_write(cx, &slices[..count]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                more => *written += more,
+            }
+        }
+    }
+
+    /// Writes all parts; the other side has to take something every `within`.
+    pub(crate) async fn write_all<const N: usize>(
+        &self,
+        alarm: &Alarm,
+        within: Duration,
+        parts: [&[u8]; N],
+    ) -> io::Result<()> {
+        let mut written = 0;
+        let mut before = 0;
+        let outcome = alarm.wait(within, |cx| {
+            let outcome = self.poll_write_all(cx, parts, &mut written);
+            if written > before {
+                before = written;
+                alarm.set(within);
+            }
+            outcome
+        });
+        outcome.await?
+    }
+
+    /// Ends this side's half.
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self.0.borrow_mut() {
+            Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Stream::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
+        }
+    }
+
+    /// Whether there is nothing to read, neither bytes nor the end, as far as this process was
+    /// told. No system call is made while nothing was.
+    pub(crate) fn seems_quiet(&self) -> bool {
+        let read = self.0.borrow().tcp().try_read(&mut [0]);
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same, as the system knows it at this moment.
+    pub(crate) fn is_quiet(&self) -> bool {
+        matches!(self.peek(), Err(rustix::io::Errno::AGAIN))
+    }
+
+    /// Looks at a socket that nothing is expected from: whether the other side has reset the
+    /// connection, once there is anything to see. Its end alone is none: it may still read.
+    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let readable = ready!(self.0.borrow().tcp().poll_read_ready(cx));
+        let is_reset = !matches!(self.peek(), Ok(_) | Err(rustix::io::Errno::AGAIN));
+        Poll::Ready(readable.is_err() || is_reset)
+    }
+
+    fn peek(&self) -> rustix::io::Result<usize> {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let stream = self.0.borrow();
+        let (_, length) = rustix::net::recv(stream.tcp(), &mut [0u8; 1][..], flags)?;
+        Ok(length)
+    }
+
+    /// The stream, for whoever moves bytes without reading them: only where what is on it is
+    /// what is meant.
+    pub(crate) fn as_plain(&self) -> Option<Ref<'_, TcpStream>> {
+        Ref::filter_map(self.0.borrow(), |stream| match stream {
+            Stream::Plain(tcp) => Some(tcp),
+            Stream::Tls(_) => None,
+        })
+        .ok()
+    }
+}
+
+impl Pool {
+    /// An empty buffer.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        let free = self.free.borrow_mut().pop();
+        free.unwrap_or_else(|| Vec::with_capacity(BUFFER))
+    }
+
+    /// What a head can be read into.
+    pub(crate) fn head(&self) -> Head {
+        self.heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes it back.
+    pub(crate) fn give_head(&self, head: Head) {
+        let mut heads = self.heads.borrow_mut();
+        if heads.len() < MAX_FREE {
+            heads.push(head);
+        }
+    }
+
+    /// Takes a buffer back.
+    pub(crate) fn give(&self, mut buffer: Vec<u8>) {
+        let mut free = self.free.borrow_mut();
+        if buffer.capacity() == BUFFER && free.len() < MAX_FREE {
+            buffer.clear();
+            free.push(buffer);
+        }
+    }
+}
+
+impl Inbox {
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start += count;
+    }
+
+    /// Reads more behind what is there, which stays within `most` bytes. Gives how many bytes
+    /// came. Whoever waits here holds no more memory than what it has read.
+    pub(crate) fn poll_fill(
+        &mut self,
+        socket: &Socket,
+        pool: &Pool,
+        most: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if self.bytes.capacity() < BUFFER {
+            ready!(socket.poll_readable(cx))?;
+            let small = std::mem::replace(&mut self.bytes, pool.take());
+            self.bytes.extend_from_slice(&small[self.start..]);
+            self.start = 0;
+        } else if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        if self.bytes.len() == self.bytes.capacity() {
+            let more = self
+                .bytes
+                .capacity()
+                .min(most.saturating_sub(self.bytes.len()));
+            if more == 0 {
+                return Poll::Ready(Err(io::ErrorKind::StorageFull.into()));
+            }
+            self.bytes.reserve_exact(more);
+        }
+        let read = socket.poll_read(cx, &mut self.bytes);
+        if read.is_pending() {
+            self.park(pool);
+        }
+        read
+    }
+
+    /// Gives the buffer back where what is left in it is little.
+    pub(crate) fn park(&mut self, pool: &Pool) {
+        let left = self.bytes.len() - self.start;
+        if self.bytes.capacity() >= BUFFER && left <= SMALL {
+            let small = self.bytes[self.start..].to_vec();
+            pool.give(std::mem::replace(&mut self.bytes, small));
+            self.start = 0;
+        }
+    }
+}

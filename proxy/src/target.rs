@@ -1,0 +1,192 @@
+//! What a request is for: its target and its host (RFC 9112, 3.2 and 3.3).
+
+use http::Version;
+
+use crate::head::{Known, Message};
+use crate::reply::Refusal;
+
+/// A request's target, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target<'m> {
+    /// The host without its port, empty where there is none.
+    pub(crate) host: &'m str,
+    /// The host with its port, as `Host` should say it.
+    pub(crate) authority: &'m str,
+    /// The path and the query, or `*`.
+    origin: &'m str,
+}
+
+impl<'m> Target<'m> {
+    /// The target of a request; what is no valid one is refused.
+    pub(crate) fn of(request: Message<'m>) -> Result<Self, Refusal> {
+        let method = request.method();
+        if method == b"CONNECT" {
+            return Err(Refusal::Connect);
+        }
+        let mut fields = request.values(Known::Host);
+        let field = match (fields.next(), fields.next()) {
+            (None, _) if request.version() == Version::HTTP_11 => return Err(Refusal::BadHost),
+            (_, Some(_)) => return Err(Refusal::BadHost),
+            (field, None) => text(field.unwrap_or_default()).ok_or(Refusal::BadHost)?,
+        };
+        // Checked even where another authority outranks it.
+        let field_host = host_of(field).ok_or(Refusal::BadHost)?;
+        let target = text(request.target()).ok_or(Refusal::BadTarget)?;
+        if target.starts_with('/') || target == "*" && method == b"OPTIONS" {
+            return Ok(Self {
+                host: field_host,
+                authority: field,
+                origin: target,
+            });
+        }
+        let (authority, origin) = absolute(target).ok_or(Refusal::BadTarget)?;
+        let host = host_of(authority).filter(|host| !host.is_empty());
+        Ok(Self {
+            host: host.ok_or(Refusal::BadHost)?,
+            authority,
+            origin: if origin.is_empty() && method == b"OPTIONS" {
+                "*"
+            } else {
+                origin
+            },
+        })
+    }
+
+    /// The path alone.
+    pub(crate) fn path(&self) -> &'m str {
+        let end = self.origin.find('?').unwrap_or(self.origin.len());
+        match &self.origin[..end] {
+            "" => "/",
+            path => path,
+        }
+    }
+
+    /// The target as an origin server gets it (RFC 9112, 3.2.1), with `strip` taken off its
+    /// start.
+    pub(crate) fn write_origin_form(&self, strip: &str, to: &mut Vec<u8>) {
+        let rest = self.origin.strip_prefix(strip).unwrap_or(self.origin);
+        if !rest.starts_with('/') && rest != "*" {
+            to.push(b'/');
+        }
+        to.extend_from_slice(rest.as_bytes());
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// The authority, and the path and query, of an absolute-form target.
+fn absolute(target: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return None;
+    }
+    Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
+}
+
+/// The host of an authority, which has no user information in HTTP (RFC 9110, 4.2.4). `None`:
+/// it is no authority.
+fn host_of(authority: &str) -> Option<&str> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(literal) => {
+            let end = literal.find(']')?;
+            let valid = |byte: u8| byte.is_ascii_hexdigit() || byte == b':' || byte == b'.';
+            if end == 0 || !literal[..end].bytes().all(valid) {
+                return None;
+            }
+            let (host, port) = authority.split_at(end + 2);
+            match port.strip_prefix(':') {
+                Some(port) => (host, port),
+                None if port.is_empty() => (host, ""),
+                None => return None,
+            }
+        }
+        None => authority.split_once(':').unwrap_or((authority, "")),
+    };
+    // Names and addresses; of what else RFC 3986 allows, nothing that a list could be made of.
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=[]:".contains(&byte);
+    let is_name = !host.bytes().any(|byte| byte == b':' || byte == b'[') || host.starts_with('[');
+    let is_port = port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
+    (is_name && is_port && host.bytes().all(valid)).then_some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h1::head::read_request;
+    use crate::head::Head;
+
+    fn with_target<T>(head: &str, read: impl FnOnce(Result<Target<'_>, Refusal>) -> T) -> T {
+        let text = format!("{}\r\n\r\n", head.replace('\n', "\r\n"));
+        let mut head = Head::default();
+        read_request(text.as_bytes(), 100, &mut head).unwrap();
+        read(Target::of(head.over(text.as_bytes())))
+    }
+
+    #[test]
+    fn a_target_is_taken_apart() {
+        #[track_caller]
+        fn check(head: &str, host: &str, authority: &str, path: &str) {
+            with_target(head, |target| {
+                let target = target.unwrap_or_else(|refusal| panic!("{head:?}: {refusal:?}"));
+                assert_eq!(
+                    (target.host, target.authority, target.path()),
+                    (host, authority, path)
+                );
+            });
+        }
+        check("GET /a?b=/c HTTP/1.1\nHost: h:80", "h", "h:80", "/a");
+        check("GET http://r/a HTTP/1.1\nHost: h", "r", "r", "/a");
+        check("GET HTTPS://r:8080?q HTTP/1.1\nHost: h", "r", "r:8080", "/");
+        check("OPTIONS * HTTP/1.1\nHost: h", "h", "h", "*");
+        check("GET / HTTP/1.1\nHost: [::1]:80", "[::1]", "[::1]:80", "/");
+        check("GET / HTTP/1.1\nHost: h:", "h", "h:", "/");
+        check("GET / HTTP/1.1\nHost:", "", "", "/");
+        check("GET / HTTP/1.0", "", "", "/");
+    }
+
+    #[test]
+    fn what_is_no_target_is_refused() {
+        #[track_caller]
+        fn check(head: &str, want: Refusal) {
+            with_target(head, |target| {
+                assert_eq!(target.err(), Some(want), "{head:?}");
+            });
+        }
+        for host in [
+            "a b", "user@a", "a/b", "a,b", "a:b", "a:1:2", "[::1", "[x]", "[::1]x", "a\\b", "é",
+        ] {
+            check(&format!("GET / HTTP/1.1\nHost: {host}"), Refusal::BadHost);
+        }
+        check("GET / HTTP/1.1", Refusal::BadHost);
+        check("GET / HTTP/1.1\nHost: a\nHost: a", Refusal::BadHost);
+        check("GET http://u:p@a/ HTTP/1.1\nHost: a", Refusal::BadHost);
+        check("GET http:///x HTTP/1.1\nHost: a", Refusal::BadHost);
+        check("GET http://b/ HTTP/1.1\nHost: a b", Refusal::BadHost);
+        check("GET a HTTP/1.1\nHost: a", Refusal::BadTarget);
+        check("GET * HTTP/1.1\nHost: a", Refusal::BadTarget);
+        check("GET ftp://a/ HTTP/1.1\nHost: a", Refusal::BadTarget);
+        check("CONNECT a:1 HTTP/1.1\nHost: a", Refusal::Connect);
+    }
+
+    #[test]
+    fn a_target_is_sent_in_origin_form_without_its_prefix() {
+        #[track_caller]
+        fn check(target: &str, strip: &str, want: &str) {
+            let method = if target == "*" { "OPTIONS" } else { "GET" };
+            with_target(&format!("{method} {target} HTTP/1.1\nHost: h"), |target| {
+                let mut written = Vec::new();
+                target.unwrap().write_origin_form(strip, &mut written);
+                assert_eq!(String::from_utf8(written).unwrap(), want);
+            });
+        }
+        check("/a?b=c", "", "/a?b=c");
+        check("http://host/a?b", "", "/a?b");
+        check("http://host", "", "/");
+        check("/api/v1", "/api", "/v1");
+        check("/api", "/api", "/");
+        check("/api?x", "/api", "/?x");
+        check("*", "", "*");
+    }
+}

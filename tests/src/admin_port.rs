@@ -1,0 +1,66 @@
+//! The admin API of a site's proxy, as whoever has the token sees it.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use crate::{TestSite, ask_with, wait_until};
+
+/// The proxy's admin API, with the token.
+pub struct AdminPort {
+    address: SocketAddr,
+    authorization: String,
+}
+
+impl AdminPort {
+    /// That of a site's proxy.
+    pub fn of(site: &TestSite) -> Self {
+        let token = std::fs::read_to_string(site.state().join("proxy/token"));
+        Self {
+            address: site.admin,
+            authorization: format!("Bearer {}", token.expect("the controller made one").trim()),
+        }
+    }
+
+    /// What it answers, which has to be an answer.
+    pub async fn get(&self, path: &str) -> Value {
+        let headers = [("authorization", self.authorization.as_str())];
+        let reply = ask_with(self.address, "GET", path, &headers, "").await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply.json()
+    }
+
+    /// Waits until service `web` is as `holds` wants it.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) {
+        wait_until(what, || async {
+            holds(&self.get("/v1/services/web").await)
+        })
+        .await;
+    }
+
+    /// Tries of all versions so far.
+    pub async fn requests(&self) -> u64 {
+        let stats = self.get("/v1/services/web/stats").await;
+        let stats: admin_api::ServiceStats =
+            serde_json::from_value(stats).expect("figures of a service");
+        stats
+            .versions
+            .values()
+            .map(admin_api::VersionStats::tries)
+            .sum()
+    }
+
+    /// The version and address of each endpoint of `web` that may get requests, in order.
+    pub async fn endpoints(&self) -> Vec<(String, String)> {
+        let web = self.get("/v1/services/web").await;
+        let view: admin_api::ServiceView = serde_json::from_value(web).expect("a service");
+        let mut endpoints = Vec::new();
+        for (version, of) in view.versions {
+            let live = of.endpoints.into_iter();
+            let live = live.filter(|one| one.health != admin_api::HealthState::Draining);
+            endpoints.extend(live.map(|one| (version.clone(), one.address)));
+        }
+        endpoints.sort();
+        endpoints
+    }
+}

@@ -1,0 +1,160 @@
+//! A certificate authority under test, and clients that trust it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::{Reply, within};
+
+/// A certificate authority with a folder for what it signs.
+pub struct TestCa {
+    folder: tempfile::TempDir,
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+}
+
+impl TestCa {
+    /// A new one, whose own certificate is in `ca.pem`.
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut params = CertificateParams::new(Vec::new()).expect("no names, no mistake");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("its own signature");
+        std::fs::write(folder.path().join("ca.pem"), certificate.pem()).expect("ours");
+        Self {
+            folder,
+            issuer: Issuer::new(params, key),
+            certificate: certificate.der().clone(),
+        }
+    }
+
+    /// The path of one of its files.
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    /// Writes `file`.pem and `file`.key, for this name until the end of a year. Gives what the
+    /// config says of them: `{ cert = …, key = … }`.
+    pub fn issue(&self, file: &str, name: &str, year: i32) -> String {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
+        let (cert_file, key_file) = self.files(file);
+        replace(&cert_file, &certificate.pem());
+        replace(&key_file, &key.serialize_pem());
+        format!("{{ cert = {cert_file:?}, key = {key_file:?} }}")
+    }
+
+    /// The paths of a certificate and its key.
+    pub fn files(&self, file: &str) -> (PathBuf, PathBuf) {
+        (
+            self.path(&format!("{file}.pem")),
+            self.path(&format!("{file}.key")),
+        )
+    }
+
+    /// A client that trusts it, and offers these protocols.
+    pub fn client(&self, alpn: &[&str]) -> TlsClient {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone()).expect("our own");
+        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has them")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsClient(Arc::new(config))
+    }
+}
+
+impl Default for TestCa {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Replaces a file as programs do that renew certificates: it is whole at every moment.
+fn replace(file: &Path, text: &str) {
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, text).expect("the folder is ours");
+    std::fs::rename(&beside, file).expect("the folder is ours");
+}
+
+/// A client that speaks TLS.
+pub struct TlsClient(Arc<ClientConfig>);
+
+/// A connection of one, on which requests can be sent one after the other.
+pub struct TlsConnection {
+    sender: SendRequest<Full<Bytes>>,
+    /// What the server has shown of itself.
+    pub certificate: CertificateDer<'static>,
+}
+
+impl TlsClient {
+    /// Shakes hands with whoever is at `address`, and has to be `name`.
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        name: &str,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(address).await?;
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let handshake = TlsConnector::from(self.0.clone()).connect(name, stream);
+        within("a handshake", handshake).await
+    }
+
+    /// A connection for HTTP/1.1.
+    pub async fn open(&self, address: SocketAddr, name: &str) -> io::Result<TlsConnection> {
+        let stream = self.connect(address, name).await?;
+        let shown = stream.get_ref().1.peer_certificates();
+        let certificate = shown.and_then(|shown| shown.first().cloned());
+        let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        tokio::spawn(driver);
+        Ok(TlsConnection {
+            sender,
+            certificate: certificate.ok_or(io::ErrorKind::InvalidData)?,
+        })
+    }
+}
+
+impl TlsConnection {
+    /// Sends a request, and reads its answer.
+    pub async fn ask(&mut self, method: &str, path: &str, body: &str) -> io::Result<Reply> {
+        let request = Request::builder().method(method).uri(path);
+        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+        let request = request.header("host", "web.test").body(body);
+        let request = request.map_err(io::Error::other)?;
+        let exchange = async {
+            let answer = self.sender.send_request(request).await?;
+            let (head, body) = answer.into_parts();
+            Ok::<_, hyper::Error>((head, body.collect().await?.to_bytes()))
+        };
+        let (head, body) = within("an answer", exchange)
+            .await
+            .map_err(io::Error::other)?;
+        Ok(Reply {
+            status: head.status,
+            headers: head.headers,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        })
+    }
+}

@@ -1,0 +1,185 @@
+//! What can be done to a site from outside, and how one sees that it is whole.
+
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::site::kill_to_the_end;
+use crate::{AdminPort, On, Process, TestSite, podman, processes_of, wait_until};
+
+/// How long healing may take. Containers on a busy machine are slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+impl TestSite {
+    /// `kill -9` of one that serves this version.
+    pub fn kill_one(&self, version: &str) {
+        let id = self.serving(version).remove(0);
+        match self.on {
+            On::Processes => kill_to_the_end(id.parse().expect("a process id")),
+            On::Podman => {
+                podman(&["kill", "--signal", "KILL", &id]).expect("it runs");
+            }
+        }
+    }
+
+    /// Takes one away that serves this version, and every trace of it, behind the controller's
+    /// back.
+    pub fn remove_one(&self, version: &str) {
+        let id = self.serving(version).remove(0);
+        match self.on {
+            On::Processes => {
+                kill_to_the_end(id.parse().expect("a process id"));
+                std::fs::remove_file(self.record_of(&id)).expect("it has a record");
+            }
+            On::Podman => {
+                podman(&["rm", "--force", "--time", "0", &id]).expect("it is there");
+            }
+        }
+    }
+
+    /// `kill -9` of the proxy.
+    pub fn kill_proxy(&self) {
+        match self.on {
+            On::Processes => {
+                let found = processes_of(self.folder());
+                let proxy = found.iter().find(|one| one.command.contains("proxy.toml"));
+                kill_to_the_end(proxy.expect("a proxy runs").pid);
+            }
+            On::Podman => {
+                let name = format!("{}-proxy", self.project);
+                podman(&["kill", "--signal", "KILL", &name]).expect("it runs");
+            }
+        }
+    }
+
+    /// `kill -9` of all that runs, the holder included.
+    pub fn kill_everything(&self) {
+        match self.on {
+            On::Processes => {
+                for Process { pid, .. } in processes_of(self.folder()) {
+                    kill_to_the_end(pid);
+                }
+            }
+            On::Podman => {
+                let filter = format!("label=io.crossfade.project={}", self.project);
+                let ids = podman(&["ps", "--quiet", "--filter", &filter]).expect("podman works");
+                let kill: Vec<&str> = ["kill", "--signal", "KILL"]
+                    .into_iter()
+                    .chain(ids.lines())
+                    .collect();
+                podman(&kill).expect("all of them run");
+                // podman says so when the signal is sent. What still dies while the next
+                // controller looks is to blame for its end; what a machine lost is not.
+                let start = Instant::now();
+                let left =
+                    || podman(&["ps", "--quiet", "--filter", &filter]).expect("podman works");
+                while !left().is_empty() {
+                    assert!(start.elapsed() < PATIENCE, "containers survived SIGKILL");
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+
+    /// What was written down about the start of the machine is of an earlier one. No controller
+    /// may run.
+    pub fn forget_the_boot(&self) {
+        let journal = rusqlite::Connection::open(self.state().join("state.db"));
+        let changed = journal
+            .expect("a journal")
+            .execute("UPDATE applied SET boot = 'another'", []);
+        assert_eq!(changed, Ok(1));
+    }
+
+    /// The record of a process, by its id.
+    fn record_of(&self, pid: &str) -> std::path::PathBuf {
+        let folder = std::fs::read_dir(self.state().join("processes")).expect("records");
+        let mut records = folder
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|end| end == "json"));
+        let is_of = |path: &std::path::PathBuf| {
+            let record: Value = serde_json::from_slice(&read(path)).expect("a record");
+            record["process"]["pid"].as_u64() == pid.parse().ok()
+        };
+        records.find(is_of).expect("it has a record")
+    }
+
+    /// The version and address of each endpoint that runs, in order: what the proxy is to have.
+    pub fn endpoints(&self) -> Vec<(String, String)> {
+        let mut found: Vec<(String, String)> = match self.on {
+            On::Processes => processes_of(self.folder())
+                .into_iter()
+                .filter_map(|one| Some((one.version?, format!("127.0.0.1:{}", one.port?))))
+                .collect(),
+            On::Podman => {
+                let project = format!("label=io.crossfade.project={}", self.project);
+                let role = "label=io.crossfade.role=endpoint";
+                let list = podman(&["ps", "--quiet", "--filter", &project, "--filter", role]);
+                let list = list.expect("podman works");
+                list.lines().filter_map(endpoint_of).collect()
+            }
+        };
+        found.sort();
+        found
+    }
+
+    /// Waits until so many endpoints of each of these versions run, and no other; until the proxy
+    /// has all of them, and no other; and until all of them are healthy.
+    #[track_caller]
+    pub fn until_whole(&self, versions: &[(&str, usize)]) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        let mut wanted: Vec<String> = Vec::new();
+        for (version, count) in versions {
+            wanted.extend(std::iter::repeat_n((*version).to_owned(), *count));
+        }
+        async move {
+            let start = Instant::now();
+            loop {
+                let runs = self.endpoints();
+                let has = match TcpStream::connect(self.admin) {
+                    Ok(_) => AdminPort::of(self).endpoints().await,
+                    Err(_) => Vec::new(),
+                };
+                let versions: Vec<&String> = runs.iter().map(|(version, _)| version).collect();
+                if versions.iter().copied().eq(&wanted) && runs == has && self.is_healthy().await {
+                    return;
+                }
+                assert!(
+                    start.elapsed() < PATIENCE,
+                    "{caller}: waited for {PATIENCE:?} until {wanted:?} run: {runs:?} run, and \
+                     the proxy has {has:?}"
+                );
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    /// Waits until no container has this name.
+    pub async fn until_gone(&self, name: &str) {
+        let exists = || podman(&["container", "exists", name]).is_ok();
+        wait_until(&format!("{name} is gone"), || async { !exists() }).await;
+    }
+
+    async fn is_healthy(&self) -> bool {
+        let web = self.web().await;
+        let mut versions = web["versions"].as_array().into_iter().flatten();
+        versions.all(|one| one["healthy"] == one["endpoints"])
+    }
+}
+
+/// The version and address of a container; `None` where it has just ended.
+fn endpoint_of(id: &str) -> Option<(String, String)> {
+    let format = "{{index .Config.Labels \"io.crossfade.version\"}} \
+                  {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}:\
+                  {{index .Config.Labels \"io.crossfade.port\"}}";
+    let text = podman(&["inspect", "--format", format, id]).ok()?;
+    let (version, address) = text.split_once(' ')?;
+    Some((version.to_owned(), address.to_owned()))
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).expect("it was listed just now")
+}

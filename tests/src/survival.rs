@@ -1,0 +1,102 @@
+//! What a project survives: containers that die or are taken away, a proxy that dies, a machine
+//! that starts again. Written once, for every runtime.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use crate::{On, Settings, TestSite, wait_until};
+
+/// Nothing goes on by itself while the test looks.
+const STILL: Settings = Settings {
+    replicas: 2,
+    step: "60s",
+    bake: "0s",
+    start_timeout: "30s",
+    env: "{}",
+};
+
+/// Containers of stable that die, or are taken away by hand, while a rollout runs.
+pub async fn what_dies_while_a_rollout_runs_is_replaced(on: On) {
+    let site = TestSite::up(on, &STILL).await;
+    let load = site.load();
+    site.must(&site.deploy("2.0.0", &[])).await;
+    site.until_share("2.0.0", 10.0).await;
+    let before = site.serving("1.0.0");
+    site.kill_one("1.0.0");
+    site.until_whole(&[("1.0.0", 2), ("2.0.0", 1)]).await;
+    let between = site.serving("1.0.0");
+    assert_ne!(between, before);
+    site.remove_one("1.0.0");
+    site.until_whole(&[("1.0.0", 2), ("2.0.0", 1)]).await;
+    assert_ne!(site.serving("1.0.0"), between);
+    let web = site.web().await;
+    assert_eq!(web["rollout"]["phase"], "shifting", "{web:#}");
+
+    site.must(&["promote"]).await;
+    site.until_phase("done").await;
+    site.until_whole(&[("2.0.0", 2)]).await;
+    load.stop().await.expect_no_failure();
+    let events = site.events().await;
+    let healed = |event: &&String| event.starts_with("healed: ");
+    assert_eq!(events.iter().filter(healed).count(), 2, "{events:#?}");
+}
+
+/// A machine that goes down in the middle of a rollout and comes up again: everything that ran is
+/// dead, and nobody is to blame for it.
+pub async fn a_machine_that_starts_again_goes_on_where_it_was(on: On) {
+    let site = TestSite::up(on, &STILL).await;
+    site.must(&site.deploy("2.0.0", &[])).await;
+    site.until_share("2.0.0", 10.0).await;
+    site.kill_controller();
+    site.kill_everything();
+    site.forget_the_boot();
+
+    site.must(&["status"]).await;
+    site.until_whole(&[("1.0.0", 2), ("2.0.0", 1)]).await;
+    let web = site.until_share("2.0.0", 10.0).await;
+    assert_eq!(web["rollout"]["phase"], "shifting", "{web:#}");
+    let load = site.load();
+    site.must(&["promote"]).await;
+    site.until_phase("done").await;
+    site.until_whole(&[("2.0.0", 2)]).await;
+    load.stop().await.expect_no_failure();
+}
+
+/// The proxy dies in the middle of a rollout, and comes back with what it had.
+pub async fn a_proxy_that_dies_comes_back_and_the_rollout_goes_on(on: On) {
+    let site = TestSite::up(on, &STILL).await;
+    site.must(&site.deploy("2.0.0", &[])).await;
+    site.until_share("2.0.0", 10.0).await;
+    site.kill_proxy();
+    site.until_answered(Duration::from_secs(15)).await;
+    // It has the table again that it had.
+    let load = site.load();
+    site.until_whole(&[("1.0.0", 2), ("2.0.0", 1)]).await;
+    site.until_share("2.0.0", 10.0).await;
+    site.must(&["promote"]).await;
+    site.until_phase("done").await;
+    load.stop().await.expect_no_failure();
+}
+
+impl TestSite {
+    /// Until clients get answers again, which must not take longer than this.
+    pub async fn until_answered(&self, limit: Duration) {
+        let began = Instant::now();
+        wait_until("clients get answers", || async {
+            answers(self.address).unwrap_or(false)
+        })
+        .await;
+        assert!(began.elapsed() < limit, "after {:?}", began.elapsed());
+    }
+}
+
+/// Whether a good answer comes. Whatever else there is in place of a proxy is none.
+fn answers(address: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.starts_with("HTTP/1.1 200 "))
+}

@@ -1,0 +1,46 @@
+//! What a process costs, by `/proc`.
+
+use std::time::Duration;
+
+/// What a process has cost so far.
+#[derive(Debug, Clone, Copy)]
+pub struct Vitals {
+    /// The most memory that it has had at any time, in bytes.
+    pub peak_memory: u64,
+    /// The processor time of all its threads.
+    pub cpu: Duration,
+}
+
+impl Vitals {
+    /// Of a process that runs.
+    pub fn of(pid: u32) -> Self {
+        let read = |file: &str| {
+            let path = format!("/proc/{pid}/{file}");
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+        };
+        let status = read("status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        // The program's name, in parentheses, may have spaces in it.
+        let stat = read("stat");
+        let fields = stat.rsplit(") ").next().unwrap_or_default();
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        let each = rustix::param::clock_ticks_per_second();
+        Self {
+            peak_memory: peak.expect("every process has a peak") * 1024,
+            cpu: Duration::from_millis(ticks * 1000 / each),
+        }
+    }
+
+    /// Fails if memory has grown by more than so many MiB since `before`.
+    #[track_caller]
+    pub fn expect_growth_below(&self, mib: u64, before: Self) {
+        let grown = self.peak_memory - before.peak_memory;
+        let grown_mib = grown >> 20;
+        assert!(
+            grown_mib < mib,
+            "memory grew by {grown_mib} MiB, the limit is {mib}"
+        );
+    }
+}

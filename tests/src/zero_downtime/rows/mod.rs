@@ -1,0 +1,119 @@
+//! The rows: what may change while nobody notices.
+
+mod config_file;
+mod endpoints;
+mod kills;
+mod restarts;
+mod stops;
+mod storm;
+mod swaps;
+mod websockets;
+
+use std::time::Duration;
+
+use super::outcome::Outcome;
+use super::stage::Stage;
+
+/// A kind of change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Row {
+    /// 50 swaps a second.
+    Swaps,
+    /// 1,000 swaps a second, by concurrent calls.
+    Storm,
+    /// Endpoints added, drained and stopped, 5 a second.
+    Endpoints,
+    /// Endpoints that are killed, 1 a second, of 4.
+    Kills,
+    /// The config file rewritten 20 times a second, one in three broken.
+    ConfigFile,
+    /// SIGTERM with 50 slow requests in flight.
+    Stops,
+    /// The proxy killed in the middle of changes, and started again.
+    Restarts,
+    /// WebSockets open through 1,000 swaps and the drain of another version.
+    WebSockets,
+}
+
+/// How much of a row is run.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// How long, where a row goes on for a time.
+    pub time: Duration,
+    /// How often, where it is something that happens once.
+    pub rounds: usize,
+}
+
+impl Row {
+    /// Every row, in the order of the table.
+    pub const ALL: [Self; 8] = [
+        Self::Swaps,
+        Self::Storm,
+        Self::Endpoints,
+        Self::Kills,
+        Self::ConfigFile,
+        Self::Stops,
+        Self::Restarts,
+        Self::WebSockets,
+    ];
+
+    /// What it is called on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Swaps => "swaps",
+            Self::Storm => "storm",
+            Self::Endpoints => "endpoints",
+            Self::Kills => "kills",
+            Self::ConfigFile => "config-file",
+            Self::Stops => "stops",
+            Self::Restarts => "restarts",
+            Self::WebSockets => "websockets",
+        }
+    }
+
+    /// What is done all the while.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Swaps => "50 swaps a second",
+            Self::Storm => "1,000 swaps a second, by concurrent calls",
+            Self::Endpoints => "5 endpoints a second added, drained and stopped",
+            Self::Kills => "1 of 4 endpoints killed a second (SIGKILL)",
+            Self::ConfigFile => "config file rewritten 20 times a second, 1 in 3 broken",
+            Self::Stops => "SIGTERM with 50 slow requests in flight",
+            Self::Restarts => "proxy killed (SIGKILL) and started again",
+            Self::WebSockets => "WebSockets through 1,000 swaps and a drain",
+        }
+    }
+
+    /// Its part of the time of all rows, in percent. None: it is counted in rounds.
+    pub fn share(self) -> Option<u32> {
+        match self {
+            Self::Swaps => Some(45),
+            Self::Storm => Some(10),
+            Self::Endpoints | Self::Kills | Self::ConfigFile => Some(15),
+            Self::Stops | Self::Restarts | Self::WebSockets => None,
+        }
+    }
+
+    /// Runs it.
+    pub async fn run(self, stage: &Stage, extent: Extent) -> Outcome {
+        let Extent { time, rounds } = extent;
+        match self {
+            Self::Swaps => swaps::run(stage, time).await,
+            Self::Storm => storm::run(stage, time).await,
+            Self::Endpoints => endpoints::run(stage, time).await,
+            Self::Kills => kills::run(stage, time).await,
+            Self::ConfigFile => config_file::run(stage, time).await,
+            Self::Stops => stops::run(stage, rounds).await,
+            Self::Restarts => restarts::run(stage, rounds).await,
+            Self::WebSockets => websockets::run(stage, rounds).await,
+        }
+    }
+}
+
+/// A clock that strikes so many times a second, and does not make up for what it missed.
+fn times_a_second(rate: u32) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(Duration::from_secs(1) / rate);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
+}

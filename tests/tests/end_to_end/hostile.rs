@@ -1,0 +1,202 @@
+//! Clients that mean harm: what they cost is bounded, and everybody
+//! else is served as before.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+use tests::{TestEndpoint, TestProxy, ask, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// A proxy before a good endpoint, and thousands of files to be had for both sides.
+async fn proxy_before(endpoint: &TestEndpoint) -> TestProxy {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, most).unwrap();
+    let proxy = TestProxy::start().await;
+    proxy.put_web(&[endpoint], json!(null)).await;
+    proxy
+}
+
+async fn connect(address: SocketAddr, first: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(first).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn at_the_limit_of_files_nothing_spins_and_who_is_there_is_served() {
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    let proxy = proxy_before(&endpoint).await;
+    let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut first = connect(proxy.address, request).await;
+    assert!(answer_of(&mut first).await.starts_with("HTTP/1.1 200"));
+
+    proxy.limit_files(100);
+    let mut crowd = Vec::new();
+    for _ in 0..300 {
+        crowd.push(TcpStream::connect(proxy.address).await.unwrap());
+    }
+    proxy.logged("cannot accept").await;
+    let (start, before) = (Instant::now(), proxy.vitals());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (time, spent) = (start.elapsed(), proxy.vitals().cpu - before.cpu);
+    assert!(spent < time / 4, "{spent:?} of processor time in {time:?}");
+    let complaints = proxy.log().matches("cannot accept").count();
+    assert!(complaints < 200, "it complained {complaints} times");
+    first.write_all(request).await.unwrap();
+    assert!(answer_of(&mut first).await.starts_with("HTTP/1.1 200"));
+
+    drop(crowd);
+    assert_eq!(ask(proxy.address, "/").await.status, 200);
+}
+
+/// What comes, up to the end of a small answer of the sample server.
+async fn answer_of(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        answer.push(within("an answer", stream.read_u8()).await.unwrap());
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+/// Sends bytes again and again until so many are sent or nobody takes them, and gives what came
+/// back.
+async fn flood(address: SocketAddr, start: &[u8], more: &[u8], bytes: usize) -> String {
+    let mut stream = connect(address, start).await;
+    let (mut reader, mut writer) = stream.split();
+    let write = async {
+        for _ in 0..bytes / more.len() {
+            if writer.write_all(more).await.is_err() {
+                return true;
+            }
+        }
+        false
+    };
+    let read = async {
+        let mut answer = Vec::new();
+        // A server that closes while there is something for it to read resets.
+        let _ = reader.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let both = async { tokio::join!(write, read) };
+    let (is_refused, answer) = within("the end of a flood", both).await;
+    assert!(is_refused, "all of {bytes} bytes were taken");
+    answer
+}
+
+#[tokio::test]
+async fn heads_without_end_are_refused_and_not_kept() {
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    let proxy = proxy_before(&endpoint).await;
+    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    let before = proxy.vitals();
+
+    let one_field = b"GET / HTTP/1.1\r\nhost: x\r\nx-long: ".to_vec();
+    let many_fields = b"GET / HTTP/1.1\r\nhost: x\r\n".to_vec();
+    let target = b"GET /".to_vec();
+    let method = Vec::new();
+    let mut floods = JoinSet::new();
+    for (start, more) in [
+        (one_field, vec![b'x'; 16_384]),
+        (many_fields, b"x-field: yes\r\n".repeat(1_000)),
+        (target, vec![b'x'; 16_384]),
+        (method, vec![b'X'; 16_384]),
+    ] {
+        for _ in 0..50 {
+            let (start, more) = (start.clone(), more.clone());
+            let address = proxy.address;
+            floods.spawn(async move { flood(address, &start, &more, 64 << 20).await });
+        }
+    }
+    let answers = floods.join_all().await;
+    let refused = ["", "HTTP/1.1 431", "HTTP/1.1 414", "HTTP/1.1 400"];
+    let is_refused = |answer: &&String| {
+        refused
+            .iter()
+            .any(|start| answer.starts_with(start) && !answer.contains("200 OK"))
+    };
+    assert_eq!(answers.iter().filter(is_refused).count(), answers.len());
+    proxy.vitals().expect_growth_below(32, before);
+    proxy.wait_connections(0).await;
+    // Nothing but the good request has reached the endpoint.
+    assert_eq!(proxy.stats().await.versions["1.0.0"].tries(), 1);
+}
+
+#[tokio::test]
+async fn pipelined_requests_whose_answers_nobody_reads_wait_with_the_client() {
+    let endpoint = TestEndpoint::with("1.0.0", &["--body-bytes", "2000"]).await;
+    let proxy = proxy_before(&endpoint).await;
+    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    let before = proxy.vitals();
+
+    let padding = "x".repeat(4_000);
+    let request = format!("GET / HTTP/1.1\r\nhost: x\r\nx-padding: {padding}\r\n\r\n");
+    let mut stream = connect(proxy.address, request.as_bytes()).await;
+    let mut sent = 1;
+    // More than any kernel keeps: at some point the proxy must have stopped to read.
+    let limit = Duration::from_secs(1);
+    while let Ok(written) = tokio::time::timeout(limit, stream.write_all(request.as_bytes())).await
+    {
+        written.unwrap();
+        sent += 1;
+        assert!(sent < 50_000, "nothing holds the client back");
+    }
+    proxy.vitals().expect_growth_below(8, before);
+
+    let mut answers = 0;
+    let mut unread = Vec::new();
+    while answers < sent - 1 {
+        let mut buffer = [0; 65_536];
+        let read = within("answers", stream.read(&mut buffer)).await.unwrap();
+        assert!(read > 0, "closed after {answers} of {sent} answers");
+        unread.extend_from_slice(&buffer[..read]);
+        while let Some(end) = find(&unread, b"HTTP/1.1 200 OK\r\n") {
+            answers += 1;
+            unread.drain(..end);
+        }
+    }
+}
+
+/// Where the first of these is over.
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    let start = bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted);
+    start.map(|start| start + wanted.len())
+}
+
+#[tokio::test]
+async fn clients_that_reset_their_connections_leave_nothing_behind() {
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    let proxy = proxy_before(&endpoint).await;
+    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    let before = proxy.vitals();
+    let requests: [&[u8]; 4] = [
+        b"GET /slow?for=60s HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nsome",
+        b"GET / HTTP/1.1\r\nhost: ",
+        b"",
+    ];
+    for _ in 0..10 {
+        let mut round = Vec::new();
+        for request in requests.iter().cycle().take(200) {
+            round.push(connect(proxy.address, request).await);
+        }
+        // Half of them have reached the endpoint, and are cut there.
+        proxy.wait_in_flight(100).await;
+        for stream in round {
+            stream.set_zero_linger().unwrap();
+        }
+        proxy.wait_in_flight(0).await;
+        proxy.wait_connections(0).await;
+    }
+    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    proxy.vitals().expect_growth_below(32, before);
+}

@@ -1,0 +1,225 @@
+//! What scripts rely on: exit codes, JSON, plans, and not being overwritten by somebody else.
+
+use serde_json::Value;
+use tests::{On, Settings, TestSite};
+
+fn lines(text: &str) -> Vec<Value> {
+    let lines = text.lines().filter(|line| line.starts_with('{'));
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn quick() -> Settings {
+    Settings {
+        step: "200ms",
+        bake: "0s",
+        ..Settings::default()
+    }
+}
+
+#[tokio::test]
+async fn a_wait_ends_with_the_rollouts_own_exit_code() {
+    let site = TestSite::up(On::Processes, &quick()).await;
+    let load = site.load();
+    // Held at its gate: somebody else has to decide.
+    let gated = ["--strategy", "steps=50:gate,100", "--wait"];
+    site.refused(
+        &site.deploy("2.0.0", &gated),
+        3,
+        &["rollout 1 is paused: at a gate", "`crossfade resume`"],
+    )
+    .await;
+    site.must(&["resume"]).await;
+    site.until_phase("done").await;
+
+    let json = ["--strategy", "blue-green", "--wait", "--output", "json"];
+    let rolled_back = site.run(&site.deploy("3.0.0", &json)).await;
+    assert_eq!(rolled_back.code, Some(2), "{rolled_back:#?}");
+    let told = lines(&rolled_back.stdout);
+    let kinds: Vec<&str> = told
+        .iter()
+        .filter_map(|event| event["kind"].as_str())
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "began",
+            "checking",
+            "shifting",
+            "rolling-back",
+            "rolled-back"
+        ]
+    );
+    assert_eq!(told.last().unwrap()["phase"], "rolled-back", "{told:#?}");
+
+    let promoted = site
+        .run(&site.deploy("2.1.0", &["--strategy", "all-at-once", "--wait"]))
+        .await;
+    assert_eq!(promoted.code, Some(0), "{promoted:#?}");
+    load.stop().await;
+}
+
+#[tokio::test]
+async fn a_rollout_explains_itself_and_names_who_asked() {
+    let site = TestSite::up(On::Processes, &quick()).await;
+    let load = site.load();
+    site.must(&site.deploy("2.0.0", &["--strategy", "steps=20,100", "--wait"]))
+        .await;
+    site.until_phase("done").await;
+    load.stop().await.expect_no_failure();
+
+    let explained = site.must(&["explain", "--output", "json"]).await;
+    let explained: Value = serde_json::from_str(&explained).unwrap();
+    assert_eq!(explained["rollout"]["phase"], "done");
+    let steps = explained["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 2);
+    for (step, share) in steps.iter().zip([20, 100]) {
+        assert_eq!(
+            (&step["share"], &step["outcome"]),
+            (&share.into(), &"good".into())
+        );
+        let tries = step["figures"]["candidate"]["tries"].as_u64();
+        assert!(tries >= Some(20), "{step:#}");
+        assert!(
+            step["figures"]["limits"]["success_rate"].is_f64(),
+            "{step:#}"
+        );
+    }
+    let words = site.must(&["explain", "1"]).await;
+    assert!(
+        words.contains("step 1 of 2: 20% on 1 container: good after "),
+        "{words}"
+    );
+    assert!(words.contains("candidate: 0 of "), "{words}");
+    site.refused(
+        &["explain", "7"],
+        64,
+        &["there is no rollout 7", "crossfade history"],
+    )
+    .await;
+
+    let events = lines(&site.must(&["events", "--output", "json"]).await);
+    let began = events
+        .iter()
+        .find(|event| event["kind"] == "began")
+        .unwrap();
+    let up = events.iter().find(|event| event["kind"] == "up").unwrap();
+    let whoami = std::process::Command::new("id")
+        .arg("-un")
+        .output()
+        .unwrap();
+    let whoami = String::from_utf8(whoami.stdout).unwrap();
+    assert_eq!(
+        (&began["who"], &up["who"]),
+        (&whoami.trim().into(), &whoami.trim().into())
+    );
+
+    let last = events.last().unwrap()["id"].to_string();
+    let follow = site.start(&[
+        "events", "web", "--after", &last, "--follow", "--output", "json",
+    ]);
+    site.must(&["scale", "web", "1"]).await;
+    let line = follow.line_with("\"scale\"").await;
+    assert_eq!(lines(&line)[0]["who"], whoami.trim(), "{line}");
+}
+
+#[tokio::test]
+async fn a_plan_is_shown_and_nothing_is_done() {
+    let site = TestSite::up(On::Processes, &quick()).await;
+    let (traces, history) = (site.traces(), site.history().await);
+    let plan = ["--strategy", "steps=10:5m,50:gate,100", "--dry-run"];
+    let said = site.must(&site.deploy("2.0.0", &plan)).await;
+    for says in [
+        "web 1.0.0 → 2.0.0: steps=10:5m,50:gate,100",
+        "step 1 of 3: 10% on 1 container, for at least 5m and 20 requests",
+        "step 2 of 3: 50% on 1 container, for at least 200ms and 20 requests; then `crossfade resume`",
+        "nothing was changed",
+    ] {
+        assert!(said.contains(says), "{says}: {said}");
+    }
+    let json = ["--dry-run", "--output", "json"];
+    let plan: Value = serde_json::from_str(&site.must(&site.deploy("2.0.0", &json)).await).unwrap();
+    assert_eq!(
+        plan["plan"][0],
+        serde_json::json!({ "share": 10, "replicas": 1 })
+    );
+    let same = site.must(&site.deploy("1.0.0", &["--dry-run"])).await;
+    assert_eq!(same.trim(), "web runs 1.0.0 already: nothing to do");
+    assert_eq!((site.traces(), site.history().await), (traces, history));
+}
+
+#[tokio::test]
+async fn two_deploys_at_once_and_two_people_at_once_do_not_overwrite_each_other() {
+    let settings = Settings {
+        step: "60s",
+        bake: "0s",
+        ..Settings::default()
+    };
+    let site = TestSite::up(On::Processes, &settings).await;
+    let load = site.load();
+    let same = site.must(&site.deploy("1.0.0", &[])).await;
+    assert_eq!(same.trim(), "web runs 1.0.0 already: nothing to do");
+
+    let seen = site.web().await["generation"].to_string();
+    site.must(&site.deploy("2.0.0", &[])).await;
+    site.until_share("2.0.0", 10.0).await;
+    for version in ["2.0.0", "2.1.0"] {
+        site.refused(
+            &site.deploy(version, &[]),
+            1,
+            &["rollout 1 (web 1.0.0 → 2.0.0) is running", "--replace"],
+        )
+        .await;
+    }
+    // Whoever looked before the rollout began does not get in its way.
+    for verb in [
+        vec!["split", "web", "1.0.0=1", "2.0.0=1"],
+        vec!["abort", "web"],
+        vec!["rollback", "web"],
+        vec!["scale", "web", "3"],
+        site.deploy("2.1.0", &["--replace"]),
+    ] {
+        let verb = [verb.as_slice(), &["--if-generation", &seen]].concat();
+        site.refused(&verb, 4, &["web is at generation ", "somebody changed it"])
+            .await;
+    }
+    let now = site.web().await["generation"].to_string();
+    site.must(&["pause", "web", "--if-generation", &now]).await;
+    site.refused(
+        &["resume", "web", "--if-generation", &now],
+        4,
+        &["at generation"],
+    )
+    .await;
+
+    site.must(&site.deploy("2.1.0", &["--replace"])).await;
+    let web = site.until_share("2.1.0", 10.0).await;
+    assert_eq!(web["rollout"]["id"], 2, "{web:#}");
+    let history = site.history().await;
+    assert_eq!(history["rollouts"][1]["why"], "replaced by 2.1.0");
+    assert_eq!(site.serving("2.0.0"), [""; 0]);
+    load.stop().await.expect_no_failure();
+}
+
+#[tokio::test]
+async fn shells_learn_the_verbs_and_slips_are_guessed() {
+    let site = TestSite::new(On::Processes, &quick());
+    for shell in ["bash", "zsh", "fish"] {
+        let script = site.must(&["completions", shell]).await;
+        assert!(
+            script.contains("crossfade") && script.contains("rollback"),
+            "{script}"
+        );
+    }
+    let slip = site.run(&["deplyo", "web"]).await;
+    assert_eq!(slip.code, Some(64));
+    assert!(slip.stderr.contains("'deploy'"), "{slip:#?}");
+    let slip = site.run(&["status", "--ouput", "json"]).await;
+    assert!(slip.stderr.contains("'--output'"), "{slip:#?}");
+    let help = site.must(&["deploy", "--help"]).await;
+    assert!(
+        help.contains("Examples:") && help.contains("\n  2   rolled back"),
+        "{help}"
+    );
+}

@@ -1,0 +1,107 @@
+//! Clients that keep their version, and testers that name one.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+use tests::{TestEndpoint, TestProxy, ask_with};
+
+/// A proxy before two versions, with these keys beside and this split.
+async fn proxy_with(keys: Value, endpoints: &[TestEndpoint], split: Value) -> TestProxy {
+    let proxy = TestProxy::start().await;
+    let mut service = keys;
+    service["split"] = split;
+    service["endpoints"] = endpoints
+        .iter()
+        .map(|e| json!({"address": e.address.to_string(), "version": e.version}))
+        .collect();
+    proxy.must("PUT", "/v1/services/web", service).await;
+    proxy
+}
+
+async fn two() -> [TestEndpoint; 2] {
+    [
+        TestEndpoint::start("1.0.0").await,
+        TestEndpoint::start("2.0.0").await,
+    ]
+}
+
+/// The version that answers, and the cookie that it comes with.
+async fn ask_as(proxy: &TestProxy, fields: &[(&str, &str)]) -> (String, Option<String>) {
+    let reply = ask_with(proxy.address, "GET", "/", fields, "").await;
+    let version = reply.json()["version"].as_str().unwrap().to_owned();
+    let cookie = reply.header("set-cookie");
+    let cookie = (!cookie.is_empty()).then(|| cookie.to_owned());
+    (version, cookie)
+}
+
+#[tokio::test]
+async fn a_client_keeps_its_version_by_the_cookie_and_a_raised_share_moves_nobody_back() {
+    let endpoints = two().await;
+    let split = |weight: u32| json!({"1.0.0": 100 - weight, "2.0.0": weight});
+    let sticky = json!({"sticky": {"cookie": "seat", "max_age": "1h"}});
+    let proxy = proxy_with(sticky, &endpoints, split(30)).await;
+    let mut clients: HashMap<String, String> = HashMap::new();
+    for _ in 0..60 {
+        let (version, set_cookie) = ask_as(&proxy, &[]).await;
+        let set_cookie = set_cookie.expect("a newcomer is told its value");
+        assert!(set_cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=3600"));
+        let cookie = set_cookie.split(';').next().unwrap().to_owned();
+        let (again, more) = ask_as(&proxy, &[("cookie", &cookie)]).await;
+        assert_eq!((&again, more), (&version, None));
+        clients.insert(cookie, version);
+    }
+    assert_eq!(clients.len(), 60, "everybody has a value of its own");
+    let stats = proxy.stats().await.versions;
+    let in_canary = clients.values().filter(|version| **version == "2.0.0");
+    let in_canary = in_canary.count();
+    assert_eq!(stats["2.0.0"].responses.success, 2 * in_canary as u64);
+    assert!((3..40).contains(&in_canary), "{in_canary}");
+    for weight in [50, 80, 100] {
+        proxy.split(split(weight)).await;
+        for (cookie, version) in &mut clients {
+            let (now, _) = ask_as(&proxy, &[("cookie", cookie)]).await;
+            assert!(now == *version || now == "2.0.0", "{cookie} at {weight}");
+            *version = now;
+        }
+    }
+    assert!(clients.values().all(|version| version == "2.0.0"));
+}
+
+#[tokio::test]
+async fn a_header_tells_clients_apart_and_without_it_requests_are_split() {
+    let endpoints = two().await;
+    let split = json!({"1.0.0": 1, "2.0.0": 1});
+    let proxy = proxy_with(json!({"sticky": {"header": "X-User"}}), &endpoints, split).await;
+    let mut without: HashMap<String, usize> = HashMap::new();
+    for number in 0..20 {
+        let user = format!("user-{number}");
+        let (first, cookie) = ask_as(&proxy, &[("x-user", &user)]).await;
+        assert_eq!(cookie, None);
+        assert_eq!(ask_as(&proxy, &[("x-user", &user)]).await.0, first);
+        *without.entry(ask_as(&proxy, &[]).await.0).or_default() += 1;
+    }
+    assert!(without["1.0.0"].abs_diff(10) <= 4, "{without:?}");
+}
+
+#[tokio::test]
+async fn testers_name_their_version_and_nobody_else_does() {
+    let endpoints = two().await;
+    let split = json!({"1.0.0": 1, "2.0.0": 0});
+    // 127.0.0.2 is a proxy that is trusted here; the tests themselves come from 127.0.0.1.
+    for (from, want) in [("127.0.0.0/8", "2.0.0"), ("10.0.0.0/8", "1.0.0")] {
+        let force = json!({"header": "x-version", "cookie": "version", "from": [from]});
+        let keys = json!({"force": force});
+        let proxy = proxy_with(keys, &endpoints, split.clone()).await;
+        for field in [("x-version", "2.0.0"), ("cookie", "version=2.0.0")] {
+            assert_eq!(
+                ask_as(&proxy, &[field]).await.0,
+                want,
+                "{field:?} from {from}"
+            );
+        }
+        assert_eq!(ask_as(&proxy, &[("x-version", "9.9.9")]).await.0, "1.0.0");
+        let stats = proxy.stats().await.versions;
+        let named = if want == "2.0.0" { 2 } else { 0 };
+        assert_eq!(stats["2.0.0"].responses.success, named);
+    }
+}

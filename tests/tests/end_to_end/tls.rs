@@ -1,0 +1,221 @@
+//! TLS to clients: certificates by name, renewed while connections are open.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde_json::Value;
+use tests::{Running, TestCa, TestEndpoint, TestProxy, TlsClient, wait_until};
+
+/// A proxy whose listener has these certificates, and what else is given.
+async fn proxy_with(certificates: &[String], more: &str) -> TestProxy {
+    TestProxy::with_config(&format!("tls = [{}]\n{more}", certificates.join(", "))).await
+}
+
+/// Waits until new connections get the certificate that is in this file.
+async fn wait_served(proxy: &TestProxy, client: &TlsClient, name: &str, file: &Path) {
+    let want = CertificateDer::from_pem_file(file).unwrap();
+    wait_until("the new certificate is served", || async {
+        let connection = client.open(proxy.address, name).await;
+        connection.is_ok_and(|connection| connection.certificate == want)
+    })
+    .await;
+}
+
+async fn wait_metric(proxy: &TestProxy, line: &str) {
+    wait_until(line, || async {
+        let metrics = proxy.call("GET", "/metrics", Value::Null).await;
+        metrics.body.lines().any(|there| there == line)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_over_tls_reach_endpoints_that_are_told_so() {
+    let ca = TestCa::new();
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    let pairs = [
+        ca.issue("a", "a.test", 2100),
+        ca.issue("b", "*.b.test", 2100),
+    ];
+    let proxy = proxy_with(&pairs, "").await;
+    proxy.put_web(&[&endpoint], Value::Null).await;
+    let client = ca.client(&[]);
+    for name in ["a.test", "x.b.test"] {
+        let mut connection = client.open(proxy.address, name).await.unwrap();
+        let reply = connection.ask("GET", "/headers", "").await.unwrap();
+        assert!(
+            reply.body.contains(r#"["x-forwarded-proto","https"]"#),
+            "{reply:?}"
+        );
+        // More than any buffer on the way holds, both ways.
+        let body = "0123456789abcdef".repeat(100_000);
+        let reply = connection.ask("POST", "/echo", &body).await.unwrap();
+        assert_eq!(reply.status, 200);
+        assert!(reply.body == body, "{name}: what was sent comes back");
+    }
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_served_and_open_connections_stay() {
+    let ca = TestCa::new();
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    let proxy = proxy_with(&[ca.issue("a", "a.test", 2100)], "").await;
+    proxy.put_web(&[&endpoint], Value::Null).await;
+    let client = ca.client(&[]);
+    let mut open = client.open(proxy.address, "a.test").await.unwrap();
+    let (cert, _) = ca.files("a");
+    for year in [2101, 2102] {
+        ca.issue("a", "a.test", year);
+        wait_served(&proxy, &client, "a.test", &cert).await;
+        assert_eq!(open.ask("GET", "/", "").await.unwrap().status, 200);
+    }
+    let line = format!(
+        "crossfade_certificate_expiry_timestamp_seconds{{file={cert:?},listener=\"{}\"}} 4165516800",
+        proxy.address
+    );
+    wait_metric(&proxy, &line).await;
+}
+
+#[tokio::test]
+async fn certificates_behind_a_symlink_that_is_swapped_are_served() {
+    let ca = TestCa::new();
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    ca.issue("a", "a.test", 2100);
+    // As container volumes do it: tls.pem → ..data/tls.pem, ..data → a folder.
+    let link = |to: &str, from: &str| {
+        std::os::unix::fs::symlink(to, ca.path("tmp")).unwrap();
+        std::fs::rename(ca.path("tmp"), ca.path(from)).unwrap();
+    };
+    let keep = |folder: &str| {
+        std::fs::create_dir(ca.path(folder)).unwrap();
+        for end in ["pem", "key"] {
+            let to = ca.path(&format!("{folder}/tls.{end}"));
+            std::fs::rename(ca.path(&format!("a.{end}")), to).unwrap();
+        }
+    };
+    keep("v1");
+    link("v1", "..data");
+    link("..data/tls.pem", "tls.pem");
+    link("..data/tls.key", "tls.key");
+    let (cert, key) = ca.files("tls");
+    let pair = format!("{{ cert = {cert:?}, key = {key:?} }}");
+    let proxy = proxy_with(&[pair], "").await;
+    proxy.put_web(&[&endpoint], Value::Null).await;
+    ca.issue("a", "a.test", 2101);
+    keep("v2");
+    link("v2", "..data");
+    wait_served(&proxy, &ca.client(&[]), "a.test", &cert).await;
+}
+
+#[tokio::test]
+async fn a_wrong_certificate_file_leaves_the_one_before_and_says_so() {
+    let ca = TestCa::new();
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    let proxy = proxy_with(&[ca.issue("a", "a.test", 2100)], "").await;
+    proxy.put_web(&[&endpoint], Value::Null).await;
+    let client = ca.client(&[]);
+    let (cert, _) = ca.files("a");
+    let before = std::fs::read(&cert).unwrap();
+    let valid = |valid: u8| {
+        format!(
+            "crossfade_certificate_valid{{file={cert:?},listener=\"{}\"}} {valid}",
+            proxy.address
+        )
+    };
+    wait_metric(&proxy, &valid(1)).await;
+
+    ca.issue("a", "a.test", 2021);
+    proxy.logged("expired").await;
+    wait_metric(&proxy, &valid(0)).await;
+    client.open(proxy.address, "a.test").await.unwrap();
+
+    let mut half = std::fs::File::create(&cert).unwrap();
+    half.write_all(&before[..before.len() / 2]).unwrap();
+    proxy
+        .logged("the certificate from before stays in use")
+        .await;
+    client.open(proxy.address, "a.test").await.unwrap();
+
+    ca.issue("a", "a.test", 2101);
+    wait_served(&proxy, &client, "a.test", &cert).await;
+    wait_metric(&proxy, &valid(1)).await;
+}
+
+#[tokio::test]
+async fn check_names_the_file_and_the_field_of_a_certificate_that_is_wrong() {
+    let ca = TestCa::new();
+    let good = ca.issue("a", "a.test", 2100);
+    let old = ca.issue("old", "old.test", 2021);
+    let crossed = format!(
+        "{{ cert = {:?}, key = {:?} }}",
+        ca.files("a").0,
+        ca.files("old").1
+    );
+    let config = ca.path("proxy.toml");
+    let path = config.to_str().unwrap();
+    for (keys, says) in [
+        (
+            format!("tls = [{good}, {crossed}]"),
+            ":3: listeners[0].tls[1].key: ",
+        ),
+        (
+            format!("tls = [{good}, {crossed}]"),
+            "is not the key of the certificate in",
+        ),
+        (
+            format!("tls = [{good}, {old}]"),
+            ":3: listeners[0].tls[1].cert: ",
+        ),
+        (format!("tls = [{old}]"), "expired"),
+        (
+            format!("tls = [{good}]\nclient_ca = \"/no/such\""),
+            ":4: listeners[0].client_ca: `/no/such` cannot be read",
+        ),
+        (
+            format!("tls = [{good}]\ntls_min_version = \"1.1\""),
+            ":4: listeners[0].tls_min_version: `1.1` is neither `1.2` nor `1.3`",
+        ),
+        (
+            format!("tls = [{good}]\nclient_auth = \"optional\""),
+            ":4: listeners[0].client_auth: needs `client_ca`",
+        ),
+        (
+            "tls = []".into(),
+            ":3: listeners[0].tls: names no certificate",
+        ),
+        (
+            "client_ca = \"x\"".into(),
+            ":3: listeners[0].client_ca: has no effect without `tls`",
+        ),
+    ] {
+        let text = format!("[[listeners]]\naddress = \"127.0.0.1:0\"\n{keys}\n");
+        std::fs::write(&config, &text).unwrap();
+        let finished = Running::run("crossfade-proxy", &["--config", path, "--check"]).await;
+        assert_eq!(finished.code, Some(64), "{text}: {finished:?}");
+        assert!(finished.stderr.contains(says), "{says}: {finished:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_expired_certificate_does_not_keep_the_other_names_from_being_served() {
+    let ca = TestCa::new();
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    let pairs = [
+        ca.issue("old", "old.test", 2021),
+        ca.issue("a", "a.test", 2100),
+    ];
+    let (_, key) = ca.files("a");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o604)).unwrap();
+    let proxy = proxy_with(&pairs, "").await;
+    proxy.put_web(&[&endpoint], Value::Null).await;
+    proxy.logged("clients refuse it").await;
+    proxy.logged("may read this private key (mode 604)").await;
+    let client = ca.client(&[]);
+    let error = client.connect(proxy.address, "old.test").await.unwrap_err();
+    assert!(error.to_string().contains("xpired"), "{error}");
+    let mut connection = client.open(proxy.address, "a.test").await.unwrap();
+    assert_eq!(connection.ask("GET", "/", "").await.unwrap().status, 200);
+}

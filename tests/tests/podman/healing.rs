@@ -1,0 +1,83 @@
+//! What only podman has: a holder that can die, strays with our labels, names that others take.
+
+use std::time::Duration;
+
+use tests::{On, Settings, TestSite, podman};
+
+use crate::turns;
+
+const IMAGE: &str = "localhost/crossfade-sample-server:2.0.0";
+
+#[tokio::test]
+async fn a_holder_that_dies_or_is_taken_away_is_made_again_and_the_proxy_with_it() {
+    let Some(_turn) = turns::take().await else {
+        return;
+    };
+    let site = TestSite::up(On::Podman, &Settings::default()).await;
+    let holder = format!("{}-holder", site.project);
+    for ruin in [
+        &["kill", "--signal", "KILL", &holder][..],
+        &["rm", "--force", "--depend", "--time", "0", &holder],
+    ] {
+        podman(ruin).unwrap();
+        site.until_answered(Duration::from_secs(30)).await;
+        site.until_whole(&[("1.0.0", 2)]).await;
+        let load = site.load();
+        site.must(&["status"]).await;
+        load.stop().await.expect_no_failure();
+    }
+}
+
+#[tokio::test]
+async fn a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_name_we_want_stays() {
+    let Some(_turn) = turns::take().await else {
+        return;
+    };
+    let settings = Settings {
+        bake: "0s",
+        ..Settings::default()
+    };
+    let site = TestSite::up(On::Podman, &settings).await;
+    let label = |key: &str, value: &str| format!("--label=io.crossfade.{key}={value}");
+    let stray = format!("{}-stray", site.project);
+    let network = format!("--network={}", site.project);
+    let labels = [
+        label("project", &site.project),
+        label("role", "endpoint"),
+        label("service", "web"),
+        label("version", "1.0.0"),
+        label("port", "8080"),
+    ];
+    let mut run = vec!["run", "--detach", "--name", &stray, &network];
+    run.extend(labels.iter().map(String::as_str));
+    run.push(IMAGE);
+    let load = site.load();
+    podman(&run).unwrap();
+    site.until_gone(&stray).await;
+    site.until_whole(&[("1.0.0", 2)]).await;
+    let events = site.events().await;
+    let said = events
+        .iter()
+        .any(|event| event.contains("nobody wants") && event.contains(&stray));
+    assert!(said, "{events:#?}");
+
+    // As the candidate's first container would be called.
+    let stranger = format!("{}-web-2.0.0-2-1", site.project);
+    podman(&[
+        "run",
+        "--detach",
+        "--network",
+        "none",
+        "--name",
+        &stranger,
+        IMAGE,
+    ])
+    .unwrap();
+    let deployed = site.run(&site.deploy("2.0.0", &["--wait"])).await;
+    let state = podman(&["inspect", "--format", "{{.State.Status}}", &stranger]);
+    podman(&["rm", "--force", "--time", "0", &stranger]).unwrap();
+    assert_eq!(deployed.code, Some(0), "{deployed:#?}");
+    assert_eq!(state.as_deref(), Ok("running"));
+    site.until_whole(&[("2.0.0", 2)]).await;
+    load.stop().await.expect_no_failure();
+}
