@@ -152,13 +152,21 @@ impl Site {
         Ok(())
     }
 
-    /// The error that a container's end is, with what it printed last.
+    /// The error that a container's end is, with what it printed last. One that is gone a moment
+    /// later was taken away by somebody, and its end is nobody's fault.
     pub(crate) async fn exit_of(&self, container: &Container) -> Error {
         let code = match container.state {
             ContainerState::Exited(code) => code,
             _ => None,
         };
         let output = self.last_lines(&container.id).await;
+        match self.runtime.list().await {
+            Ok(there) if there.iter().all(|one| one.id != container.id) => {
+                let id = container.id.clone();
+                return RuntimeError::NoSuchContainer { id }.into();
+            }
+            _ => {}
+        }
         Error::Exited {
             name: container.name.clone(),
             code,

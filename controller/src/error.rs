@@ -118,7 +118,13 @@ impl Error {
     pub fn is_ours(&self) -> bool {
         match self {
             Self::Proxy(error) => error.is_ours(),
-            Self::Runtime(RuntimeError::Unavailable { .. } | RuntimeError::File { .. })
+            // One that is gone while it is being looked at was taken away by somebody.
+            Self::Runtime(
+                RuntimeError::Unavailable { .. }
+                | RuntimeError::File { .. }
+                | RuntimeError::Failed { .. }
+                | RuntimeError::NoSuchContainer { .. },
+            )
             | Self::Journal(_)
             | Self::File { .. }
             | Self::Unavailable(_) => true,

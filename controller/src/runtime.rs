@@ -111,7 +111,7 @@ pub struct Container {
 /// Whether a container runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContainerState {
-    /// Made, and not started yet.
+    /// Made, and not started yet; or about to be gone, taken away by somebody.
     Created,
     /// It runs.
     Running,
@@ -200,9 +200,20 @@ pub enum RuntimeError {
         /// The container's name or id.
         id: String,
     },
-    /// The engine refused, in its own words.
+    /// The engine did not want to start what it was told to, in its own words.
     #[error("{runtime} refused to {action}: {reason}")]
     Refused {
+        /// `podman` or `process`.
+        runtime: &'static str,
+        /// What was asked of it.
+        action: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// The engine could not do something else, such as tell what runs, in its own words. That
+    /// says nothing about any container.
+    #[error("{runtime} failed to {action}: {reason}")]
+    Failed {
         /// `podman` or `process`.
         runtime: &'static str,
         /// What was asked of it.

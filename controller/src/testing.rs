@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -202,6 +203,10 @@ pub(crate) struct FakeRuntime {
     pub(crate) exits_at_once: Mutex<BTreeMap<String, String>>,
     /// Names of containers that are not ours.
     foreign: Mutex<Vec<String>>,
+    /// Who has a container's output read finds that it is gone then.
+    pub(crate) vanish: AtomicBool,
+    /// It cannot tell what runs.
+    pub(crate) blind: AtomicBool,
     /// Told when a container has ended by itself.
     changed: Notify,
 }
@@ -214,6 +219,8 @@ impl FakeRuntime {
             started: Mutex::default(),
             exits_at_once: Mutex::default(),
             foreign: Mutex::default(),
+            vanish: AtomicBool::new(false),
+            blind: AtomicBool::new(false),
             changed: Notify::new(),
         })
     }
@@ -296,6 +303,13 @@ impl Runtime for FakeRuntime {
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
+        if self.blind.load(Ordering::Relaxed) {
+            return Err(RuntimeError::Failed {
+                runtime: "fake",
+                action: "list containers",
+                reason: "it is blind".into(),
+            });
+        }
         let mut containers = self.containers().clone();
         containers.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(containers)
@@ -322,7 +336,10 @@ impl Runtime for FakeRuntime {
         }
     }
 
-    async fn logs(&self, _id: &str, _options: LogOptions) -> Result<LogStream, RuntimeError> {
+    async fn logs(&self, id: &str, _options: LogOptions) -> Result<LogStream, RuntimeError> {
+        if self.vanish.load(Ordering::Relaxed) {
+            self.containers().retain(|container| container.id != id);
+        }
         let (send, stream) = mpsc::channel(1);
         let said = lock(&self.exits_at_once)
             .values()

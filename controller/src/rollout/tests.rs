@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::plan::Strategy;
@@ -459,6 +460,32 @@ async fn a_proxy_that_is_away_delays_a_rollout_and_judges_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_engine_that_cannot_tell_what_runs_delays_a_rollout_and_judges_nobody() {
+    let phases = [
+        Phase::Starting,
+        Phase::Checking,
+        Phase::Shifting,
+        Phase::Promoting,
+        Phase::Baking,
+    ];
+    for phase in phases {
+        let test = TestSite::new().await;
+        let handle = test.canary();
+        until(&handle, phase).await;
+        test.runtime.blind.store(true, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        let live = handle.live();
+        assert!(!live.record.phase.is_over());
+        assert_ne!(live.record.phase, Phase::RollingBack);
+        let trouble = live.trouble.expect("it says so");
+        assert!(trouble.contains("failed to list containers"), "{trouble}");
+        test.runtime.blind.store(false, Ordering::Relaxed);
+        handle.ended().await;
+        check_promoted(&test);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_proxy_that_came_back_empty_is_told_everything_again() {
     let test = TestSite::new().await;
     let handle = test.canary();
@@ -479,6 +506,19 @@ async fn a_container_taken_away_by_hand_is_replaced() {
         .retain(|container| container.labels[label::VERSION] != "2.0.0");
     handle.ended().await;
     check_promoted(&test);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_is_seen_to_end_while_it_is_taken_away_is_replaced() {
+    for phase in [Phase::Checking, Phase::Shifting, Phase::Baking] {
+        let test = TestSite::new().await;
+        let handle = test.canary();
+        until(&handle, phase).await;
+        test.runtime.vanish.store(true, Ordering::Relaxed);
+        test.runtime.exit("2.0.0", 137);
+        handle.ended().await;
+        check_promoted(&test);
+    }
 }
 
 #[tokio::test(start_paused = true)]

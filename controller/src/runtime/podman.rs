@@ -6,6 +6,8 @@
 mod own;
 mod service;
 mod spec;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -101,14 +103,18 @@ impl Podman {
         let id = docker
             .create_container(Some(options), body)
             .await
-            .map_err(|error| Failure::new("create a container", error))?
+            .map_err(|error| Failure::to_start("create a container", error))?
             .id;
         if let Err(error) = docker.start_container(&id, None).await {
+            if inspect(docker, &id).await?.is_none() {
+                // Somebody took it away between the two calls.
+                return Err(RuntimeError::NoSuchContainer { id }.into());
+            }
             // The first error is the one to tell, so a second one here is not.
             let _ = remove(docker, &id).await;
             return Err(match spec::port_taken(spec, &error) {
                 Some(address) => RuntimeError::PortTaken { address }.into(),
-                None => Failure::new("start a container", error),
+                None => Failure::to_start("start a container", error),
             });
         }
         match inspect(docker, &id).await? {

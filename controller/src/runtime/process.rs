@@ -81,7 +81,7 @@ impl Processes {
         let inner = Arc::clone(&self.inner);
         match tokio::task::spawn_blocking(move || work(&inner)).await {
             Ok(done) => done,
-            Err(error) => Err(refused(action, error.to_string())),
+            Err(error) => Err(failed(action, error.to_string())),
         }
     }
 
@@ -148,7 +148,7 @@ impl Runtime for Processes {
                 process.kill_group();
             }
             if !self.ends_within(&record, KILL_DEADLINE).await? {
-                return Err(refused("stop a process", format!("{id} survived SIGKILL")));
+                return Err(failed("stop a process", format!("{id} survived SIGKILL")));
             }
         }
         self.blocking("clean up after a process", move |inner| {
@@ -416,6 +416,14 @@ fn exit_code(status: ExitStatus) -> i64 {
 
 fn refused(action: &'static str, reason: String) -> RuntimeError {
     RuntimeError::Refused {
+        runtime: NAME,
+        action,
+        reason,
+    }
+}
+
+fn failed(action: &'static str, reason: String) -> RuntimeError {
+    RuntimeError::Failed {
         runtime: NAME,
         action,
         reason,

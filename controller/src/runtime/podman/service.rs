@@ -34,23 +34,32 @@ pub(super) enum Failure {
 impl Failure {
     /// What `error` means when it came while podman was asked to do `action`.
     pub(super) fn new(action: &'static str, error: ApiError) -> Self {
+        Self::of(error, |reason| RuntimeError::Failed {
+            runtime: NAME,
+            action,
+            reason,
+        })
+    }
+
+    /// The same, where `action` is to make or start what somebody has described.
+    pub(super) fn to_start(action: &'static str, error: ApiError) -> Self {
+        Self::of(error, |reason| RuntimeError::Refused {
+            runtime: NAME,
+            action,
+            reason,
+        })
+    }
+
+    fn of(error: ApiError, answered: impl FnOnce(String) -> RuntimeError) -> Self {
         match error {
             ApiError::HyperLegacyError { .. }
             | ApiError::HyperResponseError { .. }
             | ApiError::IOError { .. }
             | ApiError::SocketNotFoundError(_) => Self::Lost(error),
             ApiError::DockerResponseServerError { message, .. } => {
-                Self::Answered(RuntimeError::Refused {
-                    runtime: NAME,
-                    action,
-                    reason: message,
-                })
+                Self::Answered(answered(message))
             }
-            other => Self::Answered(RuntimeError::Refused {
-                runtime: NAME,
-                action,
-                reason: chain(&other),
-            }),
+            other => Self::Answered(answered(chain(&other))),
         }
     }
 }
@@ -78,8 +87,9 @@ pub(super) fn has_status(error: &ApiError, status: u16) -> bool {
         if *status_code == status)
 }
 
-/// Asks again while the answer cannot be read. Podman names states that Docker does not have
-/// (`initialized`), for as long as a container passes through them.
+/// Asks again while the answer cannot be read, or podman has failed to make one. It names states
+/// that Docker does not have (`initialized`), for as long as a container passes through them; and
+/// a container that goes while podman looks at it is a 500 for that moment, and a 404 ever after.
 pub(super) async fn settled<T, Fut>(ask: impl Fn() -> Fut) -> Result<T, ApiError>
 where
     Fut: Future<Output = Result<T, ApiError>>,
@@ -87,10 +97,14 @@ where
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {
         match ask().await {
-            Err(ApiError::JsonDataError { .. }) if Instant::now() < deadline => sleep(POLL).await,
+            Err(error) if is_passing(&error) && Instant::now() < deadline => sleep(POLL).await,
             answer => return answer,
         }
     }
+}
+
+fn is_passing(error: &ApiError) -> bool {
+    matches!(error, ApiError::JsonDataError { .. }) || has_status(error, 500)
 }
 
 /// A connection to podman's API that comes back after it was lost.
@@ -116,6 +130,10 @@ impl Service {
                 (sockets, Some(own))
             }
         };
+        Self::at(sockets, own).await
+    }
+
+    pub(super) async fn at(sockets: Vec<PathBuf>, own: Option<Own>) -> Result<Self, RuntimeError> {
         let docker = reach(&sockets, own.as_ref()).await?;
         Ok(Self {
             sockets,

@@ -145,7 +145,8 @@ pub(super) fn state_of(found: &ContainerInspectResponse) -> ContainerState {
     use ContainerStateStatusEnum as Status;
     let state = found.state.as_ref();
     match state.and_then(|state| state.status) {
-        Some(Status::CREATED) => ContainerState::Created,
+        // What is being removed has an end that says nothing: somebody does not want it.
+        Some(Status::CREATED | Status::REMOVING) => ContainerState::Created,
         Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => {
             ContainerState::Running
         }
