@@ -29,6 +29,8 @@ pub(crate) struct Head {
     /// Of an answer.
     pub(crate) status: u16,
     fields: Vec<Field>,
+    /// A bit for each [`Known`] that is among them: most are not, and need no looking for.
+    present: u32,
 }
 
 /// A head with its bytes.
@@ -84,6 +86,7 @@ impl Default for Head {
             line: [Span::default(); 2],
             status: 0,
             fields: Vec::new(),
+            present: 0,
         }
     }
 }
@@ -94,7 +97,7 @@ impl Head {
         self.version = version;
         self.line = [method, target];
         self.status = 0;
-        self.fields.clear();
+        self.clear();
     }
 
     /// Begins an answer's head.
@@ -102,16 +105,19 @@ impl Head {
         self.version = version;
         self.line = [Span::default(), reason];
         self.status = status;
+        self.clear();
+    }
+
+    fn clear(&mut self) {
         self.fields.clear();
+        self.present = 0;
     }
 
     /// Adds a field whose name is `name_bytes`.
     pub(crate) fn push(&mut self, name_bytes: &[u8], name: Span, value: Span) {
-        self.fields.push(Field {
-            known: Known::of(name_bytes),
-            name,
-            value,
-        });
+        let known = Known::of(name_bytes);
+        self.present |= known.bit();
+        self.fields.push(Field { known, name, value });
     }
 
     /// The head over the bytes that it was read from.
@@ -153,8 +159,9 @@ impl<'m> Message<'m> {
     /// The values of a known field.
     pub(crate) fn values(self, known: Known) -> impl Iterator<Item = &'m [u8]> {
         let bytes = self.bytes;
-        self.head
-            .fields
+        let is_present = self.head.present & known.bit() != 0;
+        let fields: &[Field] = if is_present { &self.head.fields } else { &[] };
+        fields
             .iter()
             .filter(move |field| field.known == known)
             .map(move |field| field.value.of(bytes))
@@ -183,42 +190,40 @@ impl<'m> Message<'m> {
 }
 
 impl Known {
-    /// What a field is, by its name in any case.
+    /// What a field is, by its name in any case. Length and first letter leave one candidate.
     pub(crate) fn of(name: &[u8]) -> Self {
-        let candidates: &[(&str, Self)] = match name.len() {
-            2 => &[("te", Self::Te)],
-            4 => &[("host", Self::Host), ("date", Self::Date)],
-            6 => &[
-                ("accept", Self::Accept),
-                ("cookie", Self::Cookie),
-                ("expect", Self::Expect),
-            ],
-            7 => &[("upgrade", Self::Upgrade)],
-            9 => &[("forwarded", Self::Forwarded), ("x-real-ip", Self::XRealIp)],
-            10 => &[
-                ("connection", Self::Connection),
-                ("keep-alive", Self::KeepAlive),
-            ],
-            12 => &[("max-forwards", Self::MaxForwards)],
-            14 => &[
-                ("content-length", Self::ContentLength),
-                ("http2-settings", Self::Http2Settings),
-            ],
-            15 => &[("x-forwarded-for", Self::XForwardedFor)],
-            16 => &[
-                ("proxy-connection", Self::ProxyConnection),
-                ("x-forwarded-host", Self::XForwardedHost),
-            ],
-            17 => &[
-                ("transfer-encoding", Self::TransferEncoding),
-                ("x-forwarded-proto", Self::XForwardedProto),
-            ],
-            _ => &[],
+        let first = name.first().map_or(0, u8::to_ascii_lowercase);
+        let (candidate, known): (&[u8], Self) = match (name.len(), first) {
+            (2, b't') => (b"te", Self::Te),
+            (4, b'h') => (b"host", Self::Host),
+            (4, b'd') => (b"date", Self::Date),
+            (6, b'a') => (b"accept", Self::Accept),
+            (6, b'c') => (b"cookie", Self::Cookie),
+            (6, b'e') => (b"expect", Self::Expect),
+            (7, b'u') => (b"upgrade", Self::Upgrade),
+            (9, b'f') => (b"forwarded", Self::Forwarded),
+            (9, b'x') => (b"x-real-ip", Self::XRealIp),
+            (10, b'c') => (b"connection", Self::Connection),
+            (10, b'k') => (b"keep-alive", Self::KeepAlive),
+            (12, b'm') => (b"max-forwards", Self::MaxForwards),
+            (14, b'c') => (b"content-length", Self::ContentLength),
+            (14, b'h') => (b"http2-settings", Self::Http2Settings),
+            (15, b'x') => (b"x-forwarded-for", Self::XForwardedFor),
+            (16, b'p') => (b"proxy-connection", Self::ProxyConnection),
+            (16, b'x') => (b"x-forwarded-host", Self::XForwardedHost),
+            (17, b't') => (b"transfer-encoding", Self::TransferEncoding),
+            (17, b'x') => (b"x-forwarded-proto", Self::XForwardedProto),
+            _ => return Self::Other,
         };
-        candidates
-            .iter()
-            .find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()))
-            .map_or(Self::Other, |(_, known)| *known)
+        if name.eq_ignore_ascii_case(candidate) {
+            known
+        } else {
+            Self::Other
+        }
+    }
+
+    const fn bit(self) -> u32 {
+        1 << self as u32
     }
 }
 
@@ -232,6 +237,20 @@ mod tests {
         assert_eq!(Known::of(b"TE"), Known::Te);
         assert_eq!(Known::of(b"content_length"), Known::Other);
         assert_eq!(Known::of(b""), Known::Other);
+        // Of the same length and first letter as one that is known.
+        assert_eq!(Known::of(b"content-length"), Known::ContentLength);
+        assert_eq!(Known::of(b"content-lenght"), Known::Other);
+        assert_eq!(Known::of(b"X-Forwarded-Port"), Known::Other);
+    }
+
+    #[test]
+    fn a_head_that_is_used_again_has_forgotten_the_fields_before() {
+        let bytes = b"hosta";
+        let mut head = Head::default();
+        head.push(&bytes[..4], Span::new(0, 4), Span::new(4, 5));
+        assert_eq!(head.over(bytes).values(Known::Host).count(), 1);
+        head.request(Version::HTTP_11, Span::default(), Span::default());
+        assert_eq!(head.over(bytes).values(Known::Host).count(), 0);
     }
 
     #[test]

@@ -54,8 +54,8 @@ impl<'m> Target<'m> {
 
     /// The path alone.
     pub(crate) fn path(&self) -> &'m str {
-        let end = self.origin.find('?').unwrap_or(self.origin.len());
-        match &self.origin[..end] {
+        let query = self.origin.bytes().position(|byte| byte == b'?');
+        match &self.origin[..query.unwrap_or(self.origin.len())] {
             "" => "/",
             path => path,
         }
@@ -85,6 +85,24 @@ fn absolute(target: &str) -> Option<(&str, &str)> {
     Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
 }
 
+/// What a host is made of: names and addresses, and of what else RFC 3986 allows, nothing that a
+/// list could be made of. A table, since every byte of every request's host is looked up.
+const IN_HOST: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        allowed[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~%!$&'()*+;=[]:";
+    let mut at = 0;
+    while at < others.len() {
+        allowed[others[at] as usize] = true;
+        at += 1;
+    }
+    allowed
+};
+
 /// The host of an authority, which has no user information in HTTP (RFC 9110, 4.2.4). `None`:
 /// it is no authority.
 fn host_of(authority: &str) -> Option<&str> {
@@ -102,10 +120,12 @@ fn host_of(authority: &str) -> Option<&str> {
                 None => return None,
             }
         }
-        None => authority.split_once(':').unwrap_or((authority, "")),
+        None => match authority.bytes().position(|byte| byte == b':') {
+            Some(colon) => (&authority[..colon], &authority[colon + 1..]),
+            None => (authority, ""),
+        },
     };
-    // Names and addresses; of what else RFC 3986 allows, nothing that a list could be made of.
-    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=[]:".contains(&byte);
+    let valid = |byte: u8| IN_HOST[usize::from(byte)];
     let is_name = !host.bytes().any(|byte| byte == b':' || byte == b'[') || host.starts_with('[');
     let is_port = port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
     (is_name && is_port && host.bytes().all(valid)).then_some(host)

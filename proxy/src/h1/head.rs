@@ -72,7 +72,8 @@ pub(crate) fn read_request(bytes: &[u8], most: usize, head: &mut Head) -> Result
         span(method.as_bytes()),
         span(target.as_bytes()),
     );
-    push_fields(head, bytes, request.headers)
+    push_fields(head, bytes, request.headers);
+    Ok(())
 }
 
 /// Reads an answer's head, which `bytes` is.
@@ -93,7 +94,8 @@ pub(crate) fn read_answer(bytes: &[u8], head: &mut Head) -> Result<(), BadHead> 
     };
     let reason = answer.reason.unwrap_or_default();
     head.answer(version(minor), status, span_of(bytes, reason.as_bytes()));
-    push_fields(head, bytes, answer.headers)
+    push_fields(head, bytes, answer.headers);
+    Ok(())
 }
 
 /// Reads a section of trailer fields, which `bytes` is, its last empty line included.
@@ -102,22 +104,18 @@ pub(crate) fn read_trailers(bytes: &[u8], head: &mut Head) -> Result<(), BadHead
     match httparse::parse_headers(bytes, &mut slots) {
         Ok(httparse::Status::Complete((end, fields))) if end == bytes.len() => {
             head.request(Version::HTTP_11, Span::default(), Span::default());
-            push_fields(head, bytes, fields)
+            push_fields(head, bytes, fields);
+            Ok(())
         }
         _ => Err(BadHead::Syntax),
     }
 }
 
-fn push_fields(head: &mut Head, bytes: &[u8], fields: &[Header<'_>]) -> Result<(), BadHead> {
+fn push_fields(head: &mut Head, bytes: &[u8], fields: &[Header<'_>]) {
     for field in fields {
-        // An obsolete way of continuing a line (RFC 9112, 5.2).
-        if field.value.contains(&b'\n') {
-            return Err(BadHead::Syntax);
-        }
         let name = field.name.as_bytes();
         head.push(name, span_of(bytes, name), span_of(bytes, field.value));
     }
-    Ok(())
 }
 
 /// Where `part`, which is a part of `bytes`, is in it.
@@ -178,14 +176,19 @@ fn content_length(message: Message<'_>) -> Result<Option<u64>, BadHead> {
     let Some(value) = values.next() else {
         return Ok(None);
     };
-    let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    let number = std::str::from_utf8(value)
-        .ok()
-        .and_then(|text| text.parse().ok());
-    match number {
-        Some(length) if is_number && values.next().is_none() => Ok(Some(length)),
+    match number(value) {
+        Some(length) if values.next().is_none() => Ok(Some(length)),
         _ => Err(BadHead::Framing),
     }
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    let more = |number: u64, digit: &u8| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    };
+    let first = digits.first().map(|_| 0)?;
+    digits.iter().try_fold(first, more)
 }
 
 /// Whether a message is chunked. Any other coding is refused, and chunked twice too.
@@ -349,5 +352,13 @@ mod tests {
         assert_eq!(answer(&twice, true), Err(BadHead::Framing));
         let folded = "HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n";
         assert_eq!(answer(folded, false), Err(BadHead::Syntax));
+    }
+
+    #[test]
+    fn a_folded_trailer_is_refused() {
+        let mut head = Head::default();
+        assert!(read_trailers(b"a: b\r\n\r\n", &mut head).is_ok());
+        let folded = read_trailers(b"a: b\r\n c\r\n\r\n", &mut head);
+        assert_eq!(folded, Err(BadHead::Syntax));
     }
 }
