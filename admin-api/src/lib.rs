@@ -14,6 +14,7 @@ mod stats;
 mod status;
 mod sticky;
 pub mod strict;
+mod version;
 
 pub use balance::{BalanceSpec, HashKey};
 pub use duration::Period;
@@ -27,3 +28,4 @@ pub use service::{
 pub use stats::{Bucket, FailedTries, Responses, ServiceStats, VersionStats};
 pub use status::{ErrorBody, ErrorDetail, Status};
 pub use sticky::{ForceSpec, StickySpec};
+pub use version::{Protocol, TlsSpec, VersionSpec};

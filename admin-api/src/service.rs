@@ -6,7 +6,10 @@ use std::fmt;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, HoldView, StickySpec};
+use crate::{
+    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, HoldView, Protocol, StickySpec, TlsSpec,
+    VersionSpec,
+};
 
 /// The highest weight of a version in a split, and of an endpoint in its version.
 pub const MAX_WEIGHT: u32 = 1_000_000;
@@ -119,6 +122,10 @@ pub struct ServiceSpec {
     /// How a version's requests divide over its endpoints. Default `"round_robin"`.
     #[serde(default, skip_serializing_if = "BalanceSpec::is_default")]
     pub balance: BalanceSpec,
+    /// How the endpoints of a version are reached, by version. One that is not named here
+    /// speaks HTTP/1.1, without TLS.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub versions: BTreeMap<String, VersionSpec>,
     /// The addresses that serve this service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointSpec>,
@@ -142,6 +149,7 @@ impl Default for ServiceSpec {
             sticky: None,
             force: None,
             balance: BalanceSpec::default(),
+            versions: BTreeMap::new(),
             endpoints: Vec::new(),
         }
     }
@@ -248,6 +256,12 @@ pub struct ServiceView {
 pub struct VersionView {
     /// Its weight in the split.
     pub weight: u32,
+    /// What its endpoints speak.
+    #[serde(default, skip_serializing_if = "Protocol::is_default")]
+    pub protocol: Protocol,
+    /// TLS to its endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
     /// Requests being answered by it now.
     pub in_flight: u64,
     /// Upgraded (WebSocket) connections to it that are open.

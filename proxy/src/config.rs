@@ -420,7 +420,6 @@ fn check_tls(raw: &RawListener) -> Result<Option<ListenerSettings>, InputError> 
         client_ca: raw.client_ca.clone(),
         client_auth,
         min_version,
-        http2: false,
     }))
 }
 

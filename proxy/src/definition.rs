@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use admin_api::strict::{InputError, closest, push_key};
-use admin_api::{EjectionSpec, HealthSpec, Probe, ServiceSpec};
+use admin_api::{EjectionSpec, HealthSpec, Probe, ServiceSpec, VersionSpec};
 
 use crate::balance::Balance;
 use crate::force::Force;
+use crate::reach::Reach;
 use crate::sticky::Sticky;
 
 const MAX_NAME: usize = 63;
@@ -34,6 +35,8 @@ pub(crate) struct Definition {
     pub(crate) sticky: Option<Sticky>,
     pub(crate) force: Option<Force>,
     pub(crate) balance: Balance,
+    /// How versions are reached that are not reached as most are.
+    pub(crate) reach: BTreeMap<Arc<str>, Arc<Reach>>,
     pub(crate) endpoints: Vec<EndpointDefinition>,
 }
 
@@ -98,12 +101,13 @@ impl Definition {
             hosts,
             path_prefix,
             strip_prefix: spec.strip_prefix,
-            split,
             health: spec.health.clone(),
             ejection: spec.ejection.clone(),
             sticky,
             force: spec.force.as_ref().map(Force::check).transpose()?,
             balance: Balance::check(&spec.balance)?,
+            reach: check_versions(&spec.versions, &split)?,
+            split,
             endpoints,
         })
     }
@@ -118,6 +122,12 @@ impl Definition {
             split,
             ..self.clone()
         })
+    }
+
+    /// How the endpoints of this version are reached.
+    pub(crate) fn reach(&self, version: &str) -> Arc<Reach> {
+        static MOST: LazyLock<Arc<Reach>> = LazyLock::new(Arc::default);
+        self.reach.get(version).unwrap_or(&MOST).clone()
     }
 
     /// Whether both answer to the same requests.
@@ -365,6 +375,22 @@ fn check_split(
     Ok(split)
 }
 
+fn check_versions(
+    asked: &BTreeMap<String, VersionSpec>,
+    split: &BTreeMap<Arc<str>, u32>,
+) -> Result<BTreeMap<Arc<str>, Arc<Reach>>, InputError> {
+    let check = |(version, spec): (&String, &VersionSpec)| {
+        let mut field = "versions".to_owned();
+        push_key(&mut field, version);
+        let Some((label, _)) = split.get_key_value(version.as_str()) else {
+            return Err(InputError::of_field(field, unknown_version(version, split)));
+        };
+        let reach = Reach::check(spec).map_err(|error| inside(&field, error))?;
+        Ok((label.clone(), Arc::new(reach)))
+    };
+    asked.iter().map(check).collect()
+}
+
 /// A sentence that names the versions there are.
 pub(crate) fn unknown_version(version: &str, known: &BTreeMap<Arc<str>, u32>) -> String {
     if known.is_empty() {
@@ -461,6 +487,32 @@ mod tests {
             r#"{"name":"web","force":{"cookie":"v","from":["10.0.0.0/8","all"]}}"#,
             "force.from[1]",
             "not a network",
+        );
+        let versions = |settings: &str| {
+            format!(
+                r#"{{"name":"web","versions":{settings},"endpoints":[{{"address":"10.0.0.1:80","version":"1"}}]}}"#
+            )
+        };
+        check(
+            &versions(r#"{"1":{"protocol":"http2"}}"#),
+            "versions.1.protocol",
+            "expected `http/1.1` or `h2`",
+        );
+        check(&versions(r#"{"2":{}}"#), "versions.2", "only 1");
+        check(
+            &versions(r#"{"1":{"tls":{"ca":"/no/such"}}}"#),
+            "versions.1.tls.ca",
+            "cannot be read",
+        );
+        check(
+            &versions(r#"{"1":{"tls":{"verify":false,"server_name":"a b"}}}"#),
+            "versions.1.tls.server_name",
+            "neither a host name nor",
+        );
+        check(
+            &versions(r#"{"1":{"tls":{"verify":false,"ca":"ca.pem"}}}"#),
+            "versions.1.tls.ca",
+            "no effect",
         );
         check(
             r#"{"name":"web","ejection":{"max_share":101}}"#,

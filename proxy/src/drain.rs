@@ -210,6 +210,7 @@ mod tests {
             "1".into(),
             Address::Ip(target),
             target,
+            Arc::default(),
             stats,
             1,
             true,

@@ -7,6 +7,7 @@ use admin_api::{Cut, EndpointReceipt, EndpointView, HealthState};
 
 use crate::claim::Claims;
 use crate::definition::Address;
+use crate::reach::Reach;
 use crate::rendezvous;
 use crate::stats::{Failure, Stats};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -31,7 +32,7 @@ struct Condition {
 pub(crate) const FULL: u32 = 1 << 16;
 
 /// An endpoint. It is the same one in every table that has the same service, version and
-/// address, until it is retired.
+/// address, reached in the same way, until it is retired.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) id: EndpointId,
@@ -40,6 +41,7 @@ pub(crate) struct Endpoint {
     pub(crate) address: Address,
     /// What `address` stands for.
     pub(crate) target: SocketAddr,
+    pub(crate) reach: Arc<Reach>,
     /// By which keys find it.
     pub(crate) seed: u64,
     pub(crate) claims: Claims,
@@ -59,6 +61,7 @@ impl Endpoint {
         version: Arc<str>,
         address: Address,
         target: SocketAddr,
+        reach: Arc<Reach>,
         stats: Arc<Stats>,
         workers: usize,
         up: bool,
@@ -71,6 +74,7 @@ impl Endpoint {
             version,
             address,
             target,
+            reach,
             seed,
             claims: Claims::new(workers),
             stats,

@@ -6,7 +6,8 @@
 //!                     └─── another endpoint ←───┘ where trying again is safe
 //! ```
 //!
-//! The wire that the request came on (`h1/server.rs`) reads it, and passes the answer on.
+//! The wire that the request came on (`h1/server.rs`, `h2/server.rs`) reads it and begins the
+//! answer to its client; `relay.rs` has the rest of the request's life.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,12 +15,14 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use admin_api::Protocol;
+
 use crate::alarm::{Alarm, Rang};
+use crate::connection::{Answered, Connection, NoAnswer};
 use crate::endpoint::EndpointId;
-use crate::h1::connection::{Answered, Connection, NoAnswer};
-use crate::h1::pump::{Pump, Source, Stopped};
 use crate::head::{Head, Message};
 use crate::headers::{self, Peer, Sink};
+use crate::pump::{Pump, Source, Stopped};
 use crate::reply::Refusal;
 use crate::service::Service;
 use crate::stats::Failure;
@@ -69,6 +72,8 @@ struct Failed {
     refusal: Refusal,
     /// Nothing was answered: the endpoint had closed a connection that was kept.
     stale: bool,
+    /// The endpoint says that it has not looked at the request.
+    unprocessed: bool,
 }
 
 impl Failed {
@@ -77,6 +82,7 @@ impl Failed {
             failure,
             refusal,
             stale: false,
+            unprocessed: false,
         }
     }
 
@@ -107,6 +113,11 @@ impl Failed {
             NoAnswer::Bad => Self::with(Failure::Protocol, Refusal::BadAnswer),
             NoAnswer::Broken { silently } => Self {
                 stale: *silently && reused,
+                ..Self::with(Failure::Reset, Refusal::ConnectionBroken)
+            },
+            NoAnswer::Unprocessed { is_refused } => Self {
+                stale: !is_refused,
+                unprocessed: true,
                 ..Self::with(Failure::Reset, Refusal::ConnectionBroken)
             },
         }
@@ -265,7 +276,8 @@ impl Exchange {
             };
             settle(attempt, &failed);
             // Nothing of it has left, or it may be sent twice and is here whole.
-            let safe = upload.is_untouched() || self.asked.idempotent && upload.rewind();
+            let repeatable = self.asked.idempotent || failed.unprocessed;
+            let safe = upload.is_untouched() || repeatable && upload.rewind();
             let wanted = failed.refusal.is_retryable() && self.tries < MAX_TRIES;
             if !(safe && wanted) || !(failed.stale || self.service().budget.withdraw(worker.index))
             {
@@ -286,13 +298,14 @@ impl Exchange {
         head: &mut Head,
     ) -> Result<(Connection, Answered), Failed> {
         let upstream = attempt.upstream();
+        if self.asked.upgrade && upstream.endpoint.reach.protocol == Protocol::H2 {
+            return Err(Failed::with(Failure::Reset, Refusal::UpgradeOverHttp2));
+        }
         let timeouts = &self.table.timeouts;
-        let mut connection = match upstream.idle_connection(self.asked.idempotent) {
-            Some(connection) => connection,
-            None => Connection::open(upstream.endpoint.target, alarm, timeouts.connect)
-                .await
-                .map_err(|error| Failed::to_connect(&error))?,
-        };
+        let mut connection = upstream
+            .connection(self.asked.idempotent, alarm, timeouts.connect)
+            .await
+            .map_err(|error| Failed::to_connect(&error))?;
         for _ in 0..MAX_INTERIM {
             let answered = self
                 .exchange(alarm, &mut connection, client, upload, head)
@@ -302,14 +315,15 @@ impl Exchange {
                 101 | 200.. => return Ok((connection, answered)),
                 // The client has had its 100 from us (RFC 9110, 10.1.1).
                 100 => {}
-                _ => client
-                    .interim(
-                        alarm,
-                        timeouts.body_idle,
-                        head.over(connection.inbox.data()),
-                    )
-                    .await
-                    .map_err(|_| Failed::with(Failure::Reset, Refusal::ClientGone))?,
+                _ if client.takes_interim => {
+                    let answer = head.over(connection.inbox.data());
+                    client
+                        .wire
+                        .interim(client.pool, alarm, timeouts.body_idle, answer)
+                        .await
+                        .map_err(|_| Failed::with(Failure::Reset, Refusal::ClientGone))?;
+                }
+                _ => {}
             }
             connection.inbox.consume(answered.length);
         }
@@ -339,7 +353,7 @@ impl Exchange {
             }
             if sending {
                 let mut moved = false;
-                match upload.poll(cx, client, &connection.socket, &mut moved) {
+                match upload.poll(cx, client, connection.link.wire(), &mut moved) {
                     // The endpoint may have answered before it broke the connection off.
                     Poll::Ready(Ok(()) | Err(Stopped::To)) => {
                         sending = false;
@@ -359,7 +373,7 @@ impl Exchange {
                 return Poll::Ready(answered.map_err(|why| Failed::to_answer(&why, reused)));
             }
             if !sending && watching {
-                match client.socket.poll_reset(cx) {
+                match client.wire.poll_reset(cx) {
                     Poll::Ready(true) => {
                         let gone = Failed::with(Failure::Reset, Refusal::ClientGone);
                         return Poll::Ready(Err(gone));
@@ -404,7 +418,7 @@ fn settle(attempt: Try, failed: &Failed) {
             drop(attempt);
         }
         // Nor is it the version's.
-        Refusal::Cut | Refusal::Shortage => attempt.excused(),
+        Refusal::Cut | Refusal::Shortage | Refusal::UpgradeOverHttp2 => attempt.excused(),
         _ if failed.stale => attempt.excused(),
         _ => attempt.failed(failed.failure),
     }

@@ -180,7 +180,7 @@ async fn probe_at_once(endpoint: &Endpoint, spec: &HealthSpec, host: &str) {
 
 async fn probe_in_time(endpoint: &Endpoint, spec: &HealthSpec, host: &str) -> Result<(), String> {
     let timeout = spec.timeout.get();
-    let result = tokio::time::timeout(timeout, probe(endpoint.target, spec, host)).await;
+    let result = tokio::time::timeout(timeout, probe(endpoint, spec, host)).await;
     result.unwrap_or_else(|_| Err(format!("no answer within {timeout:?}")))
 }
 

@@ -39,6 +39,8 @@ pub(crate) enum Refusal {
     HeadTimedOut,
     /// `CONNECT` asks for a tunnel, which a reverse proxy does not give.
     Connect,
+    /// It asks for another protocol, which endpoints that speak HTTP/2 cannot change to.
+    UpgradeOverHttp2,
     /// No service has this host and path.
     NoRoute,
     /// No endpoint of the service is up.
@@ -81,6 +83,7 @@ impl Refusal {
         Self::BodyTooLong,
         Self::HeadTimedOut,
         Self::Connect,
+        Self::UpgradeOverHttp2,
         Self::NoRoute,
         Self::NoEndpoint,
         Self::Held,
@@ -95,7 +98,7 @@ impl Refusal {
         Self::ClientGone,
         Self::Cut,
     ];
-    pub(crate) const COUNT: usize = 24;
+    pub(crate) const COUNT: usize = 25;
 
     /// A word for metrics.
     pub(crate) fn label(self) -> &'static str {
@@ -111,6 +114,7 @@ impl Refusal {
             Self::BodyTooLong => "body_too_long",
             Self::HeadTimedOut => "head_timed_out",
             Self::Connect => "connect_method",
+            Self::UpgradeOverHttp2 => "upgrade_over_http2",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
             Self::Held => "held",
@@ -133,7 +137,7 @@ impl Refusal {
             Self::BadSyntax | Self::BadFraming | Self::BadTarget | Self::BadHost => {
                 StatusCode::BAD_REQUEST
             }
-            Self::UnknownCoding => StatusCode::NOT_IMPLEMENTED,
+            Self::UnknownCoding | Self::UpgradeOverHttp2 => StatusCode::NOT_IMPLEMENTED,
             Self::UnknownVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -184,6 +188,7 @@ impl Refusal {
             | Self::BodyTooLong
             | Self::HeadTimedOut
             | Self::Connect
+            | Self::UpgradeOverHttp2
             | Self::ClientStalled
             | Self::ClientGone => REQUEST_ERROR,
             Self::NoRoute => "crossfade; error=destination_not_found",
@@ -213,6 +218,9 @@ impl Refusal {
             Self::HeadTimedOut => "the request's head did not arrive in time",
             Self::BadHost => "the request needs exactly one valid Host field",
             Self::Connect => "CONNECT is not supported here",
+            Self::UpgradeOverHttp2 => {
+                "the endpoints speak HTTP/2, over which no protocol can be changed to"
+            }
             Self::NoRoute => "no service answers to this host and path",
             Self::NoEndpoint => "no endpoint of this service is up",
             Self::Held => "the service is held for a moment; try again soon",

@@ -86,15 +86,18 @@ impl Service {
             if targets.is_empty() {
                 version.add_unresolved(wanted.address.clone(), wanted.weight);
             }
+            let reach = definition.reach(&wanted.version);
             let is_drained = drained.contains(&(wanted.version.clone(), wanted.address.clone()));
             for target in targets {
-                let endpoint = match known.remove(&(&*wanted.version, &wanted.address, target)) {
+                let known = known.remove(&(&*wanted.version, &wanted.address, target));
+                let endpoint = match known.filter(|endpoint| endpoint.reach == reach) {
                     Some(endpoint) => endpoint.clone(),
                     None if is_drained => continue,
                     None => Arc::new(Endpoint::new(
                         wanted.version.clone(),
                         wanted.address.clone(),
                         target,
+                        reach.clone(),
                         version.stats.clone(),
                         workers,
                         definition.health.is_none(),
@@ -305,7 +308,12 @@ impl Service {
             versions: self
                 .versions
                 .iter()
-                .map(|version| (version.label.to_string(), version.view()))
+                .map(|version| {
+                    (
+                        version.label.to_string(),
+                        version.view(&self.definition.reach(&version.label)),
+                    )
+                })
                 .collect(),
         }
     }
@@ -313,7 +321,7 @@ impl Service {
     /// The figures of its versions.
     pub(crate) fn stats(&self, generation: u64) -> ServiceStats {
         let stats = |version: &Version| {
-            let view = version.view();
+            let view = version.view(&self.definition.reach(&version.label));
             VersionStats {
                 in_flight: view.in_flight,
                 upgraded: view.upgraded,

@@ -8,12 +8,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::alarm::Alarm;
 use crate::head::Head;
-use crate::tls::ClientTls;
+use crate::tls::{ClientTls, EndpointTls};
 
 /// A read buffer's size: a head and a body of 16 KiB come in one read.
 pub(crate) const BUFFER: usize = 32 * 1024;
@@ -23,11 +23,14 @@ const MAX_FREE: usize = 32;
 const SMALL: usize = 2 * 1024;
 
 /// A stream of bytes, both ways at once.
-pub(crate) struct Socket(RefCell<Stream>);
+pub(crate) struct Socket(RefCell<Bytestream>);
 
-enum Stream {
+/// What is below: TCP, or TLS over it.
+pub(crate) enum Bytestream {
     Plain(TcpStream),
+    /// To a client.
     Tls(Box<ClientTls>),
+    ToEndpoint(Box<EndpointTls>),
 }
 
 /// Free buffers and heads of one worker.
@@ -44,15 +47,16 @@ pub(crate) struct Inbox {
     start: usize,
 }
 
-impl Stream {
+impl Bytestream {
     fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.tcp(),
+            Self::ToEndpoint(tls) => tls.tcp(),
         }
     }
 
-    fn poll_write(
+    pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
@@ -61,31 +65,73 @@ impl Stream {
             (Self::Plain(tcp), [slice]) => Pin::new(tcp).poll_write(cx, slice),
             (Self::Plain(tcp), slices) => Pin::new(tcp).poll_write_vectored(cx, slices),
             (Self::Tls(tls), slices) => Pin::new(&mut **tls).poll_write_vectored(cx, slices),
+            (Self::ToEndpoint(tls), slices) => Pin::new(&mut **tls).poll_write_vectored(cx, slices),
         }
     }
 
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(_) => Poll::Ready(Ok(())),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_flush(cx),
+            Self::ToEndpoint(tls) => Pin::new(&mut **tls).poll_flush(cx),
+        }
+    }
+
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
+            Self::ToEndpoint(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
+        }
+    }
+
+    /// Reads into what room `buffer` has.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Self::Tls(tls) => Pin::new(&mut **tls).poll_read(cx, buffer),
+            Self::ToEndpoint(tls) => Pin::new(&mut **tls).poll_read(cx, buffer),
+        }
+    }
+
+    /// Whether nothing of what came is held back by TLS.
+    fn is_bare(&self) -> bool {
+        match self {
+            Self::Plain(_) => true,
+            Self::Tls(tls) => tls.holds_nothing(),
+            Self::ToEndpoint(tls) => tls.holds_nothing(),
         }
     }
 }
 
 impl Socket {
     pub(crate) fn plain(tcp: TcpStream) -> Self {
-        Self(RefCell::new(Stream::Plain(tcp)))
+        Self::new(Bytestream::Plain(tcp))
     }
 
     pub(crate) fn tls(tls: ClientTls) -> Self {
-        Self(RefCell::new(Stream::Tls(Box::new(tls))))
+        Self::new(Bytestream::Tls(Box::new(tls)))
+    }
+
+    pub(crate) fn new(stream: Bytestream) -> Self {
+        Self(RefCell::new(stream))
+    }
+
+    /// What is below, for whoever speaks something else over it.
+    pub(crate) fn into_inner(self) -> Bytestream {
+        self.0.into_inner()
     }
 
     /// Whether there may be something to read.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self.0.borrow_mut() {
-            Stream::Plain(tcp) => tcp.poll_read_ready(cx),
-            Stream::Tls(tls) => tls.poll_readable(cx),
+            Bytestream::Plain(tcp) => tcp.poll_read_ready(cx),
+            Bytestream::Tls(tls) => tls.poll_readable(cx),
+            Bytestream::ToEndpoint(tls) => tls.poll_readable(cx),
         }
     }
 
@@ -96,8 +142,9 @@ impl Socket {
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
         match &mut *self.0.borrow_mut() {
-            Stream::Plain(tcp) => pin!(tcp.read_buf(buffer)).poll(cx),
-            Stream::Tls(tls) => pin!(tls.read_buf(buffer)).poll(cx),
+            Bytestream::Plain(tcp) => pin!(tcp.read_buf(buffer)).poll(cx),
+            Bytestream::Tls(tls) => pin!(tls.read_buf(buffer)).poll(cx),
+            Bytestream::ToEndpoint(tls) => pin!(tls.read_buf(buffer)).poll(cx),
         }
     }
 
@@ -153,17 +200,15 @@ impl Socket {
 
     /// Ends this side's half.
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self.0.borrow_mut() {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Stream::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
-        }
+        self.0.borrow_mut().poll_shutdown(cx)
     }
 
     /// Whether there is nothing to read, neither bytes nor the end, as far as this process was
     /// told. No system call is made while nothing was.
     pub(crate) fn seems_quiet(&self) -> bool {
-        let read = self.0.borrow().tcp().try_read(&mut [0]);
-        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        let stream = self.0.borrow();
+        let read = stream.tcp().try_read(&mut [0]);
+        stream.is_bare() && matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// The same, as the system knows it at this moment.
@@ -190,8 +235,8 @@ impl Socket {
     /// what is meant.
     pub(crate) fn as_plain(&self) -> Option<Ref<'_, TcpStream>> {
         Ref::filter_map(self.0.borrow(), |stream| match stream {
-            Stream::Plain(tcp) => Some(tcp),
-            Stream::Tls(_) => None,
+            Bytestream::Plain(tcp) => Some(tcp),
+            Bytestream::Tls(_) | Bytestream::ToEndpoint(_) => None,
         })
         .ok()
     }
@@ -240,6 +285,17 @@ impl Inbox {
         self.start += count;
     }
 
+    /// Adds bytes that came otherwise than from a socket.
+    pub(crate) fn push(&mut self, bytes: &[u8], pool: &Pool) {
+        self.bytes.drain(..self.start);
+        self.start = 0;
+        if self.bytes.capacity() < BUFFER && self.bytes.len() + bytes.len() > SMALL {
+            let small = std::mem::replace(&mut self.bytes, pool.take());
+            self.bytes.extend_from_slice(&small);
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// Reads more behind what is there, which stays within `most` bytes. Gives how many bytes
     /// came. Whoever waits here holds no more memory than what it has read.
     pub(crate) fn poll_fill(
@@ -273,6 +329,12 @@ impl Inbox {
             self.park(pool);
         }
         read
+    }
+
+    /// Forgets what is left, and gives the buffer back.
+    pub(crate) fn clear(&mut self, pool: &Pool) {
+        self.consume(self.data().len());
+        self.park(pool);
     }
 
     /// Gives the buffer back where what is left in it is little.

@@ -25,7 +25,7 @@ impl<'m> Target<'m> {
         }
         let mut fields = request.values(Known::Host);
         let field = match (fields.next(), fields.next()) {
-            (None, _) if request.version() == Version::HTTP_11 => return Err(Refusal::BadHost),
+            (None, _) if request.version() != Version::HTTP_10 => return Err(Refusal::BadHost),
             (_, Some(_)) => return Err(Refusal::BadHost),
             (field, None) => text(field.unwrap_or_default()).ok_or(Refusal::BadHost)?,
         };

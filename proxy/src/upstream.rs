@@ -1,15 +1,23 @@
 //! A worker's own side of an endpoint: its idle connections, and its tries that are under way.
 
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use admin_api::Protocol;
+use http::uri::Scheme;
 use slab::Slab;
 
 use crate::alarm::{Alarm, Alarms, Millis};
+use crate::connection::{Connection, Link};
 use crate::endpoint::Endpoint;
-use crate::h1::connection::Connection;
+use crate::h2::client::Sessions;
+use crate::h2::stream::Stream;
+use crate::h2::transport::Transport;
+use crate::reach;
+use crate::socket::{Bytestream, Socket};
 use crate::stats::Failure;
 
 /// Idle connections that a worker keeps to one endpoint.
@@ -26,8 +34,16 @@ pub(crate) struct Upstream {
     worker: usize,
     alarms: Rc<Alarms>,
     /// Last in, first out: those at the bottom grow old and are closed.
-    idle: RefCell<Vec<Connection>>,
+    idle: RefCell<Vec<Idle>>,
+    /// Where it speaks HTTP/2.
+    sessions: Sessions,
     tries: RefCell<Slab<Lifeline>>,
+}
+
+/// A connection that waits for its next request.
+struct Idle {
+    socket: Socket,
+    since: Millis,
 }
 
 /// One sending of a request to an endpoint: holds the claim from the pick to the last byte of
@@ -54,6 +70,7 @@ impl Upstream {
             worker,
             alarms,
             idle: RefCell::default(),
+            sessions: Sessions::default(),
             tries: RefCell::default(),
         }
     }
@@ -73,32 +90,64 @@ impl Upstream {
         }
     }
 
+    /// A connection for one request: an idle one, or a new one, made within so much time; where
+    /// the endpoint speaks HTTP/2, a stream.
+    pub(crate) async fn connection(
+        &self,
+        idempotent: bool,
+        alarm: &Alarm,
+        within: Duration,
+    ) -> io::Result<Connection> {
+        if self.endpoint.reach.protocol == Protocol::H2 {
+            // Seldom, and so not worth a place in every request.
+            let stream = Box::pin(self.stream(alarm, within));
+            let (stream, reused) = stream.await?;
+            return Ok(Connection::new(Link::H2(Box::new(stream)), reused));
+        }
+        if let Some(socket) = self.idle_socket(idempotent) {
+            return Ok(Connection::new(Link::H1(socket), true));
+        }
+        let stream = reach::open(&self.endpoint, alarm, within).await?;
+        Ok(Connection::new(Link::H1(Socket::new(stream)), false))
+    }
+
+    async fn stream(&self, alarm: &Alarm, within: Duration) -> io::Result<(Stream, bool)> {
+        let connect = || async move {
+            let stream = reach::open(&self.endpoint, alarm, within).await?;
+            let scheme = match stream {
+                Bytestream::Plain(_) => Scheme::HTTP,
+                Bytestream::Tls(_) | Bytestream::ToEndpoint(_) => Scheme::HTTPS,
+            };
+            Ok((Transport::to_endpoint(stream), scheme))
+        };
+        self.sessions.stream(alarm, within, connect).await
+    }
+
     /// An idle connection that can carry a request. One that must not be sent twice gets only
     /// a connection that was used a moment ago and that shows nothing to read: an endpoint that
     /// is about to close a connection would have it answered by a reset.
-    pub(crate) fn idle_connection(&self, idempotent: bool) -> Option<Connection> {
+    fn idle_socket(&self, idempotent: bool) -> Option<Socket> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(mut connection) = idle.pop() {
+        while let Some(connection) = idle.pop() {
             if !connection.socket.seems_quiet() {
                 continue;
             }
-            let age = self.alarms.now() - connection.idle_since;
+            let age = self.alarms.now() - connection.since;
             if !idempotent && (age >= FRESH_FOR || !connection.socket.is_quiet()) {
                 idle.push(connection);
                 return None;
             }
-            connection.reused = true;
-            return Some(connection);
+            return Some(connection.socket);
         }
         None
     }
 
-    /// Keeps a connection whose answer was read whole.
-    pub(crate) fn keep(&self, mut connection: Connection) {
+    /// Keeps a connection whose answer was read whole, with nothing behind it.
+    pub(crate) fn keep(&self, socket: Socket) {
         let mut idle = self.idle.borrow_mut();
         if !self.endpoint.claims.is_retired() && idle.len() < MAX_IDLE {
-            connection.idle_since = self.alarms.now();
-            idle.push(connection);
+            let since = self.alarms.now();
+            idle.push(Idle { socket, since });
         }
     }
 
@@ -108,14 +157,16 @@ impl Upstream {
         let mut idle = self.idle.borrow_mut();
         let now = self.alarms.now();
         idle.retain(|connection| {
-            now - connection.idle_since < IDLE_FOR && connection.socket.seems_quiet()
+            now - connection.since < IDLE_FOR && connection.socket.seems_quiet()
         });
-        idle.is_empty() && self.tries.borrow().is_empty()
+        let no_sessions = self.sessions.tidy(now, IDLE_FOR);
+        idle.is_empty() && no_sessions && self.tries.borrow().is_empty()
     }
 
     /// Closes every idle connection.
     pub(crate) fn close_idle(&self) {
         self.idle.borrow_mut().clear();
+        self.sessions.close();
     }
 
     /// Cuts what is under way: requests, or upgraded connections.

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use admin_api::{EndpointView, HealthState, VersionView};
+use admin_api::{EndpointView, HealthState, VersionSpec, VersionView};
 
 use crate::balance::Endpoints;
 use crate::definition::Address;
 use crate::endpoint::Endpoint;
+use crate::reach::Reach;
 use crate::sequence::Sequence;
 use crate::service::Resolved;
 use crate::stats::Stats;
@@ -102,7 +103,8 @@ impl Version {
         !self.is_up() && open.any(|endpoint| endpoint.is_proven())
     }
 
-    pub(crate) fn view(&self) -> VersionView {
+    pub(crate) fn view(&self, reach: &Reach) -> VersionView {
+        let VersionSpec { protocol, tls } = reach.spec();
         let unresolved = |(address, weight): &(Address, u32)| EndpointView {
             address: address.to_string(),
             resolved: None,
@@ -123,6 +125,8 @@ impl Version {
             .collect();
         VersionView {
             weight: self.weight,
+            protocol,
+            tls,
             in_flight: endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
             upgraded: endpoints.iter().map(|endpoint| endpoint.upgraded).sum(),
             endpoints,

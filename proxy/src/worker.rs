@@ -17,13 +17,14 @@ use crate::alarm::{Alarms, Millis};
 use crate::config::{Limits, Listener};
 use crate::counters::Counters;
 use crate::endpoint::{Endpoint, EndpointId};
-use crate::h1::server::serve;
+use crate::h2::transport::Transport;
 use crate::headers::Peer;
 use crate::listeners::Bound;
-use crate::socket::{Pool, Socket};
+use crate::socket::{Bytestream, Pool, Socket};
 use crate::table::Table;
 use crate::tls::ListenerTls;
 use crate::upstream::Upstream;
+use crate::{h1, h2};
 
 /// How long to wait when the system has no file descriptor left for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -226,10 +227,14 @@ impl Worker {
         let trusted = trusted.iter().any(|net| net.contains(&ip));
         let peer = Peer::new(ip, trusted, port.tls.is_some());
         let Some(tls) = &port.tls else {
-            return serve(self, Socket::plain(stream), peer).await;
+            return h1::server::serve(self, Socket::plain(stream), peer).await;
         };
         match tls.accept(stream).await {
-            Ok(stream) => serve(self, Socket::tls(stream), peer).await,
+            Ok(stream) if stream.speaks_h2() => {
+                let stream = Bytestream::Tls(Box::new(stream));
+                h2::server::serve(self, Transport::to_client(Vec::new(), stream), peer).await;
+            }
+            Ok(stream) => h1::server::serve(self, Socket::tls(stream), peer).await,
             Err(error) => {
                 self.counters.handshake_failed();
                 tracing::debug!(client = %ip, %error, "no TLS handshake");

@@ -218,6 +218,14 @@ fn is_other_coding(value: &[u8]) -> bool {
     codings.all(is_token) && count == 1 && is_chunked(last)
 }
 
+/// Whether a message leaves its connection open (RFC 9112, 9.3).
+pub(crate) fn keeps_alive(message: Message<'_>) -> bool {
+    match message.version() {
+        Version::HTTP_10 => message.has(Known::Connection, "keep-alive"),
+        _ => !message.has(Known::Connection, "close"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

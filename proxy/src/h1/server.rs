@@ -10,23 +10,26 @@ use std::time::Duration;
 use http::Version;
 
 use super::body::Framing;
-use super::connection::Connection;
-use super::head::{BadHead, find_end, read_request, request_framing};
-use super::pump::{Passage, Pump, Source, Stopped};
+use super::head::{BadHead, find_end, keeps_alive, read_request, request_framing};
 use super::write::{begin_answer, end_head, say_connection, status_line};
 use crate::alarm::{Alarm, Rang};
+use crate::connection::Link;
 use crate::forward::{Answer, Exchange};
+use crate::h2;
+use crate::h2::transport::Transport;
 use crate::head::{Head, Known, Message};
 use crate::headers::{Peer, Sink};
-use crate::hold::{self, Waited};
+use crate::hold;
+use crate::pump::{Passage, Pump, Source};
 use crate::reply::{Refusal, wants_json};
 use crate::socket::{Inbox, Pool, Socket};
-use crate::stats::Failure;
-use crate::target::Target;
 use crate::tunnel::tunnel;
 use crate::upstream::Try;
+use crate::wire::Wire;
 use crate::worker::Worker;
 
+/// What a connection of HTTP/2 begins with, as far as it looks like a head (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// How long a client that is sending may go on after its connection was ended, so that it gets
 /// to read why (RFC 9112, 9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -79,6 +82,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer) {
     };
     loop {
         let next = match client.head(&worker).await {
+            Ok(Some(_)) if client.begins_h2() => return client.serve_h2(worker).await,
             Ok(Some(length)) => client.request(&worker, length).await,
             Ok(None) => return,
             Err(refusal) => client.refuse(&worker, refusal, None, false).await,
@@ -158,6 +162,31 @@ impl Client {
         .await
     }
 
+    /// Whether what came first is the preface of HTTP/2, by whose prior knowledge (RFC 9113, 3.3)
+    /// a client goes without TLS.
+    fn begins_h2(&self) -> bool {
+        self.served == 0
+            && self.inbox.data().starts_with(PREFACE)
+            && self.socket.as_plain().is_some()
+    }
+
+    /// Leaves the connection, with what came of it, to HTTP/2.
+    async fn serve_h2(self, worker: Rc<Worker>) {
+        let Self {
+            socket,
+            mut inbox,
+            alarm,
+            peer,
+            ..
+        } = self;
+        let read = inbox.data().to_vec();
+        inbox.clear(&worker.pool);
+        drop((inbox, alarm));
+        let transport = Transport::to_client(read, socket.into_inner());
+        // Its own task is no larger for what seldom comes.
+        Box::pin(h2::server::serve(worker, transport, peer)).await;
+    }
+
     /// Serves the request whose head is so long.
     async fn request(&mut self, worker: &Rc<Worker>, length: usize) -> Next {
         let mut head = worker.pool.head();
@@ -166,7 +195,9 @@ impl Client {
             match self.begin(worker, length, &mut head, &mut bytes) {
                 Err((Refusal::Held, request)) => {
                     // Seldom, and so not worth a place in every connection.
-                    match Box::pin(self.held(worker, length, &head)).await {
+                    let message = head.over(&self.inbox.data()[..length]);
+                    let client = Wire::H1(&self.socket);
+                    match Box::pin(hold::wait(worker, message, client)).await {
                         Ok(()) => bytes.clear(),
                         Err(refusal) => break Err((refusal, request)),
                     }
@@ -205,9 +236,10 @@ impl Client {
                 _ => u64::MAX,
             },
         };
-        let mut upload = Pump::new(bytes, passage);
+        let wire = Wire::H1(&self.socket);
+        let mut upload = Pump::new(bytes, passage, wire);
         let mut source = Source {
-            socket: &self.socket,
+            wire,
             inbox: &mut self.inbox,
             pool: &worker.pool,
             takes_interim: request.version == Version::HTTP_11,
@@ -240,32 +272,6 @@ impl Client {
         };
         worker.pool.give_head(head);
         next
-    }
-
-    /// Waits until the service of the request is held no more.
-    async fn held(&self, worker: &Worker, length: usize, head: &Head) -> Result<(), Refusal> {
-        let target = Target::of(head.over(&self.inbox.data()[..length]))?;
-        let Some(hold) = hold::of(worker, &target)? else {
-            return Ok(());
-        };
-        let mut waiting = std::pin::pin!(hold.wait());
-        let mut watching = true;
-        poll_fn(|cx| {
-            if let Poll::Ready(waited) = waiting.as_mut().poll(cx) {
-                return Poll::Ready(match waited {
-                    Waited::Released => Ok(()),
-                    Waited::Refused => Err(Refusal::Held),
-                });
-            }
-            if watching {
-                match ready!(self.socket.poll_reset(cx)) {
-                    true => return Poll::Ready(Err(Refusal::ClientGone)),
-                    false => watching = false,
-                }
-            }
-            Poll::Pending
-        })
-        .await
     }
 
     /// Reads the head, and begins its exchange: what an endpoint should see is in `to`.
@@ -320,18 +326,12 @@ impl Client {
         head: &Head,
         mut upload: Pump,
     ) -> Next {
-        let Answer {
-            attempt,
-            mut connection,
-            answered,
-        } = answer;
-        let uploaded = upload.is_done();
-        let message = head.over(connection.inbox.data());
-        let endpoint_keeps = keeps_alive(message) && answered.framing != Framing::UntilClose;
-        let mut keep_alive = request.keep_alive && uploaded && !worker.is_stopping();
+        let framing = answer.answered.framing;
+        let message = head.over(answer.connection.inbox.data());
+        let mut keep_alive = request.keep_alive && upload.is_done() && !worker.is_stopping();
         let mut bytes = worker.pool.take();
         let unchunkable = request.version == Version::HTTP_10
-            && matches!(answered.framing, Framing::Chunked | Framing::UntilClose);
+            && matches!(framing, Framing::Chunked | Framing::UntilClose);
         keep_alive &= !unchunkable;
         begin_answer(request.version, message, &worker.date(), &mut bytes);
         exchange.stick(&mut bytes);
@@ -340,48 +340,23 @@ impl Client {
             bytes.extend_from_slice(b"\r\n");
             false
         } else {
-            self.end_answer(request, message, answered.framing, &mut bytes)
+            self.end_answer(request, message, framing, &mut bytes)
         };
-        connection.inbox.consume(answered.length);
-        let mut download = Pump::new(
-            bytes,
-            Passage {
-                framing: answered.framing,
-                chunked,
-                most: u64::MAX,
-            },
-        );
-        let relayed = self
-            .relay_bodies(
-                worker,
-                exchange.body_idle(),
-                &mut connection,
-                &mut download,
-                &mut upload,
-            )
+        let mut source = Source {
+            wire: Wire::H1(&self.socket),
+            inbox: &mut self.inbox,
+            pool: &worker.pool,
+            takes_interim: false,
+        };
+        let begun = (bytes, chunked);
+        let relayed = exchange
+            .relay(&self.alarm, answer, head, begun, &mut source, &mut upload)
             .await;
-        let uploaded = upload.is_done();
         upload.finish(&mut self.inbox, &worker.pool);
-        download.finish(&mut connection.inbox, &worker.pool);
         match relayed {
-            Ok(()) => {
-                if uploaded && endpoint_keeps && connection.inbox.is_empty() {
-                    connection.inbox.park(&worker.pool);
-                    attempt.upstream().keep(connection);
-                }
-                attempt.responded(answered.status);
-                if keep_alive {
-                    Next::Request
-                } else {
-                    Next::Close
-                }
-            }
-            Err(Side::Endpoint) => {
-                attempt.failed(Failure::Body);
-                Next::Cut
-            }
-            // Dropped unsettled.
-            Err(Side::Client) => Next::Cut,
+            Ok(()) if keep_alive => Next::Request,
+            Ok(()) => Next::Close,
+            Err(_) => Next::Cut,
         }
     }
 
@@ -404,77 +379,6 @@ impl Client {
         end_head(framing, to, bodyless)
     }
 
-    /// Moves both bodies at the same time, until the answer's is through.
-    async fn relay_bodies(
-        &mut self,
-        worker: &Worker,
-        idle: Duration,
-        connection: &mut Connection,
-        download: &mut Pump,
-        upload: &mut Pump,
-    ) -> Result<(), Side> {
-        let Self {
-            socket,
-            inbox,
-            alarm,
-            ..
-        } = self;
-        let Connection {
-            socket: endpoint,
-            inbox: answer,
-            ..
-        } = connection;
-        let mut from_client = Source {
-            socket,
-            inbox,
-            pool: &worker.pool,
-            takes_interim: false,
-        };
-        let mut from_endpoint = Source {
-            socket: endpoint,
-            inbox: answer,
-            pool: &worker.pool,
-            takes_interim: false,
-        };
-        let mut sending = !upload.is_done();
-        let mut client_failed = false;
-        alarm.set(idle);
-        poll_fn(|cx| {
-            if alarm.is_cut() {
-                return Poll::Ready(Err(Side::Client));
-            }
-            let mut moved = false;
-            if sending {
-                match upload.poll(cx, &mut from_client, endpoint, &mut moved) {
-                    Poll::Ready(outcome) => {
-                        sending = false;
-                        client_failed = !matches!(outcome, Ok(()) | Err(Stopped::To));
-                    }
-                    Poll::Pending => {}
-                }
-            }
-            match download.poll(cx, &mut from_endpoint, socket, &mut moved) {
-                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-                Poll::Ready(Err(Stopped::To)) => return Poll::Ready(Err(Side::Client)),
-                // The endpoint gave up on a request whose client had.
-                Poll::Ready(Err(_)) if client_failed => return Poll::Ready(Err(Side::Client)),
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Side::Endpoint)),
-                Poll::Pending => {}
-            }
-            if moved {
-                alarm.set(idle);
-            }
-            let _ = ready!(alarm.poll(cx));
-            let waits_for_client = !download.is_starved() || sending && upload.is_starved();
-            Poll::Ready(Err(if waits_for_client {
-                Side::Client
-            } else {
-                Side::Endpoint
-            }))
-        })
-        .await
-    }
-
     /// Passes a 101 on, and then bytes both ways until one side ends.
     async fn upgrade(
         &mut self,
@@ -488,6 +392,9 @@ impl Client {
             mut connection,
             answered,
         } = answer;
+        let Link::H1(endpoint) = &connection.link else {
+            return Next::Cut;
+        };
         let message = head.over(connection.inbox.data());
         let mut bytes = worker.pool.take();
         begin_answer(Version::HTTP_11, message, "", &mut bytes);
@@ -502,7 +409,7 @@ impl Client {
         if written.is_ok() {
             attempt.upgrade();
             let client = (&self.socket, &mut self.inbox);
-            let endpoint = (&connection.socket, &mut connection.inbox);
+            let endpoint = (endpoint, &mut connection.inbox);
             tunnel(&worker.pool, &self.alarm, client, endpoint).await;
         }
         Next::Cut
@@ -596,12 +503,6 @@ impl Client {
     }
 }
 
-/// Whose doing it was that an answer broke off.
-enum Side {
-    Client,
-    Endpoint,
-}
-
 impl From<BadHead> for Refusal {
     fn from(bad: BadHead) -> Self {
         match bad {
@@ -611,13 +512,5 @@ impl From<BadHead> for Refusal {
             BadHead::Framing => Self::BadFraming,
             BadHead::Coding => Self::UnknownCoding,
         }
-    }
-}
-
-/// Whether a message leaves its connection open (RFC 9112, 9.3).
-fn keeps_alive(message: Message<'_>) -> bool {
-    match message.version() {
-        Version::HTTP_10 => message.has(Known::Connection, "keep-alive"),
-        _ => !message.has(Known::Connection, "close"),
     }
 }

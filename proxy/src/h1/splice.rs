@@ -12,7 +12,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// From here on a pipe is worth its two system calls.
-pub(super) const SPLICE_FROM: u64 = 64 * 1024;
+pub(crate) const SPLICE_FROM: u64 = 64 * 1024;
 /// What a pipe holds.
 const PIPE: usize = 256 * 1024;
 /// Pipes of the whole process. The kernel gives a user 64 MiB of them before they shrink.
@@ -26,7 +26,7 @@ thread_local! {
 }
 
 /// A pipe on loan to one body.
-pub(super) struct Splice {
+pub(crate) struct Splice {
     /// `Some` until it is dropped.
     pipe: Option<Pipe>,
     /// Bytes in it.
@@ -39,14 +39,14 @@ struct Pipe {
 }
 
 /// Which side failed.
-pub(super) enum Broken {
+pub(crate) enum Broken {
     From,
     To,
 }
 
 impl Splice {
     /// A pipe, unless too many are in use.
-    pub(super) fn begin() -> Option<Self> {
+    pub(crate) fn begin() -> Option<Self> {
         let pipe = FREE.with_borrow_mut(Vec::pop).or_else(Pipe::new)?;
         Some(Self {
             pipe: Some(pipe),
@@ -55,7 +55,7 @@ impl Splice {
     }
 
     /// Moves `left` bytes at most. Gives how many the other side took: 0 when `from` has ended.
-    pub(super) fn poll_move(
+    pub(crate) fn poll_move(
         &mut self,
         cx: &mut Context<'_>,
         from: &TcpStream,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::Version;
 
 use super::body::Framing;
-use super::pump::Source;
 use crate::alarm::Alarm;
 use crate::head::Message;
 use crate::headers::{self, Sink};
+use crate::socket::{Pool, Socket};
 
 /// Writes the head that a client should see of an endpoint's answer, but for how the body is
 /// framed. `now` is the time as `Date` says it.
@@ -21,7 +21,7 @@ pub(super) fn begin_answer(version: Version, answer: Message<'_>, now: &str, to:
 
 /// Writes how the body that follows a head is framed, and ends the head. Gives whether it goes
 /// on in chunks.
-pub(super) fn end_head(framing: Framing, to: &mut Vec<u8>, bodyless: bool) -> bool {
+pub(crate) fn end_head(framing: Framing, to: &mut Vec<u8>, bodyless: bool) -> bool {
     let chunked = match framing {
         Framing::Empty if bodyless => false,
         Framing::Empty => {
@@ -64,22 +64,18 @@ pub(super) fn say_connection(version: Version, keep_alive: bool, to: &mut Vec<u8
     }
 }
 
-impl Source<'_> {
-    /// Passes an interim answer on to a client that takes some.
-    pub(crate) async fn interim(
-        &self,
-        alarm: &Alarm,
-        within: Duration,
-        answer: Message<'_>,
-    ) -> io::Result<()> {
-        if !self.takes_interim {
-            return Ok(());
-        }
-        let mut bytes = self.pool.take();
-        begin_answer(Version::HTTP_11, answer, "", &mut bytes);
-        bytes.extend_from_slice(b"\r\n");
-        let written = self.socket.write_all(alarm, within, [&bytes]).await;
-        self.pool.give(bytes);
-        written
-    }
+/// Passes an interim answer on.
+pub(crate) async fn write_interim(
+    to: &Socket,
+    pool: &Pool,
+    alarm: &Alarm,
+    within: Duration,
+    answer: Message<'_>,
+) -> io::Result<()> {
+    let mut bytes = pool.take();
+    begin_answer(Version::HTTP_11, answer, "", &mut bytes);
+    bytes.extend_from_slice(b"\r\n");
+    let written = to.write_all(alarm, within, [&bytes]).await;
+    pool.give(bytes);
+    written
 }

@@ -1,4 +1,4 @@
-//! gRPC's own health check, `grpc.health.v1.Health/Check`, over cleartext HTTP/2.
+//! gRPC's own health check, `grpc.health.v1.Health/Check`, over HTTP/2.
 //!
 //! Its two messages have one field each, so they are written and read by hand: a length of five
 //! bytes, then the message.
@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::probe::text;
 
@@ -17,7 +17,11 @@ const MAX_ANSWER: usize = 4096;
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Asks whether `service` is served; the server as a whole where it is empty.
-pub(super) async fn ask(stream: TcpStream, service: &str, host: &str) -> Result<(), String> {
+pub(super) async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    service: &str,
+    host: &str,
+) -> Result<(), String> {
     let io = TokioIo::new(stream);
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io)
         .await

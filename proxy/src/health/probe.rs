@@ -1,35 +1,61 @@
-//! One probe of an endpoint: over HTTP/1.1, by a TCP connection, or over gRPC. An error says
+//! One probe of an endpoint: over HTTP, by a TCP connection, or over gRPC. An error says
 //! what was wrong with the answer, or that there was none.
 
-use std::net::SocketAddr;
-
-use admin_api::{HealthSpec, Probe, StatusRange};
+use admin_api::{HealthSpec, Probe, Protocol, StatusRange};
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
-use http::{Request, Uri};
+use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::grpc;
+use crate::endpoint::Endpoint;
 
 /// How much of an answer's body is looked at.
 const MAX_BODY: usize = 64 * 1024;
 const AGENT: &str = "crossfade-health";
 
 /// Asks an endpoint, as `spec` says.
-pub(super) async fn probe(target: SocketAddr, spec: &HealthSpec, host: &str) -> Result<(), String> {
-    let stream = TcpStream::connect(target).await.map_err(text)?;
-    match spec.protocol {
-        Probe::Http => ask(stream, spec, host).await,
-        Probe::Tcp => Ok(()),
-        Probe::Grpc => grpc::ask(stream, spec.service.as_deref().unwrap_or(""), host).await,
+pub(super) async fn probe(
+    endpoint: &Endpoint,
+    spec: &HealthSpec,
+    host: &str,
+) -> Result<(), String> {
+    let stream = TcpStream::connect(endpoint.target).await.map_err(text)?;
+    match &endpoint.reach.tls {
+        None => ask(stream, endpoint, spec, host).await,
+        Some(tls) => {
+            let stream = tls.connect(stream, &endpoint.address).await;
+            let stream = stream.map_err(|error| format!("no TLS handshake: {error}"))?;
+            ask(stream, endpoint, spec, host).await
+        }
     }
 }
 
-async fn ask(stream: TcpStream, spec: &HealthSpec, host: &str) -> Result<(), String> {
+/// Asks over a connection that is there.
+async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    endpoint: &Endpoint,
+    spec: &HealthSpec,
+    host: &str,
+) -> Result<(), String> {
+    match (spec.protocol, endpoint.reach.protocol) {
+        (Probe::Tcp, _) => Ok(()),
+        (Probe::Grpc, _) => grpc::ask(stream, spec.service.as_deref().unwrap_or(""), host).await,
+        (Probe::Http, Protocol::Http1) => ask_http1(stream, spec, host).await,
+        (Probe::Http, Protocol::H2) => ask_http2(stream, spec, host).await,
+    }
+}
+
+async fn ask_http1<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    spec: &HealthSpec,
+    host: &str,
+) -> Result<(), String> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = Uri::try_from(&spec.path).map_err(text)?;
@@ -39,24 +65,54 @@ async fn ask(stream: TcpStream, spec: &HealthSpec, host: &str) -> Result<(), Str
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     let answer = async move {
         let response = sender.send_request(request).await.map_err(text)?;
-        let status = response.status();
-        if !spec.status.contains(status.as_u16()) {
-            let wanted = if spec.status == StatusRange::default() {
-                String::new()
-            } else {
-                format!(", not {}", spec.status)
-            };
-            return Err(format!("answered with {status}{wanted}"));
-        }
-        match &spec.body {
-            None => Ok(()),
-            Some(wanted) => check_body(response.into_body(), wanted).await,
-        }
+        check(response, spec).await
     };
     // The connection ends when the answer has dropped its sender; what went wrong on it, the
     // answer says too.
     let (answer, _) = tokio::join!(answer, connection);
     answer
+}
+
+async fn ask_http2<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    spec: &HealthSpec,
+    host: &str,
+) -> Result<(), String> {
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .map_err(text)?;
+    let mut request = Request::new(Empty::<Bytes>::new());
+    let uri = format!("http://{host}{}", spec.path);
+    *request.uri_mut() = Uri::try_from(uri).map_err(text)?;
+    let headers = request.headers_mut();
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    let answer = async move {
+        let response = sender.send_request(request).await.map_err(text)?;
+        check(response, spec).await
+    };
+    // The connection goes on only for as long as the answer takes.
+    tokio::pin!(answer);
+    tokio::select! {
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
+    }
+}
+
+/// Whether an answer is as good as it should be.
+async fn check(response: Response<Incoming>, spec: &HealthSpec) -> Result<(), String> {
+    let status = response.status();
+    if !spec.status.contains(status.as_u16()) {
+        let wanted = if spec.status == StatusRange::default() {
+            String::new()
+        } else {
+            format!(", not {}", spec.status)
+        };
+        return Err(format!("answered with {status}{wanted}"));
+    }
+    match &spec.body {
+        None => Ok(()),
+        Some(wanted) => check_body(response.into_body(), wanted).await,
+    }
 }
 
 async fn check_body(body: Incoming, wanted: &str) -> Result<(), String> {

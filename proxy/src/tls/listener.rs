@@ -232,10 +232,7 @@ impl Loaded {
         // Tickets resume sessions on every worker, and need no memory that they would share.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = self.tickets.clone();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        if settings.http2 {
-            config.alpn_protocols.insert(0, b"h2".to_vec());
-        }
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }
 

@@ -1,4 +1,4 @@
-//! TLS, by rustls: to clients (`listener`, `names`, `follow`) and to endpoints (`endpoint`), over
+//! TLS, by rustls: to clients (`listener`, `names`, `follow`) and to endpoints (`version`), over
 //! certificates from PEM files (`certificate`) and a stream that holds no buffers (`stream`).
 
 mod certificate;
@@ -9,6 +9,7 @@ mod settings;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod version;
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,6 +18,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 pub(crate) use follow::follow;
 pub(crate) use listener::{ClientTls, ListenerTls, Listening};
 pub use settings::{ClientAuth, KeyPair, ListenerSettings, Version};
+pub(crate) use version::{EndpointTls, VersionTls};
 
 /// The cryptography: AWS-LC, of which only what we use is linked.
 fn provider() -> &'static Arc<CryptoProvider> {

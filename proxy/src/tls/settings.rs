@@ -13,8 +13,6 @@ pub struct ListenerSettings {
     pub client_auth: ClientAuth,
     /// The oldest version that is spoken.
     pub min_version: Version,
-    /// Whether HTTP/2 is offered, by ALPN.
-    pub http2: bool,
 }
 
 /// A certificate and its private key, each in a PEM file.

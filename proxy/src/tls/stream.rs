@@ -274,6 +274,16 @@ impl<S: Side> TlsStream<S> {
         self.tcp.poll_read_ready(cx)
     }
 
+    /// Whether both sides have agreed on HTTP/2 (RFC 7301).
+    pub(crate) fn speaks_h2(&self) -> bool {
+        self.tls.state().alpn_protocol() == Some(b"h2")
+    }
+
+    /// Whether nothing that came waits for its reader.
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.plaintext.is_empty() && self.incoming.is_empty() && !self.peer_closed
+    }
+
     /// The connection below.
     pub(crate) fn tcp(&self) -> &TcpStream {
         &self.tcp

@@ -100,7 +100,6 @@ fn settings(certificates: Vec<KeyPair>) -> ListenerSettings {
         client_ca: None,
         client_auth: ClientAuth::Required,
         min_version: Version::Tls12,
-        http2: false,
     }
 }
 

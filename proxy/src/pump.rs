@@ -4,16 +4,18 @@
 use std::io::{self, Write};
 use std::task::{Context, Poll, ready};
 
-use super::body::{self, BadFraming, Decoder, Framing};
-use super::head::read_trailers;
-use super::splice::{Broken, SPLICE_FROM, Splice};
+use crate::h1::body::{self, BadFraming, Decoder, Framing};
+use crate::h1::head::read_trailers;
+use crate::h1::splice::{Broken, SPLICE_FROM, Splice};
+use crate::h2::stream::Part;
 use crate::head::Head;
 use crate::headers;
-use crate::socket::{Inbox, Pool, Socket};
+use crate::socket::{Inbox, Pool};
+use crate::wire::Wire;
 
 /// Where a body comes from.
 pub(crate) struct Source<'s> {
-    pub(crate) socket: &'s Socket,
+    pub(crate) wire: Wire<'s>,
     pub(crate) inbox: &'s mut Inbox,
     pub(crate) pool: &'s Pool,
     /// Whoever is behind it can be sent interim answers (RFC 9110, 15.2).
@@ -63,10 +65,13 @@ struct Outgoing {
     before: Vec<u8>,
     data: usize,
     after: &'static [u8],
+    /// Trailer fields at the front of the inbox, where there is no data.
+    trailers: usize,
     /// Framing behind the data in the inbox, which is taken off with it.
     behind: usize,
     is_first: bool,
     is_last: bool,
+    is_written: bool,
 }
 
 /// Why a message could not be passed on whole.
@@ -98,10 +103,10 @@ impl From<Broken> for Stopped {
 }
 
 impl Pump {
-    /// Passes on `head`, and the body that follows it.
-    pub(crate) fn new(head: Vec<u8>, passage: Passage) -> Self {
+    /// Passes on `head`, and the body that follows it, which comes on `from`.
+    pub(crate) fn new(head: Vec<u8>, passage: Passage, from: Wire<'_>) -> Self {
         Self {
-            decoder: Decoder::new(passage.framing),
+            decoder: Decoder::new(from.decoding(passage.framing)),
             chunked: passage.chunked,
             allowance: passage.most,
             state: State::Reading,
@@ -117,7 +122,7 @@ impl Pump {
 
     /// Whether nothing of it was written.
     pub(crate) fn is_untouched(&self) -> bool {
-        self.piece.is_first && self.written == 0
+        self.piece.is_first && self.written == 0 && !self.piece.is_written
     }
 
     /// Whether all of it was written.
@@ -134,6 +139,7 @@ impl Pump {
     pub(crate) fn rewind(&mut self) -> bool {
         if self.piece.is_first {
             self.written = 0;
+            self.piece.is_written = false;
             if self.state != State::Reading {
                 self.state = State::Writing;
             }
@@ -152,7 +158,7 @@ impl Pump {
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Source<'_>,
-        to: &Socket,
+        to: Wire<'_>,
         moved: &mut bool,
     ) -> Poll<Result<(), Stopped>> {
         loop {
@@ -165,7 +171,10 @@ impl Pump {
                     ready!(outcome).map_err(|_| Stopped::To)?;
                 }
                 State::Written => {
-                    self.take_off(from.inbox);
+                    // A head alone stays, for another connection, until more is there.
+                    if self.piece.data + self.piece.behind > 0 {
+                        self.take_off(from.inbox);
+                    }
                     self.state = State::Reading;
                 }
                 State::Splicing => {
@@ -182,42 +191,60 @@ impl Pump {
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Source<'_>,
-        to: &Socket,
+        to: Wire<'_>,
         moved: &mut bool,
     ) -> Poll<Result<(), Stopped>> {
         match self.decoder.next(from.inbox.data())? {
             body::Piece::Data { skip, data } => {
                 from.inbox.consume(skip);
-                self.data(&from.inbox.data()[data..], data)?;
+                self.data(&from.inbox.data()[data..], data, from.wire.is_over())?;
             }
             body::Piece::End { skip, trailers } => {
                 from.inbox.consume(skip);
                 self.end(&from.inbox.data()[..trailers])?;
             }
-            // A head does not wait for its body.
-            body::Piece::More if self.is_untouched() => self.state = State::Writing,
-            body::Piece::More if self.may_splice(from, to) => self.state = State::Splicing,
+            body::Piece::More if self.is_untouched() => {
+                // A head does not wait for its body, but takes along what is there.
+                match from.wire.poll_at_hand(cx, from.inbox, from.pool) {
+                    Poll::Ready(Ok(read)) => self.take_up(read, from)?,
+                    _ => self.state = State::Writing,
+                }
+            }
+            body::Piece::More if self.may_splice(from, to) => {
+                self.renew();
+                self.state = State::Splicing;
+            }
             body::Piece::More => {
-                let read = from.inbox.poll_fill(from.socket, from.pool, usize::MAX, cx);
+                let read = from.wire.poll_fill(cx, from.inbox, from.pool);
                 let read = ready!(read).map_err(|_| Stopped::From)?;
                 *moved = true;
-                if read == 0 {
-                    if !self.decoder.ends_here() {
-                        return Poll::Ready(Err(Stopped::From));
-                    }
-                    self.end(&[])?;
-                }
+                self.take_up(read, from)?;
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// The next piece is `data` bytes at the front of the inbox, with `rest` behind them.
-    fn data(&mut self, rest: &[u8], data: usize) -> Result<(), Stopped> {
+    /// So many bytes came; 0: the body has ended, if it may.
+    fn take_up(&mut self, read: usize, from: &mut Source<'_>) -> Result<(), Stopped> {
+        match read {
+            1.. => Ok(()),
+            0 if self.decoder.ends_here() => {
+                from.wire.take_trailers(from.inbox, from.pool);
+                self.end(from.inbox.data())
+            }
+            0 => Err(Stopped::From),
+        }
+    }
+
+    /// The next piece is `data` bytes at the front of the inbox, with `rest` behind them. The
+    /// wire that it came on may know that it `is_last`.
+    fn data(&mut self, rest: &[u8], data: usize, is_last: bool) -> Result<(), Stopped> {
         let left = self.allowance.checked_sub(data as u64);
         self.allowance = left.ok_or(Stopped::TooLong)?;
+        self.renew();
         self.state = State::Writing;
         self.piece.data = data;
+        self.piece.is_last = is_last;
         let mut ahead = self.decoder;
         if let Ok(body::Piece::End { skip, trailers: 0 }) = ahead.next(rest) {
             // The end is here already, and goes with the last of the data.
@@ -239,9 +266,11 @@ impl Pump {
 
     /// The body has ended, with these trailer fields at the front of the inbox.
     fn end(&mut self, trailers: &[u8]) -> Result<(), Stopped> {
+        self.renew();
         self.state = State::Writing;
         self.piece.is_last = true;
         self.piece.behind = trailers.len();
+        self.piece.trailers = trailers.len();
         let mut fields = Head::default();
         if !trailers.is_empty() {
             read_trailers(trailers, &mut fields).map_err(|_| Stopped::Framing)?;
@@ -258,12 +287,27 @@ impl Pump {
         &mut self,
         cx: &mut Context<'_>,
         inbox: &Inbox,
-        to: &Socket,
+        to: Wire<'_>,
     ) -> Poll<io::Result<()>> {
         let piece = &self.piece;
-        let parts = [&*piece.before, &inbox.data()[..piece.data], piece.after];
-        ready!(to.poll_write_all(cx, parts, &mut self.written))?;
-        self.state = if piece.is_last {
+        let data = &inbox.data()[..piece.data];
+        match to {
+            Wire::H1(socket) => {
+                let parts = [&*piece.before, data, piece.after];
+                ready!(socket.poll_write_all(cx, parts, &mut self.written))?;
+            }
+            Wire::H2(stream) => {
+                let part = Part {
+                    before: &piece.before,
+                    data,
+                    trailers: &inbox.data()[piece.data..piece.data + piece.trailers],
+                    is_last: piece.is_last,
+                };
+                ready!(stream.poll_write(cx, part, &mut self.written))?;
+            }
+        }
+        self.piece.is_written = true;
+        self.state = if self.piece.is_last {
             State::Done
         } else {
             State::Written
@@ -276,6 +320,14 @@ impl Pump {
         if matches!(self.state, State::Written | State::Done) {
             inbox.consume(self.piece.data + self.piece.behind);
         }
+        self.renew();
+    }
+
+    /// Forgets the piece before, if it was written.
+    fn renew(&mut self) {
+        if !self.piece.is_written {
+            return;
+        }
         self.piece.before.clear();
         self.piece = Outgoing {
             before: std::mem::take(&mut self.piece.before),
@@ -285,14 +337,14 @@ impl Pump {
     }
 
     /// Whether what is left may be moved without being looked at, and is worth it.
-    fn may_splice(&mut self, from: &Source<'_>, to: &Socket) -> bool {
+    fn may_splice(&mut self, from: &Source<'_>, to: Wire<'_>) -> bool {
         let worth = match self.decoder.plain() {
             Some(left) => left.is_none_or(|left| left >= SPLICE_FROM),
             None => false,
         };
         let possible =
             worth && !self.chunked && self.allowance == u64::MAX && from.inbox.is_empty();
-        if possible && from.socket.as_plain().is_some() && to.as_plain().is_some() {
+        if possible && from.wire.as_plain().is_some() && to.as_plain().is_some() {
             self.splice = Splice::begin();
         }
         self.splice.is_some()
@@ -302,11 +354,11 @@ impl Pump {
         &mut self,
         cx: &mut Context<'_>,
         from: &Source<'_>,
-        to: &Socket,
+        to: Wire<'_>,
     ) -> Poll<Result<usize, Stopped>> {
         let left = self.decoder.plain().flatten();
         let (Some(splice), Some(from), Some(to)) =
-            (&mut self.splice, from.socket.as_plain(), to.as_plain())
+            (&mut self.splice, from.wire.as_plain(), to.as_plain())
         else {
             self.state = State::Reading;
             return Poll::Ready(Ok(0));

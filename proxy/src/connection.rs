@@ -1,4 +1,4 @@
-//! A connection to an endpoint.
+//! A connection to an endpoint, as the one request sees it that is on it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,24 +8,33 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use super::body::Framing;
-use super::head::{BadHead, answer_framing, find_end, read_answer};
-use crate::alarm::{Alarm, Millis};
+use crate::alarm::Alarm;
+use crate::h1::body::Framing;
+use crate::h1::head::{BadHead, answer_framing, find_end, read_answer};
+use crate::h2::stream::Stream;
 use crate::head::Head;
 use crate::socket::{Inbox, Pool, Socket};
+use crate::wire::Wire;
 
 /// The longest head of an answer.
 const MAX_HEAD: usize = 256 * 1024;
 
-/// A connection to an endpoint. Dropping it closes it, in the middle of whatever it carries.
+/// A connection to an endpoint. Dropping it ends it, in the middle of whatever it carries.
 pub(crate) struct Connection {
-    pub(crate) socket: Socket,
+    pub(crate) link: Link,
     pub(crate) inbox: Inbox,
     /// Bytes of the inbox that were searched for the end of a head.
     scanned: usize,
-    pub(crate) idle_since: Millis,
     /// It carried a request before.
     pub(crate) reused: bool,
+}
+
+/// What a request goes over.
+pub(crate) enum Link {
+    /// A connection that it has for itself.
+    H1(Socket),
+    /// A stream, beside others.
+    H2(Box<Stream>),
 }
 
 /// The head of an answer was read: it is the first so many bytes of the inbox.
@@ -41,6 +50,9 @@ pub(crate) struct Answered {
 pub(crate) enum NoAnswer {
     /// The connection broke, or was closed. `silently`: without a byte of an answer.
     Broken { silently: bool },
+    /// The endpoint has not looked at the request, and says so (RFC 9113, 8.7): it was about to
+    /// close the connection, or `is_refused` for its own reasons.
+    Unprocessed { is_refused: bool },
     /// What came is not the head of an answer.
     Bad,
 }
@@ -52,25 +64,13 @@ impl From<BadHead> for NoAnswer {
 }
 
 impl Connection {
-    /// Connects, within so much time.
-    pub(crate) async fn open(
-        target: SocketAddr,
-        alarm: &Alarm,
-        within: Duration,
-    ) -> io::Result<Self> {
-        let mut connecting = std::pin::pin!(TcpStream::connect(target));
-        let stream = alarm
-            .wait(within, |cx| connecting.as_mut().poll(cx))
-            .await??;
-        stream.set_nodelay(true)?;
-        SockRef::from(&stream).set_tcp_keepalive(&crate::keep_alive())?;
-        Ok(Self {
-            socket: Socket::plain(stream),
+    pub(crate) fn new(link: Link, reused: bool) -> Self {
+        Self {
+            link,
             inbox: Inbox::default(),
             scanned: 0,
-            idle_since: 0,
-            reused: false,
-        })
+            reused,
+        }
     }
 
     /// Reads the head of an answer.
@@ -81,6 +81,10 @@ impl Connection {
         to_head: bool,
         head: &mut Head,
     ) -> Poll<Result<Answered, NoAnswer>> {
+        let socket = match &self.link {
+            Link::H1(socket) => socket,
+            Link::H2(stream) => return stream.poll_head(cx, &mut self.inbox, pool, to_head, head),
+        };
         loop {
             if let Some(length) = find_end(self.inbox.data(), &mut self.scanned)? {
                 let bytes = &self.inbox.data()[..length];
@@ -95,7 +99,7 @@ impl Connection {
                 }));
             }
             let silently = self.inbox.is_empty();
-            match ready!(self.inbox.poll_fill(&self.socket, pool, MAX_HEAD, cx)) {
+            match ready!(self.inbox.poll_fill(socket, pool, MAX_HEAD, cx)) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                     return Poll::Ready(Err(NoAnswer::Bad));
@@ -104,4 +108,28 @@ impl Connection {
             }
         }
     }
+}
+
+impl Link {
+    pub(crate) fn wire(&self) -> Wire<'_> {
+        match self {
+            Self::H1(socket) => Wire::H1(socket),
+            Self::H2(stream) => Wire::H2(stream),
+        }
+    }
+}
+
+/// Connects, within so much time.
+pub(crate) async fn connect(
+    target: SocketAddr,
+    alarm: &Alarm,
+    within: Duration,
+) -> io::Result<TcpStream> {
+    let mut connecting = std::pin::pin!(TcpStream::connect(target));
+    let stream = alarm
+        .wait(within, |cx| connecting.as_mut().poll(cx))
+        .await??;
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&crate::keep_alive())?;
+    Ok(stream)
 }

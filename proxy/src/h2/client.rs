@@ -1,0 +1,164 @@
+//! A worker's connections to one endpoint that speaks HTTP/2: its requests share one, and where
+//! the streams of that run out, a further one.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use http::uri::Scheme;
+use tokio::sync::Mutex;
+
+use super::stream::Stream;
+use super::transport::Transport;
+use crate::alarm::{Alarm, Millis};
+
+/// Connections to one endpoint.
+const MAX_SESSIONS: usize = 8;
+/// Streams of one connection, where the endpoint allows as many.
+const MAX_STREAMS: usize = 1_000;
+/// What may come on one stream before it has to be written on.
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// All clients share a connection: those that are slow must not use up the others' room.
+const CONNECTION_WINDOW: u32 = 128 * 1024 * 1024;
+/// Of one stream, what the endpoint has room for and was not written yet.
+const SEND_BUFFER: usize = 32 * 1024;
+/// The longest head of an answer.
+const MAX_HEAD: u32 = 256 * 1024;
+
+/// The connections.
+#[derive(Default)]
+pub(crate) struct Sessions {
+    open: RefCell<Vec<Session>>,
+    /// Held while one is made: whoever else needs one waits, and shares it.
+    opening: Mutex<()>,
+}
+
+struct Session {
+    sender: SendRequest<Bytes>,
+    scheme: Scheme,
+    load: Rc<Load>,
+}
+
+/// How many streams of a connection are in use.
+#[derive(Default)]
+struct Load {
+    streams: Cell<usize>,
+    /// When the last of them ended.
+    idle_since: Cell<Millis>,
+}
+
+/// A stream's place in its connection, until it is dropped.
+pub(crate) struct Place(Rc<Load>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+    }
+}
+
+impl Session {
+    /// Whether the endpoint takes new streams on it.
+    fn is_open(&mut self) -> bool {
+        let ready = self
+            .sender
+            .poll_ready(&mut Context::from_waker(Waker::noop()));
+        !matches!(ready, Poll::Ready(Err(_)))
+    }
+
+    fn has_room(&self) -> bool {
+        let most = self.sender.current_max_send_streams().min(MAX_STREAMS);
+        self.load.streams.get() < most
+    }
+
+    fn stream(&self) -> Stream {
+        self.load.streams.set(self.load.streams.get() + 1);
+        let place = Place(self.load.clone());
+        Stream::to_endpoint(self.sender.clone(), self.scheme.clone(), place)
+    }
+}
+
+impl Sessions {
+    /// A stream, and whether its connection was there before. `connect` makes a connection.
+    pub(crate) async fn stream<F: Future<Output = io::Result<(Transport, Scheme)>>>(
+        &self,
+        alarm: &Alarm,
+        within: Duration,
+        connect: impl FnOnce() -> F,
+    ) -> io::Result<(Stream, bool)> {
+        if let Some(stream) = self.free_stream() {
+            return Ok((stream, true));
+        }
+        let mut lock = std::pin::pin!(self.opening.lock());
+        let _opening = alarm.wait(within, |cx| lock.as_mut().poll(cx)).await?;
+        if let Some(stream) = self.free_stream() {
+            return Ok((stream, true));
+        }
+        let (transport, scheme) = connect().await?;
+        let (sender, connection) = builder()
+            .handshake(transport)
+            .await
+            .map_err(io::Error::other)?;
+        // Ends with the last of its streams, once it is in no list any more.
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection to an endpoint ended");
+            }
+        });
+        let session = Session {
+            sender,
+            scheme,
+            load: Rc::default(),
+        };
+        let stream = session.stream();
+        self.open.borrow_mut().push(session);
+        Ok((stream, false))
+    }
+
+    /// A stream of a connection that has room for it; where there may be no further ones, of
+    /// the one with the fewest, on which it has to wait.
+    fn free_stream(&self) -> Option<Stream> {
+        let mut open = self.open.borrow_mut();
+        open.retain_mut(Session::is_open);
+        let free = open.iter().find(|session| session.has_room());
+        let session = match free {
+            None if open.len() >= MAX_SESSIONS => {
+                open.iter().min_by_key(|session| session.load.streams.get())
+            }
+            free => free,
+        };
+        session.map(Session::stream)
+    }
+
+    /// Closes those that were idle for so long, or that the endpoint has closed. Gives whether
+    /// none is left.
+    pub(crate) fn tidy(&self, now: Millis, idle_for: Millis) -> bool {
+        let mut open = self.open.borrow_mut();
+        open.retain_mut(|session| {
+            if session.load.streams.get() > 0 {
+                session.load.idle_since.set(now);
+            }
+            session.is_open() && now - session.load.idle_since.get() < idle_for
+        });
+        open.is_empty()
+    }
+
+    /// Closes each of them, as soon as its streams have ended.
+    pub(crate) fn close(&self) {
+        self.open.borrow_mut().clear();
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(MAX_HEAD);
+    builder
+}

@@ -1,0 +1,185 @@
+//! Heads and trailer fields between the crate's form and ours.
+//!
+//! What came is put into bytes, as if it had come over HTTP/1.1, so that everything behind reads
+//! one form. What goes is made of what was written for HTTP/1.1 (RFC 9113, 8.2 and 8.3).
+
+use std::io;
+
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{request, response, uri};
+
+use crate::h1::body::Framing;
+use crate::h1::head::read_trailers;
+use crate::h1::head::{BadHead, MAX_FIELDS, answer_framing, find_end, read_request as read_lines};
+use crate::head::{Head, Known, Message, Span};
+use crate::headers::{self, Sink};
+use crate::reply::Refusal;
+
+/// Why a request is not passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// It is malformed: an error of its stream (RFC 9113, 8.1.1).
+    Malformed,
+    Refused(Refusal),
+}
+
+impl From<Refusal> for Unfit {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Reads a client's request into `to`, at most so many fields.
+pub(super) fn read_request(
+    request: &request::Parts,
+    most: usize,
+    to: &mut Vec<u8>,
+    head: &mut Head,
+) -> Result<(), Unfit> {
+    let method = put(to, request.method.as_str().as_bytes());
+    let path = request
+        .uri
+        .path_and_query()
+        .map_or("", PathAndQuery::as_str);
+    let target = put(to, path.as_bytes());
+    head.request(Version::HTTP_2, method, target);
+    let is_path = path.starts_with('/') || path == "*" || request.method == Method::CONNECT;
+    if !is_path || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Refusal::BadTarget.into());
+    }
+    if request.headers.len() > most {
+        return Err(Refusal::HeadTooLong.into());
+    }
+    if let Some(authority) = request.uri.authority() {
+        push(head, to, b"host", authority.as_str().as_bytes());
+    }
+    for (name, value) in &request.headers {
+        if is_padded(value) {
+            return Err(Unfit::Malformed);
+        }
+        match *name {
+            // Joined below (RFC 9113, 8.2.3).
+            http::header::COOKIE => {}
+            http::header::HOST if request.uri.authority().is_some() => {
+                // It may say the same once more (8.3.1).
+                let authority = request.uri.authority().map_or("", Authority::as_str);
+                if !value.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) {
+                    return Err(Refusal::BadHost.into());
+                }
+            }
+            _ => push(head, to, name.as_str().as_bytes(), value.as_bytes()),
+        }
+    }
+    push_cookies(&request.headers, to, head);
+    Ok(())
+}
+
+/// Whether a value has white space around it, which it must not have (RFC 9113, 8.2.1).
+fn is_padded(value: &HeaderValue) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_space(value.as_bytes().first()) || is_space(value.as_bytes().last())
+}
+
+/// Cookies may come as crumbs, in fields of their own.
+fn push_cookies(fields: &HeaderMap, to: &mut Vec<u8>, head: &mut Head) {
+    let mut crumbs = fields.get_all(http::header::COOKIE).iter();
+    let Some(first) = crumbs.next() else { return };
+    let name = put(to, b"cookie");
+    let start = to.len();
+    to.extend_from_slice(first.as_bytes());
+    for crumb in crumbs {
+        to.extend_from_slice(b"; ");
+        to.extend_from_slice(crumb.as_bytes());
+    }
+    head.push(b"cookie", name, Span::new(start, to.len()));
+}
+
+/// Reads an endpoint's answer into `to`. `is_over`: no body follows.
+pub(super) fn read_answer(
+    answer: &response::Parts,
+    is_over: bool,
+    to_head: bool,
+    to: &mut Vec<u8>,
+    head: &mut Head,
+) -> Result<Framing, BadHead> {
+    let reason = answer.status.canonical_reason().unwrap_or_default();
+    let reason = put(to, reason.as_bytes());
+    head.answer(Version::HTTP_2, answer.status.as_u16(), reason);
+    for (name, value) in &answer.headers {
+        push(head, to, name.as_str().as_bytes(), value.as_bytes());
+    }
+    match answer_framing(head.over(to), to_head)? {
+        _ if is_over => Ok(Framing::Empty),
+        framing => Ok(framing),
+    }
+}
+
+/// Adds a field to a head, and its bytes to what the head is over.
+fn push(head: &mut Head, to: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    let at = put(to, name);
+    let value = put(to, value);
+    head.push(name, at, value);
+}
+
+fn put(to: &mut Vec<u8>, bytes: &[u8]) -> Span {
+    let start = to.len();
+    to.extend_from_slice(bytes);
+    Span::new(start, to.len())
+}
+
+/// An answer with the status of `answer`, and the fields that `write` writes.
+pub(super) fn answer_of(answer: Message<'_>, write: impl FnOnce(&mut HeaderMap)) -> Response<()> {
+    let mut response = Response::new(());
+    // Whatever was read as a status is one.
+    *response.status_mut() = StatusCode::from_u16(answer.status()).unwrap_or_default();
+    write(response.headers_mut());
+    response
+}
+
+/// A request of the head that was written for an endpoint, in the form of HTTP/1.1.
+pub(super) fn read_sent_request(text: &[u8], scheme: &Scheme) -> io::Result<Request<()>> {
+    let wrong = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let end = find_end(text, &mut 0).map_err(wrong)?;
+    let text = &text[..end.unwrap_or(text.len())];
+    let mut head = Head::default();
+    read_lines(text, MAX_FIELDS, &mut head).map_err(wrong)?;
+    let message = head.over(text);
+    let mut parts = uri::Parts::default();
+    parts.path_and_query = PathAndQuery::try_from(message.target()).ok();
+    let host = message.values(Known::Host).next().unwrap_or_default();
+    parts.authority = Authority::try_from(host).ok();
+    parts.scheme = parts.authority.is_some().then(|| scheme.clone());
+    let mut request = Request::new(());
+    // Without an authority it is one that HTTP/1.1 asked for.
+    *request.version_mut() = Version::HTTP_11;
+    *request.method_mut() = Method::from_bytes(message.method()).map_err(io::Error::other)?;
+    *request.uri_mut() = Uri::from_parts(parts).map_err(io::Error::other)?;
+    let fields = request.headers_mut();
+    for (known, name, value) in message.fields() {
+        let stays = matches!(
+            known,
+            Known::Connection | Known::Host | Known::TransferEncoding | Known::Upgrade
+        );
+        if !stays {
+            fields.add(name, &[value]);
+        }
+    }
+    Ok(request)
+}
+
+/// The trailer fields that came as lines, without those that only a head may have.
+pub(super) fn trailers_of(lines: &[u8]) -> io::Result<HeaderMap> {
+    let mut head = Head::default();
+    read_trailers(lines, &mut head).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    let mut fields = HeaderMap::new();
+    headers::trailers(head.over(lines), &mut fields);
+    Ok(fields)
+}
+
+/// Writes fields as lines.
+pub(super) fn push_fields(fields: &HeaderMap, to: &mut Vec<u8>) {
+    for (name, value) in fields {
+        to.add(name.as_str().as_bytes(), &[value.as_bytes()]);
+    }
+}

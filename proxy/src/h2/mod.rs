@@ -1,0 +1,13 @@
+//! HTTP/2 (RFC 9113), by the `h2` crate: what it needs of frames, header compression and flow
+//! control is there, and its streams can be polled as sockets can.
+//!
+//! [`server`] serves a client's connection, and [`exchange`] each of its streams; [`client`] has
+//! the connections to endpoints. [`stream`] is what a request and its answer are passed on over,
+//! [`message`] has their heads, and [`transport`] is what is below.
+
+pub(crate) mod client;
+mod exchange;
+mod message;
+pub(crate) mod server;
+pub(crate) mod stream;
+pub(crate) mod transport;

@@ -1,0 +1,127 @@
+//! The life of a request from the head of its answer to the answer's last byte.
+//!
+//! The wire on which the client is has written the answer's head (`h1/server.rs`,
+//! `h2/server.rs`); the rest of the request may still be on its way.
+
+use std::future::poll_fn;
+use std::task::{Poll, ready};
+
+use crate::alarm::Alarm;
+use crate::connection::Link;
+use crate::forward::{Answer, Exchange};
+use crate::h1::body::Framing;
+use crate::h1::head::keeps_alive;
+use crate::head::Head;
+use crate::pump::{Passage, Pump, Source, Stopped};
+use crate::stats::Failure;
+
+/// Whose doing it was that an answer broke off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Endpoint,
+}
+
+impl Exchange {
+    /// Passes an answer on to its last byte, and settles the try. `begun` is the answer's head as
+    /// the client's wire writes it, and `chunked` says whether its body goes on in chunks.
+    pub(crate) async fn relay(
+        &self,
+        alarm: &Alarm,
+        answer: Answer,
+        head: &Head,
+        (begun, chunked): (Vec<u8>, bool),
+        client: &mut Source<'_>,
+        upload: &mut Pump,
+    ) -> Result<(), Side> {
+        let Answer {
+            attempt,
+            mut connection,
+            answered,
+        } = answer;
+        let keeps = answered.framing != Framing::UntilClose
+            && keeps_alive(head.over(connection.inbox.data()));
+        connection.inbox.consume(answered.length);
+        let mut endpoint = Source {
+            wire: connection.link.wire(),
+            inbox: &mut connection.inbox,
+            pool: client.pool,
+            takes_interim: false,
+        };
+        let passage = Passage {
+            framing: answered.framing,
+            chunked,
+            most: u64::MAX,
+        };
+        let mut download = Pump::new(begun, passage, endpoint.wire);
+        let relayed = self
+            .relay_bodies(alarm, client, &mut endpoint, upload, &mut download)
+            .await;
+        download.finish(endpoint.inbox, client.pool);
+        match relayed {
+            Ok(()) => {
+                let whole = upload.is_done() && connection.inbox.is_empty();
+                connection.inbox.park(client.pool);
+                match connection.link {
+                    Link::H1(socket) if keeps && whole => attempt.upstream().keep(socket),
+                    _ => {}
+                }
+                attempt.responded(answered.status);
+            }
+            Err(Side::Endpoint) => attempt.failed(Failure::Body),
+            // Dropped unsettled.
+            Err(Side::Client) => {}
+        }
+        relayed
+    }
+
+    /// Moves both bodies at the same time, until the answer's is through.
+    async fn relay_bodies(
+        &self,
+        alarm: &Alarm,
+        client: &mut Source<'_>,
+        endpoint: &mut Source<'_>,
+        upload: &mut Pump,
+        download: &mut Pump,
+    ) -> Result<(), Side> {
+        let idle = self.body_idle();
+        let (to_client, to_endpoint) = (client.wire, endpoint.wire);
+        let mut sending = !upload.is_done();
+        let mut client_failed = false;
+        alarm.set(idle);
+        poll_fn(|cx| {
+            if alarm.is_cut() {
+                return Poll::Ready(Err(Side::Client));
+            }
+            let mut moved = false;
+            if sending {
+                match upload.poll(cx, client, to_endpoint, &mut moved) {
+                    Poll::Ready(outcome) => {
+                        sending = false;
+                        client_failed = !matches!(outcome, Ok(()) | Err(Stopped::To));
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            match download.poll(cx, endpoint, to_client, &mut moved) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(Stopped::To)) => return Poll::Ready(Err(Side::Client)),
+                // The endpoint gave up on a request whose client had.
+                Poll::Ready(Err(_)) if client_failed => return Poll::Ready(Err(Side::Client)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Side::Endpoint)),
+                Poll::Pending => {}
+            }
+            if moved {
+                alarm.set(idle);
+            }
+            let _ = ready!(alarm.poll(cx));
+            let waits_for_client = !download.is_starved() || sending && upload.is_starved();
+            Poll::Ready(Err(if waits_for_client {
+                Side::Client
+            } else {
+                Side::Endpoint
+            }))
+        })
+        .await
+    }
+}
