@@ -12,11 +12,12 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::{Reply, within};
 
@@ -70,6 +71,22 @@ impl TestCa {
         )
     }
 
+    /// A server with a certificate for this name, which offers these protocols.
+    pub fn server(&self, name: &str, alpn: &[&str]) -> TlsAcceptor {
+        self.issue(name, name, 2100);
+        let (cert, key) = self.files(name);
+        let cert = CertificateDer::from_pem_file(cert).expect("ours");
+        let key = PrivateKeyDer::from_pem_file(key).expect("ours");
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has them")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert], key)
+            .expect("they belong together");
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsAcceptor::from(Arc::new(config))
+    }
+
     /// A client that trusts it, and offers these protocols.
     pub fn client(&self, alpn: &[&str]) -> TlsClient {
         let mut roots = RootCertStore::empty();
@@ -98,6 +115,7 @@ fn replace(file: &Path, text: &str) {
 }
 
 /// A client that speaks TLS.
+#[derive(Clone)]
 pub struct TlsClient(Arc<ClientConfig>);
 
 /// A connection of one, on which requests can be sent one after the other.
@@ -118,6 +136,24 @@ impl TlsClient {
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         let handshake = TlsConnector::from(self.0.clone()).connect(name, stream);
         within("a handshake", handshake).await
+    }
+
+    /// A port whose connections are carried over TLS to whoever is at `address`, for clients that
+    /// do not speak it themselves.
+    pub async fn tunnel(&self, address: SocketAddr, name: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("it is bound");
+        let client = self.clone();
+        tokio::spawn(async move {
+            while let Ok((mut plain, _)) = listener.accept().await {
+                let client = client.clone();
+                tokio::spawn(async move {
+                    let mut tls = client.connect(address, name).await?;
+                    tokio::io::copy_bidirectional(&mut plain, &mut tls).await
+                });
+            }
+        });
+        port
     }
 
     /// A connection for HTTP/1.1.

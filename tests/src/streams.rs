@@ -1,0 +1,300 @@
+//! HTTP/2 as clients and endpoints speak it: streams whose two halves a test moves by hand.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::within;
+
+/// A client's connection.
+pub struct StreamClient {
+    sender: SendRequest<Bytes>,
+    task: JoinHandle<Result<(), h2::Error>>,
+}
+
+/// An answer that came on a stream, read to its end.
+#[derive(Debug)]
+pub struct StreamReply {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its header fields.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: String,
+    /// Its trailer fields.
+    pub trailers: HeaderMap,
+}
+
+impl StreamClient {
+    /// Connects with prior knowledge.
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("the port is open");
+        Self::over(stream).await
+    }
+
+    /// Speaks HTTP/2 over this.
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        let handshake = h2::client::handshake(stream);
+        let (sender, connection) = within("a preface", handshake).await.expect("a preface");
+        Self {
+            sender,
+            task: tokio::spawn(connection),
+        }
+    }
+
+    /// Begins a request for `http://web.test/…`; its body may follow, unless it `ends` here.
+    pub async fn begin(
+        &self,
+        method: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+        ends: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        let mut request = Request::builder().method(method);
+        request = match method {
+            "CONNECT" => request.uri("web.test:80"),
+            _ => request.uri(format!("http://web.test{path}")),
+        };
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).expect("the test's request is valid");
+        let ready = within("room for a stream", self.sender.clone().ready()).await;
+        ready?.send_request(request, ends)
+    }
+
+    /// Sends a request, and reads its answer.
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: &str,
+    ) -> Result<StreamReply, h2::Error> {
+        let (answer, mut send) = self.begin(method, path, fields, body.is_empty()).await?;
+        if !body.is_empty() {
+            send.send_data(Bytes::copy_from_slice(body.as_bytes()), true)?;
+        }
+        let (head, body) = within("an answer", answer).await?.into_parts();
+        let (body, trailers) = read_out(body).await?;
+        Ok(StreamReply {
+            status: head.status,
+            headers: head.headers,
+            body: String::from_utf8_lossy(&body).into_owned(),
+            trailers,
+        })
+    }
+
+    /// Waits for the connection's end. Gives whether it was without an error.
+    pub async fn closed(self) -> Result<(), h2::Error> {
+        let Self { sender, task } = self;
+        let ended = within("the end of the connection", task).await;
+        drop(sender);
+        ended.expect("the connection does not panic")
+    }
+}
+
+/// Reads a body to its end, with the trailer fields behind it.
+pub async fn read_out(mut body: RecvStream) -> Result<(Vec<u8>, HeaderMap), h2::Error> {
+    let mut all = Vec::new();
+    while let Some(chunk) = within("a chunk", body.data()).await {
+        let chunk = chunk?;
+        body.flow_control().release_capacity(chunk.len())?;
+        all.extend_from_slice(&chunk);
+    }
+    let trailers = within("trailer fields", body.trailers()).await?;
+    Ok((all, trailers.unwrap_or_default()))
+}
+
+/// Sends a body, and trailer fields behind it.
+pub async fn send_out(send: &mut SendStream<Bytes>, body: &[u8], trailers: &[(&str, &str)]) {
+    let body = Bytes::copy_from_slice(body);
+    // Whoever is gone does not read it.
+    let _ = send.send_data(body, false);
+    let mut fields = HeaderMap::new();
+    for (name, value) in trailers {
+        let name = http::HeaderName::from_bytes(name.as_bytes()).expect("a name");
+        fields.append(name, HeaderValue::from_str(value).expect("a value"));
+    }
+    let _ = send.send_trailers(fields);
+}
+
+/// What a stream of an endpoint does, by the path that is asked for:
+///
+/// - `/echo` sends the body back, chunk by chunk as it comes, with `grpc-status: 0` and the
+///   request's own trailer fields behind it;
+/// - `/fields` answers with the request's pseudo-header and header fields, a line for each;
+/// - `/hints` sends a 103 before its answer;
+/// - `/hang` never answers; `/cut` sends less than it has promised;
+/// - anything else is answered with the version, or is refused by an endpoint that refuses.
+pub struct StreamEndpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its version.
+    pub version: &'static str,
+    heard: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+}
+
+impl StreamEndpoint {
+    /// One that answers.
+    pub async fn start(version: &'static str) -> Self {
+        Self::with(version, false, None).await
+    }
+
+    /// One that refuses every stream, without having looked at it (RFC 9113, 8.7).
+    pub async fn refusing(version: &'static str) -> Self {
+        Self::with(version, true, None).await
+    }
+
+    /// One that speaks TLS.
+    pub async fn with_tls(version: &'static str, tls: TlsAcceptor) -> Self {
+        Self::with(version, false, Some(tls)).await
+    }
+
+    async fn with(version: &'static str, refuses: bool, tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let stream = Arc::new(Script {
+            version,
+            refuses,
+            heard: heard.clone(),
+        });
+        let task = tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let (script, tls) = (stream.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => script.serve(tcp).await,
+                        Some(tls) => match tls.accept(tcp).await {
+                            Ok(stream) => script.serve(stream).await,
+                            Err(_) => Ok(()),
+                        },
+                    }
+                });
+            }
+        });
+        Self {
+            address,
+            version,
+            heard,
+            task,
+        }
+    }
+
+    /// The paths of all requests so far.
+    pub fn heard(&self) -> Vec<String> {
+        self.heard.lock().expect("no script panics").clone()
+    }
+}
+
+impl Drop for StreamEndpoint {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Script {
+    version: &'static str,
+    refuses: bool,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Script {
+    async fn serve(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+    ) -> Result<(), h2::Error> {
+        let mut connection = h2::server::handshake(stream).await?;
+        while let Some(stream) = connection.accept().await {
+            let (request, respond) = stream?;
+            let script = self.clone();
+            // What fails, fails for the one who asked.
+            tokio::spawn(async move { script.answer(request, respond).await });
+        }
+        Ok(())
+    }
+
+    async fn answer(
+        &self,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+    ) -> Result<(), h2::Error> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path().to_owned();
+        self.heard
+            .lock()
+            .expect("no script panics")
+            .push(path.clone());
+        if self.refuses {
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return Ok(());
+        }
+        match &*path {
+            "/echo" => echo(body, respond).await,
+            "/hang" => std::future::pending().await,
+            "/fields" => {
+                let mut text = format!("{} {}\n", head.method, head.uri);
+                for (name, value) in &head.headers {
+                    text += &format!("{name}: {}\n", value.to_str().unwrap_or("(not text)"));
+                }
+                let mut send = respond.send_response(Response::new(()), false)?;
+                send.send_data(text.into(), true)
+            }
+            "/hints" => {
+                let hints = Response::builder().status(103).header("link", "</a.css>");
+                respond.send_informational(hints.body(()).expect("it is valid"))?;
+                respond.send_response(Response::new(()), true).map(drop)
+            }
+            "/cut" => {
+                let answer = Response::builder().header("content-length", "10");
+                let answer = answer.body(()).expect("it is valid");
+                let mut send = respond.send_response(answer, false)?;
+                send.send_data(Bytes::from_static(b"half"), true)
+            }
+            _ => {
+                read_out(body).await?;
+                let mut send = respond.send_response(Response::new(()), false)?;
+                send.send_data(self.version.into(), true)
+            }
+        }
+    }
+}
+
+/// Sends back what comes, as it comes.
+async fn echo(mut body: RecvStream, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
+    let answer = Response::builder().header("content-type", "application/grpc");
+    let answer = answer.body(()).expect("it is valid");
+    let mut send = respond.send_response(answer, false)?;
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk?;
+        let mut rest = chunk.clone();
+        while !rest.is_empty() {
+            send.reserve_capacity(rest.len());
+            let room = loop {
+                match send.capacity() {
+                    0 => match std::future::poll_fn(|cx| send.poll_capacity(cx)).await {
+                        Some(room) => room?,
+                        None => return Ok(()),
+                    },
+                    room => break room,
+                };
+            };
+            send.send_data(rest.split_to(room.min(rest.len())), false)?;
+        }
+        body.flow_control().release_capacity(chunk.len())?;
+    }
+    let mut trailers = body.trailers().await?.unwrap_or_default();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    send.send_trailers(trailers)
+}
