@@ -183,3 +183,69 @@ pub(super) fn push_fields(fields: &HeaderMap, to: &mut Vec<u8>) {
         to.add(name.as_str().as_bytes(), &[value.as_bytes()]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(request: request::Builder) -> Result<String, Unfit> {
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let (mut text, mut head) = (Vec::new(), Head::default());
+        read_request(&parts, 4, &mut text, &mut head)?;
+        let message = head.over(&text);
+        let mut lines = String::new();
+        for (_, name, value) in message.fields() {
+            let field = [name, b"=", value, b";"].concat();
+            lines += std::str::from_utf8(&field).unwrap();
+        }
+        let line = [message.method(), b" ", message.target(), b" "].concat();
+        Ok(String::from_utf8(line).unwrap() + &lines)
+    }
+
+    #[test]
+    fn a_request_is_read_as_if_it_had_come_in_lines() {
+        let request = Request::get("http://a.test:80/b?c")
+            .header("cookie", "x=1")
+            .header("host", "A.test:80")
+            .header("cookie", "y=2");
+        let want = "GET /b?c host=a.test:80;cookie=x=1; y=2;";
+        assert_eq!(read(request).as_deref(), Ok(want));
+        let bare = Request::get("/").header("host", "a.test");
+        assert_eq!(read(bare).as_deref(), Ok("GET / host=a.test;"));
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_not_passed_on() {
+        #[track_caller]
+        fn check(request: request::Builder, want: impl Into<Unfit>) {
+            assert_eq!(read(request), Err(want.into()));
+        }
+        let get = || Request::get("http://a.test/");
+        check(get().header("host", "b.test"), Refusal::BadHost);
+        check(get().header("x", " a"), Unfit::Malformed);
+        check(get().header("x", "a\t"), Unfit::Malformed);
+        check(Request::get("http://a.test/é"), Refusal::BadTarget);
+        let many = (0..5).fold(get(), |request, n| request.header(format!("x-{n}"), "1"));
+        check(many, Refusal::HeadTooLong);
+    }
+
+    #[test]
+    fn a_head_for_an_endpoint_becomes_fields() {
+        let text = b"POST /a?b HTTP/1.1\r\nhost: a.test:1\r\nte: trailers\r\nconnection: te\r\n\
+            transfer-encoding: chunked\r\n\r\n5\r\n";
+        let request = read_sent_request(text, &Scheme::HTTP).unwrap();
+        assert_eq!(request.uri(), "http://a.test:1/a?b");
+        let names: Vec<&str> = request.headers().keys().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["te"]);
+        let star = b"OPTIONS * HTTP/1.1\r\nhost: a.test\r\n\r\n";
+        let request = read_sent_request(star, &Scheme::HTTPS).unwrap();
+        assert_eq!(request.uri().path(), "*");
+    }
+
+    #[test]
+    fn only_what_may_be_a_trailer_is_one() {
+        let trailers = trailers_of(b"x-sum: 1\r\ncontent-length: 5\r\nhost: a\r\n\r\n").unwrap();
+        assert_eq!(trailers.len(), 1);
+        assert_eq!(trailers["x-sum"], "1");
+    }
+}

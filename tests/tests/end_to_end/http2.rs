@@ -466,3 +466,21 @@ async fn requests_to_an_endpoint_share_a_connection_and_survive_its_restart() {
     .await;
     assert_eq!(proxy.stats().await.versions["1"].failures(), 0);
 }
+
+#[tokio::test]
+async fn a_held_request_on_a_stream_goes_on_at_the_release() {
+    let endpoint = TestEndpoint::start("1").await;
+    let proxy = TestProxy::start().await;
+    proxy.put_web(&[&endpoint], Value::Null).await;
+    proxy.must("POST", "/v1/services/web/hold", json!({})).await;
+    let client = StreamClient::connect(proxy.address).await;
+    let (answer, _) = client.begin("GET", "/", &[], true).await.unwrap();
+    wait_until("it waits", || async {
+        proxy.web().await.held.is_some_and(|held| held.waiting == 1)
+    })
+    .await;
+    proxy
+        .must("POST", "/v1/services/web/release", Value::Null)
+        .await;
+    assert_eq!(within("an answer", answer).await.unwrap().status(), 200);
+}
