@@ -69,14 +69,9 @@ impl Peer {
         !matches!(self, Self::HaproxyTcp | Self::Origin)
     }
 
-    /// It can be measured at what comes over TLS.
+    /// It can be measured at what comes over TLS, HTTP/2 included.
     pub(crate) const fn speaks_tls(self) -> bool {
         !matches!(self, Self::HaproxyTcp | Self::Pingora | Self::Origin)
-    }
-
-    /// It can be measured at HTTP/2, which crossfade does not speak to clients yet.
-    pub(crate) const fn speaks_h2(self) -> bool {
-        self.speaks_tls() && !matches!(self, Self::Crossfade)
     }
 
     /// It has buffers from glibc's `malloc`, by the request. Envoy, traefik and Caddy have

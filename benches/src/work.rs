@@ -222,10 +222,7 @@ impl Work {
                 })
                 .collect(),
             Self::Tls | Self::Handshake | Self::Resume | Self::H2 => each
-                .filter(|contender| match self {
-                    Self::H2 => contender.installed.peer.speaks_h2(),
-                    _ => contender.installed.peer.speaks_tls(),
-                })
+                .filter(|contender| contender.installed.peer.speaks_tls())
                 .map(|contender| Contender {
                     tls: true,
                     ..contender
