@@ -83,11 +83,12 @@ test: build ## Every test; those on podman where podman works (CROSSFADE_REQUIRE
 # takes 45% of DURATION.
 DURATION ?= 22m
 
-soak: build ## Zero downtime, put to the test for minutes or hours. DURATION=22m ROWS=swaps,kills WRITE=1
+soak: build ## Zero downtime, put to the test for minutes or hours. DURATION=22m ROWS=swaps,controller-kills SEED=1 WRITE=1
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST_TRIPLE) \
 		-p tests --bin crossfade-soak
+	@if $(PODMAN_ANSWERS); then $(MAKE) --no-print-directory images; fi
 	CROSSFADE_BIN_DIR=$(BIN) $(BIN)/crossfade-soak --duration $(DURATION) \
-		$(addprefix --rows ,$(ROWS)) $(if $(WRITE),--write $(TARGET_DIR)/soak.json)
+		$(addprefix --rows ,$(ROWS)) $(addprefix --seed ,$(SEED)) $(if $(WRITE),--write $(TARGET_DIR)/soak.json)
 
 check: ## What must hold before a commit: formatting and lints
 	cargo fmt --all --check

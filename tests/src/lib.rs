@@ -9,6 +9,7 @@
 
 mod admin_port;
 mod certificates;
+pub mod controller_kills;
 mod demo;
 mod endpoint;
 mod grpc;

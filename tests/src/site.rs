@@ -311,9 +311,13 @@ bake = "{bake}"
 
     /// The process of the controller.
     pub fn controller(&self) -> i32 {
+        self.try_controller().expect("a controller has run")
+    }
+
+    /// The same; `None` while one has begun and has not said so yet.
+    pub(crate) fn try_controller(&self) -> Option<i32> {
         let file = self.state().join("controller.lock");
-        let text = std::fs::read_to_string(file).expect("a controller has run");
-        text.trim().parse().expect("it wrote its process id")
+        std::fs::read_to_string(file).ok()?.trim().parse().ok()
     }
 
     /// `kill -9` of the controller.
@@ -339,6 +343,27 @@ bake = "{bake}"
                 ids.sort();
                 ids
             }
+        }
+    }
+
+    /// What is made of containers, or in their place of processes, whether they run or not: the
+    /// endpoints, the proxy, its holder.
+    pub(crate) fn parts(&self) -> Vec<String> {
+        match self.on {
+            On::Processes => {
+                let records = std::fs::read_dir(self.state().join("processes")).expect("records");
+                let running = processes_of(self.folder.path()).into_iter();
+                let running = running.filter(|one| !one.command.contains(" serve"));
+                records
+                    .flatten()
+                    .map(|record| record.file_name().to_string_lossy().into_owned())
+                    .chain(running.map(|one| format!("{one:?}")))
+                    .collect()
+            }
+            On::Podman => containers_of(&self.project)
+                .into_iter()
+                .map(|(id, labels)| format!("{id}: {labels}"))
+                .collect(),
         }
     }
 

@@ -50,6 +50,13 @@ async fn soak(options: &Options) -> std::io::Result<bool> {
     let progress = Progress::new(&rows, options);
     let mut report = Report::new(options);
     for row in rows {
+        if row.needs_podman() {
+            let image = "localhost/crossfade-sample-client:latest";
+            if let Err(why) = tests::podman(&["run", "--rm", image, "--help"]) {
+                progress.print(&format!("{}: not run, {why}", row.name()));
+                continue;
+            }
+        }
         let outcome = progress.watch(row, &stage, options.extent(row)).await;
         progress.print(&report::lines(&outcome));
         report.rows.push(outcome);

@@ -19,6 +19,9 @@ pub(crate) struct Options {
     /// How often each thing is done that happens once
     #[arg(long, default_value_t = 50)]
     pub(crate) rounds: usize,
+    /// What dice are thrown by; another one each time without this
+    #[arg(long)]
+    seed: Option<u32>,
     /// Only these rows
     #[arg(long, value_delimiter = ',', value_parser = names())]
     rows: Vec<String>,
@@ -55,6 +58,7 @@ impl Options {
         Extent {
             time: self.duration * row.share().unwrap_or(0) / 100,
             rounds: self.rounds,
+            seed: self.seed.unwrap_or_else(std::process::id).into(),
         }
     }
 }

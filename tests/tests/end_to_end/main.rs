@@ -9,6 +9,7 @@ mod admin;
 mod bad_input;
 mod balancing;
 mod config;
+mod controller_kills;
 mod drains;
 mod health;
 mod hold;

@@ -9,6 +9,7 @@
     reason = "a test says what went wrong by panicking; clippy knows only functions marked as tests"
 )]
 
+mod controller_kills;
 mod demo;
 mod engine;
 mod healing;

@@ -16,6 +16,7 @@ async fn check(row: Row, seconds: u64, rounds: usize) {
     let extent = Extent {
         time: Duration::from_secs(seconds),
         rounds,
+        seed: 0,
     };
     let outcome = row.run(&stage, extent).await;
     assert!(outcome.requests > 0, "nothing was asked: {outcome:#?}");

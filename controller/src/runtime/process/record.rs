@@ -12,6 +12,9 @@ use super::identity::Identity;
 use super::{file_error, refused};
 use crate::runtime::{ContainerSpec, RuntimeError, label};
 
+/// The end of the name of a record's file while it is being written.
+const DRAFT: &str = "draft";
+
 /// One process: what was to be started, and what became of it. The environment is left out, since
 /// it may hold secrets.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,7 +71,20 @@ impl Store {
     pub(super) fn open(dir: &Path) -> Result<Self, RuntimeError> {
         let dir = std::path::absolute(dir).map_err(file_error(dir))?;
         fs::create_dir_all(&dir).map_err(file_error(&dir))?;
-        Ok(Self { dir })
+        let store = Self { dir };
+        store.remove_drafts()?;
+        Ok(store)
+    }
+
+    /// Removes what a controller was writing when it was killed.
+    fn remove_drafts(&self) -> Result<(), RuntimeError> {
+        for entry in fs::read_dir(&self.dir).map_err(file_error(&self.dir))? {
+            let path = entry.map_err(file_error(&self.dir))?.path();
+            if path.extension().is_some_and(|end| end == DRAFT) {
+                fs::remove_file(&path).map_err(file_error(&path))?;
+            }
+        }
+        Ok(())
     }
 
     /// Where the output goes of the process with this name.
@@ -117,7 +133,7 @@ impl Store {
     pub(super) fn save(&self, record: &Record) -> Result<(), RuntimeError> {
         must_be_a_file_name(&record.name)?;
         let path = self.record_path(&record.name);
-        let draft = self.dir.join(format!("{}.draft", record.name));
+        let draft = self.dir.join(format!("{}.{DRAFT}", record.name));
         let write = || -> io::Result<()> {
             let mut file = File::create(&draft)?;
             file.write_all(&serde_json::to_vec_pretty(record)?)?;

@@ -1,6 +1,7 @@
 //! The rows: what may change while nobody notices.
 
 mod config_file;
+mod controller;
 mod endpoints;
 mod kills;
 mod restarts;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use super::outcome::Outcome;
 use super::stage::Stage;
+use crate::On;
 
 /// A kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +35,10 @@ pub enum Row {
     Restarts,
     /// WebSockets open through 1,000 swaps and the drain of another version.
     WebSockets,
+    /// The controller killed in the middle of rollouts of processes.
+    Controller,
+    /// The same, of containers.
+    ControllerOnPodman,
 }
 
 /// How much of a row is run.
@@ -42,11 +48,13 @@ pub struct Extent {
     pub time: Duration,
     /// How often, where it is something that happens once.
     pub rounds: usize,
+    /// What dice are thrown by, where there are any.
+    pub seed: u64,
 }
 
 impl Row {
     /// Every row, in the order of the table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Swaps,
         Self::Storm,
         Self::Endpoints,
@@ -55,6 +63,8 @@ impl Row {
         Self::Stops,
         Self::Restarts,
         Self::WebSockets,
+        Self::Controller,
+        Self::ControllerOnPodman,
     ];
 
     /// What it is called on the command line.
@@ -68,6 +78,8 @@ impl Row {
             Self::Stops => "stops",
             Self::Restarts => "restarts",
             Self::WebSockets => "websockets",
+            Self::Controller => "controller-kills",
+            Self::ControllerOnPodman => "controller-kills-podman",
         }
     }
 
@@ -82,6 +94,8 @@ impl Row {
             Self::Stops => "SIGTERM with 50 slow requests in flight",
             Self::Restarts => "proxy killed (SIGKILL) and started again",
             Self::WebSockets => "WebSockets through 1,000 swaps and a drain",
+            Self::Controller => "controller killed in the middle of rollouts",
+            Self::ControllerOnPodman => "the same on podman",
         }
     }
 
@@ -91,13 +105,22 @@ impl Row {
             Self::Swaps => Some(45),
             Self::Storm => Some(10),
             Self::Endpoints | Self::Kills | Self::ConfigFile => Some(15),
-            Self::Stops | Self::Restarts | Self::WebSockets => None,
+            Self::Stops
+            | Self::Restarts
+            | Self::WebSockets
+            | Self::Controller
+            | Self::ControllerOnPodman => None,
         }
+    }
+
+    /// Whether it needs containers.
+    pub fn needs_podman(self) -> bool {
+        self == Self::ControllerOnPodman
     }
 
     /// Runs it.
     pub async fn run(self, stage: &Stage, extent: Extent) -> Outcome {
-        let Extent { time, rounds } = extent;
+        let Extent { time, rounds, .. } = extent;
         match self {
             Self::Swaps => swaps::run(stage, time).await,
             Self::Storm => storm::run(stage, time).await,
@@ -107,6 +130,8 @@ impl Row {
             Self::Stops => stops::run(stage, rounds).await,
             Self::Restarts => restarts::run(stage, rounds).await,
             Self::WebSockets => websockets::run(stage, rounds).await,
+            Self::Controller => controller::run(self, On::Processes, extent).await,
+            Self::ControllerOnPodman => controller::run(self, On::Podman, extent).await,
         }
     }
 }
