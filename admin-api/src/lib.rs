@@ -8,6 +8,7 @@ mod balance;
 mod duration;
 mod health;
 mod hold;
+mod mirror;
 mod receipt;
 mod service;
 mod stats;
@@ -20,6 +21,7 @@ pub use balance::{BalanceSpec, HashKey};
 pub use duration::Period;
 pub use health::{EjectionSpec, HealthSpec, Probe, StatusRange};
 pub use hold::{HoldSpec, HoldView};
+pub use mirror::{CopyStats, MirrorSpec, MirrorStats};
 pub use receipt::{Cut, DrainReceipt, DrainRequest, EndpointReceipt};
 pub use service::{
     Changed, EndpointSpec, EndpointView, HealthState, MAX_WEIGHT, ServiceList, ServiceSpec,

@@ -7,8 +7,8 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, HoldView, Protocol, StickySpec, TlsSpec,
-    VersionSpec,
+    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, HoldView, MirrorSpec, Protocol, StickySpec,
+    TlsSpec, VersionSpec,
 };
 
 /// The highest weight of a version in a split, and of an endpoint in its version.
@@ -119,6 +119,9 @@ pub struct ServiceSpec {
     /// By what testers name the version they want. Without it, nobody can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<ForceSpec>,
+    /// To which version copies of the requests go. Without it, none are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorSpec>,
     /// How a version's requests divide over its endpoints. Default `"round_robin"`.
     #[serde(default, skip_serializing_if = "BalanceSpec::is_default")]
     pub balance: BalanceSpec,
@@ -148,6 +151,7 @@ impl Default for ServiceSpec {
             ejection: None,
             sticky: None,
             force: None,
+            mirror: None,
             balance: BalanceSpec::default(),
             versions: BTreeMap::new(),
             endpoints: Vec::new(),
@@ -238,6 +242,9 @@ pub struct ServiceView {
     /// By what testers name the version they want.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<ForceSpec>,
+    /// To which version copies of the requests go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorSpec>,
     /// Its new requests wait for a release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<HoldView>,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::MirrorStats;
+
 /// What `GET /v1/services/{name}/stats` answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStats {
@@ -14,6 +16,9 @@ pub struct ServiceStats {
     pub generation: u64,
     /// The figures of each version.
     pub versions: BTreeMap<String, VersionStats>,
+    /// What came of copies of its requests, where some are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorStats>,
 }
 
 /// The figures of one version.

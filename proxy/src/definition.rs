@@ -7,10 +7,11 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 
 use admin_api::strict::{InputError, closest, push_key};
-use admin_api::{EjectionSpec, HealthSpec, Probe, ServiceSpec, VersionSpec};
+use admin_api::{EjectionSpec, HealthSpec, MirrorSpec, Probe, ServiceSpec, VersionSpec};
 
 use crate::balance::Balance;
 use crate::force::Force;
+use crate::mirror;
 use crate::reach::Reach;
 use crate::sticky::Sticky;
 
@@ -34,6 +35,7 @@ pub(crate) struct Definition {
     pub(crate) ejection: Option<EjectionSpec>,
     pub(crate) sticky: Option<Sticky>,
     pub(crate) force: Option<Force>,
+    pub(crate) mirror: Option<MirrorSpec>,
     pub(crate) balance: Balance,
     /// How versions are reached that are not reached as most are.
     pub(crate) reach: BTreeMap<Arc<str>, Arc<Reach>>,
@@ -96,6 +98,9 @@ impl Definition {
         let sticky = sticky.transpose()?;
         let endpoints = check_endpoints(spec)?;
         let split = check_split(&spec.split, &endpoints)?;
+        if let Some(spec) = &spec.mirror {
+            mirror::check(spec, |label| split.contains_key(label))?;
+        }
         Ok(Self {
             name: spec.name.as_str().into(),
             hosts,
@@ -105,6 +110,7 @@ impl Definition {
             ejection: spec.ejection.clone(),
             sticky,
             force: spec.force.as_ref().map(Force::check).transpose()?,
+            mirror: spec.mirror.clone(),
             balance: Balance::check(&spec.balance)?,
             reach: check_versions(&spec.versions, &split)?,
             split,

@@ -13,7 +13,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use admin_api::Protocol;
 
@@ -22,6 +22,7 @@ use crate::connection::{Answered, Connection, NoAnswer};
 use crate::endpoint::EndpointId;
 use crate::head::{Head, Message};
 use crate::headers::{self, Peer, Sink};
+use crate::mirror;
 use crate::pump::{Pump, Source, Stopped};
 use crate::reply::Refusal;
 use crate::service::Service;
@@ -45,6 +46,8 @@ pub(crate) struct Exchange {
     wish: Wish,
     tried: [EndpointId; MAX_TRIES],
     tries: usize,
+    /// Since when a copy of it is under way beside it.
+    copied: Option<Instant>,
     pub(crate) asked: Asked,
 }
 
@@ -193,16 +196,19 @@ impl Exchange {
             idempotent: is_idempotent(method),
             upgrade: headers::asks_for_upgrade(request),
         };
-        let exchange = Self {
+        let mut exchange = Self {
             table,
             service,
             version,
             wish,
             tried: [attempt.upstream().endpoint.id; MAX_TRIES],
             tries: 1,
+            copied: None,
             asked,
         };
         exchange.write_head(peer, request, target, attempt.upstream(), to);
+        let table = &exchange.table;
+        exchange.copied = mirror::copy(worker, table, service, version, request, to);
         Ok((exchange, attempt))
     }
 
@@ -266,6 +272,9 @@ impl Exchange {
             let failed = match self.send(alarm, &attempt, client, upload, head).await {
                 Ok((connection, answered)) => {
                     attempt.answered();
+                    if let (Some(begun), Some(mirror)) = (self.copied, &self.service().mirror) {
+                        mirror.original_answered(worker.index, begun, answered.status);
+                    }
                     return Ok(Answer {
                         attempt,
                         connection,

@@ -33,6 +33,7 @@ mod hold;
 mod listeners;
 mod lookout;
 mod metrics;
+mod mirror;
 mod pump;
 mod reach;
 mod relay;

@@ -12,6 +12,7 @@ use crate::budget::RetryBudget;
 use crate::definition::{Address, Definition};
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::hold::Hold;
+use crate::mirror::Mirror;
 use crate::rendezvous;
 use crate::sequence::{Sequence, Wheel};
 use crate::sticky::Client;
@@ -30,6 +31,8 @@ pub(crate) struct Service {
     wheel: Wheel,
     sequence: Arc<Sequence>,
     pub(crate) budget: Arc<RetryBudget>,
+    /// Requests are copied.
+    pub(crate) mirror: Option<Mirror>,
     /// New requests wait.
     pub(crate) hold: Option<Arc<Hold>>,
 }
@@ -117,6 +120,7 @@ impl Service {
                 || Arc::new(RetryBudget::new(workers)),
                 |service| service.budget.clone(),
             ),
+            mirror: Mirror::of(&definition, previous, workers),
             definition,
             versions,
             hold: None,
@@ -187,6 +191,12 @@ impl Service {
         })?;
         self.versions[pick.version].stats.panicked(worker);
         Some(pick)
+    }
+
+    /// Takes a claim for a copy of a request, on an endpoint of the version that is up.
+    pub(crate) fn claim_copy(&self, worker: usize, version: usize) -> Option<&Arc<Endpoint>> {
+        let pick = self.claim_in(version, Draw::new(worker, &Wish::NONE, &[]))?;
+        Some(pick.endpoint)
     }
 
     /// Whether new requests have nothing that is up, only what was up before.
@@ -302,6 +312,7 @@ impl Service {
                 .as_ref()
                 .map(|sticky| sticky.spec().clone()),
             force: definition.force.as_ref().map(|force| force.spec().clone()),
+            mirror: self.mirror.as_ref().map(|mirror| mirror.spec().clone()),
             held: self.hold.as_ref().map(|hold| hold.view()),
             panic: self.is_in_panic(),
             balance: definition.balance.spec(),
@@ -331,6 +342,7 @@ impl Service {
         ServiceStats {
             service: self.definition.name.to_string(),
             generation,
+            mirror: self.mirror.as_ref().map(Mirror::stats),
             versions: self
                 .versions
                 .iter()

@@ -16,6 +16,7 @@ mod hold;
 mod hostile;
 mod http2;
 mod http2_attacks;
+mod mirror;
 mod requests;
 mod retries;
 mod rollouts;
