@@ -324,6 +324,9 @@ pub struct StepExplained {
     pub of: usize,
     /// The candidate's share, in per cent.
     pub share: u8,
+    /// How many of a hundred requests were copied to it, where it had no share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<u8>,
     /// The candidate's containers.
     pub replicas: u32,
     /// Stable's, where it gives some up.

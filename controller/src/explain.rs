@@ -62,6 +62,7 @@ fn planned(n: usize, of: usize, step: Step) -> StepExplained {
         step: n + 1,
         of,
         share: step.share,
+        mirror: step.mirror,
         replicas: step.replicas,
         stable: step.stable,
         hold: step.hold,

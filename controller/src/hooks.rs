@@ -1,9 +1,11 @@
-//! Checks of one's own around the steps of a rollout: a command, or a call by HTTP.
+//! Checks of one's own around the steps of a rollout: a command, a call by HTTP, or a query of
+//! Prometheus.
 //!
 //! A hook that passed is written down, and is not run again by a controller that was killed. One
 //! that was running then is: a hook runs at least once.
 
 mod command;
+mod query;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::post::Target;
 use crate::verdict::Figures;
+
+pub use query::Query;
 
 /// When a hook runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +36,7 @@ pub enum On {
 }
 
 /// Something of the user's that is run around a step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hook {
     /// When.
     pub on: On,
@@ -41,7 +45,7 @@ pub struct Hook {
 }
 
 /// What a hook does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Runs a program in the manifest's folder; it passes by exit code 0.
@@ -54,6 +58,18 @@ pub enum Action {
     /// Posts to an address; an answer of class 2xx passes. What cannot be reached, or says 429
     /// or 502 to 504, is asked again every second until the time is over.
     Post(Target),
+    /// Asks Prometheus; passes by numbers within bounds. Where there is no number, nothing is
+    /// known: the rollout is paused, and `crossfade resume` asks again.
+    Query(Query),
+}
+
+/// Why a hook did not pass.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotPassed {
+    /// It said no, or did not do what it was to do.
+    Failed(String),
+    /// What it was to find out cannot be known now.
+    Unknown(String),
 }
 
 /// What a hook is told: as JSON by HTTP, as `CROSSFADE_…` in the environment of a command.
@@ -79,18 +95,21 @@ pub(crate) struct About {
 
 impl Hook {
     /// Runs it to its end. Both ways it says what happened, in half a sentence.
-    pub(crate) async fn run(&self, about: &About, folder: &Path) -> Result<String, String> {
+    pub(crate) async fn run(&self, about: &About, folder: &Path) -> Result<String, NotPassed> {
         match &self.action {
             Action::Command { command, timeout } => {
-                command::run(command, about.environment(), *timeout, folder).await
+                let ran = command::run(command, about.environment(), *timeout, folder);
+                ran.await.map_err(NotPassed::Failed)
             }
             Action::Post(target) => {
-                let body = serde_json::to_vec(about).map_err(|error| error.to_string())?;
+                let failed = |why: String| NotPassed::Failed(why);
+                let body = serde_json::to_vec(about).map_err(|error| failed(error.to_string()))?;
                 target
                     .post_until_answered(folder, Bytes::from(body))
                     .await
-                    .map_err(|error| error.to_string())
+                    .map_err(|error| failed(error.to_string()))
             }
+            Action::Query(query) => query.run(about, folder).await,
         }
     }
 }
@@ -105,6 +124,7 @@ impl fmt::Display for Hook {
                 write!(f, "{} {program}", self.on)
             }
             Action::Post(target) => write!(f, "{} {}", self.on, target.url),
+            Action::Query(query) => write!(f, "{} query of {}", self.on, query.server.url),
         }
     }
 }

@@ -55,8 +55,12 @@ pub enum Strategy {
 /// One step of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// The candidate's share of the requests, in per cent: 1 to 100.
+    /// The candidate's share of the requests, in per cent: 1 to 100; 0 while it is mirrored to.
     pub share: u8,
+    /// How many of a hundred requests are copied to the candidate, which has no others then, and
+    /// whose answers are thrown away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<u8>,
     /// How many containers the candidate needs before it gets this share.
     pub replicas: u32,
     /// How many containers stable goes down to before that; `None`: it keeps all of them.
@@ -80,8 +84,9 @@ impl Step {
         let hold = self.hold.unwrap_or(settings.step_min_duration);
         let requests = self.min_requests.unwrap_or(settings.min_requests);
         let mut text = format!(
-            "{}% on {} container{plural}, for at least {hold} and {requests} requests",
-            self.share, self.replicas
+            "{} on {} container{plural}, for at least {hold} and {requests} requests",
+            self.what(),
+            self.replicas
         );
         if let Some(stable) = self.stable {
             text.push_str(&format!("; the old version goes down to {stable}"));
@@ -90,6 +95,14 @@ impl Step {
             text.push_str("; then `crossfade resume` is waited for");
         }
         text
+    }
+
+    /// What the candidate gets: `10%`, or `copies of 10%`.
+    pub fn what(&self) -> String {
+        match self.mirror {
+            Some(percent) => format!("copies of {percent}%"),
+            None => format!("{}%", self.share),
+        }
     }
 }
 
@@ -102,19 +115,35 @@ impl Strategy {
     /// The steps for a service with so many stable containers.
     pub fn steps(&self, stable_replicas: u32) -> Vec<Step> {
         let sized = |stage: Stage| Step {
-            share: stage.share,
+            share: if stage.mirror { 0 } else { stage.share },
+            mirror: stage.mirror.then_some(stage.share),
             replicas: replicas_for(stable_replicas, stage.share.into(), 100),
             stable: None,
             hold: stage.hold,
             min_requests: None,
             gate: stage.gate,
         };
+        let all_sized = |stages: &[Stage]| -> Vec<Step> {
+            let mut stages = stages.to_vec();
+            if let [first, second, ..] = stages.as_mut_slice()
+                && first.mirror
+                && first.share == 0
+            {
+                first.share = second.share;
+            }
+            stages.into_iter().map(sized).collect()
+        };
         match self {
             Self::Canary(stages) => {
-                let mut steps: Vec<Step> = stages.iter().copied().map(sized).collect();
-                // A canary is one container more, however many there are of stable.
-                if let [first, _, ..] = steps.as_mut_slice() {
-                    first.replicas = 1;
+                let mut steps = all_sized(stages);
+                // A canary is one container more, however many there are of stable: for its first
+                // share, and for as many copies.
+                if let [early @ .., _] = steps.as_mut_slice() {
+                    let first = early.iter().find(|step| step.mirror.is_none());
+                    let first = first.map(|step| step.share);
+                    let is_first = |step: &&mut Step| step.mirror.or(Some(step.share)) == first;
+                    let early = early.iter_mut().take(2);
+                    early.filter(is_first).for_each(|step| step.replicas = 1);
                 }
                 steps
             }
@@ -122,7 +151,7 @@ impl Strategy {
             Self::Linear(by) => (1..=100_u8.div_ceil((*by).max(1)))
                 .map(|n| sized(Stage::of(n.saturating_mul(*by).min(100))))
                 .collect(),
-            Self::Steps(stages) => stages.iter().copied().map(sized).collect(),
+            Self::Steps(stages) => all_sized(stages),
             Self::Rolling {
                 max_surge,
                 max_unavailable,
@@ -141,6 +170,16 @@ impl Strategy {
 
     /// Checks steps as people write them: growing shares, from 1 to 100, and 100 at the end.
     pub fn check_stages(stages: &[Stage]) -> Result<(), String> {
+        let (mirror, stages) = match stages {
+            [first, rest @ ..] if first.mirror => (Some(first), rest),
+            all => (None, all),
+        };
+        if mirror.is_some_and(|mirror| mirror.share > 100) {
+            return Err("`mirror=` copies a whole number from 1 to 100, in per cent".into());
+        }
+        if stages.iter().any(|stage| stage.mirror) {
+            return Err("`mirror` can only be the first step".into());
+        }
         let shares: Vec<u8> = stages.iter().map(|stage| stage.share).collect();
         if shares.iter().any(|share| !(1..=100).contains(share)) {
             return Err("every step is a whole number from 1 to 100, in per cent".into());
@@ -176,6 +215,7 @@ fn rolling(replicas: u32, surge: u32, unavailable: u32) -> Vec<Step> {
         let share = u64::from(candidate) * 100 / u64::from(replicas);
         steps.push(Step {
             share: u8::try_from(share).unwrap_or(100).max(1),
+            mirror: None,
             replicas: candidate,
             stable: Some(stable),
             hold: None,
@@ -302,6 +342,40 @@ mod tests {
         check("steps=33,67,100", 3, &[(33, 1), (67, 3), (100, 3)]);
     }
 
+    /// Steps as (copies, share, candidate's containers).
+    #[track_caller]
+    fn check_mirror(strategy: &Strategy, want: &[(Option<u8>, u8, u32)]) {
+        let steps = strategy.steps(30);
+        let got: Vec<(Option<u8>, u8, u32)> = steps
+            .iter()
+            .map(|step| (step.mirror, step.share, step.replicas))
+            .collect();
+        assert_eq!(got, want, "{strategy}");
+    }
+
+    #[test]
+    fn copies_come_before_the_first_share_and_need_containers_like_requests() {
+        let stages = |list: &str| -> Vec<Stage> {
+            let stages = list.split(',').map(str::parse);
+            stages.collect::<Result<_, _>>().expect("stages")
+        };
+        let canary = |list| Strategy::Canary(stages(list));
+        let steps = |list| Strategy::Steps(stages(list));
+        let all = (None, 100, 30);
+        check_mirror(
+            &canary("mirror,10,100"),
+            &[(Some(10), 0, 1), (None, 10, 1), all],
+        );
+        check_mirror(
+            &steps("mirror,10,100"),
+            &[(Some(10), 0, 3), (None, 10, 3), all],
+        );
+        let every = [(Some(100), 0, 30), (None, 10, 1), all];
+        check_mirror(&canary("mirror=100:2m,10,100"), &every);
+        check_mirror(&canary("mirror,100"), &[(Some(100), 0, 30), all]);
+        check_mirror(&steps("mirror=50,100"), &[(Some(50), 0, 15), all]);
+    }
+
     #[test]
     fn a_service_without_containers_still_gets_one_candidate() {
         check("canary", 0, &[(10, 1), (50, 1), (100, 1)]);
@@ -405,6 +479,10 @@ mod tests {
         check_refused("steps=10,101", "from 1 to 100");
         check_refused("steps=50,10,100", "larger than the one before");
         check_refused("steps=10,50", "has to be 100");
+        check_refused("steps=10,mirror,100", "only be the first");
+        check_refused("steps=mirror,mirror,100", "only be the first");
+        check_refused("steps=mirror", "has to be 100");
+        check_refused("steps=mirror=101,100", "from 1 to 100");
         check_refused("linear=0", "from 1 to 100");
         check_refused("linear=", "from 1 to 100");
     }
@@ -414,6 +492,8 @@ mod tests {
         for text in [
             "blue-green",
             "steps=1,10:5m,50:gate,100:1m30s:gate",
+            "steps=mirror:2m,10,100",
+            "steps=mirror=50,100",
             "linear=20",
             "all-at-once",
         ] {

@@ -1,4 +1,4 @@
-//! JSON by POST to an address that somebody configured: hooks and webhooks.
+//! POST to an address that somebody configured: hooks, webhooks, queries.
 //!
 //! Such an address often is a secret by itself, so nothing here ever shows more of it than the
 //! host; nor does it show the token.
@@ -89,9 +89,20 @@ impl PostError {
 }
 
 impl Target {
-    /// Posts once. `folder`: where a relative token file is meant. Gives the first line of the
-    /// answer.
+    /// Posts JSON once. `folder`: where a relative token file is meant. Gives the first line of
+    /// the answer.
     pub async fn post(&self, folder: &Path, body: Bytes) -> Result<String, PostError> {
+        let answer = self.send(folder, "application/json", body).await?;
+        Ok(first_line(&answer))
+    }
+
+    /// Posts once, and gives the answer.
+    pub async fn send(
+        &self,
+        folder: &Path,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<Bytes, PostError> {
         let token = match &self.token_file {
             None => None,
             Some(path) => {
@@ -101,9 +112,9 @@ impl Target {
                 Some(format!("Bearer {}", token.trim()))
             }
         };
-        let exchange = self.url.exchange(token.as_deref(), body);
+        let exchange = self.url.exchange(token.as_deref(), content_type, body);
         let answer = tokio::time::timeout(self.timeout.get(), exchange).await;
-        let (status, said) = match answer {
+        let (status, answer) = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(source)) => {
                 let url = self.url.clone();
@@ -117,9 +128,9 @@ impl Target {
             }
         };
         if status.is_success() {
-            return Ok(said);
+            return Ok(answer);
         }
-        let url = self.url.clone();
+        let (url, said) = (self.url.clone(), first_line(&answer));
         Err(PostError::Refused { url, status, said })
     }
 
@@ -144,12 +155,28 @@ impl Target {
     }
 }
 
+/// The first line of an answer that says anything.
+fn first_line(answer: &[u8]) -> String {
+    let text = String::from_utf8_lossy(answer);
+    let line = text.lines().find(|line| !line.trim().is_empty());
+    let said = line.unwrap_or_default().trim().chars().take(MAX_SAID);
+    said.collect()
+}
+
 impl Url {
+    /// The same server, and this path below the address's own.
+    pub fn below(&self, path: &str) -> Result<Self, http::uri::InvalidUri> {
+        let scheme_and_host = self.to_string();
+        let own = self.0.path().trim_end_matches('/');
+        format!("{scheme_and_host}{own}{path}").parse().map(Self)
+    }
+
     async fn exchange(
         &self,
         authorization: Option<&str>,
+        content_type: &'static str,
         body: Bytes,
-    ) -> Result<(StatusCode, String), Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
         let authority = self.0.authority().ok_or("it has no host")?;
         let port = authority.port_u16().unwrap_or(80);
         let host = authority.host().trim_matches(['[', ']']);
@@ -166,7 +193,7 @@ impl Url {
                 header::USER_AGENT,
                 concat!("crossfade/", env!("CARGO_PKG_VERSION")),
             )
-            .header(header::CONTENT_TYPE, "application/json");
+            .header(header::CONTENT_TYPE, content_type);
         if let Some(authorization) = authorization {
             let mut value = header::HeaderValue::from_str(authorization)?;
             value.set_sensitive(true);
@@ -177,10 +204,7 @@ impl Url {
         let body = Limited::new(response.into_body(), MAX_ANSWER)
             .collect()
             .await?;
-        let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-        let line = text.lines().find(|line| !line.trim().is_empty());
-        let said = line.unwrap_or_default().trim().chars().take(MAX_SAID);
-        Ok((status, said.collect()))
+        Ok((status, body.to_bytes()))
     }
 }
 

@@ -137,9 +137,13 @@ pub(crate) fn explanation(reply: &Explanation) -> String {
 
 fn step(step: &StepExplained) -> String {
     let plural = if step.replicas == 1 { "" } else { "s" };
+    let what = match step.mirror {
+        Some(percent) => format!("copies of {percent}%"),
+        None => format!("{}%", step.share),
+    };
     let mut text = format!(
-        "\nstep {} of {}: {}% on {} container{plural}: {}",
-        step.step, step.of, step.share, step.replicas, step.outcome
+        "\nstep {} of {}: {what} on {} container{plural}: {}",
+        step.step, step.of, step.replicas, step.outcome
     );
     if let (Some(began), Some(ended)) = (step.began, step.ended) {
         text.push_str(&format!(" after {}", explain::lasted(began, ended)));

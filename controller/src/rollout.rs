@@ -341,10 +341,7 @@ impl Rollout {
     }
 
     fn shift_to(&self, step: usize, figures: Option<serde_json::Value>) -> Entering {
-        let Some(Step {
-            share, replicas, ..
-        }) = self.record.steps.get(step)
-        else {
+        let Some(next) = self.record.steps.get(step) else {
             let text = format!(
                 "every container of {} for all requests",
                 self.record.to.version
@@ -355,11 +352,13 @@ impl Rollout {
             };
         };
         let text = format!(
-            "step {} of {}: {share}% to {} on {replicas} container{}",
+            "step {} of {}: {} to {} on {} container{}",
             step + 1,
             self.record.steps.len(),
+            next.what(),
             self.record.to.version,
-            if *replicas == 1 { "" } else { "s" },
+            next.replicas,
+            if next.replicas == 1 { "" } else { "s" },
         );
         Entering {
             figures,
@@ -369,12 +368,9 @@ impl Rollout {
 
     fn after_step(&self, observed: &str, figures: serde_json::Value) -> Entering {
         let mut next = self.shift_to(self.record.step + 1, Some(figures));
-        let share = self
-            .record
-            .steps
-            .get(self.record.step)
-            .map_or(100, |step| step.share);
-        next.text.push_str(&format!(" (at {share}% {observed})"));
+        let step = self.record.steps.get(self.record.step);
+        let had = step.map_or_else(|| "100%".into(), Step::what);
+        next.text.push_str(&format!(" (at {had} {observed})"));
         next
     }
 
@@ -427,6 +423,12 @@ impl Rollout {
             step_min_duration: hold,
             // A step that lasts long by itself is not paused for it.
             max_hold: limits.max_hold.max(hold),
+            // What clients ask wrongly fails as a copy, too: copies are held to what their
+            // originals came to, and to nothing else.
+            success_rate: match step.mirror {
+                Some(_) => 0.0,
+                None => limits.success_rate,
+            },
             ..limits
         }
     }

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use admin_api::{
-    Cut, DrainReceipt, DrainRequest, EndpointReceipt, EndpointView, ErrorBody, ErrorDetail,
-    HealthState, ServiceSpec, ServiceStats, ServiceView, VersionStats, VersionView,
+    CopyStats, Cut, DrainReceipt, DrainRequest, EndpointReceipt, EndpointView, ErrorBody,
+    ErrorDetail, HealthState, MirrorSpec, MirrorStats, ServiceSpec, ServiceStats, ServiceView,
+    VersionStats, VersionView,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -367,6 +368,12 @@ struct Inner {
     failing: BTreeMap<String, u64>,
     /// Why a version's endpoints are down.
     down: BTreeMap<String, String>,
+    /// Of the copies that were made last.
+    mirror: MirrorStats,
+    /// The share of all requests that are wrong, and are answered so, in per cent.
+    wrong: u64,
+    /// The share of a version's answers that say so to what is right, in per cent.
+    refusing: BTreeMap<String, u64>,
     in_flight: BTreeMap<String, u64>,
     upgraded: BTreeMap<String, u64>,
     /// No request comes.
@@ -385,6 +392,23 @@ impl FakeProxy {
 
     pub(crate) fn fail(&self, version: &str, percent: u64) {
         lock(&self.inner).failing.insert(version.into(), percent);
+    }
+
+    /// So many of a hundred requests are their clients' fault.
+    pub(crate) fn ask_wrongly(&self, percent: u64) {
+        lock(&self.inner).wrong = percent;
+    }
+
+    /// Answers so many of a hundred requests with 404, whatever they ask for.
+    pub(crate) fn refuse(&self, version: &str, percent: u64) {
+        lock(&self.inner).refusing.insert(version.into(), percent);
+    }
+
+    /// Of how many of a hundred requests copies are made, and for whom.
+    pub(crate) fn mirror(&self) -> Option<(String, u8)> {
+        let inner = lock(&self.inner);
+        let spec = inner.service.as_ref()?.mirror.as_ref()?;
+        Some((spec.version.clone(), spec.percent))
     }
 
     pub(crate) fn take_down(&self, version: &str, why: &str) {
@@ -494,6 +518,7 @@ impl FakeProxy {
                         service: "web".into(),
                         generation: 1,
                         versions,
+                        mirror: spec.mirror.as_ref().map(|_| inner.mirror.clone()),
                     })
                 })
             }
@@ -565,6 +590,9 @@ impl FakeProxy {
 
 fn count(inner: &mut Inner, spec: &ServiceSpec) {
     let idle = inner.idle;
+    if let (Some(mirror), false) = (&spec.mirror, idle) {
+        count_copies(inner, mirror);
+    }
     for endpoint in &spec.endpoints {
         inner.stats.entry(endpoint.version.clone()).or_default();
     }
@@ -578,6 +606,27 @@ fn count(inner: &mut Inner, spec: &ServiceSpec) {
             stats.responses.success += tries - failures;
         }
     }
+}
+
+fn count_copies(inner: &mut Inner, spec: &MirrorSpec) {
+    if inner.mirror.version != spec.version {
+        inner.mirror = MirrorStats {
+            version: spec.version.clone(),
+            ..MirrorStats::default()
+        };
+    }
+    let of = |map: &BTreeMap<String, u64>| map.get(&spec.version).copied().unwrap_or(0);
+    let (failing, refusing) = (of(&inner.failing), of(&inner.refusing));
+    let (wrong, new) = (inner.wrong, u64::from(spec.percent));
+    let count = |stats: &mut CopyStats, failing: u64, refusing: u64| {
+        let all = stats.responses.total() + new;
+        stats.responses.server_error = all * failing / 100;
+        stats.responses.client_error = all * (wrong + refusing).min(100 - failing) / 100;
+        let bad = stats.responses.server_error + stats.responses.client_error;
+        stats.responses.success = all - bad;
+    };
+    count(&mut inner.mirror.copies, failing, refusing);
+    count(&mut inner.mirror.originals, 0, 0);
 }
 
 fn view(inner: &Inner, spec: &ServiceSpec) -> ServiceView {
@@ -611,6 +660,7 @@ fn view(inner: &Inner, spec: &ServiceSpec) -> ServiceView {
         strip_prefix: spec.strip_prefix,
         split: spec.split.clone(),
         health: spec.health.clone(),
+        mirror: spec.mirror.clone(),
         versions,
         ..ServiceView::default()
     }

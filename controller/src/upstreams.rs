@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use admin_api::{EndpointSpec, ServiceSpec, ServiceView};
+use admin_api::{EndpointSpec, MirrorSpec, ServiceSpec, ServiceView};
 
 use crate::endpoints::version_id;
 use crate::error::Result;
@@ -77,12 +77,18 @@ impl Site {
         let Some(settings) = manifest.service(service) else {
             return Ok(None);
         };
-        let wanted = wanted(&record, self.store.running(service)?.as_ref());
+        let rollout = self.store.running(service)?;
+        let wanted = wanted(&record, rollout.as_ref());
         let containers = containers.iter().filter(|container| {
             let of = version_id(container);
             wanted.iter().any(|one| of == Some(one.version.id))
         });
-        Ok(Some(upstreams(settings, containers, &record.split)))
+        let mut spec = upstreams(settings, containers, &record.split);
+        let mirror = rollout.and_then(|rollout| rollout.mirrors());
+        // Copies need somebody to go to.
+        let is_there = |to: &MirrorSpec| spec.endpoints.iter().any(|one| one.version == to.version);
+        spec.mirror = mirror.filter(is_there);
+        Ok(Some(spec))
     }
 }
 
@@ -156,7 +162,11 @@ fn agrees(view: &ServiceView, spec: &ServiceSpec) -> bool {
         .split
         .iter()
         .all(|(version, weight)| *weight == 0 || spec.split.contains_key(version));
-    has == wants && weights_agree && nobody_else && view.health == spec.health
+    has == wants
+        && weights_agree
+        && nobody_else
+        && view.health == spec.health
+        && view.mirror == spec.mirror
 }
 
 #[cfg(test)]

@@ -387,12 +387,14 @@ fn poor(limits: &Limits, look: &Look, case: &Case) -> Option<String> {
 fn failures_text(limits: &Limits, of: Pair<Figures>) -> String {
     let Pair { candidate, stable } = of;
     let mut text = format!(
-        "{} of {} requests failed ({:.1}% succeeded, limit {}%",
+        "{} of {} requests failed ({:.1}% succeeded",
         candidate.failures,
         candidate.tries,
         candidate.success_rate().unwrap_or(100.0),
-        limits.success_rate,
     );
+    if limits.success_rate > 0.0 {
+        text.push_str(&format!(", limit {}%", limits.success_rate));
+    }
     match stable.success_rate() {
         Some(rate) => text.push_str(&format!(
             "; stable: {} of {} failed, {rate:.1}% succeeded)",

@@ -7,7 +7,7 @@ use admin_api::strict::InputError;
 use serde::{Deserialize, Serialize};
 
 use super::Webhook;
-use crate::hooks::{Action, Hook, On};
+use crate::hooks::{Action, Hook, On, Query};
 use crate::post::{Target, Url};
 
 /// How long a hook may take where nobody said so.
@@ -23,6 +23,9 @@ pub struct HookEntry {
     command: Option<Vec<String>>,
     url: Option<Url>,
     token_file: Option<PathBuf>,
+    query: Option<String>,
+    min: Option<f64>,
+    max: Option<f64>,
     timeout: Option<Period>,
 }
 
@@ -41,6 +44,7 @@ impl HookEntry {
     /// Checks it; the error's field is one of its keys.
     pub(super) fn check(self) -> Result<Hook, InputError> {
         let timeout = checked(self.timeout, HOOK_TIMEOUT)?;
+        self.check_query()?;
         let action = match (self.command, self.url) {
             (Some(command), None) if command.first().is_some_and(|program| !program.is_empty()) => {
                 if self.token_file.is_some() {
@@ -49,11 +53,22 @@ impl HookEntry {
                 }
                 Action::Command { command, timeout }
             }
-            (None, Some(url)) => Action::Post(Target {
-                url,
-                token_file: self.token_file,
-                timeout,
-            }),
+            (None, Some(url)) => {
+                let target = Target {
+                    url,
+                    token_file: self.token_file,
+                    timeout,
+                };
+                match self.query {
+                    None => Action::Post(target),
+                    Some(query) => Action::Query(Query {
+                        server: target,
+                        query,
+                        min: self.min,
+                        max: self.max,
+                    }),
+                }
+            }
             _ => {
                 let message =
                     "a hook has either a `command`, as [\"program\", \"argument\"], or a `url`";
@@ -64,6 +79,35 @@ impl HookEntry {
             on: self.on,
             action,
         })
+    }
+}
+
+impl HookEntry {
+    /// A query needs somebody who is asked, and bounds.
+    fn check_query(&self) -> Result<(), InputError> {
+        let wrong = |field: &str, message: &str| Err(InputError::of_field(field, message));
+        let bounds = [("min", self.min), ("max", self.max)];
+        if let Some((field, _)) = bounds.iter().find(|(_, n)| n.is_some_and(f64::is_nan)) {
+            return wrong(field, "is not a number");
+        }
+        match (&self.query, self.min, self.max) {
+            (None, None, None) => Ok(()),
+            (None, ..) => wrong("query", "`min` and `max` are the bounds of a `query`"),
+            (Some(query), ..) if query.trim().is_empty() => wrong(
+                "query",
+                "is empty: write PromQL, such as `sum(rate(errors[1m]))`",
+            ),
+            (Some(_), None, None) => wrong(
+                "max",
+                "a query needs `max`, `min`, or both: what it may come to",
+            ),
+            (Some(_), Some(min), Some(max)) if min > max => wrong("min", "is more than `max`"),
+            (Some(_), ..) if self.url.is_none() => wrong(
+                "url",
+                "a query needs the address of the Prometheus, such as http://127.0.0.1:9090",
+            ),
+            _ => Ok(()),
+        }
     }
 }
 

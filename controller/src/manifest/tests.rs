@@ -146,6 +146,31 @@ fn what_is_wrong_is_named_with_field_and_line() {
         "services[0].rollout.hooks[0].timeout",
         "longer than 0",
     );
+    let query = |keys: &str| hook(&format!("on = \"confirm\"\nquery = \"up\"\n{keys}"));
+    check_wrong(
+        &query("url = \"http://h/\""),
+        4,
+        "services[0].rollout.hooks[0].max",
+        "what it may come to",
+    );
+    check_wrong(
+        &query("max = 1"),
+        4,
+        "services[0].rollout.hooks[0].url",
+        "address of the Prometheus",
+    );
+    check_wrong(
+        &query("url = \"http://h/\"\nmin = 2\nmax = 1"),
+        8,
+        "services[0].rollout.hooks[0].min",
+        "more than `max`",
+    );
+    check_wrong(
+        &hook("on = \"confirm\"\nurl = \"http://h/\"\nmax = 1"),
+        4,
+        "services[0].rollout.hooks[0].query",
+        "the bounds of a `query`",
+    );
     check_wrong(
         &with("[[webhooks]]\nurl = \"http://u:p@h/\""),
         5,

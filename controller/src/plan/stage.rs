@@ -7,11 +7,15 @@ use admin_api::Period;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// One step as people write it: `10`, `10:5m`, `10:gate` or `10:5m:gate`.
+/// One step as people write it: `10`, `10:5m`, `10:gate` or `10:5m:gate`; before the first share
+/// `mirror`, `mirror:5m` or `mirror=50:5m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stage {
-    /// The candidate's share of the requests, in per cent.
+    /// The candidate's share of the requests, in per cent. Of a mirror step: how many of a hundred
+    /// are copied to it; 0 stands for the share of the step after it.
     pub share: u8,
+    /// The candidate gets copies of requests and none of its own, and nobody gets its answers.
+    pub mirror: bool,
     /// How long it lasts at least, where that is not `step_min_duration`.
     pub hold: Option<Period>,
     /// Whether somebody has to say `crossfade resume` before the next step.
@@ -23,6 +27,7 @@ impl Stage {
     pub const fn of(share: u8) -> Self {
         Self {
             share,
+            mirror: false,
             hold: None,
             gate: false,
         }
@@ -34,14 +39,26 @@ impl FromStr for Stage {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.trim().split(':');
-        let share = parts.next().and_then(|share| share.trim().parse().ok());
+        let first = parts.next().unwrap_or_default().trim();
+        let (mirror, share) = match first.strip_prefix("mirror") {
+            Some("") => (true, Some(0)),
+            Some(of) => (
+                true,
+                of.strip_prefix('=').and_then(|share| share.parse().ok()),
+            ),
+            None => (false, first.parse().ok()),
+        };
         let wrong = || {
             format!(
                 "`{text}` is not a step: write a whole number from 1 to 100, in per cent, and where \
-                 wanted how long it lasts and `gate`, such as 10, 10:5m or 10:5m:gate"
+                 wanted how long it lasts and `gate`, such as 10, 10:5m or 10:5m:gate; before the \
+                 first share `mirror:5m` has requests copied"
             )
         };
-        let mut stage = Self::of(share.ok_or_else(wrong)?);
+        let mut stage = Self {
+            mirror,
+            ..Self::of(share.ok_or_else(wrong)?)
+        };
         for part in parts {
             match part.trim() {
                 "gate" if !stage.gate => stage.gate = true,
@@ -57,7 +74,11 @@ impl FromStr for Stage {
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.share)?;
+        match (self.mirror, self.share) {
+            (true, 0) => f.write_str("mirror")?,
+            (true, share) => write!(f, "mirror={share}")?,
+            (false, share) => write!(f, "{share}")?,
+        }
         if let Some(hold) = self.hold {
             // Without the spaces of `1m 30s`.
             write!(f, ":{}", hold.to_string().replace(' ', ""))?;
@@ -221,6 +242,21 @@ mod tests {
             ..plain
         };
         check_stage("10:90s:gate", Some(both));
+        let mirror = Stage {
+            mirror: true,
+            ..Stage::of(0)
+        };
+        check_stage("mirror", Some(mirror));
+        check_stage("mirror:90s", Some(Stage { hold, ..mirror }));
+        let half = Stage {
+            share: 50,
+            gate: true,
+            ..mirror
+        };
+        check_stage("mirror=50:gate", Some(half));
+        check_stage("mirror=", None);
+        check_stage("mirrors", None);
+        check_stage("mirror=half", None);
         check_stage("10:gate:90s", None);
         check_stage("10:5", None);
         check_stage("10:gate:gate", None);

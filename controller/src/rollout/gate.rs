@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::{Leave, Rollout, Stay};
 use crate::error::Result;
-use crate::hooks::{About, Hook, On};
+use crate::hooks::{About, Hook, NotPassed, On};
 use crate::plan::Step;
 use crate::store::Mark;
 
@@ -15,7 +15,7 @@ use crate::store::Mark;
 pub(super) struct Running {
     on: On,
     step: usize,
-    task: JoinSet<Result<String, String>>,
+    task: JoinSet<Result<String, NotPassed>>,
 }
 
 /// How hooks of one kind stand.
@@ -26,6 +26,8 @@ enum Hooks {
     Running,
     /// What the one said that failed.
     Failed(String),
+    /// Why one could not find out what it was to.
+    Unknown(String),
 }
 
 impl Rollout {
@@ -39,6 +41,10 @@ impl Rollout {
             Hooks::Passed => {}
             Hooks::Running => return Ok(false),
             Hooks::Failed(why) => return Err(Leave::Bad { why, figures: None }),
+            Hooks::Unknown(why) => {
+                self.pause(&why)?;
+                return Ok(false);
+            }
         }
         if step.gate && !self.record.has(Mark::Agreed) {
             self.mark(now, Mark::AtGate)?;
@@ -56,7 +62,7 @@ impl Rollout {
         match self.hooks(On::BeforeStep, step, Mark::Prepared)? {
             Hooks::Passed => Ok(true),
             Hooks::Running => Ok(false),
-            Hooks::Failed(why) => {
+            Hooks::Failed(why) | Hooks::Unknown(why) => {
                 self.pause(&why)?;
                 Ok(false)
             }
@@ -69,7 +75,7 @@ impl Rollout {
         match self.hooks(on, step, mark)? {
             Hooks::Passed => Ok(true),
             Hooks::Running => Ok(false),
-            Hooks::Failed(_) => {
+            Hooks::Failed(_) | Hooks::Unknown(_) => {
                 self.mark(step, mark)?;
                 Ok(true)
             }
@@ -111,16 +117,21 @@ impl Rollout {
             return Ok(Hooks::Running);
         };
         self.hooks = None;
-        match ended.unwrap_or_else(|error| Err(format!("it was cut short: {error}"))) {
+        let cut = |error| Err(NotPassed::Failed(format!("it was cut short: {error}")));
+        match ended.unwrap_or_else(cut) {
             Ok(said) => {
                 self.mark(step, mark)?;
                 let colon = if said.is_empty() { "" } else { ": " };
                 self.note_hook(&format!("{names} passed{colon}{said}"))?;
                 Ok(Hooks::Passed)
             }
-            Err(why) => {
+            Err(NotPassed::Failed(why)) => {
                 self.note_hook(&why)?;
                 Ok(Hooks::Failed(why))
+            }
+            Err(NotPassed::Unknown(why)) => {
+                self.note_hook(&why)?;
+                Ok(Hooks::Unknown(why))
             }
         }
     }
@@ -168,13 +179,18 @@ impl Rollout {
     }
 }
 
-async fn run_all(hooks: Vec<Hook>, about: About, folder: PathBuf) -> Result<String, String> {
+async fn run_all(hooks: Vec<Hook>, about: About, folder: PathBuf) -> Result<String, NotPassed> {
     let mut last = String::new();
     for hook in hooks {
         last = hook
             .run(&about, &folder)
             .await
-            .map_err(|why| format!("{hook} failed: {why}"))?;
+            .map_err(|error| match error {
+                NotPassed::Failed(why) => NotPassed::Failed(format!("{hook} failed: {why}")),
+                NotPassed::Unknown(why) => {
+                    NotPassed::Unknown(format!("{hook} found nothing out: {why}"))
+                }
+            })?;
     }
     Ok(last)
 }

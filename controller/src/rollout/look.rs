@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use admin_api::{HealthState, ServiceStats};
+use admin_api::{CopyStats, HealthState, ServiceStats, VersionStats};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -161,7 +161,10 @@ impl Rollout {
         let window = match self.site.store.window(self.record.id)? {
             Some(window) => window,
             None => {
-                let window = Window::open(self.stats().await?);
+                let mut window = Window::open(self.stats().await?);
+                if self.record.mirrors().is_some() {
+                    window = window.with_record(self.stats_of_all().await?.stable);
+                }
                 self.keep(&window);
                 window
             }
@@ -180,7 +183,24 @@ impl Rollout {
         }
     }
 
+    /// What the candidate is judged by: what came of its requests, or of its copies.
     async fn stats(&self) -> Result<Reading> {
+        if self.record.mirrors().is_none() {
+            return self.stats_of_all().await;
+        }
+        let stats = self.site.admin.stats(&self.record.service).await?;
+        let mirror = stats.mirror.unwrap_or_default();
+        if mirror.version != self.record.to.version {
+            // A proxy that has started again, and knows of no copies yet.
+            return Ok(Reading::default());
+        }
+        Ok(Pair {
+            candidate: of_copies(mirror.copies),
+            stable: of_copies(mirror.originals),
+        })
+    }
+
+    async fn stats_of_all(&self) -> Result<Reading> {
         let ServiceStats { mut versions, .. } = self.site.admin.stats(&self.record.service).await?;
         let candidate = versions.remove(&self.record.to.version).unwrap_or_default();
         let stable = versions
@@ -195,6 +215,23 @@ impl Rollout {
             live.stable = look.step.stable;
             live.verdict = Some(verdict.to_string());
         });
+    }
+}
+
+/// The figures of copies, or of their originals. One that is answered with an error of its
+/// client's counts as failed, whoever answered: the same requests are to be answered alike.
+fn of_copies(stats: CopyStats) -> VersionStats {
+    let CopyStats {
+        mut responses,
+        failed_tries,
+        latency,
+    } = stats;
+    responses.server_error += std::mem::take(&mut responses.client_error);
+    VersionStats {
+        responses,
+        failed_tries,
+        latency,
+        ..VersionStats::default()
     }
 }
 

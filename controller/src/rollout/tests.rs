@@ -7,6 +7,7 @@ use crate::runtime::label;
 use crate::testing::TestSite;
 
 mod hooks;
+mod mirror;
 mod strategies;
 
 fn running(versions: &[(&str, usize)]) -> BTreeMap<String, usize> {

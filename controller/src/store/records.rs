@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use admin_api::MirrorSpec;
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
@@ -160,6 +161,19 @@ impl RolloutRecord {
     /// Whether its present step has that behind it.
     pub fn has(&self, mark: Mark) -> bool {
         self.marks.contains(&(self.step, mark))
+    }
+
+    /// Where requests are copied to in its present step, and how many.
+    pub fn mirrors(&self) -> Option<MirrorSpec> {
+        let step = self.steps.get(self.step)?;
+        let percent = step.mirror.filter(|_| {
+            // Nobody is compared any more with a split that somebody has set by hand.
+            self.phase == Phase::Shifting && self.hand_split.is_none()
+        })?;
+        Some(MirrorSpec {
+            percent,
+            ..MirrorSpec::of(&self.to.version)
+        })
     }
 
     /// `rollout 3 (web 1.0.0 → 2.0.0)`.

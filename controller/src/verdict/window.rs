@@ -22,6 +22,9 @@ pub struct Window {
     opened: Reading,
     /// When the candidate had warmed up.
     warm: Option<Reading>,
+    /// What stable did before, where that is not in the readings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    record: Option<VersionStats>,
     /// A few seconds ago at most, and when that was.
     #[serde(skip)]
     recent: Option<(Reading, Duration)>,
@@ -33,7 +36,16 @@ impl Window {
         Self {
             opened: now,
             warm: None,
+            record: None,
             recent: None,
+        }
+    }
+
+    /// The same, where the readings have nothing of what stable did before.
+    pub fn with_record(self, record: VersionStats) -> Self {
+        Self {
+            record: Some(record),
+            ..self
         }
     }
 
@@ -48,10 +60,14 @@ impl Window {
         if self.warm.is_none() && limits.warm_up.is_zero() {
             self.warm = Some(self.opened.clone());
         }
-        let bounds = Bounds::new(&self.opened.stable, limits.latency_p99);
+        let record = self.record.as_ref().unwrap_or(&self.opened.stable);
+        let bounds = Bounds::new(record, limits.latency_p99);
         let figures = self.figures(now, bounds);
         let Some((step, recent)) = figures else {
-            *self = Self::open(now.clone());
+            *self = Self {
+                record: self.record.take(),
+                ..Self::open(now.clone())
+            };
             return None;
         };
         if self.warm.is_none() && elapsed >= limits.warm_up {
@@ -65,7 +81,7 @@ impl Window {
             self.recent = Some((now.clone(), elapsed));
         }
         let nothing = VersionStats::default();
-        let record = &self.opened.stable;
+        let record = self.record.as_ref().unwrap_or(&self.opened.stable);
         Some(Look {
             step,
             recent,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
-use crate::hooks::{Action, Hook};
+use crate::hooks::{Action, Hook, Query};
 use crate::manifest::RolloutSettings;
 use crate::post::Target;
 use crate::testing::listener;
@@ -195,4 +195,34 @@ async fn a_hook_by_http_is_told_everything_and_asked_again_while_it_is_away() {
     for secret in ["s3cret", "secret-path"] {
         assert!(!journal.contains(secret), "{journal}");
     }
+}
+
+#[tokio::test]
+async fn a_prometheus_that_does_not_answer_pauses_and_is_asked_again_by_resume() {
+    let site = Hooked::new().await;
+    let number = r#"{"data":{"resultType":"scalar","result":[1,"0.5"]}}"#;
+    let (url, _asked) = listener(vec![(400, "no such function"), (200, number)]).await;
+    let hook = Hook {
+        on: On::Confirm,
+        action: Action::Query(Query {
+            server: Target {
+                url: url.parse().expect("an address"),
+                token_file: None,
+                timeout: Period::from_millis(500),
+            },
+            query: "errors".into(),
+            min: None,
+            max: Some(1.0),
+        }),
+    };
+    let handle = site.begin("blue-green", vec![hook]);
+    until_paused(&handle).await;
+    let why = handle.live().record.paused.expect("a reason");
+    assert!(
+        why.contains("found nothing out") && why.contains("400"),
+        "{why}"
+    );
+    handle.ask(Ask::Resume).await.expect("resumed");
+    handle.ended().await;
+    check_promoted(&site.test);
 }
