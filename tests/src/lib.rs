@@ -13,6 +13,7 @@ pub mod controller_kills;
 mod demo;
 mod endpoint;
 mod grpc;
+pub mod haste;
 pub mod http2;
 mod load;
 mod program;

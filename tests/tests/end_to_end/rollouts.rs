@@ -1,6 +1,6 @@
 //! Rollouts on child processes: what the tests on podman have on containers.
 
-use tests::{On, stories, survival};
+use tests::{On, haste, stories, survival};
 
 /// Each story as a test, on processes.
 macro_rules! on_processes {
@@ -33,4 +33,11 @@ on_processes! { survival:
     what_dies_while_a_rollout_runs_is_replaced,
     a_machine_that_starts_again_goes_on_where_it_was,
     a_proxy_that_dies_comes_back_and_the_rollout_goes_on,
+}
+
+on_processes! { haste:
+    a_bad_release_is_out_of_the_way_within_three_seconds,
+    a_release_that_crashes_is_out_of_the_way_within_a_second,
+    status_is_there_at_once_while_a_rollout_runs,
+    a_controller_at_rest_costs_next_to_nothing,
 }

@@ -1,0 +1,111 @@
+//! How soon a bad release is out of the way, how soon `status` is there, and what a controller
+//! costs that has nothing to do. Written once, for every runtime.
+
+use std::time::{Duration, Instant};
+
+use crate::{AdminPort, DEADLINE, Load, On, Settings, TestSite, Vitals};
+
+/// From the first bad answer of a release to its weight of 0, where a third of its answers are bad.
+const FAILING: Duration = Duration::from_secs(3);
+/// The same, where its container exits.
+const CRASHING: Duration = Duration::from_secs(1);
+/// For `status`, its own process included.
+const STATUS: Duration = Duration::from_millis(50);
+/// What a controller at rest may have of memory, and of a core.
+const MEMORY: u64 = 30 << 20;
+const CORE: f64 = 0.01;
+
+/// A release of which a third of the answers are bad, at 50 requests a second.
+pub async fn a_bad_release_is_out_of_the_way_within_three_seconds(on: On) {
+    let took = time_to_0(on, "ERROR_RATE=0.33").await;
+    println!("from the first bad answer to weight 0: {took:?}");
+    assert!(took < FAILING, "{took:?}");
+}
+
+/// A release whose container exits after its tenth request.
+pub async fn a_release_that_crashes_is_out_of_the_way_within_a_second(on: On) {
+    let took = time_to_0(on, "CRASH_AFTER=10").await;
+    println!("from the first failed try to weight 0: {took:?}");
+    assert!(took < CRASHING, "{took:?}");
+}
+
+/// Gives half of the requests, 50 a second, to a release with this in its environment.
+async fn time_to_0(on: On, env: &str) -> Duration {
+    let settings = Settings {
+        step: "60s",
+        ..Settings::default()
+    };
+    let site = TestSite::up(on, &settings).await;
+    let load = Load::start(site.address, &["--rate", "100", "--connections", "8"]);
+    let flags = ["--strategy", "steps=50,100", "--env", env];
+    site.must(&site.deploy("2.0.0", &flags)).await;
+    let admin = AdminPort::of(&site);
+    let began = until(&admin, "a bad answer", |bad, _| bad > 0).await;
+    let took = until(&admin, "weight 0", |_, weight| weight == 0).await - began;
+    site.until_phase("rolled-back").await;
+    load.stop().await;
+    took
+}
+
+/// When the failures and the weight of 2.0.0 are first seen to be like that.
+async fn until(admin: &AdminPort, what: &str, holds: impl Fn(u64, u64) -> bool) -> Instant {
+    let start = Instant::now();
+    loop {
+        let stats = admin.get("/v1/services/web/stats").await;
+        let stats: admin_api::ServiceStats =
+            serde_json::from_value(stats).expect("figures of a service");
+        let bad = stats.versions.get("2.0.0").map_or(0, |one| one.failures());
+        let web = admin.get("/v1/services/web").await;
+        let weight = web["split"]["2.0.0"].as_u64().unwrap_or(0);
+        if holds(bad, weight) {
+            return Instant::now();
+        }
+        assert!(start.elapsed() < DEADLINE, "waited for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// `status` while a rollout goes on and clients ask.
+pub async fn status_is_there_at_once_while_a_rollout_runs(on: On) {
+    let settings = Settings {
+        step: "60s",
+        ..Settings::default()
+    };
+    let site = TestSite::up(on, &settings).await;
+    let load = site.load();
+    site.must(&site.deploy("2.0.0", &[])).await;
+    site.until_share("2.0.0", 10.0).await;
+    let mut times = Vec::new();
+    for _ in 0..40 {
+        let began = Instant::now();
+        site.must(&["status"]).await;
+        times.push(began.elapsed());
+    }
+    times.sort();
+    println!("status: median {:?}, quartile {:?}", times[20], times[10]);
+    // Others use this machine meanwhile: what the quickest quarter shows is ours.
+    assert!(times[10] < STATUS, "{times:?}");
+    load.stop().await.expect_no_failure();
+}
+
+/// A controller with 50 containers, and nothing to do but to look after them.
+pub async fn a_controller_at_rest_costs_next_to_nothing(on: On) {
+    let settings = Settings {
+        replicas: 50,
+        ..Settings::default()
+    };
+    let site = TestSite::new(on, &settings);
+    let manifest = site.manifest(&settings);
+    site.write_manifest(&manifest.replace(r#"interval = "100ms""#, r#"interval = "1s""#));
+    site.must(&["up"]).await;
+    let controller = u32::try_from(site.controller()).expect("a process id");
+    let (began, before) = (Instant::now(), Vitals::of(controller));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let now = Vitals::of(controller);
+    let part = (now.cpu - before.cpu).as_secs_f64() / began.elapsed().as_secs_f64();
+    let mib = now.peak_memory >> 20;
+    println!("{mib} MiB, {:.2}% of a core", part * 100.0);
+    assert!(part < CORE, "{:.2}% of a core", part * 100.0);
+    assert!(now.peak_memory < MEMORY, "{mib} MiB");
+    assert_eq!(site.serving("1.0.0").len(), 50);
+}
