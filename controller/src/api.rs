@@ -22,6 +22,9 @@ pub struct UpRequest {
     pub manifest: String,
     /// Where it was read from; programs are meant relative to its folder.
     pub path: PathBuf,
+    /// Take services away that the manifest has no more.
+    #[serde(default)]
+    pub prune: bool,
 }
 
 /// `down`: take everything away.
@@ -143,6 +146,9 @@ pub struct Done {
     /// The rollout that was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<i64>,
+    /// The rollouts that an `up` has begun.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rollouts: Vec<i64>,
     /// The steps that a rollout would have, where that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<Step>,
@@ -154,6 +160,7 @@ impl Done {
         Self {
             text: text.into(),
             rollout: None,
+            rollouts: Vec::new(),
             plan: Vec::new(),
         }
     }
@@ -186,6 +193,9 @@ pub struct StatusReply {
     pub runtime: String,
     /// Where clients reach the proxy.
     pub listen: Vec<String>,
+    /// The same as clients write it.
+    #[serde(default)]
+    pub urls: Vec<String>,
     /// Why the proxy's figures are missing, where they are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,

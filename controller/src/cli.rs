@@ -55,7 +55,7 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
 
 async fn ask(verb: Verb, place: &Place) -> Result<()> {
     match verb {
-        Verb::Up => up(place).await,
+        Verb::Up { wait, prune } => up(place, wait, prune).await,
         Verb::Down => down(place).await,
         Verb::Deploy(deploy) => self::deploy(*deploy, place).await,
         Verb::Split { service, weights } => {
@@ -120,7 +120,7 @@ async fn ask(verb: Verb, place: &Place) -> Result<()> {
     }
 }
 
-async fn up(place: &Place) -> Result<()> {
+async fn up(place: &Place, wait: bool, prune: bool) -> Result<()> {
     let (path, text) = place.manifest_text()?;
     // Before a controller is started for it: most slips are found here.
     Manifest::parse(&text).map_err(|source| Error::Manifest {
@@ -135,10 +135,11 @@ async fn up(place: &Place) -> Result<()> {
             &UpRequest {
                 manifest: text,
                 path,
+                prune,
             },
         )
         .await?;
-    place.show(&done)
+    follow::finish_all(&client, done, wait, place.output).await
 }
 
 async fn down(place: &Place) -> Result<()> {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::manifest::Volume;
 use crate::runtime::{
-    Container, ContainerSpec, ContainerState, LogOptions, Network, RuntimeError, label,
+    Container, ContainerSpec, ContainerState, LogOptions, Mount, Network, RuntimeError, label,
 };
 use crate::site::Site;
 use crate::store::VersionRecord;
@@ -47,6 +48,15 @@ pub(crate) fn of_version<'a>(
         .iter()
         .filter(|container| version_id(container) == Some(version.id))
         .collect()
+}
+
+fn mount(volume: &Volume) -> Mount {
+    Mount {
+        host: volume.host.clone(),
+        container: volume.container.clone(),
+        read_only: volume.read_only,
+        relabel: volume.relabel,
+    }
 }
 
 impl Site {
@@ -215,7 +225,8 @@ impl Site {
             ("VERSION".to_owned(), version.version.clone()),
             ("CROSSFADE_SERVICE".to_owned(), version.service.clone()),
         ]);
-        env.extend(version.env.clone());
+        let recipe = &version.recipe;
+        env.extend(recipe.env.clone());
         let labels = [
             (label::PROJECT, self.project.clone()),
             (label::ROLE, ENDPOINT.to_owned()),
@@ -226,19 +237,27 @@ impl Site {
             name,
             // Not the name it was asked for by: a tag may have moved since.
             image: version.resolved.clone(),
-            command: version.command.clone(),
+            command: recipe.command.clone(),
             env,
-            labels: labels
+            labels: recipe
+                .labels
+                .clone()
                 .into_iter()
-                .map(|(key, value)| (key.to_owned(), value))
+                .chain(labels.map(|(key, value)| (key.to_owned(), value)))
                 .chain([label_of_version(version.id)])
                 .collect(),
             network: Network::Project {
                 aliases: Vec::new(),
             },
             publish: Vec::new(),
-            mounts: Vec::new(),
-            port: Some(version.port),
+            mounts: recipe.volumes.iter().map(mount).collect(),
+            secrets: recipe
+                .secrets
+                .iter()
+                .map(|(name, id)| (name.clone(), self.secrets.file(id)))
+                .collect(),
+            limits: recipe.limits,
+            port: Some(recipe.port),
             stop_timeout: self.manifest().proxy.drain_timeout.get() + STOP_MARGIN,
         }
     }

@@ -25,6 +25,7 @@ mod reconcile;
 mod report;
 pub mod rollout;
 pub mod runtime;
+pub mod secrets;
 pub mod serve;
 mod site;
 pub mod state_dir;

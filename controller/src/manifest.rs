@@ -2,10 +2,12 @@
 //! checked once, and from then on only the types below are used.
 
 mod calls;
+mod container;
+mod listener;
+mod place;
 mod raw;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use admin_api::strict::{InputError, from_toml};
@@ -15,8 +17,12 @@ use serde::{Deserialize, Serialize};
 use crate::hooks::Hook;
 use crate::plan::Strategy;
 use crate::post::Target;
+use crate::runtime::ResourceLimits;
 use crate::verdict::{AfterMaxHold, Limits};
 
+pub(crate) use container::variable_of;
+pub use container::{Recipe, Volume};
+pub use listener::{ClientAuth, KeyPair, Listener, Tls, TlsVersion};
 pub use raw::RolloutOverrides;
 
 /// A checked manifest.
@@ -63,8 +69,8 @@ pub struct ProxySettings {
     pub image: String,
     /// Its program, where it is a process. `None`: the `crossfade-proxy` beside this program.
     pub program: Option<PathBuf>,
-    /// Where clients reach it, on this host.
-    pub listen: Vec<SocketAddr>,
+    /// Where clients reach it, on this host. At least one.
+    pub listeners: Vec<Listener>,
     /// The port of its admin API, on loopback only.
     pub admin_port: u16,
     /// How long a retired endpoint may finish what it has.
@@ -72,7 +78,7 @@ pub struct ProxySettings {
 }
 
 /// A service as the manifest has it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceSettings {
     /// Its name.
     pub name: String,
@@ -94,6 +100,14 @@ pub struct ServiceSettings {
     pub command: Vec<String>,
     /// Environment, beside the image's own.
     pub env: BTreeMap<String, String>,
+    /// Files that hold secrets, by name, as seen from the manifest's folder.
+    pub secrets: BTreeMap<String, PathBuf>,
+    /// Folders and files of the host, as seen from the manifest's folder.
+    pub volumes: Vec<Volume>,
+    /// What each container may use of the host.
+    pub limits: ResourceLimits,
+    /// Labels of the containers, beside ours.
+    pub labels: BTreeMap<String, String>,
     /// How the proxy finds out whether a container can serve.
     pub health: Option<HealthSpec>,
     /// How a new version takes over.

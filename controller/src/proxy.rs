@@ -1,6 +1,9 @@
 //! The proxy as the controller runs it: one container in the network namespace of a small
 //! holder, which publishes the ports and stays when the proxy is replaced; or one process.
 
+mod certificates;
+mod config;
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -12,7 +15,8 @@ use crate::admin::{Admin, Dial};
 use crate::error::{Error, Result};
 use crate::manifest::{ProxySettings, RuntimeChoice};
 use crate::runtime::{
-    Container, ContainerSpec, ContainerState, Mount, Network, Publish, RuntimeError, label,
+    Container, ContainerSpec, ContainerState, Mount, Network, Publish, Relabel, ResourceLimits,
+    RuntimeError, label,
 };
 use crate::site::Site;
 use crate::state_dir;
@@ -23,7 +27,7 @@ pub(crate) const PROXY: &str = "proxy";
 pub(crate) const HOLDER: &str = "holder";
 
 /// Where the proxy's container sees its folder.
-const INSIDE: &str = "/etc/crossfade";
+const INSIDE: &str = "/run/crossfade-proxy";
 /// What the proxy remembers, in its folder.
 const STATE_FILE: &str = "state.json";
 /// The ports inside the container: clients, then admin.
@@ -158,13 +162,13 @@ impl ProxyHost<'_> {
         let text = match self.kind {
             RuntimeChoice::Process => {
                 let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
-                config(&folder, admin, &settings.listen, settings)
+                let listen = settings.listeners.iter().map(|listener| listener.address);
+                self.config(&folder, admin, listen, settings)?
             }
             _ => {
                 let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-                let listen: Vec<SocketAddr> =
-                    inside_ports(settings).map(|(_, port)| any(port)).collect();
-                config(Path::new(INSIDE), any(ADMIN_PORT), &listen, settings)
+                let listen = inside_ports(settings).map(|(_, port)| any(port));
+                self.config(Path::new(INSIDE), any(ADMIN_PORT), listen, settings)?
             }
         };
         write_private(&path, &text)
@@ -212,11 +216,12 @@ impl ProxyHost<'_> {
             host: folder,
             container: INSIDE.into(),
             read_only: false,
+            relabel: Relabel::Shared,
         };
         Ok(ContainerSpec {
             command: vec!["--config".into(), config],
             network,
-            mounts: vec![mount],
+            mounts: self.certificate_folders(settings)?.chain([mount]).collect(),
             stop_timeout: settings.drain_timeout.get() + STOP_MARGIN,
             ..self.spec(PROXY, settings)?
         })
@@ -238,9 +243,47 @@ impl ProxyHost<'_> {
             },
             publish: Vec::new(),
             mounts: Vec::new(),
+            secrets: [].into(),
+            limits: ResourceLimits::default(),
             port: None,
             stop_timeout: STOP_MARGIN,
         })
+    }
+
+    /// What the proxy is told at its start. It sees its folder as `folder`, and certificates where
+    /// the host has them.
+    fn config(
+        &self,
+        folder: &Path,
+        admin: SocketAddr,
+        listen: impl Iterator<Item = SocketAddr>,
+        settings: &ProxySettings,
+    ) -> Result<String> {
+        let config = config::Config {
+            admin,
+            folder,
+            state_file: STATE_FILE,
+            drain: settings.drain_timeout,
+            listeners: settings.listeners.iter().zip(listen),
+            certificates: &self.site.folder()?,
+        };
+        Ok(config.text())
+    }
+
+    /// The folders of the certificates, for a container to see them where the host has them.
+    fn certificate_folders(&self, settings: &ProxySettings) -> Result<impl Iterator<Item = Mount>> {
+        let from = self.site.folder()?;
+        let tls = settings
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.tls.as_ref());
+        let folders = certificates::folders_of(tls.flat_map(|tls| tls.files(&from)));
+        Ok(folders.into_iter().map(|folder| Mount {
+            host: folder.clone(),
+            container: folder,
+            read_only: true,
+            relabel: Relabel::Shared,
+        }))
     }
 
     fn name(&self, role: &str) -> String {
@@ -250,14 +293,16 @@ impl ProxyHost<'_> {
 
 /// Each address of the host with the port that it leads to inside.
 fn inside_ports(settings: &ProxySettings) -> impl Iterator<Item = (SocketAddr, u16)> + '_ {
-    settings.listen.iter().copied().zip(FIRST_PORT..)
+    let addresses = settings.listeners.iter().map(|listener| listener.address);
+    addresses.zip(FIRST_PORT..)
 }
 
 /// The proxy shares its ports among its threads, so it might share them with another proxy
 /// unasked: look first.
 fn check_ports(settings: &ProxySettings) -> Result<()> {
     let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
-    for address in settings.listen.iter().copied().chain([admin]) {
+    let clients = settings.listeners.iter().map(|listener| listener.address);
+    for address in clients.chain([admin]) {
         match TcpListener::bind(address) {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
@@ -271,28 +316,6 @@ fn check_ports(settings: &ProxySettings) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn config(
-    folder: &Path,
-    admin: SocketAddr,
-    listen: &[SocketAddr],
-    settings: &ProxySettings,
-) -> String {
-    // Rust's quotes and escapes are TOML's, for whatever a path holds.
-    let file = |name: &str| format!("{:?}", folder.join(name).to_string_lossy());
-    let mut text = format!(
-        "# Written by crossfade at each start of the proxy.\n\
-         [admin]\nlisten = \"{admin}\"\ntoken_file = {}\nstate_file = {}\n\n\
-         [timeouts]\ndrain = \"{}\"\n",
-        file("token"),
-        file(STATE_FILE),
-        settings.drain_timeout,
-    );
-    for address in listen {
-        text.push_str(&format!("\n[[listeners]]\naddress = \"{address}\"\n"));
-    }
-    text
 }
 
 /// The secret by which the proxy knows its controller; made at the first call.
@@ -332,6 +355,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::manifest::Listener;
 
     #[test]
     fn the_token_is_made_once_and_for_its_owner_alone() {
@@ -352,7 +376,7 @@ mod tests {
         let settings = ProxySettings {
             image: String::new(),
             program: None,
-            listen: vec![address],
+            listeners: vec![Listener::plain(address)],
             admin_port: 1,
             drain_timeout: admin_api::Period::from_secs(1),
         };

@@ -13,10 +13,10 @@ use crate::store::Event;
 /// `status`.
 pub(crate) fn status(reply: &StatusReply) -> String {
     let mut text = format!(
-        "{} on {}, http://{}\n",
+        "{} on {}, {}\n",
         reply.project,
         reply.runtime,
-        reply.listen.join(", http://")
+        reply.urls.join(", ")
     );
     if let Some(trouble) = &reply.trouble {
         text.push_str(&format!("! {trouble}\n"));

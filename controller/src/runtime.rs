@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 pub use podman::Podman;
@@ -52,6 +53,11 @@ pub struct ContainerSpec {
     pub publish: Vec<Publish>,
     /// Folders of the host that the container sees. Processes see them anyway.
     pub mounts: Vec<Mount>,
+    /// Files that hold secrets, by the secrets' names. The container is told by variables such as
+    /// `DB_PASSWORD_FILE` where it finds them; only a path is in its environment.
+    pub secrets: BTreeMap<String, PathBuf>,
+    /// What it may use of the host. Processes have none.
+    pub limits: ResourceLimits,
     /// The port on which it serves. A process is told a free one in `PORT` instead.
     pub port: Option<u16>,
     /// From SIGTERM to SIGKILL when it is stopped.
@@ -79,15 +85,40 @@ pub struct Publish {
     pub container_port: u16,
 }
 
-/// One folder of the host inside a container.
+/// One folder or file of the host inside a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// The folder on the host.
+    /// It on the host.
     pub host: PathBuf,
     /// Where the container sees it.
     pub container: PathBuf,
     /// Whether the container may only read it.
     pub read_only: bool,
+    /// Whether podman lets containers at it where SELinux is on.
+    pub relabel: Relabel,
+}
+
+/// What podman does to a folder's label where SELinux is on; nothing elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relabel {
+    /// Nothing: it is somebody else's, too.
+    No,
+    /// Lets every container at it.
+    Shared,
+    /// Lets this container alone at it.
+    Private,
+}
+
+/// What a container may use of the host; `None`: as much as there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResourceLimits {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Thousandths of a core.
+    pub millicpus: Option<u32>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
 }
 
 /// A container as the runtime has it.

@@ -8,8 +8,9 @@ use crate::admin::Admin;
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Recipe, ServiceSettings};
 use crate::runtime::Runtime;
+use crate::secrets::Secrets;
 use crate::store::{NewEvent, ServiceRecord, Store};
 
 /// One project on one host, while it is up.
@@ -24,6 +25,8 @@ pub struct Site {
     pub admin: Admin,
     /// The time.
     pub clock: Clock,
+    /// What containers are given as files.
+    pub secrets: Secrets,
     /// Replaced by `up`.
     manifest: RwLock<Arc<Manifest>>,
     /// Held from reading the containers to the proxy's answer, so that an older table never
@@ -44,6 +47,7 @@ impl Site {
         runtime: Arc<dyn Runtime>,
         admin: Admin,
         clock: Clock,
+        secrets: Secrets,
     ) -> Self {
         Self {
             project: manifest.project.clone(),
@@ -51,6 +55,7 @@ impl Site {
             runtime,
             admin,
             clock,
+            secrets,
             manifest: RwLock::new(Arc::new(manifest)),
             pushing: Locks::default(),
             sweeping: Locks::default(),
@@ -92,6 +97,31 @@ impl Site {
         let path = self.store.applied()?.map(|applied| applied.path);
         let folder = path.as_deref().and_then(Path::parent);
         Ok(folder.unwrap_or(Path::new("/")).to_owned())
+    }
+
+    /// How the containers of a version are made that is as `settings` have it, seen from `folder`.
+    /// Keeps what its secrets are now.
+    pub(crate) fn recipe(&self, settings: &ServiceSettings, folder: &Path) -> Result<Recipe> {
+        let keep = |(name, file): (&String, &PathBuf)| {
+            let kept = self.secrets.keep(&folder.join(file));
+            let id = kept.map_err(|error| {
+                Error::Usage(format!("{}: secret `{name}`: {error}", settings.name))
+            })?;
+            Ok((name.clone(), id))
+        };
+        Ok(Recipe {
+            command: settings.command.clone(),
+            env: settings.env.clone(),
+            port: settings.port,
+            secrets: settings.secrets.iter().map(keep).collect::<Result<_>>()?,
+            volumes: settings
+                .volumes
+                .iter()
+                .map(|volume| volume.seen_from(folder))
+                .collect(),
+            limits: settings.limits,
+            labels: settings.labels.clone(),
+        })
     }
 
     /// Writes an event of a service.

@@ -18,7 +18,9 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 pub use events::{Event, EventFilter, NewEvent};
-pub use records::{Applied, Mark, NewVersion, RolloutRecord, ServiceRecord, Split, VersionRecord};
+pub use records::{
+    Applied, Asked, Mark, NewVersion, RolloutRecord, ServiceRecord, Split, VersionRecord,
+};
 pub use retired::Retired;
 pub use rollouts::{Entering, NewRollout};
 

@@ -27,11 +27,12 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admin::{Admin, Dial};
 use crate::clock::Clock;
-use crate::manifest::{Manifest, RolloutSettings};
+use crate::manifest::{Manifest, Recipe, RolloutSettings};
 use crate::rollout::{self, Handle};
 use crate::runtime::{
     Container, ContainerSpec, ContainerState, LogOptions, LogStream, Runtime, RuntimeError, label,
 };
+use crate::secrets::Secrets;
 use crate::site::Site;
 use crate::store::{Event, EventFilter, FILE, NewRollout, NewVersion, RolloutRecord, Store};
 
@@ -96,7 +97,9 @@ impl TestSite {
         tokio::spawn(proxy.clone().serve(connections));
         let manifest = Manifest::parse(MANIFEST).expect("a manifest");
         let admin = Admin::new(Dial::Memory(dial), "secret".into());
-        let site = Site::new(manifest, store, runtime.clone(), admin, Clock::new());
+        let secrets = Secrets::new(dir.path());
+        let clock = Clock::new();
+        let site = Site::new(manifest, store, runtime.clone(), admin, clock, secrets);
         let this = Self {
             site: Arc::new(site),
             runtime,
@@ -130,9 +133,10 @@ impl TestSite {
             version: label.into(),
             image: format!("web:{label}"),
             resolved: format!("web:{label}"),
-            command: Vec::new(),
-            env: BTreeMap::new(),
-            port: 8080,
+            recipe: Recipe {
+                port: 8080,
+                ..Recipe::default()
+            },
         }
     }
 

@@ -135,6 +135,15 @@ fn upstreams<'a>(
     }
 }
 
+/// Routes as the proxy shows them, however they were written.
+fn routes<'a>(hosts: &[String], prefix: &'a str) -> (BTreeSet<String>, &'a str) {
+    let host = |host: &String| host.trim_matches(['[', ']']).to_ascii_lowercase();
+    (
+        hosts.iter().map(host).collect(),
+        prefix.trim_end_matches('/'),
+    )
+}
+
 /// Whether the proxy has what is wanted.
 fn agrees(view: &ServiceView, spec: &ServiceSpec) -> bool {
     let has: BTreeSet<(&str, &str)> = view
@@ -167,6 +176,8 @@ fn agrees(view: &ServiceView, spec: &ServiceSpec) -> bool {
         && nobody_else
         && view.health == spec.health
         && view.mirror == spec.mirror
+        && view.strip_prefix == spec.strip_prefix
+        && routes(&view.hosts, &view.path_prefix) == routes(&spec.hosts, &spec.path_prefix)
 }
 
 #[cfg(test)]

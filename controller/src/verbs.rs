@@ -26,6 +26,7 @@ use crate::manifest::{Manifest, RuntimeChoice};
 use crate::proxy;
 use crate::rollout::{self, Ask, Handle};
 use crate::runtime::{ContainerState, Runtime, label};
+use crate::secrets::Secrets;
 use crate::site::{Locks, Site};
 use crate::state_dir;
 use crate::store::{RolloutRecord, Store};
@@ -113,10 +114,11 @@ impl Controller {
         let Some(applied) = self.store.applied()? else {
             return Ok(());
         };
-        let manifest = Manifest::parse(&applied.text).map_err(|source| Error::Manifest {
+        let mut manifest = Manifest::parse(&applied.text).map_err(|source| Error::Manifest {
             path: applied.path,
             source,
         })?;
+        manifest.services.extend(applied.kept);
         let engine = engine::choose(applied.runtime, &manifest.project, &self.dir).await?;
         let up = self.make_up(manifest, engine)?;
         self.clear_after_boot(&up, &applied.boot).await?;
@@ -158,6 +160,7 @@ impl Controller {
             engine.runtime,
             admin,
             self.clock,
+            Secrets::new(&self.dir),
         );
         let up = Up::new(Arc::new(site), engine.kind);
         up.webhooks.follow(&up.site);

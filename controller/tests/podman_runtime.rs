@@ -16,8 +16,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use controller::runtime::{
-    ContainerState, LogOptions, LogStream, Mount, Network, Podman, Publish, Runtime, RuntimeError,
-    label,
+    ContainerState, LogOptions, LogStream, Mount, Network, Podman, Publish, Relabel, Runtime,
+    RuntimeError, label,
 };
 use harness::{
     TestPodman, free_address, hello_from, podman, podman_is_required, refused_with, say,
@@ -307,6 +307,7 @@ async fn a_folder_of_the_host_is_seen_inside() {
         host: shared,
         container: "/inside".into(),
         read_only: true,
+        relabel: Relabel::Shared,
     }];
     let started = test.runtime.start(&spec).await.unwrap();
     assert_eq!(wait_for_exit(&test).await, Some(0));

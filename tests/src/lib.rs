@@ -16,6 +16,7 @@ mod grpc;
 pub mod haste;
 pub mod http2;
 mod load;
+pub mod manifests;
 mod program;
 mod proxy;
 mod reply;

@@ -90,9 +90,16 @@ impl From<Runtime> for RuntimeChoice {
 /// What is to be done.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Start the proxy and every service of the manifest; what runs already stays as it is
-    #[command(after_help = help!("up" "--file staging.toml up"))]
-    Up,
+    /// Start the proxy and every service of the manifest; again: do what has changed in it
+    #[command(after_help = help!("up" "up --wait" "up --prune" "--file staging.toml up"))]
+    Up {
+        /// Show how the rollouts go that it begins, and wait for their ends
+        #[arg(long)]
+        wait: bool,
+        /// Take services away that the manifest has no more
+        #[arg(long)]
+        prune: bool,
+    },
     /// Take away everything that `up` and `deploy` made, and nothing else
     #[command(after_help = help!("down"))]
     Down,

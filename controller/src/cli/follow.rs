@@ -63,6 +63,11 @@ pub(super) async fn finish(client: &Client, done: Done, wait: bool, output: Outp
     };
     let screen = Screen::new(output);
     screen.line(&done.text)?;
+    until_end(client, rollout, &screen).await
+}
+
+async fn until_end(client: &Client, rollout: i64, screen: &Screen) -> Result<()> {
+    let output = screen.output;
     let mut request = ProgressRequest {
         rollout,
         after: 0,
@@ -101,6 +106,25 @@ pub(super) async fn finish(client: &Client, done: Done, wait: bool, output: Outp
         }
         return ended;
     }
+}
+
+/// The same for an `up`, which may have begun several, one for each service. It ends as the first
+/// one ends that does not end well.
+pub(super) async fn finish_all(
+    client: &Client,
+    done: Done,
+    wait: bool,
+    output: Output,
+) -> Result<()> {
+    match output {
+        Output::Json if wait => print_line(&done)?,
+        _ => print(output, &done, |done| format!("{}\n", done.text))?,
+    }
+    let mut ended = Ok(());
+    for rollout in done.rollouts.iter().copied().filter(|_| wait) {
+        ended = ended.and(until_end(client, rollout, &Screen::new(output)).await);
+    }
+    ended
 }
 
 /// Asks, and again where the controller was killed and is being started.

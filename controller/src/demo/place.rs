@@ -78,6 +78,7 @@ impl Place {
         for attempt in 1.. {
             self.client.ensure_controller().await?;
             let request = UpRequest {
+                prune: false,
                 manifest: self.manifest(),
                 path: self.state.join("crossfade.toml"),
             };

@@ -6,9 +6,12 @@ use std::path::PathBuf;
 
 use admin_api::strict::{InputError, push_key};
 use admin_api::{HealthSpec, Period};
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::calls::{HookEntry, WebhookEntry};
+use super::container::{Volume, check_labels, check_limits, check_secrets, check_volumes};
+use super::listener::{Listener, ListenerEntry};
 use super::{ProxySettings, RolloutSettings, RuntimeChoice, ServiceSettings};
 use crate::plan::{Amount, Stage, Strategy};
 use crate::verdict::AfterMaxHold;
@@ -36,6 +39,8 @@ struct Proxy {
     image: Option<String>,
     program: Option<PathBuf>,
     listen: Option<Vec<SocketAddr>>,
+    #[serde(default)]
+    listeners: Vec<ListenerEntry>,
     admin_port: Option<u16>,
     drain_timeout: Option<Period>,
 }
@@ -60,6 +65,15 @@ struct Service {
     command: Vec<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    #[serde(default)]
+    secrets: BTreeMap<String, PathBuf>,
+    #[serde(default)]
+    volumes: Vec<Volume>,
+    memory: Option<ByteSize>,
+    cpus: Option<f64>,
+    pids: Option<u32>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
     health: Option<HealthSpec>,
     #[serde(default)]
     rollout: RolloutOverrides,
@@ -200,10 +214,13 @@ impl Proxy {
     fn check(self) -> Result<ProxySettings, InputError> {
         let listen = self
             .listen
-            .unwrap_or_else(|| vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080))]);
+            .unwrap_or_else(|| match self.listeners.as_slice() {
+                [] => vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080))],
+                _ => Vec::new(),
+            });
         let admin_port = self.admin_port.unwrap_or(9900);
         ensure(
-            !listen.is_empty(),
+            !listen.is_empty() || !self.listeners.is_empty(),
             || "proxy.listen".into(),
             "at least one address is needed",
         )?;
@@ -212,9 +229,16 @@ impl Proxy {
             || "proxy.admin_port".into(),
             "a port from 1 to 65535 is needed",
         )?;
+        let plain = listen.iter().enumerate();
+        let plain = plain.map(|(index, address)| (format!("proxy.listen[{index}]"), *address));
+        let tables = self.listeners.iter().enumerate();
+        let tables = tables.map(|(index, entry)| {
+            let field = format!("proxy.listeners[{index}].address");
+            (field, entry.address)
+        });
         let mut seen = BTreeSet::new();
-        for (index, address) in listen.iter().enumerate() {
-            let field = || format!("proxy.listen[{index}]");
+        for (field, address) in plain.chain(tables) {
+            let field = || field.clone();
             ensure(
                 address.port() != 0,
                 field,
@@ -225,18 +249,17 @@ impl Proxy {
                 field,
                 "this is the port of `admin_port`",
             )?;
-            ensure(
-                seen.insert(*address),
-                field,
-                "this address is there already",
-            )?;
+            ensure(seen.insert(address), field, "this address is there already")?;
         }
+        // In this order, so that an index here is the one in the file.
+        let mut listeners = check_each("proxy.listeners", self.listeners, ListenerEntry::check)?;
+        listeners.extend(listen.into_iter().map(Listener::plain));
         Ok(ProxySettings {
             image: self
                 .image
                 .unwrap_or_else(|| "localhost/crossfade-proxy:latest".into()),
             program: self.program,
-            listen,
+            listeners,
             admin_port,
             drain_timeout: self.drain_timeout.unwrap_or(Period::from_secs(30)),
         })
@@ -297,6 +320,10 @@ impl Service {
             };
             ensure(fine, field, "this cannot be the name of a variable")?;
         }
+        check_secrets(&self.secrets, at)?;
+        check_volumes(&self.volumes, at)?;
+        check_labels(&self.labels, at)?;
+        let limits = check_limits(self.memory, self.cpus, self.pids, at)?;
         if let Some(health) = &self.health {
             check_health(health, at)?;
         }
@@ -318,6 +345,10 @@ impl Service {
             strip_prefix: self.strip_prefix,
             command: self.command,
             env: self.env,
+            secrets: self.secrets,
+            volumes: self.volumes,
+            limits,
+            labels: self.labels,
             health: self.health,
             rollout,
         })

@@ -8,8 +8,8 @@ fn the_smallest_manifest_has_every_default() {
     assert_eq!(manifest.project, "crossfade");
     assert_eq!(manifest.runtime, RuntimeChoice::Auto);
     assert_eq!(
-        manifest.proxy.listen,
-        ["0.0.0.0:8080".parse().expect("an address")]
+        manifest.proxy.listeners,
+        [Listener::plain("0.0.0.0:8080".parse().expect("an address"))]
     );
     assert_eq!(manifest.proxy.admin_port, 9900);
     let web = manifest.service("web").expect("the service");
@@ -121,6 +121,71 @@ fn what_is_wrong_is_named_with_field_and_line() {
         "services[0].rollout.max_unavailable",
         "25%",
     );
+    check_wrong(
+        &with("secrets = { \"1st\" = \"a\" }"),
+        4,
+        "services[0].secrets.1st",
+        "a letter first",
+    );
+    check_wrong(
+        &with("secrets = { a-b = \"a\", \"a.b\" = \"b\" }"),
+        4,
+        "services[0].secrets.\"a.b\"",
+        "`A_B_FILE` already",
+    );
+    check_wrong(
+        &with("volumes = [\"data:/data\"]"),
+        4,
+        "services[0].volumes[0]",
+        "begins with `/`, `./` or `../`",
+    );
+    check_wrong(
+        &with("volumes = [\"./a:/data\", \"./b:/data\"]"),
+        4,
+        "services[0].volumes[1]",
+        "another volume is at /data",
+    );
+    check_wrong(
+        &with("memory = \"1MiB\""),
+        4,
+        "services[0].memory",
+        "at least 6MiB",
+    );
+    check_wrong(&with("cpus = 0"), 4, "services[0].cpus", "from 0.01");
+    check_wrong(&with("pids = 0"), 4, "services[0].pids", "from 1 on");
+    check_wrong(
+        &with("labels = { \"io.crossfade.role\" = \"proxy\" }"),
+        4,
+        "services[0].labels.\"io.crossfade.role\"",
+        "the controller's own",
+    );
+    let listener = |keys: &str| {
+        format!("[[proxy.listeners]]\naddress = \"127.0.0.1:8443\"\n{keys}\n{SMALLEST}")
+    };
+    check_wrong(
+        &listener("tls = []"),
+        3,
+        "proxy.listeners[0].tls",
+        "at least one certificate",
+    );
+    check_wrong(
+        &listener("client_ca = \"ca.pem\""),
+        3,
+        "proxy.listeners[0].client_ca",
+        "only a listener with `tls`",
+    );
+    check_wrong(
+        &listener("tls_min_version = \"1.1\""),
+        3,
+        "proxy.listeners[0].tls_min_version",
+        "`1.2`",
+    );
+    check_wrong(
+        &listener("trusted_proxies = [\"10.0.0.0/40\"]"),
+        3,
+        "proxy.listeners[0].trusted_proxies[0]",
+        "",
+    );
     let hook = |keys: &str| with(&format!("[[services.rollout.hooks]]\n{keys}"));
     check_wrong(
         &hook("on = \"confrim\"\nurl = \"http://h/\""),
@@ -226,6 +291,28 @@ fn what_is_wrong_is_named_with_field_and_line() {
         "project",
         "letters, digits",
     );
+}
+
+#[test]
+fn a_service_has_what_it_is_given_and_the_proxy_its_certificates() {
+    let text = format!(
+        "[[proxy.listeners]]\naddress = \"0.0.0.0:443\"\n\
+         tls = [{{ cert = \"a.pem\", key = \"a.key\" }}]\n{SMALLEST}\
+         secrets = {{ db = \"db.txt\" }}\nvolumes = [\"./data:/data:ro\"]\n\
+         memory = \"64MiB\"\ncpus = 1.5\npids = 50\nlabels = {{ team = \"shop\" }}\n"
+    );
+    let manifest = Manifest::parse(&text).expect("a manifest");
+    let urls: Vec<String> = manifest.proxy.listeners.iter().map(Listener::url).collect();
+    assert_eq!(urls, ["https://0.0.0.0:443"], "no other than it names");
+    let web = manifest.service("web").expect("the service");
+    assert_eq!(web.limits.memory, Some(64 << 20));
+    assert_eq!(
+        (web.limits.millicpus, web.limits.pids),
+        (Some(1500), Some(50))
+    );
+    assert!(web.volumes[0].read_only);
+    assert_eq!(web.secrets["db"], std::path::Path::new("db.txt"));
+    assert_eq!(web.labels["team"], "shop");
 }
 
 #[test]

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::endpoints::label_of_version;
-use crate::manifest::RolloutSettings;
+use crate::manifest::{Recipe, RolloutSettings};
 use crate::plan::{Step, Strategy};
 
 fn version(id: i64) -> VersionRecord {
@@ -12,9 +12,7 @@ fn version(id: i64) -> VersionRecord {
         version: format!("{id}.0.0"),
         image: "web".into(),
         resolved: "web".into(),
-        command: Vec::new(),
-        env: BTreeMap::new(),
-        port: 8080,
+        recipe: Recipe::default(),
     }
 }
 
@@ -25,6 +23,7 @@ fn service(stable: i64, replicas: u32) -> ServiceRecord {
         previous: None,
         replicas,
         split: BTreeMap::new(),
+        asked: None,
     }
 }
 

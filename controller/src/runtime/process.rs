@@ -33,8 +33,11 @@ use tokio::sync::Notify;
 
 use self::identity::Identity;
 use self::record::{Record, Store};
+use crate::manifest::variable_of;
+
 use super::{
-    Container, ContainerSpec, ContainerState, LogOptions, LogStream, Runtime, RuntimeError, label,
+    Container, ContainerSpec, ContainerState, LogOptions, LogStream, ResourceLimits, Runtime,
+    RuntimeError, label,
 };
 
 /// The runtime's name.
@@ -214,6 +217,13 @@ impl Inner {
                 return Ok(container(found, ContainerState::Running));
             }
         }
+        if spec.limits != ResourceLimits::default() {
+            let reason = format!(
+                "{}: processes have no limits of memory, cpus or pids",
+                spec.name
+            );
+            return Err(refused("start a process", reason));
+        }
         let program = place::program(&spec.image)?;
         for publish in &spec.publish {
             place::must_be_free(publish.host)?;
@@ -252,6 +262,11 @@ impl Inner {
             // Clean, as a container's is: what the controller was given is not for them.
             .env_clear()
             .env("PATH", place::search_path())
+            .envs(
+                spec.secrets
+                    .iter()
+                    .map(|(name, file)| (variable_of(name), file)),
+            )
             .envs(&spec.env)
             .env("ADDRESS", Ipv4Addr::LOCALHOST.to_string())
             .env(MARK, &record.instance)

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::from_json;
 use crate::clock::Millis;
-use crate::manifest::{RolloutSettings, RuntimeChoice};
+use crate::manifest::{Recipe, RolloutSettings, RuntimeChoice, ServiceSettings};
 use crate::plan::Step;
 use crate::rollout::Phase;
 
@@ -17,7 +17,7 @@ use crate::rollout::Phase;
 pub type Split = BTreeMap<String, u32>;
 
 /// The manifest that `up` was given last.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
     /// Its text.
     pub text: String,
@@ -27,6 +27,8 @@ pub struct Applied {
     pub runtime: RuntimeChoice,
     /// The start of the machine that its containers were seen in last.
     pub boot: String,
+    /// Services that it has no more and that run on.
+    pub kept: Vec<ServiceSettings>,
 }
 
 /// A version to be recorded.
@@ -40,12 +42,8 @@ pub struct NewVersion {
     pub image: String,
     /// What that was when it was asked for: podman's id of it.
     pub resolved: String,
-    /// Arguments.
-    pub command: Vec<String>,
-    /// Environment.
-    pub env: BTreeMap<String, String>,
-    /// The port on which it serves.
-    pub port: u16,
+    /// How its containers are made.
+    pub recipe: Recipe,
 }
 
 /// A version as it was recorded: enough to start it again.
@@ -61,17 +59,12 @@ pub struct VersionRecord {
     pub image: String,
     /// What that was then.
     pub resolved: String,
-    /// Arguments.
-    pub command: Vec<String>,
-    /// Environment.
-    pub env: BTreeMap<String, String>,
-    /// The port on which it serves.
-    pub port: u16,
+    /// How its containers are made.
+    pub recipe: Recipe,
 }
 
 impl VersionRecord {
-    pub(super) const COLUMNS: &'static str =
-        "id, service, version, image, resolved, command, env, port";
+    pub(super) const COLUMNS: &'static str = "id, service, version, image, resolved, recipe";
 
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -80,9 +73,7 @@ impl VersionRecord {
             version: row.get(2)?,
             image: row.get(3)?,
             resolved: row.get(4)?,
-            command: from_json(&row.get::<_, String>(5)?)?,
-            env: from_json(&row.get::<_, String>(6)?)?,
-            port: row.get(7)?,
+            recipe: from_json(&row.get::<_, String>(5)?)?,
         })
     }
 }
@@ -100,6 +91,21 @@ pub struct ServiceRecord {
     pub replicas: u32,
     /// How new requests divide.
     pub split: Split,
+    /// What the manifest asked for when an `up` last did it; `None` where an older release did.
+    pub asked: Option<Asked>,
+}
+
+/// What a manifest asks for of a service, as far as it makes containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The image, as it is written there.
+    pub image: String,
+    /// The version's label.
+    pub version: String,
+    /// How many containers.
+    pub replicas: u32,
+    /// How they are made.
+    pub recipe: Recipe,
 }
 
 /// A rollout as it was recorded last.

@@ -109,6 +109,21 @@ const MIGRATIONS: &[&str] = &[
     -- Which start of the machine the containers belong to.
     ALTER TABLE applied ADD COLUMN boot TEXT NOT NULL DEFAULT '';
 ",
+    "
+    -- How the containers of a version are made, in one piece.
+    ALTER TABLE versions ADD COLUMN recipe TEXT NOT NULL DEFAULT '{}';
+    UPDATE versions
+        SET recipe = json_object('command', json(command), 'env', json(env), 'port', port);
+    ALTER TABLE versions DROP COLUMN command;
+    ALTER TABLE versions DROP COLUMN env;
+    ALTER TABLE versions DROP COLUMN port;
+
+    -- What the manifest asked for when an `up` last did it.
+    ALTER TABLE services ADD COLUMN asked TEXT;
+
+    -- Services that the manifest has no more and that run on.
+    ALTER TABLE applied ADD COLUMN kept TEXT NOT NULL DEFAULT '[]';
+",
 ];
 
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
@@ -126,4 +141,37 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction.commit()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_an_older_release_keep_their_command_environment_and_port() {
+        let mut connection = Connection::open_in_memory().expect("memory");
+        let older = &MIGRATIONS[..5];
+        for (index, migration) in older.iter().enumerate() {
+            connection.execute_batch(migration).expect("made");
+            connection
+                .pragma_update(None, "user_version", index + 1)
+                .expect("numbered");
+        }
+        connection
+            .execute_batch(
+                r#"INSERT INTO versions (service, version, image, resolved, command, env, port, at)
+                   VALUES ('web', '1', 'web:1', 'id', '["--fast"]', '{"A":"1"}', 8081, 0)"#,
+            )
+            .expect("written");
+        migrate(&mut connection).expect("migrated");
+        let recipe: String = connection
+            .query_row("SELECT recipe FROM versions", [], |row| row.get(0))
+            .expect("read");
+        let recipe: crate::manifest::Recipe = serde_json::from_str(&recipe).expect("a recipe");
+        assert_eq!(
+            (recipe.command, recipe.port),
+            (vec!["--fast".to_owned()], 8081)
+        );
+        assert_eq!(recipe.env["A"], "1");
+    }
 }

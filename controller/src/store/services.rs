@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Applied, NewVersion, ServiceRecord, Split, Store, VersionRecord, corrupt, from_json, to_json,
+    Applied, Asked, NewVersion, ServiceRecord, Split, Store, VersionRecord, corrupt, from_json,
+    to_json,
 };
 use crate::clock::Millis;
 use crate::error::Result;
@@ -15,16 +16,21 @@ impl Store {
     pub fn applied(&self) -> Result<Option<Applied>> {
         let connection = self.lock();
         let found = connection
-            .query_row("SELECT text, path, runtime, boot FROM applied", [], |row| {
-                let path: String = row.get(1)?;
-                let runtime: String = row.get(2)?;
-                Ok(Applied {
-                    text: row.get(0)?,
-                    path: PathBuf::from(path),
-                    runtime: from_json(&runtime)?,
-                    boot: row.get(3)?,
-                })
-            })
+            .query_row(
+                "SELECT text, path, runtime, boot, kept FROM applied",
+                [],
+                |row| {
+                    let path: String = row.get(1)?;
+                    let runtime: String = row.get(2)?;
+                    Ok(Applied {
+                        text: row.get(0)?,
+                        path: PathBuf::from(path),
+                        runtime: from_json(&runtime)?,
+                        boot: row.get(3)?,
+                        kept: from_json(&row.get::<_, String>(4)?)?,
+                    })
+                },
+            )
             .optional()?;
         Ok(found)
     }
@@ -33,13 +39,14 @@ impl Store {
     pub fn apply(&self, applied: &Applied, at: Millis) -> Result<()> {
         let path = applied.path.to_string_lossy();
         self.lock().execute(
-            "INSERT OR REPLACE INTO applied (one, text, path, runtime, boot, at)
-             VALUES (1, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO applied (one, text, path, runtime, boot, kept, at)
+             VALUES (1, ?, ?, ?, ?, ?, ?)",
             params![
                 applied.text,
                 path,
                 to_json(&applied.runtime)?,
                 applied.boot,
+                to_json(&applied.kept)?,
                 at
             ],
         )?;
@@ -71,7 +78,7 @@ impl Store {
     pub fn services(&self) -> Result<Vec<ServiceRecord>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT name, stable, previous, replicas, split FROM services ORDER BY name",
+            "SELECT name, stable, previous, replicas, split, asked FROM services ORDER BY name",
         )?;
         let rows = statement.query_map([], |row| {
             let split: String = row.get(4)?;
@@ -81,17 +88,19 @@ impl Store {
                 row.get::<_, Option<i64>>(2)?,
                 row.get(3)?,
                 split,
+                row.get::<_, Option<String>>(5)?,
             ))
         })?;
         let mut services = Vec::new();
         for row in rows {
-            let (name, stable, previous, replicas, split) = row?;
+            let (name, stable, previous, replicas, split, asked) = row?;
             services.push(ServiceRecord {
                 name,
                 stable: version(&connection, stable)?,
                 previous: previous.map(|id| version(&connection, id)).transpose()?,
                 replicas,
                 split: from_json(&split)?,
+                asked: asked.as_deref().map(from_json).transpose()?,
             });
         }
         Ok(services)
@@ -124,6 +133,15 @@ impl Store {
     pub fn remove_service(&self, name: &str) -> Result<()> {
         self.lock()
             .execute("DELETE FROM services WHERE name = ?", [name])?;
+        Ok(())
+    }
+
+    /// What the manifest asks for has been done, or is a rollout that is in the journal.
+    pub fn set_asked(&self, name: &str, asked: &Asked) -> Result<()> {
+        self.lock().execute(
+            "UPDATE services SET asked = ? WHERE name = ?",
+            params![to_json(asked)?, name],
+        )?;
         Ok(())
     }
 
@@ -210,16 +228,14 @@ pub(super) fn add_version(
     at: Millis,
 ) -> rusqlite::Result<i64> {
     connection.execute(
-        "INSERT INTO versions (service, version, image, resolved, command, env, port, at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO versions (service, version, image, resolved, recipe, at)
+         VALUES (?, ?, ?, ?, ?, ?)",
         params![
             version.service,
             version.version,
             version.image,
             version.resolved,
-            to_json(&version.command)?,
-            to_json(&version.env)?,
-            version.port,
+            to_json(&version.recipe)?,
             at
         ],
     )?;

@@ -1,7 +1,7 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::manifest::{RolloutSettings, RuntimeChoice};
+use crate::manifest::{Recipe, RolloutSettings, RuntimeChoice};
 use crate::rollout::Phase;
 
 fn open(dir: &TempDir) -> Store {
@@ -14,9 +14,12 @@ fn version(label: &str) -> NewVersion {
         version: label.into(),
         image: format!("web:{label}"),
         resolved: format!("id-of-{label}"),
-        command: vec!["--fast".into()],
-        env: [("A".to_owned(), "1".to_owned())].into(),
-        port: 8080,
+        recipe: Recipe {
+            command: vec!["--fast".into()],
+            env: [("A".to_owned(), "1".to_owned())].into(),
+            port: 8080,
+            ..Recipe::default()
+        },
     }
 }
 
@@ -41,6 +44,7 @@ fn begun(store: &Store) -> RolloutRecord {
 fn what_is_wanted_survives_a_restart() {
     let dir = TempDir::new().expect("a folder");
     let applied = Applied {
+        kept: Vec::new(),
         text: "project = \"x\"".into(),
         path: "/etc/crossfade.toml".into(),
         runtime: RuntimeChoice::Process,
@@ -59,7 +63,7 @@ fn what_is_wanted_survives_a_restart() {
     assert_eq!(store.applied().expect("read"), Some(applied));
     let web = store.service("web").expect("read").expect("there");
     assert_eq!((web.replicas, web.stable.image.as_str()), (5, "web:1.0.0"));
-    assert_eq!(web.stable.env["A"], "1");
+    assert_eq!(web.stable.recipe.env["A"], "1");
     assert_eq!(web.split, Split::from([("1.0.0".into(), 100)]));
 }
 

@@ -50,16 +50,14 @@ impl Controller {
             Error::Usage(format!("--{flag}: {}", error.message))
         })?;
         let image = engine::image_from(up.kind, &request.dir, &request.image);
-        let mut env = settings.env.clone();
-        env.extend(request.env);
+        let mut recipe = site.recipe(settings, &site.folder()?)?;
+        recipe.env.extend(request.env);
         let candidate = NewVersion {
             service: service.name.clone(),
             version: label,
             resolved: site.runtime.resolve_image(&image).await?,
             image,
-            command: settings.command.clone(),
-            env,
-            port: settings.port,
+            recipe,
         };
         if request.dry_run {
             if !request.replace {
@@ -125,7 +123,7 @@ impl Controller {
     }
 
     /// Refuses where a rollout is running that a deploy would not end by itself.
-    fn check_can_begin(&self, up: &Up, service: &str) -> Result<()> {
+    pub(super) fn check_can_begin(&self, up: &Up, service: &str) -> Result<()> {
         let live = up.rollout(service).map(|handle| handle.live().record);
         match live {
             Some(record) if record.phase == Phase::Draining => Ok(()),
@@ -136,7 +134,7 @@ impl Controller {
 
     /// Refuses where a rollout is running; one that only keeps the old version warm ends
     /// that, since the next version wants its place.
-    async fn end_bake(&self, up: &Up, service: &str) -> Result<()> {
+    pub(super) async fn end_bake(&self, up: &Up, service: &str) -> Result<()> {
         let Some(handle) = up.rollout(service) else {
             return Ok(());
         };
@@ -207,9 +205,7 @@ fn already_runs(service: &ServiceRecord, candidate: &NewVersion) -> Result<Optio
     if stable.version != candidate.version {
         return Ok(None);
     }
-    let same = (&stable.resolved, &stable.env, &stable.command)
-        == (&candidate.resolved, &candidate.env, &candidate.command);
-    if same {
+    if (&stable.resolved, &stable.recipe) == (&candidate.resolved, &candidate.recipe) {
         let text = format!(
             "{} runs {} already: nothing to do",
             service.name, stable.version
@@ -217,8 +213,8 @@ fn already_runs(service: &ServiceRecord, candidate: &NewVersion) -> Result<Optio
         return Ok(Some(Done::say(text)));
     }
     Err(Error::Usage(format!(
-        "{} runs {} already, with another image, environment or command: give this one another \
-         name with --version",
+        "{} runs {} already, with another image or other settings: give this one another name \
+         with --version",
         service.name, stable.version
     )))
 }

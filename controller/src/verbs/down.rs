@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::proxy::{self, HOLDER, PROXY};
 use crate::runtime::{Container, Runtime, label};
+use crate::secrets::Secrets;
 use crate::store::NewEvent;
 
 /// How often it looks whether anything is left.
@@ -54,6 +55,7 @@ impl Controller {
         }
         runtime.remove_network().await?;
         proxy::forget(&self.dir)?;
+        Secrets::new(&self.dir).retain(&[].into())?;
         *lock(&self.leaving) = None;
         self.finished.notify_one();
         Ok(Done::say(match taken {

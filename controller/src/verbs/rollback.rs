@@ -60,9 +60,7 @@ impl Controller {
             version: target.version,
             image: target.image,
             resolved: target.resolved,
-            command: target.command,
-            env: target.env,
-            port: target.port,
+            recipe: target.recipe,
         };
         self.begin_rollout(&up, &service, again, settings, caller)
     }

@@ -11,6 +11,7 @@ use crate::api::{
 };
 use crate::error::{Error, Result};
 use crate::explain::explain;
+use crate::manifest::Listener;
 use crate::rollout::{Live, Phase};
 use crate::store::{EventFilter, RolloutRecord, ServiceRecord};
 use crate::verdict::Figures;
@@ -57,10 +58,11 @@ impl Controller {
             runtime: up.site.runtime.name().to_owned(),
             listen: manifest
                 .proxy
-                .listen
+                .listeners
                 .iter()
-                .map(ToString::to_string)
+                .map(|listener| listener.address.to_string())
                 .collect(),
+            urls: manifest.proxy.listeners.iter().map(Listener::url).collect(),
             trouble: trouble.or(unhealed),
             services,
         })

@@ -1,6 +1,9 @@
 //! `up`: network, proxy and stable containers, as the manifest has them. What runs already
 //! stays; what was started is taken away again when something fails.
 
+mod change;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +11,18 @@ use std::time::Duration;
 use admin_api::HealthState;
 
 use super::{Controller, Up, lock};
-use crate::api::{DeployRequest, Done, UpRequest};
+use crate::api::{Done, UpRequest};
 use crate::caller::Caller;
 use crate::endpoints::Dead;
 use crate::engine;
 use crate::error::{Error, Result};
-use crate::manifest::{Manifest, RolloutOverrides, RuntimeChoice, ServiceSettings};
+use crate::manifest::{Listener, Manifest, Recipe, RuntimeChoice, ServiceSettings};
 use crate::proxy::{self, ProxyHost};
 use crate::runtime::{Container, ContainerState};
 use crate::site::Site;
 use crate::state_dir;
-use crate::store::{Applied, NewVersion, VersionRecord};
+use crate::store::{Applied, Asked, NewVersion, VersionRecord};
+use change::Change;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -57,10 +61,12 @@ impl Controller {
             path: request.path.clone(),
             runtime: engine.kind,
             boot: state_dir::boot(),
+            kept: Vec::new(),
         };
         let why = engine.why.clone();
         let listen = listen_text(&manifest);
         let up = self.make_up(manifest.clone(), engine)?;
+        check_place(request, &manifest, up.kind)?;
         let host = self.proxy_host(&up);
         host.check(&manifest.proxy).await?;
         let versions = first_versions(&up, request, manifest.services.iter()).await?;
@@ -68,9 +74,10 @@ impl Controller {
         proxy::forget(&self.dir)?;
         // Everything is there that can be looked up beforehand: now it is wanted.
         self.store.apply(&applied, self.clock.now())?;
-        for (version, replicas) in &versions {
+        for (version, asked) in &versions {
             self.store
-                .add_service(version, *replicas, self.clock.now())?;
+                .add_service(version, asked.replicas, self.clock.now())?;
+            self.store.set_asked(&version.service, asked)?;
         }
         let mut started = Vec::new();
         if let Err(error) = self.start(&up, &mut started).await {
@@ -104,50 +111,45 @@ impl Controller {
         &self,
         up: &Arc<Up>,
         request: &UpRequest,
-        manifest: Manifest,
+        mut manifest: Manifest,
         caller: &Caller,
     ) -> Result<Done> {
         let site = &up.site;
         let before = site.manifest();
         check_unchangeable(up, &before, &manifest)?;
+        check_place(request, &manifest, up.kind)?;
         let known = self.store.services()?;
         let is_new = |s: &&ServiceSettings| known.iter().all(|known| known.name != s.name);
         let fresh = first_versions(up, request, manifest.services.iter().filter(is_new)).await?;
-        let gone: Vec<String> = known
-            .iter()
-            .filter(|known| manifest.service(&known.name).is_none())
-            .map(|known| known.name.clone())
-            .collect();
-        for name in &gone {
-            self.check_no_rollout(up, name)?;
-        }
+        let changes = self.changes(up, request, &before, &manifest).await?;
+        let (gone, kept) = self.no_more_asked_for(up, request, &manifest)?;
 
         let applied = Applied {
             text: request.manifest.clone(),
             path: request.path.clone(),
             runtime: up.kind,
             boot: state_dir::boot(),
+            kept: kept.clone(),
         };
+        let is_changed = Manifest::parse(&request.manifest).is_ok_and(|now| {
+            let old = self.store.applied().ok().flatten();
+            let old = old.and_then(|old| Manifest::parse(&old.text).ok());
+            old.is_none_or(|old| old != now)
+        });
+        manifest.services.extend(kept);
         let old = self.store.applied()?;
         self.store.apply(&applied, self.clock.now())?;
-        for (version, replicas) in &fresh {
+        for (version, asked) in &fresh {
             self.store
-                .add_service(version, *replicas, self.clock.now())?;
+                .add_service(version, asked.replicas, self.clock.now())?;
+            self.store.set_asked(&version.service, asked)?;
         }
-        site.set_manifest(manifest.clone());
+        site.set_manifest(manifest);
         let mut said = Vec::new();
+        // First: another service may want their routes.
         for name in &gone {
             self.remove(site, name).await?;
             said.push(format!("{name} is gone: the manifest has it no more"));
-        }
-        for service in &manifest.services {
-            let was = before.service(&service.name);
-            if was.is_some_and(|was| was.replicas != service.replicas) {
-                said.push(
-                    self.scale_to(up, &service.name, service.replicas, caller)
-                        .await?,
-                );
-            }
         }
         let mut started = Vec::new();
         if let Err(error) = self.start(up, &mut started).await {
@@ -161,43 +163,157 @@ impl Controller {
             }
             return Err(error);
         }
-        for (version, replicas) in &fresh {
-            said.push(format!(
-                "{} {} × {replicas} is up",
-                version.service, version.version
-            ));
-        }
-        let replaced = started.len().saturating_sub(
-            fresh
-                .iter()
-                .map(|(_, replicas)| *replicas as usize)
-                .sum::<usize>(),
-        );
-        if replaced > 0 {
-            said.push(format!("started again what was missing: {replaced}"));
-        }
-        for service in &manifest.services {
-            if let Some(was) = before.service(&service.name) {
-                said.extend(
-                    self.deploy_changed(up, request, was, service, caller)
-                        .await?,
-                );
-            }
-        }
+        said.extend(started_text(&fresh, started.len()));
+        let rollouts = self.carry_out(up, changes, caller, &mut said).await?;
+        self.forget_secrets()?;
         up.webhooks.follow(site);
-        if *before != manifest {
-            let what = if said.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", said.join("; "))
+        if is_changed || !said.is_empty() {
+            let what = match (is_changed, said.join("; ")) {
+                (false, what) => what,
+                (true, what) if what.is_empty() => "the manifest has changed".to_owned(),
+                (true, what) => format!("the manifest has changed: {what}"),
             };
-            let text = format!("the manifest has changed{what}");
-            site.note_of(caller, None, "config", &text)?;
+            site.note_of(caller, None, "config", &what)?;
         }
         if said.is_empty() {
-            said.push(format!("{} is up already: nothing to do", manifest.project));
+            said.push(match is_changed {
+                true => format!("{} is up, as the manifest now has it", site.project),
+                false => format!("{} is up already: nothing to do", site.project),
+            });
         }
-        Ok(Done::say(said.join("\n")))
+        for one in &applied.kept {
+            said.push(format!(
+                "{} runs on, though the manifest has it no more: `crossfade up --prune` takes it away",
+                one.name
+            ));
+        }
+        Ok(Done {
+            rollouts,
+            ..Done::say(said.join("\n"))
+        })
+    }
+
+    /// What is to be done about the services that were there before, each with what the manifest
+    /// asks for now. Refuses what could not be done now, before anything is.
+    async fn changes(
+        &self,
+        up: &Arc<Up>,
+        request: &UpRequest,
+        before: &Manifest,
+        now: &Manifest,
+    ) -> Result<Vec<(String, Asked, Change)>> {
+        let known = self.store.services()?;
+        let is_known = |s: &&ServiceSettings| known.iter().any(|known| known.name == s.name);
+        let wanted = first_versions(up, request, now.services.iter().filter(is_known)).await?;
+        let mut changes = Vec::new();
+        for (version, asked) in wanted {
+            let service = up.site.service(&version.service)?;
+            let was = service.asked.clone().unwrap_or_else(|| {
+                // An older release has not written it down.
+                let was = before.service(&service.name);
+                Asked {
+                    image: was.map_or(&service.stable.image, |was| &was.image).clone(),
+                    version: was
+                        .map_or(&service.stable.version, |was| &was.version)
+                        .clone(),
+                    replicas: was.map_or(service.replicas, |was| was.replicas),
+                    recipe: service.stable.recipe.clone(),
+                }
+            });
+            let labels = self.store.labels(&service.name)?;
+            let change = change::change(&service, &was, &asked, &version, &labels);
+            if change.replicas.is_some() {
+                self.check_no_rollout(up, &service.name)?;
+            }
+            if change.version.is_some() {
+                self.check_can_begin(up, &service.name)?;
+            }
+            changes.push((service.name, asked, change));
+        }
+        Ok(changes)
+    }
+
+    /// The services that the manifest has no more: those to be taken away, and those that run on
+    /// as they were.
+    fn no_more_asked_for(
+        &self,
+        up: &Arc<Up>,
+        request: &UpRequest,
+        now: &Manifest,
+    ) -> Result<(Vec<String>, Vec<ServiceSettings>)> {
+        let before = up.site.manifest();
+        let (mut gone, mut kept) = (Vec::new(), Vec::new());
+        for service in self.store.services()? {
+            let name = service.name;
+            if now.service(&name).is_some() {
+                continue;
+            }
+            let Some(settings) = before.service(&name).filter(|_| !request.prune) else {
+                self.check_no_rollout(up, &name)?;
+                gone.push(name);
+                continue;
+            };
+            let same_route = |one: &&ServiceSettings| {
+                (&one.hosts, &one.path_prefix) == (&settings.hosts, &settings.path_prefix)
+            };
+            if let Some(other) = now.services.iter().find(same_route) {
+                return Err(Error::Refused(format!(
+                    "{} has the hosts and the path of {name}, which the manifest has no more and \
+                     which runs on: `crossfade up --prune` takes it away",
+                    other.name
+                )));
+            }
+            kept.push(settings.clone());
+        }
+        Ok((gone, kept))
+    }
+
+    /// Scales, and begins rollouts. Gives their numbers.
+    async fn carry_out(
+        &self,
+        up: &Arc<Up>,
+        changes: Vec<(String, Asked, Change)>,
+        caller: &Caller,
+        said: &mut Vec<String>,
+    ) -> Result<Vec<i64>> {
+        let mut rollouts = Vec::new();
+        for (name, asked, change) in changes {
+            if let Some(replicas) = change.replicas {
+                said.push(self.scale_to(up, &name, replicas, caller).await?);
+            }
+            if let Some(version) = change.version {
+                self.end_bake(up, &name).await?;
+                let service = up.site.service(&name)?;
+                let manifest = up.site.manifest();
+                let settings = manifest.service(&name).map(|s| s.rollout.clone());
+                let settings = settings.unwrap_or_default();
+                let done = self.begin_rollout(up, &service, version, settings, caller)?;
+                said.push(done.text);
+                rollouts.extend(done.rollout);
+            }
+            // Not before: an `up` that is cut short is carried out by the next one.
+            self.store.set_asked(&name, &asked)?;
+        }
+        Ok(rollouts)
+    }
+
+    /// Takes away the secrets of versions that nobody can go back to.
+    pub(super) fn forget_secrets(&self) -> Result<()> {
+        let Some(up) = self.get_up() else {
+            return Ok(());
+        };
+        let mut used = BTreeSet::new();
+        let mut use_all = |recipe: &Recipe| used.extend(recipe.secrets.values().cloned());
+        for service in self.store.services()? {
+            use_all(&service.stable.recipe);
+            service.previous.iter().for_each(|one| use_all(&one.recipe));
+            service.asked.iter().for_each(|one| use_all(&one.recipe));
+        }
+        for rollout in self.store.unfinished()? {
+            use_all(&rollout.from.recipe);
+            use_all(&rollout.to.recipe);
+        }
+        up.site.secrets.retain(&used)
     }
 
     /// Proxy, containers, table; and waits until the proxy sees all of them healthy.
@@ -212,7 +328,7 @@ impl Controller {
                 site.start_missing(&service.stable, replicas, Dead::Replace, started)
                     .await?;
             }
-            site.push(&service.name).await?;
+            site.check_table(&service.name).await?;
         }
         for service in &services {
             if up.rollout(&service.name).is_none() {
@@ -272,41 +388,6 @@ impl Controller {
         }
     }
 
-    /// A change of image or version in the manifest is a rollout.
-    async fn deploy_changed(
-        &self,
-        up: &Arc<Up>,
-        request: &UpRequest,
-        was: &ServiceSettings,
-        is: &ServiceSettings,
-        caller: &Caller,
-    ) -> Result<Option<String>> {
-        let stable = up.site.service(&is.name)?.stable;
-        if (&was.image, &was.version) == (&is.image, &is.version) {
-            if was.env != is.env || was.command != is.command {
-                return Ok(Some(format!(
-                    "{}: env and command hold from the next version on; {} keeps its own",
-                    is.name, stable.version
-                )));
-            }
-            return Ok(None);
-        }
-        if stable.version == is.version {
-            return Ok(None);
-        }
-        let deploy = DeployRequest {
-            service: is.name.clone(),
-            image: is.image.clone(),
-            version: Some(is.version.clone()),
-            env: [].into(),
-            rollout: RolloutOverrides::default(),
-            dir: folder_of(&request.path).to_owned(),
-            dry_run: false,
-            replace: false,
-        };
-        Ok(Some(self.begin(up, deploy, caller).await?.text))
-    }
-
     /// Takes a service out of the proxy, and its containers away, drained.
     pub(super) async fn remove(&self, site: &Site, name: &str) -> Result<()> {
         let containers = site.live_containers(name).await?;
@@ -328,27 +409,60 @@ impl Controller {
     }
 }
 
-/// Looks the images of new services up, before anything is started.
+/// What services are as versions, with their images looked up, and what is asked for by that.
 async fn first_versions<'a>(
     up: &Up,
     request: &UpRequest,
     services: impl Iterator<Item = &'a ServiceSettings>,
-) -> Result<Vec<(NewVersion, u32)>> {
+) -> Result<Vec<(NewVersion, Asked)>> {
+    let folder = folder_of(&request.path);
     let mut versions = Vec::new();
     for service in services {
-        let image = engine::image_from(up.kind, folder_of(&request.path), &service.image);
+        let image = engine::image_from(up.kind, folder, &service.image);
         let version = NewVersion {
             service: service.name.clone(),
             version: service.version.clone(),
             resolved: up.site.runtime.resolve_image(&image).await?,
             image,
-            command: service.command.clone(),
-            env: service.env.clone(),
-            port: service.port,
+            recipe: up.site.recipe(service, folder)?,
         };
-        versions.push((version, service.replicas));
+        let asked = Asked {
+            image: service.image.clone(),
+            version: service.version.clone(),
+            replicas: service.replicas,
+            recipe: version.recipe.clone(),
+        };
+        versions.push((version, asked));
     }
     Ok(versions)
+}
+
+/// What was started: new services, and what was missing of others.
+fn started_text(fresh: &[(NewVersion, Asked)], started: usize) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut of_fresh = 0;
+    for (version, asked) in fresh {
+        of_fresh += asked.replicas as usize;
+        said.push(format!(
+            "{} {} × {} is up",
+            version.service, version.version, asked.replicas
+        ));
+    }
+    let replaced = started.saturating_sub(of_fresh);
+    if replaced > 0 {
+        said.push(format!("started again what was missing: {replaced}"));
+    }
+    said
+}
+
+/// What the manifest names has to be there, and the runtime has to be able to give it.
+fn check_place(request: &UpRequest, manifest: &Manifest, kind: RuntimeChoice) -> Result<()> {
+    manifest
+        .check_place(folder_of(&request.path), kind)
+        .map_err(|error| Error::Manifest {
+            path: request.path.clone(),
+            source: error.located_in(&request.manifest),
+        })
 }
 
 fn check_unchangeable(up: &Up, before: &Manifest, now: &Manifest) -> Result<()> {
@@ -386,11 +500,6 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 fn listen_text(manifest: &Manifest) -> String {
-    let listen: Vec<String> = manifest
-        .proxy
-        .listen
-        .iter()
-        .map(|a| format!("http://{a}"))
-        .collect();
+    let listen: Vec<String> = manifest.proxy.listeners.iter().map(Listener::url).collect();
     listen.join(" and ")
 }

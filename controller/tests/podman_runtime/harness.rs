@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use controller::runtime::{ContainerSpec, Network, Podman, RuntimeError, label};
+use controller::runtime::{ContainerSpec, Network, Podman, ResourceLimits, RuntimeError, label};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -68,6 +68,8 @@ impl TestPodman {
             },
             publish: Vec::new(),
             mounts: Vec::new(),
+            secrets: BTreeMap::new(),
+            limits: ResourceLimits::default(),
             port: Some(8080),
             stop_timeout: Duration::from_secs(5),
         }

@@ -1,6 +1,6 @@
 //! Rollouts on child processes: what the tests on podman have on containers.
 
-use tests::{On, haste, stories, survival};
+use tests::{On, haste, manifests, stories, survival};
 
 /// Each story as a test, on processes.
 macro_rules! on_processes {
@@ -27,6 +27,13 @@ on_processes! { stories:
     a_candidate_that_crashes_under_load_is_rolled_back_at_once,
     an_up_that_fails_leaves_nothing,
     the_admin_port_wants_the_token,
+}
+
+on_processes! { manifests:
+    an_up_does_just_what_has_changed,
+    a_service_is_added_and_taken_away_by_the_manifest,
+    a_secret_is_given_by_file_and_shown_to_nobody,
+    clients_are_served_over_tls_with_the_manifests_certificates,
 }
 
 on_processes! { survival:

@@ -18,7 +18,7 @@ mod ports;
 mod rootless;
 mod turns;
 
-use tests::{On, stories, survival};
+use tests::{On, manifests, stories, survival};
 
 /// Each story as a test, on podman.
 macro_rules! on_podman {
@@ -44,6 +44,13 @@ on_podman! { stories:
     a_candidate_that_crashes_under_load_is_rolled_back_at_once,
     an_up_that_fails_leaves_nothing,
     the_admin_port_wants_the_token,
+}
+
+on_podman! { manifests:
+    an_up_does_just_what_has_changed,
+    a_service_is_added_and_taken_away_by_the_manifest,
+    a_secret_is_given_by_file_and_shown_to_nobody,
+    clients_are_served_over_tls_with_the_manifests_certificates,
 }
 
 on_podman! { survival:

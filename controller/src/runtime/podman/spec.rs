@@ -12,12 +12,15 @@ use bollard::models::{
 };
 
 use super::service::NAME;
+use crate::manifest::variable_of;
 use crate::runtime::{
-    Container, ContainerSpec, ContainerState, Mount, Network, RuntimeError, label,
+    Container, ContainerSpec, ContainerState, Mount, Network, Relabel, RuntimeError, label,
 };
 
 /// What podman itself waits between SIGTERM and SIGKILL where nothing else was said.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where containers find secrets, as with podman's own.
+const SECRETS: &str = "/run/secrets";
 
 /// The request that makes a container of `spec`.
 pub(super) fn create_body(
@@ -47,18 +50,19 @@ pub(super) fn create_body(
     let host_config = HostConfig {
         network_mode: Some(network_mode),
         port_bindings: Some(port_bindings(spec)),
-        binds: Some(spec.mounts.iter().map(bind).collect::<Result<_, _>>()?),
+        binds: Some(binds(spec)?),
+        memory: spec.limits.memory.and_then(|bytes| bytes.try_into().ok()),
+        nano_cpus: spec
+            .limits
+            .millicpus
+            .map(|part| i64::from(part) * 1_000_000),
+        pids_limit: spec.limits.pids.map(i64::from),
         ..HostConfig::default()
     };
     Ok(ContainerCreateBody {
         image: Some(spec.image.clone()),
         cmd: Some(spec.command.clone()).filter(|command| !command.is_empty()),
-        env: Some(
-            spec.env
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect(),
-        ),
+        env: Some(env(spec)),
         labels: Some(labels),
         exposed_ports: Some(port_bindings(spec).into_keys().collect()),
         // Whole seconds, rounded up: to be killed early is what must not happen.
@@ -85,8 +89,30 @@ fn port_bindings(spec: &ContainerSpec) -> PortMap {
     map
 }
 
-/// `host:container:options`. `z` lets containers read the folder where SELinux is on, and is
-/// nothing elsewhere.
+fn env(spec: &ContainerSpec) -> Vec<String> {
+    let mut env = spec.env.clone();
+    for name in spec.secrets.keys() {
+        env.entry(variable_of(name))
+            .or_insert_with(|| format!("{SECRETS}/{name}"));
+    }
+    let pairs = env.iter().map(|(name, value)| format!("{name}={value}"));
+    pairs.collect()
+}
+
+fn binds(spec: &ContainerSpec) -> Result<Vec<String>, RuntimeError> {
+    let secrets = spec.secrets.iter().map(|(name, file)| Mount {
+        host: file.clone(),
+        container: Path::new(SECRETS).join(name),
+        read_only: true,
+        relabel: Relabel::Shared,
+    });
+    secrets
+        .chain(spec.mounts.iter().cloned())
+        .map(|mount| bind(&mount))
+        .collect()
+}
+
+/// `host:container:options`.
 fn bind(mount: &Mount) -> Result<String, RuntimeError> {
     let text = |path: &Path| {
         path.to_str()
@@ -99,8 +125,13 @@ fn bind(mount: &Mount) -> Result<String, RuntimeError> {
             })
     };
     let access = if mount.read_only { "ro" } else { "rw" };
+    let relabel = match mount.relabel {
+        Relabel::No => "",
+        Relabel::Shared => ",z",
+        Relabel::Private => ",Z",
+    };
     Ok(format!(
-        "{}:{}:{access},z",
+        "{}:{}:{access}{relabel}",
         text(&mount.host)?,
         text(&mount.container)?
     ))
@@ -223,7 +254,7 @@ pub(super) fn network_in_use(error: &ApiError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::Publish;
+    use crate::runtime::{Publish, ResourceLimits};
 
     fn spec(publish: &[&str]) -> ContainerSpec {
         ContainerSpec {
@@ -243,6 +274,8 @@ mod tests {
                 })
                 .collect(),
             mounts: Vec::new(),
+            secrets: BTreeMap::new(),
+            limits: ResourceLimits::default(),
             port: Some(8080),
             stop_timeout: Duration::from_millis(1500),
         }
@@ -270,6 +303,30 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_files_and_only_their_paths_are_in_the_environment() {
+        let mut spec = spec(&[]);
+        spec.secrets = BTreeMap::from([("db-password".to_owned(), "/state/0af".into())]);
+        spec.limits = ResourceLimits {
+            memory: Some(64 << 20),
+            millicpus: Some(1500),
+            pids: Some(50),
+        };
+        let body = create_body(&spec, "shop", "shop-net").unwrap();
+        let env = body.env.unwrap();
+        assert!(
+            env.contains(&"DB_PASSWORD_FILE=/run/secrets/db-password".to_owned()),
+            "{env:?}"
+        );
+        let host = body.host_config.unwrap();
+        assert_eq!(
+            host.binds.unwrap(),
+            ["/state/0af:/run/secrets/db-password:ro,z"]
+        );
+        let limits = (host.memory, host.nano_cpus, host.pids_limit);
+        assert_eq!(limits, (Some(64 << 20), Some(1_500_000_000), Some(50)));
+    }
+
+    #[test]
     fn one_port_can_be_published_at_several_addresses() {
         let map = port_bindings(&spec(&["127.0.0.1:8001", "127.0.0.2:8002"]));
         assert_eq!(map["80/tcp"].as_ref().unwrap().len(), 2);
@@ -281,6 +338,7 @@ mod tests {
             host: "/a:b".into(),
             container: "/c".into(),
             read_only: true,
+            relabel: Relabel::No,
         };
         assert!(matches!(bind(&mount), Err(RuntimeError::Refused { .. })));
     }

@@ -89,6 +89,8 @@ fn sh(name: &str, script: &str) -> ContainerSpec {
         },
         publish: Vec::new(),
         mounts: Vec::new(),
+        secrets: BTreeMap::new(),
+        limits: ResourceLimits::default(),
         port: Some(8080),
         stop_timeout: Duration::from_secs(5),
     }

@@ -1,0 +1,132 @@
+//! The config file that the controller writes for its proxy: admin port, drains, listeners. What
+//! is behind them comes by the admin API.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use admin_api::Period;
+
+use crate::manifest::{ClientAuth, Listener, Tls, TlsVersion};
+
+/// What the proxy is told. All paths are as it sees them.
+pub(super) struct Config<'a, L> {
+    /// Where the admin API is.
+    pub(super) admin: SocketAddr,
+    /// Where the token, and what the proxy remembers, are.
+    pub(super) folder: &'a Path,
+    /// The name of what it remembers.
+    pub(super) state_file: &'a str,
+    /// How long a retired endpoint may finish what it has.
+    pub(super) drain: Period,
+    /// Each with the address on which it listens.
+    pub(super) listeners: L,
+    /// The folder from which certificates are meant.
+    pub(super) certificates: &'a Path,
+}
+
+impl<'a, L: Iterator<Item = (&'a Listener, SocketAddr)>> Config<'a, L> {
+    /// As TOML.
+    pub(super) fn text(self) -> String {
+        let mut text = format!(
+            "# Written by crossfade at each start of the proxy.\n\
+             [admin]\nlisten = \"{}\"\ntoken_file = {}\nstate_file = {}\n\n\
+             [timeouts]\ndrain = \"{}\"\n",
+            self.admin,
+            quoted(&self.folder.join("token")),
+            quoted(&self.folder.join(self.state_file)),
+            self.drain,
+        );
+        for (listener, address) in self.listeners {
+            text.push_str(&format!("\n[[listeners]]\naddress = \"{address}\"\n"));
+            let trusted = &listener.trusted_proxies;
+            if !trusted.is_empty() {
+                let trusted: Vec<String> = trusted.iter().map(|net| format!("\"{net}\"")).collect();
+                text.push_str(&format!("trusted_proxies = [{}]\n", trusted.join(", ")));
+            }
+            if let Some(tls) = &listener.tls {
+                text.push_str(&tls_text(tls, self.certificates));
+            }
+        }
+        text
+    }
+}
+
+fn tls_text(tls: &Tls, folder: &Path) -> String {
+    let pairs: Vec<String> = tls
+        .pairs
+        .iter()
+        .map(|pair| {
+            let (cert, key) = (folder.join(&pair.cert), folder.join(&pair.key));
+            format!("{{ cert = {}, key = {} }}", quoted(&cert), quoted(&key))
+        })
+        .collect();
+    let mut text = format!("tls = [{}]\n", pairs.join(", "));
+    if let Some(version) = tls.min_version {
+        let version = match version {
+            TlsVersion::Tls12 => "1.2",
+            TlsVersion::Tls13 => "1.3",
+        };
+        text.push_str(&format!("tls_min_version = \"{version}\"\n"));
+    }
+    if let Some(ca) = &tls.client_ca {
+        text.push_str(&format!("client_ca = {}\n", quoted(&folder.join(ca))));
+    }
+    if let Some(auth) = tls.client_auth {
+        let auth = match auth {
+            ClientAuth::Required => "required",
+            ClientAuth::Optional => "optional",
+        };
+        text.push_str(&format!("client_auth = \"{auth}\"\n"));
+    }
+    text
+}
+
+/// Rust's quotes and escapes are TOML's, for whatever a path holds.
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Manifest;
+
+    #[test]
+    fn listeners_have_what_the_manifest_says_with_paths_of_its_folder() {
+        let manifest = r#"
+[[proxy.listeners]]
+address = "0.0.0.0:443"
+trusted_proxies = ["10.0.0.0/8"]
+tls = [{ cert = "a.pem", key = "/keys/a.key" }]
+tls_min_version = "1.3"
+client_ca = "ca.pem"
+client_auth = "optional"
+
+[[services]]
+name = "web"
+image = "web:1"
+"#;
+        let manifest = Manifest::parse(manifest).expect("a manifest");
+        let admin: SocketAddr = "0.0.0.0:9900".parse().expect("an address");
+        let inside: SocketAddr = "0.0.0.0:8080".parse().expect("an address");
+        let config = Config {
+            admin,
+            folder: Path::new("/inside"),
+            state_file: "state.json",
+            drain: Period::from_secs(30),
+            listeners: manifest.proxy.listeners.iter().zip([inside]),
+            certificates: Path::new("/home/site"),
+        };
+        let text = config.text();
+        let want = r#"[[listeners]]
+address = "0.0.0.0:8080"
+trusted_proxies = ["10.0.0.0/8"]
+tls = [{ cert = "/home/site/a.pem", key = "/keys/a.key" }]
+tls_min_version = "1.3"
+client_ca = "/home/site/ca.pem"
+client_auth = "optional"
+"#;
+        assert!(text.ends_with(want), "{text}");
+        assert!(text.contains("token_file = \"/inside/token\""), "{text}");
+    }
+}

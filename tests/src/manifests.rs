@@ -1,0 +1,283 @@
+//! What a manifest brings, on every runtime: secrets, certificates, and an `up` that does just what
+//! has changed.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{On, Settings, TestCa, TestSite, podman, wait_until};
+
+/// A secret that is like no other text.
+const SECRET: &str = "hunter2-8c1f-first";
+const NEW_SECRET: &str = "hunter2-8c1f-second";
+
+fn quick() -> Settings {
+    Settings {
+        step: "200ms",
+        bake: "0s",
+        ..Settings::default()
+    }
+}
+
+/// The manifest with more keys of the service.
+fn with(site: &TestSite, settings: &Settings, keys: &str) -> String {
+    let manifest = site.manifest(settings);
+    manifest.replace(
+        "[services.rollout]",
+        &format!("{keys}\n\n[services.rollout]"),
+    )
+}
+
+/// Every change of the manifest does just what changed, and the same again nothing.
+pub async fn an_up_does_just_what_has_changed(on: On) {
+    let site = TestSite::up(on, &quick()).await;
+    let first = site.serving("1.0.0");
+    let load = site.load();
+    let nothing = async || {
+        let said = site.must(&["up"]).await;
+        assert!(said.ends_with("is up already: nothing to do\n"), "{said}");
+    };
+
+    // Its number: scaled, the others stay.
+    let three = Settings {
+        replicas: 3,
+        ..quick()
+    };
+    site.write_manifest(&site.manifest(&three));
+    let said = site.must(&["up"]).await;
+    assert_eq!(said, "web has 3 containers; it had 2\n");
+    let serving = site.serving("1.0.0");
+    assert!(first.iter().all(|one| serving.contains(one)), "{serving:?}");
+    nothing().await;
+
+    // Its routes: one change of the table, and no container.
+    let admin = crate::AdminPort::of(&site);
+    let before = admin.get("/v1/services/web").await["generation"].as_u64();
+    let routed = with(&site, &three, "hosts = [\"web.test\", \"127.0.0.1\"]");
+    site.write_manifest(&routed);
+    site.must(&["up"]).await;
+    let web = admin.get("/v1/services/web").await;
+    assert_eq!(web["hosts"][0], "web.test", "{web:#}");
+    assert_eq!(web["generation"].as_u64(), before.map(|before| before + 1));
+    assert_eq!(site.serving("1.0.0"), serving);
+    nothing().await;
+
+    // Its environment: a revision of the same image, by a rollout.
+    let env = routed.replace("env = {}", "env = { LATENCY = \"1ms\" }");
+    site.write_manifest(&env);
+    let said = site.must(&["up", "--wait"]).await;
+    assert!(
+        said.contains("(web 1.0.0 → 1.0.0+2) begins: canary"),
+        "{said}"
+    );
+    let web = site.until_phase("done").await;
+    assert_eq!(web["stable"], "1.0.0+2", "{web:#}");
+    nothing().await;
+    let history = site.history().await;
+    let config = history["events"].as_array().into_iter().flatten();
+    let config: Vec<&Value> = config.filter(|event| event["kind"] == "config").collect();
+    assert_eq!(config.len(), 3, "one for each change: {config:#?}");
+    assert!(
+        config.iter().all(|event| event["who"].is_string()),
+        "{config:#?}"
+    );
+    load.stop().await.expect_no_failure();
+
+    // What somebody deployed by hand stays, and so does its number.
+    site.must(&site.deploy("2.0.0", &["--strategy", "all-at-once", "--wait"]))
+        .await;
+    site.until_phase("done").await;
+    site.must(&["scale", "web", "1"]).await;
+    nothing().await;
+    assert_eq!(site.web().await["replicas"], 1);
+}
+
+/// A service that the manifest has no more runs on, until it is said to be taken away.
+pub async fn a_service_is_added_and_taken_away_by_the_manifest(on: On) {
+    let site = TestSite::up(on, &quick()).await;
+    let load = site.load();
+    let alone = site.manifest(&quick());
+    let image = match on {
+        On::Processes => "crossfade-sample-server",
+        On::Podman => "localhost/crossfade-sample-server:1.0.0",
+    };
+    let other = |name: &str| {
+        format!(
+            "{alone}\n[[services]]\nname = \"{name}\"\nimage = \"{image}\"\nversion = \"1.1.0\"\n\
+             path_prefix = \"/other\"\nhealth = {{ path = \"/healthz\", interval = \"100ms\" }}\n"
+        )
+    };
+    site.write_manifest(&other("api"));
+    let said = site.must(&["up"]).await;
+    assert_eq!(said, "api 1.1.0 × 1 is up\n");
+    assert_eq!(site.serving("1.1.0").len(), 1);
+
+    site.write_manifest(&alone);
+    let said = site.must(&["up"]).await;
+    assert!(
+        said.contains("api runs on, though the manifest has it no more"),
+        "{said}"
+    );
+    assert!(
+        said.contains("`crossfade up --prune` takes it away"),
+        "{said}"
+    );
+    assert_eq!(site.serving("1.1.0").len(), 1);
+    // It is looked after as before, also by the next controller.
+    site.kill_controller();
+    site.until("both are there", |_| site.serving("1.1.0").len() == 1)
+        .await;
+    site.must(&["scale", "api", "2"]).await;
+
+    site.write_manifest(&other("apo"));
+    site.refused(&["up"], 1, &["the path of api", "`crossfade up --prune`"])
+        .await;
+    site.write_manifest(&alone);
+    let said = site.must(&["up", "--prune"]).await;
+    assert_eq!(said, "api is gone: the manifest has it no more\n");
+    assert_eq!(site.serving("1.1.0"), [""; 0]);
+    load.stop().await.expect_no_failure();
+}
+
+/// A secret is a file to whoever serves, and nowhere else; another content is another version.
+pub async fn a_secret_is_given_by_file_and_shown_to_nobody(on: On) {
+    let site = TestSite::new(on, &quick());
+    let folder = site.file().parent().expect("a folder").to_owned();
+    let file = folder.join("password");
+    std::fs::write(&file, SECRET).expect("the folder is ours");
+    site.write_manifest(&with(
+        &site,
+        &quick(),
+        "secrets = { db-password = \"password\" }",
+    ));
+    site.must(&["up"]).await;
+    for id in site.serving("1.0.0") {
+        assert_eq!(secret_of(on, &id), SECRET);
+    }
+    told_nobody(&site, "1.0.0").await;
+
+    std::fs::write(&file, NEW_SECRET).expect("the folder is ours");
+    let load = site.load();
+    site.must(&["up", "--wait"]).await;
+    site.until_phase("done").await;
+    for id in site.serving("1.0.0+2") {
+        assert_eq!(secret_of(on, &id), NEW_SECRET);
+    }
+    told_nobody(&site, "1.0.0+2").await;
+    // What was kept for the version before is still there for it.
+    site.must(&["rollback", "web", "--wait"]).await;
+    site.until_phase("done").await;
+    for id in site.serving("1.0.0") {
+        assert_eq!(secret_of(on, &id), SECRET);
+    }
+    load.stop().await.expect_no_failure();
+    site.must(&["down"]).await;
+    let kept = std::fs::read_dir(site.state().join("secrets")).expect("the folder is ours");
+    let kept: Vec<_> = kept.flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(kept, ["key"], "nothing is kept for nobody");
+
+    std::fs::remove_file(&file).expect("the folder is ours");
+    site.refused(
+        &["up"],
+        64,
+        &[
+            "crossfade.toml:",
+            "services[0].secrets.db-password",
+            "cannot be read",
+        ],
+    )
+    .await;
+}
+
+/// What a process or a container finds where it is told to look.
+fn secret_of(on: On, id: &str) -> String {
+    let (root, pid) = match on {
+        On::Processes => (String::new(), id.to_owned()),
+        On::Podman => {
+            let pid = podman(&["inspect", "--format", "{{.State.Pid}}", id]).expect("it runs");
+            (format!("/proc/{}/root", pid.trim()), pid.trim().to_owned())
+        }
+    };
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).expect("it runs");
+    let environment = String::from_utf8_lossy(&environment).into_owned();
+    assert!(!environment.contains("hunter2"), "{environment}");
+    let path = environment
+        .split('\0')
+        .find_map(|pair| pair.strip_prefix("DB_PASSWORD_FILE="))
+        .expect("it is told where");
+    std::fs::read_to_string(format!("{root}{path}")).expect("it is there")
+}
+
+async fn told_nobody(site: &TestSite, version: &str) {
+    let mut said = String::new();
+    for args in [
+        &["history", "--output", "json"][..],
+        &["events", "--output", "json"],
+        &["status", "--output", "json"],
+        &["logs", "web"],
+    ] {
+        said.push_str(&site.must(args).await);
+    }
+    for file in ["controller.log", "state.db", "state.db-wal"] {
+        let bytes = std::fs::read(site.state().join(file)).unwrap_or_default();
+        said.push_str(&String::from_utf8_lossy(&bytes));
+    }
+    for id in site.serving(version) {
+        match site.on {
+            On::Podman => said.push_str(&podman(&["inspect", &id]).expect("it is there")),
+            On::Processes => {
+                let line = std::fs::read(format!("/proc/{id}/cmdline")).expect("it runs");
+                said.push_str(&String::from_utf8_lossy(&line));
+            }
+        }
+    }
+    assert!(said.contains(version));
+    assert!(!said.contains("hunter2"), "a secret was told");
+}
+
+/// The proxy serves HTTPS with the manifest's certificates, and renewed ones at once.
+pub async fn clients_are_served_over_tls_with_the_manifests_certificates(on: On) {
+    let site = TestSite::new(on, &quick());
+    let ca = TestCa::new();
+    let pair = ca.issue("web", "web.test", 2100);
+    // Named as people name them: by a link, as what renews certificates makes them.
+    let folder = site.file().parent().expect("a folder").to_owned();
+    let (cert, _) = ca.files("web");
+    let link = folder.join("live.pem");
+    std::os::unix::fs::symlink(&cert, &link).expect("the folder is ours");
+    let pair = pair.replace(&format!("{cert:?}"), "\"live.pem\"");
+    let secure = crate::free_address();
+    let listener =
+        format!("[[proxy.listeners]]\naddress = \"{secure}\"\ntls = [{pair}]\n\n[[services]]");
+    let manifest = site
+        .manifest(&quick())
+        .replacen("[[services]]", &listener, 1);
+
+    site.write_manifest(&manifest.replace("live.pem", "gone.pem"));
+    site.refused(
+        &["up"],
+        64,
+        &["proxy.listeners[0].tls[0].cert", "gone.pem cannot be read"],
+    )
+    .await;
+    site.write_manifest(&manifest);
+    let said = site.must(&["up"]).await;
+    assert!(said.contains(&format!("https://{secure}")), "{said}");
+    let client = ca.client(&[]);
+    let mut connection = client.open(secure, "web.test").await.expect("a handshake");
+    let reply = connection.ask("GET", "/", "").await.expect("an answer");
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let plain = crate::ask(site.address, "/").await;
+    assert_eq!(plain.status, 200, "the plain one is there, too");
+
+    let shown = connection.certificate;
+    ca.issue("web", "web.test", 2101);
+    wait_until("the renewed certificate is served", || async {
+        let renewed = client.open(secure, "web.test").await;
+        renewed.is_ok_and(|renewed| renewed.certificate != shown)
+    })
+    .await;
+    tokio::time::timeout(Duration::from_secs(5), site.must(&["status"]))
+        .await
+        .expect("it answers");
+}
