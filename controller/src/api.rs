@@ -12,6 +12,7 @@ use crate::clock::Millis;
 use crate::manifest::RolloutOverrides;
 use crate::plan::Step;
 use crate::rollout::Phase;
+use crate::runtime::PullStep;
 use crate::store::Event;
 use crate::verdict::Figures;
 
@@ -25,6 +26,40 @@ pub struct UpRequest {
     /// Take services away that the manifest has no more.
     #[serde(default)]
     pub prune: bool,
+}
+
+/// `pull`: bring images to this host that are not here, before an `up` or a `deploy`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PullRequest {
+    /// The manifest's text: its images are meant where none is named.
+    pub manifest: Option<String>,
+    /// The manifest's path.
+    pub path: PathBuf,
+    /// This image alone.
+    pub image: Option<String>,
+    /// The service that it is for, which has to be there.
+    #[serde(default)]
+    pub service: Option<String>,
+}
+
+/// A line of what `pull` tells.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullLine {
+    /// An image is not here.
+    Begins {
+        /// Which.
+        image: String,
+    },
+    /// How it goes with that one.
+    Step(PullStep),
+    /// It is here now.
+    Here {
+        /// Which.
+        image: String,
+    },
+    /// It cannot be brought here; nothing comes after this.
+    Failed(Failure),
 }
 
 /// `down`: take everything away.

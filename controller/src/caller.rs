@@ -30,7 +30,7 @@ impl Caller {
 }
 
 /// The user's name; its number where it has none here.
-fn name_of(uid: u32) -> String {
+pub(crate) fn name_of(uid: u32) -> String {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     find(&users, uid).map_or_else(|| format!("uid {uid}"), str::to_owned)
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod follow;
+mod pull;
 
 use std::future::Future;
 use std::io::Write;
@@ -14,14 +15,14 @@ use serde::Serialize;
 
 use crate::api::{
     DeployRequest, Done, DownRequest, ExplainRequest, Explanation, HistoryReply, HistoryRequest,
-    LogsRequest, RollbackRequest, RolloutRequest, ScaleRequest, SplitRequest, StatusReply,
-    UpRequest,
+    LogsRequest, PullRequest, RollbackRequest, RolloutRequest, ScaleRequest, SplitRequest,
+    StatusReply, UpRequest,
 };
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::store::Split;
-use crate::{demo, report, serve, state_dir};
+use crate::{demo, doctor, report, serve, state_dir};
 
 pub use args::{Args, Deploy, Output, Verb};
 
@@ -37,6 +38,17 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
         let folder = serve::open(&place.state()?)?;
         serve::run(folder, until_down, shutdown).await;
         return Ok(());
+    }
+    if let Verb::Doctor = args.verb {
+        let report = tokio::select! {
+            report = doctor::examine(&place.file, place.state) => report,
+            () = shutdown => return Err(Error::Refused("interrupted".into())),
+        };
+        print(place.output, &report, doctor::text)?;
+        return match report.ok {
+            true => Ok(()),
+            false => Err(Error::Refused(doctor::summary(&report))),
+        };
     }
     if let Verb::Completions { shell } = args.verb {
         let mut script = Vec::new();
@@ -116,7 +128,7 @@ async fn ask(verb: Verb, place: &Place) -> Result<()> {
                 .await
         }
         // Answered before, since they need no controller of this place.
-        Verb::Serve { .. } | Verb::Demo { .. } | Verb::Completions { .. } => Ok(()),
+        Verb::Serve { .. } | Verb::Demo { .. } | Verb::Doctor | Verb::Completions { .. } => Ok(()),
     }
 }
 
@@ -129,6 +141,13 @@ async fn up(place: &Place, wait: bool, prune: bool) -> Result<()> {
     })?;
     let client = place.client()?;
     client.ensure_controller().await?;
+    let images = PullRequest {
+        manifest: Some(text.clone()),
+        path: path.clone(),
+        image: None,
+        service: None,
+    };
+    pull::pull(&client, &images, place.output).await?;
     let done: Done = client
         .ask(
             "up",
@@ -176,6 +195,15 @@ async fn deploy(deploy: Deploy, place: &Place) -> Result<()> {
         replace: deploy.replace,
     };
     let client = place.running().await?;
+    if !request.dry_run {
+        let image = PullRequest {
+            manifest: None,
+            path: place.file.clone(),
+            image: Some(request.image.clone()),
+            service: Some(request.service.clone()),
+        };
+        pull::pull(&client, &image, place.output).await?;
+    }
     let done: Done = client.ask("deploy", &request).await?;
     follow::finish(&client, done, deploy.wait, place.output).await
 }

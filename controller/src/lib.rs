@@ -11,6 +11,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 mod demo;
+mod doctor;
 mod drain;
 mod endpoints;
 mod engine;

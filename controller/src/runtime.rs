@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 pub use podman::Podman;
 pub use process::Processes;
+pub(crate) use process::program_of;
 
 /// The labels by which the controller knows what is its own. A name is never enough.
 pub mod label {
@@ -159,6 +160,19 @@ pub struct LogOptions {
     pub follow: bool,
 }
 
+/// One step of a pull.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullStep {
+    /// The part of the image that it is about.
+    pub layer: Option<String>,
+    /// What is done with it, in the engine's words.
+    pub status: String,
+    /// Bytes of it that are here.
+    pub current: Option<u64>,
+    /// Bytes that it has.
+    pub total: Option<u64>,
+}
+
 /// Output of a container, piece by piece. The sender stops when the receiver is dropped.
 pub type LogStream = tokio::sync::mpsc::Receiver<Result<bytes::Bytes, RuntimeError>>;
 
@@ -170,6 +184,18 @@ pub trait Runtime: Send + Sync {
 
     /// What `image` stands for now (podman: its id), or [`RuntimeError::ImageNotFound`].
     async fn resolve_image(&self, image: &str) -> Result<String, RuntimeError>;
+
+    /// Brings an image to this host that is not here, and tells `progress` how it goes. Where that
+    /// fails there is nothing of it.
+    async fn pull_image(
+        &self,
+        image: &str,
+        progress: &(dyn Fn(PullStep) + Send + Sync),
+    ) -> Result<(), RuntimeError>;
+
+    /// The name by which this very image can be pulled again, such as `registry/web@sha256:…`;
+    /// `None` for one that was built here.
+    async fn pull_name(&self, image: &str) -> Result<Option<String>, RuntimeError>;
 
     /// Makes the project's network unless it is there.
     async fn ensure_network(&self) -> Result<(), RuntimeError>;
@@ -212,6 +238,14 @@ pub enum RuntimeError {
     ImageNotFound {
         /// As it was asked for.
         image: String,
+    },
+    /// It is not here, and cannot be brought here.
+    #[error("there is no image `{image}` on this host, and it cannot be pulled: {reason}")]
+    PullFailed {
+        /// As it was asked for.
+        image: String,
+        /// What the engine said.
+        reason: String,
     },
     /// A port to be published is taken.
     #[error("{address} is taken by another program: free it, or choose another address")]

@@ -189,6 +189,10 @@ async fn dispatch(
         "events" => json(&controller.events(read(body)?).await?),
         "explain" => json(&controller.explain(&read(body)?)?),
         "rollout" => json(&controller.progress(read(body)?).await?),
+        "pull" => {
+            let lines = Lines(controller.pull(read(body)?).await?);
+            Ok(Response::new(Either::Right(lines)))
+        }
         "logs" => {
             let lines = Lines(controller.logs(read(body)?).await?);
             Ok(Response::new(Either::Right(lines)))

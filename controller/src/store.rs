@@ -14,7 +14,7 @@ mod windows;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
 
 pub use events::{Event, EventFilter, NewEvent};
@@ -57,6 +57,21 @@ impl Store {
             connection: Mutex::new(connection),
             newest: watch::Sender::new(newest),
         })
+    }
+
+    /// Looks whether the journal at `path` is whole and of a release that this one can read.
+    /// Changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn examine(path: &Path) -> Result<()> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        schema::check_release(&connection)?;
+        let said: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        match said.as_str() {
+            "ok" => Ok(()),
+            said => Err(corrupt(said).into()),
+        }
     }
 
     /// Changes whenever an event is written; holds the newest event's id.

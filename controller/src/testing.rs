@@ -30,7 +30,8 @@ use crate::clock::Clock;
 use crate::manifest::{Manifest, Recipe, RolloutSettings};
 use crate::rollout::{self, Handle};
 use crate::runtime::{
-    Container, ContainerSpec, ContainerState, LogOptions, LogStream, Runtime, RuntimeError, label,
+    Container, ContainerSpec, ContainerState, LogOptions, LogStream, PullStep, Runtime,
+    RuntimeError, label,
 };
 use crate::secrets::Secrets;
 use crate::site::Site;
@@ -133,6 +134,7 @@ impl TestSite {
             version: label.into(),
             image: format!("web:{label}"),
             resolved: format!("web:{label}"),
+            pull_name: None,
             recipe: Recipe {
                 port: 8080,
                 ..Recipe::default()
@@ -267,6 +269,19 @@ impl Runtime for FakeRuntime {
 
     async fn resolve_image(&self, image: &str) -> Result<String, RuntimeError> {
         Ok(image.to_owned())
+    }
+
+    async fn pull_image(
+        &self,
+        image: &str,
+        _progress: &(dyn Fn(PullStep) + Send + Sync),
+    ) -> Result<(), RuntimeError> {
+        self.calls.push(format!("pull {image}"));
+        Ok(())
+    }
+
+    async fn pull_name(&self, _image: &str) -> Result<Option<String>, RuntimeError> {
+        Ok(None)
     }
 
     async fn ensure_network(&self) -> Result<(), RuntimeError> {

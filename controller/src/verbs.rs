@@ -3,6 +3,7 @@
 mod deploy;
 mod down;
 mod logs;
+mod pull;
 mod rollback;
 mod scale;
 mod split;
@@ -11,7 +12,7 @@ mod tend;
 mod up;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedMutexGuard};
@@ -57,6 +58,8 @@ pub(crate) struct Controller {
     reconciling: tokio::sync::Mutex<()>,
     /// Told when nothing is left to control.
     finished: Notify,
+    /// Held by whoever pulls an image.
+    pulling: Arc<()>,
 }
 
 /// A project that is up.
@@ -89,6 +92,7 @@ impl Controller {
             admitting: Locks::default(),
             reconciling: tokio::sync::Mutex::new(()),
             finished: Notify::new(),
+            pulling: Arc::default(),
         })
     }
 
@@ -284,6 +288,11 @@ impl Up {
         let handle = lock(&self.rollouts).get(service).cloned();
         handle.filter(|handle| !handle.live().record.phase.is_over())
     }
+}
+
+/// The folder of a manifest.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

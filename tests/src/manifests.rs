@@ -35,7 +35,7 @@ pub async fn an_up_does_just_what_has_changed(on: On) {
     let load = site.load();
     let nothing = async || {
         let said = site.must(&["up"]).await;
-        assert!(said.ends_with("is up already: nothing to do\n"), "{said}");
+        assert!(said.ends_with("is up already: nothing to do"), "{said}");
     };
 
     // Its number: scaled, the others stay.
@@ -45,7 +45,7 @@ pub async fn an_up_does_just_what_has_changed(on: On) {
     };
     site.write_manifest(&site.manifest(&three));
     let said = site.must(&["up"]).await;
-    assert_eq!(said, "web has 3 containers; it had 2\n");
+    assert_eq!(said, "web has 3 containers; it had 2");
     let serving = site.serving("1.0.0");
     assert!(first.iter().all(|one| serving.contains(one)), "{serving:?}");
     nothing().await;
@@ -109,7 +109,7 @@ pub async fn a_service_is_added_and_taken_away_by_the_manifest(on: On) {
     };
     site.write_manifest(&other("api"));
     let said = site.must(&["up"]).await;
-    assert_eq!(said, "api 1.1.0 × 1 is up\n");
+    assert_eq!(said, "api 1.1.0 × 1 is up");
     assert_eq!(site.serving("1.1.0").len(), 1);
 
     site.write_manifest(&alone);
@@ -134,7 +134,7 @@ pub async fn a_service_is_added_and_taken_away_by_the_manifest(on: On) {
         .await;
     site.write_manifest(&alone);
     let said = site.must(&["up", "--prune"]).await;
-    assert_eq!(said, "api is gone: the manifest has it no more\n");
+    assert_eq!(said, "api is gone: the manifest has it no more");
     assert_eq!(site.serving("1.1.0"), [""; 0]);
     load.stop().await.expect_no_failure();
 }

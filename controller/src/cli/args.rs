@@ -190,6 +190,10 @@ pub enum Verb {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Look what this host lacks for the project, and say how to mend it; needs no controller, and
+    /// changes nothing
+    #[command(after_help = help!("doctor" "doctor --file staging.toml --output json"))]
+    Doctor,
     /// Print what a shell needs to complete these commands
     #[command(after_help = help!("completions bash > /etc/bash_completion.d/crossfade"))]
     Completions {

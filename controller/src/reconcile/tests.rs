@@ -12,6 +12,7 @@ fn version(id: i64) -> VersionRecord {
         version: format!("{id}.0.0"),
         image: "web".into(),
         resolved: "web".into(),
+        pull_name: None,
         recipe: Recipe::default(),
     }
 }

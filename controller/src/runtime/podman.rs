@@ -1,9 +1,13 @@
 //! Containers, by podman's Docker-compatible API: rootful and rootless alike.
 //!
 //! A container is ours if it carries our project's label. Nothing else is ever stopped or removed,
-//! whatever its name. Images are never pulled: what is not on this host does not exist.
+//! whatever its name. An image is pulled only where somebody asks for that: to start a container
+//! of one that is not on this host is an error.
 
+#[cfg(test)]
+mod fake;
 mod own;
+mod pull;
 mod service;
 mod spec;
 #[cfg(test)]
@@ -27,7 +31,8 @@ use tokio::sync::{Notify, mpsc};
 
 use self::service::{Failure, Service, has_status, settled};
 use super::{
-    Container, ContainerSpec, ContainerState, LogOptions, LogStream, Runtime, RuntimeError, label,
+    Container, ContainerSpec, ContainerState, LogOptions, LogStream, PullStep, Runtime,
+    RuntimeError, label,
 };
 
 /// Past a container's stop timeout podman kills it, which takes a moment on a busy machine.
@@ -247,6 +252,22 @@ impl Runtime for Podman {
             .await
     }
 
+    async fn pull_image(
+        &self,
+        image: &str,
+        progress: &(dyn Fn(PullStep) + Send + Sync),
+    ) -> Result<(), RuntimeError> {
+        self.service
+            .call(|docker| async move { pull::pull(&docker, image, progress).await })
+            .await
+    }
+
+    async fn pull_name(&self, image: &str) -> Result<Option<String>, RuntimeError> {
+        self.service
+            .call(|docker| async move { pull_name(&docker, image).await })
+            .await
+    }
+
     async fn ensure_network(&self) -> Result<(), RuntimeError> {
         self.service
             .call(|docker| async move { self.ensure_network_once(&docker).await })
@@ -357,6 +378,19 @@ async fn image_id(docker: &Docker, image: &str) -> Result<String, Failure> {
             image: image.to_owned(),
         }
         .into()),
+        Err(error) => Err(Failure::new("look at an image", error)),
+    }
+}
+
+/// Podman gives digests to images that it has built itself, too.
+async fn pull_name(docker: &Docker, image: &str) -> Result<Option<String>, Failure> {
+    match docker.inspect_image(image).await {
+        Ok(found) => Ok(found
+            .repo_digests
+            .unwrap_or_default()
+            .into_iter()
+            .find(|digest| !digest.starts_with(pull::LOCAL))),
+        Err(error) if has_status(&error, 404) => Ok(None),
         Err(error) => Err(Failure::new("look at an image", error)),
     }
 }

@@ -36,8 +36,8 @@ use self::record::{Record, Store};
 use crate::manifest::variable_of;
 
 use super::{
-    Container, ContainerSpec, ContainerState, LogOptions, LogStream, ResourceLimits, Runtime,
-    RuntimeError, label,
+    Container, ContainerSpec, ContainerState, LogOptions, LogStream, PullStep, ResourceLimits,
+    Runtime, RuntimeError, label,
 };
 
 /// The runtime's name.
@@ -48,6 +48,8 @@ const MARK: &str = "CROSSFADE_INSTANCE";
 const POLL: Duration = Duration::from_millis(20);
 /// After SIGKILL a process is gone as soon as the kernel gets to it.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+pub(crate) use place::program as program_of;
 
 /// One project's child processes.
 #[derive(Debug)]
@@ -115,6 +117,19 @@ impl Runtime for Processes {
 
     async fn resolve_image(&self, image: &str) -> Result<String, RuntimeError> {
         Ok(place::program(image)?.display().to_string())
+    }
+
+    async fn pull_image(
+        &self,
+        image: &str,
+        _progress: &(dyn Fn(PullStep) + Send + Sync),
+    ) -> Result<(), RuntimeError> {
+        // Programs come from nowhere.
+        self.resolve_image(image).await.map(|_| ())
+    }
+
+    async fn pull_name(&self, _image: &str) -> Result<Option<String>, RuntimeError> {
+        Ok(None)
     }
 
     async fn ensure_network(&self) -> Result<(), RuntimeError> {

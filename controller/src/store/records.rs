@@ -42,6 +42,8 @@ pub struct NewVersion {
     pub image: String,
     /// What that was when it was asked for: podman's id of it.
     pub resolved: String,
+    /// By which name that very image can be pulled again, where it can.
+    pub pull_name: Option<String>,
     /// How its containers are made.
     pub recipe: Recipe,
 }
@@ -59,12 +61,15 @@ pub struct VersionRecord {
     pub image: String,
     /// What that was then.
     pub resolved: String,
+    /// By which name that very image can be pulled again, where it can.
+    pub pull_name: Option<String>,
     /// How its containers are made.
     pub recipe: Recipe,
 }
 
 impl VersionRecord {
-    pub(super) const COLUMNS: &'static str = "id, service, version, image, resolved, recipe";
+    pub(super) const COLUMNS: &'static str =
+        "id, service, version, image, resolved, pull_name, recipe";
 
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -73,7 +78,8 @@ impl VersionRecord {
             version: row.get(2)?,
             image: row.get(3)?,
             resolved: row.get(4)?,
-            recipe: from_json(&row.get::<_, String>(5)?)?,
+            pull_name: row.get(5)?,
+            recipe: from_json(&row.get::<_, String>(6)?)?,
         })
     }
 }

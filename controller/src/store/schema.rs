@@ -118,6 +118,9 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE versions DROP COLUMN env;
     ALTER TABLE versions DROP COLUMN port;
 
+    -- By which name the image can be pulled again, where it can.
+    ALTER TABLE versions ADD COLUMN pull_name TEXT;
+
     -- What the manifest asked for when an `up` last did it.
     ALTER TABLE services ADD COLUMN asked TEXT;
 
@@ -126,7 +129,8 @@ const MIGRATIONS: &[&str] = &[
 ",
 ];
 
-pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+/// The number of the schema; an error where a newer release has written it.
+pub(super) fn check_release(connection: &Connection) -> rusqlite::Result<usize> {
     let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > MIGRATIONS.len() {
         return Err(corrupt(format!(
@@ -134,6 +138,11 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
             MIGRATIONS.len()
         )));
     }
+    Ok(found)
+}
+
+pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let found = check_release(connection)?;
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(found) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;

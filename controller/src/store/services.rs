@@ -228,13 +228,14 @@ pub(super) fn add_version(
     at: Millis,
 ) -> rusqlite::Result<i64> {
     connection.execute(
-        "INSERT INTO versions (service, version, image, resolved, recipe, at)
-         VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO versions (service, version, image, resolved, pull_name, recipe, at)
+         VALUES (?, ?, ?, ?, ?, ?, ?)",
         params![
             version.service,
             version.version,
             version.image,
             version.resolved,
+            version.pull_name,
             to_json(&version.recipe)?,
             at
         ],

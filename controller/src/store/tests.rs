@@ -14,6 +14,7 @@ fn version(label: &str) -> NewVersion {
         version: label.into(),
         image: format!("web:{label}"),
         resolved: format!("id-of-{label}"),
+        pull_name: None,
         recipe: Recipe {
             command: vec!["--fast".into()],
             env: [("A".to_owned(), "1".to_owned())].into(),

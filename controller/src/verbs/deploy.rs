@@ -56,6 +56,7 @@ impl Controller {
             service: service.name.clone(),
             version: label,
             resolved: site.runtime.resolve_image(&image).await?,
+            pull_name: site.runtime.pull_name(&image).await?,
             image,
             recipe,
         };

@@ -6,6 +6,7 @@ use crate::caller::Caller;
 use crate::error::{Error, Result};
 use crate::plan::Strategy;
 use crate::rollout::{Ask, Phase};
+use crate::runtime::{Runtime, RuntimeError};
 use crate::site::no_such;
 use crate::store::{NewVersion, VersionRecord};
 
@@ -47,7 +48,7 @@ impl Controller {
             return Ok(Done::say(text));
         }
         self.check_no_rollout(&up, &service.name)?;
-        up.site.runtime.resolve_image(&target.resolved).await?;
+        must_be_here(up.site.runtime.as_ref(), &target).await?;
         let manifest = up.site.manifest();
         let mut settings = manifest
             .service(&service.name)
@@ -60,6 +61,7 @@ impl Controller {
             version: target.version,
             image: target.image,
             resolved: target.resolved,
+            pull_name: target.pull_name,
             recipe: target.recipe,
         };
         self.begin_rollout(&up, &service, again, settings, caller)
@@ -78,4 +80,22 @@ impl Controller {
             &known,
         )))
     }
+}
+
+/// The very image that the version had has to be on this host, or to be pulled again.
+async fn must_be_here(runtime: &dyn Runtime, target: &VersionRecord) -> Result<()> {
+    match runtime.resolve_image(&target.resolved).await {
+        Err(RuntimeError::ImageNotFound { .. }) => {}
+        there => return Ok(there.map(|_| ())?),
+    }
+    let Some(name) = &target.pull_name else {
+        return Err(Error::Refused(format!(
+            "{} {} cannot be started again: its image ({}, {}) is not on this host any more, and \
+             was built here",
+            target.service, target.version, target.image, target.resolved
+        )));
+    };
+    runtime.pull_image(name, &|_| {}).await?;
+    runtime.resolve_image(&target.resolved).await?;
+    Ok(())
 }

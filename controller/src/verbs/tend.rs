@@ -43,7 +43,8 @@ impl Controller {
                 self.tend().await;
             }
             // Somebody may have looked into the history, and may do so again.
-            idle = match (is_up && self.get_up().is_none(), ticked) {
+            let is_idle = is_up && self.get_up().is_none() && Arc::strong_count(&self.pulling) == 1;
+            idle = match (is_idle, ticked) {
                 (true, true) => idle + 1,
                 (true, false) => idle,
                 (false, _) => 0,

@@ -4,13 +4,12 @@
 mod change;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use admin_api::HealthState;
 
-use super::{Controller, Up, lock};
+use super::{Controller, Up, folder_of, lock};
 use crate::api::{Done, UpRequest};
 use crate::caller::Caller;
 use crate::endpoints::Dead;
@@ -392,11 +391,13 @@ impl Controller {
     pub(super) async fn remove(&self, site: &Site, name: &str) -> Result<()> {
         let containers = site.live_containers(name).await?;
         site.retire(name, &containers)?;
-        while site.sweep(name, Duration::from_secs(1)).await?.containers > 0 {}
+        // Out of the table as a whole: the proxy drains no service down to nothing. It gives
+        // receipts for what it has taken out.
         match site.admin.delete_service(name).await {
             Err(error) if !error.is_unknown() => return Err(error.into()),
             _ => {}
         }
+        while site.sweep(name, Duration::from_secs(1)).await?.containers > 0 {}
         self.store.remove_service(name)
     }
 
@@ -423,6 +424,7 @@ async fn first_versions<'a>(
             service: service.name.clone(),
             version: service.version.clone(),
             resolved: up.site.runtime.resolve_image(&image).await?,
+            pull_name: up.site.runtime.pull_name(&image).await?,
             image,
             recipe: up.site.recipe(service, folder)?,
         };
@@ -493,10 +495,6 @@ async fn undo(site: &Site, started: Vec<Container>) {
             tracing::warn!("{} stays: {error}", container.name);
         }
     }
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(path)
 }
 
 fn listen_text(manifest: &Manifest) -> String {

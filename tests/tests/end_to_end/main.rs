@@ -10,6 +10,7 @@ mod bad_input;
 mod balancing;
 mod config;
 mod controller_kills;
+mod doctor;
 mod drains;
 mod health;
 mod hold;

@@ -142,6 +142,18 @@ impl Service {
         })
     }
 
+    /// The API at this socket and no other.
+    #[cfg(test)]
+    pub(super) async fn at(socket: &Path) -> Result<Self, RuntimeError> {
+        let sockets = vec![socket.to_owned()];
+        let docker = reach(&sockets, None).await?;
+        Ok(Self {
+            sockets,
+            own: None,
+            docker: Mutex::new(docker),
+        })
+    }
+
     /// Makes a call, and makes it once more if nobody was there to answer. `request` must be
     /// one that can be repeated.
     pub(super) async fn call<T, F, Fut>(&self, request: F) -> Result<T, RuntimeError>
@@ -231,7 +243,7 @@ pub(super) fn unavailable(reason: String) -> RuntimeError {
 }
 
 /// An error with what caused it: the API client's own words name only the outermost layer.
-fn chain(error: &ApiError) -> String {
+pub(super) fn chain(error: &ApiError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -24,7 +24,7 @@ pub(super) fn search_path() -> OsString {
 
 /// The program that `image` names: a path, or a bare name that is looked for beside this program
 /// first and in `PATH` then.
-pub(super) fn program(image: &str) -> Result<PathBuf, RuntimeError> {
+pub(crate) fn program(image: &str) -> Result<PathBuf, RuntimeError> {
     let found = if image.contains('/') {
         std::path::absolute(image)
             .ok()

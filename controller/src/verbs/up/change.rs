@@ -58,6 +58,7 @@ fn another_version(
         version: stable.version.clone(),
         image: stable.image.clone(),
         resolved: stable.resolved.clone(),
+        pull_name: stable.pull_name.clone(),
         recipe,
     })
 }
@@ -123,6 +124,7 @@ mod tests {
                 service: "web".into(),
                 version: version.into(),
                 resolved: format!("id of {image}"),
+                pull_name: None,
                 image,
                 recipe: recipe(env),
             },
@@ -143,6 +145,7 @@ mod tests {
             service: "web".into(),
             version: now.version.clone(),
             resolved: format!("id of {}", now.image),
+            pull_name: None,
             image: now.image.clone(),
             recipe: now.recipe.clone(),
         };

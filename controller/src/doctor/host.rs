@@ -1,0 +1,218 @@
+//! What the host has: podman and what it needs, and limits.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+
+use rustix::process::{Resource, geteuid, getrlimit};
+
+use super::{Finding, addresses, first_line, is_in_path, run, wants_podman};
+use crate::manifest::{Manifest, RuntimeChoice};
+use crate::runtime::Podman;
+
+/// The first release with the network that containers find each other on by name.
+const OLDEST_PODMAN: u32 = 4;
+/// Each client and each request in flight is an open file.
+const ENOUGH_FILES: u64 = 4096;
+
+/// Whether containers can be run here.
+pub(super) async fn examine(
+    kind: RuntimeChoice,
+    manifest: Option<&Manifest>,
+    findings: &mut Vec<Finding>,
+) -> bool {
+    files(findings);
+    if !wants_podman(kind) {
+        findings.push(Finding::ok("podman", "not needed: this runs on processes"));
+        return false;
+    }
+    let version = podman_version().await;
+    let found = version.is_ok();
+    // Whoever asked for podman cannot do without; everybody else gets processes.
+    let lacking = |text: String, mend: &str| match kind {
+        RuntimeChoice::Podman => Finding::failed("podman", text, mend),
+        _ => Finding::warning(
+            "podman",
+            format!("{text}; processes are used instead"),
+            mend,
+        ),
+    };
+    findings.push(match version {
+        Err(why) => lacking(
+            why,
+            "install it (`apt-get install podman`, `dnf install podman`), or say \
+             `runtime = \"process\"`",
+        ),
+        Ok(version) if major(&version) < OLDEST_PODMAN => lacking(
+            format!("podman {version} is too old"),
+            "podman 4 or newer is needed",
+        ),
+        Ok(version) => Finding::ok("podman", format!("podman {version}")),
+    });
+    let elsewhere = std::env::var("CONTAINER_HOST").is_ok_and(|host| !host.is_empty());
+    if !found && !elsewhere {
+        return false;
+    }
+    if !geteuid().is_root() {
+        rootless(manifest, findings);
+    }
+    match api().await {
+        Ok(()) => {
+            findings.push(Finding::ok("podman API", "it answers"));
+            true
+        }
+        Err(why) => {
+            let mend = "see what `podman info` says; `systemctl start podman.socket` (with --user \
+                        for other users than root) starts the API";
+            findings.push(match kind {
+                RuntimeChoice::Podman => Finding::failed("podman API", why, mend),
+                _ => Finding::warning("podman API", why, mend),
+            });
+            false
+        }
+    }
+}
+
+async fn podman_version() -> Result<String, String> {
+    let output = run("podman", &["version", "--format", "{{.Client.Version}}"])
+        .await
+        .map_err(|why| format!("there is no podman that can be run: {why}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && !said.is_empty() {
+        return Ok(said);
+    }
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(format!("podman does not work: {}", first_line(&error)))
+}
+
+fn major(version: &str) -> u32 {
+    let first = version.split('.').next().unwrap_or_default();
+    first.parse().unwrap_or(0)
+}
+
+/// Asks podman's API, as the controller does, with a folder that is gone afterwards.
+async fn api() -> Result<(), String> {
+    let name = format!("crossfade-doctor-{}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    let answers = Podman::connect("crossfade-doctor", "crossfade-doctor", &folder).await;
+    let answers = answers.map(drop).map_err(|error| error.to_string());
+    // What cannot be removed is of no use to anybody, and harms nobody.
+    let _ = std::fs::remove_dir_all(&folder);
+    answers
+}
+
+/// What podman needs where it is not root's.
+fn rootless(manifest: Option<&Manifest>, findings: &mut Vec<Finding>) {
+    let user = crate::caller::name_of(geteuid().as_raw());
+    for file in ["/etc/subuid", "/etc/subgid"] {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let there = has_range(&text, &user, geteuid().as_raw());
+        findings.push(match there {
+            true => Finding::ok("rootless", format!("{file} has a range for {user}")),
+            false => Finding::failed(
+                "rootless",
+                format!("{file} has no range for {user}"),
+                format!(
+                    "as root: `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 \
+                     {user}`, then `podman system migrate`"
+                ),
+            ),
+        });
+    }
+    for (programs, package) in [
+        (&["newuidmap"][..], "uidmap (shadow-utils on Fedora)"),
+        (&["newgidmap"], "uidmap (shadow-utils on Fedora)"),
+        (&["pasta", "slirp4netns"], "passt or slirp4netns"),
+    ] {
+        let name = programs.join(" or ");
+        findings.push(match programs.iter().any(|program| is_in_path(program)) {
+            true => Finding::ok("rootless", format!("{name} is there")),
+            false => Finding::failed(
+                "rootless",
+                format!("there is no {name}"),
+                format!("install {package}"),
+            ),
+        });
+    }
+    let tun = "/dev/net/tun";
+    if let Err(error) = OpenOptions::new().read(true).write(true).open(tun) {
+        let mend = "as root: `modprobe tun`, and `chmod 666 /dev/net/tun` where udev does not";
+        findings.push(Finding::failed("rootless", format!("{tun}: {error}"), mend));
+    }
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| !Path::new(&dir).is_dir()) {
+        let text = "XDG_RUNTIME_DIR names no folder: podman keeps its sockets elsewhere";
+        let mend = format!("log in as {user} (not by `su`), or `loginctl enable-linger {user}`");
+        findings.push(Finding::warning("rootless", text, mend));
+    }
+    let lingers = Path::new("/var/lib/systemd/linger").join(&user).exists();
+    if Path::new("/run/systemd/system").exists() && !lingers {
+        let text = format!("what {user} runs ends when {user} logs out");
+        let mend = format!("`loginctl enable-linger {user}`");
+        findings.push(Finding::warning("rootless", text, mend));
+    }
+    let first: u16 = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(1024);
+    for address in manifest.map(addresses).unwrap_or_default() {
+        if address.port() < first {
+            let port = address.port();
+            findings.push(Finding::failed(
+                "rootless",
+                format!("port {port} is root's: others have those from {first} on"),
+                format!(
+                    "as root: `sysctl net.ipv4.ip_unprivileged_port_start={port}`, or another port"
+                ),
+            ));
+        }
+    }
+}
+
+/// Whether `/etc/subuid` or `/etc/subgid` gives the user ids of its own.
+fn has_range(text: &str, user: &str, id: u32) -> bool {
+    let id = id.to_string();
+    text.lines().any(|line| {
+        let mut parts = line.split(':');
+        let whose = parts
+            .next()
+            .is_some_and(|whose| whose == user || whose == id);
+        let count: u32 = parts
+            .nth(1)
+            .and_then(|count| count.parse().ok())
+            .unwrap_or(0);
+        whose && count > 0
+    })
+}
+
+fn files(findings: &mut Vec<Finding>) {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    findings.push(match limit {
+        u64::MAX => Finding::ok("open files", "as many as there are"),
+        limit if limit < ENOUGH_FILES => Finding::warning(
+            "open files",
+            format!("a process may have {limit} at once: every client and request takes one"),
+            "`ulimit -n 65536`, or `LimitNOFILE=65536` in the unit",
+        ),
+        limit => Finding::ok("open files", format!("a process may have {limit} at once")),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_the_users_by_name_or_by_number() {
+        let text = "ann:100000:65536\n1001:165536:65536\nbob:1:0\n";
+        assert!(has_range(text, "ann", 7));
+        assert!(has_range(text, "eve", 1001));
+        assert!(!has_range(text, "bob", 7), "an empty one is none");
+        assert!(!has_range(text, "an", 100_000));
+    }
+
+    #[test]
+    fn a_version_has_a_first_number() {
+        assert_eq!(major("4.3.1"), 4);
+        assert_eq!(major("5.0.0-rc1"), 5);
+        assert_eq!(major("?"), 0);
+    }
+}

@@ -1,0 +1,308 @@
+//! What the project has: its manifest, its state, its ports, its images, and who runs of it.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access, statvfs};
+use rustix::process::geteuid;
+
+use super::{Finding, addresses, first_line, image_of, ports, run};
+use crate::api::{About, StatusReply};
+use crate::client::Client;
+use crate::manifest::{Manifest, RuntimeChoice};
+use crate::proxy;
+use crate::store::{self, Store};
+
+/// Below this the journal may not grow any more.
+const LEAST_ROOM: u64 = 64 << 20;
+/// Below this an image may not fit.
+const LITTLE_ROOM: u64 = 1 << 30;
+/// This program's release.
+const RELEASE: &str = env!("CARGO_PKG_VERSION");
+
+/// The manifest, if there is one that can be read.
+pub(super) fn manifest(file: &Path, findings: &mut Vec<Finding>) -> Option<Manifest> {
+    let shown = file.display();
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            let mend = "write one, or name another by `--file FILE`: only the host is looked at";
+            findings.push(Finding::warning(
+                "manifest",
+                format!("{shown}: {error}"),
+                mend,
+            ));
+            return None;
+        }
+    };
+    match Manifest::parse(&text) {
+        Ok(manifest) => {
+            let count = manifest.services.len();
+            let text = format!("{shown}: project {}, {count} services", manifest.project);
+            findings.push(Finding::ok("manifest", text));
+            Some(manifest)
+        }
+        Err(error) => {
+            let mend = "config/crossfade.toml of the sources has every key, with its default";
+            findings.push(Finding::failed("manifest", error.in_file(file), mend));
+            None
+        }
+    }
+}
+
+/// The state folder: whose it is, who can read it, how much room there is, what its journal says.
+pub(super) fn state(dir: &Path, findings: &mut Vec<Finding>) {
+    let shown = dir.display();
+    let nearest = dir.ancestors().find(|folder| folder.exists());
+    let nearest = nearest.unwrap_or(Path::new("/"));
+    if access(nearest, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        findings.push(Finding::failed(
+            "state",
+            format!("{} cannot be written to", nearest.display()),
+            format!(
+                "give it to this user, or name another folder than {shown} by `--state FOLDER`"
+            ),
+        ));
+    }
+    room(nearest, findings);
+    let Ok(found) = std::fs::metadata(dir) else {
+        findings.push(Finding::ok(
+            "state",
+            format!("{shown} is made by the first `up`"),
+        ));
+        return;
+    };
+    let (mode, owner) = (found.mode() & 0o777, found.uid());
+    findings.push(if owner != geteuid().as_raw() {
+        Finding::failed(
+            "state",
+            format!("{shown} belongs to {}", crate::caller::name_of(owner)),
+            "run as that user, or name another folder by `--state FOLDER`",
+        )
+    } else if mode & 0o077 != 0 {
+        Finding::failed(
+            "state",
+            format!("{shown} can be read by others (mode {mode:o}), and has secrets in it"),
+            format!("`chmod 700 {shown}`"),
+        )
+    } else {
+        Finding::ok("state", format!("{shown} is this user's alone"))
+    });
+    let journal = dir.join(store::FILE);
+    if journal.exists() {
+        findings.push(match Store::examine(&journal) {
+            Ok(()) => Finding::ok("journal", "it is whole"),
+            Err(error) => Finding::failed(
+                "journal",
+                format!("{}: {error}", journal.display()),
+                "use the release that wrote it; one that is damaged: `crossfade down`, move it \
+                 away, `crossfade up`",
+            ),
+        });
+    }
+}
+
+fn room(folder: &Path, findings: &mut Vec<Finding>) {
+    let Ok(found) = statvfs(folder) else { return };
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let text = format!("{} MiB are free at {}", free >> 20, folder.display());
+    // Some file systems have no number of files to run out of.
+    let no_files = found.f_files > 0 && found.f_favail == 0;
+    findings.push(match free {
+        _ if no_files => Finding::failed(
+            "disk",
+            format!(
+                "no file can be made at {}: it has no inodes left",
+                folder.display()
+            ),
+            "remove files that nobody needs",
+        ),
+        free if free < LEAST_ROOM => Finding::failed(
+            "disk",
+            text,
+            "make room: `podman image prune`, for one. Rollouts wait while nothing can be written",
+        ),
+        free if free < LITTLE_ROOM => Finding::warning("disk", text, "make room for images"),
+        _ => Finding::ok("disk", text),
+    });
+}
+
+/// A project with a manifest that can be read.
+pub(super) struct Place<'a> {
+    pub(super) manifest: &'a Manifest,
+    pub(super) folder: PathBuf,
+    pub(super) state: Option<PathBuf>,
+    /// Never `Auto`.
+    pub(super) kind: RuntimeChoice,
+    /// Whether podman can be asked.
+    pub(super) on_podman: bool,
+}
+
+impl Place<'_> {
+    pub(super) async fn examine(&self, findings: &mut Vec<Finding>) {
+        if let Err(error) = self.manifest.check_place(&self.folder, self.kind) {
+            let mend = "what the manifest names has to be there before `up`";
+            findings.push(Finding::failed("manifest", error.to_string(), mend));
+        }
+        let up = self.controller(findings).await;
+        self.proxy(up.as_ref(), findings).await;
+        self.ports(up.as_ref(), findings);
+        self.images(findings).await;
+    }
+
+    /// What is up, if a controller runs.
+    async fn controller(&self, findings: &mut Vec<Finding>) -> Option<StatusReply> {
+        let client = Client::new(self.state.clone()?);
+        let Ok(About { version, pid }) = client.ask("about", &()).await else {
+            let text = "none runs: the first verb that needs one starts it";
+            findings.push(Finding::ok("controller", text));
+            return None;
+        };
+        let text = format!("release {version}, process {pid}");
+        findings.push(match version == RELEASE {
+            true => Finding::ok("controller", text),
+            false => Finding::warning(
+                "controller",
+                format!("{text}, and this is release {RELEASE}"),
+                format!(
+                    "`kill {pid}`: clients notice nothing, and the next verb starts this release"
+                ),
+            ),
+        });
+        let up: StatusReply = client.ask("status", &()).await.ok()?;
+        if let Some(trouble) = &up.trouble {
+            let mend = "`crossfade history` has more";
+            findings.push(Finding::warning("controller", trouble.clone(), mend));
+        }
+        Some(up)
+    }
+
+    /// The proxy that runs, and whether it is of this release.
+    async fn proxy(&self, up: Option<&StatusReply>, findings: &mut Vec<Finding>) {
+        let (Some(state), Some(_)) = (&self.state, up) else {
+            return;
+        };
+        let status = match proxy::admin(state, &self.manifest.proxy) {
+            Ok(admin) => admin.status().await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        findings.push(match status {
+            Ok(status) if status.version == RELEASE => {
+                Finding::ok("proxy", format!("release {}, it answers", status.version))
+            }
+            Ok(status) => Finding::warning(
+                "proxy",
+                format!("release {}, and this is release {RELEASE}", status.version),
+                "a proxy and a controller of one release fit together: start that release's proxy",
+            ),
+            Err(why) => Finding::failed(
+                "proxy",
+                why,
+                "the controller starts it again: see `crossfade status`, and `podman logs`",
+            ),
+        });
+    }
+
+    fn ports(&self, up: Option<&StatusReply>, findings: &mut Vec<Finding>) {
+        for address in addresses(self.manifest) {
+            findings.push(match (up, ports::holder_of(address)) {
+                (Some(_), Err(_)) => Finding::ok("port", format!("{address} is the proxy's")),
+                (None, Ok(())) => Finding::ok("port", format!("{address} is free")),
+                (Some(_), Ok(())) => Finding::warning(
+                    "port",
+                    format!("{address}: nobody listens, though the project is up"),
+                    "`crossfade status` says whether the proxy runs",
+                ),
+                (None, Err(who)) => taken(address, &who),
+            });
+        }
+    }
+
+    async fn images(&self, findings: &mut Vec<Finding>) {
+        let services = self.manifest.services.iter().map(|service| &service.image);
+        let mut images: Vec<&String> = services.collect();
+        if self.kind == RuntimeChoice::Podman {
+            images.insert(0, &self.manifest.proxy.image);
+        }
+        images.dedup();
+        for image in images {
+            let image = image_of(self.kind, &self.folder, image);
+            findings.push(match self.kind {
+                RuntimeChoice::Process => program(&image),
+                _ if self.on_podman => is_there(&image).await,
+                _ => continue,
+            });
+        }
+        if self.kind == RuntimeChoice::Podman && self.on_podman {
+            findings.push(starts(&self.manifest.proxy.image).await);
+        }
+    }
+}
+
+fn taken(address: SocketAddr, who: &str) -> Finding {
+    let text = format!("{address} is held by {who}");
+    Finding::failed(
+        "port",
+        text,
+        "stop it, or choose another address in the manifest",
+    )
+}
+
+fn program(image: &str) -> Finding {
+    match crate::runtime::program_of(image) {
+        Ok(program) => Finding::ok("program", program.display().to_string()),
+        Err(error) => {
+            let mend = "name a program that can be executed, by its path or as one in PATH";
+            Finding::failed("program", error.to_string(), mend)
+        }
+    }
+}
+
+async fn is_there(image: &str) -> Finding {
+    match run("podman", &["image", "exists", image]).await {
+        Ok(done) if done.status.success() => Finding::ok("image", format!("{image} is here")),
+        Ok(_) if image.starts_with("localhost/") => Finding::failed(
+            "image",
+            format!("there is no {image}, and one of localhost/ is never pulled"),
+            format!("`podman build --tag {image} …`"),
+        ),
+        Ok(_) => Finding::warning(
+            "image",
+            format!("{image} is not here yet"),
+            format!("`up` pulls it; `podman pull {image}` tries that now"),
+        ),
+        Err(why) => Finding::failed("image", format!("{image}: {why}"), "see `podman images`"),
+    }
+}
+
+/// Whether a container starts at all, and the proxy's image is of this release.
+async fn starts(image: &str) -> Finding {
+    let args = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "--pull",
+        "never",
+        image,
+        "--version",
+    ];
+    let why = match run("podman", &args).await {
+        Ok(done) if done.status.success() => {
+            let said = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+            return match said.rsplit(' ').next() == Some(RELEASE) {
+                true => Finding::ok("container", format!("one starts, and is {said}")),
+                false => Finding::warning(
+                    "container",
+                    format!("{image} is {said}, and this is release {RELEASE}"),
+                    "build or pull the proxy's image of this release",
+                ),
+            };
+        }
+        Ok(done) => first_line(&String::from_utf8_lossy(&done.stderr)).to_owned(),
+        Err(why) => why,
+    };
+    let mend = format!("`podman run --rm {image} --version` has to work first");
+    Finding::failed("container", format!("none starts: {why}"), mend)
+}

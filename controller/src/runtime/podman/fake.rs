@@ -1,0 +1,117 @@
+//! An API of podman's that says what a test wants, on a unix socket.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::Podman;
+use super::service::Service;
+
+/// What is answered.
+pub(super) struct Answer {
+    status: u16,
+    body: String,
+    /// The connection ends before the body does.
+    cut: bool,
+}
+
+impl Answer {
+    pub(super) fn text(status: u16, body: &str) -> Self {
+        Self {
+            status,
+            body: body.to_owned(),
+            cut: false,
+        }
+    }
+
+    pub(super) fn cut(body: &str) -> Self {
+        Self {
+            cut: true,
+            ..Self::text(200, body)
+        }
+    }
+}
+
+type Script = dyn Fn(&str, &str) -> Answer + Send + Sync;
+
+/// It, until it is dropped.
+pub(super) struct FakeApi {
+    socket: PathBuf,
+    asked: Arc<Mutex<Vec<String>>>,
+    _folder: TempDir,
+}
+
+impl FakeApi {
+    /// Answers every call, by its method and its path without the API's version, as `script` says.
+    pub(super) fn start(script: impl Fn(&str, &str) -> Answer + Send + Sync + 'static) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("podman.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (script, log): (Arc<Script>, _) = (Arc::new(script), asked.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, script.clone(), log.clone()));
+            }
+        });
+        Self {
+            socket,
+            asked,
+            _folder: folder,
+        }
+    }
+
+    /// A runtime that asks it.
+    pub(super) async fn podman(&self) -> Podman {
+        Podman {
+            project: "shop".to_owned(),
+            network: "shop".to_owned(),
+            service: Service::at(&self.socket).await.unwrap(),
+        }
+    }
+
+    /// Every call, as `POST /images/create`.
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+async fn answer(mut stream: UnixStream, script: Arc<Script>, log: Arc<Mutex<Vec<String>>>) {
+    let mut head = Vec::new();
+    let mut byte = [0; 1];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte).await {
+            Ok(1) => head.push(byte[0]),
+            _ => return,
+        }
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let mut words = head.split(' ');
+    let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    let path = target.split('?').next().unwrap_or("");
+    // `/v1.41/images/create`
+    let path = match path
+        .strip_prefix("/v1.")
+        .and_then(|rest| rest.find('/').map(|at| &rest[at..]))
+    {
+        Some(rest) => rest,
+        None => path,
+    };
+    log.lock().unwrap().push(format!("{method} {path}"));
+    let answer = match path {
+        "/_ping" => Answer::text(200, "OK"),
+        "/version" => Answer::text(200, r#"{"ApiVersion":"1.41","Version":"4.3.1"}"#),
+        _ => script(method, path),
+    };
+    let length = answer.body.len() + usize::from(answer.cut);
+    let text = format!(
+        "HTTP/1.1 {} -\r\ncontent-type: application/json\r\nconnection: close\r\n\
+         content-length: {length}\r\n\r\n{}",
+        answer.status, answer.body
+    );
+    // Whoever asked may have gone.
+    let _ = stream.write_all(text.as_bytes()).await;
+}

@@ -1,0 +1,111 @@
+//! `crossfade doctor`: each finding says how to mend it, and the exit code whether there is one.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+use tests::{Finished, On, Settings, TestSite};
+
+async fn doctor(site: &TestSite, env: &[(&str, &str)]) -> (Finished, Vec<Value>) {
+    let finished = site
+        .start_with(&["doctor", "--output", "json"], env)
+        .finished()
+        .await;
+    let report: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(report["ok"] == true, finished.code == Some(0), "{report:#}");
+    let findings = report["findings"].as_array().unwrap().clone();
+    for one in &findings {
+        let mended = one["mend"].as_str().is_some_and(|mend| !mend.is_empty());
+        assert_eq!(mended, one["state"] != "ok", "{one:#}");
+    }
+    (finished, findings)
+}
+
+/// The one finding that says so.
+#[track_caller]
+fn finding<'a>(findings: &'a [Value], about: &str, says: &str) -> &'a Value {
+    let fits = |one: &&Value| {
+        one["about"] == about && one["text"].as_str().is_some_and(|text| text.contains(says))
+    };
+    findings
+        .iter()
+        .find(fits)
+        .unwrap_or_else(|| panic!("nothing about {about} says `{says}`: {findings:#?}"))
+}
+
+#[tokio::test]
+async fn a_host_that_has_everything_is_said_to_and_nothing_is_changed() {
+    let site = TestSite::new(On::Processes, &Settings::default());
+    let (finished, findings) = doctor(&site, &[]).await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let free = format!("{} is free", site.address);
+    assert_eq!(finding(&findings, "port", &free)["state"], "ok");
+    finding(&findings, "program", "crossfade-sample-server");
+    assert!(!site.state().exists(), "it made a state folder");
+    assert_eq!(site.traces(), [""; 0]);
+
+    site.must(&["up"]).await;
+    let (finished, findings) = doctor(&site, &[]).await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    finding(
+        &findings,
+        "port",
+        &format!("{} is the proxy's", site.address),
+    );
+    finding(&findings, "proxy", "it answers");
+    finding(&findings, "journal", "it is whole");
+    let words = site.must(&["doctor"]).await;
+    assert!(words.contains("ok    controller: release "), "{words}");
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_is_named_with_what_mends_it() {
+    let site = TestSite::new(On::Processes, &Settings::default());
+    let taken = TcpListener::bind(site.address).unwrap();
+    let good = site.manifest(&Settings::default());
+    site.write_manifest(&good.replace("crossfade-sample-server", "./no-such-program"));
+    std::fs::create_dir(site.state()).unwrap();
+    std::fs::set_permissions(site.state(), PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(site.state().join("state.db"), "no journal").unwrap();
+    let (finished, findings) = doctor(&site, &[]).await;
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    assert!(finished.stderr.contains("checks failed"), "{finished:#?}");
+    let who = format!("{} is held by ", site.address);
+    let port = finding(&findings, "port", &who);
+    assert_eq!(port["state"], "failed");
+    assert!(
+        port["text"].as_str().unwrap().contains("(process "),
+        "{port}"
+    );
+    let open = finding(&findings, "state", "can be read by others (mode 755)");
+    let chmod = format!("`chmod 700 {}`", site.state().display());
+    assert_eq!(open["mend"], chmod);
+    finding(&findings, "program", "no-such-program");
+    finding(&findings, "journal", "not a database");
+    drop(taken);
+
+    std::fs::remove_file(site.state().join("state.db")).unwrap();
+    site.write_manifest(&good.replace("replicas", "replicsa"));
+    let (finished, findings) = doctor(&site, &[]).await;
+    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    finding(&findings, "manifest", "services[0].replicsa");
+    // What follows needs one that can be read.
+    site.write_manifest(&good);
+}
+
+#[tokio::test]
+async fn a_missing_podman_is_a_failure_only_where_it_is_asked_for() {
+    let site = TestSite::new(On::Processes, &Settings::default());
+    let good = site.manifest(&Settings::default());
+    let nowhere = [("PATH", "/nonexistent")];
+    for (runtime, code, state) in [("podman", 1, "failed"), ("auto", 0, "warning")] {
+        site.write_manifest(&good.replace("\"process\"", &format!("\"{runtime}\"")));
+        let (finished, findings) = doctor(&site, &nowhere).await;
+        assert_eq!(finished.code, Some(code), "{finished:#?}");
+        let podman = finding(&findings, "podman", "there is no podman that can be run");
+        assert_eq!(podman["state"], state);
+        let mend = podman["mend"].as_str().unwrap();
+        assert!(mend.contains("apt-get install podman"), "{mend}");
+    }
+    site.write_manifest(&good);
+}
