@@ -2,6 +2,7 @@
 
 mod args;
 mod follow;
+mod lines;
 mod pull;
 
 use std::future::Future;
@@ -121,11 +122,16 @@ async fn ask(verb: Verb, place: &Place) -> Result<()> {
                 tail,
                 follow,
             };
-            place
-                .running()
-                .await?
-                .copy("logs", &request, &mut std::io::stdout())
-                .await
+            let client = place.running().await?;
+            match place.output {
+                Output::Table => client.copy("logs", &request, &mut std::io::stdout()).await,
+                Output::Json => {
+                    let mut lines = lines::Lines::new(|line: &[u8]| {
+                        print_line(&lines::LogLine::of(line)).map_err(std::io::Error::other)
+                    });
+                    client.copy("logs", &request, &mut lines).await
+                }
+            }
         }
         // Answered before, since they need no controller of this place.
         Verb::Serve { .. } | Verb::Demo { .. } | Verb::Doctor | Verb::Completions { .. } => Ok(()),
@@ -148,7 +154,8 @@ async fn up(place: &Place, wait: bool, prune: bool) -> Result<()> {
         service: None,
     };
     pull::pull(&client, &images, place.output).await?;
-    let done: Done = client
+    let spinner = follow::spinner(place.output, "starting what is missing");
+    let done: Result<Done> = client
         .ask(
             "up",
             &UpRequest {
@@ -157,7 +164,9 @@ async fn up(place: &Place, wait: bool, prune: bool) -> Result<()> {
                 prune,
             },
         )
-        .await?;
+        .await;
+    spinner.finish_and_clear();
+    let done = done?;
     follow::finish_all(&client, done, wait, place.output).await
 }
 

@@ -96,7 +96,9 @@ struct Rollout {
 }
 
 /// Begins a rollout that is in the journal, or takes it up where it was left.
-pub fn spawn(site: Arc<Site>, record: RolloutRecord) -> Handle {
+pub fn spawn(site: Arc<Site>, mut record: RolloutRecord) -> Handle {
+    // A clock that was set back since would keep the old version warm until it is there again.
+    record.phase_since = record.phase_since.min(site.clock.now());
     let (ask, commands) = mpsc::channel(16);
     let (live, seen) = watch::channel(Live::of(&record));
     let rollout = Rollout {

@@ -212,6 +212,8 @@ pub(crate) struct FakeRuntime {
     foreign: Mutex<Vec<String>>,
     /// Who has a container's output read finds that it is gone then.
     pub(crate) vanish: AtomicBool,
+    /// Nobody answers for it, whatever is asked.
+    pub(crate) away: AtomicBool,
     /// It cannot tell what runs.
     pub(crate) blind: AtomicBool,
     /// Told when a container has ended by itself.
@@ -227,6 +229,7 @@ impl FakeRuntime {
             exits_at_once: Mutex::default(),
             foreign: Mutex::default(),
             vanish: AtomicBool::new(false),
+            away: AtomicBool::new(false),
             blind: AtomicBool::new(false),
             changed: Notify::new(),
         })
@@ -234,6 +237,16 @@ impl FakeRuntime {
 
     pub(crate) fn containers(&self) -> MutexGuard<'_, Vec<Container>> {
         lock(&self.containers)
+    }
+
+    fn must_answer(&self) -> Result<(), RuntimeError> {
+        match self.away.load(Ordering::Relaxed) {
+            false => Ok(()),
+            true => Err(RuntimeError::Unavailable {
+                runtime: "fake",
+                reason: "its socket is gone".into(),
+            }),
+        }
     }
 
     /// Where those that run are reached.
@@ -268,6 +281,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn resolve_image(&self, image: &str) -> Result<String, RuntimeError> {
+        self.must_answer()?;
         Ok(image.to_owned())
     }
 
@@ -293,6 +307,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<Container, RuntimeError> {
+        self.must_answer()?;
         if lock(&self.foreign).contains(&spec.name) {
             let name = spec.name.clone();
             return Err(RuntimeError::NotOurs { name });
@@ -323,6 +338,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
+        self.must_answer()?;
         if self.blind.load(Ordering::Relaxed) {
             return Err(RuntimeError::Failed {
                 runtime: "fake",
@@ -336,6 +352,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn stop(&self, id: &str) -> Result<(), RuntimeError> {
+        self.must_answer()?;
         let is_dead = |one: &Container| one.id == id && one.state != ContainerState::Running;
         // Nothing can be in flight to a dead one, so it needs no receipt.
         let verb = match self.containers().iter().any(is_dead) {
@@ -399,6 +416,8 @@ struct Inner {
     idle: bool,
     /// Nobody answers.
     away: bool,
+    /// It has another token.
+    locked: bool,
 }
 
 impl FakeProxy {
@@ -448,6 +467,11 @@ impl FakeProxy {
         lock(&self.inner).away = away;
     }
 
+    /// Whoever asks has another token than it has.
+    pub(crate) fn set_locked(&self, locked: bool) {
+        lock(&self.inner).locked = locked;
+    }
+
     /// As after a start without a memory.
     pub(crate) fn forget(&self) {
         let mut inner = lock(&self.inner);
@@ -494,6 +518,13 @@ impl FakeProxy {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.expect("a body").to_bytes();
+        if lock(&self.inner).locked {
+            return refusal(
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "the token is wrong",
+            );
+        }
         // Paused time goes on only when nobody has anything to do: with this, tests see every
         // phase, however short.
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -691,13 +722,17 @@ fn ok(value: &impl serde::Serialize) -> Response<Full<Bytes>> {
 }
 
 fn unknown() -> Response<Full<Bytes>> {
+    refusal(StatusCode::NOT_FOUND, "unknown_service", "gone")
+}
+
+fn refusal(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
     let error = ErrorDetail {
-        code: "unknown_service".into(),
-        message: "gone".into(),
+        code: code.into(),
+        message: message.into(),
         field: None,
     };
     let mut response = ok(&ErrorBody { error });
-    *response.status_mut() = StatusCode::NOT_FOUND;
+    *response.status_mut() = status;
     response
 }
 

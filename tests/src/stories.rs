@@ -134,6 +134,14 @@ pub async fn a_split_by_hand_pauses_the_rollout_and_promote_and_abort_end_it(on:
     let web = site.web().await;
     assert_eq!(web["rollout"]["paused"], "split set by hand", "{web:#}");
     assert_eq!(share(&web, "2.0.0"), Some(30.0));
+    let history = site.history().await;
+    let events = history["events"].as_array().expect("events");
+    let by_hand = events.iter().rfind(|event| event["who"].is_string());
+    let text = by_hand.and_then(|event| event["text"].as_str());
+    assert!(
+        text.is_some_and(|text| text.contains("30% 2.0.0")),
+        "{by_hand:?}"
+    );
     load.stop().await.expect_no_failure();
 
     let seen = Load::start(
@@ -340,6 +348,15 @@ pub async fn up_again_changes_nothing_and_what_runs_can_be_looked_at(on: On) {
         logs.lines().all(|line| line.starts_with(&site.project)),
         "{logs}"
     );
+    let logs = site.must(&["logs", "web", "--output", "json"]).await;
+    for line in logs.lines() {
+        let line: Value = serde_json::from_str(line).expect("a line of JSON");
+        let container = line["container"].as_str();
+        assert!(
+            container.is_some_and(|name| name.starts_with(&site.project)),
+            "{line}"
+        );
+    }
     site.refused(
         &["logs", "web", "--version", "1.0.1"],
         64,

@@ -201,7 +201,7 @@ pub enum Verb {
         shell: clap_complete::Shell,
     },
     /// Show what the containers of a service print
-    #[command(after_help = help!("logs web" "logs web --version 2.0.0 --tail 20 --follow"))]
+    #[command(after_help = help!("logs web" "logs web --version 2.0.0 --tail 20 --follow" "logs web --output json"))]
     Logs {
         /// The service
         service: String,

@@ -127,6 +127,19 @@ pub(super) async fn finish_all(
     ended
 }
 
+/// Something that turns on a terminal while a verb takes its time; nothing elsewhere.
+pub(super) fn spinner(output: Output, text: &'static str) -> ProgressBar {
+    if output == Output::Json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner().with_message(text);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
+}
+
 /// Asks, and again where the controller was killed and is being started.
 async fn patiently<T: DeserializeOwned>(
     client: &Client,

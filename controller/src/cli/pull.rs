@@ -2,11 +2,12 @@
 //! error, since what the verb itself says is the result.
 
 use std::collections::HashMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::Output;
+use super::lines::Lines;
 use crate::api::{PullLine, PullRequest};
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -14,17 +15,20 @@ use crate::runtime::PullStep;
 
 /// Pulls what is not there, and shows how it goes.
 pub(super) async fn pull(client: &Client, request: &PullRequest, output: Output) -> Result<()> {
-    let mut lines = Lines::new(output);
+    let mut shown = Shown::new(output);
+    let mut lines = Lines::new(|line: &[u8]| {
+        shown.take(serde_json::from_slice(line)?);
+        Ok(())
+    });
     client.copy("pull", request, &mut lines).await?;
-    match lines.failed {
+    match shown.failed {
         Some(failed) => Err(failed),
         None => Ok(()),
     }
 }
 
-/// What the controller tells, cut into lines.
-struct Lines {
-    rest: Vec<u8>,
+/// How it goes, and how it ended.
+struct Shown {
     screen: Screen,
     failed: Option<Error>,
 }
@@ -40,7 +44,7 @@ enum Screen {
     },
 }
 
-impl Lines {
+impl Shown {
     fn new(output: Output) -> Self {
         let screen = match output {
             Output::Json => Screen::None,
@@ -51,7 +55,6 @@ impl Lines {
             Output::Table => Screen::Plain,
         };
         Self {
-            rest: Vec::new(),
             screen,
             failed: None,
         }
@@ -73,21 +76,6 @@ impl Lines {
                 });
             }
         }
-    }
-}
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.rest.extend_from_slice(bytes);
-        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            self.take(serde_json::from_slice(&line)?);
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 
@@ -142,26 +130,18 @@ mod tests {
     use crate::api::Failure;
 
     #[test]
-    fn lines_may_come_in_pieces_and_the_last_one_says_how_it_ended() {
-        let mut lines = Lines::new(Output::Json);
-        let said = [
-            PullLine::Begins {
-                image: "web:2".into(),
-            },
-            PullLine::Step(PullStep::default()),
-            PullLine::Failed(Failure {
-                exit: 1,
-                message: "it broke off".into(),
-            }),
-        ];
-        let text: String = said
-            .iter()
-            .map(|line| serde_json::to_string(line).expect("JSON") + "\n")
-            .collect();
-        for piece in text.as_bytes().chunks(7) {
-            lines.write_all(piece).expect("taken");
-        }
-        let failed = lines.failed.expect("it failed");
+    fn the_last_line_says_how_it_ended() {
+        let mut shown = Shown::new(Output::Json);
+        shown.take(PullLine::Begins {
+            image: "web:2".into(),
+        });
+        shown.take(PullLine::Step(PullStep::default()));
+        assert!(shown.failed.is_none());
+        shown.take(PullLine::Failed(Failure {
+            exit: 1,
+            message: "it broke off".into(),
+        }));
+        let failed = shown.failed.expect("it failed");
         assert_eq!(
             (failed.exit_code(), failed.to_string().as_str()),
             (1, "it broke off")

@@ -6,6 +6,7 @@ use crate::plan::Strategy;
 use crate::runtime::label;
 use crate::testing::TestSite;
 
+mod faults;
 mod hooks;
 mod mirror;
 mod strategies;

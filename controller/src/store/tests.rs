@@ -4,6 +4,34 @@ use super::*;
 use crate::manifest::{Recipe, RolloutSettings, RuntimeChoice};
 use crate::rollout::Phase;
 
+impl Store {
+    /// The disk is full: nothing more can be written, and all can be read.
+    pub(crate) fn fill_disk(&self) {
+        let connection = self.lock();
+        connection
+            .execute_batch("PRAGMA max_page_count = 1")
+            .expect("as large as it is");
+        // What is left of room in its pages goes, too.
+        for size in [1000, 100, 10, 0] {
+            let filler = "x".repeat(size);
+            let fill = "INSERT INTO events (at, kind, text) VALUES (0, 'filler', ?)";
+            while connection.execute(fill, [&filler]).is_ok() {}
+        }
+    }
+
+    /// What is written down was written by a clock that was so much ahead of this one.
+    pub(crate) fn jump(&self, millis: i64) {
+        let update = "UPDATE rollouts SET created = created + ?1, phase_since = phase_since + ?1";
+        self.lock().execute(update, [millis]).expect("written");
+    }
+
+    /// Somebody has made room.
+    pub(crate) fn make_room(&self) {
+        let batch = "PRAGMA max_page_count = 1000000; DELETE FROM events WHERE kind = 'filler'";
+        self.lock().execute_batch(batch).expect("there is room");
+    }
+}
+
 fn open(dir: &TempDir) -> Store {
     Store::open(&dir.path().join(FILE)).expect("a journal")
 }

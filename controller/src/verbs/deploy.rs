@@ -17,7 +17,9 @@ impl Controller {
         let up = self.up()?;
         let _admitted = self.admit(&request.service, caller).await?;
         let _alone = self.changing.lock().await;
-        self.begin(&up, request, caller).await
+        let done = self.begin(&up, request, caller).await;
+        let forgotten = self.forget_secrets();
+        done.and_then(|done| forgotten.map(|()| done))
     }
 
     pub(super) async fn begin(

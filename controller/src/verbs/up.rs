@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::manifest::{Listener, Manifest, Recipe, RuntimeChoice, ServiceSettings};
 use crate::proxy::{self, ProxyHost};
 use crate::runtime::{Container, ContainerState};
+use crate::secrets::Secrets;
 use crate::site::Site;
 use crate::state_dir;
 use crate::store::{Applied, Asked, NewVersion, VersionRecord};
@@ -41,11 +42,12 @@ impl Controller {
             None => self.first_up(&request, manifest, caller).await,
             Some(up) => self.up_again(&up, &request, manifest, caller).await,
         };
+        let forgotten = self.forget_secrets();
         if self.get_up().is_none() {
             // Nothing came of it: there is nothing to control.
             self.finished.notify_one();
         }
-        result
+        result.and_then(|done| forgotten.map(|()| done))
     }
 
     async fn first_up(
@@ -164,7 +166,6 @@ impl Controller {
         }
         said.extend(started_text(&fresh, started.len()));
         let rollouts = self.carry_out(up, changes, caller, &mut said).await?;
-        self.forget_secrets()?;
         up.webhooks.follow(site);
         if is_changed || !said.is_empty() {
             let what = match (is_changed, said.join("; ")) {
@@ -298,9 +299,6 @@ impl Controller {
 
     /// Takes away the secrets of versions that nobody can go back to.
     pub(super) fn forget_secrets(&self) -> Result<()> {
-        let Some(up) = self.get_up() else {
-            return Ok(());
-        };
         let mut used = BTreeSet::new();
         let mut use_all = |recipe: &Recipe| used.extend(recipe.secrets.values().cloned());
         for service in self.store.services()? {
@@ -312,7 +310,7 @@ impl Controller {
             use_all(&rollout.from.recipe);
             use_all(&rollout.to.recipe);
         }
-        up.site.secrets.retain(&used)
+        Secrets::new(&self.dir).retain(&used)
     }
 
     /// Proxy, containers, table; and waits until the proxy sees all of them healthy.

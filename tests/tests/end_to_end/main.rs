@@ -18,6 +18,7 @@ mod hostile;
 mod http2;
 mod http2_attacks;
 mod mirror;
+mod pulls;
 mod requests;
 mod retries;
 mod rollouts;

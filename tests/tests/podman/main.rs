@@ -12,6 +12,7 @@
 mod controller_kills;
 mod demo;
 mod engine;
+mod given;
 mod healing;
 mod neighbours;
 mod ports;

@@ -69,7 +69,7 @@ impl FakeApi {
         Podman {
             project: "shop".to_owned(),
             network: "shop".to_owned(),
-            service: Service::at(&self.socket).await.unwrap(),
+            service: Service::at(vec![self.socket.clone()], None).await.unwrap(),
         }
     }
 

@@ -56,10 +56,8 @@ pub(super) async fn pull(
 fn failed(image: &str, error: ApiError) -> Failure {
     match Failure::new("pull an image", error) {
         // Worth another try with another service.
-        Failure::Lost(error) => Failure::Lost(error),
-        Failure::Answered(RuntimeError::Refused { reason, .. }) => {
-            pull_failed(image, reason).into()
-        }
+        lost @ Failure::Lost(_) => lost,
+        Failure::Answered(RuntimeError::Failed { reason, .. }) => pull_failed(image, reason).into(),
         answered @ Failure::Answered(_) => answered,
     }
 }

@@ -142,18 +142,6 @@ impl Service {
         })
     }
 
-    /// The API at this socket and no other.
-    #[cfg(test)]
-    pub(super) async fn at(socket: &Path) -> Result<Self, RuntimeError> {
-        let sockets = vec![socket.to_owned()];
-        let docker = reach(&sockets, None).await?;
-        Ok(Self {
-            sockets,
-            own: None,
-            docker: Mutex::new(docker),
-        })
-    }
-
     /// Makes a call, and makes it once more if nobody was there to answer. `request` must be
     /// one that can be repeated.
     pub(super) async fn call<T, F, Fut>(&self, request: F) -> Result<T, RuntimeError>

@@ -1,0 +1,102 @@
+//! What only containers are given: volumes, limits, labels; and images that stay what they were.
+
+use serde_json::Value;
+use tests::{On, Settings, TestSite, ask, podman};
+
+use crate::turns;
+
+const IMAGES: &str = "localhost/crossfade-sample-server";
+
+#[tokio::test]
+async fn a_container_has_its_volumes_its_limits_and_its_labels_and_no_secret_in_sight() {
+    let Some(_turn) = turns::take().await else {
+        return;
+    };
+    let site = TestSite::new(On::Podman, &Settings::default());
+    let folder = site.file().parent().unwrap().to_owned();
+    std::fs::create_dir(folder.join("data")).unwrap();
+    std::fs::write(folder.join("password"), "hunter2-9d").unwrap();
+    let keys = r#"secrets = { db = "password" }
+volumes = ["./data:/var/lib/web:ro"]
+memory = "256MiB"
+cpus = 0.5
+pids = 64
+labels = { team = "shop" }
+
+[services.rollout]"#;
+    // Where cgroups are the user's own, limits can be had; else podman says what it lacks.
+    let limited = rustix::process::geteuid().is_root();
+    let mut keys = keys.to_owned();
+    if !limited {
+        keys = keys.replace("memory = \"256MiB\"\ncpus = 0.5\npids = 64\n", "");
+    }
+    let manifest = site.manifest(&Settings::default());
+    let given = manifest.replace("[services.rollout]", &keys);
+    site.write_manifest(&given);
+    site.must(&["up"]).await;
+    let serving = site.serving("1.0.0");
+    assert_eq!(serving.len(), 2);
+    for id in &serving {
+        let text = podman(&["inspect", id]).unwrap();
+        assert!(!text.contains("hunter2"), "{text}");
+        let found: Value = serde_json::from_str(&text).unwrap();
+        let found = &found[0];
+        assert_eq!(found["Config"]["Labels"]["team"], "shop");
+        let mounts = found["Mounts"].as_array().unwrap();
+        let volume = mounts
+            .iter()
+            .find(|mount| mount["Destination"] == "/var/lib/web")
+            .unwrap();
+        assert_eq!(volume["Source"], folder.join("data").to_str().unwrap());
+        assert_eq!(volume["RW"], false);
+        if limited {
+            let host = &found["HostConfig"];
+            assert_eq!(host["Memory"], 256 << 20, "{host:#}");
+            assert_eq!(host["NanoCpus"], 500_000_000, "{host:#}");
+            assert_eq!(host["PidsLimit"], 64, "{host:#}");
+        }
+    }
+    let said = site.must(&["up"]).await;
+    assert!(said.ends_with("nothing to do"), "{said}");
+    assert_eq!(site.serving("1.0.0"), serving);
+}
+
+#[tokio::test]
+async fn a_rollback_starts_the_image_that_was_though_its_tag_has_moved() {
+    let Some(_turn) = turns::take().await else {
+        return;
+    };
+    let settings = Settings {
+        step: "200ms",
+        bake: "0s",
+        ..Settings::default()
+    };
+    let site = TestSite::new(On::Podman, &settings);
+    let moving = format!("localhost/{}:stable", site.project);
+    podman(&["tag", &format!("{IMAGES}:1.0.0"), &moving]).unwrap();
+    let was = image_id(&moving);
+    let manifest = site.manifest(&settings);
+    site.write_manifest(&manifest.replace(&format!("{IMAGES}:1.0.0"), &moving));
+    site.must(&["up"]).await;
+    site.must(&site.deploy("2.0.0", &["--strategy", "all-at-once", "--wait"]))
+        .await;
+    site.until_phase("done").await;
+    podman(&["tag", &format!("{IMAGES}:3.0.0"), &moving]).unwrap();
+    assert_ne!(image_id(&moving), was);
+    // The same manifest is no change, whatever its tag stands for by now.
+    let said = site.must(&["up"]).await;
+    assert!(said.ends_with("nothing to do"), "{said}");
+    site.must(&["rollback", "web", "--wait"]).await;
+    site.until_phase("done").await;
+    podman(&["untag", &moving]).unwrap();
+    for id in site.serving("1.0.0") {
+        let image = podman(&["inspect", "--format", "{{.Image}}", &id]).unwrap();
+        assert_eq!(image.trim(), was);
+    }
+    assert_eq!(ask(site.address, "/").await.status, 200);
+}
+
+fn image_id(image: &str) -> String {
+    let id = podman(&["image", "inspect", "--format", "{{.Id}}", image]).unwrap();
+    id.trim().to_owned()
+}
