@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::Version;
 
 use crate::head::{Known, Message};
 
@@ -48,20 +48,6 @@ impl Sink for Vec<u8> {
             self.extend_from_slice(part);
         }
         self.extend_from_slice(b"\r\n");
-    }
-}
-
-/// For HTTP/2. A name or value that came over the wire is one here too.
-impl Sink for HeaderMap {
-    fn add(&mut self, name: &[u8], value: &[&[u8]]) {
-        let name = HeaderName::from_bytes(name);
-        let value = match value {
-            [value] => HeaderValue::from_bytes(value),
-            parts => HeaderValue::from_bytes(&parts.concat()),
-        };
-        if let (Ok(name), Ok(value)) = (name, value) {
-            self.append(name, value);
-        }
     }
 }
 

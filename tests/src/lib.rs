@@ -42,7 +42,7 @@ pub use proxy::TestProxy;
 pub use reply::{Reply, ask, ask_with, raw};
 pub use scripted::{Heard, ScriptedEndpoint};
 pub use site::{On, Settings, TestSite, free_address, traces_of};
-pub use streams::{StreamClient, StreamEndpoint, StreamReply, read_out, send_out};
+pub use streams::{MAX_STREAMS, StreamClient, StreamEndpoint, StreamReply, read_out, send_out};
 pub use traces::{Process, podman, processes_of};
 pub use vitals::Vitals;
 pub use wait::{DEADLINE, wait_until, within};

@@ -1,6 +1,7 @@
 //! HTTP/2 as clients and endpoints speak it: streams whose two halves a test moves by hand.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -142,8 +143,12 @@ pub struct StreamEndpoint {
     /// Its version.
     pub version: &'static str,
     heard: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
+
+/// Streams that an endpoint takes on one connection.
+pub const MAX_STREAMS: u32 = 10;
 
 impl StreamEndpoint {
     /// One that answers.
@@ -165,6 +170,8 @@ impl StreamEndpoint {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let heard = Arc::new(Mutex::new(Vec::new()));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
         let stream = Arc::new(Script {
             version,
             refuses,
@@ -172,6 +179,7 @@ impl StreamEndpoint {
         });
         let task = tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
                 let (script, tls) = (stream.clone(), tls.clone());
                 tokio::spawn(async move {
                     match tls {
@@ -188,8 +196,14 @@ impl StreamEndpoint {
             address,
             version,
             heard,
+            connections,
             task,
         }
+    }
+
+    /// How many connections were made to it.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// The paths of all requests so far.
@@ -215,7 +229,9 @@ impl Script {
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin,
     ) -> Result<(), h2::Error> {
-        let mut connection = h2::server::handshake(stream).await?;
+        let mut builder = h2::server::Builder::new();
+        builder.max_concurrent_streams(MAX_STREAMS);
+        let mut connection = builder.handshake(stream).await?;
         while let Some(stream) = connection.accept().await {
             let (request, respond) = stream?;
             let script = self.clone();

@@ -2,15 +2,17 @@
 //! the streams of that run out, a further one.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::{Builder, SendRequest};
+use h2::client::{Builder, Connection, SendRequest};
 use http::uri::Scheme;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 
 use super::stream::Stream;
 use super::transport::Transport;
@@ -20,6 +22,8 @@ use crate::alarm::{Alarm, Millis};
 const MAX_SESSIONS: usize = 8;
 /// Streams of one connection, where the endpoint allows as many.
 const MAX_STREAMS: usize = 1_000;
+/// Until an endpoint has said how many streams it takes: more than it can say.
+const UNKNOWN: usize = usize::MAX - 1;
 /// What may come on one stream before it has to be written on.
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// All clients share a connection: those that are slow must not use up the others' room.
@@ -102,12 +106,13 @@ impl Sessions {
             .handshake(transport)
             .await
             .map_err(io::Error::other)?;
-        // Ends with the last of its streams, once it is in no list any more.
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to an endpoint ended");
-            }
-        });
+        let (began, mut has_begun) = oneshot::channel();
+        tokio::task::spawn_local(drive(connection, sender.clone(), began));
+        // Until the endpoint has said how many streams it takes.
+        alarm
+            .wait(within, |cx| Pin::new(&mut has_begun).poll(cx))
+            .await?
+            .map_err(|_| io::ErrorKind::ConnectionAborted)?;
         let session = Session {
             sender,
             scheme,
@@ -152,10 +157,35 @@ impl Sessions {
     }
 }
 
+/// Moves the bytes of a connection. It ends with the last of its streams, once it is in no list
+/// any more.
+async fn drive(
+    mut connection: Connection<Transport, Bytes>,
+    sender: SendRequest<Bytes>,
+    began: oneshot::Sender<()>,
+) {
+    let mut beginning = Some((sender, began));
+    let ended = poll_fn(|cx| {
+        let ended = Pin::new(&mut connection).poll(cx);
+        let is_known = |(sender, _): &mut (SendRequest<Bytes>, _)| {
+            sender.current_max_send_streams() != UNKNOWN
+        };
+        if let Some((_, began)) = beginning.take_if(is_known) {
+            // Whoever made it may be gone already; others use it.
+            let _ = began.send(());
+        }
+        ended
+    });
+    if let Err(error) = ended.await {
+        tracing::debug!(%error, "a connection to an endpoint ended");
+    }
+}
+
 fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
         .enable_push(false)
+        .initial_max_send_streams(UNKNOWN)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)

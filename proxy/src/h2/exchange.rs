@@ -5,8 +5,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 
+use super::fields::Fields;
 use super::message::{Unfit, answer_of, read_request};
 use super::server::Open;
 use super::stream::{Part, Stream};
@@ -220,7 +221,7 @@ impl Client {
         self.stream.begin_answer(response);
     }
 
-    fn say_length(&self, answer: Message<'_>, framing: Framing, to: &mut HeaderMap) {
+    fn say_length(&self, answer: Message<'_>, framing: Framing, to: &mut Fields) {
         let status = answer.status();
         if self.to_head || status == 304 {
             // What a GET would have got (RFC 9110, 9.3.2 and 15.4.5).
@@ -247,9 +248,10 @@ impl Client {
         }
         let mut answer = Response::new(());
         *answer.status_mut() = refusal.status();
-        let fields = answer.headers_mut();
-        let body = refusal.write(self.json, fields);
+        let mut fields = Fields::default();
+        let body = refusal.write(self.json, &mut fields);
         fields.add(b"date", &[self.worker.date().as_bytes()]);
+        *answer.headers_mut() = fields.into_map();
         self.stream.begin_answer(answer);
         let body = if self.to_head { "" } else { &body };
         let within = self.worker.table().timeouts.body_idle;

@@ -9,6 +9,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http::{request, response, uri};
 
+use super::fields::Fields;
 use crate::h1::body::Framing;
 use crate::h1::head::read_trailers;
 use crate::h1::head::{BadHead, MAX_FIELDS, answer_framing, find_end, read_request as read_lines};
@@ -129,11 +130,13 @@ fn put(to: &mut Vec<u8>, bytes: &[u8]) -> Span {
 }
 
 /// An answer with the status of `answer`, and the fields that `write` writes.
-pub(super) fn answer_of(answer: Message<'_>, write: impl FnOnce(&mut HeaderMap)) -> Response<()> {
+pub(super) fn answer_of(answer: Message<'_>, write: impl FnOnce(&mut Fields)) -> Response<()> {
     let mut response = Response::new(());
     // Whatever was read as a status is one.
     *response.status_mut() = StatusCode::from_u16(answer.status()).unwrap_or_default();
-    write(response.headers_mut());
+    let mut fields = Fields::default();
+    write(&mut fields);
+    *response.headers_mut() = fields.into_map();
     response
 }
 
@@ -155,7 +158,7 @@ pub(super) fn read_sent_request(text: &[u8], scheme: &Scheme) -> io::Result<Requ
     *request.version_mut() = Version::HTTP_11;
     *request.method_mut() = Method::from_bytes(message.method()).map_err(io::Error::other)?;
     *request.uri_mut() = Uri::from_parts(parts).map_err(io::Error::other)?;
-    let fields = request.headers_mut();
+    let mut fields = Fields::default();
     for (known, name, value) in message.fields() {
         let stays = matches!(
             known,
@@ -165,6 +168,7 @@ pub(super) fn read_sent_request(text: &[u8], scheme: &Scheme) -> io::Result<Requ
             fields.add(name, &[value]);
         }
     }
+    *request.headers_mut() = fields.into_map();
     Ok(request)
 }
 
@@ -172,9 +176,9 @@ pub(super) fn read_sent_request(text: &[u8], scheme: &Scheme) -> io::Result<Requ
 pub(super) fn trailers_of(lines: &[u8]) -> io::Result<HeaderMap> {
     let mut head = Head::default();
     read_trailers(lines, &mut head).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-    let mut fields = HeaderMap::new();
+    let mut fields = Fields::default();
     headers::trailers(head.over(lines), &mut fields);
-    Ok(fields)
+    Ok(fields.into_map())
 }
 
 /// Writes fields as lines.

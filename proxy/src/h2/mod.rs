@@ -7,6 +7,7 @@
 
 pub(crate) mod client;
 mod exchange;
+mod fields;
 mod message;
 pub(crate) mod server;
 pub(crate) mod stream;

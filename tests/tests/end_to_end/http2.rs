@@ -4,12 +4,12 @@ use bytes::Bytes;
 use h2::Reason;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::http2::{self, Report, cases};
+use tests::http2::{self, Report, cases, frame};
 use tests::{
-    ScriptedEndpoint, StreamClient, StreamEndpoint, TestCa, TestEndpoint, TestProxy, ask_with, raw,
-    read_out, send_out, wait_until, within,
+    MAX_STREAMS, ScriptedEndpoint, StreamClient, StreamEndpoint, TestCa, TestEndpoint, TestProxy,
+    ask_with, raw, read_out, send_out, wait_until, within,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Sets service `web` to these endpoints, all of version 1, which speaks HTTP/2.
 async fn put_h2(proxy: &TestProxy, endpoints: &[&StreamEndpoint]) {
@@ -448,22 +448,25 @@ async fn at_sigterm_clients_are_told_and_nothing_fails() {
 }
 
 #[tokio::test]
-async fn requests_to_an_endpoint_share_a_connection_and_survive_its_restart() {
+async fn requests_share_a_connection_for_as_long_as_it_has_streams() {
     let proxy = TestProxy::start().await;
     let endpoint = StreamEndpoint::start("1").await;
     put_h2(&proxy, &[&endpoint]).await;
+    // All of them on one worker.
     let client = StreamClient::connect(proxy.address).await;
-    let asks = (0..50).map(|_| client.ask("GET", "/", &[], ""));
-    let mut answered = 0;
-    for reply in asks {
-        assert_eq!(reply.await.unwrap().status, 200);
-        answered += 1;
+    for _ in 0..50 {
+        assert_eq!(client.ask("GET", "/", &[], "").await.unwrap().status, 200);
     }
-    assert_eq!(answered, 50);
-    wait_until("all is settled", || async {
-        proxy.stats().await.versions["1"].responses.success == 50
+    assert_eq!(endpoint.connections(), 1);
+    let mut hanging = Vec::new();
+    for _ in 0..2 * MAX_STREAMS + 1 {
+        hanging.push(client.begin("GET", "/hang", &[], true).await.unwrap());
+    }
+    wait_until("all of them are asked", || async {
+        endpoint.heard().len() == 50 + 2 * MAX_STREAMS as usize + 1
     })
     .await;
+    assert_eq!(endpoint.connections(), 3);
     assert_eq!(proxy.stats().await.versions["1"].failures(), 0);
 }
 
@@ -483,4 +486,36 @@ async fn a_held_request_on_a_stream_goes_on_at_the_release() {
         .must("POST", "/v1/services/web/release", Value::Null)
         .await;
     assert_eq!(within("an answer", answer).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_request_that_an_endpoint_has_not_looked_at_before_it_went_is_sent_again() {
+    let proxy = TestProxy::start().await;
+    let endpoint = ScriptedEndpoint::start(|number, mut heard| async move {
+        if number == 0 {
+            let first = [
+                frame::settings(&[]),
+                frame::goaway(0, frame::Code::NO_ERROR),
+            ];
+            for frame in first {
+                heard.stream.write_all(&frame.bytes()).await.unwrap();
+            }
+            // Until the proxy has closed it.
+            let _ = heard.stream.read_to_end(&mut Vec::new()).await;
+            return;
+        }
+        let mut connection = h2::server::handshake(heard.stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            respond
+                .send_response(http::Response::new(()), true)
+                .unwrap();
+        }
+    })
+    .await;
+    let endpoints = json!([{"address": endpoint.address.to_string(), "version": "1"}]);
+    let web = json!({"versions": {"1": {"protocol": "h2"}}, "endpoints": endpoints});
+    proxy.must("PUT", "/v1/services/web", web).await;
+    let reply = ask_with(proxy.address, "POST", "/", &[], "once").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(proxy.stats().await.versions["1"].failures(), 0);
 }
