@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use admin_api::strict::{InputError, from_toml};
-use admin_api::{HealthSpec, Period};
+use admin_api::{BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, Period, StickySpec};
 use serde::{Deserialize, Serialize};
 
 use crate::hooks::Hook;
@@ -110,8 +110,24 @@ pub struct ServiceSettings {
     pub labels: BTreeMap<String, String>,
     /// How the proxy finds out whether a container can serve.
     pub health: Option<HealthSpec>,
+    /// What else the proxy is told about its requests.
+    pub traffic: Traffic,
     /// How a new version takes over.
     pub rollout: RolloutSettings,
+}
+
+/// What the proxy is told about a service's requests, besides its routes: as the proxy's own
+/// config file has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// How a version's requests divide over its containers.
+    pub balance: BalanceSpec,
+    /// Whether each client keeps the version it got.
+    pub sticky: Option<StickySpec>,
+    /// By what testers name the version they want.
+    pub force: Option<ForceSpec>,
+    /// When a container is left out for a while because of what its answers come to.
+    pub ejection: Option<EjectionSpec>,
 }
 
 /// How a new version takes over. What an older release did not write down has its default.

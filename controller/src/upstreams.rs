@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use admin_api::{EndpointSpec, MirrorSpec, ServiceSpec, ServiceView};
+use admin_api::{BalanceSpec, EndpointSpec, HashKey, MirrorSpec, ServiceSpec, ServiceView};
 
 use crate::endpoints::version_id;
 use crate::error::Result;
@@ -130,6 +130,10 @@ fn upstreams<'a>(
         strip_prefix: settings.strip_prefix,
         split,
         health: settings.health.clone(),
+        balance: settings.traffic.balance.clone(),
+        sticky: settings.traffic.sticky.clone(),
+        force: settings.traffic.force.clone(),
+        ejection: settings.traffic.ejection.clone(),
         endpoints,
         ..ServiceSpec::default()
     }
@@ -142,6 +146,16 @@ fn routes<'a>(hosts: &[String], prefix: &'a str) -> (BTreeSet<String>, &'a str) 
         hosts.iter().map(host).collect(),
         prefix.trim_end_matches('/'),
     )
+}
+
+/// A policy as the proxy shows it: names of header fields have no case there.
+fn balance(spec: &BalanceSpec) -> BalanceSpec {
+    match spec {
+        BalanceSpec::Hash(HashKey::Header(name)) => {
+            BalanceSpec::Hash(HashKey::Header(name.to_ascii_lowercase()))
+        }
+        other => other.clone(),
+    }
 }
 
 /// Whether the proxy has what is wanted.
@@ -177,6 +191,10 @@ fn agrees(view: &ServiceView, spec: &ServiceSpec) -> bool {
         && view.health == spec.health
         && view.mirror == spec.mirror
         && view.strip_prefix == spec.strip_prefix
+        && view.sticky == spec.sticky
+        && view.force == spec.force
+        && view.ejection == spec.ejection
+        && balance(&view.balance) == balance(&spec.balance)
         && routes(&view.hosts, &view.path_prefix) == routes(&spec.hosts, &spec.path_prefix)
 }
 

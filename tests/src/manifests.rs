@@ -62,6 +62,28 @@ pub async fn an_up_does_just_what_has_changed(on: On) {
     assert_eq!(site.serving("1.0.0"), serving);
     nothing().await;
 
+    // Who keeps which version: the same. What only the proxy can check names its line, too.
+    let sticky = |name: &str| {
+        routed.replace(
+            "hosts =",
+            &format!("sticky = {{ cookie = \"{name}\" }}\nhosts ="),
+        )
+    };
+    site.write_manifest(&sticky("no spaces"));
+    site.refused(
+        &["up"],
+        64,
+        &["crossfade.toml:", "services[0].sticky.cookie"],
+    )
+    .await;
+    let routed = sticky("kept");
+    site.write_manifest(&routed);
+    site.must(&["up"]).await;
+    let web = admin.get("/v1/services/web").await;
+    assert_eq!(web["sticky"]["cookie"], "kept", "{web:#}");
+    assert_eq!(site.serving("1.0.0"), serving);
+    nothing().await;
+
     // Its environment: a revision of the same image, by a rollout.
     let env = routed.replace("env = {}", "env = { LATENCY = \"1ms\" }");
     site.write_manifest(&env);
@@ -76,7 +98,7 @@ pub async fn an_up_does_just_what_has_changed(on: On) {
     let history = site.history().await;
     let config = history["events"].as_array().into_iter().flatten();
     let config: Vec<&Value> = config.filter(|event| event["kind"] == "config").collect();
-    assert_eq!(config.len(), 3, "one for each change: {config:#?}");
+    assert_eq!(config.len(), 4, "one for each change: {config:#?}");
     assert!(
         config.iter().all(|event| event["who"].is_string()),
         "{config:#?}"

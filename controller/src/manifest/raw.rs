@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use admin_api::strict::{InputError, push_key};
-use admin_api::{HealthSpec, Period};
+use admin_api::{BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, Period, StickySpec};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::calls::{HookEntry, WebhookEntry};
 use super::container::{Volume, check_labels, check_limits, check_secrets, check_volumes};
 use super::listener::{Listener, ListenerEntry};
-use super::{ProxySettings, RolloutSettings, RuntimeChoice, ServiceSettings};
+use super::{ProxySettings, RolloutSettings, RuntimeChoice, ServiceSettings, Traffic};
 use crate::plan::{Amount, Stage, Strategy};
 use crate::verdict::AfterMaxHold;
 
@@ -75,6 +75,11 @@ struct Service {
     #[serde(default)]
     labels: BTreeMap<String, String>,
     health: Option<HealthSpec>,
+    #[serde(default)]
+    balance: BalanceSpec,
+    sticky: Option<StickySpec>,
+    force: Option<ForceSpec>,
+    ejection: Option<EjectionSpec>,
     #[serde(default)]
     rollout: RolloutOverrides,
 }
@@ -350,6 +355,12 @@ impl Service {
             limits,
             labels: self.labels,
             health: self.health,
+            traffic: Traffic {
+                balance: self.balance,
+                sticky: self.sticky,
+                force: self.force,
+                ejection: self.ejection,
+            },
             rollout,
         })
     }

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use admin_api::HealthState;
+use admin_api::strict::InputError;
 
 use super::{Controller, Up, folder_of, lock};
+use crate::admin::AdminError;
 use crate::api::{Done, UpRequest};
 use crate::caller::Caller;
 use crate::endpoints::Dead;
@@ -325,7 +327,9 @@ impl Controller {
                 site.start_missing(&service.stable, replicas, Dead::Replace, started)
                     .await?;
             }
-            site.check_table(&service.name).await?;
+            site.check_table(&service.name)
+                .await
+                .map_err(|error| self.located(error, &service.name))?;
         }
         for service in &services {
             if up.rollout(&service.name).is_none() {
@@ -334,6 +338,34 @@ impl Controller {
             }
         }
         Ok(())
+    }
+
+    /// A refusal of the proxy, as one of the manifest's field that it is about.
+    fn located(&self, error: Error, service: &str) -> Error {
+        let Error::Proxy(AdminError::Refused {
+            message,
+            field: Some(field),
+            ..
+        }) = &error
+        else {
+            return error;
+        };
+        let Ok(Some(applied)) = self.store.applied() else {
+            return error;
+        };
+        let manifest = Manifest::parse(&applied.text).ok();
+        let index = manifest.and_then(|manifest| {
+            let mut names = manifest.services.iter().map(|service| &service.name);
+            names.position(|name| name == service)
+        });
+        match index {
+            Some(index) => Error::Manifest {
+                path: applied.path,
+                source: InputError::of_field(format!("services[{index}].{field}"), message)
+                    .located_in(&applied.text),
+            },
+            None => error,
+        }
     }
 
     /// Waits until the proxy sees so many containers of the version healthy.
