@@ -193,6 +193,20 @@ pub async fn a_secret_is_given_by_file_and_shown_to_nobody(on: On) {
         assert_eq!(secret_of(on, &id), SECRET);
     }
     load.stop().await.expect_no_failure();
+    // What nobody can go back to by itself is forgotten.
+    for version in ["2.0.0", "2.1.0"] {
+        site.must(&site.deploy(version, &["--strategy", "all-at-once", "--wait"]))
+            .await;
+        site.until_phase("done").await;
+    }
+    site.must(&["up"]).await;
+    let says = "its secret `db-password` is not kept any more";
+    site.refused(
+        &["rollback", "web", "--to", "1.0.0"],
+        1,
+        &[says, "crossfade deploy web"],
+    )
+    .await;
     site.must(&["down"]).await;
     let kept = std::fs::read_dir(site.state().join("secrets")).expect("the folder is ours");
     let kept: Vec<_> = kept.flatten().map(|entry| entry.file_name()).collect();

@@ -118,14 +118,15 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE versions DROP COLUMN env;
     ALTER TABLE versions DROP COLUMN port;
 
-    -- By which name the image can be pulled again, where it can.
-    ALTER TABLE versions ADD COLUMN pull_name TEXT;
-
     -- What the manifest asked for when an `up` last did it.
     ALTER TABLE services ADD COLUMN asked TEXT;
 
     -- Services that the manifest has no more and that run on.
     ALTER TABLE applied ADD COLUMN kept TEXT NOT NULL DEFAULT '[]';
+",
+    "
+    -- By which name the image can be pulled again, where it can.
+    ALTER TABLE versions ADD COLUMN pull_name TEXT;
 ",
 ];
 

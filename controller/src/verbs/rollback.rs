@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::plan::Strategy;
 use crate::rollout::{Ask, Phase};
 use crate::runtime::{Runtime, RuntimeError};
+use crate::secrets::Secrets;
 use crate::site::no_such;
 use crate::store::{NewVersion, VersionRecord};
 
@@ -49,6 +50,7 @@ impl Controller {
         }
         self.check_no_rollout(&up, &service.name)?;
         must_be_here(up.site.runtime.as_ref(), &target).await?;
+        must_be_kept(&up.site.secrets, &target)?;
         let manifest = up.site.manifest();
         let mut settings = manifest
             .service(&service.name)
@@ -79,6 +81,19 @@ impl Controller {
             to,
             &known,
         )))
+    }
+}
+
+/// Secrets are kept for the versions that one can go back to by themselves.
+fn must_be_kept(secrets: &Secrets, target: &VersionRecord) -> Result<()> {
+    let kept = &target.recipe.secrets;
+    match kept.iter().find(|(_, id)| !secrets.file(id).exists()) {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::Refused(format!(
+            "{} {} cannot be started again as it was: its secret `{name}` is not kept any more; \
+             `crossfade deploy {} --image {}` starts it with the one of now",
+            target.service, target.version, target.service, target.image
+        ))),
     }
 }
 

@@ -156,7 +156,7 @@ async fn a_second_deploy_waits_for_its_turn_and_one_of_what_runs_is_done_already
     site.refused(
         &site.deploy("1.0.0", &["--env", "LATENCY=1ms"]),
         64,
-        &["web runs 1.0.0 already, with another image, environment or command"],
+        &["web runs 1.0.0 already, with another image or other settings"],
     )
     .await;
     let rollouts = site.history().await["rollouts"].clone();

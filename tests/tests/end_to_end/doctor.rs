@@ -27,10 +27,12 @@ fn finding<'a>(findings: &'a [Value], about: &str, says: &str) -> &'a Value {
     let fits = |one: &&Value| {
         one["about"] == about && one["text"].as_str().is_some_and(|text| text.contains(says))
     };
-    findings
-        .iter()
-        .find(fits)
-        .unwrap_or_else(|| panic!("nothing about {about} says `{says}`: {findings:#?}"))
+    let found = findings.iter().find(fits);
+    assert!(
+        found.is_some(),
+        "nothing about {about} says `{says}`: {findings:#?}"
+    );
+    found.unwrap()
 }
 
 #[tokio::test]

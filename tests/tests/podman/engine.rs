@@ -1,5 +1,6 @@
 //! Which runtime a project gets.
 
+use serde_json::Value;
 use tests::{On, Settings, TestSite};
 
 use crate::turns;
@@ -16,4 +17,42 @@ async fn auto_takes_podman_where_it_works_and_says_so() {
     assert!(said.contains("runs on podman, which works here"), "{said}");
     assert_eq!(site.status().await["runtime"], "podman");
     assert_eq!(site.serving("1.0.0").len(), 2);
+}
+
+#[tokio::test]
+async fn doctor_starts_a_container_to_see_that_one_starts() {
+    let Some(_turn) = turns::take().await else {
+        return;
+    };
+    let site = TestSite::new(On::Podman, &Settings::default());
+    let doctor = async || {
+        let finished = site.run(&["doctor", "--output", "json"]).await;
+        let report: Value = serde_json::from_str(&finished.stdout).unwrap();
+        (
+            finished.code,
+            report["findings"].as_array().unwrap().clone(),
+        )
+    };
+    let (code, findings) = doctor().await;
+    assert_eq!(code, Some(0), "{findings:#?}");
+    for about in ["podman", "podman API", "container"] {
+        let fine = findings
+            .iter()
+            .any(|one| one["about"] == about && one["state"] == "ok");
+        assert!(fine, "{about}: {findings:#?}");
+    }
+    assert_eq!(site.traces(), [""; 0], "nothing is left of it");
+
+    let good = site.manifest(&Settings::default());
+    site.write_manifest(&good.replace("sample-server:1.0.0", "no-such:1.0.0"));
+    let (code, findings) = doctor().await;
+    assert_eq!(code, Some(1), "{findings:#?}");
+    let image = findings
+        .iter()
+        .find(|one| one["state"] == "failed")
+        .unwrap();
+    assert_eq!(image["about"], "image", "{image:#}");
+    let mend = image["mend"].as_str().unwrap();
+    assert!(mend.starts_with("`podman build --tag "), "{mend}");
+    site.write_manifest(&good);
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tests::{On, Settings, TestSite, podman};
 
 use crate::turns;
@@ -80,4 +81,47 @@ async fn a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_name_we_want
     assert_eq!(state.as_deref(), Ok("running"));
     site.until_whole(&[("2.0.0", 2)]).await;
     load.stop().await.expect_no_failure();
+}
+
+#[tokio::test]
+async fn an_api_that_is_killed_in_the_middle_of_a_rollout_is_started_again_and_nobody_is_judged() {
+    let Some(_turn) = turns::take().await else {
+        return;
+    };
+    let settings = Settings {
+        step: "2s",
+        bake: "0s",
+        ..Settings::default()
+    };
+    let site = TestSite::up(On::Podman, &settings).await;
+    let load = site.load();
+    let deploy = site.start(&site.deploy("2.0.0", &["--wait"]));
+    for share in [10.0, 50.0] {
+        site.until_share("2.0.0", share).await;
+        let services = services_of(&site);
+        if services.is_empty() {
+            turns::say("podman's API is not ours here, so it is not killed");
+        }
+        for pid in services {
+            kill_process(pid, Signal::KILL).unwrap();
+        }
+    }
+    let deployed = deploy.finished_within(Duration::from_secs(90)).await;
+    assert_eq!(deployed.code, Some(0), "{deployed:#?}");
+    site.until_whole(&[("2.0.0", 2)]).await;
+    load.stop().await.expect_no_failure();
+}
+
+/// The processes of the API that this site's controller has started.
+fn services_of(site: &TestSite) -> Vec<Pid> {
+    let socket = site.state().join("podman.sock").display().to_string();
+    let mut found = Vec::new();
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&line).contains(&socket) {
+            let pid = process.file_name().to_string_lossy().parse().ok();
+            found.extend(pid.and_then(Pid::from_raw));
+        }
+    }
+    found
 }

@@ -54,6 +54,10 @@ pub(super) async fn pull(
 }
 
 fn failed(image: &str, error: ApiError) -> Failure {
+    // Its own words, without the client's.
+    if let ApiError::DockerStreamError { error } = error {
+        return pull_failed(image, error).into();
+    }
     match Failure::new("pull an image", error) {
         // Worth another try with another service.
         lost @ Failure::Lost(_) => lost,
