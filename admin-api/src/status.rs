@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// The proxy's release.
     pub version: String,
+    /// The number of this process, drawn at its start: another one answers with another.
+    #[serde(default)]
+    pub process: String,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
     /// The number of the present table.
@@ -17,6 +20,9 @@ pub struct Status {
     pub services: usize,
     /// Open client connections.
     pub connections: u64,
+    /// Older processes of the proxy that still finish what they have. Figures include theirs.
+    #[serde(default)]
+    pub elders: usize,
     /// Services of which nothing is up: their requests are tried anyway.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_panic: Vec<String>,
@@ -38,7 +44,8 @@ pub struct ErrorBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorDetail {
     /// A stable word: `unknown_service`, `unknown_version`, `bad_request`, `conflict`,
-    /// `generation_mismatch`, `unauthorized`, `forbidden`, `not_found`, `too_large`, `internal`.
+    /// `generation_mismatch`, `unauthorized`, `forbidden`, `not_found`, `too_large`, `handed_over`,
+    /// `internal`.
     pub code: String,
     /// A sentence that says what would be right.
     pub message: String,

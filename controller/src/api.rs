@@ -90,6 +90,15 @@ pub struct DeployRequest {
     pub replace: bool,
 }
 
+/// `proxy upgrade`: another proxy takes over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProxyUpgradeRequest {
+    /// Its image, or program; absent: that of the one which runs, as it is by now.
+    pub image: Option<String>,
+    /// The folder from which a relative program is meant.
+    pub dir: PathBuf,
+}
+
 /// `split`: set it by hand.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SplitRequest {

@@ -16,8 +16,8 @@ use serde::Serialize;
 
 use crate::api::{
     DeployRequest, Done, DownRequest, ExplainRequest, Explanation, HistoryReply, HistoryRequest,
-    LogsRequest, PullRequest, RollbackRequest, RolloutRequest, ScaleRequest, SplitRequest,
-    StatusReply, UpRequest,
+    LogsRequest, ProxyUpgradeRequest, PullRequest, RollbackRequest, RolloutRequest, ScaleRequest,
+    SplitRequest, StatusReply, UpRequest,
 };
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ use crate::manifest::Manifest;
 use crate::store::Split;
 use crate::{demo, doctor, report, serve, state_dir};
 
-pub use args::{Args, Deploy, Output, Verb};
+pub use args::{Args, Deploy, Output, ProxyVerb, Verb};
 
 /// Does what was asked.
 pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
@@ -90,6 +90,13 @@ async fn ask(verb: Verb, place: &Place) -> Result<()> {
             place
                 .say("scale", &ScaleRequest { service, replicas })
                 .await
+        }
+        Verb::Proxy {
+            verb: ProxyVerb::Upgrade { image },
+        } => {
+            let dir = std::env::current_dir().map_err(Error::file("."))?;
+            let request = ProxyUpgradeRequest { image, dir };
+            place.say("proxy-upgrade", &request).await
         }
         Verb::Status { watch } => status(place, watch).await,
         Verb::History { service } => {

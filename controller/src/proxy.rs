@@ -20,6 +20,7 @@ use crate::runtime::{
 };
 use crate::site::Site;
 use crate::state_dir;
+use crate::store::{ProxyRecord, ProxyUpgrade};
 
 /// The role of the proxy's container.
 pub(crate) const PROXY: &str = "proxy";
@@ -35,6 +36,8 @@ const FIRST_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9900;
 /// How long the proxy may take to answer on its admin port.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a new proxy may take until it has taken over.
+const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(60);
 /// What is left at SIGTERM is finished until the drain's end; then it may still say goodbye.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
 
@@ -69,6 +72,8 @@ pub(crate) struct ProxyHost<'a> {
     pub(crate) state: &'a Path,
     /// What the project runs on.
     pub(crate) kind: RuntimeChoice,
+    /// Which proxy it is.
+    pub(crate) record: ProxyRecord,
 }
 
 impl ProxyHost<'_> {
@@ -76,7 +81,7 @@ impl ProxyHost<'_> {
     pub(crate) async fn check(&self, settings: &ProxySettings) -> Result<()> {
         self.site
             .runtime
-            .resolve_image(&self.image(settings)?)
+            .resolve_image(&self.image_text(settings)?)
             .await?;
         Ok(())
     }
@@ -87,23 +92,27 @@ impl ProxyHost<'_> {
         let manifest = self.site.manifest();
         let settings = &manifest.proxy;
         let containers = self.site.runtime.list().await?;
-        let in_role = |role: &str| {
-            containers
-                .iter()
-                .find(|c| c.labels.get(label::ROLE).is_some_and(|r| r == role))
-        };
+        let has_role =
+            |c: &Container, role: &str| c.labels.get(label::ROLE).is_some_and(|r| r == role);
         let runs = |c: &&Container| c.state == ContainerState::Running;
-        let holder = in_role(HOLDER).filter(runs).is_some();
+        let find = |role| containers.iter().find(|c| has_role(c, role));
+        let holder = find(HOLDER).filter(runs).is_some();
         let podman = self.kind == RuntimeChoice::Podman;
-        if in_role(PROXY).filter(runs).is_some() && (holder || !podman) {
+        let proxies = || containers.iter().filter(|c| has_role(c, PROXY));
+        let current = self.proxy_name();
+        if (holder || !podman) && proxies().filter(runs).any(|c| c.name == current) {
             return self.until_it_answers().await;
         }
-        // A proxy without its holder has no network any more: both are made again.
-        for role in [PROXY, HOLDER] {
-            if let Some(dead) = in_role(role).filter(|c| role == PROXY || !runs(c)) {
-                self.site.runtime.stop(&dead.id).await?;
-            }
+        // Another one that still runs hands over; but proxies without their holder have no
+        // network any more: all of them are made again.
+        let is_lost = |c: &&Container| !runs(c) || podman && !holder;
+        for dead in proxies()
+            .filter(is_lost)
+            .chain(find(HOLDER).filter(|c| !runs(c)))
+        {
+            self.site.runtime.stop(&dead.id).await?;
         }
+        let hands_over = proxies().any(|c| !is_lost(&c));
         self.write_config(settings)?;
         if podman {
             if !holder {
@@ -114,11 +123,56 @@ impl ProxyHost<'_> {
                         .await?,
                 );
             }
-        } else {
+        } else if !hands_over {
             check_ports(settings)?;
         }
         started.push(self.site.runtime.start(&self.proxy_spec(settings)?).await?);
         self.until_it_answers().await
+    }
+
+    /// The proxy that an upgrade is to bring.
+    pub(crate) fn after(self, upgrade: &ProxyUpgrade) -> Self {
+        let record = ProxyRecord {
+            number: self.record.number + 1,
+            image: upgrade.image.clone(),
+            upgrade: None,
+        };
+        Self { record, ..self }
+    }
+
+    /// Starts this proxy beside the one that runs, and waits until it has taken over: somebody
+    /// else answers on the admin port than `before`. If it does not, it is taken away again.
+    pub(crate) async fn take_over(&self, settings: &ProxySettings, before: &str) -> Result<()> {
+        self.write_config(settings)?;
+        let started = self.site.runtime.start(&self.proxy_spec(settings)?).await?;
+        let taken_over = self.until_another_answers(&started, before).await;
+        if taken_over.is_err() {
+            self.site.runtime.stop(&started.id).await?;
+        }
+        taken_over
+    }
+
+    async fn until_another_answers(&self, started: &Container, before: &str) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + TAKE_OVER_TIMEOUT;
+        loop {
+            let answered = self.site.admin.status().await;
+            if answered.is_ok_and(|status| status.process != before) {
+                return Ok(());
+            }
+            let containers = self.site.runtime.list().await?;
+            let found = containers.iter().find(|c| c.id == started.id);
+            if let Some(exited) = found.filter(|c| c.state != ContainerState::Running) {
+                return Err(self.site.exit_of(exited).await);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                let seconds = TAKE_OVER_TIMEOUT.as_secs();
+                return Err(Error::Refused(format!(
+                    "{} has not taken over within {seconds} s",
+                    started.name
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn until_it_answers(&self) -> Result<()> {
@@ -141,7 +195,11 @@ impl ProxyHost<'_> {
         }
     }
 
-    fn image(&self, settings: &ProxySettings) -> Result<String> {
+    /// Its image, or the path of its program.
+    pub(crate) fn image_text(&self, settings: &ProxySettings) -> Result<String> {
+        if let Some(image) = &self.record.image {
+            return Ok(image.clone());
+        }
         if self.kind != RuntimeChoice::Process {
             return Ok(settings.image.clone());
         }
@@ -223,6 +281,7 @@ impl ProxyHost<'_> {
             network,
             mounts: self.certificate_folders(settings)?.chain([mount]).collect(),
             stop_timeout: settings.drain_timeout.get() + STOP_MARGIN,
+            name: self.proxy_name(),
             ..self.spec(PROXY, settings)?
         })
     }
@@ -234,7 +293,7 @@ impl ProxyHost<'_> {
         ];
         Ok(ContainerSpec {
             name: self.name(role),
-            image: self.image(settings)?,
+            image: self.image_text(settings)?,
             command: Vec::new(),
             env: [].into(),
             labels: labels.into(),
@@ -284,6 +343,14 @@ impl ProxyHost<'_> {
             read_only: true,
             relabel: Relabel::Shared,
         }))
+    }
+
+    /// The name of the proxy that is in force. The next one has another: for a while both run.
+    pub(crate) fn proxy_name(&self) -> String {
+        match self.record.number {
+            0 => self.name(PROXY),
+            number => format!("{}-{number}", self.name(PROXY)),
+        }
     }
 
     fn name(&self, role: &str) -> String {

@@ -183,6 +183,7 @@ async fn dispatch(
         "pause" => json(&controller.pause(read(body)?, caller).await?),
         "resume" => json(&controller.resume(read(body)?, caller).await?),
         "rollback" => json(&controller.rollback(read(body)?, caller).await?),
+        "proxy-upgrade" => json(&controller.upgrade_proxy(read(body)?, caller).await?),
         "scale" => json(&controller.scale(read(body)?, caller).await?),
         "status" => json(&controller.status().await?),
         "history" => json(&controller.history(&read(body)?)?),

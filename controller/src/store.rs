@@ -4,6 +4,7 @@
 //! cut, so every intent is written before its effect. Nothing else in the controller knows SQL.
 
 mod events;
+mod proxy;
 mod records;
 mod retired;
 mod rollouts;
@@ -18,6 +19,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
 
 pub use events::{Event, EventFilter, NewEvent};
+pub use proxy::{ProxyRecord, ProxyUpgrade};
 pub use records::{
     Applied, Asked, Mark, NewVersion, RolloutRecord, ServiceRecord, Split, VersionRecord,
 };

@@ -550,11 +550,13 @@ impl FakeProxy {
             }
             (&Method::GET, ["status"]) => ok(&admin_api::Status {
                 version: "0.0.0".into(),
+                process: "1".into(),
                 generation: 1,
                 uptime_ms: 1,
                 workers: 1,
                 services: 1,
                 connections: 0,
+                elders: 0,
                 in_panic: Vec::new(),
                 versions_down: Vec::new(),
                 stopping: false,

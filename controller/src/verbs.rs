@@ -3,6 +3,7 @@
 mod deploy;
 mod down;
 mod logs;
+mod proxy;
 mod pull;
 mod rollback;
 mod scale;
@@ -24,7 +25,7 @@ use crate::endpoints::ENDPOINT;
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::manifest::{Manifest, RuntimeChoice};
-use crate::proxy;
+use crate::proxy as proxy_host;
 use crate::rollout::{self, Ask, Handle};
 use crate::runtime::{ContainerState, Runtime, label};
 use crate::secrets::Secrets;
@@ -157,7 +158,7 @@ impl Controller {
     }
 
     fn make_up(&self, manifest: Manifest, engine: Engine) -> Result<Arc<Up>> {
-        let admin = proxy::admin(&self.dir, &manifest.proxy)?;
+        let admin = proxy_host::admin(&self.dir, &manifest.proxy)?;
         let site = Site::new(
             manifest,
             self.store.clone(),

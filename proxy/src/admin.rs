@@ -1,6 +1,8 @@
 //! The admin API (v1): HTTP and JSON, on a loopback port, a unix socket, or wherever a token
 //! guards it.
 
+pub(crate) mod successor;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +14,10 @@ use admin_api::{
     SplitRequest, Status,
 };
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HOST, HeaderValue, IF_MATCH, ORIGIN};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, ETAG, HOST, HeaderValue, IF_MATCH, ORIGIN,
+};
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -25,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
 use crate::config::Token;
-use crate::control::{ChangeError, Control, DrainTarget};
+use crate::control::{ChangeError, Control, DrainTarget, Standing};
 use crate::counters::Counters;
 use crate::listeners::AdminListener;
 use crate::metrics;
@@ -36,6 +41,8 @@ const MAX_CONNECTIONS: usize = 1024;
 /// How long a connection may be open without the head of a request on it.
 const IDLE_FOR: Duration = Duration::from_secs(5);
 const MAX_WAIT: Duration = Duration::from_secs(3600);
+/// The code of an error that is no answer: another process has it.
+const HANDED_OVER: &str = "handed_over";
 
 /// What the admin API needs to know.
 pub(crate) struct Admin {
@@ -44,11 +51,14 @@ pub(crate) struct Admin {
     pub(crate) token: Option<Token>,
     /// Anybody on this machine's network interfaces could connect, a browser included.
     pub(crate) on_tcp: bool,
+    /// The number of this process.
+    pub(crate) process: u64,
     pub(crate) started: Instant,
     pub(crate) workers: usize,
     pub(crate) config_valid: Arc<AtomicBool>,
     pub(crate) tls: Arc<Listening>,
-    pub(crate) stopping: Arc<AtomicBool>,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) successor: successor::Address,
 }
 
 /// Serves the admin API. Never ends.
@@ -161,6 +171,9 @@ impl From<ChangeError> for Problem {
                 "generation_mismatch",
                 message,
             ),
+            ChangeError::HandedOver => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, HANDED_OVER, message)
+            }
             ChangeError::NotSaved(_) | ChangeError::State(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
             }
@@ -170,7 +183,8 @@ impl From<ChangeError> for Problem {
 
 impl Admin {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
-        self.route(request).await.unwrap_or_else(|problem| {
+        let answer = self.answer_or_ask(request).await;
+        let mut answer = answer.unwrap_or_else(|problem| {
             let Problem {
                 status,
                 code,
@@ -183,16 +197,43 @@ impl Admin {
                 field,
             };
             json(status, &ErrorBody { error })
-        })
+        });
+        if self.control.standing() == Standing::Elder {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
+        answer
     }
 
-    async fn route(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
-        let path = request.uri().path().to_owned();
-        let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let method = request.method().clone();
-        if !matches!(segments[..], ["healthz" | "readyz"]) {
-            self.admit(request.headers())?;
+    /// Answers, or has the successor answer where there is one. What is asked while one is about
+    /// to take over waits until it is known whose it is.
+    async fn answer_or_ask(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
+        let began = Instant::now();
+        let (head, body) = request.into_parts();
+        if !matches!(head.uri.path().trim_matches('/'), "healthz" | "readyz") {
+            self.admit(&head.headers)?;
         }
+        let body = bytes_of(body).await?;
+        let mut standing = self.control.watch_standing();
+        loop {
+            let answer = if self.control.standing() == Standing::Elder {
+                return successor::ask(&self.successor, &head, body, began).await;
+            } else {
+                self.route(&head, &body).await
+            };
+            match answer {
+                Err(problem) if problem.code == HANDED_OVER => {}
+                answer => return answer,
+            }
+            // An error: the proxy ends.
+            let _ = standing.wait_for(|now| *now != Standing::Frozen).await;
+        }
+    }
+
+    async fn route(&self, request: &Parts, body: &Bytes) -> Result<Answer, Problem> {
+        let path = request.uri.path();
+        let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let method = request.method.clone();
         let table = || self.control.table();
         match (&method, &segments[..]) {
             (&Method::GET, ["healthz"]) => Ok(plain(StatusCode::OK, "ok\n")),
@@ -228,8 +269,8 @@ impl Admin {
                 Ok(json(StatusCode::OK, &service.stats(table.generation)))
             }
             (&Method::PUT, ["v1", "services", name]) => {
-                let if_match = if_match(request.headers())?;
-                let mut spec: ServiceSpec = body(request).await?;
+                let if_match = if_match(&request.headers)?;
+                let mut spec: ServiceSpec = from_json(body)?;
                 if spec.name.is_empty() {
                     (*name).clone_into(&mut spec.name);
                 } else if spec.name != **name {
@@ -239,28 +280,28 @@ impl Admin {
                 Ok(changed(self.control.put(spec, if_match).await?))
             }
             (&Method::PUT, ["v1", "services", name, "split"]) => {
-                let if_match = if_match(request.headers())?;
-                let SplitRequest { split } = body(request).await?;
+                let if_match = if_match(&request.headers)?;
+                let SplitRequest { split } = from_json(body)?;
                 Ok(changed(
                     self.control.set_split(name, split, if_match).await?,
                 ))
             }
             (&Method::DELETE, ["v1", "services", name]) => {
-                let if_match = if_match(request.headers())?;
+                let if_match = if_match(&request.headers)?;
                 Ok(changed(self.control.delete(name, if_match).await?))
             }
             (&Method::POST, ["v1", "services", name, "hold"]) => {
-                let if_match = if_match(request.headers())?;
-                let spec: HoldSpec = body_or_default(request).await?;
+                let if_match = if_match(&request.headers)?;
+                let spec: HoldSpec = body_or_default(body)?;
                 Ok(changed(self.control.hold(name, spec, if_match).await?))
             }
             (&Method::POST, ["v1", "services", name, "release"]) => {
-                let if_match = if_match(request.headers())?;
+                let if_match = if_match(&request.headers)?;
                 Ok(changed(self.control.release(name, if_match).await?))
             }
             (&Method::POST, ["v1", "services", name, "drain"]) => {
-                let wait = wait(request.uri().query())?;
-                let target = target(body(request).await?)?;
+                let wait = wait(request.uri.query())?;
+                let target = target(from_json(body)?)?;
                 self.drain(name, &target, wait).await
             }
             _ => Err(no_such_call(&method, &segments)),
@@ -297,11 +338,13 @@ impl Admin {
         let table = self.control.table();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
+            process: format!("{:016x}", self.process),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             generation: table.generation,
             workers: self.workers,
             services: table.services().len(),
-            connections: self.counters.connections(),
+            connections: self.counters.figures().connections,
+            elders: self.control.drains.elders.count(),
             in_panic: table
                 .services()
                 .iter()
@@ -346,11 +389,15 @@ impl Admin {
         let mut ended = self.control.drains.watch();
         let mut receipt = self.control.drain(name, target)?;
         let deadline = tokio::time::Instant::now() + wait;
+        let mut standing = self.control.watch_standing();
         let mut in_time = true;
         while !receipt.drained && in_time {
-            in_time = tokio::time::timeout_at(deadline, ended.changed())
-                .await
-                .is_ok();
+            in_time = tokio::select! {
+                _ = ended.changed() => true,
+                // Whoever takes over is to be asked.
+                _ = standing.changed() => true,
+                () = tokio::time::sleep_until(deadline) => false,
+            };
             receipt = self.control.receipt(name, target)?;
         }
         Ok(json(StatusCode::OK, &receipt))
@@ -442,23 +489,16 @@ fn target(request: DrainRequest) -> Result<DrainTarget, Problem> {
     Ok(DrainTarget { version, endpoint })
 }
 
-async fn body<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
-    Ok(from_json(&bytes_of(request).await?)?)
-}
-
-/// The same where a body may be left out.
-async fn body_or_default<T: serde::de::DeserializeOwned + Default>(
-    request: Request<Incoming>,
-) -> Result<T, Problem> {
-    let bytes = bytes_of(request).await?;
-    if bytes.is_empty() {
+/// What a body says, where it may be left out.
+fn body_or_default<T: serde::de::DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
+    if body.is_empty() {
         return Ok(T::default());
     }
-    Ok(from_json(&bytes)?)
+    Ok(from_json(body)?)
 }
 
-async fn bytes_of(request: Request<Incoming>) -> Result<Bytes, Problem> {
-    let read = Limited::new(request.into_body(), MAX_BODY).collect();
+async fn bytes_of(body: Incoming) -> Result<Bytes, Problem> {
+    let read = Limited::new(body, MAX_BODY).collect();
     let within = Duration::from_secs(30);
     let collected = tokio::time::timeout(within, read).await.map_err(|_| {
         Problem::new(

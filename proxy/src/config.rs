@@ -24,6 +24,8 @@ use crate::tls::{ClientAuth, KeyPair, ListenerSettings, ListenerTls, Version};
 const MIN_HEADER_BYTES: u64 = 8 * 1024;
 const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 const MIN_TOKEN: usize = 16;
+/// The kernel's 108 bytes, without the zero at the end.
+const MAX_SOCKET_PATH: usize = 107;
 /// Of a config file.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
@@ -32,6 +34,8 @@ const MAX_FILE: u64 = 64 * 1024 * 1024;
 pub struct Config {
     /// The admin port; without it there is none.
     pub admin: Option<Admin>,
+    /// The unix socket on which a successor takes over; without it there is none.
+    pub handover: Option<PathBuf>,
     /// Where clients connect. At least one.
     pub listeners: Vec<Listener>,
     /// Limits on what clients send.
@@ -57,6 +61,15 @@ pub enum AdminAddress {
     Tcp(SocketAddr),
     /// `unix:/run/crossfade/admin.sock`
     Unix(PathBuf),
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// A secret; its `Debug` does not show it.
@@ -150,6 +163,7 @@ pub enum ConfigError {
 #[serde(deny_unknown_fields)]
 struct RawConfig {
     admin: Option<RawAdmin>,
+    handover: Option<RawHandover>,
     #[serde(default)]
     listeners: Vec<RawListener>,
     #[serde(default)]
@@ -166,6 +180,12 @@ struct RawAdmin {
     listen: Option<String>,
     token_file: Option<PathBuf>,
     state_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHandover {
+    socket: PathBuf,
 }
 
 #[derive(Debug, Deserialize)]
@@ -274,6 +294,7 @@ impl Config {
         };
         self.listeners == other.listeners
             && self.limits == other.limits
+            && self.handover == other.handover
             && admin(self) == admin(other)
     }
 
@@ -294,6 +315,7 @@ impl Config {
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             admin: raw.admin.map(check_admin).transpose()?,
+            handover: raw.handover.map(check_handover).transpose()?,
             listeners,
             timeouts: check_timeouts(&raw.timeouts)?,
             limits: check_limits(&raw.limits)?,
@@ -452,6 +474,24 @@ fn check_admin(raw: RawAdmin) -> Result<Admin, InputError> {
         token,
         state_file: raw.state_file,
     })
+}
+
+fn check_handover(raw: RawHandover) -> Result<PathBuf, InputError> {
+    let RawHandover { socket } = raw;
+    let wrong = |message: String| Err(InputError::of_field("handover.socket", message));
+    if !socket.is_absolute() {
+        return wrong(format!(
+            "`{}` is not an absolute path: write it as `/run/crossfade/handover.sock`",
+            socket.display()
+        ));
+    }
+    if socket.as_os_str().len() > MAX_SOCKET_PATH {
+        return wrong(format!(
+            "`{}` is longer than the {MAX_SOCKET_PATH} bytes that the path of a socket may have",
+            socket.display()
+        ));
+    }
+    Ok(socket)
 }
 
 fn read_token(path: &Path) -> Result<Token, InputError> {

@@ -4,6 +4,8 @@
 //! A change is checked, made into a new table, and swapped in; what the new table no longer has
 //! is retired after that, so a worker that finds an endpoint retired finds a newer table too.
 
+mod succession;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -13,7 +15,7 @@ use std::time::Duration;
 use admin_api::strict::InputError;
 use admin_api::{DrainReceipt, HoldSpec, ServiceSpec};
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::config::{Config, Timeouts};
@@ -44,6 +46,19 @@ pub(crate) struct Control {
     health: Health,
     resolver: Resolver,
     state: Option<StateFile>,
+    /// Changed under the lock of `wanted` alone.
+    standing: watch::Sender<Standing>,
+}
+
+/// Whose the table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// This process changes it.
+    Owner,
+    /// Nobody changes it: a successor is about to take it over.
+    Frozen,
+    /// A successor changes it, and tells this process.
+    Elder,
 }
 
 struct Wanted {
@@ -76,6 +91,8 @@ pub(crate) enum ChangeError {
     State(String),
     #[error("the change is in force, but could not be kept for the next start: {0}")]
     NotSaved(String),
+    #[error("another process of the proxy takes over: ask it")]
+    HandedOver,
 }
 
 /// What a drain is about: the endpoints that have this version and this address, where they
@@ -121,15 +138,36 @@ impl Control {
         let mut desired = Desired::at_start(&config.services, saved);
         leave_out_conflicts(&mut desired, state.as_ref())?;
         let specs: Vec<ServiceSpec> = desired.specs().cloned().collect();
+        let (health, burst) = Health::starting();
+        let control = Self::new(config, table, workers, drains, state, health);
+        {
+            let mut wanted = control.wanted();
+            (wanted.desired, wanted.holds) = (desired, holds);
+        }
+        control.look_up(&specs).await;
+        control.replace_all(&mut control.wanted())?;
+        control.health.started();
+        control.until_up(burst).await;
+        Ok(control)
+    }
+
+    /// A control that wants nothing yet.
+    fn new(
+        config: &Config,
+        table: Arc<ArcSwap<Table>>,
+        workers: usize,
+        drains: Arc<Drains>,
+        state: Option<StateFile>,
+        health: Health,
+    ) -> Arc<Self> {
         let wanted = Wanted {
-            desired,
+            desired: Desired::default(),
             resolved: Resolved::new(),
             drained: HashMap::new(),
-            holds,
+            holds: BTreeMap::new(),
             timeouts: config.timeouts.clone(),
         };
-        let (health, burst) = Health::starting();
-        let control = Arc::new_cyclic(|control| Self {
+        Arc::new_cyclic(|control| Self {
             table,
             workers,
             wanted: Mutex::new(wanted),
@@ -137,12 +175,8 @@ impl Control {
             health,
             resolver: Resolver::new(control.clone(), config.timeouts.resolve),
             state,
-        });
-        control.look_up(&specs).await;
-        control.replace_all(&mut control.wanted())?;
-        control.health.started();
-        control.until_up(burst).await;
-        Ok(control)
+            standing: watch::channel(Standing::Owner).0,
+        })
     }
 
     /// Waits for the burst of probes at the start, so that no client is refused for want of a
@@ -180,7 +214,7 @@ impl Control {
     pub(crate) async fn read_file(&self, config: &Config) -> Result<bool, ChangeError> {
         self.look_up(&config.services).await;
         let generation = {
-            let mut wanted = self.wanted();
+            let mut wanted = self.own()?;
             let mut desired = wanted.desired.clone();
             desired.read_file(&config.services);
             if desired == wanted.desired && config.timeouts == wanted.timeouts {
@@ -337,7 +371,7 @@ impl Control {
         name: &str,
         target: &DrainTarget,
     ) -> Result<DrainReceipt, ChangeError> {
-        let mut wanted = self.wanted();
+        let mut wanted = self.own()?;
         let table = self.table();
         let service = table.service(name);
         let endpoints: Vec<Arc<Endpoint>> = service
@@ -377,6 +411,9 @@ impl Control {
         name: &str,
         target: &DrainTarget,
     ) -> Result<DrainReceipt, ChangeError> {
+        if self.standing() == Standing::Elder {
+            return Err(ChangeError::HandedOver);
+        }
         if let Some(receipt) = self.drains.receipt(name, target) {
             return Ok(receipt);
         }
@@ -423,7 +460,8 @@ impl Control {
 
     /// A name stands for other addresses now.
     pub(crate) fn resolved(&self, name: &Arc<str>, addresses: Vec<IpAddr>) {
-        let mut wanted = self.wanted();
+        // Whoever takes the table over looks names up as well.
+        let Ok(mut wanted) = self.own() else { return };
         if !wanted.note(name, addresses) {
             return;
         }
@@ -444,7 +482,7 @@ impl Control {
 
     /// The lock, if the table is still at the generation that the caller has seen.
     fn matching(&self, if_match: Option<u64>) -> Result<MutexGuard<'_, Wanted>, ChangeError> {
-        let wanted = self.wanted();
+        let wanted = self.own()?;
         let have = self.table.load().generation;
         match if_match {
             Some(asked) if asked != have => Err(ChangeError::Generation { have, asked }),
@@ -536,10 +574,14 @@ impl Control {
             self.drains.retire(name, &gone, &next.timeouts);
             self.health.replaced(&gone, new.map(AsRef::as_ref));
             let used = new
+                .filter(|_| self.standing() == Standing::Owner)
                 .map(|service| names_in(&service.definition))
                 .unwrap_or_default();
-            for unused in self.resolver.replaced(name, used) {
-                wanted.resolved.remove(&unused);
+            let unused = self.resolver.replaced(name, used);
+            if self.standing() == Standing::Owner {
+                unused
+                    .iter()
+                    .for_each(|name| drop(wanted.resolved.remove(name)));
             }
         }
         // Who waits for a service that is gone is told so.
@@ -550,6 +592,7 @@ impl Control {
             }
             stays
         });
+        self.drains.elders.tell();
         tracing::debug!(generation = next.generation, "table swapped");
         next.generation
     }

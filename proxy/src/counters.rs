@@ -1,9 +1,12 @@
 //! What a worker counts that belongs to no version.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
+use crate::handover::elsewhere::Elsewhere;
+use crate::handover::message::ProcessFigures;
 use crate::reply::Refusal;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -11,6 +14,8 @@ use crate::sync::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub(crate) struct Counters {
     workers: Box<[CachePadded<Cells>]>,
+    /// What older processes count.
+    pub(crate) elsewhere: Elsewhere<ProcessFigures>,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +40,7 @@ impl Counters {
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             workers: (0..workers).map(|_| CachePadded::default()).collect(),
+            elsewhere: Elsewhere::default(),
         }
     }
 
@@ -45,24 +51,26 @@ impl Counters {
         }
     }
 
-    /// Open client connections.
+    /// Open client connections of this process.
     pub(crate) fn connections(&self) -> u64 {
         self.sum(|cells| &cells.connections)
     }
 
-    /// Client connections ever accepted.
-    pub(crate) fn accepted(&self) -> u64 {
-        self.sum(|cells| &cells.accepted)
-    }
-
-    /// Clients that did not get through the TLS handshake.
-    pub(crate) fn handshakes_failed(&self) -> u64 {
-        self.sum(|cells| &cells.handshakes_failed)
-    }
-
-    /// Requests that the proxy answered itself, for this reason.
-    pub(crate) fn refused(&self, refusal: Refusal) -> u64 {
-        self.sum(|cells| &cells.refused[refusal as usize])
+    /// What this process and older ones count.
+    pub(crate) fn figures(&self) -> ProcessFigures {
+        let mut figures = ProcessFigures {
+            connections: self.connections(),
+            accepted: self.sum(|cells| &cells.accepted),
+            handshakes_failed: self.sum(|cells| &cells.handshakes_failed),
+            refused: BTreeMap::new(),
+        };
+        for refusal in Refusal::ALL {
+            let label = refusal.label().to_owned();
+            let count = self.sum(|cells| &cells.refused[refusal as usize]);
+            *figures.refused.entry(label).or_default() += count;
+        }
+        self.elsewhere.add_to(&mut figures);
+        figures
     }
 
     fn sum(&self, cell: impl Fn(&Cells) -> &AtomicU64) -> u64 {

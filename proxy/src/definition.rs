@@ -313,7 +313,8 @@ fn check_endpoints(spec: &ServiceSpec) -> Result<Vec<EndpointDefinition>, InputE
     Ok(endpoints)
 }
 
-fn check_address(text: &str) -> Result<Address, String> {
+/// Reads an address. The error is a sentence.
+pub(crate) fn check_address(text: &str) -> Result<Address, String> {
     let wrong = || {
         format!(
             "`{text}` is not an address: write `ip:port`, `[ipv6]:port` or `name:port`, such as `10.89.0.7:8080`"

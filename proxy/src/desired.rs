@@ -152,6 +152,39 @@ impl Desired {
         self.entries.remove(name);
     }
 
+    /// Sets a service as another process has it: what is wanted, what the file had, and whether
+    /// the admin API was the last to write it.
+    pub(crate) fn adopt(
+        &mut self,
+        name: &str,
+        spec: Option<ServiceSpec>,
+        file: Option<ServiceSpec>,
+        by_admin: bool,
+    ) {
+        let entry = Entry {
+            spec,
+            file,
+            by_admin,
+        };
+        self.entries.insert(name.to_owned(), entry);
+    }
+
+    /// What the file had of this service when it was last read.
+    pub(crate) fn in_file(&self, name: &str) -> Option<&ServiceSpec> {
+        self.entries.get(name)?.file.as_ref()
+    }
+
+    /// What the file has and the admin API took away.
+    pub(crate) fn taken_away(&self) -> impl Iterator<Item = (&String, &ServiceSpec)> {
+        let gone = self.entries.iter().filter(|(_, e)| e.spec.is_none());
+        gone.filter_map(|(name, entry)| Some((name, entry.file.as_ref()?)))
+    }
+
+    /// Leaves only services with these names.
+    pub(crate) fn keep_only(&mut self, keep: impl Fn(&str) -> bool) {
+        self.entries.retain(|name, _| keep(name));
+    }
+
     /// The service of this name.
     pub(crate) fn get(&self, name: &str) -> Option<&ServiceSpec> {
         self.entries.get(name)?.spec.as_ref()

@@ -13,7 +13,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::Timeouts;
 use crate::control::DrainTarget;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointId};
+use crate::handover::elders::Elders;
+use crate::handover::message::DrainPicture;
 use crate::worker::Order;
 
 /// How often drains that are under way are looked at. The sums are the workers' own slots, so a
@@ -31,6 +33,8 @@ pub(crate) struct Drains {
     /// Counts drains that have ended.
     ended: watch::Sender<u64>,
     order: Box<dyn Fn(Order) + Send + Sync>,
+    /// Older processes, which may have something in flight too.
+    pub(crate) elders: Elders,
 }
 
 struct Drain {
@@ -53,6 +57,7 @@ impl Drains {
             begun: Notify::new(),
             ended: watch::channel(0).0,
             order: Box::new(order),
+            elders: Elders::default(),
         }
     }
 
@@ -82,6 +87,56 @@ impl Drains {
             });
         }
         self.begun.notify_one();
+        self.elders.tell();
+    }
+
+    /// Goes on with a drain that another process began.
+    pub(crate) fn adopt(&self, picture: &DrainPicture, endpoint: &Arc<Endpoint>) {
+        let mut list = self.list();
+        if list.iter().any(|drain| drain.endpoint.id == endpoint.id) {
+            return;
+        }
+        let now = Instant::now();
+        endpoint.claims.retire();
+        let drained_at = picture
+            .drained_since
+            .map(|since| now.checked_sub(since).unwrap_or(now));
+        list.push(Drain {
+            service: picture.service.clone(),
+            endpoint: endpoint.clone(),
+            cut_requests_at: picture.cut_requests_in.map(|within| now + within),
+            cut_upgraded_at: picture.cut_upgraded_in.map(|within| now + within),
+            drained_at,
+            announced: drained_at.is_some(),
+        });
+        self.begun.notify_one();
+    }
+
+    /// As another process has to know them.
+    pub(crate) fn pictures(&self) -> Vec<DrainPicture> {
+        let now = Instant::now();
+        let list = self.list();
+        let picture = |drain: &Drain| DrainPicture {
+            service: drain.service.clone(),
+            endpoint: drain.endpoint.picture(),
+            cut_requests_in: drain.cut_requests_at.map(|at| at - now),
+            cut_upgraded_in: drain.cut_upgraded_at.map(|at| at - now),
+            drained_since: drain.drained_at.map(|at| now - at),
+        };
+        list.iter().map(picture).collect()
+    }
+
+    /// Every endpoint that was drained or is being drained.
+    pub(crate) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let list = self.list();
+        list.iter().map(|drain| drain.endpoint.clone()).collect()
+    }
+
+    /// Endpoints whose drains are under way.
+    pub(crate) fn under_way(&self) -> Vec<EndpointId> {
+        let list = self.list();
+        let under_way = list.iter().filter(|drain| drain.drained_at.is_none());
+        under_way.map(|drain| drain.endpoint.id).collect()
     }
 
     /// The receipt for what `target` covers in a service: for each address, of its last drain.
@@ -95,7 +150,7 @@ impl Drains {
         for drain in list.iter_mut().rev().filter(covered) {
             let endpoint = &drain.endpoint;
             if seen.insert((endpoint.version.clone(), endpoint.target)) {
-                endpoints.push(drain.receipt());
+                endpoints.push(drain.receipt(&self.elders));
             }
         }
         if endpoints.is_empty() {
@@ -132,7 +187,7 @@ impl Drains {
         let mut list = self.list();
         let mut under_way = false;
         for drain in list.iter_mut().filter(|drain| !drain.announced) {
-            if drain.is_drained(now) {
+            if drain.is_drained(now, &self.elders) {
                 drain.announced = true;
                 self.ended.send_modify(|ended| *ended += 1);
                 continue;
@@ -169,18 +224,19 @@ impl Drains {
 }
 
 impl Drain {
-    /// Whether nothing is in flight, and nothing will be. Once it was so it stays so, though a
+    /// Whether nothing is in flight in any process, and nothing will be. Once it was so it stays so, though a
     /// later sum may see a worker that is just backing out of a claim.
-    fn is_drained(&mut self, now: Instant) -> bool {
-        if self.drained_at.is_none() && self.endpoint.is_drained() {
+    fn is_drained(&mut self, now: Instant, elders: &Elders) -> bool {
+        let here = self.drained_at.is_none() && self.endpoint.is_drained();
+        if here && elders.are_done_with(&self.endpoint) {
             self.drained_at = Some(now);
         }
         self.drained_at.is_some()
     }
 
-    fn receipt(&mut self) -> EndpointReceipt {
+    fn receipt(&mut self, elders: &Elders) -> EndpointReceipt {
         let receipt = self.endpoint.receipt();
-        if self.is_drained(Instant::now()) {
+        if self.is_drained(Instant::now(), elders) {
             EndpointReceipt {
                 drained: true,
                 in_flight: 0,

@@ -61,6 +61,13 @@ impl Record {
         }
     }
 
+    /// An endpoint that was ejected before anybody here looked at it.
+    pub(crate) fn ejected(now: Instant, outcomes: Outcomes, spec: &EjectionSpec) -> Self {
+        let mut record = Self::new(now, outcomes);
+        record.eject(now, spec);
+        record
+    }
+
     fn take_in(&mut self, outcomes: Outcomes) {
         let since = outcomes.since(self.seen);
         self.streak = if since.good > 0 {

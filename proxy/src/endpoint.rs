@@ -7,15 +7,27 @@ use admin_api::{Cut, EndpointReceipt, EndpointView, HealthState};
 
 use crate::claim::Claims;
 use crate::definition::Address;
+use crate::handover::elsewhere::Elsewhere;
+use crate::handover::message::{EndpointFigures, EndpointPicture};
 use crate::reach::Reach;
 use crate::rendezvous;
 use crate::stats::{Failure, Stats};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// The number of an endpoint, never used twice in a process.
+/// The number of an endpoint, never used twice: not by the process that takes over either.
 pub(crate) type EndpointId = u64;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// The first number that no endpoint has.
+pub(crate) fn next_id() -> EndpointId {
+    NEXT_ID.load(Ordering::Relaxed)
+}
+
+/// Numbers below this one are taken.
+pub(crate) fn skip_ids(next: EndpointId) {
+    NEXT_ID.fetch_max(next, Ordering::Relaxed);
+}
 
 /// What is known of an endpoint's health. Written by the control thread alone.
 #[derive(Debug, Default)]
@@ -54,6 +66,8 @@ pub(crate) struct Endpoint {
     condition: Mutex<Condition>,
     cut_requests: AtomicU64,
     cut_upgraded: AtomicU64,
+    /// What older processes have at it.
+    pub(crate) elsewhere: Elsewhere<EndpointFigures>,
 }
 
 impl Endpoint {
@@ -86,6 +100,50 @@ impl Endpoint {
             }),
             cut_requests: AtomicU64::new(0),
             cut_upgraded: AtomicU64::new(0),
+            elsewhere: Elsewhere::default(),
+        }
+    }
+
+    /// An endpoint as another process knows it: the same one, with its number.
+    pub(crate) fn of_picture(
+        picture: &EndpointPicture,
+        address: Address,
+        reach: Arc<Reach>,
+        stats: Arc<Stats>,
+        workers: usize,
+    ) -> Self {
+        skip_ids(picture.id + 1);
+        let version = picture.version.as_str().into();
+        let target = picture.target;
+        let new = Self::new(version, address, target, reach, stats, workers, false);
+        let endpoint = Self {
+            id: picture.id,
+            proven: AtomicBool::new(picture.proven),
+            ..new
+        };
+        endpoint.change(|condition| {
+            *condition = Condition {
+                share: picture.share,
+                reason: picture.reason.clone(),
+                ejected: picture.ejected.clone(),
+            };
+        });
+        endpoint
+    }
+
+    /// As another process has to know it.
+    pub(crate) fn picture(&self) -> EndpointPicture {
+        let condition = self.condition();
+        EndpointPicture {
+            id: self.id,
+            version: self.version.to_string(),
+            address: self.address.to_string(),
+            target: self.target,
+            retired: self.claims.is_retired(),
+            share: condition.share,
+            proven: self.is_proven(),
+            reason: condition.reason.clone(),
+            ejected: condition.ejected.clone(),
         }
     }
 
@@ -200,28 +258,43 @@ impl Endpoint {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It is retired and has nothing in flight.
+    /// What this process and older ones have at it.
+    pub(crate) fn figures(&self) -> EndpointFigures {
+        let in_flight = self.claims.in_flight();
+        let mut figures = EndpointFigures {
+            retired: self.claims.is_retired(),
+            requests: in_flight.requests,
+            upgraded: in_flight.upgraded,
+            taken: self.claims.taken(),
+            cut_requests: self.cut_requests.load(Ordering::Relaxed),
+            cut_upgraded: self.cut_upgraded.load(Ordering::Relaxed),
+        };
+        self.elsewhere.add_to(&mut figures);
+        figures
+    }
+
+    /// It is retired and this process has nothing in flight at it.
     pub(crate) fn is_drained(&self) -> bool {
         self.claims.is_retired() && self.claims.in_flight().is_empty()
     }
 
     pub(crate) fn receipt(&self) -> EndpointReceipt {
-        let in_flight = self.claims.in_flight();
+        let figures = self.figures();
         EndpointReceipt {
             address: self.address.to_string(),
             version: self.version.to_string(),
-            drained: self.claims.is_retired() && in_flight.is_empty(),
-            in_flight: in_flight.requests,
-            upgraded: in_flight.upgraded,
+            drained: figures.is_drained(),
+            in_flight: figures.requests,
+            upgraded: figures.upgraded,
             cut: Cut {
-                requests: self.cut_requests.load(Ordering::Relaxed),
-                upgraded: self.cut_upgraded.load(Ordering::Relaxed),
+                requests: figures.cut_requests,
+                upgraded: figures.cut_upgraded,
             },
         }
     }
 
     pub(crate) fn view(&self, weight: u32) -> EndpointView {
-        let in_flight = self.claims.in_flight();
+        let figures = self.figures();
         let condition = self.condition();
         let (health, reason) = match &*condition {
             _ if self.claims.is_retired() => (HealthState::Draining, None),
@@ -239,9 +312,9 @@ impl Endpoint {
             weight,
             health,
             reason,
-            in_flight: in_flight.requests,
-            upgraded: in_flight.upgraded,
-            requests: self.claims.taken(),
+            in_flight: figures.requests,
+            upgraded: figures.upgraded,
+            requests: figures.taken,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Worker threads carry the traffic, each by itself. The calling thread runs everything else:
 //! the admin API, health checks, the resolver, drains, and the config file's changes.
 
+mod activation;
 mod admin;
 mod alarm;
 mod balance;
@@ -26,10 +27,12 @@ mod force;
 mod forward;
 mod h1;
 mod h2;
+mod handover;
 mod head;
 mod headers;
 mod health;
 mod hold;
+mod life;
 mod listeners;
 mod lookout;
 mod metrics;
@@ -64,7 +67,7 @@ mod worker;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -73,16 +76,20 @@ use socket2::TcpKeepalive;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinSet;
 
+pub use activation::from_systemd;
 pub use config::{Admin, AdminAddress, Config, ConfigError, Limits, Listener, ListenersTls};
-pub use listeners::{BindError, Listeners};
+pub use handover::{HandoverError, Predecessor};
+pub use listeners::{BindError, Given, Listeners};
 pub use tls::{ClientAuth, KeyPair, ListenerSettings, Version};
 
 use control::Control;
 use counters::Counters;
 use drain::Drains;
+use handover::link::Links;
+use life::Life;
 use state::StateFile;
 use table::Table;
-use worker::Order;
+use worker::{Order, Stage};
 
 /// Why the proxy could not start, or ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -90,25 +97,38 @@ pub enum RunError {
     /// The services of the config file contradict each other.
     #[error("{0}")]
     Services(String),
+    /// The process before did not hand over.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
+    /// The sockets could not be kept for a successor.
+    #[error("the sockets cannot be kept for the next process: {0}")]
+    Sockets(#[source] std::io::Error),
     /// A worker could not be started.
     #[error("a worker thread cannot run: {0}")]
     Worker(#[source] std::io::Error),
 }
 
 /// Runs the proxy until `shutdown`; then finishes what is in flight, for `timeouts.drain` at
-/// most. `file` is where `config` came from, and is followed from now on.
+/// most. `file` is where `config` came from, and is followed from now on. With a `predecessor` it
+/// goes on with what that has; and it ends when a successor has, and nothing is left to finish.
 pub async fn run(
     config: Config,
     file: Option<PathBuf>,
     listeners: Listeners,
+    predecessor: Option<Predecessor>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
     let started = Instant::now();
+    let process = rand::random();
     raise_file_limit();
     let workers = listeners.workers.len();
     let addresses = listeners.addresses();
     let admin_address = listeners.admin_address();
     let tls = Arc::new(listeners.tls());
+    let sockets = match &config.handover {
+        Some(_) => listeners.handles().map_err(RunError::Sockets)?,
+        None => Vec::new(),
+    };
     let (senders, receivers): (Vec<_>, Vec<_>) =
         (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
     let order = move |order: Order| {
@@ -120,24 +140,13 @@ pub async fn run(
     let end_all = order.clone();
     let drains = Arc::new(Drains::new(order));
     let table = Arc::new(ArcSwap::from_pointee(Table::empty(config.timeouts.clone())));
-    let state = config
-        .admin
-        .as_ref()
-        .and_then(|admin| admin.state_file.clone());
-    let control = Control::start(
-        &config,
-        table.clone(),
-        workers,
-        drains.clone(),
-        state.map(StateFile::new),
-    )
-    .await
-    .map_err(|error| RunError::Services(error.to_string()))?;
+    let mut predecessor = predecessor;
+    let control = begin(&config, &table, workers, &drains, predecessor.as_mut()).await?;
     tokio::spawn(async move { drains.run().await });
     tokio::spawn(lookout::run(table.clone()));
 
     let counters = Arc::new(Counters::new(workers));
-    let (stop, stopping) = channel::channel(false);
+    let (stage, at_stage) = channel::channel(Stage::Serving);
     let mut threads = Vec::new();
     for (index, (sockets, orders)) in listeners.workers.into_iter().zip(receivers).enumerate() {
         threads.push(start_worker(worker::Setup {
@@ -147,33 +156,63 @@ pub async fn run(
             limits: config.limits,
             counters: counters.clone(),
             orders,
-            stopping: stopping.clone(),
+            stage: at_stage.clone(),
         })?);
     }
+    let links = Links::new(control.clone(), counters.clone());
+    let taken_over = match predecessor {
+        Some(predecessor) => match predecessor
+            .ready(addresses.clone(), admin_address.clone())
+            .await
+        {
+            Ok(elders) => {
+                tracing::info!(elders = elders.len(), "has taken over");
+                links.add(elders).await;
+                Ok(())
+            }
+            // Some clients may have come already: they are served to their end.
+            Err(error) => Err(RunError::from(error)),
+        },
+        None => Ok(()),
+    };
 
     let config_valid = Arc::new(AtomicBool::new(true));
-    if let Some(file) = file {
+    if let (Some(file), Ok(())) = (file, &taken_over) {
         let (control, valid) = (control.clone(), config_valid.clone());
         tokio::spawn(watch::follow(file, config.clone(), control, valid));
     }
-    let is_stopping = Arc::new(AtomicBool::new(false));
-    if let (Some(settings), Some(socket)) = (&config.admin, listeners.admin) {
-        let admin = admin::Admin {
-            control: control.clone(),
-            counters,
-            token: settings.token.clone(),
-            on_tcp: matches!(settings.listen, AdminAddress::Tcp(_)),
-            started,
-            workers,
-            config_valid,
-            stopping: is_stopping.clone(),
-            tls: tls.clone(),
-        };
-        tokio::spawn(admin::serve(Arc::new(admin), socket));
-    }
+    let admin = config.admin.as_ref().map(|settings| admin::Admin {
+        control: control.clone(),
+        counters: counters.clone(),
+        token: settings.token.clone(),
+        on_tcp: matches!(settings.listen, AdminAddress::Tcp(_)),
+        process,
+        started,
+        workers,
+        config_valid,
+        stopping: AtomicBool::new(false),
+        successor: channel::channel(None).0,
+        tls: tls.clone(),
+    });
     if !tls.is_empty() {
         tls.iter().for_each(|(_, listener)| listener.warn());
         tokio::spawn(tls::follow(tls.clone()));
+    }
+    let life = Life {
+        process,
+        control,
+        counters,
+        links,
+        stage,
+        end_all: Box::new(move || end_all(Order::End)),
+        admin: admin.map(Arc::new).zip(listeners.admin),
+        handover: config.handover.zip(listeners.handover),
+    };
+    let shutdown = std::pin::pin!(shutdown);
+    let all_ended = std::pin::pin!(ended(threads));
+    if let Err(error) = taken_over {
+        life.stop(all_ended).await?;
+        return Err(error);
     }
     for address in addresses {
         tracing::info!(%address, workers, "listening");
@@ -181,24 +220,30 @@ pub async fn run(
     if let Some(address) = admin_address {
         tracing::info!(address, "admin API listening");
     }
+    life.live(sockets, shutdown, all_ended).await
+}
 
-    tokio::pin!(shutdown);
-    let mut all_ended = std::pin::pin!(ended(threads));
-    tokio::select! {
-        () = &mut shutdown => {}
-        result = &mut all_ended => return result,
-    }
-    let within = control.table().timeouts.drain;
-    tracing::info!("stopping: finishing what is in flight, for {within:?} at most");
-    is_stopping.store(true, Ordering::Relaxed);
-    // Fails only when every worker has ended already.
-    let _ = stop.send(true);
-    match tokio::time::timeout(within, &mut all_ended).await {
-        Ok(result) => result,
-        Err(_) => {
-            tracing::warn!("time is up: what is left is cut");
-            end_all(Order::End);
-            all_ended.await
+/// The table to begin with: that of the config file and what was saved, or the predecessor's.
+async fn begin(
+    config: &Config,
+    table: &Arc<ArcSwap<Table>>,
+    workers: usize,
+    drains: &Arc<Drains>,
+    predecessor: Option<&mut Predecessor>,
+) -> Result<Arc<Control>, RunError> {
+    let (table, drains) = (table.clone(), drains.clone());
+    let admin = config.admin.as_ref();
+    let state = admin.and_then(|admin| admin.state_file.clone());
+    let state = state.map(StateFile::new);
+    match predecessor {
+        None => Control::start(config, table, workers, drains, state)
+            .await
+            .map_err(|error| RunError::Services(error.to_string())),
+        Some(predecessor) => {
+            let picture = predecessor.picture().await?;
+            Control::succeed(config, table, workers, drains, state, picture)
+                .await
+                .map_err(|error| HandoverError::Table(error.to_string()).into())
         }
     }
 }

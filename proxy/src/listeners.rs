@@ -1,9 +1,11 @@
 //! The sockets: bound before anything else is done, so that a port that is taken is said at
-//! once, and handed to whoever serves them.
+//! once, and handed to whoever serves them. Sockets that are open already, since an older process
+//! or systemd had them, are used as they are.
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use socket2::{Domain, Socket, Type};
 
 use crate::config::{AdminAddress, Config, Listener, ListenersTls};
+use crate::handover::message::{Label, Role};
 use crate::tls::{ListenerTls, Listening};
 
 const BACKLOG: i32 = 4096;
@@ -19,9 +22,26 @@ const BACKLOG: i32 = 4096;
 /// Every socket that the proxy serves.
 #[derive(Debug)]
 pub struct Listeners {
-    /// For each worker, a socket of its own for each listener (`SO_REUSEPORT`).
+    /// For each worker, a socket of its own for each listener (`SO_REUSEPORT`), or several.
     pub(crate) workers: Vec<Vec<Bound>>,
     pub(crate) admin: Option<AdminListener>,
+    /// Where a successor asks for all of them.
+    pub(crate) handover: Option<UnixListener>,
+    labels: Labels,
+}
+
+/// As the config file names what is not a listener of clients.
+#[derive(Debug)]
+struct Labels {
+    admin: Option<String>,
+    handover: Option<String>,
+}
+
+/// A socket that was open before this process began.
+#[derive(Debug)]
+pub struct Given {
+    pub(crate) label: Label,
+    pub(crate) fd: OwnedFd,
 }
 
 /// A worker's socket of one listener.
@@ -31,6 +51,8 @@ pub(crate) struct Bound {
     /// Shared by the listener's sockets.
     pub(crate) tls: Option<Arc<ListenerTls>>,
     pub(crate) socket: TcpListener,
+    /// Another worker has the same one.
+    is_shared: bool,
 }
 
 /// The admin port's socket.
@@ -38,6 +60,16 @@ pub(crate) struct Bound {
 pub(crate) enum AdminListener {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+impl AdminListener {
+    /// The same socket once more.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(socket) => socket.try_clone().map(Self::Tcp),
+            Self::Unix(socket) => socket.try_clone().map(Self::Unix),
+        }
+    }
 }
 
 /// An address that could not be bound.
@@ -70,8 +102,14 @@ impl std::error::Error for BindError {
 }
 
 impl Listeners {
-    /// Binds everything that the config asks for, or nothing.
-    pub fn bind(config: &Config, tls: &ListenersTls, workers: usize) -> Result<Self, BindError> {
+    /// Binds everything that the config asks for and that is not among those `given`, or
+    /// nothing. What is given and not asked for is closed.
+    pub fn bind(
+        config: &Config,
+        tls: &ListenersTls,
+        workers: usize,
+        mut given: Vec<Given>,
+    ) -> Result<Self, BindError> {
         let mut sockets: Vec<Vec<Bound>> = Vec::new();
         sockets.resize_with(workers, Vec::new);
         for (listener, tls) in config.listeners.iter().zip(&tls.0) {
@@ -79,47 +117,107 @@ impl Listeners {
                 address: listener.address.to_string(),
                 source,
             };
-            let mut address = listener.address;
-            if address.port() != 0 {
-                // Another program that shares its port would be given half of our clients.
-                bind_tcp(address, false).map_err(error)?;
-            }
-            for own in &mut sockets {
-                let socket = bind_tcp(address, true).map_err(error)?;
-                // Port 0: the first worker's choice is everybody's.
-                address = socket.local_addr().map_err(error)?;
-                own.push(Bound {
+            let given = take_clients(&mut given, listener.address);
+            let spread = spread(listener.address, workers, given).map_err(error)?;
+            for (number, (socket, is_shared)) in spread.into_iter().enumerate() {
+                sockets[number % workers].push(Bound {
                     listener: listener.clone(),
                     tls: tls.clone(),
                     socket,
+                    is_shared,
                 });
             }
         }
-        let admin = config
-            .admin
-            .as_ref()
-            .map(|admin| bind_admin(&admin.listen))
-            .transpose()?;
+        let admin = config.admin.as_ref().map(|admin| &admin.listen);
+        let labels = Labels {
+            admin: admin.map(ToString::to_string),
+            handover: config.handover.as_ref().map(|path| unix_label(path)),
+        };
+        let admin =
+            admin.map(
+                |listen| match take_one(&mut given, Role::Admin, &listen.to_string()) {
+                    Some(fd) => given_admin(listen, fd),
+                    None => bind_admin(listen),
+                },
+            );
+        let handover = config.handover.as_ref().map(|path| {
+            let error = |source| BindError {
+                address: format!("handover.socket: {}", path.display()),
+                source,
+            };
+            match take_one(&mut given, Role::Handover, &unix_label(path)) {
+                Some(fd) => Ok(UnixListener::from(fd)),
+                None => bind_unix(path).map_err(error),
+            }
+        });
         Ok(Self {
             workers: sockets,
-            admin,
+            admin: admin.transpose()?,
+            handover: handover.transpose()?,
+            labels,
         })
+    }
+
+    /// Every socket once more, for whoever takes over. They stay open until these are dropped.
+    pub(crate) fn handles(&self) -> io::Result<Vec<Given>> {
+        let mut handles = Vec::new();
+        let own = self.workers.iter().flatten();
+        for bound in own.filter(|bound| !bound.is_shared) {
+            let label = Label {
+                role: Role::Clients,
+                configured: bound.listener.address.to_string(),
+                actual: bound.socket.local_addr().ok(),
+            };
+            let fd = bound.socket.try_clone()?.into();
+            handles.push(Given { label, fd });
+        }
+        let mut add = |role, configured: &Option<String>, fd: Option<io::Result<OwnedFd>>| {
+            if let (Some(configured), Some(fd)) = (configured, fd) {
+                let label = Label {
+                    role,
+                    configured: configured.clone(),
+                    actual: None,
+                };
+                handles.push(Given { label, fd: fd? });
+            }
+            io::Result::Ok(())
+        };
+        let admin = self.admin.as_ref().map(|admin| match admin {
+            AdminListener::Tcp(socket) => socket.try_clone().map(OwnedFd::from),
+            AdminListener::Unix(socket) => socket.try_clone().map(OwnedFd::from),
+        });
+        add(Role::Admin, &self.labels.admin, admin)?;
+        let handover = self.handover.as_ref();
+        let handover = handover.map(|socket| socket.try_clone().map(OwnedFd::from));
+        add(Role::Handover, &self.labels.handover, handover)?;
+        Ok(handles)
     }
 
     /// Where clients connect.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let first = self.workers.first().into_iter().flatten();
-        first
-            .filter_map(|bound| bound.socket.local_addr().ok())
-            .collect()
+        let addresses = self.once().into_iter();
+        addresses.map(|(address, _)| address).collect()
     }
 
     /// TLS of each listener that has it, with the listener's address.
     pub(crate) fn tls(&self) -> Listening {
-        let first = self.workers.first().into_iter().flatten();
-        first
-            .filter_map(|bound| Some((bound.socket.local_addr().ok()?, bound.tls.clone()?)))
+        let once = self.once().into_iter();
+        once.filter_map(|(address, bound)| Some((address, bound.tls.clone()?)))
             .collect()
+    }
+
+    /// One socket of each address. A worker may have several.
+    fn once(&self) -> Vec<(SocketAddr, &Bound)> {
+        let mut once: Vec<(SocketAddr, &Bound)> = Vec::new();
+        for bound in self.workers.first().into_iter().flatten() {
+            let Ok(address) = bound.socket.local_addr() else {
+                continue;
+            };
+            if !once.iter().any(|(known, _)| *known == address) {
+                once.push((address, bound));
+            }
+        }
+        once
     }
 
     /// Where the admin API is served.
@@ -132,6 +230,96 @@ impl Listeners {
             )),
         }
     }
+}
+
+/// A unix socket's path as labels have it.
+fn unix_label(path: &Path) -> String {
+    format!("unix:{}", path.display())
+}
+
+/// Takes what clients connect to at an address out of what is given: as the config has it, or
+/// as it is.
+fn take_clients(given: &mut Vec<Given>, address: SocketAddr) -> Vec<TcpListener> {
+    let configured = address.to_string();
+    let is_meant = |given: &Given| {
+        let label = &given.label;
+        label.role == Role::Clients
+            && (label.configured == configured || label.actual == Some(address))
+    };
+    // With port 0 several listeners may be configured alike.
+    let Some(actual) = given.iter().find(|g| is_meant(g)).map(|g| g.label.actual) else {
+        return Vec::new();
+    };
+    let taken = given.extract_if(.., |g| is_meant(g) && g.label.actual == actual);
+    taken.map(|given| given.fd.into()).collect()
+}
+
+fn take_one(given: &mut Vec<Given>, role: Role, configured: &str) -> Option<OwnedFd> {
+    let is_meant = |given: &Given| {
+        let label = &given.label;
+        let actual = label.actual.map(|actual| actual.to_string());
+        label.configured == configured && label.role == role
+            || label.role == Role::Clients && actual.as_deref() == Some(configured)
+    };
+    let at = given.iter().position(is_meant)?;
+    Some(given.remove(at).fd)
+}
+
+/// Sockets for so many workers, each of which has one at least: a connection that arrives at a
+/// socket on which nobody accepts would wait for ever. The flag says that the same one comes
+/// twice.
+fn spread(
+    address: SocketAddr,
+    workers: usize,
+    given: Vec<TcpListener>,
+) -> io::Result<Vec<(TcpListener, bool)>> {
+    let mut address = address;
+    if given.is_empty() && address.port() != 0 {
+        // Another program that shares its port would be given half of our clients.
+        bind_tcp(address, false)?;
+    }
+    let mut sockets = Vec::with_capacity(workers);
+    for socket in given {
+        socket.set_nonblocking(true)?;
+        address = socket.local_addr()?;
+        sockets.push((socket, false));
+    }
+    let given = sockets.len();
+    while sockets.len() < workers {
+        match bind_tcp(address, true) {
+            Ok(socket) => {
+                // Port 0: the first worker's choice is everybody's.
+                address = socket.local_addr()?;
+                sockets.push((socket, false));
+            }
+            // systemd's are one for each address, and shared by nobody.
+            Err(_) if given > 0 => {
+                let again = sockets[sockets.len() % given].0.try_clone()?;
+                sockets.push((again, true));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sockets)
+}
+
+fn given_admin(address: &AdminAddress, fd: OwnedFd) -> Result<AdminListener, BindError> {
+    let error = |source| BindError {
+        address: format!("admin port {address}"),
+        source,
+    };
+    Ok(match address {
+        AdminAddress::Tcp(_) => {
+            let socket = TcpListener::from(fd);
+            socket.set_nonblocking(true).map_err(error)?;
+            AdminListener::Tcp(socket)
+        }
+        AdminAddress::Unix(_) => {
+            let socket = UnixListener::from(fd);
+            socket.set_nonblocking(true).map_err(error)?;
+            AdminListener::Unix(socket)
+        }
+    })
 }
 
 fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<TcpListener> {

@@ -70,7 +70,14 @@ impl Lookout {
             .iter()
             .map(|endpoint| {
                 let known = self.records.remove(&endpoint.id);
-                known.unwrap_or_else(|| Record::new(now, endpoint.claims.outcomes()))
+                known.unwrap_or_else(|| {
+                    let outcomes = endpoint.claims.outcomes();
+                    if endpoint.is_ejected() {
+                        Record::ejected(now, outcomes, spec)
+                    } else {
+                        Record::new(now, outcomes)
+                    }
+                })
             })
             .collect();
         let mut members: Vec<Member<'_>> = endpoints

@@ -7,7 +7,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use proxy::{Config, Listeners};
+use proxy::{Config, Listeners, Predecessor};
 use tracing_subscriber::EnvFilter;
 
 use flags::Flags;
@@ -57,10 +57,20 @@ fn start(flags: Flags) -> Result<(), u8> {
     }
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let workers = flags.workers.map_or_else(cores, usize::from);
-    let listeners = Listeners::bind(&config, &tls, workers).map_err(say(EXIT_FAILED))?;
     runtime.block_on(async {
         let shutdown = signals::told_to_stop().map_err(say(EXIT_FAILED))?;
-        let run = proxy::run(config, Some(file), listeners, shutdown);
+        let mut given = proxy::from_systemd(&config).map_err(say(EXIT_FAILED))?;
+        let mut predecessor = None;
+        if let Some(socket) = &config.handover
+            && let Some((found, sockets)) =
+                Predecessor::find(socket).await.map_err(say(EXIT_FAILED))?
+        {
+            given.splice(..0, sockets);
+            predecessor = Some(found);
+        }
+        let listeners = Listeners::bind(&config, &tls, workers, given);
+        let listeners = listeners.map_err(say(EXIT_FAILED))?;
+        let run = proxy::run(config, Some(file), listeners, predecessor, shutdown);
         run.await.map_err(say(EXIT_FAILED))
     })
 }

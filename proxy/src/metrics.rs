@@ -9,7 +9,6 @@ use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
 use admin_api::HealthState;
 
 use crate::counters::Counters;
-use crate::reply::Refusal;
 use crate::stats::Stats;
 use crate::table::Table;
 use crate::tls::Listening;
@@ -55,10 +54,9 @@ fn of_proxy(
         "Requests that the proxy answered itself, by reason.",
         &["reason"],
     )?;
-    for refusal in Refusal::ALL {
-        refused
-            .with_label_values(&[refusal.label()])
-            .inc_by(counters.refused(refusal));
+    let figures = counters.figures();
+    for (reason, count) in &figures.refused {
+        refused.with_label_values(&[reason]).inc_by(*count);
     }
     let accepted = counter(
         "crossfade_connections_accepted_total",
@@ -67,7 +65,7 @@ fn of_proxy(
     )?;
     accepted
         .with_label_values::<&str>(&[])
-        .inc_by(counters.accepted());
+        .inc_by(figures.accepted);
     let handshakes = counter(
         "crossfade_tls_handshakes_failed_total",
         "Clients that did not get through the TLS handshake.",
@@ -75,7 +73,7 @@ fn of_proxy(
     )?;
     handshakes
         .with_label_values::<&str>(&[])
-        .inc_by(counters.handshakes_failed());
+        .inc_by(figures.handshakes_failed);
     let families = [
         build.collect(),
         single(
@@ -86,7 +84,7 @@ fn of_proxy(
         single(
             "crossfade_connections",
             "Open client connections.",
-            counters.connections(),
+            figures.connections,
         )?,
         single(
             "crossfade_config_valid",
@@ -274,10 +272,11 @@ fn set(gauge: &IntGaugeVec, labels: &[&str], value: u64) {
 }
 
 fn histogram(service: &str, version: &str, stats: &Stats) -> Metric {
-    let buckets = stats.read().latency;
+    let figures = stats.figures();
+    let buckets = figures.stats.latency;
     let mut histogram = Histogram::default();
     histogram.set_sample_count(buckets.iter().map(|bucket| bucket.count).sum());
-    histogram.set_sample_sum(stats.latency_sum());
+    histogram.set_sample_sum(figures.latency_sum_micros as f64 / 1e6);
     let cumulative = BOUNDS.iter().map(|bound| {
         let mut bucket = Bucket::default();
         let within = buckets.iter().filter(|bucket| bucket.le <= *bound);

@@ -59,14 +59,7 @@ impl Service {
         workers: usize,
         drained: &Drained,
     ) -> Self {
-        let mut versions: Vec<Draft> = definition
-            .split
-            .iter()
-            .map(|(label, weight)| {
-                let previous = previous.and_then(|service| service.version(label));
-                Draft::new(label.clone(), *weight, previous, workers)
-            })
-            .collect();
+        let mut versions = Self::drafts(&definition, previous, workers);
         let mut known: HashMap<(&str, &Address, SocketAddr), &Arc<Endpoint>> = previous
             .into_iter()
             .flat_map(Self::endpoints)
@@ -109,6 +102,50 @@ impl Service {
                 version.add(endpoint, wanted.weight);
             }
         }
+        Self::of_versions(definition, previous, versions, workers)
+    }
+
+    /// The service with exactly these endpoints, as another process has it.
+    pub(crate) fn with_endpoints(
+        definition: Arc<Definition>,
+        previous: Option<&Self>,
+        endpoints: &[Arc<Endpoint>],
+        drafts: Vec<Draft>,
+        workers: usize,
+    ) -> Self {
+        let mut drafts = drafts;
+        for wanted in &definition.endpoints {
+            let at = drafts.binary_search_by(|version| version.label().cmp(&wanted.version));
+            let Ok(at) = at else { continue };
+            let same = |endpoint: &&Arc<Endpoint>| {
+                endpoint.version == wanted.version && endpoint.address == wanted.address
+            };
+            for endpoint in endpoints.iter().filter(same) {
+                drafts[at].add(endpoint.clone(), wanted.weight);
+            }
+        }
+        Self::of_versions(definition, previous, drafts, workers)
+    }
+
+    /// Versions without endpoints; they keep what `previous` has of them.
+    pub(crate) fn drafts(
+        definition: &Definition,
+        previous: Option<&Self>,
+        workers: usize,
+    ) -> Vec<Draft> {
+        let draft = |(label, weight): (&Arc<str>, &u32)| {
+            let previous = previous.and_then(|service| service.version(label));
+            Draft::new(label.clone(), *weight, previous, workers)
+        };
+        definition.split.iter().map(draft).collect()
+    }
+
+    fn of_versions(
+        definition: Arc<Definition>,
+        previous: Option<&Self>,
+        versions: Vec<Draft>,
+        workers: usize,
+    ) -> Self {
         let versions: Vec<Version> = versions.into_iter().map(Draft::finish).collect();
         Self {
             wheel: Wheel::new(versions.iter().map(|version| version.weight)),

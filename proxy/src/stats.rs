@@ -5,6 +5,8 @@ use std::time::Duration;
 use admin_api::{Bucket, FailedTries, Responses, VersionStats};
 use crossbeam_utils::CachePadded;
 
+use crate::handover::elsewhere::Elsewhere;
+use crate::handover::message::VersionFigures;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Buckets an octave, so a bucket is at most 12.5% wide.
@@ -16,6 +18,8 @@ const OCTAVES: usize = 27;
 #[derive(Debug)]
 pub(crate) struct Stats {
     workers: Box<[CachePadded<Counters>]>,
+    /// What older processes count.
+    pub(crate) elsewhere: Elsewhere<VersionFigures>,
 }
 
 #[derive(Debug)]
@@ -63,6 +67,7 @@ impl Stats {
         };
         Self {
             workers: (0..workers).map(|_| counters()).collect(),
+            elsewhere: Elsewhere::default(),
         }
     }
 
@@ -104,15 +109,25 @@ impl Stats {
         counters.latency_sum_micros.store(sum, Ordering::Relaxed);
     }
 
-    /// The sum of all latencies, in seconds.
-    pub(crate) fn latency_sum(&self) -> f64 {
+    /// What this process and older ones count; what is in flight is the endpoints' to say.
+    pub(crate) fn figures(&self) -> VersionFigures {
         let sum =
             |worker: &CachePadded<Counters>| worker.latency_sum_micros.load(Ordering::Relaxed);
-        self.workers.iter().map(sum).sum::<u64>() as f64 / 1e6
+        let mut figures = VersionFigures {
+            stats: self.own(),
+            latency_sum_micros: self.workers.iter().map(sum).sum(),
+        };
+        self.elsewhere.add_to(&mut figures);
+        figures
     }
 
-    /// The sums over all workers; what is in flight is the endpoints' to say.
+    /// The same, without the sum of all latencies.
     pub(crate) fn read(&self) -> VersionStats {
+        self.figures().stats
+    }
+
+    /// The sums over all workers.
+    fn own(&self) -> VersionStats {
         let sum = |cell: &dyn Fn(&Counters) -> &AtomicU64| -> u64 {
             self.workers
                 .iter()

@@ -44,6 +44,19 @@ impl Table {
         })
     }
 
+    /// The table as another process has it: of that number, with these services by name.
+    pub(crate) fn of(
+        generation: u64,
+        services: Vec<Arc<Service>>,
+        timeouts: Timeouts,
+    ) -> Result<Self, Conflict> {
+        let table = Self::empty(timeouts.clone()).with_all(services, timeouts)?;
+        Ok(Self {
+            generation,
+            ..table
+        })
+    }
+
     /// The next table: with `service` in place of the one with its name.
     pub(crate) fn with(&self, service: Arc<Service>) -> Result<Self, Conflict> {
         let mut services = self.services.clone();

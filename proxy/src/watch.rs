@@ -18,7 +18,7 @@ use notify::{RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use crate::config::{Config, ConfigError};
-use crate::control::Control;
+use crate::control::{Control, Standing};
 
 /// Nobody said that the writer is done: the file has to stay the same for so long. Who copies it
 /// here over a network may well pause.
@@ -37,8 +37,11 @@ pub(crate) async fn follow(
     let watch = Watch::new([&*path]);
     // What the file had at the last look; nobody has looked yet since it was loaded.
     let mut seen: Option<Option<String>> = None;
+    let mut standing = control.watch_standing();
     loop {
         let told = watch.changed().await;
+        // Whoever has taken the table over follows the file. An error: the proxy ends.
+        let _ = standing.wait_for(|now| *now == Standing::Owner).await;
         let now = read(&path).await.ok();
         if seen.as_ref() == Some(&now) {
             continue;

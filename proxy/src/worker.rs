@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -45,6 +46,17 @@ pub(crate) enum Order {
     End,
 }
 
+/// How far the process is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Serving,
+    /// Another process accepts connections at these addresses; at others nobody does. On the
+    /// connections that are open, the next answer is the last.
+    Leaving(Arc<[SocketAddr]>),
+    /// Connections that are idle are closed.
+    Stopping,
+}
+
 /// What a worker is made of.
 pub(crate) struct Setup {
     pub(crate) index: usize,
@@ -54,8 +66,7 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) counters: Arc<Counters>,
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
-    /// True once no new connections are to be accepted.
-    pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) stage: watch::Receiver<Stage>,
 }
 
 /// One worker, seen from its own tasks.
@@ -73,7 +84,7 @@ pub(crate) struct Worker {
     upstreams: RefCell<HashMap<EndpointId, Rc<Upstream>>>,
     open: Cell<usize>,
     closed: Notify,
-    stopping: watch::Receiver<bool>,
+    stage: watch::Receiver<Stage>,
 }
 
 /// Where a worker accepts connections.
@@ -108,7 +119,7 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             limits,
             counters,
             mut orders,
-            mut stopping,
+            mut stage,
         } = setup;
         let now = table.load_full();
         let worker = Rc::new(Worker {
@@ -123,12 +134,13 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             upstreams: RefCell::default(),
             open: Cell::new(0),
             closed: Notify::new(),
-            stopping: stopping.clone(),
+            stage: stage.clone(),
         });
         for Bound {
             listener,
             tls,
             socket,
+            ..
         } in listeners
         {
             let socket = TcpListener::from_std(socket)?;
@@ -141,7 +153,10 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
         loop {
             let ended = async {
                 // Err: the control thread is gone, which is as good as being told to stop.
-                let _ = stopping.wait_for(|stopping| *stopping).await;
+                let _ = stage.wait_for(|stage| *stage != Stage::Serving).await;
+                // HTTP/2 says so at once, and loses nothing by it (RFC 9113, 6.8).
+                worker.alarms.wake_all();
+                let _ = stage.wait_for(|stage| *stage == Stage::Stopping).await;
                 worker.alarms.wake_all();
                 while worker.open.get() > 0 {
                     worker.closed.notified().await;
@@ -198,18 +213,29 @@ impl Worker {
         });
     }
 
-    async fn accept(self: Rc<Self>, port: Rc<Port>, socket: TcpListener) {
-        let mut stopping = self.stopping.clone();
+    async fn accept(self: Rc<Self>, port: Rc<Port>, mut socket: TcpListener) {
+        let mut stage = self.stage.clone();
         loop {
             let accepted = tokio::select! {
-                accepted = socket.accept() => accepted,
-                _ = stopping.wait_for(|stopping| *stopping) => break,
+                accepted = socket.accept() => Some(accepted),
+                _ = stage.wait_for(|stage| *stage != Stage::Serving) => None,
             };
             match accepted {
-                Ok((stream, peer)) => {
+                Some(Ok((stream, peer))) => {
                     self.spawn(self.clone().greet(port.clone(), stream, peer.ip()));
                 }
-                Err(error) => pause_after(&error).await,
+                Some(Err(error)) => pause_after(&error).await,
+                None if is_kept_by_successor(&stage.borrow(), &socket) => {
+                    match leave_to_successor(socket, &mut stage).await {
+                        Ok(Some(back)) => socket = back,
+                        Ok(None) => return,
+                        Err(error) => {
+                            tracing::error!(%error, "cannot accept connections again");
+                            return;
+                        }
+                    }
+                }
+                None => break,
             }
         }
         // Connections that wait in the backlog were accepted as far as their clients know.
@@ -244,7 +270,12 @@ impl Worker {
 
     /// Whether the proxy is about to end, and connections with it.
     pub(crate) fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+        *self.stage.borrow() == Stage::Stopping
+    }
+
+    /// Whether the next answer on a connection is the last.
+    pub(crate) fn is_leaving(&self) -> bool {
+        *self.stage.borrow() != Stage::Serving
     }
 
     /// The time as `Date` says it (RFC 9110, 6.6.1).
@@ -287,6 +318,28 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.open.set(self.0.open.get() - 1);
         self.0.closed.notify_one();
+    }
+}
+
+/// Whether another process accepts on this socket, too.
+fn is_kept_by_successor(stage: &Stage, socket: &TcpListener) -> bool {
+    let (Stage::Leaving(kept), Ok(address)) = (stage, socket.local_addr()) else {
+        return false;
+    };
+    kept.contains(&address)
+}
+
+/// Leaves a socket alone for as long as another process accepts on it. Gives it back if that
+/// process has died. Nothing is lost meanwhile: connections wait in the backlog, which both share.
+async fn leave_to_successor(
+    socket: TcpListener,
+    stage: &mut watch::Receiver<Stage>,
+) -> io::Result<Option<TcpListener>> {
+    let socket = socket.into_std()?;
+    let back = stage.wait_for(|stage| !matches!(stage, Stage::Leaving(_)));
+    match back.await.as_deref() {
+        Ok(Stage::Serving) => TcpListener::from_std(socket).map(Some),
+        _ => Ok(None),
     }
 }
 

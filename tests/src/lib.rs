@@ -27,6 +27,7 @@ pub mod stories;
 mod streams;
 pub mod survival;
 mod traces;
+pub mod upgrades;
 mod vitals;
 mod wait;
 pub mod zero_downtime;

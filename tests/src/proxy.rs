@@ -35,25 +35,47 @@ impl TestProxy {
 
     async fn start_in(folder: TempDir, more: &str) -> Self {
         let config = format!(
-            "[admin]\nlisten = \"127.0.0.1:0\"\nstate_file = {:?}\n[[listeners]]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.2\"]\n{more}\n",
+            "[admin]\nlisten = \"127.0.0.1:0\"\nstate_file = {:?}\n[handover]\nsocket = {:?}\n[[listeners]]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.2\"]\n{more}\n",
             folder.path().join("state.json"),
+            folder.path().join("handover.sock"),
         );
         let file = folder.path().join("proxy.toml");
         std::fs::write(&file, config).expect("the folder is ours");
         let file = file.to_str().expect("temporary paths are text");
-        let running = Running::start(
-            "crossfade-proxy",
-            &["--config", file, "--workers", "2"],
-            &[],
-        );
-        let admin = address_in(&running.line_with("admin API listening").await);
-        let address = address_in(&running.line_with(" listening address=").await);
+        let running = Running::start("crossfade-proxy", &flags(file, 2), &[]);
+        let (address, admin) = addresses_of(&running).await;
         Self {
             running,
             address,
             admin,
             folder,
         }
+    }
+
+    /// Starts another process in its place, and waits until that has taken over. Gives the one
+    /// before, which finishes what it has.
+    pub async fn upgrade(&mut self) -> Running {
+        self.upgrade_to(2).await
+    }
+
+    /// The same, to a process with so many workers.
+    pub async fn upgrade_to(&mut self, workers: u32) -> Running {
+        let successor = self.begin_successor(workers);
+        let (address, admin) = addresses_of(&successor).await;
+        assert_eq!((address, admin), (self.address, self.admin));
+        std::mem::replace(&mut self.running, successor)
+    }
+
+    /// Starts another process of the same config beside it.
+    pub fn begin_successor(&self, workers: u32) -> Running {
+        let file = self.config_file();
+        let file = file.to_str().expect("temporary paths are text");
+        Running::start("crossfade-proxy", &flags(file, workers), &[])
+    }
+
+    /// Where it hands over.
+    pub fn handover_socket(&self) -> PathBuf {
+        self.folder.path().join("handover.sock")
     }
 
     /// Its config file.
@@ -191,6 +213,23 @@ impl TestProxy {
     pub async fn logged(&self, text: &str) -> String {
         self.running.line_with(text).await
     }
+}
+
+fn flags(file: &str, workers: u32) -> [&str; 4] {
+    let workers = match workers {
+        1 => "1",
+        2 => "2",
+        3 => "3",
+        more => panic!("{more} workers are more than these machines have use for"),
+    };
+    ["--config", file, "--workers", workers]
+}
+
+/// Where clients connect, and where its admin API is.
+async fn addresses_of(running: &Running) -> (SocketAddr, SocketAddr) {
+    let admin = address_in(&running.line_with("admin API listening").await);
+    let address = address_in(&running.line_with(" listening address=").await);
+    (address, admin)
 }
 
 /// The address in a line such as `… address=127.0.0.1:8080 …`.

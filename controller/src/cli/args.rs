@@ -200,6 +200,12 @@ pub enum Verb {
         /// For which shell
         shell: clap_complete::Shell,
     },
+    /// Replace the proxy itself, while it serves
+    Proxy {
+        /// What is to be done with it
+        #[command(subcommand)]
+        verb: ProxyVerb,
+    },
     /// Show what the containers of a service print
     #[command(after_help = help!("logs web" "logs web --version 2.0.0 --tail 20 --follow" "logs web --output json"))]
     Logs {
@@ -229,6 +235,19 @@ pub enum Verb {
         /// End when nothing is up: what the other verbs start in the background does
         #[arg(long)]
         until_down: bool,
+    },
+}
+
+/// What can be done with the proxy.
+#[derive(Debug, Subcommand)]
+pub enum ProxyVerb {
+    /// Have another one take over: no connection is refused or reset, WebSockets stay open, and
+    /// the one that runs ends when it has finished what it has
+    #[command(after_help = help!("proxy upgrade" "proxy upgrade --image localhost/crossfade-proxy:2.0.0"))]
+    Upgrade {
+        /// Its image; for processes the path of a program [default: that of the one which runs]
+        #[arg(long)]
+        image: Option<String>,
     },
 }
 

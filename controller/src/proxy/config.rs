@@ -30,10 +30,12 @@ impl<'a, L: Iterator<Item = (&'a Listener, SocketAddr)>> Config<'a, L> {
         let mut text = format!(
             "# Written by crossfade at each start of the proxy.\n\
              [admin]\nlisten = \"{}\"\ntoken_file = {}\nstate_file = {}\n\n\
+             [handover]\nsocket = {}\n\n\
              [timeouts]\ndrain = \"{}\"\n",
             self.admin,
             quoted(&self.folder.join("token")),
             quoted(&self.folder.join(self.state_file)),
+            quoted(&self.folder.join("handover.sock")),
             self.drain,
         );
         for (listener, address) in self.listeners {

@@ -41,7 +41,7 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub who: Option<String>,
     /// A stable word: the phase that began, or `began`, `paused`, `resumed`, `hook`, `drained`,
-    /// `healed`, `split`, `scale`, `config`, `up`, `down`.
+    /// `healed`, `split`, `scale`, `config`, `proxy`, `up`, `down`.
     pub kind: String,
     /// A sentence.
     pub text: String,

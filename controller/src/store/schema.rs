@@ -128,6 +128,15 @@ const MIGRATIONS: &[&str] = &[
     -- By which name the image can be pulled again, where it can.
     ALTER TABLE versions ADD COLUMN pull_name TEXT;
 ",
+    "
+    -- The proxy that is in force, and what is to take over from it.
+    CREATE TABLE proxy (
+        one     INTEGER PRIMARY KEY CHECK (one = 1),
+        number  INTEGER NOT NULL,
+        image   TEXT,
+        upgrade TEXT
+    ) STRICT;
+",
 ];
 
 /// The number of the schema; an error where a newer release has written it.

@@ -68,8 +68,9 @@ impl Store {
              WHERE ended IS NULL",
             params![why, at],
         )?;
-        transaction
-            .execute_batch("DELETE FROM services; DELETE FROM retired; DELETE FROM applied;")?;
+        transaction.execute_batch(
+            "DELETE FROM services; DELETE FROM retired; DELETE FROM applied; DELETE FROM proxy;",
+        )?;
         transaction.commit()?;
         Ok(())
     }

@@ -91,10 +91,15 @@ impl Controller {
     }
 
     async fn tend_proxy(&self, up: &Up) -> Result<()> {
+        if self.store.proxy()?.upgrade.is_some() {
+            // The controller was killed in the middle of it.
+            self.finish_proxy_upgrade(up).await?;
+        }
+        self.clear_old_proxies(up).await?;
         if up.site.admin.status().await.is_ok() {
             return Ok(());
         }
-        self.proxy_host(up).ensure(&mut Vec::new()).await?;
+        self.proxy_host(up)?.ensure(&mut Vec::new()).await?;
         // It may have come back with nothing.
         up.changed.notify_one();
         Ok(())

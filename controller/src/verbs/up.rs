@@ -17,7 +17,7 @@ use crate::caller::Caller;
 use crate::endpoints::Dead;
 use crate::engine;
 use crate::error::{Error, Result};
-use crate::manifest::{Listener, Manifest, Recipe, RuntimeChoice, ServiceSettings};
+use crate::manifest::{Listener, Manifest, ProxySettings, Recipe, RuntimeChoice, ServiceSettings};
 use crate::proxy::{self, ProxyHost};
 use crate::runtime::{Container, ContainerState};
 use crate::secrets::Secrets;
@@ -70,7 +70,7 @@ impl Controller {
         let listen = listen_text(&manifest);
         let up = self.make_up(manifest.clone(), engine)?;
         check_place(request, &manifest, up.kind)?;
-        let host = self.proxy_host(&up);
+        let host = self.proxy_host(&up)?;
         host.check(&manifest.proxy).await?;
         let versions = first_versions(&up, request, manifest.services.iter()).await?;
 
@@ -165,6 +165,13 @@ impl Controller {
                 site.set_manifest((*before).clone());
             }
             return Err(error);
+        }
+        if before.proxy != site.manifest().proxy {
+            let upgraded = self.upgrade_proxy_to(up, None, caller).await;
+            // What else there is to do does not depend on it.
+            said.push(upgraded.unwrap_or_else(|error| {
+                format!("the proxy is as it was, `crossfade proxy upgrade` tries again: {error}")
+            }));
         }
         said.extend(started_text(&fresh, started.len()));
         let rollouts = self.carry_out(up, changes, caller, &mut said).await?;
@@ -319,7 +326,7 @@ impl Controller {
     async fn start(&self, up: &Arc<Up>, started: &mut Vec<Container>) -> Result<()> {
         let site = &up.site;
         site.runtime.ensure_network().await?;
-        self.proxy_host(up).ensure(started).await?;
+        self.proxy_host(up)?.ensure(started).await?;
         let services = self.store.services()?;
         for service in &services {
             if up.rollout(&service.name).is_none() {
@@ -431,12 +438,13 @@ impl Controller {
         self.store.remove_service(name)
     }
 
-    pub(super) fn proxy_host<'a>(&'a self, up: &'a Up) -> ProxyHost<'a> {
-        ProxyHost {
+    pub(super) fn proxy_host<'a>(&'a self, up: &'a Up) -> Result<ProxyHost<'a>> {
+        Ok(ProxyHost {
             site: &up.site,
             state: &self.dir,
             kind: up.kind,
-        }
+            record: self.store.proxy()?,
+        })
     }
 }
 
@@ -512,8 +520,13 @@ fn check_unchangeable(up: &Up, before: &Manifest, now: &Manifest) -> Result<()> 
     if now.runtime != RuntimeChoice::Auto && now.runtime != up.kind {
         return refuse(&format!("it runs on {} now", up.site.runtime.name()));
     }
-    if before.proxy != now.proxy {
-        return refuse("[proxy] has changed, and the proxy is running");
+    let same_place = ProxySettings {
+        image: before.proxy.image.clone(),
+        program: before.proxy.program.clone(),
+        ..now.proxy.clone()
+    };
+    if before.proxy != same_place {
+        return refuse("[proxy] has changed in more than its image, and the proxy is running");
     }
     Ok(())
 }

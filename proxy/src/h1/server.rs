@@ -307,7 +307,7 @@ impl Client {
         Request {
             framing,
             version,
-            keep_alive: !last && !worker.is_stopping() && keeps_alive(message),
+            keep_alive: !last && !worker.is_leaving() && keeps_alive(message),
             expects: version == Version::HTTP_11
                 && framing != Framing::Empty
                 && message.has(Known::Expect, "100-continue"),
@@ -328,7 +328,7 @@ impl Client {
     ) -> Next {
         let framing = answer.answered.framing;
         let message = head.over(answer.connection.inbox.data());
-        let mut keep_alive = request.keep_alive && upload.is_done() && !worker.is_stopping();
+        let mut keep_alive = request.keep_alive && upload.is_done() && !worker.is_leaving();
         let mut bytes = worker.pool.take();
         let unchunkable = request.version == Version::HTTP_10
             && matches!(framing, Framing::Chunked | Framing::UntilClose);

@@ -133,7 +133,7 @@ impl Session {
             }
             let enough = self.taken_up >= self.worker.limits.requests_per_connection;
             if self.alarm.poll(cx).is_pending() {
-                if self.leaving || !(enough || self.worker.is_stopping()) {
+                if self.leaving || !(enough || self.worker.is_leaving()) {
                     return Poll::Pending;
                 }
             } else if self.leaving {

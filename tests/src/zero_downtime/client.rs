@@ -17,6 +17,9 @@ const GIVE_UP: Duration = Duration::from_secs(15);
 /// An answer is late after this, beside the time that its request asked for.
 const LATE: Duration = Duration::from_secs(1);
 
+/// How a good answer is told that says it is its connection's last.
+pub(super) const WITH_THE_ANSWER: &str = "with the answer";
+
 /// A client, and its connection while it has one.
 pub(super) struct Client {
     target: SocketAddr,
@@ -187,7 +190,7 @@ async fn converse(wire: &mut Wire, request: Request, close: bool) -> Result<(u32
         return Err(wrong(Trouble::WrongBody, "from no origin".into()));
     };
     if head.close && !close {
-        return Err(wrong(Trouble::Closed, "with the answer".into()));
+        return Err(wrong(Trouble::Closed, WITH_THE_ANSWER.into()));
     }
     if close {
         let bytes = wire.unasked().await;

@@ -12,6 +12,7 @@ mod config;
 mod controller_kills;
 mod doctor;
 mod drains;
+mod handover;
 mod health;
 mod hold;
 mod hostile;

@@ -1,6 +1,6 @@
 //! Rollouts on child processes: what the tests on podman have on containers.
 
-use tests::{On, haste, manifests, stories, survival};
+use tests::{On, haste, manifests, stories, survival, upgrades};
 
 /// Each story as a test, on processes.
 macro_rules! on_processes {
@@ -47,4 +47,10 @@ on_processes! { haste:
     a_release_that_crashes_is_out_of_the_way_within_a_second,
     status_is_there_at_once_while_a_rollout_runs,
     a_controller_at_rest_costs_next_to_nothing,
+}
+
+on_processes! { upgrades:
+    the_proxy_is_upgraded_under_load_and_nobody_notices,
+    a_killed_controller_leaves_an_upgrade_of_the_proxy_that_the_next_one_finishes,
+    an_upgrade_that_fails_leaves_the_proxy_as_it_was,
 }

@@ -60,6 +60,11 @@ async fn after_sigkill_the_last_table_is_there_with_the_first_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_notices_that_the_proxy_is_replaced() {
+    check(Row::Upgrades, 0, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn websockets_stay_open_through_1_000_swaps_and_a_drain() {
     check(Row::WebSockets, 0, 1).await;
 }

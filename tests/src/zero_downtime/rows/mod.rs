@@ -8,6 +8,7 @@ mod restarts;
 mod stops;
 mod storm;
 mod swaps;
+mod upgrades;
 mod websockets;
 
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub enum Row {
     Stops,
     /// The proxy killed in the middle of changes, and started again.
     Restarts,
+    /// The proxy replaced by another process, under load.
+    Upgrades,
     /// WebSockets open through 1,000 swaps and the drain of another version.
     WebSockets,
     /// The controller killed in the middle of rollouts of processes.
@@ -54,7 +57,7 @@ pub struct Extent {
 
 impl Row {
     /// Every row, in the order of the table.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Swaps,
         Self::Storm,
         Self::Endpoints,
@@ -62,6 +65,7 @@ impl Row {
         Self::ConfigFile,
         Self::Stops,
         Self::Restarts,
+        Self::Upgrades,
         Self::WebSockets,
         Self::Controller,
         Self::ControllerOnPodman,
@@ -77,6 +81,7 @@ impl Row {
             Self::ConfigFile => "config-file",
             Self::Stops => "stops",
             Self::Restarts => "restarts",
+            Self::Upgrades => "upgrades",
             Self::WebSockets => "websockets",
             Self::Controller => "controller-kills",
             Self::ControllerOnPodman => "controller-kills-podman",
@@ -93,6 +98,7 @@ impl Row {
             Self::ConfigFile => "config file rewritten 20 times a second, 1 in 3 broken",
             Self::Stops => "SIGTERM with 50 slow requests in flight",
             Self::Restarts => "proxy killed (SIGKILL) and started again",
+            Self::Upgrades => "proxy replaced by another process",
             Self::WebSockets => "WebSockets through 1,000 swaps and a drain",
             Self::Controller => "controller killed in the middle of rollouts",
             Self::ControllerOnPodman => "the same on podman",
@@ -107,6 +113,7 @@ impl Row {
             Self::Endpoints | Self::Kills | Self::ConfigFile => Some(15),
             Self::Stops
             | Self::Restarts
+            | Self::Upgrades
             | Self::WebSockets
             | Self::Controller
             | Self::ControllerOnPodman => None,
@@ -129,6 +136,7 @@ impl Row {
             Self::ConfigFile => config_file::run(stage, time).await,
             Self::Stops => stops::run(stage, rounds).await,
             Self::Restarts => restarts::run(stage, rounds).await,
+            Self::Upgrades => upgrades::run(stage, rounds).await,
             Self::WebSockets => websockets::run(stage, rounds).await,
             Self::Controller => controller::run(self, On::Processes, extent).await,
             Self::ControllerOnPodman => controller::run(self, On::Podman, extent).await,

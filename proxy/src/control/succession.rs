@@ -1,0 +1,464 @@
+//! The table, as one process of the proxy passes it on to the next.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use admin_api::ServiceSpec;
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::{ChangeError, Control, Standing, Wanted, names_in};
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::definition::{Definition, check_address};
+use crate::drain::Drains;
+use crate::endpoint::{Endpoint, EndpointId, next_id, skip_ids};
+use crate::handover::elsewhere::ProcessId;
+use crate::handover::message::{EndpointFigures, Picture, Report, ServicePicture};
+use crate::health::Health;
+use crate::hold::Hold;
+use crate::service::Service;
+use crate::state::StateFile;
+use crate::stats::Stats;
+use crate::table::Table;
+use crate::version::Draft;
+
+/// Endpoints that the process which died may have made, and nobody here knows of.
+const UNKNOWN_IDS: EndpointId = 1 << 32;
+
+type Known = HashMap<EndpointId, Arc<Endpoint>>;
+
+impl Control {
+    /// Begins with the table of the process before: its endpoints keep the health that it knew,
+    /// so that nobody has to wait for them. Then the config file has its say, as if it had
+    /// changed.
+    pub(crate) async fn succeed(
+        config: &Config,
+        table: Arc<ArcSwap<Table>>,
+        workers: usize,
+        drains: Arc<Drains>,
+        state: Option<StateFile>,
+        picture: Picture,
+    ) -> Result<Arc<Self>, ChangeError> {
+        let (health, _) = Health::starting();
+        health.started();
+        let control = Self::new(config, table, workers, drains, state, health);
+        control.adopt(picture).map_err(ChangeError::State)?;
+        control.take_up(config).await?;
+        Ok(control)
+    }
+
+    /// Whose the table is.
+    pub(crate) fn standing(&self) -> Standing {
+        *self.standing.borrow()
+    }
+
+    /// Changes whenever [`Control::standing`] does.
+    pub(crate) fn watch_standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Nothing changes from here on, until the next call of [`Control::stand`].
+    pub(crate) async fn freeze(&self) {
+        self.stand(Standing::Frozen);
+        let generation = self.table.load().generation;
+        // Whoever waits for its change to be kept is answered by this. Where it cannot be kept,
+        // that one is told so.
+        let _ = self.saved(generation).await;
+    }
+
+    /// Gives the table to another process, or has it again.
+    pub(crate) fn stand(&self, standing: Standing) {
+        let _wanted = self.wanted();
+        self.standing.send_replace(standing);
+        if standing == Standing::Elder {
+            for service in self.table().services() {
+                self.resolver
+                    .replaced(&service.definition.name, BTreeSet::new());
+            }
+        }
+    }
+
+    /// The process that had taken the table over has died: it is ours again.
+    pub(crate) fn take_back(&self) {
+        skip_ids(next_id() + UNKNOWN_IDS);
+        self.stand(Standing::Owner);
+        for service in self.table().services() {
+            let names = names_in(&service.definition);
+            self.resolver.replaced(&service.definition.name, names);
+        }
+    }
+
+    /// The lock, if the table is ours to change.
+    pub(super) fn own(&self) -> Result<std::sync::MutexGuard<'_, Wanted>, ChangeError> {
+        let wanted = self.wanted();
+        match self.standing() {
+            Standing::Owner => Ok(wanted),
+            Standing::Frozen | Standing::Elder => Err(ChangeError::HandedOver),
+        }
+    }
+
+    /// The table and what is wanted behind it, as far as it is not in the table `since` already.
+    pub(crate) fn picture(&self, since: Option<&Table>) -> (Arc<Table>, Picture) {
+        let wanted = self.wanted();
+        let table = self.table();
+        let is_new = |service: &&Arc<Service>| {
+            let name = &service.definition.name;
+            let before = since.and_then(|since| since.service(name));
+            !before.is_some_and(|before| Arc::ptr_eq(before, service))
+        };
+        let changed = table.services().iter().filter(is_new);
+        let services = changed.filter_map(|service| {
+            let picture = wanted.picture(service)?;
+            // Its types have no other keys than strings.
+            let value = serde_json::to_value(picture).ok()?;
+            Some((service.definition.name.to_string(), value))
+        });
+        let names = table
+            .services()
+            .iter()
+            .map(|s| s.definition.name.to_string());
+        let taken_away = wanted.desired.taken_away();
+        let resolved = wanted.resolved.iter();
+        let drains = if since.is_none() {
+            self.drains.pictures()
+        } else {
+            Vec::new()
+        };
+        let picture = Picture {
+            generation: table.generation,
+            timeouts: (&table.timeouts).into(),
+            names: names.collect(),
+            services: services.collect(),
+            taken_away: taken_away
+                .map(|(name, spec)| (name.clone(), spec.clone()))
+                .collect(),
+            resolved: resolved
+                .map(|(name, ips)| (name.to_string(), ips.clone()))
+                .collect(),
+            retired: self.drains.under_way(),
+            drains,
+            next_endpoint: next_id(),
+            is_heir: false,
+            others: self.drains.elders.all(),
+        };
+        drop(wanted);
+        (table, picture)
+    }
+
+    /// Takes over what another process wants.
+    ///
+    /// # Errors
+    /// Where a service of it cannot be read: that one stays as it is.
+    pub(crate) fn adopt(&self, picture: Picture) -> Result<(), String> {
+        let mut failed = Ok(());
+        let mut wanted = self.wanted();
+        let before = self.table();
+        skip_ids(picture.next_endpoint);
+        let mut known = self.known();
+        wanted.take_in(&picture);
+        let mut services: BTreeMap<Arc<str>, Arc<Service>> = before
+            .services()
+            .iter()
+            .filter(|s| {
+                picture
+                    .names
+                    .iter()
+                    .any(|name| **name == *s.definition.name)
+            })
+            .map(|service| (service.definition.name.clone(), service.clone()))
+            .collect();
+        let mut over = Vec::new();
+        for (name, value) in picture.services {
+            let read = serde_json::from_value(value).map_err(|error| error.to_string());
+            let service = read.and_then(|picture| {
+                self.adopt_service(&mut wanted, &before, &mut known, picture, &mut over)
+            });
+            match service {
+                Ok(service) => drop(services.insert(service.definition.name.clone(), service)),
+                Err(error) => {
+                    failed = Err(format!("service `{name}` cannot be taken over: {error}"))
+                }
+            }
+        }
+        let names: BTreeSet<Arc<str>> = before
+            .services()
+            .iter()
+            .map(|service| service.definition.name.clone())
+            .chain(services.keys().cloned())
+            .collect();
+        let services = services.into_values().collect();
+        match Table::of(picture.generation, services, wanted.timeouts.clone()) {
+            Ok(next) => {
+                self.swap(&mut wanted, &before, next, names.iter().map(AsRef::as_ref));
+            }
+            Err(conflict) => {
+                let [_, name] = &conflict.services;
+                failed = Err(format!("service `{name}` {}", conflict.message(name)));
+            }
+        }
+        // After the swap: who waited reads the new table.
+        over.iter().for_each(|hold: &Arc<Hold>| hold.release());
+        for drain in &picture.drains {
+            let endpoint = known.entry(drain.endpoint.id).or_insert_with(|| {
+                let address = check_address(&drain.endpoint.address);
+                let address =
+                    address.unwrap_or(crate::definition::Address::Ip(drain.endpoint.target));
+                // Nothing is sent there any more: how it is reached does not matter.
+                let (reach, stats) = (Arc::default(), Arc::new(Stats::new(self.workers)));
+                let picture = &drain.endpoint;
+                Arc::new(Endpoint::of_picture(
+                    picture,
+                    address,
+                    reach,
+                    stats,
+                    self.workers,
+                ))
+            });
+            self.drains.adopt(drain, endpoint);
+        }
+        self.retire(&picture.retired, &known);
+        failed
+    }
+
+    /// Retires endpoints that another process has retired.
+    fn retire(&self, retired: &[EndpointId], known: &Known) {
+        let table = self.table();
+        for service in table.services() {
+            let gone: Vec<Arc<Endpoint>> = service
+                .endpoints()
+                .filter(|e| retired.contains(&e.id) && !e.claims.is_retired())
+                .cloned()
+                .collect();
+            let name = &service.definition.name;
+            self.drains.retire(name, &gone, &table.timeouts);
+        }
+        // What no table has may have a drain already; if not, it gets no claims anyway.
+        for endpoint in retired.iter().filter_map(|id| known.get(id)) {
+            endpoint.claims.retire();
+        }
+    }
+
+    fn adopt_service(
+        &self,
+        wanted: &mut Wanted,
+        before: &Table,
+        known: &mut Known,
+        picture: ServicePicture,
+        over: &mut Vec<Arc<Hold>>,
+    ) -> Result<Arc<Service>, String> {
+        let definition = Definition::check(&picture.spec).map_err(|error| error.to_string())?;
+        let name = definition.name.clone();
+        let previous = before.service(&name).map(AsRef::as_ref);
+        let drafts = Service::drafts(&definition, previous, self.workers);
+        let mut endpoints = Vec::with_capacity(picture.endpoints.len());
+        for picture in &picture.endpoints {
+            let endpoint = match known.get(&picture.id) {
+                Some(endpoint) => endpoint.clone(),
+                None => Arc::new(Endpoint::of_picture(
+                    picture,
+                    check_address(&picture.address)?,
+                    definition.reach(&picture.version),
+                    stats_of(&drafts, &picture.version, self.workers),
+                    self.workers,
+                )),
+            };
+            if picture.retired {
+                endpoint.claims.retire();
+            }
+            known.insert(picture.id, endpoint.clone());
+            endpoints.push(endpoint);
+        }
+        let definition = Arc::new(definition);
+        let service =
+            Service::with_endpoints(definition, previous, &endpoints, drafts, self.workers);
+        let hold = wanted.hold_as(&name, picture.hold, over);
+        let drained = picture.drained.iter().filter_map(|(version, address)| {
+            Some((version.as_str().into(), check_address(address).ok()?))
+        });
+        wanted.drained.insert(name.to_string(), drained.collect());
+        let spec = Some(picture.spec);
+        wanted
+            .desired
+            .adopt(&name, spec, picture.file, picture.by_admin);
+        Ok(Arc::new(service.held(hold)))
+    }
+
+    /// Every endpoint that this process has ever to do with again.
+    fn known(&self) -> Known {
+        let table = self.table();
+        let in_table = table
+            .services()
+            .iter()
+            .flat_map(|service| service.endpoints())
+            .cloned();
+        let all = in_table.chain(self.drains.endpoints());
+        all.map(|endpoint| (endpoint.id, endpoint)).collect()
+    }
+
+    /// What this process, and those before it that have ended, count. Of the endpoints that were
+    /// `asked` for, those that nobody here knows are done with.
+    pub(crate) fn report(&self, counters: &Counters, asked: &[EndpointId]) -> Report {
+        let table = self.table();
+        let unknown = EndpointFigures {
+            retired: true,
+            ..EndpointFigures::default()
+        };
+        let mut endpoints: BTreeMap<_, _> = asked.iter().map(|id| (*id, unknown)).collect();
+        for endpoint in self.known().into_values() {
+            if !endpoint.is_drained() || asked.contains(&endpoint.id) {
+                endpoints.insert(endpoint.id, endpoint.figures());
+            }
+        }
+        let services = table.services().iter().map(|service| {
+            let versions = service.versions.iter();
+            let versions = versions.map(|v| (v.label.to_string(), v.stats.figures()));
+            (service.definition.name.to_string(), versions.collect())
+        });
+        Report {
+            process: counters.figures(),
+            services: services.collect(),
+            endpoints,
+            last: false,
+        }
+    }
+
+    /// What an older process says of itself.
+    pub(crate) fn note(&self, counters: &Counters, process: ProcessId, report: Report) {
+        counters.elsewhere.note(process, report.process);
+        for endpoint in self.known().into_values() {
+            if let Some(figures) = report.endpoints.get(&endpoint.id) {
+                endpoint.elsewhere.note(process, *figures);
+            }
+        }
+        let table = self.table();
+        for (name, versions) in report.services {
+            let service = table.service(&name);
+            for (label, figures) in versions {
+                if let Some(version) = service.and_then(|service| service.version(&label)) {
+                    version.stats.elsewhere.note(process, figures);
+                }
+            }
+        }
+    }
+
+    /// An older process has ended: nothing of it is in flight any more.
+    pub(crate) fn elder_ended(&self, counters: &Counters, process: ProcessId) {
+        counters.elsewhere.ended(process);
+        for endpoint in self.known().into_values() {
+            endpoint.elsewhere.ended(process);
+        }
+        for version in self
+            .table()
+            .services()
+            .iter()
+            .flat_map(|service| &service.versions)
+        {
+            version.stats.elsewhere.ended(process);
+        }
+        self.drains.elders.remove(process);
+        self.drains.elders.tell();
+    }
+
+    /// The older processes that live are the successor's to count.
+    pub(crate) fn leave_elders(&self, counters: &Counters) {
+        counters.elsewhere.forget_present();
+        for endpoint in self.known().into_values() {
+            endpoint.elsewhere.forget_present();
+        }
+        for version in self
+            .table()
+            .services()
+            .iter()
+            .flat_map(|service| &service.versions)
+        {
+            version.stats.elsewhere.forget_present();
+        }
+        self.drains.elders.clear();
+    }
+
+    /// The config file has its say over what was taken over.
+    async fn take_up(&self, config: &Config) -> Result<(), ChangeError> {
+        let specs: &[ServiceSpec] = &config.services;
+        self.look_up(specs).await;
+        let mut wanted = self.wanted();
+        wanted.desired.read_file(specs);
+        wanted.timeouts = config.timeouts.clone();
+        let table = self.table();
+        let is_same = wanted.desired.specs().all(|spec| {
+            let definition = table.service(&spec.name).map(|service| &service.definition);
+            definition.is_some_and(|known| Definition::check(spec).as_ref() == Ok(known))
+        });
+        let is_all = wanted.desired.specs().count() == table.services().len();
+        if !is_same || !is_all || wanted.timeouts != table.timeouts {
+            self.replace_all(&mut wanted)?;
+        }
+        Ok(())
+    }
+}
+
+impl Wanted {
+    /// As another process has to know it.
+    fn picture(&self, service: &Service) -> Option<ServicePicture> {
+        let name = &*service.definition.name;
+        let drained = self.drained.get(name).into_iter().flatten();
+        Some(ServicePicture {
+            spec: self.desired.get(name)?.clone(),
+            file: self.desired.in_file(name).cloned(),
+            by_admin: self.desired.is_by_admin(name),
+            drained: drained
+                .map(|(version, address)| (version.to_string(), address.to_string()))
+                .collect(),
+            hold: self.holds.get(name).map(|hold| hold.spec().clone()),
+            endpoints: service
+                .endpoints()
+                .map(|endpoint| endpoint.picture())
+                .collect(),
+        })
+    }
+
+    /// Takes in what a picture has beside services.
+    fn take_in(&mut self, picture: &Picture) {
+        let resolved = picture.resolved.iter();
+        self.resolved = resolved
+            .map(|(name, ips)| (name.as_str().into(), ips.clone()))
+            .collect();
+        self.timeouts = picture.timeouts.into();
+        let is_there = |name: &str| picture.names.iter().any(|known| known == name);
+        self.desired.keep_only(is_there);
+        self.drained.retain(|name, _| is_there(name));
+        for (name, file) in &picture.taken_away {
+            self.desired.adopt(name, None, Some(file.clone()), true);
+        }
+    }
+
+    /// The hold that another process has, which all tables share. What is over is to be released
+    /// after the swap.
+    fn hold_as(
+        &mut self,
+        name: &str,
+        spec: Option<admin_api::HoldSpec>,
+        over: &mut Vec<Arc<Hold>>,
+    ) -> Option<Arc<Hold>> {
+        let before = self.holds.remove(name);
+        let hold = match (before, spec) {
+            (Some(hold), Some(spec)) if *hold.spec() == spec => Some(hold),
+            (before, spec) => {
+                over.extend(before);
+                spec.map(Hold::new)
+            }
+        };
+        self.holds
+            .extend(hold.clone().map(|hold| (name.to_owned(), hold)));
+        hold
+    }
+}
+
+/// The counters of a version that is being put together.
+fn stats_of(drafts: &[Draft], version: &str, workers: usize) -> Arc<Stats> {
+    let draft = drafts.iter().find(|draft| **draft.label() == *version);
+    draft.map_or_else(
+        || Arc::new(Stats::new(workers)),
+        |draft| draft.stats.clone(),
+    )
+}

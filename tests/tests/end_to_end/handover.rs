@@ -1,0 +1,277 @@
+//! One process of the proxy takes over from another: nobody notices.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tests::{Load, TestEndpoint, TestProxy, ask, wait_until};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+/// The first word of a successor, as the wire has it behind its length.
+const HELLO: &[u8] = br#"{"format":1,"release":"0"}"#;
+
+async fn say(stream: &mut UnixStream, message: &[u8]) {
+    stream.write_u32(message.len() as u32).await.unwrap();
+    stream.write_all(message).await.unwrap();
+}
+
+async fn heard(stream: &mut UnixStream) -> String {
+    let length = stream.read_u32().await.unwrap();
+    let mut message = vec![0; length as usize];
+    stream.read_exact(&mut message).await.unwrap();
+    String::from_utf8(message).unwrap()
+}
+
+async fn serving(version: &str) -> (TestProxy, TestEndpoint) {
+    let proxy = TestProxy::start().await;
+    let endpoint = TestEndpoint::start(version).await;
+    proxy.put_web(&[&endpoint], Value::Null).await;
+    (proxy, endpoint)
+}
+
+#[tokio::test]
+async fn upgrades_under_load_cost_no_request_and_the_table_stays() {
+    let (mut proxy, _endpoint) = serving("1.0.0").await;
+    let generation = proxy.web().await.generation;
+    let kept = Load::start(proxy.address, &["--rate", "0", "--connections", "16"]);
+    let short = [
+        "--rate",
+        "0",
+        "--connections",
+        "4",
+        "--header",
+        "Connection: close",
+    ];
+    let short = Load::start(proxy.address, &short);
+    // More workers than sockets, fewer, and as many.
+    for workers in [2, 3, 1, 2] {
+        let old = proxy.upgrade_to(workers).await;
+        assert_eq!(proxy.web().await.generation, generation);
+        let finished = old.finished().await;
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        assert!(finished.stderr.contains("nothing is left"), "{finished:?}");
+    }
+    kept.stop().await.expect_no_failure();
+    short.stop().await.expect_no_failure();
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_the_request_of_the_process_before() {
+    let (mut proxy, _one) = serving("1.0.0").await;
+    let two = TestEndpoint::start("2.0.0").await;
+    let address = proxy.address;
+    let slow = tokio::spawn(async move { ask(address, "/slow?for=3s").await });
+    proxy.wait_in_flight(1).await;
+    let first = proxy.upgrade().await;
+    let second = proxy.upgrade().await;
+    assert_eq!(
+        proxy.must("GET", "/v1/status", Value::Null).await["elders"],
+        2
+    );
+    proxy.wait_in_flight(1).await;
+
+    let before = proxy.web().await;
+    let old = &before.versions["1.0.0"].endpoints[0];
+    let endpoints = json!([
+        {"address": old.address, "version": "1.0.0"},
+        {"address": two.address.to_string(), "version": "2.0.0"},
+    ]);
+    let split = json!({"2.0.0": 1});
+    let web = json!({"endpoints": endpoints, "split": split});
+    proxy.must("PUT", "/v1/services/web", web).await;
+    let early = proxy.drain("1.0.0", "100ms").await;
+    assert!(!early.drained, "{early:?}");
+    assert_eq!(early.endpoints[0].in_flight, 1);
+    let late = proxy.drain("1.0.0", "20s").await;
+    assert!(late.drained && !late.forced, "{late:?}");
+    assert!(slow.await.unwrap().body.contains("1.0.0"));
+    assert_eq!(first.finished().await.code, Some(0));
+    assert_eq!(second.finished().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn what_the_process_before_counted_stays_counted() {
+    let (mut proxy, _endpoint) = serving("1.0.0").await;
+    for _ in 0..5 {
+        ask(proxy.address, "/").await;
+    }
+    let success = |stats: admin_api::ServiceStats| stats.versions["1.0.0"].responses.success;
+    let old = proxy.upgrade().await;
+    assert_eq!(success(proxy.stats().await), 5);
+    ask(proxy.address, "/").await;
+    assert_eq!(old.finished().await.code, Some(0));
+    wait_until("the process before has had its last word", || async {
+        proxy.must("GET", "/v1/status", Value::Null).await["elders"] == 0
+    })
+    .await;
+    assert_eq!(success(proxy.stats().await), 6);
+    let view = proxy.web().await;
+    assert_eq!(view.versions["1.0.0"].endpoints[0].requests, 6);
+    let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
+    let line = "crossfade_responses_total{class=\"2xx\",service=\"web\",version=\"1.0.0\"} 6";
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+#[tokio::test]
+async fn websockets_stay_open_across_upgrades() {
+    let (mut proxy, _endpoint) = serving("1.0.0").await;
+    let url = format!("http://{}/ws", proxy.address);
+    let socket = Load::at(&url, &["--websocket", "--rate", "100"]);
+    wait_until("the WebSocket is open", || async {
+        proxy.stats().await.versions["1.0.0"].upgraded == 1
+    })
+    .await;
+    let old = proxy.upgrade().await;
+    let newer = proxy.upgrade().await;
+    assert_eq!(newer.finished().await.code, Some(0));
+    assert_eq!(proxy.stats().await.versions["1.0.0"].upgraded, 1);
+    socket.stop().await.expect_no_failure();
+    assert_eq!(old.finished().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_successor_that_cannot_start_changes_nothing() {
+    let (proxy, _endpoint) = serving("1.0.0").await;
+    let load = Load::start(proxy.address, &["--rate", "0", "--connections", "4"]);
+    let config = std::fs::read_to_string(proxy.config_file()).unwrap();
+    std::fs::write(proxy.config_file(), "listeners = 7").unwrap();
+    let broken = proxy.begin_successor(2).finished().await;
+    assert_eq!(broken.code, Some(64), "{broken:?}");
+    std::fs::write(proxy.config_file(), config).unwrap();
+    // One that has the sockets and the table, and is gone before it says that it is ready.
+    for _ in 0..3 {
+        let mut stream = UnixStream::connect(proxy.handover_socket()).await.unwrap();
+        say(&mut stream, HELLO).await;
+        heard(&mut stream).await;
+        // What comes beside the sockets, which nobody takes here.
+        stream.read_u8().await.unwrap();
+        say(&mut stream, b"null").await;
+        let picture = heard(&mut stream).await;
+        assert!(picture.contains("1.0.0"), "{picture}");
+        drop(stream);
+        let again = proxy.web().await.split;
+        proxy.split(json!(again)).await;
+    }
+    load.stop().await.expect_no_failure();
+}
+
+#[tokio::test]
+async fn whenever_a_successor_is_killed_somebody_serves() {
+    let (proxy, _endpoint) = serving("1.0.0").await;
+    for delay in 0..20 {
+        let successor = proxy.begin_successor(2);
+        tokio::time::sleep(Duration::from_millis(delay * 2)).await;
+        successor.signal(Signal::KILL);
+        successor.finished().await;
+        assert_eq!(ask(proxy.address, "/").await.status, 200);
+        wait_until("changes are taken again", || async {
+            let split = json!({"split": {"1.0.0": 1 + delay}});
+            let reply = proxy.call("PUT", "/v1/services/web/split", split).await;
+            reply.status == 200
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn when_the_new_process_dies_the_old_one_serves_again() {
+    let (mut proxy, _endpoint) = serving("1.0.0").await;
+    let address = proxy.address;
+    let slow = tokio::spawn(async move { ask(address, "/slow?for=2s").await });
+    proxy.wait_in_flight(1).await;
+    let old = proxy.upgrade().await;
+    proxy.signal(Signal::KILL);
+    old.line_with("this one serves again").await;
+    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    let again = proxy.web().await.split;
+    proxy.split(json!(again)).await;
+    let next = proxy.begin_successor(2);
+    next.line_with("admin API listening").await;
+    assert!(slow.await.unwrap().body.contains("1.0.0"));
+    assert_eq!(old.finished().await.code, Some(0));
+    assert_eq!(ask(proxy.address, "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn when_the_old_process_dies_the_new_one_serves_on() {
+    let (mut proxy, endpoint) = serving("1.0.0").await;
+    let address = proxy.address;
+    let slow = tokio::spawn(async move {
+        tests::raw(address, b"GET /slow?for=60s HTTP/1.1\r\nHost: a\r\n\r\n").await
+    });
+    proxy.wait_in_flight(1).await;
+    let old = proxy.upgrade().await;
+    old.signal(Signal::KILL);
+    old.finished().await;
+    slow.await.unwrap();
+    proxy.wait_in_flight(0).await;
+    let two = TestEndpoint::start("2.0.0").await;
+    proxy.put_web(&[&endpoint, &two], json!({"2.0.0": 1})).await;
+    assert!(proxy.drain("1.0.0", "20s").await.drained);
+    assert!(ask(proxy.address, "/").await.body.contains("2.0.0"));
+}
+
+#[tokio::test]
+async fn nonsense_on_the_handover_socket_stops_nothing() {
+    let (mut proxy, _endpoint) = serving("1.0.0").await;
+    let long = vec![b'x'; 100_000];
+    let mut hello_and_nonsense = (HELLO.len() as u32).to_be_bytes().to_vec();
+    hello_and_nonsense.extend(HELLO);
+    hello_and_nonsense.extend(&long);
+    let other_format = br#"{"format":99,"release":"9.9.9"}"#;
+    let mut other = (other_format.len() as u32).to_be_bytes().to_vec();
+    other.extend(other_format);
+    for bytes in [
+        &b""[..],
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0xff; 8],
+        &[0; 4],
+        &long,
+        &hello_and_nonsense,
+        &other,
+    ] {
+        let mut stream = UnixStream::connect(proxy.handover_socket()).await.unwrap();
+        // It may be closed before everything was said.
+        let _ = stream.write_all(bytes).await;
+    }
+    let silent = UnixStream::connect(proxy.handover_socket()).await.unwrap();
+    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    let old = proxy.upgrade().await;
+    drop(silent);
+    assert_eq!(old.finished().await.code, Some(0));
+    assert_eq!(ask(proxy.address, "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_socket_that_a_killed_process_left_behind_is_nobodys() {
+    let (proxy, _endpoint) = serving("1.0.0").await;
+    let proxy = proxy.restart_after_kill("").await;
+    assert_eq!(ask(proxy.address, "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn changes_that_come_while_another_process_takes_over_are_all_made() {
+    let (mut proxy, endpoint) = serving("1.0.0").await;
+    let two = TestEndpoint::start("2.0.0").await;
+    proxy.put_web(&[&endpoint, &two], json!({"1.0.0": 1})).await;
+    let before = proxy.web().await.generation;
+    let admin = proxy.admin;
+    let changes = tokio::spawn(async move {
+        for weight in 1..=300 {
+            let body = json!({"split": {"1.0.0": weight, "2.0.0": 300}}).to_string();
+            let reply = tests::ask_with(admin, "PUT", "/v1/services/web/split", &[], &body).await;
+            assert_eq!(reply.status, 200, "{reply:?}");
+        }
+    });
+    for _ in 0..3 {
+        let old = proxy.upgrade().await;
+        assert_eq!(old.finished().await.code, Some(0));
+    }
+    changes.await.unwrap();
+    let web = proxy.web().await;
+    assert_eq!(web.generation, before + 300);
+    assert_eq!(web.split["1.0.0"], 300);
+    let proxy = proxy.restart_after_kill("").await;
+    assert_eq!(proxy.web().await.split["1.0.0"], 300, "and they are kept");
+}
