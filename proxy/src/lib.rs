@@ -167,6 +167,12 @@ pub async fn run(
         {
             Ok(elders) => {
                 tracing::info!(elders = elders.len(), "has taken over");
+                // Those that have ended meanwhile are not among them.
+                for process in control.drains.elders.all() {
+                    if !elders.iter().any(|elder| elder.process == process) {
+                        control.elder_ended(&counters, process);
+                    }
+                }
                 links.add(elders).await;
                 Ok(())
             }
@@ -241,6 +247,11 @@ async fn begin(
             .map_err(|error| RunError::Services(error.to_string())),
         Some(predecessor) => {
             let picture = predecessor.picture().await?;
+            // Before anything of it is taken for drained.
+            let elders = picture.others.iter().copied();
+            for process in elders.chain([predecessor.process()]) {
+                drains.elders.add(process);
+            }
             Control::succeed(config, table, workers, drains, state, picture)
                 .await
                 .map_err(|error| HandoverError::Table(error.to_string()).into())

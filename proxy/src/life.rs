@@ -68,7 +68,7 @@ impl Life {
     /// Serves until `shutdown`, or until a successor has taken over and nothing is left to
     /// finish. `sockets` are what it is given.
     pub(crate) async fn live<S, E>(
-        self,
+        mut self,
         sockets: Vec<Given>,
         mut shutdown: Pin<&mut S>,
         mut all_ended: Pin<&mut E>,
@@ -169,7 +169,7 @@ impl Life {
 
     /// Finishes what it has, after a successor has taken over.
     async fn leave<S, E>(
-        &self,
+        &mut self,
         successor: Successor,
         estate: Estate,
         mut shutdown: Pin<&mut S>,
@@ -191,6 +191,7 @@ impl Life {
         self.stage.send_replace(Stage::Leaving(kept.into()));
         self.control.leave_elders(&self.counters);
         let (done, is_done) = watch::channel(false);
+        let (heir, is_heir) = watch::channel(true);
         let finishing = Finishing {
             control: self.control.clone(),
             counters: self.counters.clone(),
@@ -201,6 +202,7 @@ impl Life {
                 .map(|(path, _)| path.clone())
                 .unwrap_or_default(),
             is_done,
+            heir,
         };
         let mut following =
             tokio::spawn(
@@ -219,8 +221,13 @@ impl Life {
         let drain = self.control.table().timeouts.drain;
         let began = Instant::now();
         let mut over = None;
-        let is_left = || self.counters.connections() > 0 || began.elapsed() < PROBATION;
+        let counters = self.counters.clone();
+        let is_left = || counters.connections() > 0 || began.elapsed() < PROBATION;
         while began.elapsed() < drain && is_left() {
+            if !*is_heir.borrow() && !sockets.is_empty() {
+                sockets.clear();
+                self.close_listeners();
+            }
             tokio::select! {
                 () = &mut shutdown => break,
                 result = &mut all_ended => return Left::Ended(result),
@@ -230,16 +237,16 @@ impl Life {
                         return Left::Back(sockets);
                     }
                     ended => {
-                        // Clients that connect now are to be refused, and not to wait.
                         sockets.clear();
+                        self.close_listeners();
                         over = Some(ended);
-                        self.stage.send_replace(Stage::Leaving(Arc::default()));
                     }
                 },
                 () = sleep(LOOK_EVERY) => {}
             }
         }
         drop(sockets);
+        self.close_listeners();
         self.stage.send_replace(Stage::Stopping);
         let within = self.control.table().timeouts.upgraded;
         let ended = tokio::select! {
@@ -255,6 +262,14 @@ impl Life {
         }
         tracing::info!("nothing is left to finish");
         Left::Ended(ended)
+    }
+
+    /// Whoever connects from here on is the owner's, or is refused: nobody waits for a process
+    /// that does not accept.
+    fn close_listeners(&mut self) {
+        self.admin = None;
+        self.handover = None;
+        self.stage.send_replace(Stage::Leaving(Arc::default()));
     }
 
     /// The successor has died: everything is this process's again.

@@ -336,7 +336,9 @@ async fn leave_to_successor(
     stage: &mut watch::Receiver<Stage>,
 ) -> io::Result<Option<TcpListener>> {
     let socket = socket.into_std()?;
-    let back = stage.wait_for(|stage| !matches!(stage, Stage::Leaving(_)));
+    let address = socket.local_addr()?;
+    let is_over = |stage: &Stage| !matches!(stage, Stage::Leaving(kept) if kept.contains(&address));
+    let back = stage.wait_for(is_over);
     match back.await.as_deref() {
         Ok(Stage::Serving) => TcpListener::from_std(socket).map(Some),
         _ => Ok(None),

@@ -54,12 +54,26 @@ impl Running {
     /// Starts a program with nothing of the test's environment but `PATH`.
     pub fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(program(name));
+        command.args(args).stdin(Stdio::null());
+        Self::spawn(command, name, env)
+    }
+
+    /// Starts a program with a socket that is open already, as systemd passes it.
+    pub fn start_with_socket(name: &str, args: &[&str], socket: impl Into<Stdio>) -> Self {
+        // The number of the process is known to itself first.
+        let script =
+            "LISTEN_FDS=1 LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID; exec \"$@\" 3<&0 </dev/null";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).arg(program(name));
+        command.args(args).stdin(socket);
+        Self::spawn(command, name, &[])
+    }
+
+    fn spawn(mut command: Command, name: &str, env: &[(&str, &str)]) -> Self {
         command
-            .args(args)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs(env.iter().copied())
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);

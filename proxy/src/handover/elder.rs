@@ -29,6 +29,8 @@ pub(crate) struct Finishing {
     pub(crate) socket: PathBuf,
     /// True once nothing is left.
     pub(crate) is_done: watch::Receiver<bool>,
+    /// False once another process would take the owner's place.
+    pub(crate) heir: watch::Sender<bool>,
 }
 
 /// Why nobody is told any more.
@@ -79,6 +81,7 @@ impl Finishing {
                 }
             };
             *heir_with = picture.is_heir.then(|| picture.others.clone());
+            self.heir.send_replace(picture.is_heir);
             let retired = picture.retired.clone();
             if let Err(error) = self.control.adopt(picture) {
                 tracing::error!(error, "a change of the table cannot be taken up");

@@ -75,6 +75,11 @@ impl Predecessor {
         Ok(Some((Self { channel, process }, given)))
     }
 
+    /// Its number.
+    pub(crate) fn process(&self) -> ProcessId {
+        self.process
+    }
+
     /// Asks for its table. From here on it changes nothing, for some seconds.
     pub(crate) async fn picture(&mut self) -> Result<Picture, HandoverError> {
         let ask = async {

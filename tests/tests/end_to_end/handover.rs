@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Load, TestEndpoint, TestProxy, ask, wait_until};
+use tests::{Load, Running, TestEndpoint, TestProxy, ask, wait_until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -274,4 +274,66 @@ async fn changes_that_come_while_another_process_takes_over_are_all_made() {
     assert_eq!(web.split["1.0.0"], 300);
     let proxy = proxy.restart_after_kill("").await;
     assert_eq!(proxy.web().await.split["1.0.0"], 300, "and they are kept");
+}
+
+#[tokio::test]
+async fn a_socket_that_systemd_has_opened_is_used_by_every_worker() {
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    // As long as it is open here, nobody else could bind its port.
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.toml");
+    let config = format!(
+        "[[listeners]]\naddress = \"{address}\"\n[[services]]\nname = \"web\"\n\
+         endpoints = [{{ address = \"{}\", version = \"1.0.0\" }}]\n",
+        endpoint.address
+    );
+    std::fs::write(&file, config).unwrap();
+    let arguments = ["--config", file.to_str().unwrap(), "--workers", "3"];
+    let passed = std::os::fd::OwnedFd::from(socket.try_clone().unwrap());
+    let proxy = Running::start_with_socket("crossfade-proxy", &arguments, passed);
+    proxy.line_with(" listening address=").await;
+    for _ in 0..20 {
+        assert_eq!(ask(address, "/").await.status, 200);
+    }
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.finished().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_listener_that_the_new_config_has_no_more_is_closed_and_a_new_one_is_opened() {
+    let (mut proxy, _endpoint) = serving("1.0.0").await;
+    let config = std::fs::read_to_string(proxy.config_file()).unwrap();
+    let more = tests::free_address();
+    let with_more = format!("{config}\n[[listeners]]\naddress = \"{more}\"\n");
+    std::fs::write(proxy.config_file(), with_more).unwrap();
+    let first = proxy.upgrade().await;
+    assert_eq!(ask(more, "/").await.status, 200);
+    std::fs::write(proxy.config_file(), config).unwrap();
+    let second = proxy.upgrade().await;
+    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    for old in [first, second] {
+        assert_eq!(old.finished().await.code, Some(0));
+    }
+    assert!(tokio::net::TcpStream::connect(more).await.is_err());
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_with_its_next_answer_and_not_before() {
+    let (mut proxy, _endpoint) = serving("1.0.0").await;
+    let mut kept = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut answer = vec![0; 4096];
+    kept.write_all(request).await.unwrap();
+    let length = kept.read(&mut answer).await.unwrap();
+    let text = String::from_utf8_lossy(&answer[..length]).to_lowercase();
+    assert!(!text.contains("connection: close"), "{text}");
+    let old = proxy.upgrade().await;
+    kept.write_all(request).await.unwrap();
+    let mut last = String::new();
+    kept.read_to_string(&mut last).await.unwrap();
+    assert!(last.starts_with("HTTP/1.1 200"), "{last}");
+    assert!(last.to_lowercase().contains("connection: close"), "{last}");
+    assert_eq!(old.finished().await.code, Some(0));
 }
