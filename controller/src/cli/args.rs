@@ -262,7 +262,7 @@ pub struct Deploy {
     /// The new version's name [default: the image's tag]
     #[arg(long)]
     pub version: Option<String>,
-    /// canary, blue-green, linear=20, steps=1,10:5m,50:gate,100, rolling or all-at-once
+    /// canary, blue-green, linear=20, steps=1,10:5m,50:gate,100 (or steps=mirror:5m,10,100), rolling or all-at-once
     #[arg(long)]
     pub strategy: Option<String>,
     /// How many more containers a rolling rollout may have than stable had: 1 or 25%

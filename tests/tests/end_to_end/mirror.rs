@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use admin_api::MirrorStats;
 use serde_json::{Value, json};
-use tests::{Load, ScriptedEndpoint, TestEndpoint, TestProxy, ask_with, wait_until};
+use tests::{
+    Load, ScriptedEndpoint, StreamClient, StreamEndpoint, TestEndpoint, TestProxy, ask_with,
+    wait_until, within,
+};
 
 /// All requests to 1.0.0, and copies of them to 2.0.0 by these settings.
 async fn put(proxy: &TestProxy, stable: &TestEndpoint, to: &str, settings: Value) {
@@ -154,4 +157,33 @@ async fn a_mirror_that_cannot_be_is_refused_with_its_field() {
         assert_eq!(reply.status, 400, "{reply:?}");
         assert!(reply.body.contains(field), "{reply:?}");
     }
+}
+
+#[tokio::test]
+async fn copies_go_over_http2_where_the_version_speaks_it() {
+    let proxy = TestProxy::start().await;
+    let stable = TestEndpoint::start("1.0.0").await;
+    let new = StreamEndpoint::start("2.0.0").await;
+    let web = json!({
+        "split": {"1.0.0": 1, "2.0.0": 0},
+        "mirror": {"version": "2.0.0"},
+        "versions": {"2.0.0": {"protocol": "h2"}},
+        "endpoints": [
+            {"address": stable.address.to_string(), "version": "1.0.0"},
+            {"address": new.address.to_string(), "version": "2.0.0"},
+        ],
+    });
+    proxy.must("PUT", "/v1/services/web", web).await;
+    let client = StreamClient::connect(proxy.address).await;
+    for _ in 0..3 {
+        let (answer, _send) = client.begin("GET", "/fields", &[], true).await.unwrap();
+        let (head, _body) = within("the head", answer).await.unwrap().into_parts();
+        assert_eq!(head.status.as_u16(), 200);
+    }
+    let MirrorStats {
+        copies, originals, ..
+    } = until_copies(&proxy, 3).await;
+    assert_eq!(copies.responses.success, 3, "{copies:?}");
+    assert_eq!(originals.responses.success, 3, "{originals:?}");
+    assert_eq!(new.heard(), ["/fields"; 3]);
 }

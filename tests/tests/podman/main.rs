@@ -19,7 +19,7 @@ mod ports;
 mod rootless;
 mod turns;
 
-use tests::{On, manifests, stories, survival, upgrades};
+use tests::{On, haste, manifests, stories, survival, upgrades};
 
 /// Each story as a test, on podman.
 macro_rules! on_podman {
@@ -56,6 +56,7 @@ on_podman! { manifests:
 
 on_podman! { survival:
     what_dies_while_a_rollout_runs_is_replaced,
+    a_machine_that_starts_again_goes_on_where_it_was,
     a_proxy_that_dies_comes_back_and_the_rollout_goes_on,
 }
 
@@ -63,4 +64,8 @@ on_podman! { upgrades:
     the_proxy_is_upgraded_under_load_and_nobody_notices,
     a_killed_controller_leaves_an_upgrade_of_the_proxy_that_the_next_one_finishes,
     an_upgrade_that_fails_leaves_the_proxy_as_it_was,
+}
+
+on_podman! { haste:
+    a_release_that_crashes_is_out_of_the_way_within_a_second,
 }
