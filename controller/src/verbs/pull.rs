@@ -2,6 +2,7 @@
 //! is not asked for again, so a version keeps what its name stood for.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -81,12 +82,13 @@ async fn pull(runtime: &dyn Runtime, image: &str, send: &mpsc::Sender<Bytes>) ->
         _ => return Ok(()),
     }
     let image = image.to_owned();
-    let begins = PullLine::Begins {
-        image: image.clone(),
-    };
-    say(send, &begins).await;
-    // Whoever reads too slowly misses some steps.
+    let begun = AtomicBool::new(false);
+    // Whoever reads too slowly misses some steps. One of `localhost/` has none: nobody is asked.
     let tell = |step: PullStep| {
+        if !begun.swap(true, Ordering::Relaxed) {
+            let image = image.clone();
+            let _ = send.try_send(line_of(&PullLine::Begins { image }));
+        }
         let _ = send.try_send(line_of(&PullLine::Step(step)));
     };
     runtime.pull_image(&image, &tell).await?;
