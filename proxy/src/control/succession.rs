@@ -177,7 +177,7 @@ impl Control {
             match service {
                 Ok(service) => drop(services.insert(service.definition.name.clone(), service)),
                 Err(error) => {
-                    failed = Err(format!("service `{name}` cannot be taken over: {error}"))
+                    failed = Err(format!("service `{name}` cannot be taken over: {error}"));
                 }
             }
         }
