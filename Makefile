@@ -20,7 +20,7 @@ BUILD_IMAGE := podman build --quiet --layers=false --timestamp=0 --file Containe
 PODMAN_ANSWERS := podman info >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help build images demo test check soak bench bench-build bench-setup callgrind judge micro
+.PHONY: help build images demo test check soak bench bench-build bench-setup callgrind judge micro fuzz
 
 help: ## Says what there is to do
 	@echo 'make TARGET, where TARGET is one of:'
@@ -117,6 +117,16 @@ judge: ## How well rollouts are judged, by simulation; a few minutes. ROLLOUTS=1
 
 micro: ## Micro benchmarks: route, claim by policy, swap, header fields
 	RUSTFLAGS="-C target-feature=+crt-static" cargo bench --target $(HOST_TRIPLE) -p benches
+
+# Needs cargo-fuzz (`cargo install cargo-fuzz`). Coverage is asked of the compiler by an option that
+# is not stable; a sanitizer would have nothing to find, as there is no unsafe code of ours.
+TARGET ?= forwarded
+SECONDS ?= 60
+
+fuzz: ## One fuzzer: request_head, answer_head, chunked, forwarded, answered, config. TARGET=forwarded SECONDS=60
+	@mkdir -p fuzz/corpus/$(TARGET)
+	RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) \
+		-- -max_total_time=$(SECONDS) -max_len=4096 -timeout=30
 
 # RUNLEVEL=1 keeps Debian from starting nginx and HAProxy as services of this machine. cmake is
 # for pingora, whose zlib is built from C.

@@ -25,6 +25,9 @@ mod endpoint;
 mod fields;
 mod force;
 mod forward;
+// For the fuzzers, and tests that share their properties: no promise to anybody else.
+#[doc(hidden)]
+pub mod fuzz;
 mod h1;
 mod h2;
 mod handover;

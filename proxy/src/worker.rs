@@ -121,21 +121,7 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             mut orders,
             mut stage,
         } = setup;
-        let now = table.load_full();
-        let worker = Rc::new(Worker {
-            index,
-            counters: counters.own(index),
-            limits,
-            alarms: Alarms::new(),
-            pool: Pool::default(),
-            date: RefCell::new((Millis::MAX, "".into())),
-            cache: RefCell::new(Cache::new(table)),
-            table: RefCell::new(Rc::new(Held(now))),
-            upstreams: RefCell::default(),
-            open: Cell::new(0),
-            closed: Notify::new(),
-            stage: stage.clone(),
-        });
+        let worker = Worker::new(index, table, limits, &counters, stage.clone());
         for Bound {
             listener,
             tls,
@@ -175,6 +161,30 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
 }
 
 impl Worker {
+    pub(crate) fn new(
+        index: usize,
+        table: Arc<ArcSwap<Table>>,
+        limits: Limits,
+        counters: &Arc<Counters>,
+        stage: watch::Receiver<Stage>,
+    ) -> Rc<Self> {
+        let now = table.load_full();
+        Rc::new(Self {
+            index,
+            counters: counters.own(index),
+            limits,
+            alarms: Alarms::new(),
+            pool: Pool::default(),
+            date: RefCell::new((Millis::MAX, "".into())),
+            cache: RefCell::new(Cache::new(table)),
+            table: RefCell::new(Rc::new(Held(now))),
+            upstreams: RefCell::default(),
+            open: Cell::new(0),
+            closed: Notify::new(),
+            stage,
+        })
+    }
+
     /// The newest table. A request calls this once, and keeps what it got to its end.
     pub(crate) fn table(&self) -> Rc<Held> {
         let mut cache = self.cache.borrow_mut();

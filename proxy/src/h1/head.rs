@@ -78,6 +78,10 @@ pub(crate) fn read_request(bytes: &[u8], most: usize, head: &mut Head) -> Result
 
 /// Reads an answer's head, which `bytes` is.
 pub(crate) fn read_answer(bytes: &[u8], head: &mut Head) -> Result<(), BadHead> {
+    // The parser would skip empty lines, which only requests may have before them.
+    if !bytes.starts_with(b"HTTP/") {
+        return Err(BadHead::Syntax);
+    }
     let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
     let mut answer = httparse::Response::new(&mut []);
     let read = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -358,8 +362,14 @@ mod tests {
         assert_eq!(answer(&both, false), Err(BadHead::Framing));
         let twice = format!("HTTP/1.1 200 OK\r\n{one}{one}\r\n");
         assert_eq!(answer(&twice, true), Err(BadHead::Framing));
-        let folded = "HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n";
-        assert_eq!(answer(folded, false), Err(BadHead::Syntax));
+        for bad in [
+            "HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n",
+            "\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "http/1.1 200 OK\r\n\r\n",
+            "HTTP/2.0 200 OK\r\n\r\n",
+        ] {
+            assert_eq!(answer(bad, false), Err(BadHead::Syntax), "{bad:?}");
+        }
     }
 
     #[test]

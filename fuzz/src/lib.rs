@@ -1,0 +1,5 @@
+//! What the fuzzers check. `proxy/tests/wire.rs` checks the same, with less patience.
+
+pub mod exchange;
+pub mod heads;
+pub mod strict;

@@ -1,0 +1,212 @@
+//! What the fuzzers reach of the inside, and the tests that share their properties. It has no use
+//! in the proxy, and may change with anything that it reaches.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use admin_api::{EndpointSpec, ServiceSpec};
+use arc_swap::ArcSwap;
+use http::Version;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::counters::Counters;
+use crate::definition::Definition;
+use crate::h1::body::{Decoder, Framing, Piece};
+use crate::h1::head::{
+    MAX_FIELDS, answer_framing, find_end, read_answer, read_request, request_framing,
+};
+use crate::h1::server::serve;
+use crate::head::{Head, Message};
+use crate::headers::Peer;
+use crate::service::{Drained, Resolved, Service};
+use crate::socket::Socket;
+use crate::table::Table;
+use crate::worker::{Stage, Worker};
+
+/// The least that is a config.
+const CONFIG: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+
+/// How a message says that its body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// There is none.
+    Empty,
+    /// After so many bytes, above 0.
+    Length(u64),
+    /// After its last chunk.
+    Chunked,
+    /// With the connection.
+    UntilClose,
+}
+
+/// A head, as it was read.
+#[derive(Debug)]
+pub struct ReadHead {
+    /// Of a request.
+    pub method: Vec<u8>,
+    /// Of a request; of an answer, the reason phrase.
+    pub target: Vec<u8>,
+    /// Whether it is HTTP/1.0 rather than 1.1.
+    pub is_old: bool,
+    /// Of an answer.
+    pub status: u16,
+    /// Names and values.
+    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Where the body ends.
+    pub end: BodyEnd,
+}
+
+impl ReadHead {
+    fn of(message: Message<'_>, framing: Framing, is_answer: bool) -> Self {
+        let fields = message.fields();
+        Self {
+            method: message.method().to_vec(),
+            target: if is_answer {
+                message.reason().to_vec()
+            } else {
+                message.target().to_vec()
+            },
+            is_old: message.version() == Version::HTTP_10,
+            status: message.status(),
+            fields: fields
+                .map(|(_, name, value)| (name.to_vec(), value.to_vec()))
+                .collect(),
+            end: match framing {
+                Framing::Empty => BodyEnd::Empty,
+                Framing::Length(length) => BodyEnd::Length(length),
+                Framing::Chunked => BodyEnd::Chunked,
+                Framing::UntilClose => BodyEnd::UntilClose,
+            },
+        }
+    }
+}
+
+/// Reads the head of a request that `bytes` begins with. Gives it with its length, if it is all
+/// there and is not refused.
+pub fn request_head(bytes: &[u8]) -> Option<(ReadHead, usize)> {
+    let end = find_end(bytes, &mut 0).ok()??;
+    let mut head = Head::default();
+    read_request(&bytes[..end], MAX_FIELDS, &mut head).ok()?;
+    let message = head.over(&bytes[..end]);
+    let framing = request_framing(message).ok()?;
+    Some((ReadHead::of(message, framing, false), end))
+}
+
+/// The same of an answer; `to_head`: to a HEAD.
+pub fn answer_head(bytes: &[u8], to_head: bool) -> Option<(ReadHead, usize)> {
+    let end = find_end(bytes, &mut 0).ok()??;
+    let mut head = Head::default();
+    read_answer(&bytes[..end], &mut head).ok()?;
+    let message = head.over(&bytes[..end]);
+    let framing = answer_framing(message, to_head).ok()?;
+    Some((ReadHead::of(message, framing, true), end))
+}
+
+/// What became of a chunked body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Chunks {
+    /// It is refused.
+    Refused,
+    /// Its end is not there.
+    Unfinished,
+    /// Its data, its trailer section, and how many bytes of the input it takes.
+    Whole(Vec<u8>, Vec<u8>, usize),
+}
+
+/// Takes a chunked body apart that arrives in pieces which end at these places.
+pub fn chunked(input: &[u8], cuts: impl IntoIterator<Item = usize>) -> Chunks {
+    let mut decoder = Decoder::new(Framing::Chunked);
+    let mut data = Vec::new();
+    let mut start = 0;
+    let ends = cuts.into_iter().filter(|cut| *cut <= input.len());
+    for end in ends.chain([input.len()]) {
+        while start <= end {
+            match decoder.next(&input[start..end]) {
+                Err(_) => return Chunks::Refused,
+                Ok(Piece::More) => break,
+                Ok(Piece::Data { skip, data: count }) => {
+                    data.extend_from_slice(&input[start + skip..start + skip + count]);
+                    start += skip + count;
+                }
+                Ok(Piece::End { skip, trailers }) => {
+                    let end = start + skip + trailers;
+                    let trailers = input[start + skip..end].to_vec();
+                    return Chunks::Whole(data, trailers, end);
+                }
+            }
+        }
+    }
+    Chunks::Unfinished
+}
+
+/// Whether a config file's text is accepted. It must be said to be wrong, or be taken.
+pub fn config(text: &str) -> bool {
+    Config::parse(text).is_ok()
+}
+
+/// Whether the JSON of a service is accepted.
+pub fn service(json: &[u8]) -> bool {
+    admin_api::strict::from_json::<ServiceSpec>(json)
+        .is_ok_and(|spec| Definition::check(&spec).is_ok())
+}
+
+/// One worker in front of one endpoint, to be used inside a `LocalSet` of one thread.
+pub struct Wire {
+    worker: Rc<Worker>,
+    // While it is there, the worker is not stopping.
+    _stage: watch::Sender<Stage>,
+}
+
+impl Wire {
+    /// `None`: the endpoint does not pass the checks, which would be a mistake here.
+    pub fn before(endpoint: SocketAddr) -> Option<Self> {
+        let config = Config::parse(CONFIG).ok()?;
+        let spec = ServiceSpec {
+            name: "web".into(),
+            endpoints: vec![EndpointSpec {
+                address: endpoint.to_string(),
+                version: "1".into(),
+                weight: 1,
+            }],
+            ..ServiceSpec::default()
+        };
+        let definition = Arc::new(Definition::check(&spec).ok()?);
+        let service = Service::new(definition, None, &Resolved::new(), 1, &Drained::new());
+        let table = Table::empty(config.timeouts.clone())
+            .with_all(vec![Arc::new(service)], config.timeouts)
+            .ok()?;
+        let (sender, stage) = watch::channel(Stage::Serving);
+        let worker = Worker::new(
+            0,
+            Arc::new(ArcSwap::from_pointee(table)),
+            config.limits,
+            &Arc::new(Counters::new(1)),
+            stage,
+        );
+        Some(Self {
+            worker,
+            _stage: sender,
+        })
+    }
+
+    /// The clock of the worker. Never ends.
+    pub fn clock(&self) -> impl Future<Output = ()> + 'static {
+        let alarms = self.worker.alarms.clone();
+        async move { alarms.run().await }
+    }
+
+    /// Serves a client's connection to its end.
+    pub fn serve(
+        &self,
+        stream: std::net::TcpStream,
+    ) -> io::Result<impl Future<Output = ()> + 'static> {
+        stream.set_nonblocking(true)?;
+        let socket = Socket::plain(TcpStream::from_std(stream)?);
+        let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false, false);
+        Ok(serve(self.worker.clone(), socket, peer))
+    }
+}

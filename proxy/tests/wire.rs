@@ -1,0 +1,208 @@
+//! What the fuzzers of `fuzz/` check, over random messages at every run of the tests: whatever the
+//! proxy passes on is valid by an independent strict reading of RFC 9112, and means the same.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a property that does not hold panics, and all of this is for tests"
+)]
+
+#[expect(unreachable_pub, reason = "the fuzzers' crate has it public")]
+#[path = "../../fuzz/src/exchange.rs"]
+mod exchange;
+#[expect(unreachable_pub, reason = "the fuzzers' crate has it public")]
+#[path = "../../fuzz/src/heads.rs"]
+mod heads;
+#[expect(unreachable_pub, reason = "the fuzzers' crate has it public")]
+#[path = "../../fuzz/src/strict.rs"]
+mod strict;
+
+use std::path::Path;
+
+use exchange::{Exchange, REQUESTS};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestRunner};
+
+/// What requests are made of, and what they are broken by.
+const REQUEST: &[&str] = &[
+    "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "HEAD /h HTTP/1.1\r\nhost: a\r\n\r\n",
+    "POST /p?q HTTP/1.1\r\nHost: a:80\r\n",
+    "PUT http://b/p HTTP/1.1\r\nHost: a\r\n",
+    "OPTIONS * HTTP/1.1\r\nHost: a\r\n",
+    "GET / HTTP/1.0\r\n",
+    "Content-Length: 5\r\n\r\nhello",
+    "Content-Length: 5\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "\r\n5;a=b\r\nhello\r\n0\r\nX-Trailer: 1\r\n\r\n",
+    "3\r\nabc\r\n",
+    "Connection: X-Own, close\r\n",
+    "Connection: keep-alive\r\n",
+    "X-Own: 1\r\n",
+    "Keep-Alive: 5\r\n",
+    "TE: trailers\r\n",
+    "Max-Forwards: 1\r\n",
+    "Expect: 100-continue\r\n",
+    "Upgrade: websocket\r\n",
+    "Connection: upgrade\r\n",
+    "X-Forwarded-For: 1.1.1.1\r\n",
+    "X-Long: \t a  b\t\r\n",
+    "Host: a\r\n",
+    "\r\n",
+    "\n",
+    "\r",
+    " ",
+    "\t",
+    ":",
+    ",",
+    ";",
+    "\0",
+    "\u{b}",
+    "\u{e9}",
+    "0",
+    "5",
+    "chunked",
+    "gzip, chunked",
+    "identity",
+    "HTTP/1.1",
+];
+
+/// The same for answers.
+const ANSWER: &[&str] = &[
+    "HTTP/1.1 200 OK\r\n",
+    "HTTP/1.0 200 OK\r\n",
+    "HTTP/1.1 204 No Content\r\n",
+    "HTTP/1.1 304 Not Modified\r\n",
+    "HTTP/1.1 404\r\n",
+    "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+    "HTTP/1.1 100 Continue\r\n\r\n",
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    "Content-Length: 5\r\n\r\nhello",
+    "Content-Length: 5\r\n",
+    "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "\r\n5;a=b\r\nhello\r\n0\r\nX-Trailer: 1\r\n\r\n",
+    "3\r\nabc\r\n",
+    "Connection: close, X-Own\r\n",
+    "X-Own: 1\r\n",
+    "Proxy-Connection: close\r\n",
+    "Date: now\r\n",
+    "Upgrade: x\r\n",
+    "\r\n",
+    "\n",
+    "\r",
+    " ",
+    "\t",
+    ":",
+    "\0",
+    "\u{e9}",
+    "0",
+    "5",
+    "hello",
+    "chunked",
+    "gzip",
+];
+
+/// Mostly whole parts one after the other, with some of their bytes changed.
+fn soup(parts: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    let bytes = vec(select(parts), 1..10).prop_map(|parts| parts.concat().into_bytes());
+    let changes = vec((any::<prop::sample::Index>(), any::<u8>()), 0..2);
+    (bytes, changes).prop_map(|(mut bytes, changes)| {
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes
+    })
+}
+
+/// Checks a property of an exchange; the sockets are the same for all its cases.
+fn check<S: Strategy>(strategy: S, mut property: impl FnMut(&mut Exchange, S::Value)) {
+    let exchange = std::cell::RefCell::new(Exchange::new());
+    let property = std::cell::RefCell::new(&mut property);
+    let mut runner = TestRunner::new(Config {
+        cases: 1_000,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let outcome = runner.run(&strategy, |value| {
+        property.borrow_mut()(&mut exchange.borrow_mut(), value);
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn an_endpoint_gets_nothing_but_strictly_valid_requests_that_mean_the_same() {
+    check((soup(REQUEST), 0..300_usize), |exchange, (sent, cut)| {
+        exchange.check_requests(&sent, cut);
+    });
+}
+
+#[test]
+fn a_client_gets_nothing_but_strictly_valid_answers_whole_or_cut() {
+    let request = select(&REQUESTS[..]);
+    check(
+        (request, soup(ANSWER), 0..200_usize),
+        |exchange, (request, answer, cut)| exchange.check_answers(request, &answer, cut),
+    );
+}
+
+proptest! {
+    #![proptest_config(Config {
+        cases: 1_000,
+        failure_persistence: None,
+        ..Config::default()
+    })]
+    #[test]
+    fn an_accepted_head_is_read_as_a_strict_reader_reads_it(
+        request in soup(REQUEST), answer in soup(ANSWER), to_head: bool
+    ) {
+        heads::check_request_head(&request);
+        heads::check_answer_head(&answer, to_head);
+    }
+
+    #[test]
+    fn chunks_mean_the_same_however_they_are_cut(
+        body in soup(&[
+            "5\r\nhello\r\n", "0\r\n", "\r\n", "3;a=\"b\"\r\nabc\r\n", "00\r\n\r\n", "A\r\n0123456789\r\n",
+            "x: y\r\n", "5", ";", "\n", "\r", "ffffffffffffffff\r\n", "1\r\n",
+        ]),
+        cuts in vec(0..20_u8, 0..8),
+    ) {
+        heads::check_chunked(&body, &cuts);
+    }
+}
+
+/// The fuzzers' seeds, and what they have found, hold at every run.
+#[test]
+fn the_corpus_holds() {
+    let corpus = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds"));
+    let mut exchange = Exchange::new();
+    let mut count = 0;
+    let mut each = |target: &str, check: &mut dyn FnMut(&[u8])| {
+        for entry in std::fs::read_dir(corpus.join(target)).unwrap() {
+            check(&std::fs::read(entry.unwrap().path()).unwrap());
+            count += 1;
+        }
+    };
+    each("request_head", &mut heads::check_request_head);
+    each("answer_head", &mut |input| {
+        heads::check_answer_head(&input[1..], input[0] == b'H');
+    });
+    each("chunked", &mut |input| {
+        let (cuts, body) = input[1..].split_at(usize::from(input[0] % 8));
+        heads::check_chunked(body, cuts);
+    });
+    each("forwarded", &mut |input| {
+        exchange.check_requests(&input[1..], usize::from(input[0]));
+    });
+    each("answered", &mut |input| {
+        let request = REQUESTS[usize::from(input[0]) % REQUESTS.len()];
+        exchange.check_answers(request, &input[2..], usize::from(input[1]));
+    });
+    assert!(count > 80, "only {count} seeds were found");
+}
