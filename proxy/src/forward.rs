@@ -22,6 +22,7 @@ use crate::connection::{Answered, Connection, NoAnswer};
 use crate::endpoint::EndpointId;
 use crate::head::{Head, Message};
 use crate::headers::{self, Peer, Sink};
+use crate::hops;
 use crate::mirror;
 use crate::pump::{Pump, Source, Stopped};
 use crate::reply::Refusal;
@@ -164,6 +165,7 @@ impl Exchange {
         to: &mut Vec<u8>,
     ) -> Result<(Self, Try), Refusal> {
         let target = Target::of(request)?;
+        hops::check(request)?;
         let (table, service, version, wish, attempt) = loop {
             let table = worker.table();
             let service = table

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use http::Version;
 
 use crate::head::{Known, Message};
+use crate::hops;
 
 /// Who sent a request.
 #[derive(Debug, Clone)]
@@ -91,6 +92,13 @@ pub(crate) fn towards_endpoint(
             continue;
         }
         match known {
+            Known::MaxForwards => {
+                if let Some(left) = hops::less_one(request, value) {
+                    let mut digits = itoa::Buffer::new();
+                    to.add(name, &[digits.format(left).as_bytes()]);
+                    continue;
+                }
+            }
             Known::XForwardedFor if value.is_empty() => continue,
             Known::XForwardedFor => {
                 let chain = chain.get_or_insert_default();

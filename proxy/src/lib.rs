@@ -35,6 +35,7 @@ mod head;
 mod headers;
 mod health;
 mod hold;
+mod hops;
 mod life;
 mod listeners;
 mod lookout;

@@ -41,6 +41,10 @@ pub(crate) enum Refusal {
     Connect,
     /// It asks for another protocol, which endpoints that speak HTTP/2 cannot change to.
     UpgradeOverHttp2,
+    /// `OPTIONS` that may not be passed on further (RFC 9110, 7.6.2).
+    LastOptions,
+    /// `TRACE` that may not be passed on further. What it would show is nobody's business.
+    LastTrace,
     /// No service has this host and path.
     NoRoute,
     /// No endpoint of the service is up.
@@ -84,6 +88,8 @@ impl Refusal {
         Self::HeadTimedOut,
         Self::Connect,
         Self::UpgradeOverHttp2,
+        Self::LastOptions,
+        Self::LastTrace,
         Self::NoRoute,
         Self::NoEndpoint,
         Self::Held,
@@ -98,7 +104,7 @@ impl Refusal {
         Self::ClientGone,
         Self::Cut,
     ];
-    pub(crate) const COUNT: usize = 25;
+    pub(crate) const COUNT: usize = 27;
 
     /// A word for metrics.
     pub(crate) fn label(self) -> &'static str {
@@ -115,6 +121,8 @@ impl Refusal {
             Self::HeadTimedOut => "head_timed_out",
             Self::Connect => "connect_method",
             Self::UpgradeOverHttp2 => "upgrade_over_http2",
+            Self::LastOptions => "last_options",
+            Self::LastTrace => "last_trace",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
             Self::Held => "held",
@@ -142,9 +150,9 @@ impl Refusal {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Connect | Self::LastTrace => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::HeldWell => StatusCode::OK,
+            Self::HeldWell | Self::LastOptions => StatusCode::OK,
             Self::HeadTimedOut | Self::ClientStalled | Self::ClientGone => {
                 StatusCode::REQUEST_TIMEOUT
             }
@@ -189,8 +197,10 @@ impl Refusal {
             | Self::HeadTimedOut
             | Self::Connect
             | Self::UpgradeOverHttp2
+            | Self::LastTrace
             | Self::ClientStalled
             | Self::ClientGone => REQUEST_ERROR,
+            Self::LastOptions => "crossfade; details=\"max-forwards\"",
             Self::NoRoute => "crossfade; error=destination_not_found",
             Self::NoEndpoint => "crossfade; error=destination_unavailable",
             Self::Held => "crossfade; error=destination_unavailable; details=\"held\"",
@@ -221,6 +231,8 @@ impl Refusal {
             Self::UpgradeOverHttp2 => {
                 "the endpoints speak HTTP/2, over which no protocol can be changed to"
             }
+            Self::LastOptions => "the request was meant for this proxy, which is well",
+            Self::LastTrace => "TRACE is not supported here",
             Self::NoRoute => "no service answers to this host and path",
             Self::NoEndpoint => "no endpoint of this service is up",
             Self::Held => "the service is held for a moment; try again soon",
