@@ -203,6 +203,12 @@ impl Socket {
         self.0.borrow_mut().poll_shutdown(cx)
     }
 
+    /// Has the connection reset, and not ended, when it is dropped.
+    pub(crate) fn reset_when_dropped(&self) {
+        // A connection that is gone already was not ended by this side.
+        let _ = self.0.borrow().tcp().set_zero_linger();
+    }
+
     /// Whether there is nothing to read, neither bytes nor the end, as far as this process was
     /// told. No system call is made while nothing was.
     pub(crate) fn seems_quiet(&self) -> bool {

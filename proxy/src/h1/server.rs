@@ -356,7 +356,13 @@ impl Client {
         match relayed {
             Ok(()) if keep_alive => Next::Request,
             Ok(()) => Next::Close,
-            Err(_) => Next::Cut,
+            Err(_) => {
+                if unchunkable {
+                    // Its end alone would make the answer look whole.
+                    self.socket.reset_when_dropped();
+                }
+                Next::Cut
+            }
         }
     }
 
