@@ -26,6 +26,8 @@ const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 const MIN_TOKEN: usize = 16;
 /// The kernel's 108 bytes, without the zero at the end.
 const MAX_SOCKET_PATH: usize = 107;
+/// Of one listener. Every process has fewer files.
+const MAX_CONNECTIONS: usize = 10_000_000;
 /// Of a config file.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
@@ -134,6 +136,10 @@ pub struct Limits {
     pub header_count: usize,
     /// Bytes of a request's body; `u64::MAX`: as many as come.
     pub body: u64,
+    /// Connections of clients to one listener at once.
+    pub connections: usize,
+    /// Those of one address, or of one /64 of IPv6; `usize::MAX`: as many as come.
+    pub connections_per_address: usize,
     /// Requests of one connection; `u64::MAX`: as many as come.
     pub requests_per_connection: u64,
 }
@@ -227,6 +233,8 @@ struct RawLimits {
     header_bytes: Option<ByteSize>,
     header_count: Option<usize>,
     body: Option<ByteSize>,
+    connections: Option<usize>,
+    connections_per_address: Option<usize>,
     requests_per_connection: Option<u64>,
 }
 
@@ -554,6 +562,16 @@ fn check_limits(raw: &RawLimits) -> Result<Limits, InputError> {
         let message = format!("{count} is out of range: from 1 to {MAX_FIELDS}");
         return Err(out_of_range("header_count", message));
     }
+    let connections = raw.connections.unwrap_or(100_000);
+    if !(1..=MAX_CONNECTIONS).contains(&connections) {
+        let message = format!("{connections} is out of range: from 1 to {MAX_CONNECTIONS}");
+        return Err(out_of_range("connections", message));
+    }
+    let per_address = raw.connections_per_address.unwrap_or(usize::MAX);
+    if per_address == 0 {
+        let message = "has to be above 0".to_owned();
+        return Err(out_of_range("connections_per_address", message));
+    }
     let requests = raw.requests_per_connection.unwrap_or(u64::MAX);
     if requests == 0 {
         let message = "has to be above 0".to_owned();
@@ -564,6 +582,8 @@ fn check_limits(raw: &RawLimits) -> Result<Limits, InputError> {
         header_bytes: bytes as usize,
         header_count: count,
         body: raw.body.map_or(u64::MAX, |size| size.as_u64()),
+        connections,
+        connections_per_address: per_address,
         requests_per_connection: requests,
     })
 }
@@ -646,6 +666,18 @@ mod tests {
             4,
             "limits.header_bytes",
             "8KiB",
+        );
+        check(
+            &format!("{LISTENER}[limits]\nconnections = 0"),
+            4,
+            "limits.connections",
+            "from 1 to",
+        );
+        check(
+            &format!("{LISTENER}[limits]\nconnections_per_address = 0"),
+            4,
+            "limits.connections_per_address",
+            "above 0",
         );
         let service = "[[services]]\nname = \"web\"\n";
         check(

@@ -23,6 +23,10 @@ struct Cells {
     connections: AtomicU64,
     accepted: AtomicU64,
     handshakes_failed: AtomicU64,
+    /// Those that found all places of their listener taken.
+    waited: AtomicU64,
+    /// Those whose address has as many connections as it may have.
+    turned_away: AtomicU64,
     refused: [AtomicU64; Refusal::COUNT],
 }
 
@@ -62,6 +66,8 @@ impl Counters {
             connections: self.connections(),
             accepted: self.sum(|cells| &cells.accepted),
             handshakes_failed: self.sum(|cells| &cells.handshakes_failed),
+            waited: self.sum(|cells| &cells.waited),
+            turned_away: self.sum(|cells| &cells.turned_away),
             refused: BTreeMap::new(),
         };
         for refusal in Refusal::ALL {
@@ -96,6 +102,16 @@ impl Own {
     /// A client did not get through the TLS handshake.
     pub(crate) fn handshake_failed(&self) {
         add(&self.cells().handshakes_failed, 1);
+    }
+
+    /// A client has to wait until another one has left.
+    pub(crate) fn waits(&self) {
+        add(&self.cells().waited, 1);
+    }
+
+    /// A client's connection is closed at once.
+    pub(crate) fn turns_away(&self) {
+        add(&self.cells().turned_away, 1);
     }
 
     /// The proxy answers a request itself.

@@ -6,6 +6,7 @@
 
 mod activation;
 mod admin;
+mod admission;
 mod alarm;
 mod balance;
 // For the micro benchmarks alone: no promise to anybody else.
@@ -48,6 +49,7 @@ mod rendezvous;
 mod reply;
 mod resolve;
 mod route;
+mod seldom;
 mod sequence;
 mod service;
 mod socket;
@@ -150,6 +152,7 @@ pub async fn run(
     tokio::spawn(lookout::run(table.clone()));
 
     let counters = Arc::new(Counters::new(workers));
+    let admissions = worker::admissions(&config);
     let (stage, at_stage) = channel::channel(Stage::Serving);
     let mut threads = Vec::new();
     for (index, (sockets, orders)) in listeners.workers.into_iter().zip(receivers).enumerate() {
@@ -158,6 +161,7 @@ pub async fn run(
             table: table.clone(),
             listeners: sockets,
             limits: config.limits,
+            admissions: admissions.clone(),
             counters: counters.clone(),
             orders,
             stage: at_stage.clone(),

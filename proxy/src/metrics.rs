@@ -74,6 +74,20 @@ fn of_proxy(
     handshakes
         .with_label_values::<&str>(&[])
         .inc_by(figures.handshakes_failed);
+    let waited = counter(
+        "crossfade_connections_waited_total",
+        "Client connections that waited until another one was closed, by limits.connections.",
+        &[],
+    )?;
+    waited.with_label_values::<&str>(&[]).inc_by(figures.waited);
+    let turned_away = counter(
+        "crossfade_connections_turned_away_total",
+        "Client connections closed at once, by limits.connections_per_address.",
+        &[],
+    )?;
+    turned_away
+        .with_label_values::<&str>(&[])
+        .inc_by(figures.turned_away);
     let families = [
         build.collect(),
         single(
@@ -94,6 +108,8 @@ fn of_proxy(
         refused.collect(),
         accepted.collect(),
         handshakes.collect(),
+        waited.collect(),
+        turned_away.collect(),
     ];
     Ok(families.into_iter().flatten().collect())
 }

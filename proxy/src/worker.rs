@@ -3,24 +3,27 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, Cache};
+use httpdate::HttpDate;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::LocalSet;
 
+use crate::admission::{Admission, Place};
 use crate::alarm::{Alarms, Millis};
-use crate::config::{Limits, Listener};
+use crate::config::{Config, Limits, Listener};
 use crate::counters::Counters;
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::h2::transport::Transport;
 use crate::headers::Peer;
 use crate::listeners::Bound;
+use crate::seldom::Seldom;
 use crate::socket::{Bytestream, Pool, Socket};
 use crate::table::Table;
 use crate::tls::ListenerTls;
@@ -64,6 +67,7 @@ pub(crate) struct Setup {
     /// Bound already, this worker's own sockets.
     pub(crate) listeners: Vec<Bound>,
     pub(crate) limits: Limits,
+    pub(crate) admissions: Admissions,
     pub(crate) counters: Arc<Counters>,
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
     pub(crate) stage: watch::Receiver<Stage>,
@@ -77,7 +81,7 @@ pub(crate) struct Worker {
     pub(crate) alarms: Rc<Alarms>,
     pub(crate) pool: Pool,
     /// As `Date` says it, and the second that it is of.
-    date: RefCell<(Millis, Rc<str>)>,
+    date: Cell<(Millis, Date)>,
     cache: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     /// What the cache held when it was last looked at.
     table: RefCell<Rc<Held>>,
@@ -87,10 +91,46 @@ pub(crate) struct Worker {
     stage: watch::Receiver<Stage>,
 }
 
+/// The length of a date in its only format (RFC 9110, 5.6.7).
+const DATE: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
+
+/// A second, as `Date` says it.
+#[derive(Clone, Copy)]
+pub(crate) struct Date([u8; DATE]);
+
+impl Date {
+    fn of(time: SystemTime) -> Self {
+        let mut text = [0; DATE];
+        // It fits: until the year 9999 there is no other length.
+        let _ = write!(&mut text[..], "{}", HttpDate::from(time));
+        Self(text)
+    }
+}
+
+impl std::ops::Deref for Date {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
 /// Where a worker accepts connections.
 struct Port {
     listener: Listener,
     tls: Option<Arc<ListenerTls>>,
+    admission: Arc<Admission>,
+}
+
+/// Who may connect to which listener, for all workers.
+pub(crate) type Admissions = HashMap<SocketAddr, Arc<Admission>>;
+
+/// Those of a config's listeners.
+pub(crate) fn admissions(config: &Config) -> Admissions {
+    let listeners = config.listeners.iter();
+    listeners
+        .map(|listener| (listener.address, Arc::new(Admission::new(&config.limits))))
+        .collect()
 }
 
 /// A worker's own hold on a table. Its requests count their holds in the `Rc` around it, which
@@ -117,6 +157,7 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             table,
             listeners,
             limits,
+            admissions,
             counters,
             mut orders,
             mut stage,
@@ -130,7 +171,12 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
         } in listeners
         {
             let socket = TcpListener::from_std(socket)?;
-            let port = Rc::new(Port { listener, tls });
+            let admission = admissions.get(&listener.address).cloned();
+            let port = Rc::new(Port {
+                admission: admission.unwrap_or_else(|| Arc::new(Admission::new(&limits))),
+                listener,
+                tls,
+            });
             worker.spawn(worker.clone().accept(port, socket));
         }
         let alarms = worker.alarms.clone();
@@ -175,7 +221,7 @@ impl Worker {
             limits,
             alarms: Alarms::new(),
             pool: Pool::default(),
-            date: RefCell::new((Millis::MAX, "".into())),
+            date: Cell::new((Millis::MAX, Date([0; DATE]))),
             cache: RefCell::new(Cache::new(table)),
             table: RefCell::new(Rc::new(Held(now))),
             upstreams: RefCell::default(),
@@ -225,6 +271,7 @@ impl Worker {
 
     async fn accept(self: Rc<Self>, port: Rc<Port>, mut socket: TcpListener) {
         let mut stage = self.stage.clone();
+        let complaints = Complaints::default();
         loop {
             let accepted = tokio::select! {
                 accepted = socket.accept() => Some(accepted),
@@ -232,9 +279,9 @@ impl Worker {
             };
             match accepted {
                 Some(Ok((stream, peer))) => {
-                    self.spawn(self.clone().greet(port.clone(), stream, peer.ip()));
+                    self.admit(&port, stream, peer.ip(), &complaints).await;
                 }
-                Some(Err(error)) => pause_after(&error).await,
+                Some(Err(error)) => pause_after(&error, &complaints.failed).await,
                 None if is_kept_by_successor(&stage.borrow(), &socket) => {
                     match leave_to_successor(socket, &mut stage).await {
                         Ok(Some(back)) => socket = back,
@@ -250,18 +297,57 @@ impl Worker {
         }
         // Connections that wait in the backlog were accepted as far as their clients know.
         while let Some(Ok((stream, peer))) = now_or_never(socket.accept()).await {
-            self.spawn(self.clone().greet(port.clone(), stream, peer.ip()));
+            self.admit(&port, stream, peer.ip(), &complaints).await;
         }
     }
 
-    async fn greet(self: Rc<Self>, port: Rc<Port>, stream: TcpStream, ip: std::net::IpAddr) {
+    /// Has a client served that has just connected, once there is a place for it. Until then no
+    /// other one is accepted: they wait in the system's backlog.
+    async fn admit(
+        self: &Rc<Self>,
+        port: &Rc<Port>,
+        stream: TcpStream,
+        ip: IpAddr,
+        complaints: &Complaints,
+    ) {
+        let ip = ip.to_canonical();
+        let (now, limits) = (Instant::now(), &self.limits);
+        let trusted = &port.listener.trusted_proxies;
+        let trusted = trusted.iter().any(|net| net.contains(&ip));
+        let counted = match port.admission.count(ip) {
+            Some(counted) => counted,
+            None if trusted => None,
+            None => {
+                self.counters.turns_away();
+                if let Some(times) = complaints.crowd.happened(now) {
+                    let limit = limits.connections_per_address;
+                    tracing::warn!(client = %ip, limit, times, "a client has as many connections as limits.connections_per_address allows: more are closed");
+                }
+                return;
+            }
+        };
+        let permit = match port.admission.place_now() {
+            Some(permit) => Some(permit),
+            None => {
+                self.counters.waits();
+                if let Some(times) = complaints.full.happened(now) {
+                    let (listener, limit) = (port.listener.address, limits.connections);
+                    tracing::warn!(%listener, limit, times, "as many clients are connected as limits.connections allows: more wait until one leaves");
+                }
+                port.admission.place().await
+            }
+        };
+        if let Some(permit) = permit {
+            let place = Place::new(permit, counted);
+            let peer = Peer::new(ip, trusted, port.tls.is_some());
+            self.spawn(self.clone().greet(port.clone(), stream, peer, place));
+        }
+    }
+
+    async fn greet(self: Rc<Self>, port: Rc<Port>, stream: TcpStream, peer: Peer, _place: Place) {
         let _open = self.counters.connection();
         // A socket that is gone already says so when it is read.
         let _ = stream.set_nodelay(true);
-        let ip = ip.to_canonical();
-        let trusted = &port.listener.trusted_proxies;
-        let trusted = trusted.iter().any(|net| net.contains(&ip));
-        let peer = Peer::new(ip, trusted, port.tls.is_some());
         let Some(tls) = &port.tls else {
             return h1::server::serve(self, Socket::plain(stream), peer).await;
         };
@@ -273,7 +359,7 @@ impl Worker {
             Ok(stream) => h1::server::serve(self, Socket::tls(stream), peer).await,
             Err(error) => {
                 self.counters.handshake_failed();
-                tracing::debug!(client = %ip, %error, "no TLS handshake");
+                tracing::debug!(client = %peer.ip, %error, "no TLS handshake");
             }
         }
     }
@@ -289,13 +375,12 @@ impl Worker {
     }
 
     /// The time as `Date` says it (RFC 9110, 6.6.1).
-    pub(crate) fn date(&self) -> Rc<str> {
+    pub(crate) fn date(&self) -> Date {
         let second = self.alarms.now() / 1000;
-        let mut date = self.date.borrow_mut();
-        if date.0 != second {
-            *date = (second, httpdate::fmt_http_date(SystemTime::now()).into());
+        if self.date.get().0 != second {
+            self.date.set((second, Date::of(SystemTime::now())));
         }
-        date.1.clone()
+        self.date.get().1
     }
 
     fn obey(&self, order: Order) {
@@ -355,14 +440,27 @@ async fn leave_to_successor(
     }
 }
 
-/// Says why a connection could not be accepted, and waits where trying again at once would spin.
-async fn pause_after(error: &io::Error) {
+/// What is said of connections, each once in a while.
+#[derive(Default)]
+struct Complaints {
+    /// None could be accepted.
+    failed: Seldom,
+    /// The listener has no place.
+    full: Seldom,
+    /// An address has too many.
+    crowd: Seldom,
+}
+
+/// Waits where trying at once to accept a connection again would spin, and says why.
+async fn pause_after(error: &io::Error, complaint: &Seldom) {
     let gone = [
         io::ErrorKind::ConnectionAborted,
         io::ErrorKind::ConnectionReset,
     ];
     if !gone.contains(&error.kind()) {
-        tracing::warn!(%error, "cannot accept a connection; trying again in {ACCEPT_PAUSE:?}");
+        if let Some(times) = complaint.happened(Instant::now()) {
+            tracing::warn!(%error, times, "cannot accept a connection; trying again every {ACCEPT_PAUSE:?}");
+        }
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }

@@ -172,6 +172,10 @@ pub(crate) struct ProcessFigures {
     pub(crate) connections: u64,
     pub(crate) accepted: u64,
     pub(crate) handshakes_failed: u64,
+    #[serde(default)]
+    pub(crate) waited: u64,
+    #[serde(default)]
+    pub(crate) turned_away: u64,
     /// By [`crate::reply::Refusal::label`].
     pub(crate) refused: BTreeMap<String, u64>,
 }
@@ -271,6 +275,8 @@ impl Figures for ProcessFigures {
         self.connections += other.connections;
         self.accepted += other.accepted;
         self.handshakes_failed += other.handshakes_failed;
+        self.waited += other.waited;
+        self.turned_away += other.turned_away;
         for (reason, count) in &other.refused {
             *self.refused.entry(reason.clone()).or_default() += count;
         }

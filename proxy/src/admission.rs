@@ -1,0 +1,161 @@
+//! How many clients may be connected at once: to one listener, and from one address.
+//!
+//! These counts are of all workers, and written when a client connects and when it leaves; a
+//! request does not touch them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::Limits;
+
+/// Who may connect to one listener.
+pub(crate) struct Admission {
+    places: Arc<Semaphore>,
+    per_address: usize,
+    /// Only those that are connected.
+    addresses: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// The right of one client to be connected, until it is dropped.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+    _counted: Option<Counted>,
+}
+
+/// One connection of an address.
+pub(crate) struct Counted {
+    admission: Arc<Admission>,
+    address: IpAddr,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(limits.connections)),
+            per_address: limits.connections_per_address,
+            addresses: Mutex::default(),
+        }
+    }
+
+    /// Counts a connection from this address. `None`: it has as many as it may have.
+    pub(crate) fn count(self: &Arc<Self>, ip: IpAddr) -> Option<Option<Counted>> {
+        if self.per_address == usize::MAX {
+            return Some(None);
+        }
+        let address = customer(ip);
+        let mut addresses = self.addresses();
+        let count = addresses.entry(address).or_default();
+        if *count >= self.per_address {
+            return None;
+        }
+        *count += 1;
+        Some(Some(Counted {
+            admission: self.clone(),
+            address,
+        }))
+    }
+
+    /// A place, if there is one.
+    pub(crate) fn place_now(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().try_acquire_owned().ok()
+    }
+
+    /// A place, once another client has left. `None` will not be: nobody closes the listener's
+    /// places.
+    pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.places.clone().acquire_owned().await.ok()
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // A count is whole at any time.
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    pub(crate) fn new(permit: OwnedSemaphorePermit, counted: Option<Counted>) -> Self {
+        Self {
+            _permit: permit,
+            _counted: counted,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut count) = self.admission.addresses().entry(self.address) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// What counts as one address: of IPv6 a /64, which is what one customer has at least.
+fn customer(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => {
+            let network = u128::from(ip) & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from(network))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn admission(limits: &str) -> Arc<Admission> {
+        let text = format!("[[listeners]]\naddress = \"127.0.0.1:0\"\n[limits]\n{limits}");
+        Arc::new(Admission::new(&Config::parse(&text).unwrap().limits))
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections_and_another_one_has_its_own() {
+        let admission = admission("connections_per_address = 2");
+        let of = |ip: &str| admission.count(ip.parse().unwrap());
+        let held = [of("192.0.2.1").unwrap(), of("192.0.2.1").unwrap()];
+        assert!(of("192.0.2.1").is_none());
+        assert!(of("192.0.2.2").is_some());
+        drop(held);
+        assert!(of("192.0.2.1").is_some());
+        assert!(
+            admission.addresses().is_empty(),
+            "who has left is forgotten"
+        );
+    }
+
+    #[test]
+    fn of_ipv6_a_network_is_one_address() {
+        let admission = admission("connections_per_address = 1");
+        let of = |ip: &str| admission.count(ip.parse().unwrap());
+        let _held = of("2001:db8::1").unwrap();
+        assert!(of("2001:db8::ffff:1").is_none());
+        assert!(of("2001:db8:0:1::1").is_some());
+    }
+
+    #[test]
+    fn without_a_limit_nothing_is_counted() {
+        let admission = admission("");
+        let counted = admission.count("192.0.2.1".parse().unwrap());
+        assert!(counted.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_place_gets_the_next_one() {
+        let admission = admission("connections = 1");
+        let first = admission.place_now().unwrap();
+        assert!(admission.place_now().is_none());
+        let next = tokio::join!(admission.place(), async { drop(first) }).0;
+        assert!(next.is_some());
+    }
+}
