@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use proxy::bench::{Heads, Policy, Tables};
 
 /// Services, and endpoints of each version.
@@ -68,26 +68,46 @@ fn swap(criterion: &mut Criterion) {
     }
 }
 
-/// A request's and an answer's header fields, as they go on.
+/// What a load generator sends.
+const SMALL: &str = "GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n";
+/// What a browser sends.
+const BROWSER: &str = concat!(
+    "GET /path?query=1 HTTP/1.1\r\n",
+    "Host: app.example.com\r\n",
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101\r\n",
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n",
+    "Accept-Language: en-US,en;q=0.5\r\n",
+    "Accept-Encoding: gzip, deflate, br\r\n",
+    "Cookie: session=0123456789abcdef0123456789abcdef\r\n",
+    "Connection: keep-alive\r\n\r\n",
+);
+
+/// As a browser's, with tokens, cookies and the fields of proxies on the way: 8 KiB.
+fn large() -> String {
+    let head = BROWSER.strip_suffix("\r\n").unwrap_or(BROWSER);
+    let token = "0123456789abcdef".repeat(8);
+    let more: String = (0..56)
+        .map(|number| format!("X-Trace-Part-{number:02}: {token}\r\n"))
+        .collect();
+    format!("{head}{more}\r\n")
+}
+
+/// A request's head: read, and written anew for an endpoint.
 fn heads(criterion: &mut Criterion) {
-    let request = concat!(
-        "GET /path?query=1 HTTP/1.1\r\n",
-        "Host: app.example.com\r\n",
-        "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101\r\n",
-        "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n",
-        "Accept-Language: en-US,en;q=0.5\r\n",
-        "Accept-Encoding: gzip, deflate, br\r\n",
-        "Cookie: session=0123456789abcdef0123456789abcdef\r\n",
-        "Connection: keep-alive\r\n\r\n",
-    )
-    .as_bytes();
-    let mut heads = Heads::default();
-    criterion.bench_function("read a head", |bencher| {
-        bencher.iter(|| heads.read(black_box(request)));
-    });
-    criterion.bench_function("rewrite a head", |bencher| {
-        bencher.iter(|| heads.rewrite(black_box(request)));
-    });
+    let mut group = criterion.benchmark_group("head");
+    let large = large();
+    for (size, request) in [("small", SMALL), ("browser", BROWSER), ("large", &large)] {
+        let request = request.as_bytes();
+        let mut heads = Heads::default();
+        assert!(heads.read(request), "{size}");
+        group.throughput(Throughput::Bytes(request.len() as u64));
+        group.bench_function(BenchmarkId::new("read", size), |bencher| {
+            bencher.iter(|| heads.read(black_box(request)));
+        });
+        group.bench_function(BenchmarkId::new("rewrite", size), |bencher| {
+            bencher.iter(|| heads.rewrite(black_box(request)));
+        });
+    }
 }
 
 criterion_group!(micro, route, claim, swap, heads);
