@@ -106,8 +106,8 @@ impl Exchange {
             match download.poll(cx, endpoint, to_client, &mut moved) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(Stopped::To)) => return Poll::Ready(Err(Side::Client)),
-                // The endpoint gave up on a request whose client had.
-                Poll::Ready(Err(_)) if client_failed => return Poll::Ready(Err(Side::Client)),
+                // The rest of the request will never come: what could be answered to it was.
+                _ if client_failed => return Poll::Ready(Err(Side::Client)),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Side::Endpoint)),
                 Poll::Pending => {}
             }
