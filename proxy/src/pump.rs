@@ -198,6 +198,10 @@ impl Pump {
             body::Piece::Data { skip, data } => {
                 from.inbox.consume(skip);
                 self.data(&from.inbox.data()[data..], data, from.wire.is_over())?;
+                if self.piece.before.is_empty() && !self.chunked {
+                    // Nothing of ours will go before the data any more, however slowly it goes.
+                    from.pool.give(std::mem::take(&mut self.piece.before));
+                }
             }
             body::Piece::End { skip, trailers } => {
                 from.inbox.consume(skip);

@@ -107,7 +107,7 @@ impl Upstream {
         if let Some(socket) = self.idle_socket(idempotent) {
             return Ok(Connection::new(Link::H1(socket), true));
         }
-        let stream = reach::open(&self.endpoint, alarm, within).await?;
+        let stream = Box::pin(reach::open(&self.endpoint, alarm, within)).await?;
         Ok(Connection::new(Link::H1(Socket::new(stream)), false))
     }
 

@@ -263,6 +263,8 @@ impl Worker {
     pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
         self.open.set(self.open.get() + 1);
         let open = Open(self.clone());
+        // Awaited unboxed, it would be in the new task's memory twice.
+        let task = Box::pin(task);
         tokio::task::spawn_local(async move {
             let _open = open;
             task.await;
@@ -351,10 +353,12 @@ impl Worker {
         let Some(tls) = &port.tls else {
             return h1::server::serve(self, Socket::plain(stream), peer).await;
         };
-        match tls.accept(stream).await {
+        // What other connections do not need is not in the memory of all of them.
+        match Box::pin(tls.accept(stream)).await {
             Ok(stream) if stream.speaks_h2() => {
                 let stream = Bytestream::Tls(Box::new(stream));
-                h2::server::serve(self, Transport::to_client(Vec::new(), stream), peer).await;
+                let transport = Transport::to_client(Vec::new(), stream);
+                Box::pin(h2::server::serve(self, transport, peer)).await;
             }
             Ok(stream) => h1::server::serve(self, Socket::tls(stream), peer).await,
             Err(error) => {
