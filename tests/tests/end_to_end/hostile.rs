@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
-use tests::{TestEndpoint, TestProxy, ask, within};
+use socket2::SockRef;
+use tests::{TestEndpoint, TestProxy, ask, ask_with, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 /// A proxy before a good endpoint, and thousands of files to be had for both sides.
@@ -49,7 +50,8 @@ async fn at_the_limit_of_files_nothing_spins_and_who_is_there_is_served() {
     let (time, spent) = (start.elapsed(), proxy.vitals().cpu - before.cpu);
     assert!(spent < time / 4, "{spent:?} of processor time in {time:?}");
     let complaints = proxy.log().matches("cannot accept").count();
-    assert!(complaints < 200, "it complained {complaints} times");
+    // One for each worker, and one more for a slow machine.
+    assert!(complaints <= 4, "it complained {complaints} times");
     first.write_all(request).await.unwrap();
     assert!(answer_of(&mut first).await.starts_with("HTTP/1.1 200"));
 
@@ -199,4 +201,61 @@ async fn clients_that_reset_their_connections_leave_nothing_behind() {
     }
     assert_eq!(ask(proxy.address, "/").await.status, 200);
     proxy.vitals().expect_growth_below(32, before);
+}
+
+/// Connects by so small segments, and with so small a buffer, that the system takes little of an
+/// answer that is not read: the rest of it waits in the proxy and at the endpoint.
+async fn connect_narrowly(address: SocketAddr, first: &[u8]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    SockRef::from(&socket).set_tcp_mss(536).unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    stream.write_all(first).await.unwrap();
+    stream
+}
+
+/// How long one good request takes, on a connection of its own.
+async fn good_request(address: SocketAddr) -> Duration {
+    let start = Instant::now();
+    let reply = ask_with(address, "GET", "/", &[("host", "good.test")], "").await;
+    assert_eq!(reply.status, 200);
+    start.elapsed()
+}
+
+#[tokio::test]
+async fn three_thousand_slow_clients_cost_little_and_delay_nobody() {
+    let endpoint = TestEndpoint::with("1.0.0", &["--body-bytes", "1000000"]).await;
+    let proxy = proxy_before(&endpoint).await;
+    // What the crowd costs its endpoint is not what is measured.
+    let other = TestEndpoint::start("1.0.0").await;
+    let endpoints = json!([{"address": other.address.to_string(), "version": "1"}]);
+    let service = json!({"hosts": ["good.test"], "endpoints": endpoints});
+    proxy.must("PUT", "/v1/services/good", service).await;
+    good_request(proxy.address).await;
+    let before = proxy.vitals();
+    let slow_head: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ";
+    let slow_body: &[u8] = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n";
+    // These ask, and read nothing of the answer.
+    let slow_read: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut crowd = Vec::new();
+    for _ in 0..1_000 {
+        for first in [slow_head, slow_body, slow_read] {
+            crowd.push(connect_narrowly(proxy.address, first).await);
+        }
+    }
+    proxy.wait_connections(3_000).await;
+    proxy.wait_in_flight(2_000).await;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..10 {
+        for stream in crowd.iter_mut().take(2_000) {
+            // Of those that only read, nothing more is taken.
+            let _ = stream.try_write(b"x");
+        }
+        slowest = slowest.max(good_request(proxy.address).await);
+    }
+    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+    proxy.vitals().expect_growth_below(64, before);
+    drop(crowd);
+    proxy.wait_connections(0).await;
+    proxy.wait_in_flight(0).await;
 }

@@ -31,3 +31,4 @@ mod sticky;
 mod swaps;
 mod tls;
 mod tls_to_endpoints;
+mod wire;

@@ -1,0 +1,446 @@
+//! HTTP/1.1 as clients and endpoints see it, down to the bytes: what is answered, what is refused,
+//! and what is never passed on.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::{Heard, ScriptedEndpoint, TestEndpoint, TestProxy, raw, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+async fn proxy_before(address: SocketAddr, config: &str) -> TestProxy {
+    let proxy = TestProxy::with_config(config).await;
+    let endpoints = json!([{"address": address.to_string(), "version": "1"}]);
+    proxy
+        .must("PUT", "/v1/services/web", json!({"endpoints": endpoints}))
+        .await;
+    proxy
+}
+
+/// An endpoint that says this to every request, and ends the connection.
+async fn says(answer: &'static str) -> ScriptedEndpoint {
+    ScriptedEndpoint::start(move |_, mut heard: Heard| async move {
+        if heard.head().await.is_some() {
+            heard.say(answer).await;
+        }
+    })
+    .await
+}
+
+/// Reads until what came ends like this.
+async fn read_to(stream: &mut TcpStream, end: &str) -> String {
+    let mut got = Vec::new();
+    while !got.ends_with(end.as_bytes()) {
+        got.push(within(end, stream.read_u8()).await.unwrap());
+    }
+    String::from_utf8(got).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_not_strictly_one_request_is_refused_and_ends_the_connection() {
+    let endpoint = TestEndpoint::start("1").await;
+    let config = "[limits]\nheader_bytes = \"8KiB\"\nrequest_line = \"1KiB\"\nheader_count = 20\nbody = \"1KiB\"\n[timeouts]\nheader = \"300ms\"\n";
+    let proxy = proxy_before(endpoint.address, config).await;
+    let many = "a: b\r\n".repeat(20);
+    let long = "x".repeat(2_000);
+    for (status, request) in [
+        (400, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned()),
+        (400, "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned()),
+        (400, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ncontent-length: 4\r\n\r\nabcd".to_owned()),
+        (400, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length : 4\r\n\r\nabcd".to_owned()),
+        (400, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +4\r\n\r\nabcd".to_owned()),
+        (400, "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned()),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: folded\r\n line\r\n\r\n".to_owned()),
+        (400, "GET / HTTP/1.1\r\nhost: a\nx: y\r\n\r\n".to_owned()),
+        (400, "GET / HTTP/1.1\r\nhost: a\r\nx: a\0b\r\n\r\n".to_owned()),
+        (400, "OPTIONS * HTTP/1.1\r\nhost: a\r\nmax-forwards: many\r\n\r\n".to_owned()),
+        (408, "GET / HTTP/1.1\r\nhost: ".to_owned()),
+        (413, format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000\r\n\r\n{long}")),
+        (413, format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n7d0\r\n{long}\r\n0\r\n\r\n")),
+        (414, format!("GET /{long} HTTP/1.1\r\nhost: a\r\n\r\n")),
+        (431, format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n")),
+        (431, format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", long.repeat(5))),
+        (501, "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n".to_owned()),
+        (505, "GET / HTTP/3.0\r\nhost: a\r\n\r\n".to_owned()),
+    ] {
+        // Whatever comes behind it is not a request any more.
+        let behind = if status == 408 { "" } else { "GET /behind HTTP/1.1\r\nhost: a\r\n\r\n" };
+        let answer = raw(proxy.address, format!("{request}{behind}").as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{request:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{request:?}: {answer}");
+    }
+    let stats = &proxy.stats().await.versions["1"];
+    assert_eq!((stats.tries(), stats.failures()), (0, 0), "{stats:?}");
+}
+
+#[tokio::test]
+async fn broken_chunks_are_cut_at_the_endpoint_and_refused() {
+    let endpoint = TestEndpoint::start("1").await;
+    let proxy = proxy_before(endpoint.address, "").await;
+    let head = "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+    for body in [
+        "5\nhello\r\n0\r\n\r\n",
+        "5\r\nhello!\r\n0\r\n\r\n",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "5;\0\r\nhello\r\n0\r\n\r\n",
+    ] {
+        let answer = raw(
+            proxy.address,
+            format!("{head}{body}GET / HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes(),
+        )
+        .await;
+        assert!(
+            !answer.contains("HTTP/1.1 200 OK\r\n") || !answer.ends_with("0\r\n\r\n"),
+            "{body:?}: {answer}"
+        );
+        assert!(
+            answer.matches("HTTP/1.1 ").count() <= 1,
+            "{body:?}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_two_readers_could_read_differently_is_never_relayed() {
+    for bad in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nsecret",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nsecret",
+        "HTTP/1.1 200 OK\r\ncontent-length: 9\r\ntransfer-encoding: chunked\r\n\r\nsecret",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\nsecret",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nsecret",
+        "HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\nsecret",
+        "HTTP/1.1 200 OK\r\nx: a\r\n secret\r\n\r\n",
+        "HTTP/1.1 200 OK\nx: secret\n\n",
+        "\r\nHTTP/1.1 200 OK\r\nx: secret\r\n\r\n",
+        "HTTP/1.1 abc OK\r\nx: secret\r\n\r\n",
+        "SSH-2.0-secret\r\n",
+        "secret",
+    ] {
+        let endpoint = says(bad).await;
+        let proxy = proxy_before(endpoint.address, "").await;
+        let request =
+            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let answer = raw(proxy.address, request).await;
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{bad:?}: {answer}");
+        assert!(!answer.contains("secret"), "{bad:?}: {answer}");
+        assert_eq!(proxy.stats().await.versions["1"].failures(), 1, "{bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_short_never_looks_whole() {
+    for short in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nsome",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n64\r\nsome",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nsome\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nsome\r\nbad\r\n",
+    ] {
+        let endpoint = says(short).await;
+        let proxy = proxy_before(endpoint.address, "").await;
+        let answer = raw(proxy.address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{short:?}: {answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let whole = if head.contains("content-length: 100") {
+            body.len() == 100
+        } else {
+            body.ends_with("0\r\n\r\n")
+        };
+        assert!(!whole, "{short:?}: {answer}");
+
+        // A client that knows no chunks, and no length, sees the connection reset.
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        let end = within("the end", stream.read_to_end(&mut answer)).await;
+        let has_length = answer.windows(14).any(|part| part == b"content-length");
+        assert!(
+            has_length || end.is_err(),
+            "{short:?}: {}",
+            answer.escape_ascii()
+        );
+        assert_eq!(proxy.stats().await.versions["1"].failures(), 2, "{short:?}");
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_reach_those_who_know_them() {
+    let endpoint = says("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let proxy = proxy_before(endpoint.address, "").await;
+    let answer = raw(
+        proxy.address,
+        b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+    )
+    .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n"),
+        "{answer}"
+    );
+    assert!(answer.contains("\r\n\r\nHTTP/1.1 200 OK\r\n"), "{answer}");
+    let old = raw(proxy.address, b"GET / HTTP/1.0\r\n\r\n").await;
+    assert!(old.starts_with("HTTP/1.0 200 OK\r\n"), "{old}");
+    assert!(!old.contains("Early"), "{old}");
+}
+
+#[tokio::test]
+async fn a_client_that_expects_a_100_waits_for_nothing() {
+    let endpoint = TestEndpoint::start("1").await;
+    let proxy = proxy_before(endpoint.address, "[limits]\nbody = \"1KiB\"\n").await;
+    let expecting = |length: usize| {
+        format!(
+            "POST /echo HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: {length}\r\n\r\n"
+        )
+    };
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    stream.write_all(expecting(5).as_bytes()).await.unwrap();
+    assert_eq!(
+        read_to(&mut stream, "\r\n\r\n").await,
+        "HTTP/1.1 100 Continue\r\n\r\n"
+    );
+    stream.write_all(b"hello").await.unwrap();
+    let answer = read_to(&mut stream, "hello").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    // Who does not wait gets no 100.
+    let sent = format!("{}hello", expecting(5)).replace("host: a", "host: a\r\nconnection: close");
+    let answer = raw(proxy.address, sent.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    // What is refused is refused before any of it is sent.
+    let answer = raw(proxy.address, expecting(2_000).as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+}
+
+#[tokio::test]
+async fn an_endpoint_may_answer_before_it_has_the_body() {
+    let endpoint = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        heard.head().await;
+        heard
+            .say("HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno")
+            .await;
+        // It stays, and reads no more.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    })
+    .await;
+    let proxy = proxy_before(endpoint.address, "").await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let head =
+        "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 1000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within("the answer and the end", stream.read_to_string(&mut answer))
+        .await
+        .unwrap();
+    assert!(answer.contains("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+    // The rest of the body would be taken for a request.
+    assert!(
+        answer.contains("\r\nconnection: close\r\n") && answer.ends_with("no"),
+        "{answer}"
+    );
+    assert_eq!(proxy.stats().await.versions["1"].responses.client_error, 1);
+}
+
+#[tokio::test]
+async fn a_request_that_breaks_off_while_it_is_answered_is_cut_at_once() {
+    let endpoint = TestEndpoint::start("1").await;
+    let proxy = proxy_before(endpoint.address, "").await;
+    let head = "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    for bad in ["", "bad"] {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        read_to(&mut stream, "hello\r\n").await;
+        stream.write_all(bad.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        let end = within("the end", stream.read_to_end(&mut rest)).await;
+        assert!(end.is_err() || rest.is_empty(), "{}", rest.escape_ascii());
+        proxy.wait_in_flight(0).await;
+    }
+    assert_eq!(proxy.stats().await.versions["1"].client_gone, 2);
+}
+
+#[tokio::test]
+async fn trailers_go_both_ways() {
+    let endpoint = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        heard.head().await;
+        let mut body = Vec::new();
+        while !body.ends_with(b"\r\n\r\n") {
+            body.push(heard.stream.read_u8().await.unwrap());
+        }
+        let seen = String::from_utf8(body).unwrap().contains("\r\n0\r\nx-sum: 7\r\n\r\n");
+        heard.say(&format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-seen\r\n\r\n2\r\nok\r\n0\r\nx-seen: {seen}\r\ncontent-length: 9\r\n\r\n")).await;
+    })
+    .await;
+    let proxy = proxy_before(endpoint.address, "").await;
+    let request = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n3;ext=1\r\nabc\r\n0\r\nx-sum: 7\r\nhost: other\r\n\r\n";
+    let answer = raw(proxy.address, request.as_bytes()).await;
+    // What only a head may have does not come behind it.
+    assert!(
+        answer.ends_with("\r\n0\r\nx-seen: true\r\n\r\n"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let endpoint = TestEndpoint::start("1").await;
+    let proxy = proxy_before(endpoint.address, "").await;
+    let mut requests = String::new();
+    for number in 0..20 {
+        requests += &format!(
+            "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\nnumber{number:02}"
+        );
+        requests += &format!(
+            "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n8\r\nchunks{number:02}\r\n0\r\n\r\n"
+        );
+    }
+    requests += "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let answers = raw(proxy.address, requests.as_bytes()).await;
+    let mut at = 0;
+    for number in 0..20 {
+        for body in ["number", "chunks"] {
+            let found = answers[at..].find(&format!("{body}{number:02}"));
+            at += found.unwrap_or_else(|| panic!("{body}{number:02} is not in order: {answers}"));
+        }
+    }
+    assert_eq!(
+        answers.matches("HTTP/1.1 200 OK\r\n").count(),
+        41,
+        "{answers}"
+    );
+}
+
+#[tokio::test]
+async fn clients_of_http_1_0_are_served() {
+    let chunked =
+        says("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx: y\r\n\r\n")
+            .await;
+    let proxy = proxy_before(chunked.address, "").await;
+    let answer = raw(
+        proxy.address,
+        b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
+    )
+    .await;
+    assert!(
+        answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with("\r\n\r\nabc"),
+        "{answer}"
+    );
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert!(!answer.contains("transfer-encoding"), "{answer}");
+
+    let endpoint = TestEndpoint::start("1").await;
+    let proxy = proxy_before(endpoint.address, "").await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    for _ in 0..2 {
+        stream
+            .write_all(b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
+            .await
+            .unwrap();
+        let answer = read_to(&mut stream, "}").await;
+        assert!(
+            answer.contains("\r\nconnection: keep-alive\r\n"),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn options_and_trace_go_as_far_as_they_may() {
+    let endpoint = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        while heard.head().await.is_some() {
+            heard
+                .say("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                .await;
+        }
+    })
+    .await;
+    let proxy = proxy_before(endpoint.address, "").await;
+    let ask = |line: &str, hops: &str| {
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: a\r\nmax-forwards: {hops}\r\nconnection: close\r\n\r\n"
+        );
+        let address = proxy.address;
+        async move { raw(address, request.as_bytes()).await }
+    };
+    assert!(ask("OPTIONS *", "3").await.starts_with("HTTP/1.1 200 "));
+    assert!(
+        ask("OPTIONS http://b", "3")
+            .await
+            .starts_with("HTTP/1.1 200 ")
+    );
+    assert!(ask("GET /", "0").await.starts_with("HTTP/1.1 200 "));
+    let last = ask("OPTIONS *", "0").await;
+    assert!(
+        last.starts_with("HTTP/1.1 200 ") && last.contains("proxy-status: crossfade"),
+        "{last}"
+    );
+    assert!(ask("TRACE /", "0").await.starts_with("HTTP/1.1 405 "));
+    let heard = endpoint.heard();
+    assert_eq!(heard.len(), 3, "{heard:?}");
+    assert!(
+        heard[0].starts_with("OPTIONS * HTTP/1.1\r\nhost: a\r\n"),
+        "{heard:?}"
+    );
+    assert!(heard[0].contains("\r\nmax-forwards: 2\r\n"), "{heard:?}");
+    assert!(
+        heard[1].starts_with("OPTIONS * HTTP/1.1\r\nhost: b\r\n"),
+        "{heard:?}"
+    );
+    assert!(heard[2].contains("\r\nmax-forwards: 0\r\n"), "{heard:?}");
+}
+
+#[tokio::test]
+async fn an_address_has_only_so_many_connections() {
+    let endpoint = TestEndpoint::start("1").await;
+    let proxy = proxy_before(endpoint.address, "[limits]\nconnections_per_address = 3\n").await;
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut crowd = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        read_to(&mut stream, "}").await;
+        crowd.push(stream);
+    }
+    assert_eq!(raw(proxy.address, request).await, "", "one too many");
+    proxy.logged("limits.connections_per_address").await;
+    let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
+    assert!(
+        metrics.contains("crossfade_connections_turned_away_total 1\n"),
+        "{metrics}"
+    );
+    crowd.pop();
+    proxy.wait_connections(2).await;
+    assert!(
+        raw(proxy.address, b"GET / HTTP/1.0\r\n\r\n")
+            .await
+            .contains(" 200 OK")
+    );
+}
+
+#[tokio::test]
+async fn who_comes_to_a_full_listener_waits_until_somebody_leaves() {
+    let endpoint = TestEndpoint::start("1").await;
+    let proxy = proxy_before(endpoint.address, "[limits]\nconnections = 2\n").await;
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut served = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        read_to(&mut stream, "}").await;
+        served.push(stream);
+    }
+    let mut waiting = TcpStream::connect(proxy.address).await.unwrap();
+    waiting.write_all(request).await.unwrap();
+    proxy.logged("limits.connections allows").await;
+    let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
+    assert!(
+        metrics.contains("crossfade_connections_waited_total 1\n"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("crossfade_connections 2\n"), "{metrics}");
+    // Those who are there are served, and the other one once there is a place.
+    served[0].write_all(request).await.unwrap();
+    read_to(&mut served[0], "}").await;
+    served.pop();
+    let answer = read_to(&mut waiting, "}").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
