@@ -36,8 +36,8 @@ pub(crate) struct Passage {
 pub(crate) struct Pump {
     decoder: Decoder,
     chunked: bool,
-    /// Bytes of body that may still come.
-    allowance: u64,
+    /// Bytes of body that may still come. `None`: any number, and nobody counts them.
+    allowance: Option<u64>,
     state: State,
     piece: Outgoing,
     /// Bytes of the piece that were written.
@@ -108,7 +108,7 @@ impl Pump {
         Self {
             decoder: Decoder::new(from.decoding(passage.framing)),
             chunked: passage.chunked,
-            allowance: passage.most,
+            allowance: (passage.most < u64::MAX).then_some(passage.most),
             state: State::Reading,
             piece: Outgoing {
                 before: head,
@@ -243,8 +243,10 @@ impl Pump {
     /// The next piece is `data` bytes at the front of the inbox, with `rest` behind them. The
     /// wire that it came on may know that it `is_last`.
     fn data(&mut self, rest: &[u8], data: usize, is_last: bool) -> Result<(), Stopped> {
-        let left = self.allowance.checked_sub(data as u64);
-        self.allowance = left.ok_or(Stopped::TooLong)?;
+        if let Some(allowance) = &mut self.allowance {
+            let left = allowance.checked_sub(data as u64);
+            *allowance = left.ok_or(Stopped::TooLong)?;
+        }
         self.renew();
         self.state = State::Writing;
         self.piece.data = data;
@@ -346,8 +348,7 @@ impl Pump {
             Some(left) => left.is_none_or(|left| left >= SPLICE_FROM),
             None => false,
         };
-        let possible =
-            worth && !self.chunked && self.allowance == u64::MAX && from.inbox.is_empty();
+        let possible = worth && !self.chunked && self.allowance.is_none() && from.inbox.is_empty();
         if possible && from.wire.as_plain().is_some() && to.as_plain().is_some() {
             self.splice = Splice::begin();
         }
@@ -377,5 +378,58 @@ impl Pump {
             self.state = State::Done;
         }
         Poll::Ready(Ok(moved))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::socket::Socket;
+
+    async fn connected() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (Socket::plain(near.unwrap()), far.unwrap().0)
+    }
+
+    /// What a pump does of whose body the first bytes came along with the head.
+    async fn state_after_the_first_bytes(most: u64) -> State {
+        let (from, _sender) = connected().await;
+        let (to, _receiver) = connected().await;
+        let (mut inbox, pool) = (Inbox::default(), Pool::default());
+        inbox.push(&[0; 100], &pool);
+        let mut source = Source {
+            wire: Wire::H1(&from),
+            inbox: &mut inbox,
+            pool: &pool,
+            takes_interim: false,
+        };
+        let passage = Passage {
+            framing: Framing::Length(1024 * 1024),
+            chunked: false,
+            most,
+        };
+        let mut pump = Pump::new(b"head".to_vec(), passage, source.wire);
+        poll_fn(|cx| {
+            let polled = pump.poll(cx, &mut source, Wire::H1(&to), &mut false);
+            assert!(polled.is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        pump.state
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_a_large_body_is_spliced_where_nothing_has_to_be_counted() {
+        assert_eq!(state_after_the_first_bytes(u64::MAX).await, State::Splicing);
+        assert_eq!(
+            state_after_the_first_bytes(2 * 1024 * 1024).await,
+            State::Reading
+        );
     }
 }
