@@ -5,7 +5,8 @@ use tests::controller_kills::{Survived, at_every_event, at_random_moments};
 
 #[tokio::test]
 async fn a_controller_killed_whenever_something_has_happened_ends_its_rollouts_as_it_would_have() {
-    check(&at_every_event(On::Processes).await, 12);
+    // Events that come at the same moment share a kill, so there are fewer of these than of those.
+    check(&at_every_event(On::Processes).await, 8);
 }
 
 #[tokio::test]

@@ -165,14 +165,22 @@ async fn an_endpoint_that_stops_reading_an_upload_is_a_gateway_timeout_and_to_bl
     })
     .await;
     put(&proxy, &[deaf.address]).await;
-    let body = "x".repeat(32 * 1024 * 1024);
+    // More than all the buffers on its way can hold.
+    let pieces = 1024;
+    let piece = "x".repeat(1024 * 1024);
     let head = format!(
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n",
-        body.len()
+        pieces * piece.len()
     );
     let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    let mut sent = client.write_all(head.as_bytes()).await;
     // It is cut off in the middle, which is how it learns of the answer.
-    let sent = client.write_all((head + &body).as_bytes()).await;
+    for _ in 0..pieces {
+        if sent.is_err() {
+            break;
+        }
+        sent = client.write_all(piece.as_bytes()).await;
+    }
     assert!(sent.is_err(), "nobody has read it");
     assert_eq!(proxy.stats().await.versions["1"].failed_tries.timeout, 1);
 }
