@@ -145,9 +145,13 @@ async fn a_hook_that_passed_is_not_run_again_by_the_next_controller() {
 async fn a_candidate_is_watched_while_a_hook_runs() {
     let site = Hooked::new().await;
     let handle = site.begin("steps=10,100", vec![site.hook(On::Confirm, "sleep 60")]);
-    while site.log().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let begun = async {
+        while site.log().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let begun = tokio::time::timeout(Duration::from_secs(30), begun).await;
+    begun.expect("the hook runs");
     assert_eq!(handle.live().record.step, 0, "the step waits for it");
     site.test.proxy.fail("2.0.0", 90);
     handle.ended().await;
