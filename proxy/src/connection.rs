@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::alarm::Alarm;
 use crate::h1::body::Framing;
-use crate::h1::head::{BadHead, answer_framing, find_end, read_answer};
+use crate::h1::head::{BadHead, answer_framing, find_end, keeps_alive, read_answer};
 use crate::h2::stream::Stream;
 use crate::head::Head;
 use crate::socket::{Inbox, Pool, Socket};
@@ -107,6 +107,12 @@ impl Connection {
                 Ok(0) | Err(_) => return Poll::Ready(Err(NoAnswer::Broken { silently })),
             }
         }
+    }
+
+    /// Whether another request may follow the answer that begins with this head, once all of it
+    /// was read.
+    pub(crate) fn is_kept_after(&self, answered: &Answered, head: &Head) -> bool {
+        answered.framing != Framing::UntilClose && keeps_alive(head.over(self.inbox.data()))
     }
 }
 

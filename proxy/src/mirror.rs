@@ -17,8 +17,7 @@ use crossbeam_utils::CachePadded;
 use crate::alarm::{Alarm, Rang};
 use crate::connection::{Answered, Connection, Link, NoAnswer};
 use crate::definition::Definition;
-use crate::h1::body::{Decoder, Framing, Piece};
-use crate::h1::head::keeps_alive;
+use crate::h1::body::{Decoder, Piece};
 use crate::h2::stream::Part;
 use crate::head::{Head, Known, Message};
 use crate::service::Service;
@@ -361,8 +360,7 @@ impl Copy {
         answered: Answered,
         head: &Head,
     ) -> Result<u16, Failed> {
-        let keeps = answered.framing != Framing::UntilClose
-            && keeps_alive(head.over(connection.inbox.data()));
+        let keeps = connection.is_kept_after(&answered, head);
         connection.inbox.consume(answered.length);
         let mut decoder = Decoder::new(connection.link.wire().decoding(answered.framing));
         let mut read = 0;

@@ -9,8 +9,6 @@ use std::task::{Poll, ready};
 use crate::alarm::Alarm;
 use crate::connection::Link;
 use crate::forward::{Answer, Exchange};
-use crate::h1::body::Framing;
-use crate::h1::head::keeps_alive;
 use crate::head::Head;
 use crate::pump::{Passage, Pump, Source, Stopped};
 use crate::stats::Failure;
@@ -39,8 +37,7 @@ impl Exchange {
             mut connection,
             answered,
         } = answer;
-        let keeps = answered.framing != Framing::UntilClose
-            && keeps_alive(head.over(connection.inbox.data()));
+        let keeps = connection.is_kept_after(&answered, head);
         connection.inbox.consume(answered.length);
         let mut endpoint = Source {
             wire: connection.link.wire(),
