@@ -22,7 +22,7 @@ pub use duration::Period;
 pub use health::{EjectionSpec, HealthSpec, Probe, StatusRange};
 pub use hold::{HoldSpec, HoldView};
 pub use mirror::{CopyStats, MirrorSpec, MirrorStats};
-pub use receipt::{Cut, DrainReceipt, DrainRequest, EndpointReceipt};
+pub use receipt::{Cut, DrainReceipt, DrainRequest, EndpointReceipt, Oldest};
 pub use service::{
     Changed, EndpointSpec, EndpointView, HealthState, MAX_WEIGHT, ServiceList, ServiceSpec,
     ServiceView, SplitRequest, VersionView, Weight,

@@ -42,8 +42,30 @@ pub struct EndpointReceipt {
     pub in_flight: u64,
     /// Upgraded (WebSocket) connections that are still open.
     pub upgraded: u64,
+    /// How old the oldest of what is still in flight is.
+    #[serde(default, skip_serializing_if = "Oldest::is_empty")]
+    pub oldest: Oldest,
     /// What had to be cut at a time-out.
     pub cut: Cut,
+}
+
+/// The age of the oldest that is in flight, by kind, in milliseconds. Absent where nothing of the
+/// kind is, and where a worker of the proxy is too busy to say so in time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Oldest {
+    /// Since the request was sent to the endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_ms: Option<u64>,
+    /// Since the request was sent that asked for the upgrade.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgraded_ms: Option<u64>,
+}
+
+impl Oldest {
+    /// Whether no age is known.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What was cut when a drain ran out of time.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use admin_api::{
     CopyStats, Cut, DrainReceipt, DrainRequest, EndpointReceipt, EndpointView, ErrorBody,
-    ErrorDetail, HealthState, MirrorSpec, MirrorStats, ServiceSpec, ServiceStats, ServiceView,
-    VersionStats, VersionView,
+    ErrorDetail, HealthState, MirrorSpec, MirrorStats, Oldest, ServiceSpec, ServiceStats,
+    ServiceView, VersionStats, VersionView,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -612,6 +612,7 @@ impl FakeProxy {
                     drained,
                     in_flight: requests,
                     upgraded,
+                    oldest: Oldest::default(),
                     cut: Cut::default(),
                 })
                 .collect()
@@ -624,6 +625,7 @@ impl FakeProxy {
                 drained,
                 in_flight: requests,
                 upgraded,
+                oldest: Oldest::default(),
                 cut: Cut::default(),
             }],
             None => inner.service.as_ref().map(of_version).unwrap_or_default(),

@@ -400,6 +400,10 @@ impl Admin {
             };
             receipt = self.control.receipt(name, target)?;
         }
+        if !receipt.drained {
+            self.control.drains.ask_ages(name, target).await;
+            receipt = self.control.receipt(name, target)?;
+        }
         Ok(json(StatusCode::OK, &receipt))
     }
 }

@@ -4,23 +4,29 @@
 //! A receipt outlives its endpoint's place in the table, since it is after the removal that
 //! somebody wants to stop the container.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use admin_api::{DrainReceipt, EndpointReceipt};
-use tokio::sync::{Notify, watch};
+use admin_api::{DrainReceipt, EndpointReceipt, Oldest};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
 
+use crate::age::Ages;
 use crate::config::Timeouts;
 use crate::control::DrainTarget;
 use crate::endpoint::{Endpoint, EndpointId};
 use crate::handover::elders::Elders;
 use crate::handover::message::DrainPicture;
+use crate::upstream::Kind;
 use crate::worker::Order;
 
 /// How often drains that are under way are looked at. The sums are the workers' own slots, so a
 /// look costs them nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long workers may take to say how old what they have in flight is. One that is busier is not
+/// waited for.
+const AGES_WITHIN: Duration = Duration::from_millis(250);
 /// How long a receipt is kept after its endpoint was drained, and how many are.
 const KEEP_FOR: Duration = Duration::from_secs(3600);
 const KEEP_MOST: usize = 10_000;
@@ -167,6 +173,44 @@ impl Drains {
         })
     }
 
+    /// Asks every worker how old the oldest is that is in flight at what `target` covers: the next
+    /// receipt says so.
+    pub(crate) async fn ask_ages(&self, service: &str, target: &DrainTarget) {
+        let covered: Vec<Arc<Endpoint>> = {
+            let list = self.list();
+            let covered =
+                |drain: &&Drain| drain.service == service && target.covers(&drain.endpoint);
+            let covered = list.iter().filter(covered);
+            covered.map(|drain| drain.endpoint.clone()).collect()
+        };
+        self.ask_ages_of(&covered).await;
+    }
+
+    /// The same for these endpoints.
+    pub(crate) async fn ask_ages_of(&self, endpoints: &[Arc<Endpoint>]) {
+        let busy = || endpoints.iter().filter(|endpoint| !endpoint.is_drained());
+        let (to, mut from) = mpsc::unbounded_channel();
+        let asked: Arc<[EndpointId]> = busy().map(|endpoint| endpoint.id).collect();
+        if asked.is_empty() {
+            return;
+        }
+        (self.order)(Order::Ages {
+            endpoints: asked,
+            to,
+        });
+        let mut said: HashMap<EndpointId, Ages> = HashMap::new();
+        // It ends when every worker has hung up.
+        let _ = timeout(AGES_WITHIN, async {
+            while let Some((id, ages)) = from.recv().await {
+                said.entry(id).or_default().add(&ages);
+            }
+        })
+        .await;
+        for endpoint in busy() {
+            endpoint.set_ages(said.remove(&endpoint.id).unwrap_or_default());
+        }
+    }
+
     /// Changes each time a drain has ended.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.ended.subscribe()
@@ -197,13 +241,13 @@ impl Drains {
             if drain.cut_requests_at.take_if(|at| *at <= now).is_some() {
                 (self.order)(Order::Cut {
                     endpoint: id,
-                    upgraded: false,
+                    kind: Kind::Request,
                 });
             }
             if drain.cut_upgraded_at.take_if(|at| *at <= now).is_some() {
                 (self.order)(Order::Cut {
                     endpoint: id,
-                    upgraded: true,
+                    kind: Kind::Upgraded,
                 });
             }
         }
@@ -241,6 +285,7 @@ impl Drain {
                 drained: true,
                 in_flight: 0,
                 upgraded: 0,
+                oldest: Oldest::default(),
                 ..receipt
             }
         } else {
@@ -310,13 +355,13 @@ mod tests {
         let now = Instant::now();
         drains.retire("web", std::slice::from_ref(&endpoint), &timeouts());
         let id = endpoint.id;
-        let cut = |upgraded| format!("Cut {{ endpoint: {id}, upgraded: {upgraded} }}");
+        let cut = |kind: Kind| format!("Cut {{ endpoint: {id}, kind: {kind:?} }}");
         let mut want = vec![format!("Retire({id})")];
         for (seconds, more) in [
             (1, None),
-            (31, Some(cut(false))),
+            (31, Some(cut(Kind::Request))),
             (32, None),
-            (3601, Some(cut(true))),
+            (3601, Some(cut(Kind::Upgraded))),
         ] {
             drains.look(now + Duration::from_secs(seconds));
             want.extend(more);

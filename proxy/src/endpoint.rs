@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use admin_api::{Cut, EndpointReceipt, EndpointView, HealthState};
 
-use crate::claim::Claims;
+use crate::age::Ages;
+use crate::claim::{Claims, InFlight};
 use crate::definition::Address;
 use crate::handover::elsewhere::Elsewhere;
 use crate::handover::message::{EndpointFigures, EndpointPicture};
@@ -13,6 +14,7 @@ use crate::reach::Reach;
 use crate::rendezvous;
 use crate::stats::{Failure, Stats};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::upstream::Kind;
 
 /// The number of an endpoint, never used twice: not by the process that takes over either.
 pub(crate) type EndpointId = u64;
@@ -66,6 +68,8 @@ pub(crate) struct Endpoint {
     condition: Mutex<Condition>,
     cut_requests: AtomicU64,
     cut_upgraded: AtomicU64,
+    /// As this process's workers said it when they were last asked.
+    ages: Mutex<Ages>,
     /// What older processes have at it.
     pub(crate) elsewhere: Elsewhere<EndpointFigures>,
 }
@@ -100,6 +104,7 @@ impl Endpoint {
             }),
             cut_requests: AtomicU64::new(0),
             cut_upgraded: AtomicU64::new(0),
+            ages: Mutex::default(),
             elsewhere: Elsewhere::default(),
         }
     }
@@ -248,12 +253,20 @@ impl Endpoint {
         self.claims.excuse(worker);
     }
 
-    /// A worker cut a request, or an upgraded connection, that a drain had no more time for.
-    pub(crate) fn count_cut(&self, upgraded: bool) {
-        let counter = if upgraded {
-            &self.cut_upgraded
-        } else {
-            &self.cut_requests
+    /// How old the oldest is that this process has in flight at it.
+    pub(crate) fn set_ages(&self, ages: Ages) {
+        *self.ages() = ages;
+    }
+
+    fn ages(&self) -> MutexGuard<'_, Ages> {
+        self.ages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker cut something of this kind that a drain had no more time for.
+    pub(crate) fn count_cut(&self, kind: Kind) {
+        let counter = match kind {
+            Kind::Request => &self.cut_requests,
+            Kind::Upgraded => &self.cut_upgraded,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -268,6 +281,7 @@ impl Endpoint {
             taken: self.claims.taken(),
             cut_requests: self.cut_requests.load(Ordering::Relaxed),
             cut_upgraded: self.cut_upgraded.load(Ordering::Relaxed),
+            ages: *self.ages(),
         };
         self.elsewhere.add_to(&mut figures);
         figures
@@ -286,6 +300,10 @@ impl Endpoint {
             drained: figures.is_drained(),
             in_flight: figures.requests,
             upgraded: figures.upgraded,
+            oldest: figures.ages.oldest(InFlight {
+                requests: figures.requests,
+                upgraded: figures.upgraded,
+            }),
             cut: Cut {
                 requests: figures.cut_requests,
                 upgraded: figures.cut_upgraded,

@@ -7,6 +7,7 @@
 mod activation;
 mod admin;
 mod admission;
+mod age;
 mod alarm;
 mod balance;
 // For the micro benchmarks alone: no promise to anybody else.
@@ -140,7 +141,7 @@ pub async fn run(
     let order = move |order: Order| {
         for sender in &senders {
             // A worker that has ended has nothing left to be told about.
-            let _ = sender.send(order);
+            let _ = sender.send(order.clone());
         }
     };
     let end_all = order.clone();

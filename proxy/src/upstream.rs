@@ -10,6 +10,7 @@ use admin_api::Protocol;
 use http::uri::Scheme;
 use slab::Slab;
 
+use crate::age::Ages;
 use crate::alarm::{Alarm, Alarms, Millis};
 use crate::connection::{Connection, Link};
 use crate::endpoint::Endpoint;
@@ -59,8 +60,17 @@ pub(crate) struct Try {
 struct Lifeline {
     /// Of the task that waits for it.
     alarm: usize,
+    began: Instant,
     cut: bool,
-    upgraded: bool,
+    kind: Kind,
+}
+
+/// What is in flight: each kind has its own time in a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Request,
+    /// It goes on as a connection of another protocol.
+    Upgraded,
 }
 
 impl Upstream {
@@ -77,14 +87,16 @@ impl Upstream {
 
     /// Begins a try, whose claim the caller has just taken, in the task with this alarm.
     pub(crate) fn begin(self: Rc<Self>, alarm: &Alarm) -> Try {
+        let started = Instant::now();
         let key = self.tries.borrow_mut().insert(Lifeline {
             alarm: alarm.key(),
+            began: started,
             cut: false,
-            upgraded: false,
+            kind: Kind::Request,
         });
         Try {
             upstream: self,
-            started: Instant::now(),
+            started,
             key,
             settled: false,
         }
@@ -169,12 +181,21 @@ impl Upstream {
         self.sessions.close();
     }
 
-    /// Cuts what is under way: requests, or upgraded connections.
-    pub(crate) fn cut(&self, upgraded: bool) {
+    /// How old the oldest is of what is under way.
+    pub(crate) fn ages(&self) -> Ages {
+        let (now, mut ages) = (Instant::now(), Ages::default());
+        for (_, lifeline) in self.tries.borrow().iter() {
+            ages.note(lifeline.kind, now.duration_since(lifeline.began));
+        }
+        ages
+    }
+
+    /// Cuts what is under way of one kind.
+    pub(crate) fn cut(&self, kind: Kind) {
         for (_, lifeline) in self.tries.borrow_mut().iter_mut() {
-            if lifeline.upgraded == upgraded && !lifeline.cut {
+            if lifeline.kind == kind && !lifeline.cut {
                 lifeline.cut = true;
-                self.endpoint.count_cut(upgraded);
+                self.endpoint.count_cut(kind);
                 self.alarms.cut(lifeline.alarm);
             }
         }
@@ -226,7 +247,7 @@ impl Try {
         } = &*self.upstream;
         endpoint.responded(*worker, 101);
         endpoint.claims.upgrade(*worker);
-        self.upstream.tries.borrow_mut()[self.key].upgraded = true;
+        self.upstream.tries.borrow_mut()[self.key].kind = Kind::Upgraded;
     }
 }
 
@@ -248,10 +269,9 @@ impl Drop for Try {
             (false, true) => endpoint.excused(*worker),
             (false, false) => endpoint.client_gone(*worker),
         }
-        if lifeline.upgraded {
-            endpoint.claims.release_upgraded(*worker);
-        } else {
-            endpoint.claims.release(*worker);
+        match lifeline.kind {
+            Kind::Request => endpoint.claims.release(*worker),
+            Kind::Upgraded => endpoint.claims.release_upgraded(*worker),
         }
     }
 }

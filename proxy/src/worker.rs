@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::admission::{Admission, Place};
+use crate::age::Ages;
 use crate::alarm::{Alarms, Millis};
 use crate::config::{Config, Limits, Listener};
 use crate::counters::Counters;
@@ -27,7 +28,7 @@ use crate::seldom::Seldom;
 use crate::socket::{Bytestream, Pool, Socket};
 use crate::table::Table;
 use crate::tls::ListenerTls;
-use crate::upstream::Upstream;
+use crate::upstream::{Kind, Upstream};
 use crate::{h1, h2};
 
 /// How long to wait when the system has no file descriptor left for a new connection.
@@ -36,14 +37,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
 /// What the control thread tells a worker.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Order {
     /// The endpoint is retired: close the idle connections to it.
     Retire(EndpointId),
-    /// The endpoint's drain has no more time: cut its requests, or its upgraded connections.
-    Cut {
-        endpoint: EndpointId,
-        upgraded: bool,
+    /// The endpoint's drain has no more time for what it has of this kind: cut it.
+    Cut { endpoint: EndpointId, kind: Kind },
+    /// Say how old the oldest is that is in flight at these endpoints, and hang up.
+    Ages {
+        endpoints: Arc<[EndpointId]>,
+        to: mpsc::UnboundedSender<(EndpointId, Ages)>,
     },
     /// Finish now, whatever is open.
     End,
@@ -394,9 +397,16 @@ impl Worker {
                     upstream.close_idle();
                 }
             }
-            Order::Cut { endpoint, upgraded } => {
+            Order::Cut { endpoint, kind } => {
                 if let Some(upstream) = self.upstreams.borrow().get(&endpoint) {
-                    upstream.cut(upgraded);
+                    upstream.cut(kind);
+                }
+            }
+            Order::Ages { endpoints, to } => {
+                let upstreams = self.upstreams.borrow();
+                for upstream in endpoints.iter().filter_map(|id| upstreams.get(id)) {
+                    // Whoever has asked may have given up waiting.
+                    let _ = to.send((upstream.endpoint.id, upstream.ages()));
                 }
             }
             Order::End => {}

@@ -296,6 +296,14 @@ impl Control {
         all.map(|endpoint| (endpoint.id, endpoint)).collect()
     }
 
+    /// Has the workers say how old what they have in flight at these endpoints is, for the next
+    /// report.
+    pub(crate) async fn ask_ages(&self, asked: &[EndpointId]) {
+        let mut known = self.known();
+        let asked: Vec<_> = asked.iter().filter_map(|id| known.remove(id)).collect();
+        self.drains.ask_ages_of(&asked).await;
+    }
+
     /// What this process, and those before it that have ended, count. Of the endpoints that were
     /// `asked` for, those that nobody here knows are done with.
     pub(crate) fn report(&self, counters: &Counters, asked: &[EndpointId]) -> Report {

@@ -9,6 +9,7 @@ use admin_api::{FailedTries, HoldSpec, Responses, ServiceSpec, VersionStats};
 use serde::{Deserialize, Serialize};
 
 use super::elsewhere::{Figures, ProcessId};
+use crate::age::Ages;
 use crate::config::Timeouts;
 use crate::endpoint::EndpointId;
 
@@ -197,6 +198,8 @@ pub(crate) struct EndpointFigures {
     pub(crate) taken: u64,
     pub(crate) cut_requests: u64,
     pub(crate) cut_upgraded: u64,
+    #[serde(default)]
+    pub(crate) ages: Ages,
 }
 
 impl EndpointFigures {
@@ -263,10 +266,12 @@ impl Figures for EndpointFigures {
         self.taken += other.taken;
         self.cut_requests += other.cut_requests;
         self.cut_upgraded += other.cut_upgraded;
+        self.ages.add(&other.ages);
     }
 
     fn settle(&mut self) {
         (self.requests, self.upgraded) = (0, 0);
+        self.ages = Ages::default();
     }
 }
 

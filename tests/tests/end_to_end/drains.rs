@@ -1,5 +1,7 @@
 //! A container may be stopped when the receipt says so, and not before.
 
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::{Heard, Load, ScriptedEndpoint, TestEndpoint, TestProxy, ask, wait_until};
@@ -30,7 +32,34 @@ async fn a_receipt_waits_for_the_request_in_flight() {
     assert_eq!(early.endpoints[0].in_flight, 1);
     let late = proxy.drain("1.0.0", "20s").await;
     assert!(late.drained && !late.forced, "{late:?}");
+    assert!(late.endpoints[0].oldest.is_empty(), "{late:?}");
     assert!(slow.await.unwrap().body.contains("1.0.0"));
+}
+
+#[tokio::test]
+async fn a_receipt_says_how_old_the_oldest_is_of_what_is_in_flight() {
+    let (proxy, _old, _new) = moved_on("", &[]).await;
+    let address = proxy.address;
+    let ask_slow = move || tokio::spawn(async move { ask(address, "/slow?for=60s").await });
+    let mut asked = Vec::new();
+    let before = Instant::now();
+    asked.push(ask_slow());
+    proxy.wait_in_flight(1).await;
+    let first_is_there = Instant::now();
+    asked.push(ask_slow());
+    proxy.wait_in_flight(2).await;
+    proxy.split(json!({"2.0.0": 1})).await;
+    let at_least = first_is_there.elapsed();
+    let receipt = proxy.drain("1.0.0", "300ms").await;
+    let at_most = before.elapsed();
+    let endpoint = &receipt.endpoints[0];
+    assert_eq!((receipt.drained, endpoint.in_flight), (false, 2));
+    let oldest = endpoint.oldest.requests_ms.map(Duration::from_millis);
+    let oldest = oldest.expect("the age of the first request");
+    let at_least = at_least + Duration::from_millis(299);
+    assert!(at_least <= oldest && oldest <= at_most, "{receipt:?}");
+    assert_eq!(endpoint.oldest.upgraded_ms, None, "{receipt:?}");
+    asked.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]
@@ -94,6 +123,12 @@ async fn an_upgraded_connection_keeps_its_endpoint_draining_beyond_the_time_of_r
             receipt.endpoints[0].upgraded
         ),
         (0, 1)
+    );
+    let oldest = receipt.endpoints[0].oldest;
+    assert_eq!(oldest.requests_ms, None, "{receipt:?}");
+    assert!(
+        oldest.upgraded_ms.is_some_and(|ms| ms >= 499),
+        "{receipt:?}"
     );
     assert_eq!(socket.stop().await.failed(), 0);
     assert!(proxy.drain("1.0.0", "20s").await.drained);

@@ -83,6 +83,8 @@ async fn a_drain_waits_for_the_request_of_the_process_before() {
     let early = proxy.drain("1.0.0", "100ms").await;
     assert!(!early.drained, "{early:?}");
     assert_eq!(early.endpoints[0].in_flight, 1);
+    let age = early.endpoints[0].oldest.requests_ms;
+    assert!(age.is_some_and(|ms| ms >= 99), "{early:?}");
     let late = proxy.drain("1.0.0", "20s").await;
     assert!(late.drained && !late.forced, "{late:?}");
     assert!(slow.await.unwrap().body.contains("1.0.0"));
