@@ -95,7 +95,7 @@ pub struct FailedTries {
     pub connect: u64,
     /// The connection broke before the head of an answer was there.
     pub reset: u64,
-    /// No head of an answer within `timeouts.first_byte`.
+    /// No head of an answer within `timeouts.first_byte`, or before `timeouts.request` ran out.
     pub timeout: u64,
     /// The answer was not HTTP.
     pub protocol: u64,

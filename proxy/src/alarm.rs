@@ -29,6 +29,8 @@ pub(crate) struct Alarms {
 
 struct Entry {
     due: u64,
+    /// No wait is longer.
+    limit: u64,
     cut: bool,
     waker: Option<Waker>,
 }
@@ -38,6 +40,9 @@ pub(crate) struct Alarm {
     alarms: Rc<Alarms>,
     key: usize,
 }
+
+/// Several waits of a task have a limit together, until this is dropped.
+pub(crate) struct Limit<'a>(&'a Alarm);
 
 /// Why a wait ended before what it waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +80,7 @@ impl Alarms {
         }
         let key = entries.insert(Entry {
             due: NEVER,
+            limit: NEVER,
             cut: false,
             waker: None,
         });
@@ -141,14 +147,31 @@ impl Alarm {
 
     /// Sets it to ring after so much time from now.
     pub(crate) fn set(&self, within: Duration) {
-        let within = u64::try_from((within + TICK).as_millis()).unwrap_or(NEVER);
-        let due = self.alarms.now.get().saturating_add(within);
-        self.alarms.entries.borrow_mut()[self.key].due = due;
+        let due = self.after(within);
+        let entry = &mut self.alarms.entries.borrow_mut()[self.key];
+        entry.due = due.min(entry.limit);
     }
 
     /// Lets it ring for a cut alone.
     pub(crate) fn clear(&self) {
         self.alarms.entries.borrow_mut()[self.key].due = NEVER;
+    }
+
+    /// Has it ring after so much time from now at the latest, however often it is set meanwhile.
+    pub(crate) fn limit(&self, within: Duration) -> Limit<'_> {
+        self.alarms.entries.borrow_mut()[self.key].limit = self.after(within);
+        Limit(self)
+    }
+
+    /// Whether the time of [`Alarm::limit`] is up.
+    pub(crate) fn is_past_limit(&self) -> bool {
+        self.alarms.entries.borrow()[self.key].limit <= self.alarms.now.get()
+    }
+
+    fn after(&self, within: Duration) -> Millis {
+        let within = within.saturating_add(TICK).as_millis();
+        let within = u64::try_from(within).unwrap_or(NEVER);
+        self.alarms.now.get().saturating_add(within)
     }
 
     /// Whether it rings. If not, the task is woken when it does.
@@ -198,6 +221,12 @@ impl Drop for Alarm {
     }
 }
 
+impl Drop for Limit<'_> {
+    fn drop(&mut self) {
+        self.0.alarms.entries.borrow_mut()[self.0.key].limit = NEVER;
+    }
+}
+
 impl From<Rang> for io::Error {
     fn from(rang: Rang) -> Self {
         match rang {
@@ -229,6 +258,30 @@ mod tests {
                 assert_eq!(kept, Ok(7));
             })
             .await;
+    }
+
+    #[test]
+    fn waits_with_a_limit_are_no_longer_together() {
+        let alarms = Alarms::new();
+        let alarm = alarms.alarm();
+        let cx = Context::from_waker(Waker::noop());
+        let at = |millis| alarms.now.set(millis);
+        at(0);
+        let limit = alarm.limit(Duration::from_millis(1_000));
+        alarm.set(Duration::from_millis(800));
+        at(800);
+        assert!(alarm.poll(&cx).is_pending());
+        alarm.set(Duration::from_millis(800));
+        at(1_000);
+        assert!(alarm.poll(&cx).is_pending(), "never early");
+        assert!(!alarm.is_past_limit());
+        at(1_025);
+        assert_eq!(alarm.poll(&cx), Poll::Ready(Rang::TimedOut));
+        assert!(alarm.is_past_limit());
+        drop(limit);
+        alarm.set(Duration::from_millis(800));
+        assert!(alarm.poll(&cx).is_pending());
+        assert!(!alarm.is_past_limit());
     }
 
     #[test]

@@ -115,6 +115,9 @@ pub(crate) struct Timeouts {
     pub(crate) connect: Duration,
     /// From the end of a request until the head of its answer.
     pub(crate) first_byte: Duration,
+    /// From the head of a request until the head of its answer, over all tries; `None`: as long
+    /// as the others allow.
+    pub(crate) request: Option<Duration>,
     /// Without any progress of a body, in either direction.
     pub(crate) body_idle: Duration,
     /// From a drain's start until what is left of requests is cut.
@@ -220,6 +223,7 @@ struct RawTimeouts {
     keep_alive: Option<Period>,
     connect: Option<Period>,
     first_byte: Option<Period>,
+    request: Option<Period>,
     body_idle: Option<Period>,
     drain: Option<Period>,
     upgraded: Option<Period>,
@@ -527,15 +531,17 @@ fn check_timeouts(raw: &RawTimeouts) -> Result<Timeouts, InputError> {
         }
         Ok(period)
     };
+    let or_never = |period: Duration| (!period.is_zero()).then_some(period);
     let upgraded = raw.upgraded.map_or(Duration::from_secs(3600), Period::get);
     Ok(Timeouts {
         header: positive("header", raw.header, Duration::from_secs(10))?,
         keep_alive: positive("keep_alive", raw.keep_alive, Duration::from_secs(75))?,
         connect: positive("connect", raw.connect, Duration::from_secs(5))?,
         first_byte: positive("first_byte", raw.first_byte, Duration::from_secs(60))?,
+        request: raw.request.map(Period::get).and_then(or_never),
         body_idle: positive("body_idle", raw.body_idle, Duration::from_secs(60))?,
         drain: raw.drain.map_or(Duration::from_secs(30), Period::get),
-        upgraded: (!upgraded.is_zero()).then_some(upgraded),
+        upgraded: or_never(upgraded),
         resolve: positive("resolve", raw.resolve, Duration::from_secs(5))?,
     })
 }

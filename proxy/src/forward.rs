@@ -137,6 +137,16 @@ impl Failed {
             Rang::TimedOut => Self::with(Failure::Timeout, Refusal::TimedOut),
         }
     }
+
+    /// What was waited for did not come in the time that the whole request has.
+    fn of_request_timed_out(self, alarm: &Alarm) -> Self {
+        match self.refusal {
+            Refusal::TimedOut | Refusal::ConnectTimedOut if alarm.is_past_limit() => {
+                Self::with(Failure::Timeout, Refusal::RequestTimedOut)
+            }
+            _ => self,
+        }
+    }
 }
 
 /// Whether this machine has run out of something that a connection needs.
@@ -270,6 +280,7 @@ impl Exchange {
         upload: &mut Pump,
         head: &mut Head,
     ) -> Result<Answer, Refusal> {
+        let _limit = self.table.timeouts.request.map(|all| alarm.limit(all));
         loop {
             let failed = match self.send(alarm, &attempt, client, upload, head).await {
                 Ok((connection, answered)) => {
@@ -283,13 +294,14 @@ impl Exchange {
                         answered,
                     });
                 }
-                Err(failed) => failed,
+                Err(failed) => failed.of_request_timed_out(alarm),
             };
             settle(attempt, &failed);
             // Nothing of it has left, or it may be sent twice and is here whole.
             let repeatable = self.asked.idempotent || failed.unprocessed;
             let safe = upload.is_untouched() || repeatable && upload.rewind();
-            let wanted = failed.refusal.is_retryable() && self.tries < MAX_TRIES;
+            let wanted =
+                failed.refusal.is_retryable() && self.tries < MAX_TRIES && !alarm.is_past_limit();
             if !(safe && wanted) || !(failed.stale || self.service().budget.withdraw(worker.index))
             {
                 return Err(failed.refusal);

@@ -65,6 +65,8 @@ pub(crate) enum Refusal {
     BadAnswer,
     /// The endpoint did not answer in time.
     TimedOut,
+    /// The request was not answered in `timeouts.request`, by whatever endpoints it was sent to.
+    RequestTimedOut,
     /// The client stopped sending in the middle of its request.
     ClientStalled,
     /// The client has gone: there is nobody to answer.
@@ -100,11 +102,12 @@ impl Refusal {
         Self::ConnectionBroken,
         Self::BadAnswer,
         Self::TimedOut,
+        Self::RequestTimedOut,
         Self::ClientStalled,
         Self::ClientGone,
         Self::Cut,
     ];
-    pub(crate) const COUNT: usize = 27;
+    pub(crate) const COUNT: usize = 28;
 
     /// A word for metrics.
     pub(crate) fn label(self) -> &'static str {
@@ -133,6 +136,7 @@ impl Refusal {
             Self::ConnectionBroken => "connection_broken",
             Self::BadAnswer => "bad_answer",
             Self::TimedOut => "timed_out",
+            Self::RequestTimedOut => "request_timed_out",
             Self::ClientStalled => "client_stalled",
             Self::ClientGone => "client_gone",
             Self::Cut => "cut",
@@ -160,7 +164,9 @@ impl Refusal {
             Self::ConnectFailed | Self::ConnectionBroken | Self::BadAnswer => {
                 StatusCode::BAD_GATEWAY
             }
-            Self::ConnectTimedOut | Self::TimedOut | Self::Cut => StatusCode::GATEWAY_TIMEOUT,
+            Self::ConnectTimedOut | Self::TimedOut | Self::RequestTimedOut | Self::Cut => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
         }
     }
 
@@ -211,6 +217,7 @@ impl Refusal {
             Self::ConnectionBroken => "crossfade; error=connection_terminated",
             Self::BadAnswer => "crossfade; error=http_protocol_error",
             Self::TimedOut => "crossfade; error=http_response_timeout",
+            Self::RequestTimedOut => "crossfade; error=http_response_timeout; details=\"request\"",
             Self::Cut => "crossfade; error=connection_terminated; details=\"drained\"",
         }
     }
@@ -243,6 +250,7 @@ impl Refusal {
             Self::ConnectionBroken => "the endpoint closed the connection before it answered",
             Self::BadAnswer => "the endpoint's answer was not valid HTTP",
             Self::TimedOut => "the endpoint did not answer in time",
+            Self::RequestTimedOut => "the request was not answered in the time that it has",
             Self::ClientStalled => "the request's body stopped in the middle",
             Self::ClientGone => "the client closed the connection",
             Self::Cut => "the endpoint is being removed and did not answer in time",

@@ -1,7 +1,9 @@
 //! When a request may be sent again, and when it must not.
 
-use serde_json::json;
-use tests::{Heard, ScriptedEndpoint, TestEndpoint, TestProxy, ask, ask_with};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::{Heard, ScriptedEndpoint, TestEndpoint, TestProxy, ask, ask_with, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -153,6 +155,73 @@ async fn an_endpoint_that_does_not_answer_is_a_gateway_timeout() {
         "crossfade; error=http_response_timeout"
     );
     assert_eq!(proxy.stats().await.versions["1"].failed_tries.timeout, 1);
+}
+
+#[tokio::test]
+async fn a_request_has_a_time_over_all_of_its_tries() {
+    let config = "[timeouts]\nfirst_byte = \"500ms\"\nrequest = \"900ms\"";
+    let proxy = TestProxy::with_config(config).await;
+    let silent = |_, mut heard: Heard| async move {
+        heard.head().await;
+        std::future::pending::<()>().await;
+    };
+    let endpoints = [
+        ScriptedEndpoint::start(silent).await,
+        ScriptedEndpoint::start(silent).await,
+        ScriptedEndpoint::start(silent).await,
+    ];
+    let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
+    put(&proxy, &addresses).await;
+    let began = Instant::now();
+    let reply = ask(proxy.address, "/").await;
+    let took = began.elapsed();
+    assert_eq!(reply.status, 504, "{reply:?}");
+    assert_eq!(
+        reply.header("proxy-status"),
+        "crossfade; error=http_response_timeout; details=\"request\""
+    );
+    assert!(took >= Duration::from_millis(900), "{took:?}");
+    let heard: usize = endpoints
+        .iter()
+        .map(|endpoint| endpoint.heard().len())
+        .sum();
+    assert_eq!(heard, 2, "there is no time for a third try");
+    let stats = &proxy.stats().await.versions["1"];
+    assert_eq!(stats.failed_tries.timeout, 2, "{stats:?}");
+    let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
+    let line = "crossfade_refused_total{reason=\"request_timed_out\"} 1";
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+#[tokio::test]
+async fn an_answer_that_has_begun_in_time_goes_on_for_as_long_as_it_likes() {
+    let limit = Duration::from_millis(200);
+    let proxy = TestProxy::with_config("[timeouts]\nrequest = \"200ms\"").await;
+    let (go_on, goes_on) = tokio::sync::watch::channel(false);
+    let streaming = ScriptedEndpoint::start(move |_, mut heard: Heard| {
+        let mut goes_on = goes_on.clone();
+        async move {
+            heard.head().await;
+            heard
+                .say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n")
+                .await;
+            let _ = goes_on.wait_for(|goes_on| *goes_on).await;
+            heard.say("4\r\nlast\r\n0\r\n\r\n").await;
+        }
+    })
+    .await;
+    put(&proxy, &[streaming.address]).await;
+    let address = proxy.address;
+    let answer = tokio::spawn(async move { ask(address, "/").await });
+    proxy.wait_in_flight(1).await;
+    let began = Instant::now();
+    wait_until("the limit is far behind", || async {
+        began.elapsed() > 3 * limit
+    })
+    .await;
+    go_on.send_replace(true);
+    let reply = answer.await.unwrap();
+    assert_eq!((reply.status.as_u16(), &*reply.body), (200, "firstlast"));
 }
 
 #[tokio::test]
