@@ -40,6 +40,10 @@ pub struct EndpointReceipt {
     pub drained: bool,
     /// Requests that are still being answered.
     pub in_flight: u64,
+    /// Of these, the streams: their answers have begun and go on without a length (server-sent
+    /// events, gRPC).
+    #[serde(default)]
+    pub streams: u64,
     /// Upgraded (WebSocket) connections that are still open.
     pub upgraded: u64,
     /// How old the oldest of what is still in flight is.
@@ -53,9 +57,12 @@ pub struct EndpointReceipt {
 /// kind is, and where a worker of the proxy is too busy to say so in time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Oldest {
-    /// Since the request was sent to the endpoint.
+    /// Since the request was sent to the endpoint; of requests that are no streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_ms: Option<u64>,
+    /// Of streams, since the request was sent to the endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams_ms: Option<u64>,
     /// Since the request was sent that asked for the upgrade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upgraded_ms: Option<u64>,
@@ -73,6 +80,16 @@ impl Oldest {
 pub struct Cut {
     /// Requests cut at `timeouts.drain`.
     pub requests: u64,
+    /// Streams cut at `timeouts.stream`.
+    #[serde(default)]
+    pub streams: u64,
     /// Upgraded connections cut at `timeouts.upgraded`.
     pub upgraded: u64,
+}
+
+impl Cut {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.requests + self.streams + self.upgraded
+    }
 }

@@ -271,6 +271,10 @@ pub struct VersionView {
     pub tls: Option<TlsSpec>,
     /// Requests being answered by it now.
     pub in_flight: u64,
+    /// Of these, the streams: their answers have begun and go on without a length (server-sent
+    /// events, gRPC).
+    #[serde(default)]
+    pub streams: u64,
     /// Upgraded (WebSocket) connections to it that are open.
     pub upgraded: u64,
     /// Its endpoints.
@@ -295,6 +299,10 @@ pub struct EndpointView {
     pub reason: Option<String>,
     /// Requests being answered by it now.
     pub in_flight: u64,
+    /// Of these, the streams: their answers have begun and go on without a length (server-sent
+    /// events, gRPC).
+    #[serde(default)]
+    pub streams: u64,
     /// Upgraded (WebSocket) connections to it that are open.
     pub upgraded: u64,
     /// Claims taken on it since it came into the table.

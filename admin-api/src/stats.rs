@@ -30,6 +30,10 @@ pub struct ServiceStats {
 pub struct VersionStats {
     /// Requests being answered now.
     pub in_flight: u64,
+    /// Of these, the streams: their answers have begun and go on without a length (server-sent
+    /// events, gRPC).
+    #[serde(default)]
+    pub streams: u64,
     /// Upgraded (WebSocket) connections that are open.
     pub upgraded: u64,
     /// Answers that were passed on whole, by status class.

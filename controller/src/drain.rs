@@ -16,17 +16,17 @@ use crate::store::Retired;
 pub(crate) struct Left {
     /// Containers that are not drained yet.
     pub(crate) containers: usize,
-    /// Their requests.
+    /// Their requests, streams aside.
     pub(crate) requests: u64,
-    /// Their upgraded connections. These may stay for an hour, and hold up nothing but their
-    /// own container.
-    pub(crate) upgraded: u64,
+    /// Their streams and upgraded connections. These may stay for an hour, and hold up nothing
+    /// but their own container.
+    pub(crate) lasting: u64,
 }
 
 impl Left {
     /// Whether a rollout that retired them can end.
-    pub(crate) fn only_upgraded(self) -> bool {
-        self.containers == 0 || (self.requests == 0 && self.upgraded > 0)
+    pub(crate) fn only_lasting(self) -> bool {
+        self.containers == 0 || (self.requests == 0 && self.lasting > 0)
     }
 }
 
@@ -172,7 +172,7 @@ impl Site {
         let cut: u64 = receipt
             .endpoints
             .iter()
-            .map(|e| e.cut.requests + e.cut.upgraded)
+            .map(|endpoint| endpoint.cut.total())
             .sum();
         let text = format!("the drain ran out of time: {cut} requests were cut");
         let figures = serde_json::to_value(receipt).ok();
@@ -186,12 +186,53 @@ fn is_drained(receipt: &DrainReceipt, one: &Retired, left: &mut Left) -> bool {
     for endpoint in &receipt.endpoints {
         if Some(&endpoint.address) == one.address.as_ref() && !endpoint.drained {
             drained = false;
-            left.requests += endpoint.in_flight;
-            left.upgraded += endpoint.upgraded;
+            left.requests += endpoint.in_flight.saturating_sub(endpoint.streams);
+            left.lasting += endpoint.streams + endpoint.upgraded;
         }
     }
     if !drained {
         left.containers += 1;
     }
     drained
+}
+
+#[cfg(test)]
+mod tests {
+    use admin_api::EndpointReceipt;
+
+    use super::*;
+
+    #[test]
+    fn streams_and_upgraded_connections_hold_their_container_and_nothing_else() {
+        let left = |in_flight, streams, upgraded| {
+            let receipt = EndpointReceipt {
+                address: "10.0.0.1:80".into(),
+                version: "1".into(),
+                drained: in_flight + upgraded == 0,
+                in_flight,
+                streams,
+                upgraded,
+                oldest: admin_api::Oldest::default(),
+                cut: admin_api::Cut::default(),
+            };
+            let receipt = DrainReceipt {
+                service: "web".into(),
+                drained: receipt.drained,
+                forced: false,
+                endpoints: vec![receipt],
+            };
+            let one = Retired {
+                name: "web-1".into(),
+                service: "web".into(),
+                version: "1".into(),
+                address: Some("10.0.0.1:80".into()),
+            };
+            let mut left = Left::default();
+            (is_drained(&receipt, &one, &mut left), left.only_lasting())
+        };
+        assert_eq!(left(0, 0, 0), (true, true));
+        assert_eq!(left(2, 1, 1), (false, false));
+        assert_eq!(left(2, 2, 0), (false, true));
+        assert_eq!(left(0, 0, 1), (false, true));
+    }
 }

@@ -335,7 +335,7 @@ impl Rollout {
     async fn until_drained(&mut self) -> Stay<()> {
         loop {
             let left = self.site.sweep(&self.record.service, DRAIN_WAIT).await?;
-            if left.only_upgraded() {
+            if left.only_lasting() {
                 return Ok(());
             }
             self.rest(self.look_every()).await?;

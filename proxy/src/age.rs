@@ -13,6 +13,8 @@ use crate::upstream::Kind;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ages {
     requests: Option<Duration>,
+    #[serde(default)]
+    streams: Option<Duration>,
     upgraded: Option<Duration>,
 }
 
@@ -21,6 +23,7 @@ impl Ages {
     pub(crate) fn note(&mut self, kind: Kind, age: Duration) {
         let oldest = match kind {
             Kind::Request => &mut self.requests,
+            Kind::Stream => &mut self.streams,
             Kind::Upgraded => &mut self.upgraded,
         };
         *oldest = (*oldest).max(Some(age));
@@ -29,6 +32,7 @@ impl Ages {
     /// Takes up what somebody else has in flight.
     pub(crate) fn add(&mut self, other: &Self) {
         self.requests = self.requests.max(other.requests);
+        self.streams = self.streams.max(other.streams);
         self.upgraded = self.upgraded.max(other.upgraded);
     }
 
@@ -40,6 +44,7 @@ impl Ages {
         };
         Oldest {
             requests_ms: millis(self.requests, in_flight.requests),
+            streams_ms: millis(self.streams, in_flight.streams),
             upgraded_ms: millis(self.upgraded, in_flight.upgraded),
         }
     }
@@ -57,22 +62,24 @@ mod tests {
         ages.note(Kind::Request, seconds(5));
         let mut elsewhere = Ages::default();
         elsewhere.note(Kind::Request, seconds(3));
+        elsewhere.note(Kind::Stream, seconds(7));
         elsewhere.note(Kind::Upgraded, seconds(60));
         ages.add(&elsewhere);
-        let at = |requests, upgraded| ages.oldest(InFlight { requests, upgraded });
-        let both = Oldest {
+        let at = |requests, streams, upgraded| {
+            ages.oldest(InFlight {
+                requests,
+                streams,
+                upgraded,
+            })
+        };
+        let all = Oldest {
             requests_ms: Some(5_000),
+            streams_ms: Some(7_000),
             upgraded_ms: Some(60_000),
         };
-        assert_eq!(at(3, 1), both);
+        assert_eq!(at(3, 1, 1), all);
         let requests_ms = None;
-        assert_eq!(
-            at(0, 1),
-            Oldest {
-                requests_ms,
-                ..both
-            }
-        );
-        assert!(at(0, 0).is_empty());
+        assert_eq!(at(0, 1, 1), Oldest { requests_ms, ..all });
+        assert!(at(0, 0, 0).is_empty());
     }
 }

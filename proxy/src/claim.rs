@@ -33,6 +33,7 @@ pub(crate) struct Claims {
 #[derive(Debug)]
 struct Slot {
     requests: AtomicU64,
+    streams: AtomicU64,
     upgraded: AtomicU64,
     /// Claims ever taken.
     taken: AtomicU64,
@@ -44,8 +45,10 @@ struct Slot {
 /// What is in flight at one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InFlight {
-    /// Requests that are being answered.
+    /// Requests that are being answered, streams aside.
     pub(crate) requests: u64,
+    /// Requests whose answers have begun and go on without a length.
+    pub(crate) streams: u64,
     /// Connections that were upgraded and are open.
     pub(crate) upgraded: u64,
 }
@@ -84,7 +87,7 @@ impl std::ops::Add for Outcomes {
 
 impl InFlight {
     pub(crate) fn is_empty(self) -> bool {
-        self.requests == 0 && self.upgraded == 0
+        self.requests == 0 && self.streams == 0 && self.upgraded == 0
     }
 }
 
@@ -94,6 +97,7 @@ impl Claims {
         let slot = || {
             CachePadded::new(Slot {
                 requests: AtomicU64::new(0),
+                streams: AtomicU64::new(0),
                 upgraded: AtomicU64::new(0),
                 taken: AtomicU64::new(0),
                 bad: AtomicU64::new(0),
@@ -122,6 +126,14 @@ impl Claims {
         true
     }
 
+    /// Turns a request's claim into a stream's.
+    pub(crate) fn stream(&self, worker: usize) {
+        let slot = &self.slots[worker];
+        // As in `upgrade`.
+        add(&slot.streams, 1);
+        subtract(&slot.requests, 1);
+    }
+
     /// Turns a request's claim into an upgraded connection's.
     pub(crate) fn upgrade(&self, worker: usize) {
         let slot = &self.slots[worker];
@@ -133,6 +145,11 @@ impl Claims {
     /// Ends a request's claim.
     pub(crate) fn release(&self, worker: usize) {
         subtract(&self.slots[worker].requests, 1);
+    }
+
+    /// Ends a stream's claim.
+    pub(crate) fn release_stream(&self, worker: usize) {
+        subtract(&self.slots[worker].streams, 1);
     }
 
     /// Ends an upgraded connection's claim.
@@ -158,7 +175,7 @@ impl Claims {
             cells.map(|slot| cell(slot).load(Ordering::Acquire)).sum()
         };
         let taken = sum(|slot| &slot.taken);
-        let open = sum(|slot| &slot.requests);
+        let open = sum(|slot| &slot.requests) + sum(|slot| &slot.streams);
         let (bad, excused) = (sum(|slot| &slot.bad), sum(|slot| &slot.excused));
         Outcomes {
             good: taken.saturating_sub(open + bad + excused),
@@ -182,10 +199,12 @@ impl Claims {
     pub(crate) fn in_flight(&self) -> InFlight {
         let mut sum = InFlight {
             requests: 0,
+            streams: 0,
             upgraded: 0,
         };
         for slot in &self.slots {
             sum.requests += slot.requests.load(Ordering::Acquire);
+            sum.streams += slot.streams.load(Ordering::Acquire);
             sum.upgraded += slot.upgraded.load(Ordering::Acquire);
         }
         sum
@@ -194,7 +213,8 @@ impl Claims {
     /// What is in flight of `worker`'s own claims. Read by that worker, it costs nothing.
     pub(crate) fn own(&self, worker: usize) -> u64 {
         let slot = &self.slots[worker];
-        slot.requests.load(Ordering::Relaxed) + slot.upgraded.load(Ordering::Relaxed)
+        let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
+        load(&slot.requests) + load(&slot.streams) + load(&slot.upgraded)
     }
 
     /// Claims ever taken.

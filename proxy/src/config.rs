@@ -122,10 +122,20 @@ pub(crate) struct Timeouts {
     pub(crate) body_idle: Duration,
     /// From a drain's start until what is left of requests is cut.
     pub(crate) drain: Duration,
+    /// From a drain's start until streams are cut, if that is later; `None`: never.
+    pub(crate) stream: Option<Duration>,
     /// From a drain's start until upgraded connections are cut; `None`: never.
     pub(crate) upgraded: Option<Duration>,
     /// From one look-up of an endpoint's name to the next.
     pub(crate) resolve: Duration,
+}
+
+impl Timeouts {
+    /// How long anything may stay that is in flight; `None`: for ever.
+    pub(crate) fn longest(&self) -> Option<Duration> {
+        let (stream, upgraded) = (self.stream?, self.upgraded?);
+        Some(self.drain.max(stream).max(upgraded))
+    }
 }
 
 /// Limits on what clients send.
@@ -226,6 +236,7 @@ struct RawTimeouts {
     request: Option<Period>,
     body_idle: Option<Period>,
     drain: Option<Period>,
+    stream: Option<Period>,
     upgraded: Option<Period>,
     resolve: Option<Period>,
 }
@@ -532,6 +543,7 @@ fn check_timeouts(raw: &RawTimeouts) -> Result<Timeouts, InputError> {
         Ok(period)
     };
     let or_never = |period: Duration| (!period.is_zero()).then_some(period);
+    let stream = raw.stream.map_or(Duration::from_secs(300), Period::get);
     let upgraded = raw.upgraded.map_or(Duration::from_secs(3600), Period::get);
     Ok(Timeouts {
         header: positive("header", raw.header, Duration::from_secs(10))?,
@@ -541,6 +553,7 @@ fn check_timeouts(raw: &RawTimeouts) -> Result<Timeouts, InputError> {
         request: raw.request.map(Period::get).and_then(or_never),
         body_idle: positive("body_idle", raw.body_idle, Duration::from_secs(60))?,
         drain: raw.drain.map_or(Duration::from_secs(30), Period::get),
+        stream: or_never(stream),
         upgraded: or_never(upgraded),
         resolve: positive("resolve", raw.resolve, Duration::from_secs(5))?,
     })

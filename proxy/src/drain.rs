@@ -46,9 +46,10 @@ pub(crate) struct Drains {
 struct Drain {
     service: String,
     endpoint: Arc<Endpoint>,
-    /// When what is left of requests is cut, and of upgraded connections (`None`: never, or
-    /// done).
+    /// When what is left of requests is cut, of streams, and of upgraded connections (`None`:
+    /// never, or done).
     cut_requests_at: Option<Instant>,
+    cut_streams_at: Option<Instant>,
     cut_upgraded_at: Option<Instant>,
     drained_at: Option<Instant>,
     /// Whoever waits for it was told.
@@ -73,6 +74,8 @@ impl Drains {
             return;
         }
         let now = Instant::now();
+        // Until its requests are cut, one of them may still become another kind.
+        let after = |within: Duration| now + within.max(timeouts.drain);
         let mut list = self.list();
         for endpoint in endpoints {
             if list.iter().any(|drain| drain.endpoint.id == endpoint.id) {
@@ -84,10 +87,8 @@ impl Drains {
                 service: service.to_owned(),
                 endpoint: endpoint.clone(),
                 cut_requests_at: Some(now + timeouts.drain),
-                // Until its requests are cut, one of them may still become one.
-                cut_upgraded_at: timeouts
-                    .upgraded
-                    .map(|within| now + within.max(timeouts.drain)),
+                cut_streams_at: timeouts.stream.map(after),
+                cut_upgraded_at: timeouts.upgraded.map(after),
                 drained_at: None,
                 announced: false,
             });
@@ -111,6 +112,7 @@ impl Drains {
             service: picture.service.clone(),
             endpoint: endpoint.clone(),
             cut_requests_at: picture.cut_requests_in.map(|within| now + within),
+            cut_streams_at: picture.cut_streams_in.map(|within| now + within),
             cut_upgraded_at: picture.cut_upgraded_in.map(|within| now + within),
             drained_at,
             announced: drained_at.is_some(),
@@ -126,6 +128,7 @@ impl Drains {
             service: drain.service.clone(),
             endpoint: drain.endpoint.picture(),
             cut_requests_in: drain.cut_requests_at.map(|at| at - now),
+            cut_streams_in: drain.cut_streams_at.map(|at| at - now),
             cut_upgraded_in: drain.cut_upgraded_at.map(|at| at - now),
             drained_since: drain.drained_at.map(|at| now - at),
         };
@@ -166,9 +169,7 @@ impl Drains {
         Some(DrainReceipt {
             service: service.to_owned(),
             drained: endpoints.iter().all(|endpoint| endpoint.drained),
-            forced: endpoints
-                .iter()
-                .any(|e| e.cut.requests > 0 || e.cut.upgraded > 0),
+            forced: endpoints.iter().any(|endpoint| endpoint.cut.total() > 0),
             endpoints,
         })
     }
@@ -238,17 +239,14 @@ impl Drains {
             }
             under_way = true;
             let id = drain.endpoint.id;
-            if drain.cut_requests_at.take_if(|at| *at <= now).is_some() {
-                (self.order)(Order::Cut {
-                    endpoint: id,
-                    kind: Kind::Request,
-                });
-            }
-            if drain.cut_upgraded_at.take_if(|at| *at <= now).is_some() {
-                (self.order)(Order::Cut {
-                    endpoint: id,
-                    kind: Kind::Upgraded,
-                });
+            for (at, kind) in [
+                (&mut drain.cut_requests_at, Kind::Request),
+                (&mut drain.cut_streams_at, Kind::Stream),
+                (&mut drain.cut_upgraded_at, Kind::Upgraded),
+            ] {
+                if at.take_if(|at| *at <= now).is_some() {
+                    (self.order)(Order::Cut { endpoint: id, kind });
+                }
             }
         }
         let surplus = list.len().saturating_sub(KEEP_MOST);
@@ -284,6 +282,7 @@ impl Drain {
             EndpointReceipt {
                 drained: true,
                 in_flight: 0,
+                streams: 0,
                 upgraded: 0,
                 oldest: Oldest::default(),
                 ..receipt
@@ -346,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_time_out_requests_are_cut_and_upgraded_connections_are_not_yet() {
+    fn each_kind_is_cut_at_its_own_time_and_not_before() {
         let orders = Arc::new(Mutex::new(Vec::new()));
         let sent = orders.clone();
         let drains = Drains::new(move |order| sent.lock().unwrap().push(format!("{order:?}")));
@@ -361,6 +360,8 @@ mod tests {
             (1, None),
             (31, Some(cut(Kind::Request))),
             (32, None),
+            (301, Some(cut(Kind::Stream))),
+            (302, None),
             (3601, Some(cut(Kind::Upgraded))),
         ] {
             drains.look(now + Duration::from_secs(seconds));

@@ -67,6 +67,7 @@ pub(crate) struct Endpoint {
     proven: AtomicBool,
     condition: Mutex<Condition>,
     cut_requests: AtomicU64,
+    cut_streams: AtomicU64,
     cut_upgraded: AtomicU64,
     /// As this process's workers said it when they were last asked.
     ages: Mutex<Ages>,
@@ -103,6 +104,7 @@ impl Endpoint {
                 ..Condition::default()
             }),
             cut_requests: AtomicU64::new(0),
+            cut_streams: AtomicU64::new(0),
             cut_upgraded: AtomicU64::new(0),
             ages: Mutex::default(),
             elsewhere: Elsewhere::default(),
@@ -266,6 +268,7 @@ impl Endpoint {
     pub(crate) fn count_cut(&self, kind: Kind) {
         let counter = match kind {
             Kind::Request => &self.cut_requests,
+            Kind::Stream => &self.cut_streams,
             Kind::Upgraded => &self.cut_upgraded,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -276,10 +279,12 @@ impl Endpoint {
         let in_flight = self.claims.in_flight();
         let mut figures = EndpointFigures {
             retired: self.claims.is_retired(),
-            requests: in_flight.requests,
+            requests: in_flight.requests + in_flight.streams,
+            streams: in_flight.streams,
             upgraded: in_flight.upgraded,
             taken: self.claims.taken(),
             cut_requests: self.cut_requests.load(Ordering::Relaxed),
+            cut_streams: self.cut_streams.load(Ordering::Relaxed),
             cut_upgraded: self.cut_upgraded.load(Ordering::Relaxed),
             ages: *self.ages(),
         };
@@ -299,13 +304,16 @@ impl Endpoint {
             version: self.version.to_string(),
             drained: figures.is_drained(),
             in_flight: figures.requests,
+            streams: figures.streams,
             upgraded: figures.upgraded,
             oldest: figures.ages.oldest(InFlight {
-                requests: figures.requests,
+                requests: figures.requests.saturating_sub(figures.streams),
+                streams: figures.streams,
                 upgraded: figures.upgraded,
             }),
             cut: Cut {
                 requests: figures.cut_requests,
+                streams: figures.cut_streams,
                 upgraded: figures.cut_upgraded,
             },
         }
@@ -331,6 +339,7 @@ impl Endpoint {
             health,
             reason,
             in_flight: figures.requests,
+            streams: figures.streams,
             upgraded: figures.upgraded,
             requests: figures.taken,
         }

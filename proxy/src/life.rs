@@ -248,7 +248,7 @@ impl Life {
         drop(sockets);
         self.close_listeners();
         self.stage.send_replace(Stage::Stopping);
-        let within = self.control.table().timeouts.upgraded;
+        let within = self.control.table().timeouts.longest();
         let ended = tokio::select! {
             () = &mut shutdown => {
                 self.end_within(Some(drain), &mut all_ended).await

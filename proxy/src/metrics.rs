@@ -156,6 +156,11 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
         "Requests being answered now.",
         &VERSION,
     )?;
+    let streams = gauges(
+        "crossfade_streams",
+        "Of the requests being answered now, those whose answers go on without a length.",
+        &VERSION,
+    )?;
     let upgraded = gauges(
         "crossfade_upgraded_connections",
         "Open upgraded connections.",
@@ -210,6 +215,7 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
             if let Some(view) = view.versions.get(label) {
                 set(&weight, &[name, label], u64::from(view.weight));
                 set(&in_flight, &[name, label], view.in_flight);
+                set(&streams, &[name, label], view.streams);
                 set(&upgraded, &[name, label], view.upgraded);
                 for endpoint in &view.endpoints {
                     let is_up = endpoint.health == HealthState::Up;
@@ -257,6 +263,7 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     let mut families: Vec<MetricFamily> = [
         weight.collect(),
         in_flight.collect(),
+        streams.collect(),
         upgraded.collect(),
         up.collect(),
         responses.collect(),

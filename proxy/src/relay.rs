@@ -9,6 +9,7 @@ use std::task::{Poll, ready};
 use crate::alarm::Alarm;
 use crate::connection::Link;
 use crate::forward::{Answer, Exchange};
+use crate::h1::body::Framing;
 use crate::head::Head;
 use crate::pump::{Passage, Pump, Source, Stopped};
 use crate::stats::Failure;
@@ -33,10 +34,13 @@ impl Exchange {
         upload: &mut Pump,
     ) -> Result<(), Side> {
         let Answer {
-            attempt,
+            mut attempt,
             mut connection,
             answered,
         } = answer;
+        if matches!(answered.framing, Framing::Chunked | Framing::UntilClose) {
+            attempt.stream();
+        }
         let keeps = connection.is_kept_after(&answered, head);
         connection.inbox.consume(answered.length);
         let mut endpoint = Source {

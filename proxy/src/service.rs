@@ -372,6 +372,7 @@ impl Service {
             let view = version.view(&self.definition.reach(&version.label));
             VersionStats {
                 in_flight: view.in_flight,
+                streams: view.streams,
                 upgraded: view.upgraded,
                 ..version.stats.read()
             }

@@ -142,6 +142,7 @@ impl Stats {
         };
         VersionStats {
             in_flight: 0,
+            streams: 0,
             upgraded: 0,
             responses: Responses {
                 informational: response(0),

@@ -69,6 +69,8 @@ struct Lifeline {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Request,
+    /// A request whose answer has begun and goes on without a length.
+    Stream,
     /// It goes on as a connection of another protocol.
     Upgraded,
 }
@@ -239,6 +241,15 @@ impl Try {
         self.upstream.endpoint.excused(self.upstream.worker);
     }
 
+    /// Its answer goes on without a length.
+    pub(crate) fn stream(&mut self) {
+        let Upstream {
+            endpoint, worker, ..
+        } = &*self.upstream;
+        endpoint.claims.stream(*worker);
+        self.upstream.tries.borrow_mut()[self.key].kind = Kind::Stream;
+    }
+
     /// It goes on as an upgraded connection.
     pub(crate) fn upgrade(&mut self) {
         self.settled = true;
@@ -271,6 +282,7 @@ impl Drop for Try {
         }
         match lifeline.kind {
             Kind::Request => endpoint.claims.release(*worker),
+            Kind::Stream => endpoint.claims.release_stream(*worker),
             Kind::Upgraded => endpoint.claims.release_upgraded(*worker),
         }
     }

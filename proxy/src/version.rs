@@ -112,6 +112,7 @@ impl Version {
             health: HealthState::Unresolved,
             reason: Some("its name has no address".into()),
             in_flight: 0,
+            streams: 0,
             upgraded: 0,
             requests: 0,
         };
@@ -128,6 +129,7 @@ impl Version {
             protocol,
             tls,
             in_flight: endpoints.iter().map(|endpoint| endpoint.in_flight).sum(),
+            streams: endpoints.iter().map(|endpoint| endpoint.streams).sum(),
             upgraded: endpoints.iter().map(|endpoint| endpoint.upgraded).sum(),
             endpoints,
         }

@@ -78,6 +78,32 @@ fn an_upgrade_is_never_seen_as_nothing_in_flight() {
     });
 }
 
+/// While a request becomes a stream, a drain sees one or the other.
+#[test]
+fn a_stream_is_never_seen_as_nothing_in_flight() {
+    loom::model(|| {
+        let claims = Arc::new(Claims::new(1));
+        let stopped = Arc::new(AtomicBool::new(false));
+        assert!(claims.take(0));
+
+        let worker = {
+            let (claims, stopped) = (claims.clone(), stopped.clone());
+            thread::spawn(move || {
+                claims.stream(0);
+                assert!(!stopped.load(Ordering::Relaxed), "cut while it was open");
+                claims.release_stream(0);
+            })
+        };
+
+        claims.retire();
+        if claims.in_flight().is_empty() {
+            stopped.store(true, Ordering::Relaxed);
+        }
+        worker.join().unwrap();
+        assert!(claims.in_flight().is_empty());
+    });
+}
+
 #[test]
 fn claims_are_counted_by_kind() {
     loom::model(|| {
@@ -91,6 +117,7 @@ fn claims_are_counted_by_kind() {
             claims.in_flight(),
             InFlight {
                 requests: 2,
+                streams: 0,
                 upgraded: 0
             }
         );
@@ -100,6 +127,7 @@ fn claims_are_counted_by_kind() {
             claims.in_flight(),
             InFlight {
                 requests: 0,
+                streams: 0,
                 upgraded: 1
             }
         );

@@ -22,7 +22,7 @@ impl Rollout {
         }
         loop {
             let left = self.site.sweep(&self.record.service, DRAIN_WAIT).await?;
-            if left.only_upgraded() {
+            if left.only_lasting() {
                 return Ok(());
             }
             // A drain can take a while: a candidate that dies meanwhile is not waited for.

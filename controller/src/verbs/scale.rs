@@ -65,7 +65,7 @@ impl Controller {
         while !site
             .sweep(service, Duration::from_secs(1))
             .await?
-            .only_upgraded()
+            .only_lasting()
         {}
         let text = format!(
             "{service} has {replicas} containers; it had {}",

@@ -138,8 +138,10 @@ pub(crate) struct EndpointPicture {
 pub(crate) struct DrainPicture {
     pub(crate) service: String,
     pub(crate) endpoint: EndpointPicture,
-    /// From now until its requests are cut, and its upgraded connections.
+    /// From now until its requests are cut, its streams and its upgraded connections.
     pub(crate) cut_requests_in: Option<Duration>,
+    #[serde(default)]
+    pub(crate) cut_streams_in: Option<Duration>,
     pub(crate) cut_upgraded_in: Option<Duration>,
     pub(crate) drained_since: Option<Duration>,
 }
@@ -155,6 +157,8 @@ pub(crate) struct TimeoutsPicture {
     request: Option<Duration>,
     body_idle: Duration,
     drain: Duration,
+    #[serde(default)]
+    stream: Option<Duration>,
     upgraded: Option<Duration>,
     resolve: Duration,
 }
@@ -195,10 +199,15 @@ pub(crate) struct VersionFigures {
 pub(crate) struct EndpointFigures {
     /// No new claims are taken.
     pub(crate) retired: bool,
+    /// Streams included.
     pub(crate) requests: u64,
+    #[serde(default)]
+    pub(crate) streams: u64,
     pub(crate) upgraded: u64,
     pub(crate) taken: u64,
     pub(crate) cut_requests: u64,
+    #[serde(default)]
+    pub(crate) cut_streams: u64,
     pub(crate) cut_upgraded: u64,
     #[serde(default)]
     pub(crate) ages: Ages,
@@ -221,6 +230,7 @@ impl From<&Timeouts> for TimeoutsPicture {
             request,
             body_idle,
             drain,
+            stream,
             upgraded,
             resolve,
         } = *timeouts;
@@ -232,6 +242,7 @@ impl From<&Timeouts> for TimeoutsPicture {
             request,
             body_idle,
             drain,
+            stream,
             upgraded,
             resolve,
         }
@@ -248,6 +259,7 @@ impl From<TimeoutsPicture> for Timeouts {
             request,
             body_idle,
             drain,
+            stream,
             upgraded,
             resolve,
         } = picture;
@@ -259,6 +271,7 @@ impl From<TimeoutsPicture> for Timeouts {
             request,
             body_idle,
             drain,
+            stream,
             upgraded,
             resolve,
         }
@@ -268,15 +281,17 @@ impl From<TimeoutsPicture> for Timeouts {
 impl Figures for EndpointFigures {
     fn add(&mut self, other: &Self) {
         self.requests += other.requests;
+        self.streams += other.streams;
         self.upgraded += other.upgraded;
         self.taken += other.taken;
         self.cut_requests += other.cut_requests;
+        self.cut_streams += other.cut_streams;
         self.cut_upgraded += other.cut_upgraded;
         self.ages.add(&other.ages);
     }
 
     fn settle(&mut self) {
-        (self.requests, self.upgraded) = (0, 0);
+        (self.requests, self.streams, self.upgraded) = (0, 0, 0);
         self.ages = Ages::default();
     }
 }

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tests::{Heard, Load, ScriptedEndpoint, TestEndpoint, TestProxy, ask, wait_until};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 /// Two versions, with the split on the second one.
 async fn moved_on(config: &str, flags: &[&str]) -> (TestProxy, TestEndpoint, TestEndpoint) {
@@ -132,6 +133,87 @@ async fn an_upgraded_connection_keeps_its_endpoint_draining_beyond_the_time_of_r
     );
     assert_eq!(socket.stop().await.failed(), 0);
     assert!(proxy.drain("1.0.0", "20s").await.drained);
+}
+
+/// A service whose version 1.0.0 begins an answer without a length, and ends it once it may; the
+/// split is on version 2.0.0 when the answer has begun.
+async fn streaming(
+    config: &str,
+) -> (
+    TestProxy,
+    TestEndpoint,
+    ScriptedEndpoint,
+    watch::Sender<bool>,
+    TcpStream,
+) {
+    let (may_end, ends) = watch::channel(false);
+    let stream = ScriptedEndpoint::start(move |_, mut heard: Heard| {
+        let mut ends = ends.clone();
+        async move {
+            heard.head().await;
+            heard
+                .say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegun\r\n")
+                .await;
+            if ends.wait_for(|ends| *ends).await.is_ok() {
+                heard.say("0\r\n\r\n").await;
+            }
+        }
+    })
+    .await;
+    let proxy = TestProxy::with_config(config).await;
+    let good = TestEndpoint::start("2.0.0").await;
+    let endpoints = json!([
+        {"address": stream.address.to_string(), "version": "1.0.0"},
+        {"address": good.address.to_string(), "version": "2.0.0"},
+    ]);
+    let service = json!({"endpoints": endpoints, "split": {"1.0.0": 1}});
+    proxy.must("PUT", "/v1/services/web", service).await;
+    let mut client = TcpStream::connect(proxy.address).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    wait_until("the stream is there", || async {
+        proxy.stats().await.versions["1.0.0"].streams == 1
+    })
+    .await;
+    proxy.split(json!({"2.0.0": 1})).await;
+    (proxy, good, stream, may_end, client)
+}
+
+#[tokio::test]
+async fn a_stream_has_a_time_of_its_own_and_the_receipt_tells_it_apart() {
+    let config = "[timeouts]\ndrain = \"100ms\"\nstream = \"1h\"";
+    let (proxy, _good, _stream, may_end, mut client) = streaming(config).await;
+    let receipt = proxy.drain("1.0.0", "500ms").await;
+    let endpoint = &receipt.endpoints[0];
+    assert!(!receipt.drained, "{receipt:?}");
+    assert_eq!((endpoint.in_flight, endpoint.streams), (1, 1));
+    let oldest = endpoint.oldest;
+    assert!(oldest.streams_ms.is_some_and(|ms| ms >= 499), "{receipt:?}");
+    assert_eq!(oldest.requests_ms, None, "{receipt:?}");
+    let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
+    let line = "crossfade_streams{service=\"web\",version=\"1.0.0\"} 1";
+    assert!(metrics.contains(line), "{metrics}");
+    may_end.send_replace(true);
+    let receipt = proxy.drain("1.0.0", "20s").await;
+    assert!(receipt.drained && !receipt.forced, "{receipt:?}");
+    let mut answer = vec![0; 4096];
+    let length = client.read(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..length]);
+    assert!(answer.ends_with("0\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_stream_is_cut_when_its_own_time_is_up() {
+    let config = "[timeouts]\ndrain = \"100ms\"\nstream = \"600ms\"";
+    let (proxy, _good, _stream, _may_end, _client) = streaming(config).await;
+    let began = Instant::now();
+    let receipt = proxy.drain("1.0.0", "20s").await;
+    assert!(receipt.drained && receipt.forced, "{receipt:?}");
+    assert!(began.elapsed() >= Duration::from_millis(600));
+    let cut = receipt.endpoints[0].cut;
+    assert_eq!((cut.requests, cut.streams, cut.upgraded), (0, 1, 0));
 }
 
 #[tokio::test]

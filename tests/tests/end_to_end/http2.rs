@@ -391,7 +391,8 @@ async fn a_body_that_contradicts_its_length_is_an_error_of_its_stream() {
 
 #[tokio::test]
 async fn a_drain_without_time_cuts_the_streams_that_are_left() {
-    let proxy = TestProxy::with_config("[timeouts]\ndrain = \"500ms\"").await;
+    let config = "[timeouts]\ndrain = \"200ms\"\nstream = \"500ms\"";
+    let proxy = TestProxy::with_config(config).await;
     let (old, new) = (
         StreamEndpoint::start("1").await,
         StreamEndpoint::start("1").await,
@@ -410,7 +411,7 @@ async fn a_drain_without_time_cuts_the_streams_that_are_left() {
         .must("POST", "/v1/services/web/drain?wait=10s", request)
         .await;
     assert_eq!(receipt["drained"], true, "{receipt}");
-    assert_eq!(receipt["endpoints"][0]["cut"]["requests"], 1, "{receipt}");
+    assert_eq!(receipt["endpoints"][0]["cut"]["streams"], 1, "{receipt}");
 }
 
 #[tokio::test]
