@@ -17,6 +17,8 @@ use std::task::{Poll, ready};
 use admin_api::{HoldSpec, HoldView};
 use tokio::sync::watch;
 
+use crate::handover::elsewhere::Elsewhere;
+use crate::handover::message::HoldFigures;
 use crate::head::Message;
 use crate::reply::Refusal;
 use crate::sync::{AtomicU64, Ordering};
@@ -32,6 +34,8 @@ pub(crate) struct Hold {
     /// Requests that waited too long, or found the queue full.
     refused: AtomicU64,
     released: watch::Sender<bool>,
+    /// What older processes count.
+    pub(crate) elsewhere: Elsewhere<HoldFigures>,
 }
 
 /// What came of waiting.
@@ -52,6 +56,7 @@ impl Hold {
             waiting: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             released: watch::channel(false).0,
+            elsewhere: Elsewhere::default(),
         })
     }
 
@@ -62,12 +67,23 @@ impl Hold {
 
     /// As the admin API shows it.
     pub(crate) fn view(&self) -> HoldView {
+        let HoldFigures { waiting, refused } = self.figures();
         HoldView {
             max_hold: self.spec.max_hold,
             max_waiting: self.spec.max_waiting,
+            waiting,
+            refused,
+        }
+    }
+
+    /// What this process and older ones count.
+    pub(crate) fn figures(&self) -> HoldFigures {
+        let mut figures = HoldFigures {
             waiting: self.waiting.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
-        }
+        };
+        self.elsewhere.add_to(&mut figures);
+        figures
     }
 
     /// Waits until the release.

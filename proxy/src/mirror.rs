@@ -19,6 +19,8 @@ use crate::connection::{Answered, Connection, Link, NoAnswer};
 use crate::definition::Definition;
 use crate::h1::body::{Decoder, Piece};
 use crate::h2::stream::Part;
+use crate::handover::elsewhere::{Elsewhere, ProcessId};
+use crate::handover::message::{Dropped, MirrorFigures};
 use crate::head::{Head, Known, Message};
 use crate::service::Service;
 use crate::stats::{Failure, Stats};
@@ -48,6 +50,8 @@ struct Figures {
     copies: Stats,
     originals: Stats,
     workers: Box<[CachePadded<Own>]>,
+    /// What older processes have not copied.
+    dropped_elsewhere: Elsewhere<Dropped>,
 }
 
 /// What one worker writes.
@@ -128,6 +132,7 @@ impl Mirror {
                 copies: Stats::new(workers),
                 originals: Stats::new(workers),
                 workers: (0..workers).map(|_| CachePadded::default()).collect(),
+                dropped_elsewhere: Elsewhere::default(),
             }),
         };
         Some(Self {
@@ -148,13 +153,56 @@ impl Mirror {
     }
 
     pub(crate) fn stats(&self) -> MirrorStats {
-        let dropped = |own: &CachePadded<Own>| own.dropped.load(Ordering::Relaxed);
+        let MirrorFigures {
+            version,
+            copies,
+            originals,
+            dropped,
+        } = self.figures();
         MirrorStats {
-            version: self.spec.version.clone(),
-            copies: figures(self.figures.copies.read()),
-            originals: figures(self.figures.originals.read()),
-            dropped: self.figures.workers.iter().map(dropped).sum(),
+            version,
+            copies: figures(copies.stats),
+            originals: figures(originals.stats),
+            dropped: dropped.0,
         }
+    }
+
+    /// What this process and older ones count.
+    pub(crate) fn figures(&self) -> MirrorFigures {
+        let dropped = |own: &CachePadded<Own>| own.dropped.load(Ordering::Relaxed);
+        let mut dropped = Dropped(self.figures.workers.iter().map(dropped).sum());
+        self.figures.dropped_elsewhere.add_to(&mut dropped);
+        MirrorFigures {
+            version: self.spec.version.clone(),
+            copies: self.figures.copies.figures(),
+            originals: self.figures.originals.figures(),
+            dropped,
+        }
+    }
+
+    /// What an older process counts.
+    pub(crate) fn note(&self, process: ProcessId, figures: MirrorFigures) {
+        // It may not know yet that another version has the copies now.
+        if figures.version == self.spec.version {
+            let own = &self.figures;
+            own.copies.elsewhere.note(process, figures.copies);
+            own.originals.elsewhere.note(process, figures.originals);
+            own.dropped_elsewhere.note(process, figures.dropped);
+        }
+    }
+
+    /// An older process has ended.
+    pub(crate) fn elder_ended(&self, process: ProcessId) {
+        self.figures.copies.elsewhere.ended(process);
+        self.figures.originals.elsewhere.ended(process);
+        self.figures.dropped_elsewhere.ended(process);
+    }
+
+    /// Somebody else counts the older processes that live.
+    pub(crate) fn forget_elders(&self) {
+        self.figures.copies.elsewhere.forget_present();
+        self.figures.originals.elsewhere.forget_present();
+        self.figures.dropped_elsewhere.forget_present();
     }
 
     /// What a client got whose request was copied at `begun`.

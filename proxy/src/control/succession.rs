@@ -17,6 +17,7 @@ use crate::handover::elsewhere::ProcessId;
 use crate::handover::message::{EndpointFigures, Picture, Report, ServicePicture};
 use crate::health::Health;
 use crate::hold::Hold;
+use crate::mirror::Mirror;
 use crate::service::Service;
 use crate::state::StateFile;
 use crate::stats::Stats;
@@ -323,10 +324,20 @@ impl Control {
             let versions = versions.map(|v| (v.label.to_string(), v.stats.figures()));
             (service.definition.name.to_string(), versions.collect())
         });
+        let mirrors = table.services().iter().filter_map(|service| {
+            let mirror = service.mirror.as_ref()?;
+            Some((service.definition.name.to_string(), mirror.figures()))
+        });
+        let holds = table.services().iter().filter_map(|service| {
+            let hold = service.hold.as_ref()?;
+            Some((service.definition.name.to_string(), hold.figures()))
+        });
         Report {
             process: counters.figures(),
             services: services.collect(),
             endpoints,
+            mirrors: mirrors.collect(),
+            holds: holds.collect(),
             last: false,
         }
     }
@@ -348,6 +359,16 @@ impl Control {
                 }
             }
         }
+        for (name, figures) in report.mirrors {
+            if let Some(mirror) = table.service(&name).and_then(|s| s.mirror.as_ref()) {
+                mirror.note(process, figures);
+            }
+        }
+        for (name, figures) in report.holds {
+            if let Some(hold) = table.service(&name).and_then(|s| s.hold.as_ref()) {
+                hold.elsewhere.note(process, figures);
+            }
+        }
     }
 
     /// An older process has ended: nothing of it is in flight any more.
@@ -356,13 +377,12 @@ impl Control {
         for endpoint in self.known().into_values() {
             endpoint.elsewhere.ended(process);
         }
-        for version in self
-            .table()
-            .services()
-            .iter()
-            .flat_map(|service| &service.versions)
-        {
-            version.stats.elsewhere.ended(process);
+        for service in self.table().services() {
+            for version in &service.versions {
+                version.stats.elsewhere.ended(process);
+            }
+            service.mirror.iter().for_each(|m| m.elder_ended(process));
+            service.hold.iter().for_each(|h| h.elsewhere.ended(process));
         }
         self.drains.elders.remove(process);
         self.drains.elders.tell();
@@ -374,13 +394,15 @@ impl Control {
         for endpoint in self.known().into_values() {
             endpoint.elsewhere.forget_present();
         }
-        for version in self
-            .table()
-            .services()
-            .iter()
-            .flat_map(|service| &service.versions)
-        {
-            version.stats.elsewhere.forget_present();
+        for service in self.table().services() {
+            for version in &service.versions {
+                version.stats.elsewhere.forget_present();
+            }
+            service.mirror.iter().for_each(Mirror::forget_elders);
+            service
+                .hold
+                .iter()
+                .for_each(|h| h.elsewhere.forget_present());
         }
         self.drains.elders.clear();
     }

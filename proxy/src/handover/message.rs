@@ -169,6 +169,11 @@ pub(crate) struct Report {
     pub(crate) process: ProcessFigures,
     pub(crate) services: BTreeMap<String, BTreeMap<String, VersionFigures>>,
     pub(crate) endpoints: BTreeMap<EndpointId, EndpointFigures>,
+    /// By service, as the two that follow.
+    #[serde(default)]
+    pub(crate) mirrors: BTreeMap<String, MirrorFigures>,
+    #[serde(default)]
+    pub(crate) holds: BTreeMap<String, HoldFigures>,
     /// The process ends: nothing comes after this.
     pub(crate) last: bool,
 }
@@ -192,6 +197,26 @@ pub(crate) struct ProcessFigures {
 pub(crate) struct VersionFigures {
     pub(crate) stats: VersionStats,
     pub(crate) latency_sum_micros: u64,
+}
+
+/// What is counted of a service's copies, to this version.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MirrorFigures {
+    pub(crate) version: String,
+    pub(crate) copies: VersionFigures,
+    pub(crate) originals: VersionFigures,
+    pub(crate) dropped: Dropped,
+}
+
+/// Requests that were not copied.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Dropped(pub(crate) u64);
+
+/// What is counted of a service that is held.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct HoldFigures {
+    pub(crate) waiting: u64,
+    pub(crate) refused: u64,
 }
 
 /// What is counted of one endpoint.
@@ -293,6 +318,25 @@ impl Figures for EndpointFigures {
     fn settle(&mut self) {
         (self.requests, self.streams, self.upgraded) = (0, 0, 0);
         self.ages = Ages::default();
+    }
+}
+
+impl Figures for Dropped {
+    fn add(&mut self, other: &Self) {
+        self.0 += other.0;
+    }
+
+    fn settle(&mut self) {}
+}
+
+impl Figures for HoldFigures {
+    fn add(&mut self, other: &Self) {
+        self.waiting += other.waiting;
+        self.refused += other.refused;
+    }
+
+    fn settle(&mut self) {
+        self.waiting = 0;
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Load, Running, TestEndpoint, TestProxy, ask, wait_until};
+use tests::{Heard, Load, Running, ScriptedEndpoint, TestEndpoint, TestProxy, ask, wait_until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -113,6 +113,104 @@ async fn what_the_process_before_counted_stays_counted() {
     let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
     let line = "crossfade_responses_total{class=\"2xx\",service=\"web\",version=\"1.0.0\"} 6";
     assert!(metrics.contains(line), "{metrics}");
+}
+
+/// Requests that wait, and those that were refused, while the service is held.
+async fn held(proxy: &TestProxy) -> Option<(u64, u64)> {
+    let held = proxy.web().await.held?;
+    Some((held.waiting, held.refused))
+}
+
+#[tokio::test]
+async fn requests_that_wait_in_the_process_before_are_counted_and_go_on_at_the_release() {
+    let (mut proxy, _endpoint) = serving("1.0.0").await;
+    let hold = json!({"max_hold": "60s", "max_waiting": 3});
+    proxy.must("POST", "/v1/services/web/hold", hold).await;
+    let address = proxy.address;
+    let ask_three =
+        move || (0..3).map(move |_| tokio::spawn(async move { ask(address, "/").await }));
+    let mut waiting: Vec<_> = ask_three().collect();
+    wait_until("three wait", || async {
+        held(&proxy).await == Some((3, 0))
+    })
+    .await;
+    assert_eq!(ask(address, "/").await.status, 503);
+    let old = proxy.upgrade().await;
+    assert_eq!(held(&proxy).await, Some((3, 1)));
+    waiting.extend(ask_three());
+    wait_until("six wait", || async { held(&proxy).await == Some((6, 1)) }).await;
+    proxy
+        .must("POST", "/v1/services/web/release", Value::Null)
+        .await;
+    for reply in waiting {
+        assert_eq!(reply.await.unwrap().status, 200);
+    }
+    assert_eq!(old.finished().await.code, Some(0));
+}
+
+/// Requests go to 1.0.0, and copies of them to `to`, at most one at a time of each worker.
+async fn put_mirrored(proxy: &TestProxy, stable: &TestEndpoint, to: std::net::SocketAddr) {
+    let web = json!({
+        "split": {"1.0.0": 1, "2.0.0": 0},
+        "mirror": {"version": "2.0.0", "max_in_flight": 1},
+        "endpoints": [
+            {"address": stable.address.to_string(), "version": "1.0.0"},
+            {"address": to.to_string(), "version": "2.0.0"},
+        ],
+    });
+    proxy.must("PUT", "/v1/services/web", web).await;
+}
+
+/// Answers to copies, and to the requests that were copied.
+async fn copied(proxy: &TestProxy) -> (u64, u64) {
+    let mirror = proxy.stats().await.mirror.unwrap();
+    let success = |copies: admin_api::CopyStats| copies.responses.success;
+    (success(mirror.copies), success(mirror.originals))
+}
+
+#[tokio::test]
+async fn copies_that_the_process_before_has_made_stay_counted() {
+    let (mut proxy, stable) = serving("1.0.0").await;
+    let mirrored = TestEndpoint::start("2.0.0").await;
+    put_mirrored(&proxy, &stable, mirrored.address).await;
+    let mut asked = 0;
+    let mut ask_five = async |proxy: &TestProxy| {
+        for _ in 0..5 {
+            assert_eq!(ask(proxy.address, "/").await.status, 200);
+            asked += 1;
+            let all = (asked, asked);
+            wait_until("it was copied", || async { copied(proxy).await == all }).await;
+        }
+    };
+    ask_five(&proxy).await;
+    let old = proxy.upgrade().await;
+    ask_five(&proxy).await;
+    assert_eq!(old.finished().await.code, Some(0));
+    wait_until("the process before has had its last word", || async {
+        proxy.must("GET", "/v1/status", Value::Null).await["elders"] == 0
+    })
+    .await;
+    assert_eq!(copied(&proxy).await, (10, 10));
+}
+
+#[tokio::test]
+async fn requests_that_the_process_before_has_not_copied_stay_counted() {
+    let (mut proxy, stable) = serving("1.0.0").await;
+    let silent = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        heard.head().await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    put_mirrored(&proxy, &stable, silent.address).await;
+    for _ in 0..20 {
+        assert_eq!(ask(proxy.address, "/").await.status, 200);
+    }
+    let dropped = async |proxy: &TestProxy| proxy.stats().await.mirror.unwrap().dropped;
+    let before = dropped(&proxy).await;
+    assert!(before >= 18, "{before} with two workers");
+    let old = proxy.upgrade().await;
+    assert_eq!(dropped(&proxy).await, before);
+    drop(old);
 }
 
 #[tokio::test]
