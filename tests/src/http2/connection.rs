@@ -44,6 +44,11 @@ impl Connection {
         })
     }
 
+    /// Gives the server so much time from now.
+    pub fn give(&mut self, time: Duration) {
+        self.deadline = Instant::now() + time;
+    }
+
     /// Exchanges prefaces, and waits until ours is acknowledged.
     pub fn open(&mut self) -> Step {
         self.open_with(&[])

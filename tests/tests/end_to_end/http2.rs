@@ -1,15 +1,21 @@
 //! HTTP/2: to clients and to endpoints, beside HTTP/1.1 on either side.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use h2::Reason;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::http2::{self, Report, cases, frame};
+use tests::http2::connection::Connection;
+use tests::http2::frame::{Code, flag};
+use tests::http2::heard::Heard;
+use tests::http2::{self, Report, cases, frame, hpack};
 use tests::{
     MAX_STREAMS, ScriptedEndpoint, StreamClient, StreamEndpoint, TestCa, TestEndpoint, TestProxy,
     ask_with, raw, read_out, send_out, wait_until, within,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 /// Sets service `web` to these endpoints, all of version 1, which speaks HTTP/2.
 async fn put_h2(proxy: &TestProxy, endpoints: &[&StreamEndpoint]) {
@@ -449,6 +455,75 @@ async fn at_sigterm_clients_are_told_and_nothing_fails() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_hands_over_tells_its_clients_and_answers_what_they_have_asked_by_then() {
+    const LIMIT: Duration = Duration::from_secs(20);
+    /// The first GOAWAY refuses nothing (RFC 9113, 6.8).
+    const EVERY_STREAM: u32 = (1 << 31) - 1;
+    let (may_answer, may) = watch::channel(false);
+    let endpoint = ScriptedEndpoint::start(move |_, mut heard| {
+        let mut may = may.clone();
+        async move {
+            heard.head().await;
+            if may.wait_for(|may| *may).await.is_ok() {
+                heard
+                    .say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+                    .await;
+            }
+        }
+    })
+    .await;
+    let mut proxy = TestProxy::start().await;
+    put_h1(&proxy, &endpoint).await;
+    let address = proxy.address;
+    let request = |stream| {
+        let fields = [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":path", "/"),
+            (":authority", "web.test"),
+        ];
+        let whole = flag::END_HEADERS | flag::END_STREAM;
+        frame::headers(whole, stream, hpack::block(&fields))
+    };
+    let told = may_answer.clone();
+    let client = tokio::task::spawn_blocking(move || {
+        let mut client = Connection::connect(address)?;
+        client.give(LIMIT);
+        client.open()?;
+        client.send([request(1)]);
+        let goaway = |heard: &Heard| heard.goaway.map(Ok);
+        let (last, code) = client.until("a GOAWAY", goaway)?;
+        assert!(code == Code::NO_ERROR, "{code}");
+        assert_eq!(last, EVERY_STREAM);
+        assert_eq!(client.heard.answer(1).status, None, "it is still in flight");
+        // On its way before the client could know; the PING behind the GOAWAY is answered later.
+        client.send([request(3)]);
+        let last_of_all = |heard: &Heard| heard.goaway.filter(|(last, _)| *last == 3).map(Ok);
+        client.until("a GOAWAY that names the last request", last_of_all)?;
+        told.send_replace(true);
+        for stream in [1, 3] {
+            assert_eq!(client.success(stream)?.body, b"ok");
+        }
+        client.closed()
+    });
+    proxy.wait_in_flight(1).await;
+    let old = proxy.upgrade().await;
+    client
+        .await
+        .unwrap()
+        .unwrap_or_else(|wrong| panic!("{}", wrong.0));
+    assert_eq!(endpoint.heard().len(), 2);
+    let finished = old.finished().await;
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    wait_until("both are counted", || async {
+        proxy.stats().await.versions["1"].responses.success == 2
+    })
+    .await;
+    let next = StreamClient::connect(address).await;
+    assert_eq!(next.ask("GET", "/", &[], "").await.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn requests_share_a_connection_for_as_long_as_it_has_streams() {
     let proxy = TestProxy::start().await;
     let endpoint = StreamEndpoint::start("1").await;
@@ -494,10 +569,7 @@ async fn a_request_that_an_endpoint_has_not_looked_at_before_it_went_is_sent_aga
     let proxy = TestProxy::start().await;
     let endpoint = ScriptedEndpoint::start(|number, mut heard| async move {
         if number == 0 {
-            let first = [
-                frame::settings(&[]),
-                frame::goaway(0, frame::Code::NO_ERROR),
-            ];
+            let first = [frame::settings(&[]), frame::goaway(0, Code::NO_ERROR)];
             for frame in first {
                 heard.stream.write_all(&frame.bytes()).await.unwrap();
             }
