@@ -194,6 +194,24 @@ async fn a_request_has_a_time_over_all_of_its_tries() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_request_ends_a_try_that_has_more() {
+    let config = "[timeouts]\nfirst_byte = \"60s\"\nrequest = \"300ms\"";
+    let proxy = TestProxy::with_config(config).await;
+    let silent = TestEndpoint::start("1").await;
+    put(&proxy, &[silent.address]).await;
+    let began = Instant::now();
+    for method in ["GET", "POST"] {
+        let reply = ask_with(proxy.address, method, "/slow?for=60s", &[], "").await;
+        assert_eq!(reply.status, 504, "{method}: {reply:?}");
+    }
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(600), "{took:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    let stats = &proxy.stats().await.versions["1"];
+    assert_eq!(stats.failed_tries.timeout, 2, "{stats:?}");
+}
+
+#[tokio::test]
 async fn an_answer_that_has_begun_in_time_goes_on_for_as_long_as_it_likes() {
     let limit = Duration::from_millis(200);
     let proxy = TestProxy::with_config("[timeouts]\nrequest = \"200ms\"").await;
