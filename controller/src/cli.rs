@@ -100,12 +100,12 @@ async fn ask(verb: Verb, place: &Place) -> Result<()> {
         }
         Verb::Status { watch } => status(place, watch).await,
         Verb::History { service } => {
-            let client = place.running().await?;
+            let client = place.to_ask()?;
             let reply: HistoryReply = client.ask("history", &HistoryRequest { service }).await?;
             print(place.output, &reply, report::history)
         }
         Verb::Explain { rollout } => {
-            let client = place.running().await?;
+            let client = place.to_ask()?;
             let reply: Explanation = client.ask("explain", &ExplainRequest { rollout }).await?;
             print(place.output, &reply, report::explanation)
         }
@@ -225,7 +225,10 @@ async fn deploy(deploy: Deploy, place: &Place) -> Result<()> {
 }
 
 async fn status(place: &Place, watch: bool) -> Result<()> {
-    let client = place.running().await?;
+    let client = match watch {
+        true => place.running().await?,
+        false => place.to_ask()?,
+    };
     loop {
         let reply: StatusReply = client.ask("status", &()).await?;
         if watch && place.output == Output::Table {
@@ -291,6 +294,11 @@ impl Place {
             client.ensure_controller().await?;
         }
         Ok(client)
+    }
+
+    /// The same, for one question alone, which finds out by itself whether there is one.
+    fn to_ask(&self) -> Result<Client> {
+        Ok(self.client()?.for_a_question())
     }
 
     async fn say(&self, verb: &str, request: &impl Serialize) -> Result<()> {

@@ -31,6 +31,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Client {
     dir: PathBuf,
     if_generation: Option<i64>,
+    /// Starts a controller where none answers, and asks again.
+    starts: bool,
 }
 
 impl Client {
@@ -39,6 +41,16 @@ impl Client {
         Self {
             dir,
             if_generation: None,
+            starts: false,
+        }
+    }
+
+    /// For a question, which changes nothing. Where no controller answers, though this folder has
+    /// had one, it was killed: then one is started, and asked again.
+    pub fn for_a_question(self) -> Self {
+        Self {
+            starts: self.has_journal(),
+            ..self
         }
     }
 
@@ -151,24 +163,48 @@ impl Client {
 
     /// Whether a controller answers.
     pub async fn answers(&self) -> bool {
-        let about = self.ask::<About>("about", &());
+        let about = async {
+            let stream = self.connect().await.ok()?;
+            let body = self.exchange(stream, "about", &()).await.ok()?;
+            let body = body.collect().await.ok()?.to_bytes();
+            serde_json::from_slice::<About>(&body).ok()
+        };
         matches!(
             tokio::time::timeout(Duration::from_secs(5), about).await,
-            Ok(Ok(_))
+            Ok(Some(_))
         )
     }
 
+    async fn connect(&self) -> std::io::Result<UnixStream> {
+        UnixStream::connect(state_dir::socket(&self.dir)).await
+    }
+
     async fn send(&self, verb: &str, request: &impl Serialize) -> Result<Incoming> {
-        let socket = state_dir::socket(&self.dir);
-        let stream = UnixStream::connect(&socket)
-            .await
-            .map_err(|error| match error.kind() {
-                ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::Unavailable(format!(
-                    "no controller runs in {}: `crossfade up` starts one",
-                    self.dir.display()
-                )),
-                _ => Error::file(&socket)(error),
-            })?;
+        let sent = self.send_once(verb, request).await;
+        if self.starts && matches!(sent, Err(Error::Unavailable(_))) {
+            self.ensure_controller().await?;
+            return self.send_once(verb, request).await;
+        }
+        sent
+    }
+
+    async fn send_once(&self, verb: &str, request: &impl Serialize) -> Result<Incoming> {
+        let stream = self.connect().await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::Unavailable(format!(
+                "no controller runs in {}: `crossfade up` starts one",
+                self.dir.display()
+            )),
+            _ => Error::file(state_dir::socket(&self.dir))(error),
+        })?;
+        self.exchange(stream, verb, request).await
+    }
+
+    async fn exchange(
+        &self,
+        stream: UnixStream,
+        verb: &str,
+        request: &impl Serialize,
+    ) -> Result<Incoming> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(broke_off)?;

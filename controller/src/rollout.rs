@@ -45,7 +45,7 @@ use crate::store::{Entering, Mark, RolloutRecord, Split};
 use crate::verdict::{Figures, Limits, Verdict, judge};
 
 pub use asks::{Ask, Handle};
-pub use look::Live;
+pub use look::{Live, ProxySaid};
 pub use phase::Phase;
 
 /// From one try to the next of what cannot be done now for reasons of our own.

@@ -1,8 +1,9 @@
 //! One look at a candidate: its containers, its health, and its figures since the step began.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use admin_api::{CopyStats, HealthState, ServiceStats, VersionStats};
+use admin_api::{CopyStats, HealthState, ServiceStats, ServiceView, VersionStats};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -26,6 +27,19 @@ pub struct Live {
     pub verdict: Option<String>,
     /// What cannot be done now, for reasons of our own.
     pub trouble: Option<String>,
+    /// What the proxy said at the last look, for whoever does not want to ask it.
+    pub proxy: Option<Arc<ProxySaid>>,
+}
+
+/// What the proxy said of a service.
+#[derive(Debug)]
+pub struct ProxySaid {
+    /// What it has.
+    pub view: ServiceView,
+    /// What came of the requests.
+    pub stats: ServiceStats,
+    /// When.
+    pub at: Instant,
 }
 
 impl Live {
@@ -37,6 +51,7 @@ impl Live {
             stable: Figures::default(),
             verdict: None,
             trouble: None,
+            proxy: None,
         }
     }
 }
@@ -61,6 +76,7 @@ pub(super) struct Seen {
     pub(super) failing: bool,
     /// Whether none of stable's endpoints is down.
     pub(super) stable_is_well: bool,
+    view: ServiceView,
 }
 
 impl Rollout {
@@ -106,6 +122,7 @@ impl Rollout {
             down,
             failing,
             stable_is_well,
+            view: table.view,
         })
     }
 
@@ -144,14 +161,23 @@ impl Rollout {
             self.capacity(replicas, Duration::ZERO).await?;
             return Ok(None);
         }
-        let reading = match self.stats().await {
-            Ok(reading) => reading,
+        let stats = match self.site.admin.stats(&self.record.service).await {
+            Ok(stats) => stats,
             Err(error) => {
                 self.trouble(error.to_string());
                 return Ok(None);
             }
         };
-        self.live.send_modify(|live| live.trouble = None);
+        let reading = self.reading_of(stats.clone());
+        let said = ProxySaid {
+            view: seen.view,
+            stats,
+            at: Instant::now(),
+        };
+        self.live.send_modify(|live| {
+            live.trouble = None;
+            live.proxy = Some(Arc::new(said));
+        });
         Ok(Some(reading))
     }
 
@@ -183,30 +209,39 @@ impl Rollout {
         }
     }
 
-    /// What the candidate is judged by: what came of its requests, or of its copies.
     async fn stats(&self) -> Result<Reading> {
-        if self.record.mirrors().is_none() {
-            return self.stats_of_all().await;
-        }
         let stats = self.site.admin.stats(&self.record.service).await?;
+        Ok(self.reading_of(stats))
+    }
+
+    /// What the candidate is judged by: what came of its requests, or of its copies.
+    fn reading_of(&self, stats: ServiceStats) -> Reading {
+        if self.record.mirrors().is_none() {
+            return self.reading_of_all(stats);
+        }
         let mirror = stats.mirror.unwrap_or_default();
         if mirror.version != self.record.to.version {
             // A proxy that has started again, and knows of no copies yet.
-            return Ok(Reading::default());
+            return Reading::default();
         }
-        Ok(Pair {
+        Pair {
             candidate: of_copies(mirror.copies),
             stable: of_copies(mirror.originals),
-        })
+        }
     }
 
     async fn stats_of_all(&self) -> Result<Reading> {
-        let ServiceStats { mut versions, .. } = self.site.admin.stats(&self.record.service).await?;
+        let stats = self.site.admin.stats(&self.record.service).await?;
+        Ok(self.reading_of_all(stats))
+    }
+
+    fn reading_of_all(&self, stats: ServiceStats) -> Reading {
+        let ServiceStats { mut versions, .. } = stats;
         let candidate = versions.remove(&self.record.to.version).unwrap_or_default();
         let stable = versions
             .remove(&self.record.from.version)
             .unwrap_or_default();
-        Ok(Pair { candidate, stable })
+        Pair { candidate, stable }
     }
 
     pub(super) fn show(&self, verdict: &Verdict, look: &Look) {

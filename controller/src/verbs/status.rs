@@ -1,10 +1,14 @@
 //! `status`, `history`, and how one rollout is doing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use admin_api::{HealthState, ServiceList, ServiceStats};
+use admin_api::HealthState;
+use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use super::{Controller, Up, lock};
+use crate::admin::AdminError;
 use crate::api::{
     EventsReply, EventsRequest, ExplainRequest, Explanation, HistoryReply, HistoryRequest,
     Progress, ProgressRequest, RolloutStatus, ServiceStatus, StatusReply, VersionStatus,
@@ -12,10 +16,12 @@ use crate::api::{
 use crate::error::{Error, Result};
 use crate::explain::explain;
 use crate::manifest::Listener;
-use crate::rollout::{Live, Phase};
+use crate::rollout::{Live, Phase, ProxySaid};
 use crate::store::{EventFilter, RolloutRecord, ServiceRecord};
 use crate::verdict::Figures;
 
+/// A rollout's last look at the proxy is as good as another for so long.
+const FRESH: Duration = Duration::from_millis(500);
 const HISTORY: u32 = 100;
 /// Events in one answer.
 const AT_ONCE: u32 = 1000;
@@ -27,21 +33,20 @@ impl Controller {
     pub(crate) async fn status(&self) -> Result<StatusReply> {
         let up = self.up()?;
         let manifest = up.site.manifest();
-        let (views, mut trouble) = match up.site.admin.services().await {
-            Ok(list) => (Some(list), None),
-            Err(error) => (None, Some(error.to_string())),
-        };
+        let records = self.store.services()?;
+        let asked = records.iter().map(|service| ask_proxy(&up, service));
+        let mut trouble = None;
         let mut services = Vec::new();
-        for service in self.store.services()? {
-            let stats = match up.site.admin.stats(&service.name).await {
-                Ok(stats) => Some(stats),
+        for (said, service) in join_all(asked).await.into_iter().zip(records) {
+            let said = match said {
+                Ok(said) => Some(said),
                 Err(error) => {
                     trouble.get_or_insert_with(|| error.to_string());
                     None
                 }
             };
             let rollout = self.newest_rollout(&up, &service.name)?;
-            let versions = versions(&service, rollout.as_ref(), views.as_ref(), stats.as_ref());
+            let versions = versions(&service, rollout.as_ref(), said.as_deref());
             services.push(ServiceStatus {
                 generation: self.store.generation(&service.name)?,
                 name: service.name,
@@ -95,12 +100,11 @@ impl Controller {
             up.site.service(name)?;
         }
         let mut news = self.store.news();
-        let until = tokio::time::Instant::now()
-            + Duration::from_millis(request.wait_ms.min(LONGEST_WAIT_MS));
+        let until = Instant::now() + Duration::from_millis(request.wait_ms.min(LONGEST_WAIT_MS));
         let after = request.after.unwrap_or(*news.borrow());
         loop {
             let events = self.store.events_after(service, after, AT_ONCE)?;
-            if !events.is_empty() || tokio::time::Instant::now() >= until {
+            if !events.is_empty() || Instant::now() >= until {
                 let last = events.last().map_or(after, |event| event.id);
                 return Ok(EventsReply { events, last });
             }
@@ -135,10 +139,10 @@ impl Controller {
             ..EventFilter::default()
         };
         let wait = Duration::from_millis(request.wait_ms.min(LONGEST_WAIT_MS));
-        let until = tokio::time::Instant::now() + wait;
+        let until = Instant::now() + wait;
         loop {
             let events = self.store.events(filter)?;
-            let waited = tokio::time::Instant::now() >= until;
+            let waited = Instant::now() >= until;
             let record = self
                 .store
                 .rollout(request.rollout)?
@@ -202,14 +206,38 @@ pub(crate) fn status_of(live: &Live) -> RolloutStatus {
     }
 }
 
+/// What the proxy says of a service. A rollout that runs asks it all the time, so that nobody has to
+/// wait for it; but for whoever has just changed the split, it is asked anew.
+async fn ask_proxy(up: &Up, service: &ServiceRecord) -> Result<Arc<ProxySaid>, AdminError> {
+    let known = up.rollout(&service.name).and_then(|run| run.live().proxy);
+    let known = known
+        .filter(|said| said.at.elapsed() <= FRESH)
+        .filter(|said| {
+            service
+                .split
+                .iter()
+                .all(|(version, weight)| said.view.split.get(version).unwrap_or(&0) == weight)
+        });
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let admin = &up.site.admin;
+    let (view, stats) = tokio::try_join!(admin.service(&service.name), admin.stats(&service.name))?;
+    Ok(Arc::new(ProxySaid {
+        view,
+        stats,
+        at: Instant::now(),
+    }))
+}
+
 /// Every version that the proxy has, and those that should be there.
 fn versions(
     service: &ServiceRecord,
     rollout: Option<&RolloutStatus>,
-    views: Option<&ServiceList>,
-    stats: Option<&ServiceStats>,
+    said: Option<&ProxySaid>,
 ) -> Vec<VersionStatus> {
-    let view = views.and_then(|list| list.services.iter().find(|view| view.name == service.name));
+    let view = said.map(|said| &said.view);
+    let stats = said.map(|said| &said.stats);
     let mut names: Vec<&str> = view
         .map(|view| view.versions.keys().map(String::as_str).collect())
         .unwrap_or_else(|| service.split.keys().map(String::as_str).collect());
