@@ -219,6 +219,12 @@ impl Manifest {
     }
 }
 
+/// The fields of a manifest's text that name the addresses of its listeners, in their order. Without
+/// any, the default is meant.
+pub(crate) fn listener_fields(text: &str) -> Vec<String> {
+    from_toml(text).map_or_else(|_| Vec::new(), |raw: raw::Manifest| raw.listener_fields())
+}
+
 /// The tag of an image: `2.0.0` of `localhost/web:2.0.0`.
 pub fn tag_of(image: &str) -> Option<&str> {
     let without_digest = image.split('@').next().unwrap_or(image);

@@ -4,12 +4,16 @@
 mod certificates;
 mod config;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
+use std::hash::Hasher;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::admin::{Admin, Dial};
 use crate::error::{Error, Result};
@@ -124,10 +128,33 @@ impl ProxyHost<'_> {
                 );
             }
         } else if !hands_over {
-            check_ports(settings)?;
+            let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
+            let clients = settings.listeners.iter().map(|listener| listener.address);
+            check_ports(clients.chain([admin]))?;
         }
         started.push(self.site.runtime.start(&self.proxy_spec(settings)?).await?);
         self.until_it_answers().await
+    }
+
+    /// Whether the proxy in force was started with these settings. One that is not there, or does
+    /// not say, counts as such: it is seen to elsewhere.
+    pub(crate) async fn runs_as(&self, settings: &ProxySettings) -> Result<bool> {
+        let name = self.proxy_name();
+        let containers = self.site.runtime.list().await?;
+        let found = containers.iter().find(|one| one.name == name);
+        let was = found.and_then(|one| one.labels.get(label::SETTINGS));
+        Ok(match was {
+            Some(was) => *was == self.settings_label(settings)?,
+            None => true,
+        })
+    }
+
+    /// Another for each config and each image.
+    fn settings_label(&self, settings: &ProxySettings) -> Result<String> {
+        let mut hasher = SipHasher24::new();
+        hasher.write(self.config_text(settings)?.as_bytes());
+        hasher.write(self.image_text(settings)?.as_bytes());
+        Ok(format!("{:032x}", hasher.finish128().as_u128()))
     }
 
     /// The proxy that an upgrade is to bring.
@@ -216,20 +243,22 @@ impl ProxyHost<'_> {
         let folder = folder(self.state);
         state_dir::make(&folder)?;
         token(&folder)?;
-        let path = folder.join("proxy.toml");
-        let text = match self.kind {
+        write_private(&folder.join("proxy.toml"), &self.config_text(settings)?)
+    }
+
+    fn config_text(&self, settings: &ProxySettings) -> Result<String> {
+        match self.kind {
             RuntimeChoice::Process => {
                 let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
                 let listen = settings.listeners.iter().map(|listener| listener.address);
-                self.config(&folder, admin, listen, settings)?
+                self.config(&folder(self.state), admin, listen, settings)
             }
             _ => {
                 let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
                 let listen = inside_ports(settings).map(|(_, port)| any(port));
-                self.config(Path::new(INSIDE), any(ADMIN_PORT), listen, settings)?
+                self.config(Path::new(INSIDE), any(ADMIN_PORT), listen, settings)
             }
-        };
-        write_private(&path, &text)
+        }
     }
 
     fn holder_spec(&self, settings: &ProxySettings) -> Result<ContainerSpec> {
@@ -276,13 +305,16 @@ impl ProxyHost<'_> {
             read_only: false,
             relabel: Relabel::Shared,
         };
+        let mut spec = self.spec(PROXY, settings)?;
+        spec.labels
+            .insert(label::SETTINGS.into(), self.settings_label(settings)?);
         Ok(ContainerSpec {
             command: vec!["--config".into(), config],
             network,
             mounts: self.certificate_folders(settings)?.chain([mount]).collect(),
             stop_timeout: settings.drain_timeout.get() + STOP_MARGIN,
             name: self.proxy_name(),
-            ..self.spec(PROXY, settings)?
+            ..spec
         })
     }
 
@@ -358,18 +390,23 @@ impl ProxyHost<'_> {
     }
 }
 
-/// Each address of the host with the port that it leads to inside.
+/// Each address of the host with the port that it leads to inside, in the order of the listeners.
+/// The ports do not depend on that order: they are published once, and the manifest may change.
 fn inside_ports(settings: &ProxySettings) -> impl Iterator<Item = (SocketAddr, u16)> + '_ {
     let addresses = settings.listeners.iter().map(|listener| listener.address);
-    addresses.zip(FIRST_PORT..)
+    let ports: BTreeMap<SocketAddr, u16> = addresses
+        .clone()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .zip(FIRST_PORT..)
+        .collect();
+    addresses.filter_map(move |address| Some((address, *ports.get(&address)?)))
 }
 
 /// The proxy shares its ports among its threads, so it might share them with another proxy
 /// unasked: look first.
-fn check_ports(settings: &ProxySettings) -> Result<()> {
-    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
-    let clients = settings.listeners.iter().map(|listener| listener.address);
-    for address in clients.chain([admin]) {
+pub(crate) fn check_ports(addresses: impl Iterator<Item = SocketAddr>) -> Result<()> {
+    for address in addresses {
         match TcpListener::bind(address) {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
@@ -422,7 +459,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::manifest::Listener;
+    use crate::manifest::Manifest;
 
     #[test]
     fn the_token_is_made_once_and_for_its_owner_alone() {
@@ -440,14 +477,23 @@ mod tests {
     fn a_taken_port_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = taken.local_addr().expect("its address");
-        let settings = ProxySettings {
-            image: String::new(),
-            program: None,
-            listeners: vec![Listener::plain(address)],
-            admin_port: 1,
-            drain_timeout: admin_api::Period::from_secs(1),
-        };
-        let error = check_ports(&settings).expect_err("taken");
+        let error = check_ports([address].into_iter()).expect_err("taken");
         assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_listener_keeps_its_port_inside_wherever_it_stands_in_the_manifest() {
+        let ports = |listen: &str| {
+            let services = "[[services]]\nname = \"web\"\nimage = \"web:1\"";
+            let text = format!("[proxy]\nlisten = [{listen}]\n{services}\n");
+            let manifest = Manifest::parse(&text).expect("a manifest");
+            let ports = inside_ports(&manifest.proxy);
+            ports
+                .map(|(address, port)| (address.port(), port))
+                .collect::<Vec<_>>()
+        };
+        let (a, b) = ("\"127.0.0.1:9001\"", "\"127.0.0.1:9002\"");
+        assert_eq!(ports(&format!("{a}, {b}")), [(9001, 8080), (9002, 8081)]);
+        assert_eq!(ports(&format!("{b}, {a}")), [(9002, 8081), (9001, 8080)]);
     }
 }

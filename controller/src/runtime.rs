@@ -26,6 +26,8 @@ pub mod label {
     pub const PROJECT: &str = "io.crossfade.project";
     /// `holder`, `proxy` or `endpoint`.
     pub const ROLE: &str = "io.crossfade.role";
+    /// What the proxy was started with: another value for other settings.
+    pub const SETTINGS: &str = "io.crossfade.settings";
     /// The service that an endpoint serves.
     pub const SERVICE: &str = "io.crossfade.service";
     /// The version that an endpoint serves.

@@ -31,6 +31,86 @@ pub async fn the_proxy_is_upgraded_under_load_and_nobody_notices(on: On) {
     site.until_whole(&[("1.0.0", 2)]).await;
 }
 
+/// What the manifest says of the proxy is taken over by a successor, under load; what one cannot
+/// take over is refused with its key; and what could not take over is tried again.
+pub async fn a_changed_proxy_takes_over_from_the_one_before(on: On) {
+    let site = TestSite::up(on, &Settings::default()).await;
+    let serving = site.serving("1.0.0");
+    let admin = AdminPort::of(&site);
+    let load = site.load();
+    let first = site.manifest(&Settings::default());
+    let nothing = async || {
+        let said = site.must(&["up"]).await;
+        assert!(said.ends_with("is up already: nothing to do"), "{said}");
+    };
+
+    let before = admin.get("/v1/status").await["process"].clone();
+    let other = first.replace("drain_timeout = \"10s\"", "drain_timeout = \"11s\"");
+    site.write_manifest(&other);
+    let said = site.must(&["up"]).await;
+    assert!(said.starts_with("proxy.drain_timeout changed: "), "{said}");
+    assert_ne!(admin.get("/v1/status").await["process"], before);
+    nothing().await;
+
+    let port = format!("admin_port = {}", site.admin.port());
+    site.write_manifest(&other.replace(&port, "admin_port = 5999"));
+    site.refused(
+        &["up"],
+        1,
+        &[
+            "crossfade.toml:6: proxy.admin_port: ",
+            "`crossfade down` first",
+        ],
+    )
+    .await;
+
+    let more = crate::free_address();
+    let added = other.replace("listen = [", &format!("listen = [\"{more}\", "));
+    site.write_manifest(&added);
+    match on {
+        On::Podman => {
+            let says = [
+                "crossfade.toml:5: proxy.listen[0]: ",
+                "`crossfade down` first",
+            ];
+            site.refused(&["up"], 1, &says).await;
+        }
+        On::Processes => {
+            let said = site.must(&["up"]).await;
+            assert!(said.starts_with("proxy.listeners changed: "), "{said}");
+            assert_eq!(crate::ask(more, "/").await.status, 200);
+            site.write_manifest(&other);
+            site.must(&["up"]).await;
+            wait_until("the address is given up", || async {
+                tokio::net::TcpStream::connect(more).await.is_err()
+            })
+            .await;
+        }
+    }
+
+    let (key, image) = match on {
+        On::Processes => ("program", crate::program("crossfade-sample-client")),
+        On::Podman => ("image", "localhost/crossfade-sample-client:latest".into()),
+    };
+    site.write_manifest(&other.replace("[proxy]", &format!("[proxy]\n{key} = {image:?}")));
+    let says = "but it is as it was; `crossfade up` tries again";
+    let said = site.must(&["up"]).await;
+    assert!(said.starts_with(&format!("proxy.{key} changed")), "{said}");
+    assert!(said.contains(says), "{said}");
+    let said = site.must(&["up"]).await;
+    assert!(said.contains(says), "{said}");
+    site.write_manifest(&other);
+    site.must(&["up"]).await;
+    nothing().await;
+
+    load.stop().await.expect_no_failure();
+    assert_eq!(site.serving("1.0.0"), serving);
+    wait_until("the proxies before are taken away", || async {
+        site.proxies() == 1
+    })
+    .await;
+}
+
 /// A controller that is killed in the middle of it is followed by one that finishes it.
 pub async fn a_killed_controller_leaves_an_upgrade_of_the_proxy_that_the_next_one_finishes(on: On) {
     let site = TestSite::up(on, &Settings::default()).await;

@@ -158,6 +158,15 @@ fn ensure(holds: bool, field: impl FnOnce() -> String, message: &str) -> Result<
 }
 
 impl Manifest {
+    /// The field of each listener's address, in the order in which they are checked.
+    pub(super) fn listener_fields(&self) -> Vec<String> {
+        let tables =
+            (0..self.proxy.listeners.len()).map(|n| format!("proxy.listeners[{n}].address"));
+        let plain = self.proxy.listen.as_ref().map_or(0, Vec::len);
+        let plain = (0..plain).map(|n| format!("proxy.listen[{n}]"));
+        tables.chain(plain).collect()
+    }
+
     pub(super) fn check(self) -> Result<super::Manifest, InputError> {
         ensure(
             name_is_fine(&self.project, 40),

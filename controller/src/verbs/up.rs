@@ -2,6 +2,7 @@
 //! stays; what was started is taken away again when something fails.
 
 mod change;
+mod proxy;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,8 +18,8 @@ use crate::caller::Caller;
 use crate::endpoints::Dead;
 use crate::engine;
 use crate::error::{Error, Result};
-use crate::manifest::{Listener, Manifest, ProxySettings, Recipe, RuntimeChoice, ServiceSettings};
-use crate::proxy::{self, ProxyHost};
+use crate::manifest::{Listener, Manifest, Recipe, RuntimeChoice, ServiceSettings};
+use crate::proxy::{self as proxy_host, ProxyHost};
 use crate::runtime::{Container, ContainerState};
 use crate::secrets::Secrets;
 use crate::site::Site;
@@ -74,7 +75,7 @@ impl Controller {
         host.check(&manifest.proxy).await?;
         let versions = first_versions(&up, request, manifest.services.iter()).await?;
 
-        proxy::forget(&self.dir)?;
+        proxy_host::forget(&self.dir)?;
         // Everything is there that can be looked up beforehand: now it is wanted.
         self.store.apply(&applied, self.clock.now())?;
         for (version, asked) in &versions {
@@ -121,6 +122,7 @@ impl Controller {
         let before = site.manifest();
         check_unchangeable(up, &before, &manifest)?;
         check_place(request, &manifest, up.kind)?;
+        self.check_proxy(up, request, &before, &manifest)?;
         let known = self.store.services()?;
         let is_new = |s: &&ServiceSettings| known.iter().all(|known| known.name != s.name);
         let fresh = first_versions(up, request, manifest.services.iter().filter(is_new)).await?;
@@ -166,13 +168,7 @@ impl Controller {
             }
             return Err(error);
         }
-        if before.proxy != site.manifest().proxy {
-            let upgraded = self.upgrade_proxy_to(up, None, caller).await;
-            // What else there is to do does not depend on it.
-            said.push(upgraded.unwrap_or_else(|error| {
-                format!("the proxy is as it was, `crossfade proxy upgrade` tries again: {error}")
-            }));
-        }
+        said.extend(self.change_proxy(up, &before, caller).await?);
         said.extend(started_text(&fresh, started.len()));
         let rollouts = self.carry_out(up, changes, caller, &mut said).await?;
         up.webhooks.follow(site);
@@ -200,6 +196,68 @@ impl Controller {
             rollouts,
             ..Done::say(said.join("\n"))
         })
+    }
+
+    /// Whether a successor can take over what has changed of the proxy.
+    fn check_proxy(
+        &self,
+        up: &Up,
+        request: &UpRequest,
+        before: &Manifest,
+        now: &Manifest,
+    ) -> Result<()> {
+        let applied = self.store.applied()?;
+        let before = proxy::Asked {
+            text: applied.as_ref().map_or("", |applied| &applied.text),
+            proxy: &before.proxy,
+        };
+        let asked = proxy::Asked {
+            text: &request.manifest,
+            proxy: &now.proxy,
+        };
+        proxy::check(&before, &asked, up.kind)
+            .map_err(|error| Error::Refused(error.in_file(&request.path)))?;
+        let addresses = now.proxy.listeners.iter().map(|one| one.address);
+        let had = |address| {
+            before
+                .proxy
+                .listeners
+                .iter()
+                .any(|one| one.address == address)
+        };
+        match up.kind {
+            RuntimeChoice::Podman => Ok(()),
+            _ => proxy_host::check_ports(addresses.filter(|address| !had(*address))),
+        }
+    }
+
+    /// Has a successor take over where the proxy that runs is not as the manifest has it, be it
+    /// because that has changed, or because one could not take over before. Says what came of it.
+    async fn change_proxy(
+        &self,
+        up: &Up,
+        before: &Manifest,
+        caller: &Caller,
+    ) -> Result<Option<String>> {
+        let now = up.site.manifest();
+        let changed = proxy::changed(&before.proxy, &now.proxy);
+        // One that was chosen by hand stays, unless the manifest names another.
+        let another = changed.contains(&"image") || changed.contains(&"program");
+        let image = self.store.proxy()?.image.filter(|_| !another);
+        if changed.is_empty() && self.proxy_host(up)?.runs_as(&now.proxy).await? {
+            return Ok(None);
+        }
+        let what = match changed.as_slice() {
+            [] => "the proxy is not as the manifest has it".to_owned(),
+            keys => format!("proxy.{} changed", keys.join(", proxy.")),
+        };
+        // What else there is to do does not depend on it.
+        Ok(Some(match self.upgrade_proxy_to(up, image, caller).await {
+            Ok(said) => format!("{what}: {said}"),
+            Err(error) => {
+                format!("{what}, but it is as it was; `crossfade up` tries again: {error}")
+            }
+        }))
     }
 
     /// What is to be done about the services that were there before, each with what the manifest
@@ -519,14 +577,6 @@ fn check_unchangeable(up: &Up, before: &Manifest, now: &Manifest) -> Result<()> 
     }
     if now.runtime != RuntimeChoice::Auto && now.runtime != up.kind {
         return refuse(&format!("it runs on {} now", up.site.runtime.name()));
-    }
-    let same_place = ProxySettings {
-        image: before.proxy.image.clone(),
-        program: before.proxy.program.clone(),
-        ..now.proxy.clone()
-    };
-    if before.proxy != same_place {
-        return refuse("[proxy] has changed in more than its image, and the proxy is running");
     }
     Ok(())
 }

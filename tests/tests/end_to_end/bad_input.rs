@@ -206,12 +206,13 @@ async fn a_manifest_that_is_wrong_is_named_with_line_field_and_the_key_that_was_
     let before = state_of(&site).await;
     site.write_manifest(&good.replace("replicas", "replicsa"));
     site.refused(&["up"], 64, &[&place]).await;
-    let other = good.replace("drain_timeout = \"10s\"", "drain_timeout = \"11s\"");
+    let port = format!("admin_port = {}", site.admin.port());
+    let other = good.replace(&port, "admin_port = 5999");
     site.write_manifest(&other);
     site.refused(
         &["up"],
         1,
-        &["[proxy] has changed", "`crossfade down` first"],
+        &["proxy.admin_port: ", "`crossfade down` first"],
     )
     .await;
     assert_eq!(state_of(&site).await, before);

@@ -62,6 +62,7 @@ on_podman! { survival:
 
 on_podman! { upgrades:
     the_proxy_is_upgraded_under_load_and_nobody_notices,
+    a_changed_proxy_takes_over_from_the_one_before,
     a_killed_controller_leaves_an_upgrade_of_the_proxy_that_the_next_one_finishes,
     an_upgrade_that_fails_leaves_the_proxy_as_it_was,
 }
