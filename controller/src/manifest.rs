@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use admin_api::strict::{InputError, from_toml};
-use admin_api::{BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, Period, StickySpec};
+use admin_api::{
+    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, Period, StickySpec, VersionSpec,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::hooks::Hook;
@@ -108,6 +110,9 @@ pub struct ServiceSettings {
     pub limits: ResourceLimits,
     /// Labels of the containers, beside ours.
     pub labels: BTreeMap<String, String>,
+    /// What the containers speak. Paths are as seen from the manifest's folder.
+    #[serde(default)]
+    pub reach: VersionSpec,
     /// How the proxy finds out whether a container can serve.
     pub health: Option<HealthSpec>,
     /// What else the proxy is told about its requests.

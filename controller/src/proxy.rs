@@ -1,6 +1,7 @@
 //! The proxy as the controller runs it: one container in the network namespace of a small
 //! holder, which publishes the ports and stays when the proxy is replaced; or one process.
 
+mod authorities;
 mod certificates;
 mod config;
 
@@ -25,6 +26,8 @@ use crate::runtime::{
 use crate::site::Site;
 use crate::state_dir;
 use crate::store::{ProxyRecord, ProxyUpgrade};
+
+pub(crate) use authorities::Authorities;
 
 /// The role of the proxy's container.
 pub(crate) const PROXY: &str = "proxy";

@@ -9,6 +9,7 @@ use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::manifest::{Manifest, Recipe, ServiceSettings};
+use crate::proxy::Authorities;
 use crate::runtime::Runtime;
 use crate::secrets::Secrets;
 use crate::store::{NewEvent, ServiceRecord, Store};
@@ -27,6 +28,8 @@ pub struct Site {
     pub clock: Clock,
     /// What containers are given as files.
     pub secrets: Secrets,
+    /// Who signs the certificates of containers.
+    pub(crate) authorities: Authorities,
     /// Replaced by `up`.
     manifest: RwLock<Arc<Manifest>>,
     /// Held from reading the containers to the proxy's answer, so that an older table never
@@ -41,13 +44,14 @@ pub struct Site {
 
 impl Site {
     /// Puts the parts together.
-    pub fn new(
+    pub(crate) fn new(
         manifest: Manifest,
         store: Arc<Store>,
         runtime: Arc<dyn Runtime>,
         admin: Admin,
         clock: Clock,
         secrets: Secrets,
+        authorities: Authorities,
     ) -> Self {
         Self {
             project: manifest.project.clone(),
@@ -56,6 +60,7 @@ impl Site {
             admin,
             clock,
             secrets,
+            authorities,
             manifest: RwLock::new(Arc::new(manifest)),
             pushing: Locks::default(),
             sweeping: Locks::default(),
@@ -100,7 +105,7 @@ impl Site {
     }
 
     /// How the containers of a version are made that is as `settings` have it, seen from `folder`.
-    /// Keeps what its secrets are now.
+    /// Keeps what its secrets, and who signs its containers' certificates, are now.
     pub(crate) fn recipe(&self, settings: &ServiceSettings, folder: &Path) -> Result<Recipe> {
         let keep = |(name, file): (&String, &PathBuf)| {
             let kept = self.secrets.keep(&folder.join(file));
@@ -109,7 +114,12 @@ impl Site {
             })?;
             Ok((name.clone(), id))
         };
+        let mut reach = settings.reach.clone();
+        if let Some(ca) = reach.tls.as_mut().and_then(|tls| tls.ca.as_mut()) {
+            *ca = self.authorities.keep(&folder.join(&*ca))?;
+        }
         Ok(Recipe {
+            reach,
             command: settings.command.clone(),
             env: settings.env.clone(),
             port: settings.port,

@@ -27,7 +27,8 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::admin::{Admin, Dial};
 use crate::clock::Clock;
-use crate::manifest::{Manifest, Recipe, RolloutSettings};
+use crate::manifest::{Manifest, Recipe, RolloutSettings, RuntimeChoice};
+use crate::proxy::Authorities;
 use crate::rollout::{self, Handle};
 use crate::runtime::{
     Container, ContainerSpec, ContainerState, LogOptions, LogStream, PullStep, Runtime,
@@ -100,7 +101,16 @@ impl TestSite {
         let admin = Admin::new(Dial::Memory(dial), "secret".into());
         let secrets = Secrets::new(dir.path());
         let clock = Clock::new();
-        let site = Site::new(manifest, store, runtime.clone(), admin, clock, secrets);
+        let authorities = Authorities::new(dir.path(), RuntimeChoice::Process);
+        let site = Site::new(
+            manifest,
+            store,
+            runtime.clone(),
+            admin,
+            clock,
+            secrets,
+            authorities,
+        );
         let this = Self {
             site: Arc::new(site),
             runtime,

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use admin_api::{BalanceSpec, EndpointSpec, HashKey, MirrorSpec, ServiceSpec, ServiceView};
+use admin_api::{
+    BalanceSpec, EndpointSpec, HashKey, MirrorSpec, ServiceSpec, ServiceView, VersionSpec,
+};
 
 use crate::endpoints::version_id;
 use crate::error::Result;
 use crate::manifest::ServiceSettings;
-use crate::reconcile::wanted;
+use crate::reconcile::{Wanted, wanted};
 use crate::runtime::{Container, ContainerState, label};
 use crate::site::Site;
 use crate::store::Split;
@@ -84,6 +86,13 @@ impl Site {
             wanted.iter().any(|one| of == Some(one.version.id))
         });
         let mut spec = upstreams(settings, containers, &record.split);
+        for Wanted { version, .. } in &wanted {
+            let is_there = spec.endpoints.iter().any(|e| e.version == version.version);
+            let reach = &version.recipe.reach;
+            if is_there && *reach != VersionSpec::default() {
+                spec.versions.insert(version.version.clone(), reach.clone());
+            }
+        }
         let mirror = rollout.and_then(|rollout| rollout.mirrors());
         // Copies need somebody to go to.
         let is_there = |to: &MirrorSpec| spec.endpoints.iter().any(|one| one.version == to.version);
@@ -185,7 +194,14 @@ fn agrees(view: &ServiceView, spec: &ServiceSpec) -> bool {
         .split
         .iter()
         .all(|(version, weight)| *weight == 0 || spec.split.contains_key(version));
+    let default = VersionSpec::default();
+    let reached_alike = wants.iter().all(|(version, _)| {
+        let wanted = spec.versions.get(*version).unwrap_or(&default);
+        let of = view.versions.get(*version);
+        of.is_some_and(|of| (&of.protocol, &of.tls) == (&wanted.protocol, &wanted.tls))
+    });
     has == wants
+        && reached_alike
         && weights_agree
         && nobody_else
         && view.health == spec.health

@@ -166,6 +166,7 @@ impl Controller {
             admin,
             self.clock,
             Secrets::new(&self.dir),
+            proxy_host::Authorities::new(&self.dir, engine.kind),
         );
         let up = Up::new(Arc::new(site), engine.kind);
         up.webhooks.follow(&up.site);

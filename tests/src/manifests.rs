@@ -317,3 +317,47 @@ pub async fn clients_are_served_over_tls_with_the_manifests_certificates(on: On)
         .await
         .expect("it answers");
 }
+
+/// What a version speaks is its own: another protocol, and TLS, come by a rollout, and the version
+/// before is spoken to as it was. The containers here do not speak them, so it is rolled back.
+pub async fn each_version_is_spoken_to_as_the_manifest_had_it(on: On) {
+    let settings = Settings {
+        start_timeout: "3s",
+        ..quick()
+    };
+    let site = TestSite::new(on, &settings);
+    site.write_manifest(&with(
+        &site,
+        &settings,
+        "tls = { server_name = \"not a name\" }",
+    ));
+    let says = ["crossfade.toml:17: services[0].tls.server_name: "];
+    site.refused(&["up"], 64, &says).await;
+
+    site.write_manifest(&site.manifest(&settings));
+    site.must(&["up"]).await;
+    let load = site.load();
+    let ca = TestCa::new();
+    let folder = site.file().parent().expect("a folder").to_owned();
+    std::fs::copy(ca.path("ca.pem"), folder.join("ca.pem")).expect("the folder is ours");
+    let keys = "protocol = \"h2\"\ntls = { ca = \"ca.pem\", server_name = \"web.test\" }";
+    site.write_manifest(&with(&site, &settings, keys));
+    let said = site.must(&["up"]).await;
+    assert!(said.contains("(web 1.0.0 → 1.0.0+2) begins"), "{said}");
+    let admin = crate::AdminPort::of(&site);
+    admin
+        .until("the new version is there", |web| {
+            web["versions"]["1.0.0+2"].is_object()
+        })
+        .await;
+    let web = admin.get("/v1/services/web").await;
+    let (new, old) = (&web["versions"]["1.0.0+2"], &web["versions"]["1.0.0"]);
+    assert_eq!(new["protocol"], "h2", "{web:#}");
+    assert_eq!(new["tls"]["server_name"], "web.test", "{web:#}");
+    let kept = new["tls"]["ca"].as_str().expect("a path");
+    assert!(kept.contains("/authorities/"), "{kept}");
+    assert!(old["protocol"].is_null() && old["tls"].is_null(), "{web:#}");
+    site.until_phase("rolled-back").await;
+    load.stop().await.expect_no_failure();
+    assert_eq!(site.serving("1.0.0").len(), 2);
+}

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use admin_api::VersionSpec;
 use admin_api::strict::{InputError, push_key};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ pub struct Recipe {
     pub limits: ResourceLimits,
     /// Labels, beside ours.
     pub labels: BTreeMap<String, String>,
+    /// What they speak. Paths are as the proxy sees them.
+    pub reach: VersionSpec,
 }
 
 /// An entry of `volumes`: `./data:/var/lib/data:ro`.

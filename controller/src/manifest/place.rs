@@ -52,6 +52,9 @@ impl ServiceSettings {
                 field
             })?;
         }
+        if let Some(ca) = self.reach.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
+            must_be_file(&folder.join(ca), || at("tls.ca"))?;
+        }
         for (index, volume) in self.volumes.iter().enumerate() {
             let host = volume.seen_from(folder).host;
             if !host.exists() {
@@ -131,6 +134,12 @@ mod tests {
             podman,
             "services[0].volumes[1]",
             "make it first",
+        );
+        check(
+            &with("tls = { ca = \"gone\" }"),
+            podman,
+            "services[0].tls.ca",
+            "gone cannot be read",
         );
         let tls = "tls = [{ cert = \"there\", key = \"gone\" }]";
         let listener = format!("[[proxy.listeners]]\naddress = \"127.0.0.1:8443\"\n{tls}\n");

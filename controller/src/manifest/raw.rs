@@ -5,7 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use admin_api::strict::{InputError, push_key};
-use admin_api::{BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, Period, StickySpec};
+use admin_api::{
+    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, Period, Protocol, StickySpec, TlsSpec,
+    VersionSpec,
+};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +77,9 @@ struct Service {
     pids: Option<u32>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    protocol: Protocol,
+    tls: Option<TlsSpec>,
     health: Option<HealthSpec>,
     #[serde(default)]
     balance: BalanceSpec,
@@ -338,6 +344,13 @@ impl Service {
         check_volumes(&self.volumes, at)?;
         check_labels(&self.labels, at)?;
         let limits = check_limits(self.memory, self.cpus, self.pids, at)?;
+        if let Some(tls) = &self.tls {
+            ensure(
+                tls.verify || tls.ca.is_none(),
+                || at("tls.ca"),
+                "has no effect with `verify = false`: leave one of them out",
+            )?;
+        }
         if let Some(health) = &self.health {
             check_health(health, at)?;
         }
@@ -363,6 +376,10 @@ impl Service {
             volumes: self.volumes,
             limits,
             labels: self.labels,
+            reach: VersionSpec {
+                protocol: self.protocol,
+                tls: self.tls,
+            },
             health: self.health,
             traffic: Traffic {
                 balance: self.balance,

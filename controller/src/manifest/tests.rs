@@ -74,6 +74,24 @@ fn what_is_wrong_is_named_with_field_and_line() {
         "cannot name a version",
     );
     check_wrong(
+        &with("protocol = \"h3\""),
+        4,
+        "services[0].protocol",
+        "`http/1.1` or `h2`",
+    );
+    check_wrong(
+        &with("tls = { ca = \"ca.pem\", verify = false }"),
+        4,
+        "services[0].tls.ca",
+        "has no effect with `verify = false`",
+    );
+    check_wrong(
+        &with("tls = { server = \"web\" }"),
+        4,
+        "services[0].tls.server",
+        "`server_name`",
+    );
+    check_wrong(
         &with("health = { path = \"ok\" }"),
         4,
         "services[0].health.path",

@@ -415,6 +415,14 @@ impl Controller {
         else {
             return error;
         };
+        // What is said of a version is a key of its service here.
+        let of_version = [".tls", ".protocol"]
+            .iter()
+            .find_map(|key| field.rfind(key));
+        let field = match of_version.filter(|_| field.starts_with("versions.")) {
+            Some(at) => &field[at + 1..],
+            None => field,
+        };
         let Ok(Some(applied)) = self.store.applied() else {
             return error;
         };

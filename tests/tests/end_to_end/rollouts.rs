@@ -34,6 +34,7 @@ on_processes! { manifests:
     a_service_is_added_and_taken_away_by_the_manifest,
     a_secret_is_given_by_file_and_shown_to_nobody,
     clients_are_served_over_tls_with_the_manifests_certificates,
+    each_version_is_spoken_to_as_the_manifest_had_it,
 }
 
 on_processes! { survival:
