@@ -3,22 +3,27 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use controller::cli::{self, Args, Verb};
+use controller::cli::{self, Args, Output, Verb};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    let output = Output::of_line(std::env::args_os().skip(1));
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
             // Help and version are errors of clap's, too, and go to standard output.
-            let code = if error.use_stderr() {
-                controller::EXIT_USAGE
+            if !error.use_stderr() {
+                let _ = error.print();
+                return ExitCode::SUCCESS;
+            }
+            if output == Output::Json {
+                let text = error.render().to_string();
+                eprintln!("{}", cli::complaint(output, &text, controller::EXIT_USAGE));
             } else {
-                0
-            };
-            let _ = error.print();
-            return ExitCode::from(code);
+                let _ = error.print();
+            }
+            return ExitCode::from(controller::EXIT_USAGE);
         }
     };
     if matches!(args.verb, Verb::Serve { .. }) {
@@ -37,8 +42,9 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(error.exit_code())
+            let code = error.exit_code();
+            eprintln!("{}", cli::complaint(output, &error.to_string(), code));
+            ExitCode::from(code)
         }
     }
 }

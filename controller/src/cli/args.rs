@@ -1,5 +1,6 @@
 //! What can be written after `crossfade`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use admin_api::Period;
@@ -43,7 +44,8 @@ pub struct Args {
     #[arg(long, global = true, value_name = "FOLDER", env = "CROSSFADE_STATE")]
     pub state: Option<PathBuf>,
 
-    /// For people or for programs
+    /// For people or for programs; then an error is {"error":{"exit":64,"message":"…"}}, on
+    /// standard error
     #[arg(long, global = true, value_enum, default_value = "table")]
     pub output: Output,
 
@@ -64,6 +66,18 @@ pub enum Output {
     Table,
     /// For programs.
     Json,
+}
+
+impl Output {
+    /// What a line asks for, also one that is wrong elsewhere.
+    pub fn of_line(line: impl Iterator<Item = OsString>) -> Self {
+        let line: Vec<OsString> = line.collect();
+        let apart = line.windows(2).any(|two| two == ["--output", "json"]);
+        match apart || line.iter().any(|one| one == "--output=json") {
+            true => Self::Json,
+            false => Self::Table,
+        }
+    }
 }
 
 /// Where containers run.
@@ -111,7 +125,8 @@ pub enum Verb {
     Split {
         /// The service
         service: String,
-        /// Weights, such as 1.0.0=90 2.0.0=10
+        /// Weights, whole numbers from 0 to 1000000, such as 1.0.0=90 2.0.0=10; a version that is
+        /// not named gets 0
         #[arg(required = true, value_name = "VERSION=WEIGHT")]
         weights: Vec<String>,
     },
@@ -144,7 +159,7 @@ pub enum Verb {
     Rollback {
         /// The service
         service: String,
-        /// Another version than the one before
+        /// This version [default: the one before]
         #[arg(long, value_name = "VERSION")]
         to: Option<String>,
         /// Show how it goes, and wait for its end
@@ -156,7 +171,7 @@ pub enum Verb {
     Scale {
         /// The service
         service: String,
-        /// How many
+        /// How many: 1 to 1000
         replicas: u32,
     },
     /// Show what runs, who gets which share, and how it goes
@@ -169,19 +184,19 @@ pub enum Verb {
     /// Show what was done and why, with the figures that it was decided on
     #[command(after_help = help!("history" "history web --output json"))]
     History {
-        /// Of this service only
+        /// Of this service only [default: of all]
         service: Option<String>,
     },
     /// Show what was seen and decided in every step of a rollout, and why
     #[command(after_help = help!("explain" "explain 3" "explain 3 --output json"))]
     Explain {
-        /// Its number; not given: the newest
+        /// Its number, as `history` has it [default: the newest]
         rollout: Option<i64>,
     },
     /// Show what happens; with `--output json` a line of JSON for each event
     #[command(after_help = help!("events --follow" "events web --after 120 --follow --output json"))]
     Events {
-        /// Of this service only
+        /// Of this service only [default: of all]
         service: Option<String>,
         /// Younger than the event with this number [default: all, with --follow none]
         #[arg(long, value_name = "NUMBER")]
@@ -201,6 +216,7 @@ pub enum Verb {
         shell: clap_complete::Shell,
     },
     /// Replace the proxy itself, while it serves
+    #[command(after_help = help!("proxy upgrade"))]
     Proxy {
         /// What is to be done with it
         #[command(subcommand)]
@@ -211,10 +227,10 @@ pub enum Verb {
     Logs {
         /// The service
         service: String,
-        /// Of this version only
+        /// Of this version only [default: of all]
         #[arg(long)]
         version: Option<String>,
-        /// The last so many lines of each container
+        /// The last so many lines of each container [default: all]
         #[arg(long, value_name = "LINES")]
         tail: Option<usize>,
         /// Go on with what comes
@@ -262,40 +278,47 @@ pub struct Deploy {
     /// The new version's name [default: the image's tag]
     #[arg(long)]
     pub version: Option<String>,
-    /// canary, blue-green, linear=20, steps=1,10:5m,50:gate,100 (or steps=mirror:5m,10,100), rolling or all-at-once
+    /// canary, blue-green, linear=20, steps=1,10:5m,50:gate,100 (or steps=mirror:5m,10,100), rolling
+    /// or all-at-once; shares in per cent [default: the manifest's, else canary]
     #[arg(long)]
     pub strategy: Option<String>,
-    /// How many more containers a rolling rollout may have than stable had: 1 or 25%
+    /// How many more containers a rolling rollout may have than stable had, such as 1 or 25%
+    /// [default: the manifest's, else 25%]
     #[arg(long, value_name = "COUNT")]
     pub max_surge: Option<Amount>,
-    /// How many fewer
+    /// How many fewer, such as 1 or 25% [default: the manifest's, else 0]
     #[arg(long, value_name = "COUNT")]
     pub max_unavailable: Option<Amount>,
-    /// Environment, over the manifest's
+    /// Environment, over the manifest's; may be there several times
     #[arg(long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
-    /// How long a step lasts at least
+    /// How long a step lasts at least, such as 30s or 5m [default: the manifest's, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub step_min_duration: Option<Period>,
-    /// Requests to the candidate that a step needs to end well
+    /// Requests to the candidate that a step needs to end well [default: the manifest's, else 50]
     #[arg(long, value_name = "COUNT")]
     pub min_requests: Option<u64>,
-    /// How long a step may wait for them before the rollout pauses
+    /// How long a step may wait for them before the rollout pauses, such as 10m [default: the
+    /// manifest's, else 10m]
     #[arg(long, value_name = "DURATION")]
     pub max_hold: Option<Period>,
-    /// The success rate that the candidate has to keep, in per cent
+    /// The success rate that the candidate has to keep, in per cent [default: the manifest's, else
+    /// 99]
     #[arg(long, value_name = "PERCENT")]
     pub success_rate: Option<f64>,
-    /// The time that 99 of 100 answers of the candidate have to keep to
+    /// The time that 99 of 100 answers of the candidate have to keep to, such as 250ms [default: the
+    /// manifest's, else 500ms]
     #[arg(long, value_name = "DURATION")]
     pub latency_p99: Option<Period>,
-    /// How long the old version stays warm
+    /// How long the old version stays warm, such as 1h [default: the manifest's, else 5m]
     #[arg(long, value_name = "DURATION")]
     pub bake: Option<Period>,
-    /// How long the candidate has to be healthy before its first request
+    /// How long the candidate has to be healthy before its first request, such as 10s [default: the
+    /// manifest's, else 5s]
     #[arg(long, value_name = "DURATION")]
     pub min_healthy_time: Option<Period>,
-    /// How long a container may take to become healthy
+    /// How long a container may take to become healthy, such as 90s [default: the manifest's, else
+    /// 1m]
     #[arg(long, value_name = "DURATION")]
     pub start_timeout: Option<Period>,
     /// Show how it goes, and wait until it is promoted, rolled back or paused

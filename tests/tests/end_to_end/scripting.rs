@@ -223,3 +223,114 @@ async fn shells_learn_the_verbs_and_slips_are_guessed() {
         "{help}"
     );
 }
+
+/// The verbs that `crossfade --help` names.
+async fn verbs(site: &TestSite) -> Vec<String> {
+    let help = site.must(&["--help"]).await;
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let listed = listed.take_while(|line| line.starts_with("  "));
+    let verbs = listed.filter_map(|line| line.split_whitespace().next());
+    verbs.map(str::to_owned).collect()
+}
+
+/// Whether it is JSON: one value, or one on each line.
+fn is_json(text: &str) -> bool {
+    let parses = |text: &str| serde_json::from_str::<Value>(text).is_ok();
+    parses(text) || !text.is_empty() && text.lines().all(parses)
+}
+
+#[tokio::test]
+async fn every_verb_answers_programs_in_json_when_it_fails_too() {
+    let site = TestSite::new(On::Processes, &quick());
+    let mut seen = std::collections::BTreeSet::from(["help".to_owned(), "serve".to_owned()]);
+    let mut line = async |args: &[&str], code: i32| {
+        seen.insert(args[0].to_owned());
+        let said = site.run(&[&["--output", "json"], args].concat()).await;
+        assert_eq!(said.code, Some(code), "{args:?}: {said:#?}");
+        if code == 0 {
+            assert!(said.stderr.is_empty(), "{args:?}: {said:#?}");
+            assert!(is_json(&said.stdout), "{args:?}: {said:#?}");
+            return;
+        }
+        // What was found is said all the same, by the verbs that find something.
+        let found = said.stdout.is_empty() || is_json(&said.stdout);
+        assert!(found, "{args:?}: {said:#?}");
+        let error: Value = serde_json::from_str(&said.stderr).expect(&said.stderr);
+        assert_eq!(error["error"]["exit"], code, "{args:?}: {error}");
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(
+            !message.is_empty() && !message.starts_with("error"),
+            "{error}"
+        );
+    };
+
+    // Nothing is up.
+    line(&["status"], 69).await;
+    line(&["completions", "bash"], 0).await;
+    line(&["demo"], 64).await;
+    line(&["doctor"], 0).await;
+    line(&["down"], 0).await;
+    let good = site.manifest(&quick());
+    site.write_manifest(&good.replace("replicas", "replcas"));
+    line(&["up"], 64).await;
+    line(&["doctor"], 1).await;
+    site.write_manifest(&good);
+
+    // What does what it should.
+    line(&["up"], 0).await;
+    line(&["up", "--wait"], 0).await;
+    line(&["status"], 0).await;
+    let load = site.load();
+    line(&["scale", "web", "1"], 0).await;
+    line(&["logs", "web"], 0).await;
+    let slow = ["--strategy", "steps=50,100", "--step-min-duration", "60s"];
+    let deploy = site.deploy("2.0.0", &slow);
+    line(&[&deploy[..], &["--dry-run"]].concat(), 0).await;
+    line(&deploy, 0).await;
+    site.until_share("2.0.0", 50.0).await;
+    line(&["pause"], 0).await;
+    line(&["resume"], 0).await;
+    line(&["split", "web", "1.0.0=1", "2.0.0=1"], 0).await;
+    line(&["promote"], 0).await;
+    site.until_phase("done").await;
+    line(&["rollback", "web", "--wait"], 0).await;
+    line(&["proxy", "upgrade"], 0).await;
+    line(&["history"], 0).await;
+    line(&["explain"], 0).await;
+    line(&["events"], 0).await;
+    site.until_phase("done").await;
+    let gated = ["--strategy", "steps=50:gate,100", "--wait"];
+    line(&site.deploy("2.1.0", &gated), 3).await;
+    line(&["abort"], 0).await;
+    site.until_phase("rolled-back").await;
+
+    load.stop().await.expect_no_failure();
+
+    // What cannot be done now.
+    for verb in ["abort", "pause", "promote", "resume"] {
+        line(&[verb], 1).await;
+    }
+    line(&["proxy", "upgrade", "--image", "./none"], 1).await;
+
+    // What makes no sense, in what is named and in how.
+    for args in [
+        &["deploy", "wbe", "--image", "x", "--version", "3"][..],
+        &["deploy", "web"],
+        &["explain", "99"],
+        &["history", "wbe"],
+        &["events", "wbe"],
+        &["logs", "wbe"],
+        &["rollback", "wbe"],
+        &["scale", "web", "many"],
+        &["split", "web", "1.0.0"],
+        &["completions", "bsh"],
+        &["stauts"],
+    ] {
+        line(args, 64).await;
+    }
+    line(&["down"], 0).await;
+
+    for verb in verbs(&site).await {
+        assert!(seen.contains(&verb), "{verb} was not tried");
+    }
+}
