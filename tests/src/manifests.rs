@@ -329,7 +329,7 @@ pub async fn each_version_is_spoken_to_as_the_manifest_had_it(on: On) {
     site.write_manifest(&with(
         &site,
         &settings,
-        "tls = { server_name = \"not a name\" }",
+        "tls = { server_name = \"not a name\", verify = false }",
     ));
     let says = ["crossfade.toml:17: services[0].tls.server_name: "];
     site.refused(&["up"], 64, &says).await;
