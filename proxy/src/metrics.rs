@@ -6,9 +6,10 @@ use prometheus::core::Collector;
 use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
 
-use admin_api::HealthState;
+use admin_api::{FailedTries, HealthState, Responses};
 
 use crate::counters::Counters;
+use crate::mirror::Mirror;
 use crate::stats::Stats;
 use crate::table::Table;
 use crate::tls::Listening;
@@ -28,6 +29,7 @@ pub(crate) fn text(
     let mut families = of_proxy(table, counters, config_valid)?;
     families.extend(of_certificates(tls)?);
     families.extend(of_versions(table)?);
+    families.extend(of_mirrors(table)?);
     let mut text = Vec::new();
     let not_empty: Vec<MetricFamily> = families
         .into_iter()
@@ -228,24 +230,10 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
                 }
             }
             let read = version.stats.read();
-            let r = read.responses;
-            for (class, n) in [
-                ("1xx", r.informational),
-                ("2xx", r.success),
-                ("3xx", r.redirection),
-                ("4xx", r.client_error),
-                ("5xx", r.server_error),
-            ] {
+            for (class, n) in by_class(&read.responses) {
                 responses.with_label_values(&[name, label, class]).inc_by(n);
             }
-            let f = read.failed_tries;
-            for (cause, n) in [
-                ("connect", f.connect),
-                ("reset", f.reset),
-                ("timeout", f.timeout),
-                ("protocol", f.protocol),
-                ("body", f.body),
-            ] {
+            for (cause, n) in by_cause(&read.failed_tries) {
                 failed.with_label_values(&[name, label, cause]).inc_by(n);
             }
             for (family, n) in [
@@ -278,6 +266,63 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     .collect();
     families.push(latency);
     Ok(families)
+}
+
+fn of_mirrors(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    let responses = counter(
+        "crossfade_mirror_responses_total",
+        "Answers to copies, and to the requests that were copied (of), by class.",
+        &["service", "version", "of", "class"],
+    )?;
+    let failed = counter(
+        "crossfade_mirror_failed_tries_total",
+        "Copies, and requests that were copied (of), that failed, by cause.",
+        &["service", "version", "of", "cause"],
+    )?;
+    let dropped = counter(
+        "crossfade_mirror_dropped_total",
+        "Requests that were not copied, since there were too many copies or nothing was up.",
+        &["service", "version"],
+    )?;
+    for service in table.services() {
+        let Some(stats) = service.mirror.as_ref().map(Mirror::stats) else {
+            continue;
+        };
+        let (name, version) = (&*service.definition.name, &*stats.version);
+        for (of, figures) in [("copy", &stats.copies), ("original", &stats.originals)] {
+            for (class, n) in by_class(&figures.responses) {
+                let labels = [name, version, of, class];
+                responses.with_label_values(&labels).inc_by(n);
+            }
+            for (cause, n) in by_cause(&figures.failed_tries) {
+                let labels = [name, version, of, cause];
+                failed.with_label_values(&labels).inc_by(n);
+            }
+        }
+        let labels = [name, version];
+        dropped.with_label_values(&labels).inc_by(stats.dropped);
+    }
+    Ok([responses.collect(), failed.collect(), dropped.collect()].concat())
+}
+
+fn by_class(responses: &Responses) -> [(&'static str, u64); 5] {
+    [
+        ("1xx", responses.informational),
+        ("2xx", responses.success),
+        ("3xx", responses.redirection),
+        ("4xx", responses.client_error),
+        ("5xx", responses.server_error),
+    ]
+}
+
+fn by_cause(failed: &FailedTries) -> [(&'static str, u64); 5] {
+    [
+        ("connect", failed.connect),
+        ("reset", failed.reset),
+        ("timeout", failed.timeout),
+        ("protocol", failed.protocol),
+        ("body", failed.body),
+    ]
 }
 
 fn counter(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {

@@ -63,6 +63,19 @@ async fn copies_are_counted_apart_from_what_clients_get() {
         (answers(&copies), answers(&originals), dropped),
         (200, 200, 0)
     );
+    let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
+    let labels = r#"service="web",version="2.0.0""#;
+    for line in [
+        format!(r#"crossfade_mirror_responses_total{{class="5xx",of="copy",{labels}}} 200"#),
+        format!(r#"crossfade_mirror_responses_total{{class="2xx",of="original",{labels}}} 200"#),
+        format!(r#"crossfade_mirror_failed_tries_total{{cause="reset",of="copy",{labels}}} 0"#),
+        format!("crossfade_mirror_dropped_total{{{labels}}} 0"),
+    ] {
+        assert!(
+            metrics.lines().any(|one| one == line),
+            "{line} is not in {metrics}"
+        );
+    }
     let versions = proxy.stats().await.versions;
     assert_eq!(versions["1.0.0"].responses.success, 200);
     assert_eq!(
