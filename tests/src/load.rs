@@ -48,6 +48,7 @@ impl Load {
 
     /// Stops, and gives what was seen.
     pub async fn stop(self) -> Seen {
+        self.running.until_it_catches(Signal::INT).await;
         self.running.signal(Signal::INT);
         self.finished().await
     }

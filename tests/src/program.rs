@@ -131,6 +131,21 @@ impl Running {
         kill_process(id.expect("it still runs"), signal).expect("it is our child");
     }
 
+    /// Waits until it catches this signal, which would end it before without a word.
+    pub async fn until_it_catches(&self, signal: Signal) {
+        let path = format!("/proc/{}/status", self.id());
+        let bit = 1u64 << (signal.as_raw() - 1);
+        let what = format!("{} catches {signal:?}", self.name);
+        wait_until(&what, || async {
+            let status = std::fs::read_to_string(&path).unwrap_or_default();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            caught
+                .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+                .is_some_and(|caught| caught & bit != 0)
+        })
+        .await;
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id().expect("it still runs")

@@ -12,6 +12,9 @@ use crate::{AdminPort, On, Process, TestSite, podman, processes_of, wait_until};
 /// How long healing may take. Containers on a busy machine are slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a connection to the admin port may take that somebody answers.
+const DIAL: Duration = Duration::from_secs(1);
+
 impl TestSite {
     /// `kill -9` of one that serves this version.
     pub fn kill_one(&self, version: &str) {
@@ -139,7 +142,8 @@ impl TestSite {
             let start = Instant::now();
             loop {
                 let runs = self.endpoints();
-                let has = match TcpStream::connect(self.admin) {
+                // What is sent into a network that is being taken away may never be answered.
+                let has = match TcpStream::connect_timeout(&self.admin, DIAL) {
                     Ok(_) => AdminPort::of(self).endpoints().await,
                     Err(_) => Vec::new(),
                 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use tests::{On, Settings, TestSite, podman};
+use tests::{AdminPort, On, Settings, TestSite, podman, wait_until};
 
 use crate::turns;
 
@@ -20,11 +20,17 @@ async fn a_holder_that_dies_or_is_taken_away_is_made_again_and_the_proxy_with_it
         &["kill", "--signal", "KILL", &holder][..],
         &["rm", "--force", "--depend", "--time", "0", &holder],
     ] {
-        podman(ruin).unwrap();
+        // The controller may make a new proxy in the holder while podman takes the one before away.
+        wait_until("podman does it", || async { podman(ruin).is_ok() }).await;
         site.until_answered(Duration::from_secs(30)).await;
         site.until_whole(&[("1.0.0", 2)]).await;
+        let admin = AdminPort::of(&site);
+        let before = admin.requests().await;
         let load = site.load();
-        site.must(&["status"]).await;
+        wait_until("clients are served", || async {
+            admin.requests().await > before
+        })
+        .await;
         load.stop().await.expect_no_failure();
     }
 }
