@@ -110,7 +110,7 @@ impl Tables {
 
     /// The place of the service that a request is for.
     pub fn route(&self, host: &str, path: &str) -> Option<usize> {
-        self.current.load().route(host, path)
+        self.current.load().route(host.as_bytes(), path.as_bytes())
     }
 
     /// Takes a claim on an endpoint of a service, and lets it go. The key counts only where

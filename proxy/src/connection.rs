@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::alarm::Alarm;
 use crate::h1::body::Framing;
-use crate::h1::head::{BadHead, answer_framing, find_end, keeps_alive, read_answer};
+use crate::h1::head::{BadHead, answer_at_once, answer_framing, find_end, read_answer};
 use crate::h2::stream::Stream;
 use crate::head::Head;
 use crate::socket::{Inbox, Pool, Socket};
@@ -86,10 +86,8 @@ impl Connection {
             Link::H2(stream) => return stream.poll_head(cx, &mut self.inbox, pool, to_head, head),
         };
         loop {
-            if let Some(length) = find_end(self.inbox.data(), &mut self.scanned)? {
-                let bytes = &self.inbox.data()[..length];
-                read_answer(bytes, head)?;
-                let message = head.over(bytes);
+            if let Some(length) = read_head(&self.inbox, &mut self.scanned, head)? {
+                let message = head.over(&self.inbox.data()[..length]);
                 let framing = answer_framing(message, to_head)?;
                 self.scanned = 0;
                 return Poll::Ready(Ok(Answered {
@@ -112,7 +110,7 @@ impl Connection {
     /// Whether another request may follow the answer that begins with this head, once all of it
     /// was read.
     pub(crate) fn is_kept_after(&self, answered: &Answered, head: &Head) -> bool {
-        answered.framing != Framing::UntilClose && keeps_alive(head.over(self.inbox.data()))
+        answered.framing != Framing::UntilClose && head.over(self.inbox.data()).keeps_alive()
     }
 }
 
@@ -123,6 +121,26 @@ impl Link {
             Self::H2(stream) => Wire::H2(stream),
         }
     }
+}
+
+/// Reads the head of an answer that the inbox begins with, if it is whole, and gives its length.
+fn read_head(
+    inbox: &Inbox,
+    scanned: &mut usize,
+    head: &mut Head,
+) -> Result<Option<usize>, BadHead> {
+    let bytes = inbox.data();
+    // Most come whole, and are well.
+    if *scanned == 0
+        && let Some(length) = answer_at_once(bytes, head)
+    {
+        return Ok(Some(length));
+    }
+    let Some(length) = find_end(bytes, scanned)? else {
+        return Ok(None);
+    };
+    read_answer(&bytes[..length], head)?;
+    Ok(Some(length))
 }
 
 /// Connects, within so much time.

@@ -142,7 +142,7 @@ impl Definition {
     }
 
     /// Whether a request for `path` asks for what the health check asks for.
-    pub(crate) fn is_health_path(&self, path: &str) -> bool {
+    pub(crate) fn is_health_path(&self, path: &[u8]) -> bool {
         let Some(HealthSpec {
             protocol: Probe::Http,
             path: wanted,
@@ -152,11 +152,12 @@ impl Definition {
             return false;
         };
         let path = if self.strip_prefix {
-            path.strip_prefix(&*self.path_prefix).unwrap_or(path)
+            let rest = path.strip_prefix(self.path_prefix.as_bytes());
+            rest.unwrap_or(path)
         } else {
             path
         };
-        wanted.split('?').next() == Some(path)
+        wanted.split('?').next().map(str::as_bytes) == Some(path)
     }
 
     /// The path prefix as people write it.
@@ -551,7 +552,10 @@ mod tests {
 
     #[test]
     fn the_health_path_is_known_from_outside() {
-        let of = |json: &str, path: &str| definition(json).unwrap().is_health_path(path);
+        let of = |json: &str, path: &str| {
+            let definition = definition(json).unwrap();
+            definition.is_health_path(path.as_bytes())
+        };
         let plain = r#"{"name":"web","health":{"path":"/healthz?full"}}"#;
         assert!(of(plain, "/healthz") && !of(plain, "/healthz/x") && !of(plain, "/"));
         let stripped = r#"{"name":"web","path_prefix":"/api","strip_prefix":true,"health":{"path":"/healthz"}}"#;

@@ -249,7 +249,7 @@ impl Exchange {
             let host = upstream.endpoint.target.to_string();
             headers::towards_endpoint(request, peer, host.as_bytes(), upgrade, to);
         } else {
-            headers::towards_endpoint(request, peer, target.authority.as_bytes(), upgrade, to);
+            headers::towards_endpoint(request, peer, target.authority, upgrade, to);
         }
     }
 

@@ -17,7 +17,8 @@ use crate::counters::Counters;
 use crate::definition::Definition;
 use crate::h1::body::{Decoder, Framing, Piece};
 use crate::h1::head::{
-    MAX_FIELDS, answer_framing, find_end, read_answer, read_request, request_framing,
+    MAX_FIELDS, answer_at_once, answer_framing, find_end, read_answer, read_request,
+    request_at_once, request_framing,
 };
 use crate::h1::server::serve;
 use crate::head::{Head, Message};
@@ -88,9 +89,12 @@ impl ReadHead {
 /// Reads the head of a request that `bytes` begins with. Gives it with its length, if it is all
 /// there and is not refused.
 pub fn request_head(bytes: &[u8]) -> Option<(ReadHead, usize)> {
-    let end = find_end(bytes, &mut 0).ok()??;
     let mut head = Head::default();
-    read_request(&bytes[..end], MAX_FIELDS, &mut head).ok()?;
+    let at_once = request_at_once(bytes, MAX_FIELDS, &mut head);
+    let end = find_end(bytes, &mut 0).ok().flatten();
+    let end = end.filter(|end| read_request(&bytes[..*end], MAX_FIELDS, &mut head).is_ok());
+    assert_eq!(at_once, end, "a head is read in two ways");
+    let end = end?;
     let message = head.over(&bytes[..end]);
     let framing = request_framing(message).ok()?;
     Some((ReadHead::of(message, framing, false), end))
@@ -98,9 +102,12 @@ pub fn request_head(bytes: &[u8]) -> Option<(ReadHead, usize)> {
 
 /// The same of an answer; `to_head`: to a HEAD.
 pub fn answer_head(bytes: &[u8], to_head: bool) -> Option<(ReadHead, usize)> {
-    let end = find_end(bytes, &mut 0).ok()??;
     let mut head = Head::default();
-    read_answer(&bytes[..end], &mut head).ok()?;
+    let at_once = answer_at_once(bytes, &mut head);
+    let end = find_end(bytes, &mut 0).ok().flatten();
+    let end = end.filter(|end| read_answer(&bytes[..*end], &mut head).is_ok());
+    assert_eq!(at_once, end, "a head is read in two ways");
+    let end = end?;
     let message = head.over(&bytes[..end]);
     let framing = answer_framing(message, to_head).ok()?;
     Some((ReadHead::of(message, framing, true), end))

@@ -31,6 +31,17 @@ pub(crate) struct Head {
     fields: Vec<Field>,
     /// A bit for each [`Known`] that is among them: most are not, and need no looking for.
     present: u32,
+    connection: Options,
+}
+
+/// What `Connection` says (RFC 9110, 7.6.1), which every message is asked about several times.
+#[derive(Debug, Clone, Copy, Default)]
+struct Options {
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    /// It names fields beside those that never go on.
+    fields: bool,
 }
 
 /// A head with its bytes.
@@ -74,6 +85,10 @@ impl Span {
         }
     }
 
+    pub(crate) fn start(self) -> usize {
+        self.start as usize
+    }
+
     fn of(self, bytes: &[u8]) -> &[u8] {
         &bytes[self.start as usize..self.end as usize]
     }
@@ -87,6 +102,21 @@ impl Default for Head {
             status: 0,
             fields: Vec::new(),
             present: 0,
+            connection: Options::default(),
+        }
+    }
+}
+
+impl Options {
+    fn add(&mut self, value: &[u8]) {
+        for option in elements(value) {
+            match Known::of(option) {
+                Known::KeepAlive => self.keep_alive = true,
+                Known::Upgrade => self.upgrade = true,
+                known if known.is_hop_by_hop() => {}
+                _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
+                _ => self.fields = true,
+            }
         }
     }
 }
@@ -111,12 +141,16 @@ impl Head {
     fn clear(&mut self) {
         self.fields.clear();
         self.present = 0;
+        self.connection = Options::default();
     }
 
-    /// Adds a field whose name is `name_bytes`.
-    pub(crate) fn push(&mut self, name_bytes: &[u8], name: Span, value: Span) {
-        let known = Known::of(name_bytes);
+    /// Adds a field, which is in `bytes`.
+    pub(crate) fn push(&mut self, bytes: &[u8], name: Span, value: Span) {
+        let known = Known::of(name.of(bytes));
         self.present |= known.bit();
+        if known == Known::Connection {
+            self.connection.add(value.of(bytes));
+        }
         self.fields.push(Field { known, name, value });
     }
 
@@ -176,10 +210,7 @@ impl<'m> Message<'m> {
 
     /// The elements of a comma-separated known field, over all its lines.
     pub(crate) fn elements(self, known: Known) -> impl Iterator<Item = &'m [u8]> {
-        self.values(known)
-            .flat_map(|value| value.split(|byte| *byte == b','))
-            .map(<[u8]>::trim_ascii)
-            .filter(|element| !element.is_empty())
+        self.values(known).flat_map(elements)
     }
 
     /// Whether a comma-separated known field has this element, in any case.
@@ -187,6 +218,38 @@ impl<'m> Message<'m> {
         self.elements(known)
             .any(|other| other.eq_ignore_ascii_case(element.as_bytes()))
     }
+
+    /// Whether it leaves its connection open (RFC 9112, 9.3).
+    pub(crate) fn keeps_alive(self) -> bool {
+        let says = self.head.connection;
+        if self.version() == Version::HTTP_10 {
+            says.keep_alive
+        } else {
+            !says.close
+        }
+    }
+
+    /// Whether `Connection` asks for another protocol.
+    pub(crate) fn says_upgrade(self) -> bool {
+        self.head.connection.upgrade
+    }
+
+    /// Whether `Connection` names this field, by its name in any case. Of those that never go
+    /// on, nobody asks.
+    pub(crate) fn names(self, field: &[u8]) -> bool {
+        self.head.connection.fields
+            && self
+                .elements(Known::Connection)
+                .any(|element| element.eq_ignore_ascii_case(field))
+    }
+}
+
+/// The elements of a comma-separated value.
+fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty())
 }
 
 impl Known {
@@ -215,11 +278,25 @@ impl Known {
             (17, b'x') => (b"x-forwarded-proto", Self::XForwardedProto),
             _ => return Self::Other,
         };
-        if name.eq_ignore_ascii_case(candidate) {
+        if is_in_any_case(name, candidate) {
             known
         } else {
             Self::Other
         }
+    }
+
+    /// Whether it is about one connection alone, and never goes on (RFC 9110, 7.6.1).
+    pub(crate) fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::Http2Settings
+                | Self::KeepAlive
+                | Self::ProxyConnection
+                | Self::Te
+                | Self::TransferEncoding
+                | Self::Upgrade
+        )
     }
 
     const fn bit(self) -> u32 {
@@ -227,9 +304,64 @@ impl Known {
     }
 }
 
+/// Whether a token is `candidate`, which is as long and in lower case, eight bytes at a time.
+///
+/// The bit that is set tells upper from lower case, and no other byte of a token (RFC 9110, 5.6.2)
+/// becomes a letter, a digit or a `-` by it.
+fn is_in_any_case(token: &[u8], candidate: &[u8]) -> bool {
+    const CASE: u8 = 0x20;
+    let (words, rest) = token.as_chunks();
+    let (words_of_candidate, rest_of_candidate) = candidate.as_chunks();
+    let same_words = words.iter().zip(words_of_candidate).all(|(word, other)| {
+        u64::from_ne_bytes(*word) | u64::from_ne_bytes([CASE; 8]) == u64::from_ne_bytes(*other)
+    });
+    let mut pairs = rest.iter().zip(rest_of_candidate);
+    same_words && pairs.all(|(byte, other)| byte | CASE == *other)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_known_field_is_known_and_a_name_that_differs_in_a_byte_is_not() {
+        let names = [
+            "te",
+            "host",
+            "date",
+            "accept",
+            "cookie",
+            "expect",
+            "upgrade",
+            "forwarded",
+            "x-real-ip",
+            "connection",
+            "keep-alive",
+            "max-forwards",
+            "content-length",
+            "http2-settings",
+            "x-forwarded-for",
+            "proxy-connection",
+            "x-forwarded-host",
+            "transfer-encoding",
+            "x-forwarded-proto",
+        ];
+        let is_token =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        for name in names {
+            let known = Known::of(name.as_bytes());
+            assert_ne!(known, Known::Other, "{name}");
+            assert_eq!(Known::of(name.to_ascii_uppercase().as_bytes()), known);
+            for at in 0..name.len() {
+                for byte in (0..=u8::MAX).filter(|byte| is_token(*byte)) {
+                    let mut other = name.as_bytes().to_vec();
+                    other[at] = byte;
+                    let same = other.eq_ignore_ascii_case(name.as_bytes());
+                    assert_eq!(Known::of(&other) == known, same, "{other:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_field_is_known_by_its_name_in_any_case() {
@@ -247,7 +379,7 @@ mod tests {
     fn a_head_that_is_used_again_has_forgotten_the_fields_before() {
         let bytes = b"hosta";
         let mut head = Head::default();
-        head.push(&bytes[..4], Span::new(0, 4), Span::new(4, 5));
+        head.push(bytes, Span::new(0, 4), Span::new(4, 5));
         assert_eq!(head.over(bytes).values(Known::Host).count(), 1);
         head.request(Version::HTTP_11, Span::default(), Span::default());
         assert_eq!(head.over(bytes).values(Known::Host).count(), 0);
@@ -257,12 +389,14 @@ mod tests {
     fn elements_go_over_all_lines_of_a_field() {
         let bytes = b"connectiona, ,b Connectionc";
         let mut head = Head::default();
-        head.push(&bytes[..10], Span::new(0, 10), Span::new(10, 16));
-        head.push(&bytes[16..26], Span::new(16, 26), Span::new(26, 27));
+        head.push(bytes, Span::new(0, 10), Span::new(10, 16));
+        head.push(bytes, Span::new(16, 26), Span::new(26, 27));
         let message = head.over(bytes);
         let elements: Vec<_> = message.elements(Known::Connection).collect();
         assert_eq!(elements, [b"a", b"b", b"c"]);
         assert!(message.has(Known::Connection, "C"));
         assert!(!message.has(Known::Connection, "a, "));
+        assert!(message.names(b"B") && !message.names(b"a, "));
+        assert!(message.keeps_alive() && !message.says_upgrade());
     }
 }

@@ -59,7 +59,7 @@ pub(crate) fn asks_for_upgrade(request: Message<'_>) -> bool {
     request.version() == Version::HTTP_11
         && protocols.peek().is_some()
         && !protocols.any(|name| name.len() >= 3 && name[..3].eq_ignore_ascii_case(b"h2c"))
-        && request.has(Known::Connection, "upgrade")
+        && request.says_upgrade()
 }
 
 /// Writes what an endpoint should see of a client's header fields. `host` is what it should
@@ -72,7 +72,6 @@ pub(crate) fn towards_endpoint(
     to: &mut impl Sink,
 ) {
     to.add(b"host", &[host]);
-    let named = names_fields(request);
     let mut chain: Option<Vec<u8>> = None;
     let (mut says_proto, mut says_host) = (false, false);
     for (known, name, value) in request.fields() {
@@ -84,10 +83,10 @@ pub(crate) fn towards_endpoint(
                 | Known::XForwardedHost
                 | Known::XForwardedProto
         );
-        let stays = is_hop_by_hop(known)
+        let stays = known.is_hop_by_hop()
             || matches!(known, Known::Host | Known::ContentLength | Known::Expect)
             || is_forwarding && !peer.trusted
-            || named && is_named(request, name);
+            || request.names(name);
         if stays {
             continue;
         }
@@ -133,12 +132,9 @@ pub(crate) fn towards_endpoint(
 /// Writes what a client should see of an endpoint's header fields. `now` is the time as `Date`
 /// says it, for an answer without one (RFC 9110, 6.6.1).
 pub(crate) fn towards_client(answer: Message<'_>, upgrade: bool, now: &[u8], to: &mut impl Sink) {
-    let named = names_fields(answer);
     let mut says_date = answer.status() < 200;
     for (known, name, value) in answer.fields() {
-        let stays = is_hop_by_hop(known)
-            || known == Known::ContentLength
-            || named && is_named(answer, name);
+        let stays = known.is_hop_by_hop() || known == Known::ContentLength || answer.names(name);
         if !stays {
             says_date |= known == Known::Date;
             to.add(name, &[value]);
@@ -160,32 +156,6 @@ pub(crate) fn trailers(fields: Message<'_>, to: &mut impl Sink) {
             to.add(name, &[value]);
         }
     }
-}
-
-fn is_hop_by_hop(known: Known) -> bool {
-    matches!(
-        known,
-        Known::Connection
-            | Known::Http2Settings
-            | Known::KeepAlive
-            | Known::ProxyConnection
-            | Known::Te
-            | Known::TransferEncoding
-            | Known::Upgrade
-    )
-}
-
-/// Whether `Connection` names fields beside those that never go on.
-fn names_fields(message: Message<'_>) -> bool {
-    message.elements(Known::Connection).any(|element| {
-        !element.eq_ignore_ascii_case(b"close") && !is_hop_by_hop(Known::of(element))
-    })
-}
-
-fn is_named(message: Message<'_>, name: &[u8]) -> bool {
-    message
-        .elements(Known::Connection)
-        .any(|element| element.eq_ignore_ascii_case(name))
 }
 
 fn add_upgrade(message: Message<'_>, to: &mut impl Sink) {

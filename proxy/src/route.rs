@@ -12,9 +12,9 @@ use crate::definition::{Definition, HostPattern};
 /// The routes of a table, to indices of its services.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
-    exact: HashMap<Box<str>, Prefixes>,
+    exact: HashMap<Box<[u8]>, Prefixes>,
     /// By suffix, which begins with a dot.
-    suffixes: HashMap<Box<str>, Prefixes>,
+    suffixes: HashMap<Box<[u8]>, Prefixes>,
     any: Prefixes,
 }
 
@@ -59,9 +59,11 @@ impl Routes {
                 let prefixes = match host {
                     HostPattern::Any => &mut routes.any,
                     HostPattern::Suffix(suffix) => {
-                        routes.suffixes.entry(suffix.clone()).or_default()
+                        routes.suffixes.entry(suffix.as_bytes().into()).or_default()
                     }
-                    HostPattern::Exact(name) => routes.exact.entry(name.clone()).or_default(),
+                    HostPattern::Exact(name) => {
+                        routes.exact.entry(name.as_bytes().into()).or_default()
+                    }
                 };
                 insert(prefixes, &service.path_prefix, index).map_err(|first| Conflict {
                     host: host.clone(),
@@ -75,17 +77,17 @@ impl Routes {
     }
 
     /// The service for a host (without port, in any case) and a path.
-    pub(crate) fn find(&self, host: &str, path: &str) -> Option<usize> {
+    pub(crate) fn find(&self, host: &[u8], path: &[u8]) -> Option<usize> {
         if self.exact.is_empty() && self.suffixes.is_empty() {
             return longest(&self.any, path);
         }
-        if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        if host.iter().any(u8::is_ascii_uppercase) {
             return self.find_lower(&host.to_ascii_lowercase(), path);
         }
         self.find_lower(host, path)
     }
 
-    fn find_lower(&self, host: &str, path: &str) -> Option<usize> {
+    fn find_lower(&self, host: &[u8], path: &[u8]) -> Option<usize> {
         let exact = self
             .exact
             .get(host)
@@ -95,7 +97,8 @@ impl Routes {
         }
         if !self.suffixes.is_empty() {
             // From the longest suffix to the shortest; a host is not its own suffix.
-            for (at, _) in host.match_indices('.').filter(|(at, _)| *at > 0) {
+            let dots = memchr::memchr_iter(b'.', host);
+            for at in dots.filter(|at| *at > 0) {
                 let found = self
                     .suffixes
                     .get(&host[at..])
@@ -121,7 +124,7 @@ fn insert(prefixes: &mut Prefixes, prefix: &Arc<str>, service: usize) -> Result<
     }
 }
 
-fn longest(prefixes: &Prefixes, path: &str) -> Option<usize> {
+fn longest(prefixes: &Prefixes, path: &[u8]) -> Option<usize> {
     let (_, service) = prefixes
         .iter()
         .find(|(prefix, _)| starts_with(path, prefix))?;
@@ -129,8 +132,9 @@ fn longest(prefixes: &Prefixes, path: &str) -> Option<usize> {
 }
 
 /// Whether `path` is `prefix` or goes on after it with a `/`.
-fn starts_with(path: &str, prefix: &str) -> bool {
-    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+fn starts_with(path: &[u8], prefix: &str) -> bool {
+    let rest = path.strip_prefix(prefix.as_bytes());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         // `*`, the target of a server-wide OPTIONS (RFC 9110, 7.1), is for whoever has `/`.
         || prefix.is_empty()
 }
@@ -166,7 +170,8 @@ mod tests {
         .unwrap();
         #[track_caller]
         fn check(routes: &Routes, host: &str, path: &str, want: usize) {
-            assert_eq!(routes.find(host, path), Some(want), "{host} {path}");
+            let found = routes.find(host.as_bytes(), path.as_bytes());
+            assert_eq!(found, Some(want), "{host} {path}");
         }
         check(&routes, "other", "/", 0);
         check(&routes, "", "*", 0);
@@ -186,8 +191,8 @@ mod tests {
     #[test]
     fn where_nothing_matches_there_is_no_service() {
         let routes = Routes::new(&definitions(&[(&["a.b"], "/x")])).unwrap();
-        assert_eq!(routes.find("a.b", "/"), None);
-        assert_eq!(routes.find("c.d", "/x"), None);
+        assert_eq!(routes.find(b"a.b", b"/"), None);
+        assert_eq!(routes.find(b"c.d", b"/x"), None);
     }
 
     #[test]

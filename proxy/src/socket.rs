@@ -126,15 +126,6 @@ impl Socket {
         self.0.into_inner()
     }
 
-    /// Whether there may be something to read.
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut *self.0.borrow_mut() {
-            Bytestream::Plain(tcp) => tcp.poll_read_ready(cx),
-            Bytestream::Tls(tls) => tls.poll_readable(cx),
-            Bytestream::ToEndpoint(tls) => tls.poll_readable(cx),
-        }
-    }
-
     /// Reads into what room `buffer` has. 0: the other side has closed its half.
     pub(crate) fn poll_read(
         &self,
@@ -312,7 +303,6 @@ impl Inbox {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if self.bytes.capacity() < BUFFER {
-            ready!(socket.poll_readable(cx))?;
             let small = std::mem::replace(&mut self.bytes, pool.take());
             self.bytes.extend_from_slice(&small[self.start..]);
             self.start = 0;

@@ -93,7 +93,7 @@ impl Table {
     }
 
     /// The place of the service that a request is for.
-    pub(crate) fn route(&self, host: &str, path: &str) -> Option<usize> {
+    pub(crate) fn route(&self, host: &[u8], path: &[u8]) -> Option<usize> {
         self.routes.find(host, path)
     }
 

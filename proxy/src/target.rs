@@ -9,11 +9,11 @@ use crate::reply::Refusal;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Target<'m> {
     /// The host without its port, empty where there is none.
-    pub(crate) host: &'m str,
+    pub(crate) host: &'m [u8],
     /// The host with its port, as `Host` should say it.
-    pub(crate) authority: &'m str,
+    pub(crate) authority: &'m [u8],
     /// The path and the query, or `*`.
-    origin: &'m str,
+    origin: &'m [u8],
 }
 
 impl<'m> Target<'m> {
@@ -27,12 +27,12 @@ impl<'m> Target<'m> {
         let field = match (fields.next(), fields.next()) {
             (None, _) if request.version() != Version::HTTP_10 => return Err(Refusal::BadHost),
             (_, Some(_)) => return Err(Refusal::BadHost),
-            (field, None) => text(field.unwrap_or_default()).ok_or(Refusal::BadHost)?,
+            (field, None) => field.unwrap_or_default(),
         };
         // Checked even where another authority outranks it.
         let field_host = host_of(field).ok_or(Refusal::BadHost)?;
-        let target = text(request.target()).ok_or(Refusal::BadTarget)?;
-        if target.starts_with('/') || target == "*" && method == b"OPTIONS" {
+        let target = request.target();
+        if target.starts_with(b"/") || target == b"*" && method == b"OPTIONS" {
             return Ok(Self {
                 host: field_host,
                 authority: field,
@@ -45,7 +45,7 @@ impl<'m> Target<'m> {
             host: host.ok_or(Refusal::BadHost)?,
             authority,
             origin: if origin.is_empty() && method == b"OPTIONS" {
-                "*"
+                b"*"
             } else {
                 origin
             },
@@ -53,10 +53,10 @@ impl<'m> Target<'m> {
     }
 
     /// The path alone.
-    pub(crate) fn path(&self) -> &'m str {
-        let query = self.origin.bytes().position(|byte| byte == b'?');
+    pub(crate) fn path(&self) -> &'m [u8] {
+        let query = self.origin.iter().position(|byte| *byte == b'?');
         match &self.origin[..query.unwrap_or(self.origin.len())] {
-            "" => "/",
+            b"" => b"/",
             path => path,
         }
     }
@@ -64,37 +64,37 @@ impl<'m> Target<'m> {
     /// The target as an origin server gets it (RFC 9112, 3.2.1), with `strip` taken off its
     /// start.
     pub(crate) fn write_origin_form(&self, strip: &str, to: &mut Vec<u8>) {
-        let rest = self.origin.strip_prefix(strip).unwrap_or(self.origin);
-        if !rest.starts_with('/') && rest != "*" {
+        let rest = self.origin.strip_prefix(strip.as_bytes());
+        let rest = rest.unwrap_or(self.origin);
+        if !rest.starts_with(b"/") && rest != b"*" {
             to.push(b'/');
         }
-        to.extend_from_slice(rest.as_bytes());
+        to.extend_from_slice(rest);
     }
-}
-
-fn text(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok()
 }
 
 /// The authority, and the path and query, of an absolute-form target.
-fn absolute(target: &str) -> Option<(&str, &str)> {
-    let (scheme, rest) = target.split_once("://")?;
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = target.iter().position(|byte| *byte == b':')?;
+    let (scheme, rest) = target.split_at(colon);
+    let rest = rest.strip_prefix(b"://")?;
+    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
         return None;
     }
-    Some(rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
+    let end = rest.iter().position(|byte| b"/?".contains(byte));
+    Some(rest.split_at(end.unwrap_or(rest.len())))
 }
 
-/// What a host is made of: names and addresses, and of what else RFC 3986 allows, nothing that a
-/// list could be made of. A table, since every byte of every request's host is looked up.
-const IN_HOST: [bool; 256] = {
+/// What a host's name is made of: of what RFC 3986 allows, nothing that a list could be made of.
+/// A table, since every byte of every request's host is looked up.
+const IN_NAME: [bool; 256] = {
     let mut allowed = [false; 256];
     let mut byte = 0;
     while byte < 256 {
         allowed[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
-    let others = b"-._~%!$&'()*+;=[]:";
+    let others = b"-._~%!$&'()*+;=";
     let mut at = 0;
     while at < others.len() {
         allowed[others[at] as usize] = true;
@@ -105,30 +105,31 @@ const IN_HOST: [bool; 256] = {
 
 /// The host of an authority, which has no user information in HTTP (RFC 9110, 4.2.4). `None`:
 /// it is no authority.
-fn host_of(authority: &str) -> Option<&str> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(literal) => {
-            let end = literal.find(']')?;
-            let valid = |byte: u8| byte.is_ascii_hexdigit() || byte == b':' || byte == b'.';
-            if end == 0 || !literal[..end].bytes().all(valid) {
-                return None;
-            }
-            let (host, port) = authority.split_at(end + 2);
-            match port.strip_prefix(':') {
-                Some(port) => (host, port),
-                None if port.is_empty() => (host, ""),
-                None => return None,
-            }
-        }
-        None => match authority.bytes().position(|byte| byte == b':') {
-            Some(colon) => (&authority[..colon], &authority[colon + 1..]),
-            None => (authority, ""),
-        },
+fn host_of(authority: &[u8]) -> Option<&[u8]> {
+    let end = if authority.starts_with(b"[") {
+        literal_length(authority)?
+    } else {
+        let is_over = |byte: &u8| !IN_NAME[usize::from(*byte)];
+        authority
+            .iter()
+            .position(is_over)
+            .unwrap_or(authority.len())
     };
-    let valid = |byte: u8| IN_HOST[usize::from(byte)];
-    let is_name = !host.bytes().any(|byte| byte == b':' || byte == b'[') || host.starts_with('[');
-    let is_port = port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
-    (is_name && is_port && host.bytes().all(valid)).then_some(host)
+    let (host, port) = authority.split_at(end);
+    let is_port = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    is_port.then_some(host)
+}
+
+/// How long the IP literal in brackets is that an authority begins with.
+fn literal_length(authority: &[u8]) -> Option<usize> {
+    let end = authority.iter().position(|byte| *byte == b']')?;
+    let valid = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);
+    let literal = &authority[1..end];
+    (!literal.is_empty() && literal.iter().all(valid)).then_some(end + 1)
 }
 
 #[cfg(test)]
@@ -152,7 +153,7 @@ mod tests {
                 let target = target.unwrap_or_else(|refusal| panic!("{head:?}: {refusal:?}"));
                 assert_eq!(
                     (target.host, target.authority, target.path()),
-                    (host, authority, path)
+                    (host.as_bytes(), authority.as_bytes(), path.as_bytes())
                 );
             });
         }

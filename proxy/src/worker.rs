@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -88,10 +89,51 @@ pub(crate) struct Worker {
     cache: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     /// What the cache held when it was last looked at.
     table: RefCell<Rc<Held>>,
-    upstreams: RefCell<HashMap<EndpointId, Rc<Upstream>>>,
+    upstreams: RefCell<HashMap<EndpointId, Rc<Upstream>, BuildHasherDefault<Itself>>>,
     open: Cell<usize>,
     closed: Notify,
-    stage: watch::Receiver<Stage>,
+    stage: RefCell<watch::Receiver<Stage>>,
+    /// Of `stage`, what every request asks for.
+    phase: Cell<Phase>,
+}
+
+/// A stage without what belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    Leaving,
+    Stopping,
+}
+
+impl From<&Stage> for Phase {
+    fn from(stage: &Stage) -> Self {
+        match stage {
+            Stage::Serving => Self::Serving,
+            Stage::Leaving(_) => Self::Leaving,
+            Stage::Stopping => Self::Stopping,
+        }
+    }
+}
+
+/// The hash of an endpoint's number: itself. Nobody else chooses them.
+#[derive(Default)]
+struct Itself(u64);
+
+impl Hasher for Itself {
+    fn finish(&self) -> u64 {
+        // The table looks at the highest bits, too.
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0 << 8 | u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
 }
 
 /// The length of a date in its only format (RFC 9110, 5.6.7).
@@ -218,6 +260,7 @@ impl Worker {
         stage: watch::Receiver<Stage>,
     ) -> Rc<Self> {
         let now = table.load_full();
+        let phase = Phase::from(&*stage.borrow());
         Rc::new(Self {
             index,
             counters: counters.own(index),
@@ -230,7 +273,8 @@ impl Worker {
             upstreams: RefCell::default(),
             open: Cell::new(0),
             closed: Notify::new(),
-            stage,
+            phase: Cell::new(phase),
+            stage: RefCell::new(stage),
         })
     }
 
@@ -275,7 +319,7 @@ impl Worker {
     }
 
     async fn accept(self: Rc<Self>, port: Rc<Port>, mut socket: TcpListener) {
-        let mut stage = self.stage.clone();
+        let mut stage = self.stage.borrow().clone();
         let complaints = Complaints::default();
         loop {
             let accepted = tokio::select! {
@@ -373,12 +417,21 @@ impl Worker {
 
     /// Whether the proxy is about to end, and connections with it.
     pub(crate) fn is_stopping(&self) -> bool {
-        *self.stage.borrow() == Stage::Stopping
+        self.phase() == Phase::Stopping
     }
 
     /// Whether the next answer on a connection is the last.
     pub(crate) fn is_leaving(&self) -> bool {
-        *self.stage.borrow() != Stage::Serving
+        self.phase() != Phase::Serving
+    }
+
+    fn phase(&self) -> Phase {
+        let mut stage = self.stage.borrow_mut();
+        // Err: the control thread is gone; what it said last holds.
+        if stage.has_changed().unwrap_or(false) {
+            self.phase.set(Phase::from(&*stage.borrow_and_update()));
+        }
+        self.phase.get()
     }
 
     /// The time as `Date` says it (RFC 9110, 6.6.1).

@@ -43,19 +43,48 @@ pub(crate) fn find_end(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize
     Ok(None)
 }
 
+/// Reads a request's head if `bytes` begin with a whole one that is well, and gives its length.
+/// What is not is left to [`find_end`] and [`read_request`].
+pub(crate) fn request_at_once(bytes: &[u8], most: usize, head: &mut Head) -> Option<usize> {
+    parse_request(bytes, most, head).ok().flatten()
+}
+
+/// The same of an answer's head.
+pub(crate) fn answer_at_once(bytes: &[u8], head: &mut Head) -> Option<usize> {
+    parse_answer(bytes, head).ok().flatten()
+}
+
 /// Reads a request's head, which `bytes` is.
 pub(crate) fn read_request(bytes: &[u8], most: usize, head: &mut Head) -> Result<(), BadHead> {
+    whole(bytes, parse_request(bytes, most, head)?)
+}
+
+/// Reads an answer's head, which `bytes` is.
+pub(crate) fn read_answer(bytes: &[u8], head: &mut Head) -> Result<(), BadHead> {
+    whole(bytes, parse_answer(bytes, head)?)
+}
+
+fn whole(bytes: &[u8], end: Option<usize>) -> Result<(), BadHead> {
+    match end {
+        Some(end) if end == bytes.len() => Ok(()),
+        _ => Err(BadHead::Syntax),
+    }
+}
+
+/// Reads the head of a request that `bytes` begin with, and gives its length; `None`: more is
+/// to come.
+fn parse_request(bytes: &[u8], most: usize, head: &mut Head) -> Result<Option<usize>, BadHead> {
     let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     let slots = &mut slots[..most.min(MAX_FIELDS)];
     let read = request.parse_with_uninit_headers(bytes, slots);
-    match read {
-        Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
-        Ok(_) => return Err(BadHead::Syntax),
+    let end = match read {
+        Ok(httparse::Status::Complete(end)) => end,
+        Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => return Err(BadHead::TooManyFields),
         Err(httparse::Error::Version) if has_other_version(bytes) => return Err(BadHead::Version),
         Err(_) => return Err(BadHead::Syntax),
-    }
+    };
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version)
     else {
         return Err(BadHead::Syntax);
@@ -72,12 +101,17 @@ pub(crate) fn read_request(bytes: &[u8], most: usize, head: &mut Head) -> Result
         span(method.as_bytes()),
         span(target.as_bytes()),
     );
-    push_fields(head, bytes, request.headers);
-    Ok(())
+    // The parser would skip empty lines, which are skipped already.
+    if span_of(bytes, method.as_bytes()).start() > 0 {
+        return Err(BadHead::Syntax);
+    }
+    push_fields(head, &bytes[..end], request.headers)?;
+    Ok(Some(end))
 }
 
-/// Reads an answer's head, which `bytes` is.
-pub(crate) fn read_answer(bytes: &[u8], head: &mut Head) -> Result<(), BadHead> {
+/// Reads the head of an answer that `bytes` begin with, and gives its length; `None`: more is
+/// to come.
+fn parse_answer(bytes: &[u8], head: &mut Head) -> Result<Option<usize>, BadHead> {
     // The parser would skip empty lines, which only requests may have before them.
     if !bytes.starts_with(b"HTTP/") {
         return Err(BadHead::Syntax);
@@ -89,17 +123,18 @@ pub(crate) fn read_answer(bytes: &[u8], head: &mut Head) -> Result<(), BadHead> 
         bytes,
         &mut slots,
     );
-    match read {
-        Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
-        _ => return Err(BadHead::Syntax),
-    }
+    let end = match read {
+        Ok(httparse::Status::Complete(end)) => end,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(BadHead::Syntax),
+    };
     let (Some(minor), Some(status @ 100..=599)) = (answer.version, answer.code) else {
         return Err(BadHead::Syntax);
     };
     let reason = answer.reason.unwrap_or_default();
     head.answer(version(minor), status, span_of(bytes, reason.as_bytes()));
-    push_fields(head, bytes, answer.headers);
-    Ok(())
+    push_fields(head, &bytes[..end], answer.headers)?;
+    Ok(Some(end))
 }
 
 /// Reads a section of trailer fields, which `bytes` is, its last empty line included.
@@ -108,17 +143,27 @@ pub(crate) fn read_trailers(bytes: &[u8], head: &mut Head) -> Result<(), BadHead
     match httparse::parse_headers(bytes, &mut slots) {
         Ok(httparse::Status::Complete((end, fields))) if end == bytes.len() => {
             head.request(Version::HTTP_11, Span::default(), Span::default());
-            push_fields(head, bytes, fields);
-            Ok(())
+            push_fields(head, bytes, fields)
         }
         _ => Err(BadHead::Syntax),
     }
 }
 
-fn push_fields(head: &mut Head, bytes: &[u8], fields: &[Header<'_>]) {
+/// Adds the fields that were read of `bytes`, which are a head or trailer fields to their end.
+/// Lines that end otherwise than with CRLF, which the parser lets through, end elsewhere for other
+/// readers: every line before a name is looked at, and the last two.
+fn push_fields(head: &mut Head, bytes: &[u8], fields: &[Header<'_>]) -> Result<(), BadHead> {
     for field in fields {
-        let name = field.name.as_bytes();
-        head.push(name, span_of(bytes, name), span_of(bytes, field.value));
+        let name = span_of(bytes, field.name.as_bytes());
+        if name.start() > 0 && !bytes[..name.start()].ends_with(b"\r\n") {
+            return Err(BadHead::Syntax);
+        }
+        head.push(bytes, name, span_of(bytes, field.value));
+    }
+    if bytes.ends_with(b"\r\n\r\n") || bytes == b"\r\n" {
+        Ok(())
+    } else {
+        Err(BadHead::Syntax)
     }
 }
 
@@ -220,14 +265,6 @@ fn is_other_coding(value: &[u8]) -> bool {
     let count = codings.clone().filter(|coding| is_chunked(coding)).count();
     let last = codings.clone().next_back().unwrap_or_default();
     codings.all(is_token) && count == 1 && is_chunked(last)
-}
-
-/// Whether a message leaves its connection open (RFC 9112, 9.3).
-pub(crate) fn keeps_alive(message: Message<'_>) -> bool {
-    match message.version() {
-        Version::HTTP_10 => message.has(Known::Connection, "keep-alive"),
-        _ => !message.has(Known::Connection, "close"),
-    }
 }
 
 #[cfg(test)]

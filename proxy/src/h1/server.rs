@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::Version;
 
 use super::body::Framing;
-use super::head::{BadHead, find_end, keeps_alive, read_request, request_framing};
+use super::head::{BadHead, find_end, read_request, request_at_once, request_framing};
 use super::write::{begin_answer, end_head, say_connection, status_line};
 use crate::alarm::{Alarm, Rang};
 use crate::connection::Link;
@@ -61,6 +61,13 @@ struct Request {
     to_head: bool,
 }
 
+/// The head of a request is at the front of the inbox.
+struct Arrived {
+    length: usize,
+    /// What was read of it, where it was read already.
+    head: Option<Head>,
+}
+
 /// What becomes of a client's connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -83,7 +90,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer) {
     loop {
         let next = match client.head(&worker).await {
             Ok(Some(_)) if client.begins_h2() => return client.serve_h2(worker).await,
-            Ok(Some(length)) => client.request(&worker, length).await,
+            Ok(Some(arrived)) => client.request(&worker, arrived).await,
             Ok(None) => return,
             Err(refusal) => client.refuse(&worker, refusal, None, false).await,
         };
@@ -97,8 +104,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer) {
 }
 
 impl Client {
-    /// Waits for the whole head of a request, and gives its length. `None`: there will be none.
-    async fn head(&mut self, worker: &Worker) -> Result<Option<usize>, Refusal> {
+    /// Waits for the whole head of a request. `None`: there will be none.
+    async fn head(&mut self, worker: &Worker) -> Result<Option<Arrived>, Refusal> {
         // A connection that waits holds no table, and little else.
         let (header, keep_alive) = {
             let table = worker.table();
@@ -123,10 +130,16 @@ impl Client {
                     inbox.consume(2);
                     scanned = 0;
                 }
+                // Most heads come whole, and are well.
+                if scanned == 0
+                    && let Some(arrived) = arrived_at_once(worker, inbox)
+                {
+                    return Poll::Ready(Ok(Some(arrived)));
+                }
                 match find_end(inbox.data(), &mut scanned) {
                     Err(_) => return Poll::Ready(Err(Refusal::BadSyntax)),
                     Ok(Some(length)) if length <= most => {
-                        return Poll::Ready(Ok(Some(length)));
+                        return Poll::Ready(Ok(Some(Arrived { length, head: None })));
                     }
                     Ok(None) if inbox.data().len() < most => {}
                     Ok(_) if inbox.data().contains(&b'\n') => {
@@ -187,12 +200,23 @@ impl Client {
         Box::pin(h2::server::serve(worker, transport, peer)).await;
     }
 
-    /// Serves the request whose head is so long.
-    async fn request(&mut self, worker: &Rc<Worker>, length: usize) -> Next {
-        let mut head = worker.pool.head();
+    /// Serves the request whose head has arrived.
+    async fn request(&mut self, worker: &Rc<Worker>, arrived: Arrived) -> Next {
+        let Arrived { length, head } = arrived;
+        let is_read = head.is_some();
+        let mut head = head.unwrap_or_else(|| worker.pool.head());
+        if !is_read {
+            let most = worker.limits.header_count;
+            let read = read_request(&self.inbox.data()[..length], most, &mut head);
+            if let Err(bad) = read {
+                worker.pool.give_head(head);
+                self.inbox.consume(length);
+                return self.refuse(worker, bad.into(), None, false).await;
+            }
+        }
         let mut bytes = worker.pool.take();
         let begun = loop {
-            match self.begin(worker, length, &mut head, &mut bytes) {
+            match self.begin(worker, length, &head, &mut bytes) {
                 Err((Refusal::Held, request)) => {
                     // Seldom, and so not worth a place in every connection.
                     let message = head.over(&self.inbox.data()[..length]);
@@ -274,17 +298,15 @@ impl Client {
         next
     }
 
-    /// Reads the head, and begins its exchange: what an endpoint should see is in `to`.
+    /// Begins the exchange of a request: what an endpoint should see is in `to`.
     fn begin(
         &self,
         worker: &Rc<Worker>,
         length: usize,
-        head: &mut Head,
+        head: &Head,
         to: &mut Vec<u8>,
     ) -> Result<(Request, Exchange, Try), (Refusal, Option<Request>)> {
-        let bytes = &self.inbox.data()[..length];
-        read_request(bytes, worker.limits.header_count, head).map_err(|bad| (bad.into(), None))?;
-        let message = head.over(bytes);
+        let message = head.over(&self.inbox.data()[..length]);
         let framing = request_framing(message).map_err(|bad| (bad.into(), None))?;
         let request = self.request_of(worker, message, framing);
         if message.target().len() > worker.limits.request_line {
@@ -307,7 +329,7 @@ impl Client {
         Request {
             framing,
             version,
-            keep_alive: !last && !worker.is_leaving() && keeps_alive(message),
+            keep_alive: !last && !worker.is_leaving() && message.keeps_alive(),
             expects: version == Version::HTTP_11
                 && framing != Framing::Empty
                 && message.has(Known::Expect, "100-continue"),
@@ -506,6 +528,26 @@ impl Client {
         let _ = drained.await;
         inbox.consume(inbox.data().len());
         inbox.park(pool);
+    }
+}
+
+/// The head that the inbox begins with, if all of it is there and nothing is wrong with it.
+fn arrived_at_once(worker: &Worker, inbox: &Inbox) -> Option<Arrived> {
+    if inbox.is_empty() {
+        return None;
+    }
+    let limits = &worker.limits;
+    let mut head = worker.pool.head();
+    let length = request_at_once(inbox.data(), limits.header_count, &mut head);
+    match length.filter(|length| *length <= limits.header_bytes) {
+        Some(length) => Some(Arrived {
+            length,
+            head: Some(head),
+        }),
+        None => {
+            worker.pool.give_head(head);
+            None
+        }
     }
 }
 

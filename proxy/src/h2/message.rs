@@ -93,7 +93,7 @@ fn push_cookies(fields: &HeaderMap, to: &mut Vec<u8>, head: &mut Head) {
         to.extend_from_slice(b"; ");
         to.extend_from_slice(crumb.as_bytes());
     }
-    head.push(b"cookie", name, Span::new(start, to.len()));
+    head.push(to, name, Span::new(start, to.len()));
 }
 
 /// Reads an endpoint's answer into `to`. `is_over`: no body follows.
@@ -120,7 +120,7 @@ pub(super) fn read_answer(
 fn push(head: &mut Head, to: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     let at = put(to, name);
     let value = put(to, value);
-    head.push(name, at, value);
+    head.push(to, at, value);
 }
 
 fn put(to: &mut Vec<u8>, bytes: &[u8]) -> Span {

@@ -262,18 +262,6 @@ impl<S: Side> TlsStream<S> {
         }
     }
 
-    /// Whether there may be something to read, without any buffer for it.
-    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.plaintext.is_empty() || self.unseen || self.peer_closed {
-            return Poll::Ready(Ok(()));
-        }
-        // The peer may wait for what we have to say.
-        if let Poll::Ready(Err(error)) = self.poll_drain(cx) {
-            return Poll::Ready(Err(error));
-        }
-        self.tcp.poll_read_ready(cx)
-    }
-
     /// Whether both sides have agreed on HTTP/2 (RFC 7301).
     pub(crate) fn speaks_h2(&self) -> bool {
         self.tls.state().alpn_protocol() == Some(b"h2")
