@@ -5,10 +5,15 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Error, Result};
+
+/// How long the folder may still belong to a controller that was killed a moment ago: the system
+/// takes its files from it last, and on a busy machine not at once.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where a project's state is, unless somebody says otherwise: `/var/lib/crossfade/<project>`
 /// for root, else `$XDG_STATE_HOME/crossfade/<project>` or `~/.local/state/crossfade/<project>`.
@@ -71,7 +76,12 @@ pub fn lock(dir: &Path) -> Result<Lock> {
         .mode(0o600)
         .open(&path)
         .map_err(Error::file(&path))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    let start = Instant::now();
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if start.elapsed() < GIVEN_BACK_WITHIN {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
         let mut pid = String::new();
         // What cannot be read is not said.
         let _ = file.read_to_string(&mut pid);
@@ -117,5 +127,17 @@ mod tests {
         assert_eq!(error.exit_code(), crate::error::EXIT_UNAVAILABLE);
         drop(first);
         lock(dir.path()).expect("free again");
+    }
+
+    #[test]
+    fn a_folder_that_is_given_back_a_moment_later_is_taken() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let first = lock(dir.path()).expect("free");
+        let gives_back = std::thread::spawn(move || {
+            std::thread::sleep(GIVEN_BACK_WITHIN / 10);
+            drop(first);
+        });
+        lock(dir.path()).expect("free in time");
+        gives_back.join().expect("it does not panic");
     }
 }

@@ -12,7 +12,7 @@ use crate::alarm::Alarm;
 use crate::h1::body::Framing;
 use crate::h1::head::{BadHead, answer_at_once, answer_framing, find_end, read_answer};
 use crate::h2::stream::Stream;
-use crate::head::Head;
+use crate::head::{Head, Message};
 use crate::socket::{Inbox, Pool, Socket};
 use crate::wire::Wire;
 
@@ -23,6 +23,8 @@ const MAX_HEAD: usize = 256 * 1024;
 pub(crate) struct Connection {
     pub(crate) link: Link,
     pub(crate) inbox: Inbox,
+    /// Of the answer, once it is there.
+    head: Head,
     /// Bytes of the inbox that were searched for the end of a head.
     scanned: usize,
     /// It carried a request before.
@@ -68,6 +70,7 @@ impl Connection {
         Self {
             link,
             inbox: Inbox::default(),
+            head: Head::default(),
             scanned: 0,
             reused,
         }
@@ -79,25 +82,31 @@ impl Connection {
         cx: &mut Context<'_>,
         pool: &Pool,
         to_head: bool,
-        head: &mut Head,
     ) -> Poll<Result<Answered, NoAnswer>> {
-        let socket = match &self.link {
+        let Self {
+            link,
+            inbox,
+            head,
+            scanned,
+            ..
+        } = self;
+        let socket = match link {
             Link::H1(socket) => socket,
-            Link::H2(stream) => return stream.poll_head(cx, &mut self.inbox, pool, to_head, head),
+            Link::H2(stream) => return stream.poll_head(cx, inbox, pool, to_head, head),
         };
         loop {
-            if let Some(length) = read_head(&self.inbox, &mut self.scanned, head)? {
-                let message = head.over(&self.inbox.data()[..length]);
+            if let Some(length) = read_head(inbox, scanned, pool, head)? {
+                let message = head.over(&inbox.data()[..length]);
                 let framing = answer_framing(message, to_head)?;
-                self.scanned = 0;
+                *scanned = 0;
                 return Poll::Ready(Ok(Answered {
                     length,
                     status: message.status(),
                     framing,
                 }));
             }
-            let silently = self.inbox.is_empty();
-            match ready!(self.inbox.poll_fill(socket, pool, MAX_HEAD, cx)) {
+            let silently = inbox.is_empty();
+            match ready!(inbox.poll_fill(socket, pool, MAX_HEAD, cx)) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                     return Poll::Ready(Err(NoAnswer::Bad));
@@ -107,10 +116,18 @@ impl Connection {
         }
     }
 
-    /// Whether another request may follow the answer that begins with this head, once all of it
-    /// was read.
-    pub(crate) fn is_kept_after(&self, answered: &Answered, head: &Head) -> bool {
-        answered.framing != Framing::UntilClose && head.over(self.inbox.data()).keeps_alive()
+    /// The head of the answer that was read, until it is taken off.
+    pub(crate) fn answer(&self) -> Message<'_> {
+        self.head.over(self.inbox.data())
+    }
+
+    /// Takes the head of the answer off the inbox. Gives whether another request may follow the
+    /// answer, once all of it was read.
+    pub(crate) fn take_off(&mut self, answered: &Answered, pool: &Pool) -> bool {
+        let keeps = answered.framing != Framing::UntilClose && self.answer().keeps_alive();
+        self.inbox.consume(answered.length);
+        pool.give_head(std::mem::take(&mut self.head));
+        keeps
     }
 }
 
@@ -127,9 +144,16 @@ impl Link {
 fn read_head(
     inbox: &Inbox,
     scanned: &mut usize,
+    pool: &Pool,
     head: &mut Head,
 ) -> Result<Option<usize>, BadHead> {
     let bytes = inbox.data();
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    if head.is_unused() {
+        *head = pool.head();
+    }
     // Most come whole, and are well.
     if *scanned == 0
         && let Some(length) = answer_at_once(bytes, head)

@@ -20,7 +20,7 @@ use admin_api::Protocol;
 use crate::alarm::{Alarm, Rang};
 use crate::connection::{Answered, Connection, NoAnswer};
 use crate::endpoint::EndpointId;
-use crate::head::{Head, Message};
+use crate::head::Message;
 use crate::headers::{self, Peer, Sink};
 use crate::hops;
 use crate::mirror;
@@ -269,8 +269,7 @@ impl Exchange {
         self.table.timeouts.body_idle
     }
 
-    /// Sends the request to one endpoint after the other, until one answers. `head` is what
-    /// the answer's head is read into.
+    /// Sends the request to one endpoint after the other, until one answers.
     pub(crate) async fn answer(
         &mut self,
         worker: &Rc<Worker>,
@@ -278,11 +277,10 @@ impl Exchange {
         mut attempt: Try,
         client: &mut Source<'_>,
         upload: &mut Pump,
-        head: &mut Head,
     ) -> Result<Answer, Refusal> {
         let _limit = self.table.timeouts.request.map(|all| alarm.limit(all));
         loop {
-            let failed = match self.send(alarm, &attempt, client, upload, head).await {
+            let failed = match self.send(alarm, &attempt, client, upload).await {
                 Ok((connection, answered)) => {
                     attempt.answered();
                     if let (Some(begun), Some(mirror)) = (self.copied, &self.service().mirror) {
@@ -318,7 +316,6 @@ impl Exchange {
         attempt: &Try,
         client: &mut Source<'_>,
         upload: &mut Pump,
-        head: &mut Head,
     ) -> Result<(Connection, Answered), Failed> {
         let upstream = attempt.upstream();
         if self.asked.upgrade && upstream.endpoint.reach.protocol == Protocol::H2 {
@@ -331,7 +328,7 @@ impl Exchange {
             .map_err(|error| Failed::to_connect(&error))?;
         for _ in 0..MAX_INTERIM {
             let answered = self
-                .exchange(alarm, &mut connection, client, upload, head)
+                .exchange(alarm, &mut connection, client, upload)
                 .await?;
             match answered.status {
                 101 if !self.asked.upgrade => break,
@@ -339,16 +336,16 @@ impl Exchange {
                 // The client has had its 100 from us (RFC 9110, 10.1.1).
                 100 => {}
                 _ if client.takes_interim => {
-                    let answer = head.over(connection.inbox.data());
+                    let (pool, within) = (client.pool, timeouts.body_idle);
                     client
                         .wire
-                        .interim(client.pool, alarm, timeouts.body_idle, answer)
+                        .interim(pool, alarm, within, connection.answer())
                         .await
                         .map_err(|_| Failed::with(Failure::Reset, Refusal::ClientGone))?;
                 }
                 _ => {}
             }
-            connection.inbox.consume(answered.length);
+            connection.take_off(&answered, client.pool);
         }
         Err(Failed::with(Failure::Protocol, Refusal::BadAnswer))
     }
@@ -360,7 +357,6 @@ impl Exchange {
         connection: &mut Connection,
         client: &mut Source<'_>,
         upload: &mut Pump,
-        head: &mut Head,
     ) -> Result<Answered, Failed> {
         let timeouts = &self.table.timeouts;
         let mut sending = !upload.is_done();
@@ -390,8 +386,7 @@ impl Exchange {
                 }
             }
             let reused = connection.reused;
-            if let Poll::Ready(answered) =
-                connection.poll_head(cx, client.pool, self.asked.to_head, head)
+            if let Poll::Ready(answered) = connection.poll_head(cx, client.pool, self.asked.to_head)
             {
                 return Poll::Ready(answered.map_err(|why| Failed::to_answer(&why, reused)));
             }

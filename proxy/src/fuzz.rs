@@ -74,7 +74,7 @@ impl ReadHead {
             is_old: message.version() == Version::HTTP_10,
             status: message.status(),
             fields: fields
-                .map(|(_, name, value)| (name.to_vec(), value.to_vec()))
+                .map(|line| (line.name.to_vec(), line.value.to_vec()))
                 .collect(),
             end: match framing {
                 Framing::Empty => BodyEnd::Empty,

@@ -44,6 +44,16 @@ struct Options {
     fields: bool,
 }
 
+/// A header field of a message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line<'m> {
+    pub(crate) known: Known,
+    pub(crate) name: &'m [u8],
+    pub(crate) value: &'m [u8],
+    /// All of it, where it came just as it is written: name, colon, space, value, end of line.
+    pub(crate) whole: Option<&'m [u8]>,
+}
+
 /// A head with its bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Message<'m> {
@@ -122,6 +132,11 @@ impl Options {
 }
 
 impl Head {
+    /// Whether no memory is set aside for it.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.fields.capacity() == 0
+    }
+
     /// Begins a request's head.
     pub(crate) fn request(&mut self, version: Version, method: Span, target: Span) {
         self.version = version;
@@ -181,13 +196,22 @@ impl<'m> Message<'m> {
         self.head.status
     }
 
-    /// Every field in the order in which it came: what it is, its name, its value.
-    pub(crate) fn fields(self) -> impl Iterator<Item = (Known, &'m [u8], &'m [u8])> {
+    /// Every field in the order in which it came.
+    pub(crate) fn fields(self) -> impl Iterator<Item = Line<'m>> {
         let bytes = self.bytes;
-        self.head
-            .fields
-            .iter()
-            .map(move |field| (field.known, field.name.of(bytes), field.value.of(bytes)))
+        self.head.fields.iter().map(move |field| {
+            let (name, value) = (field.name, field.value);
+            let end = value.end as usize + 2;
+            let is_canonical = value.start == name.end + 2
+                && bytes.get(name.end as usize..value.start as usize) == Some(b": ")
+                && bytes.get(value.end as usize..end) == Some(b"\r\n");
+            Line {
+                known: field.known,
+                name: name.of(bytes),
+                value: value.of(bytes),
+                whole: is_canonical.then(|| &bytes[name.start as usize..end]),
+            }
+        })
     }
 
     /// The values of a known field.
@@ -204,8 +228,8 @@ impl<'m> Message<'m> {
     /// The values of any field, by its name in any case.
     pub(crate) fn named(self, name: &str) -> impl Iterator<Item = &'m [u8]> {
         self.fields()
-            .filter(move |(_, other, _)| other.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, _, value)| value)
+            .filter(move |line| line.name.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|line| line.value)
     }
 
     /// The elements of a comma-separated known field, over all its lines.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use http::Version;
 
-use crate::head::{Known, Message};
+use crate::head::{Known, Line, Message};
 use crate::hops;
 
 /// Who sent a request.
@@ -27,6 +27,11 @@ pub(crate) struct Peer {
 pub(crate) trait Sink {
     /// Adds a field whose value is these parts, one after the other.
     fn add(&mut self, name: &[u8], value: &[&[u8]]);
+
+    /// Adds a field as it came.
+    fn pass(&mut self, line: Line<'_>) {
+        self.add(line.name, &[line.value]);
+    }
 }
 
 impl Peer {
@@ -49,6 +54,13 @@ impl Sink for Vec<u8> {
             self.extend_from_slice(part);
         }
         self.extend_from_slice(b"\r\n");
+    }
+
+    fn pass(&mut self, line: Line<'_>) {
+        match line.whole {
+            Some(whole) => self.extend_from_slice(whole),
+            None => self.add(line.name, &[line.value]),
+        }
     }
 }
 
@@ -74,7 +86,10 @@ pub(crate) fn towards_endpoint(
     to.add(b"host", &[host]);
     let mut chain: Option<Vec<u8>> = None;
     let (mut says_proto, mut says_host) = (false, false);
-    for (known, name, value) in request.fields() {
+    for line in request.fields() {
+        let Line {
+            known, name, value, ..
+        } = line;
         let is_forwarding = matches!(
             known,
             Known::Forwarded
@@ -109,7 +124,7 @@ pub(crate) fn towards_endpoint(
             Known::XForwardedHost => says_host = true,
             _ => {}
         }
-        to.add(name, &[value]);
+        to.pass(line);
     }
     if upgrade {
         add_upgrade(request, to);
@@ -133,11 +148,13 @@ pub(crate) fn towards_endpoint(
 /// says it, for an answer without one (RFC 9110, 6.6.1).
 pub(crate) fn towards_client(answer: Message<'_>, upgrade: bool, now: &[u8], to: &mut impl Sink) {
     let mut says_date = answer.status() < 200;
-    for (known, name, value) in answer.fields() {
-        let stays = known.is_hop_by_hop() || known == Known::ContentLength || answer.names(name);
+    for line in answer.fields() {
+        let stays = line.known.is_hop_by_hop()
+            || line.known == Known::ContentLength
+            || answer.names(line.name);
         if !stays {
-            says_date |= known == Known::Date;
-            to.add(name, &[value]);
+            says_date |= line.known == Known::Date;
+            to.pass(line);
         }
     }
     if upgrade {
@@ -151,9 +168,9 @@ pub(crate) fn towards_client(answer: Message<'_>, upgrade: bool, now: &[u8], to:
 
 /// Writes trailer fields, but for those that only a head may have (RFC 9110, 6.5.1).
 pub(crate) fn trailers(fields: Message<'_>, to: &mut impl Sink) {
-    for (known, name, value) in fields.fields() {
-        if known == Known::Other {
-            to.add(name, &[value]);
+    for line in fields.fields() {
+        if line.known == Known::Other {
+            to.pass(line);
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::h1::body::{Decoder, Piece};
 use crate::h2::stream::Part;
 use crate::handover::elsewhere::{Elsewhere, ProcessId};
 use crate::handover::message::{Dropped, MirrorFigures};
-use crate::head::{Head, Known, Message};
+use crate::head::{Known, Message};
 use crate::service::Service;
 use crate::stats::{Failure, Stats};
 use crate::sync::{AtomicU64, Ordering};
@@ -275,7 +275,7 @@ pub(crate) fn copy(
         return None;
     };
     let (begun, alarm) = (Instant::now(), worker.alarms.alarm());
-    let mut bytes = worker.pool.take();
+    let mut bytes = worker.pool.take_small();
     bytes.extend_from_slice(head);
     bytes.extend_from_slice(b"\r\n");
     let copy = Copy {
@@ -296,9 +296,9 @@ pub(crate) fn copy(
 /// RFC 9110, 9.2.1; what has a body, or asks for another protocol, is left alone.
 fn is_safe(request: Message<'_>) -> bool {
     matches!(request.method(), b"GET" | b"HEAD")
-        && request.fields().all(|(known, ..)| {
+        && request.fields().all(|line| {
             !matches!(
-                known,
+                line.known,
                 Known::ContentLength | Known::TransferEncoding | Known::Upgrade | Known::Expect
             )
         })
@@ -306,8 +306,7 @@ fn is_safe(request: Message<'_>) -> bool {
 
 impl Copy {
     async fn run(self) {
-        let mut head = self.worker.pool.head();
-        let outcome = self.ask(&mut head).await;
+        let outcome = self.ask().await;
         let Self {
             worker,
             table,
@@ -325,14 +324,13 @@ impl Copy {
             }
             mirror.take_in_flight(worker.index);
         }
-        worker.pool.give_head(head);
         worker.pool.give(bytes);
         // Whatever came of it, its endpoint gets no fewer requests for it.
         attempt.excused();
     }
 
     /// Sends it, and reads the answer to its end.
-    async fn ask(&self, head: &mut Head) -> Result<u16, Failed> {
+    async fn ask(&self) -> Result<u16, Failed> {
         let upstream = self.attempt.upstream();
         loop {
             let within = self.table.timeouts.connect;
@@ -341,17 +339,17 @@ impl Copy {
                 io::ErrorKind::Interrupted => Failed::Excused,
                 _ => Failed::By(Failure::Connect),
             })?;
-            match self.send(&mut connection, head).await {
+            match self.send(&mut connection).await {
                 // The next one is another, and at last a new one.
                 Err(Failed::Stale) => {}
                 Err(failed) => return Err(failed),
-                Ok(answered) => return self.read_away(connection, answered, head).await,
+                Ok(answered) => return self.read_away(connection, answered).await,
             }
         }
     }
 
     /// Sends it, and reads the head of the answer.
-    async fn send(&self, connection: &mut Connection, head: &mut Head) -> Result<Answered, Failed> {
+    async fn send(&self, connection: &mut Connection) -> Result<Answered, Failed> {
         let timeouts = &self.table.timeouts;
         let reused = connection.reused;
         let broken = |silently: bool| match silently && reused {
@@ -379,7 +377,7 @@ impl Copy {
         sent.map_err(|_| broken(true))?;
         for _ in 0..MAX_INTERIM {
             let reading = self.alarm.wait(timeouts.first_byte, |cx| {
-                connection.poll_head(cx, &self.worker.pool, self.to_head, head)
+                connection.poll_head(cx, &self.worker.pool, self.to_head)
             });
             let answered = reading
                 .await
@@ -396,7 +394,7 @@ impl Copy {
                 }
                 return Ok(answered);
             }
-            connection.inbox.consume(answered.length);
+            connection.take_off(&answered, &self.worker.pool);
         }
         Err(Failed::By(Failure::Protocol))
     }
@@ -406,10 +404,8 @@ impl Copy {
         &self,
         mut connection: Connection,
         answered: Answered,
-        head: &Head,
     ) -> Result<u16, Failed> {
-        let keeps = connection.is_kept_after(&answered, head);
-        connection.inbox.consume(answered.length);
+        let keeps = connection.take_off(&answered, &self.worker.pool);
         let mut decoder = Decoder::new(connection.link.wire().decoding(answered.framing));
         let mut read = 0;
         loop {

@@ -148,9 +148,9 @@ impl Pump {
     }
 
     /// Takes what was written off the inbox, and gives the buffer of the head back.
-    pub(crate) fn finish(mut self, inbox: &mut Inbox, pool: &Pool) {
+    pub(crate) fn finish(&mut self, inbox: &mut Inbox, pool: &Pool) {
         self.take_off(inbox);
-        pool.give(self.piece.before);
+        pool.give(std::mem::take(&mut self.piece.before));
     }
 
     /// Passes on what there is, to the end. `moved` is set when anything was.

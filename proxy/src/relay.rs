@@ -10,7 +10,6 @@ use crate::alarm::Alarm;
 use crate::connection::Link;
 use crate::forward::{Answer, Exchange};
 use crate::h1::body::Framing;
-use crate::head::Head;
 use crate::pump::{Passage, Pump, Source, Stopped};
 use crate::stats::Failure;
 
@@ -28,7 +27,6 @@ impl Exchange {
         &self,
         alarm: &Alarm,
         answer: Answer,
-        head: &Head,
         (begun, chunked): (Vec<u8>, bool),
         client: &mut Source<'_>,
         upload: &mut Pump,
@@ -41,8 +39,7 @@ impl Exchange {
         if matches!(answered.framing, Framing::Chunked | Framing::UntilClose) {
             attempt.stream();
         }
-        let keeps = connection.is_kept_after(&answered, head);
-        connection.inbox.consume(answered.length);
+        let keeps = connection.take_off(&answered, client.pool);
         let mut endpoint = Source {
             wire: connection.link.wire(),
             inbox: &mut connection.inbox,

@@ -7,9 +7,11 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use rustix::buffer::spare_capacity;
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::coop;
 
 use crate::alarm::Alarm;
 use crate::head::Head;
@@ -17,8 +19,13 @@ use crate::tls::{ClientTls, EndpointTls};
 
 /// A read buffer's size: a head and a body of 16 KiB come in one read.
 pub(crate) const BUFFER: usize = 32 * 1024;
-/// Free buffers that a worker keeps.
+/// Free buffers that a worker keeps. Those are used while bytes move, and few at a time.
 const MAX_FREE: usize = 32;
+/// Free buffers for heads that a worker keeps: one is used for as long as an answer takes.
+const MAX_FREE_SMALL: usize = 512;
+/// Pieces that are no longer together are sent as one: copying them costs less than what the
+/// kernel does for a list of pieces.
+const GATHERED: usize = 1024;
 /// What a connection that waits may keep without giving its buffer back.
 const SMALL: usize = 2 * 1024;
 
@@ -37,6 +44,7 @@ pub(crate) enum Bytestream {
 #[derive(Default)]
 pub(crate) struct Pool {
     free: RefCell<Vec<Vec<u8>>>,
+    small: RefCell<Vec<Vec<u8>>>,
     heads: RefCell<Vec<Head>>,
 }
 
@@ -62,8 +70,7 @@ impl Bytestream {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match (self, slices) {
-            (Self::Plain(tcp), [slice]) => Pin::new(tcp).poll_write(cx, slice),
-            (Self::Plain(tcp), slices) => Pin::new(tcp).poll_write_vectored(cx, slices),
+            (Self::Plain(tcp), slices) => poll_send(tcp, cx, slices),
             (Self::Tls(tls), slices) => Pin::new(&mut **tls).poll_write_vectored(cx, slices),
             (Self::ToEndpoint(tls), slices) => Pin::new(&mut **tls).poll_write_vectored(cx, slices),
         }
@@ -126,16 +133,12 @@ impl Socket {
         self.0.into_inner()
     }
 
-    /// Reads into what room `buffer` has. 0: the other side has closed its half.
-    pub(crate) fn poll_read(
-        &self,
-        cx: &mut Context<'_>,
-        buffer: &mut Vec<u8>,
-    ) -> Poll<io::Result<usize>> {
+    /// Reads into the room that there is. 0: the other side has closed its half.
+    fn poll_read(&self, cx: &mut Context<'_>, room: &mut Room<'_>) -> Poll<io::Result<usize>> {
         match &mut *self.0.borrow_mut() {
-            Bytestream::Plain(tcp) => pin!(tcp.read_buf(buffer)).poll(cx),
-            Bytestream::Tls(tls) => pin!(tls.read_buf(buffer)).poll(cx),
-            Bytestream::ToEndpoint(tls) => pin!(tls.read_buf(buffer)).poll(cx),
+            Bytestream::Plain(tcp) => poll_recv(tcp, cx, room),
+            Bytestream::Tls(tls) => pin!(tls.read_buf(room.make())).poll(cx),
+            Bytestream::ToEndpoint(tls) => pin!(tls.read_buf(room.make())).poll(cx),
         }
     }
 
@@ -159,10 +162,16 @@ impl Socket {
                 }
             }
             let mut stream = self.0.borrow_mut();
-            if count == 0 {
-                return stream.poll_flush(cx);
-            }
-            match ready!(stream.poll_write(cx, &slices[..count]))? {
+            let slices = &slices[..count];
+            let sent = match slices {
+                [] => return stream.poll_flush(cx),
+                [_] => stream.poll_write(cx, slices),
+                _ => match gather(slices, &mut [0; GATHERED]) {
+                    Some(gathered) => stream.poll_write(cx, &[IoSlice::new(gathered)]),
+                    None => stream.poll_write(cx, slices),
+                },
+            };
+            match ready!(sent)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 more => *written += more,
             }
@@ -239,11 +248,99 @@ impl Socket {
     }
 }
 
+/// One piece made of several, if they are short.
+fn gather<'g>(slices: &[IoSlice<'_>], room: &'g mut [u8; GATHERED]) -> Option<&'g [u8]> {
+    let mut length = 0;
+    for slice in slices {
+        room.get_mut(length..length + slice.len())?
+            .copy_from_slice(slice);
+        length += slice.len();
+    }
+    Some(&room[..length])
+}
+
+/// Receives into the room that there is. tokio's way to the same system call is much longer.
+fn poll_recv(
+    tcp: &TcpStream,
+    cx: &mut Context<'_>,
+    room: &mut Room<'_>,
+) -> Poll<io::Result<usize>> {
+    poll_io(tcp, cx, Interest::READABLE, || {
+        let buffer = room.make();
+        let all = buffer.capacity() - buffer.len();
+        let (_, count) = rustix::net::recv(tcp, spare_capacity(buffer), RecvFlags::empty())?;
+        Ok(Moved { count, all })
+    })
+}
+
+/// Sends what there is room for.
+fn poll_send(
+    tcp: &TcpStream,
+    cx: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    poll_io(tcp, cx, Interest::WRITABLE, || {
+        let count = match slices {
+            [slice] => rustix::net::send(tcp, slice, SendFlags::NOSIGNAL)?,
+            slices => rustix::io::writev(tcp, slices)?,
+        };
+        let all = slices.iter().map(|slice| slice.len()).sum();
+        Ok(Moved { count, all })
+    })
+}
+
+/// What a system call has done of what it could have done.
+struct Moved {
+    count: usize,
+    all: usize,
+}
+
+/// Makes a system call on a socket once it is ready for it. One that did not do all that it could
+/// would find nothing to do if it were made again, and so it is not until there is news.
+fn poll_io(
+    tcp: &TcpStream,
+    cx: &mut Context<'_>,
+    interest: Interest,
+    mut call: impl FnMut() -> io::Result<Moved>,
+) -> Poll<io::Result<usize>> {
+    // Other tasks of the worker get their turn, too.
+    let turn = ready!(coop::poll_proceed(cx));
+    loop {
+        let mut part = None;
+        let moved = tcp.try_io(interest, || match call()? {
+            Moved { count, all } if (1..all).contains(&count) => {
+                part = Some(count);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Moved { count, .. } => Ok(count),
+        });
+        let moved = part.map_or(moved, Ok);
+        match moved {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ready!(match interest {
+                    Interest::READABLE => tcp.poll_read_ready(cx),
+                    _ => tcp.poll_write_ready(cx),
+                })?;
+            }
+            moved => {
+                turn.made_progress();
+                return Poll::Ready(moved);
+            }
+        }
+    }
+}
+
 impl Pool {
     /// An empty buffer.
     pub(crate) fn take(&self) -> Vec<u8> {
         let free = self.free.borrow_mut().pop();
         free.unwrap_or_else(|| Vec::with_capacity(BUFFER))
+    }
+
+    /// An empty buffer for a head that is written, most of which are small.
+    pub(crate) fn take_small(&self) -> Vec<u8> {
+        let free = self.small.borrow_mut().pop();
+        free.unwrap_or_else(|| Vec::with_capacity(SMALL))
     }
 
     /// What a head can be read into.
@@ -261,8 +358,13 @@ impl Pool {
 
     /// Takes a buffer back.
     pub(crate) fn give(&self, mut buffer: Vec<u8>) {
-        let mut free = self.free.borrow_mut();
-        if buffer.capacity() == BUFFER && free.len() < MAX_FREE {
+        let (free, most) = match buffer.capacity() {
+            BUFFER => (&self.free, MAX_FREE),
+            SMALL => (&self.small, MAX_FREE_SMALL),
+            _ => return,
+        };
+        let mut free = free.borrow_mut();
+        if free.len() < most {
             buffer.clear();
             free.push(buffer);
         }
@@ -302,25 +404,15 @@ impl Inbox {
         most: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if self.bytes.capacity() < BUFFER {
-            let small = std::mem::replace(&mut self.bytes, pool.take());
-            self.bytes.extend_from_slice(&small[self.start..]);
-            self.start = 0;
-        } else if self.start > 0 {
-            self.bytes.drain(..self.start);
-            self.start = 0;
+        if self.data().len() >= most {
+            return Poll::Ready(Err(io::ErrorKind::StorageFull.into()));
         }
-        if self.bytes.len() == self.bytes.capacity() {
-            let more = self
-                .bytes
-                .capacity()
-                .min(most.saturating_sub(self.bytes.len()));
-            if more == 0 {
-                return Poll::Ready(Err(io::ErrorKind::StorageFull.into()));
-            }
-            self.bytes.reserve_exact(more);
-        }
-        let read = socket.poll_read(cx, &mut self.bytes);
+        let mut room = Room {
+            inbox: self,
+            pool,
+            most,
+        };
+        let read = socket.poll_read(cx, &mut room);
         if read.is_pending() {
             self.park(pool);
         }
@@ -341,5 +433,29 @@ impl Inbox {
             pool.give(std::mem::replace(&mut self.bytes, small));
             self.start = 0;
         }
+    }
+}
+
+/// Room for more behind what is in an inbox, made when there is something to put there.
+struct Room<'r> {
+    inbox: &'r mut Inbox,
+    pool: &'r Pool,
+    most: usize,
+}
+
+impl Room<'_> {
+    fn make(&mut self) -> &mut Vec<u8> {
+        let Inbox { bytes, start } = &mut *self.inbox;
+        if bytes.capacity() < BUFFER {
+            let small = std::mem::replace(bytes, self.pool.take());
+            bytes.extend_from_slice(&small[*start..]);
+        } else if *start > 0 {
+            bytes.drain(..*start);
+        }
+        *start = 0;
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve_exact(bytes.capacity().min(self.most - bytes.len()));
+        }
+        bytes
     }
 }

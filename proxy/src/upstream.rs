@@ -21,8 +21,9 @@ use crate::reach;
 use crate::socket::{Bytestream, Socket};
 use crate::stats::Failure;
 
-/// Idle connections that a worker keeps to one endpoint.
-const MAX_IDLE: usize = 256;
+/// Idle connections that a worker keeps to one endpoint: as many as a busy moment had in use, so
+/// that the next one makes none. What is not used again soon is closed.
+const MAX_IDLE: usize = 1024;
 /// How long an idle connection is kept, in milliseconds.
 const IDLE_FOR: Millis = 30_000;
 /// How long a connection may have been idle and still carry a request that must not be sent

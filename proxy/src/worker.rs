@@ -153,10 +153,10 @@ impl Date {
 }
 
 impl std::ops::Deref for Date {
-    type Target = str;
+    type Target = [u8];
 
-    fn deref(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
+    fn deref(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -16,7 +16,7 @@ use rand::{RngExt, SeedableRng};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::site::kill_to_the_end;
-use crate::{Load, On, Running, Seen, Settings, TestSite, within};
+use crate::{DEADLINE, Load, On, Running, Seen, Settings, TestSite};
 
 /// How long a rollout may take when it is not killed any more. Containers are slow.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -222,7 +222,11 @@ impl Killer {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        within("a controller starts", begun).await;
+        if tokio::time::timeout(DEADLINE, begun).await.is_err() {
+            let starter = self.starter.take().expect("it was started");
+            let said = starter.finished_within(Duration::ZERO).await;
+            panic!("no controller was started by one that said: {said:?}");
+        }
     }
 
     fn lives(&self) -> bool {

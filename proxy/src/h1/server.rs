@@ -11,7 +11,7 @@ use http::Version;
 
 use super::body::Framing;
 use super::head::{BadHead, find_end, read_request, request_at_once, request_framing};
-use super::write::{begin_answer, end_head, say_connection, status_line};
+use super::write::{answer_fields, end_head, say_connection, status_line};
 use crate::alarm::{Alarm, Rang};
 use crate::connection::Link;
 use crate::forward::{Answer, Exchange};
@@ -66,6 +66,16 @@ struct Arrived {
     length: usize,
     /// What was read of it, where it was read already.
     head: Option<Head>,
+}
+
+/// The head of an answer is written.
+struct Begun {
+    /// With whether its body goes on in chunks.
+    head: (Vec<u8>, bool),
+    /// The connection may serve another request after it.
+    keep_alive: bool,
+    /// Nothing but the connection's end can say where the body ends.
+    ends_with_connection: bool,
 }
 
 /// What becomes of a client's connection after a request.
@@ -214,7 +224,7 @@ impl Client {
                 return self.refuse(worker, bad.into(), None, false).await;
             }
         }
-        let mut bytes = worker.pool.take();
+        let mut bytes = worker.pool.take_small();
         let begun = loop {
             match self.begin(worker, length, &head, &mut bytes) {
                 Err((Refusal::Held, request)) => {
@@ -229,26 +239,25 @@ impl Client {
                 begun => break begun,
             }
         };
+        worker.pool.give_head(head);
+        self.inbox.consume(length);
         let (request, mut exchange, attempt) = match begun {
             Ok(begun) => begun,
             Err((refusal, request)) => {
-                worker.pool.give_head(head);
                 worker.pool.give(bytes);
-                self.inbox.consume(length);
                 let is_read = request.is_some_and(|request| self.skip_body(request.framing));
                 return self.refuse(worker, refusal, request, is_read).await;
             }
         };
-        self.inbox.consume(length);
-        let idle = exchange.body_idle();
+        if self.inbox.is_empty() {
+            // However long the answer takes, the connection holds no buffer until it is there.
+            self.inbox.park(&worker.pool);
+        }
         if request.expects && self.inbox.is_empty() {
-            let proceed = b"HTTP/1.1 100 Continue\r\n\r\n";
-            if self
-                .socket
-                .write_all(&self.alarm, idle, [proceed])
-                .await
-                .is_err()
-            {
+            let proceed = [&b"HTTP/1.1 100 Continue\r\n\r\n"[..]];
+            let within = exchange.body_idle();
+            let written = self.socket.write_all(&self.alarm, within, proceed).await;
+            if written.is_err() {
                 return Next::Cut;
             }
         }
@@ -269,23 +278,31 @@ impl Client {
             takes_interim: request.version == Version::HTTP_11,
         };
         let answer = exchange
-            .answer(
-                worker,
-                &self.alarm,
-                attempt,
-                &mut source,
-                &mut upload,
-                &mut head,
-            )
+            .answer(worker, &self.alarm, attempt, &mut source, &mut upload)
             .await;
-        let next = match answer {
+        match answer {
             Ok(answer) if answer.answered.status == 101 => {
                 upload.finish(&mut self.inbox, &worker.pool);
-                self.upgrade(worker, &exchange, answer, &head).await
+                self.upgrade(worker, &exchange, answer).await
             }
             Ok(answer) => {
-                self.relay(worker, &request, &exchange, answer, &head, upload)
-                    .await
+                let whole = upload.is_done();
+                let begun = begin_answer(worker, &request, &exchange, &answer, whole);
+                let relayed = exchange
+                    .relay(&self.alarm, answer, begun.head, &mut source, &mut upload)
+                    .await;
+                upload.finish(&mut self.inbox, &worker.pool);
+                match relayed {
+                    Ok(()) if begun.keep_alive => Next::Request,
+                    Ok(()) => Next::Close,
+                    Err(_) => {
+                        if begun.ends_with_connection {
+                            // Its end alone would make the answer look whole.
+                            self.socket.reset_when_dropped();
+                        }
+                        Next::Cut
+                    }
+                }
             }
             Err(refusal) => {
                 let (done, untouched) = (upload.is_done(), upload.is_untouched());
@@ -293,9 +310,7 @@ impl Client {
                 let is_read = done || untouched && self.skip_body(request.framing);
                 self.refuse(worker, refusal, Some(request), is_read).await
             }
-        };
-        worker.pool.give_head(head);
-        next
+        }
     }
 
     /// Begins the exchange of a request: what an endpoint should see is in `to`.
@@ -338,97 +353,21 @@ impl Client {
         }
     }
 
-    /// Passes an answer on to its last byte, and settles the try.
-    async fn relay(
-        &mut self,
-        worker: &Rc<Worker>,
-        request: &Request,
-        exchange: &Exchange,
-        answer: Answer,
-        head: &Head,
-        mut upload: Pump,
-    ) -> Next {
-        let framing = answer.answered.framing;
-        let message = head.over(answer.connection.inbox.data());
-        let mut keep_alive = request.keep_alive && upload.is_done() && !worker.is_leaving();
-        let mut bytes = worker.pool.take();
-        let unchunkable = request.version == Version::HTTP_10
-            && matches!(framing, Framing::Chunked | Framing::UntilClose);
-        keep_alive &= !unchunkable;
-        begin_answer(request.version, message, &worker.date(), &mut bytes);
-        exchange.stick(&mut bytes);
-        say_connection(request.version, keep_alive, &mut bytes);
-        let chunked = if unchunkable {
-            bytes.extend_from_slice(b"\r\n");
-            false
-        } else {
-            self.end_answer(request, message, framing, &mut bytes)
-        };
-        let mut source = Source {
-            wire: Wire::H1(&self.socket),
-            inbox: &mut self.inbox,
-            pool: &worker.pool,
-            takes_interim: false,
-        };
-        let begun = (bytes, chunked);
-        let relayed = exchange
-            .relay(&self.alarm, answer, head, begun, &mut source, &mut upload)
-            .await;
-        upload.finish(&mut self.inbox, &worker.pool);
-        match relayed {
-            Ok(()) if keep_alive => Next::Request,
-            Ok(()) => Next::Close,
-            Err(_) => {
-                if unchunkable {
-                    // Its end alone would make the answer look whole.
-                    self.socket.reset_when_dropped();
-                }
-                Next::Cut
-            }
-        }
-    }
-
-    /// Writes how an answer's body is framed. Gives whether it goes on in chunks.
-    fn end_answer(
-        &self,
-        request: &Request,
-        message: Message<'_>,
-        framing: Framing,
-        to: &mut Vec<u8>,
-    ) -> bool {
-        let status = message.status();
-        if request.to_head || status == 304 {
-            // What a GET would have got (RFC 9110, 9.3.2 and 15.4.5).
-            for length in message.values(Known::ContentLength) {
-                to.add(b"content-length", &[length]);
-            }
-        }
-        let bodyless = request.to_head || matches!(status, 100..=199 | 204 | 304);
-        end_head(framing, to, bodyless)
-    }
-
     /// Passes a 101 on, and then bytes both ways until one side ends.
-    async fn upgrade(
-        &mut self,
-        worker: &Rc<Worker>,
-        exchange: &Exchange,
-        answer: Answer,
-        head: &Head,
-    ) -> Next {
+    async fn upgrade(&mut self, worker: &Rc<Worker>, exchange: &Exchange, answer: Answer) -> Next {
         let Answer {
             mut attempt,
             mut connection,
             answered,
         } = answer;
+        let mut bytes = worker.pool.take_small();
+        answer_fields(Version::HTTP_11, connection.answer(), b"", &mut bytes);
+        exchange.stick(&mut bytes);
+        bytes.extend_from_slice(b"\r\n");
+        connection.take_off(&answered, &worker.pool);
         let Link::H1(endpoint) = &connection.link else {
             return Next::Cut;
         };
-        let message = head.over(connection.inbox.data());
-        let mut bytes = worker.pool.take();
-        begin_answer(Version::HTTP_11, message, "", &mut bytes);
-        exchange.stick(&mut bytes);
-        bytes.extend_from_slice(b"\r\n");
-        connection.inbox.consume(answered.length);
         let written = self
             .socket
             .write_all(&self.alarm, exchange.body_idle(), [&bytes])
@@ -473,7 +412,7 @@ impl Client {
         let keep_alive = is_read
             && !refusal.ends_connection()
             && request.is_some_and(|request| request.keep_alive);
-        let mut bytes = worker.pool.take();
+        let mut bytes = worker.pool.take_small();
         let reason = refusal.status().canonical_reason().unwrap_or_default();
         status_line(
             version,
@@ -483,7 +422,7 @@ impl Client {
         );
         let json = request.is_some_and(|request| request.json);
         let body = refusal.write(json, &mut bytes);
-        bytes.add(b"date", &[worker.date().as_bytes()]);
+        bytes.add(b"date", &[&*worker.date()]);
         say_connection(version, keep_alive, &mut bytes);
         bytes.extend_from_slice(b"\r\n");
         if !request.is_some_and(|request| request.to_head) {
@@ -528,6 +467,44 @@ impl Client {
         let _ = drained.await;
         inbox.consume(inbox.data().len());
         inbox.park(pool);
+    }
+}
+
+/// Writes what a client should see of an answer's head. `whole`: its request was sent to the end.
+fn begin_answer(
+    worker: &Worker,
+    request: &Request,
+    exchange: &Exchange,
+    answer: &Answer,
+    whole: bool,
+) -> Begun {
+    let framing = answer.answered.framing;
+    let message = answer.connection.answer();
+    let ends_with_connection = request.version == Version::HTTP_10
+        && matches!(framing, Framing::Chunked | Framing::UntilClose);
+    let keep_alive = request.keep_alive && whole && !worker.is_leaving() && !ends_with_connection;
+    let mut bytes = worker.pool.take_small();
+    answer_fields(request.version, message, &worker.date(), &mut bytes);
+    exchange.stick(&mut bytes);
+    say_connection(request.version, keep_alive, &mut bytes);
+    let chunked = if ends_with_connection {
+        bytes.extend_from_slice(b"\r\n");
+        false
+    } else {
+        let status = message.status();
+        if request.to_head || status == 304 {
+            // What a GET would have got (RFC 9110, 9.3.2 and 15.4.5).
+            for length in message.values(Known::ContentLength) {
+                bytes.add(b"content-length", &[length]);
+            }
+        }
+        let bodyless = request.to_head || matches!(status, 100..=199 | 204 | 304);
+        end_head(framing, &mut bytes, bodyless)
+    };
+    Begun {
+        head: (bytes, chunked),
+        keep_alive,
+        ends_with_connection,
     }
 }
 

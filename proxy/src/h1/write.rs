@@ -13,10 +13,10 @@ use crate::socket::{Pool, Socket};
 
 /// Writes the head that a client should see of an endpoint's answer, but for how the body is
 /// framed. `now` is the time as `Date` says it.
-pub(super) fn begin_answer(version: Version, answer: Message<'_>, now: &str, to: &mut Vec<u8>) {
+pub(super) fn answer_fields(version: Version, answer: Message<'_>, now: &[u8], to: &mut Vec<u8>) {
     let status = answer.status();
     status_line(version, status, answer.reason(), to);
-    headers::towards_client(answer, status == 101, now.as_bytes(), to);
+    headers::towards_client(answer, status == 101, now, to);
 }
 
 /// Writes how the body that follows a head is framed, and ends the head. Gives whether it goes
@@ -72,8 +72,8 @@ pub(crate) async fn write_interim(
     within: Duration,
     answer: Message<'_>,
 ) -> io::Result<()> {
-    let mut bytes = pool.take();
-    begin_answer(Version::HTTP_11, answer, "", &mut bytes);
+    let mut bytes = pool.take_small();
+    answer_fields(Version::HTTP_11, answer, b"", &mut bytes);
     bytes.extend_from_slice(b"\r\n");
     let written = to.write_all(alarm, within, [&bytes]).await;
     pool.give(bytes);

@@ -68,9 +68,10 @@ pub(super) async fn serve(
     };
     let mut head = client.worker.pool.head();
     let begun = client.begin(&parts, &mut head).await;
+    client.worker.pool.give_head(head);
     drop(parts);
     let answered = match begun {
-        Ok(begun) => client.exchange(begun, &mut head).await,
+        Ok(begun) => client.exchange(begun).await,
         Err(Unfit::Malformed) => {
             client.stream.break_off(Reason::PROTOCOL_ERROR);
             false
@@ -78,7 +79,6 @@ pub(super) async fn serve(
         Err(Unfit::Refused(refusal)) => client.refuse(refusal).await,
     };
     client.open.ended(answered);
-    client.worker.pool.give_head(head);
 }
 
 impl Client {
@@ -125,30 +125,32 @@ impl Client {
         if matches!(framing, Framing::Length(length) if length > limits.body) {
             return Err(Refusal::BodyTooLong);
         }
-        let mut bytes = self.worker.pool.take();
+        let mut bytes = self.worker.pool.take_small();
         let peer = self.open.peer();
         let begun = Exchange::begin(&self.worker, &self.alarm, peer, request, &mut bytes);
-        let begun = begun.map(|(exchange, attempt)| {
-            // A method with content says so even where there is none (RFC 9110, 8.6).
-            let bodyless = !matches!(request.method(), b"POST" | b"PUT" | b"PATCH");
-            end_head(framing, &mut bytes, bodyless);
-            if !self.ends && request.has(Known::Expect, "100-continue") {
-                self.stream.proceed();
+        let (exchange, attempt) = match begun {
+            Ok(begun) => begun,
+            Err(refusal) => {
+                self.worker.pool.give(bytes);
+                return Err(refusal);
             }
-            Begun {
-                exchange,
-                attempt,
-                framing,
-                // There may be many streams: none of them keeps a whole buffer.
-                head: bytes.to_vec(),
-            }
-        });
-        self.worker.pool.give(bytes);
-        begun
+        };
+        // A method with content says so even where there is none (RFC 9110, 8.6).
+        let bodyless = !matches!(request.method(), b"POST" | b"PUT" | b"PATCH");
+        end_head(framing, &mut bytes, bodyless);
+        if !self.ends && request.has(Known::Expect, "100-continue") {
+            self.stream.proceed();
+        }
+        Ok(Begun {
+            exchange,
+            attempt,
+            framing,
+            head: bytes,
+        })
     }
 
     /// Has the request answered, and passes the answer on. Gives whether the client let it.
-    async fn exchange(&self, begun: Begun, head: &mut Head) -> bool {
+    async fn exchange(&self, begun: Begun) -> bool {
         let Begun {
             mut exchange,
             attempt,
@@ -175,21 +177,14 @@ impl Client {
             takes_interim: true,
         };
         let answer = exchange
-            .answer(
-                &self.worker,
-                &self.alarm,
-                attempt,
-                &mut source,
-                &mut upload,
-                head,
-            )
+            .answer(&self.worker, &self.alarm, attempt, &mut source, &mut upload)
             .await;
         let answered = match answer {
             Ok(answer) => {
-                self.begin_answer(&exchange, &answer, head);
+                self.begin_answer(&exchange, &answer);
                 let begun = (Vec::new(), false);
                 let relayed = exchange
-                    .relay(&self.alarm, answer, head, begun, &mut source, &mut upload)
+                    .relay(&self.alarm, answer, begun, &mut source, &mut upload)
                     .await;
                 match relayed {
                     Ok(()) => true,
@@ -210,11 +205,11 @@ impl Client {
     }
 
     /// Makes the head of the answer, which goes out with the first of its body.
-    fn begin_answer(&self, exchange: &Exchange, answer: &Answer, head: &Head) {
-        let message = head.over(answer.connection.inbox.data());
+    fn begin_answer(&self, exchange: &Exchange, answer: &Answer) {
+        let message = answer.connection.answer();
         let response = answer_of(message, |fields| {
             let now = self.worker.date();
-            headers::towards_client(message, false, now.as_bytes(), fields);
+            headers::towards_client(message, false, &now, fields);
             exchange.stick(fields);
             self.say_length(message, answer.answered.framing, fields);
         });
@@ -250,7 +245,7 @@ impl Client {
         *answer.status_mut() = refusal.status();
         let mut fields = Fields::default();
         let body = refusal.write(self.json, &mut fields);
-        fields.add(b"date", &[self.worker.date().as_bytes()]);
+        fields.add(b"date", &[&*self.worker.date()]);
         *answer.headers_mut() = fields.into_map();
         self.stream.begin_answer(answer);
         let body = if self.to_head { "" } else { &body };

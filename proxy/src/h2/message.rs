@@ -159,13 +159,13 @@ pub(super) fn read_sent_request(text: &[u8], scheme: &Scheme) -> io::Result<Requ
     *request.method_mut() = Method::from_bytes(message.method()).map_err(io::Error::other)?;
     *request.uri_mut() = Uri::from_parts(parts).map_err(io::Error::other)?;
     let mut fields = Fields::default();
-    for (known, name, value) in message.fields() {
+    for line in message.fields() {
         let stays = matches!(
-            known,
+            line.known,
             Known::Connection | Known::Host | Known::TransferEncoding | Known::Upgrade
         );
         if !stays {
-            fields.add(name, &[value]);
+            fields.pass(line);
         }
     }
     *request.headers_mut() = fields.into_map();
@@ -191,6 +191,7 @@ pub(super) fn push_fields(fields: &HeaderMap, to: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::head::Line;
 
     fn read(request: request::Builder) -> Result<String, Unfit> {
         let (parts, ()) = request.body(()).unwrap().into_parts();
@@ -198,7 +199,7 @@ mod tests {
         read_request(&parts, 4, &mut text, &mut head)?;
         let message = head.over(&text);
         let mut lines = String::new();
-        for (_, name, value) in message.fields() {
+        for Line { name, value, .. } in message.fields() {
             let field = [name, b"=", value, b";"].concat();
             lines += std::str::from_utf8(&field).unwrap();
         }

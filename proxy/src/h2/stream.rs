@@ -324,6 +324,9 @@ fn read_answer(
     head: &mut Head,
 ) -> Result<Answered, NoAnswer> {
     let mut bytes = Vec::new();
+    if head.is_unused() {
+        *head = pool.head();
+    }
     let framing = super::message::read_answer(answer, is_over, to_head, &mut bytes, head)?;
     let length = bytes.len();
     inbox.push(&bytes, pool);
