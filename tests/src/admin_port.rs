@@ -1,10 +1,15 @@
 //! The admin API of a site's proxy, as whoever has the token sees it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::reply::try_ask_with;
 use crate::{TestSite, ask_with, wait_until};
+
+/// Within this, a proxy that is there has answered.
+const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// The proxy's admin API, with the token.
 pub struct AdminPort {
@@ -30,6 +35,15 @@ impl AdminPort {
         reply.json()
     }
 
+    /// What it answers while its proxy may be about to die or to come: `None` where that is no
+    /// answer, or none at once. What is sent into a network that is being taken away is lost.
+    async fn try_get(&self, path: &str) -> Option<Value> {
+        let headers = [("authorization", self.authorization.as_str())];
+        let exchange = try_ask_with(self.address, "GET", path, &headers, "");
+        let reply = tokio::time::timeout(AT_ONCE, exchange).await.ok()?.ok()?;
+        (reply.status == 200).then(|| reply.json())
+    }
+
     /// Waits until service `web` is as `holds` wants it.
     pub async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) {
         wait_until(what, || async {
@@ -50,9 +64,12 @@ impl AdminPort {
             .sum()
     }
 
-    /// The version and address of each endpoint of `web` that may get requests, in order.
+    /// The version and address of each endpoint of `web` that may get requests, in order; none
+    /// where nobody answers.
     pub async fn endpoints(&self) -> Vec<(String, String)> {
-        let web = self.get("/v1/services/web").await;
+        let Some(web) = self.try_get("/v1/services/web").await else {
+            return Vec::new();
+        };
         let view: admin_api::ServiceView = serde_json::from_value(web).expect("a service");
         let mut endpoints = Vec::new();
         for (version, of) in view.versions {

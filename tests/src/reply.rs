@@ -1,5 +1,6 @@
 //! One request and its answer, on a connection of its own; and bytes as they are.
 
+use std::error::Error;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -51,42 +52,42 @@ pub async fn ask_with(
     headers: &[(&str, &str)],
     body: &str,
 ) -> Reply {
-    let exchange = async {
-        let stream = TcpStream::connect(address).await.expect("the port is open");
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .expect("a handshake sends nothing");
-        tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path);
-        if !headers
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("host"))
-        {
-            request = request.header("host", address.to_string());
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
-        let request = request.body(body).expect("the test's request is valid");
-        let response = sender
-            .send_request(request)
-            .await
-            .expect("the request is answered");
-        let (head, body) = response.into_parts();
-        let body = body
-            .collect()
-            .await
-            .expect("the answer is whole")
-            .to_bytes();
-        let body = String::from_utf8_lossy(&body).into_owned();
-        Reply {
-            status: head.status,
-            headers: head.headers,
-            body,
-        }
-    };
-    within(&format!("{method} {path} at {address}"), exchange).await
+    let what = format!("{method} {path} at {address}");
+    let exchange = within(&what, try_ask_with(address, method, path, headers, body));
+    let reply = exchange.await;
+    reply.unwrap_or_else(|error| panic!("{what}: {error}"))
+}
+
+/// As [`ask_with`], of somebody who may be about to die or not yet be there.
+pub(crate) async fn try_ask_with(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<Reply, Box<dyn Error>> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+    {
+        request = request.header("host", address.to_string());
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+    let response = sender.send_request(request.body(body)?).await?;
+    let (head, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    Ok(Reply {
+        status: head.status,
+        headers: head.headers,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    })
 }
 
 /// Sends bytes, and gives what comes back until the connection is closed.

@@ -1,6 +1,5 @@
 //! What can be done to a site from outside, and how one sees that it is whole.
 
-use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,9 +10,6 @@ use crate::{AdminPort, On, Process, TestSite, podman, processes_of, wait_until};
 
 /// How long healing may take. Containers on a busy machine are slow.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long a connection to the admin port may take that somebody answers.
-const DIAL: Duration = Duration::from_secs(1);
 
 impl TestSite {
     /// `kill -9` of one that serves this version.
@@ -142,11 +138,7 @@ impl TestSite {
             let start = Instant::now();
             loop {
                 let runs = self.endpoints();
-                // What is sent into a network that is being taken away may never be answered.
-                let has = match TcpStream::connect_timeout(&self.admin, DIAL) {
-                    Ok(_) => AdminPort::of(self).endpoints().await,
-                    Err(_) => Vec::new(),
-                };
+                let has = AdminPort::of(self).endpoints().await;
                 let versions: Vec<&String> = runs.iter().map(|(version, _)| version).collect();
                 if versions.iter().copied().eq(&wanted) && runs == has && self.is_healthy().await {
                     return;

@@ -21,18 +21,18 @@ mod turns;
 
 use tests::{On, haste, manifests, stories, survival, upgrades};
 
-/// Each story as a test, on podman.
+/// Each story as a test, on podman, in its turn.
 macro_rules! on_podman {
-    ($from:ident: $($story:ident,)*) => {$(
+    ($from:ident, $turn:ident: $($story:ident,)*) => {$(
         #[tokio::test]
         async fn $story() {
-            let Some(_turn) = turns::take().await else { return };
+            let Some(_turn) = turns::$turn().await else { return };
             $from::$story(On::Podman).await;
         }
     )*};
 }
 
-on_podman! { stories:
+on_podman! { stories, take:
     a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself,
     a_killed_controller_changes_nothing_and_the_next_one_finishes_its_rollout,
     a_split_by_hand_pauses_the_rollout_and_promote_and_abort_end_it,
@@ -47,7 +47,7 @@ on_podman! { stories:
     the_admin_port_wants_the_token,
 }
 
-on_podman! { manifests:
+on_podman! { manifests, take:
     an_up_does_just_what_has_changed,
     a_service_is_added_and_taken_away_by_the_manifest,
     a_secret_is_given_by_file_and_shown_to_nobody,
@@ -55,19 +55,19 @@ on_podman! { manifests:
     each_version_is_spoken_to_as_the_manifest_had_it,
 }
 
-on_podman! { survival:
+on_podman! { survival, take:
     what_dies_while_a_rollout_runs_is_replaced,
     a_machine_that_starts_again_goes_on_where_it_was,
     a_proxy_that_dies_comes_back_and_the_rollout_goes_on,
 }
 
-on_podman! { upgrades:
+on_podman! { upgrades, take:
     the_proxy_is_upgraded_under_load_and_nobody_notices,
     a_changed_proxy_takes_over_from_the_one_before,
     a_killed_controller_leaves_an_upgrade_of_the_proxy_that_the_next_one_finishes,
     an_upgrade_that_fails_leaves_the_proxy_as_it_was,
 }
 
-on_podman! { haste:
+on_podman! { haste, take_all:
     a_release_that_crashes_is_out_of_the_way_within_a_second,
 }

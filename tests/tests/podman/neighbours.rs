@@ -58,7 +58,7 @@ fn everything(project: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn down_leaves_everything_as_it_was_before_up_a_container_with_a_look_alike_name_too() {
-    let Some(_turn) = turns::take().await else {
+    let Some(_turn) = turns::take_all().await else {
         return;
     };
     let site = TestSite::new(On::Podman, &Settings::default());
@@ -79,7 +79,7 @@ async fn down_leaves_everything_as_it_was_before_up_a_container_with_a_look_alik
 
 #[tokio::test]
 async fn a_name_that_is_taken_by_somebody_else_is_an_error_and_nothing_is_left() {
-    let Some(_turn) = turns::take().await else {
+    let Some(_turn) = turns::take_all().await else {
         return;
     };
     let site = TestSite::new(On::Podman, &Settings::default());
