@@ -25,6 +25,7 @@ use crate::endpoint::{Endpoint, EndpointId};
 use crate::h2::transport::Transport;
 use crate::headers::Peer;
 use crate::listeners::Bound;
+use crate::memory::Tide;
 use crate::seldom::Seldom;
 use crate::socket::{Bytestream, Pool, Socket};
 use crate::table::Table;
@@ -84,6 +85,7 @@ pub(crate) struct Worker {
     pub(crate) limits: Limits,
     pub(crate) alarms: Rc<Alarms>,
     pub(crate) pool: Pool,
+    pub(crate) jobs: h1::server::Jobs,
     /// As `Date` says it, and the second that it is of.
     date: Cell<(Millis, Date)>,
     cache: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
@@ -91,6 +93,7 @@ pub(crate) struct Worker {
     table: RefCell<Rc<Held>>,
     upstreams: RefCell<HashMap<EndpointId, Rc<Upstream>, BuildHasherDefault<Itself>>>,
     open: Cell<usize>,
+    tide: Tide,
     closed: Notify,
     stage: RefCell<watch::Receiver<Stage>>,
     /// Of `stage`, what every request asks for.
@@ -267,11 +270,13 @@ impl Worker {
             limits,
             alarms: Alarms::new(),
             pool: Pool::default(),
+            jobs: h1::server::jobs(),
             date: Cell::new((Millis::MAX, Date([0; DATE]))),
             cache: RefCell::new(Cache::new(table)),
             table: RefCell::new(Rc::new(Held(now))),
             upstreams: RefCell::default(),
             open: Cell::new(0),
+            tide: Tide::default(),
             closed: Notify::new(),
             phase: Cell::new(phase),
             stage: RefCell::new(stage),
@@ -397,22 +402,24 @@ impl Worker {
         let _open = self.counters.connection();
         // A socket that is gone already says so when it is read.
         let _ = stream.set_nodelay(true);
-        let Some(tls) = &port.tls else {
-            return h1::server::serve(self, Socket::plain(stream), peer).await;
+        let socket = match &port.tls {
+            None => Socket::plain(stream),
+            // What other connections do not need is not in the memory of all of them.
+            Some(tls) => match Box::pin(tls.accept(stream)).await {
+                Ok(stream) if stream.speaks_h2() => {
+                    let stream = Bytestream::Tls(Box::new(stream));
+                    let transport = Transport::to_client(Vec::new(), stream);
+                    return Box::pin(h2::server::serve(self, transport, peer)).await;
+                }
+                Ok(stream) => Socket::tls(stream),
+                Err(error) => {
+                    self.counters.handshake_failed();
+                    tracing::debug!(client = %peer.ip, %error, "no TLS handshake");
+                    return;
+                }
+            },
         };
-        // What other connections do not need is not in the memory of all of them.
-        match Box::pin(tls.accept(stream)).await {
-            Ok(stream) if stream.speaks_h2() => {
-                let stream = Bytestream::Tls(Box::new(stream));
-                let transport = Transport::to_client(Vec::new(), stream);
-                Box::pin(h2::server::serve(self, transport, peer)).await;
-            }
-            Ok(stream) => h1::server::serve(self, Socket::tls(stream), peer).await,
-            Err(error) => {
-                self.counters.handshake_failed();
-                tracing::debug!(client = %peer.ip, %error, "no TLS handshake");
-            }
-        }
+        h1::server::serve(self, socket, peer).await;
     }
 
     /// Whether the proxy is about to end, and connections with it.
@@ -470,6 +477,7 @@ impl Worker {
         self.upstreams
             .borrow_mut()
             .retain(|_, upstream| !upstream.tidy());
+        self.tide.look(self.open.get());
     }
 }
 

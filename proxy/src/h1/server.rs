@@ -22,6 +22,7 @@ use crate::headers::{Peer, Sink};
 use crate::hold;
 use crate::pump::{Passage, Pump, Source};
 use crate::reply::{Refusal, wants_json};
+use crate::slots::{Slots, slot};
 use crate::socket::{Inbox, Pool, Socket};
 use crate::tunnel::tunnel;
 use crate::upstream::Try;
@@ -39,7 +40,7 @@ const LINGER_BYTES: usize = 1024 * 1024;
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// A client's connection.
-struct Client {
+pub(crate) struct Client {
     socket: Socket,
     inbox: Inbox,
     alarm: Alarm,
@@ -80,7 +81,7 @@ struct Begun {
 
 /// What becomes of a client's connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+pub(crate) enum Next {
     Request,
     /// Closed, once the client has read what was sent.
     Close,
@@ -88,26 +89,63 @@ enum Next {
     Cut,
 }
 
+/// What a request needs, from its head to the end of its answer; a head that cannot be served
+/// is refused.
+pub(crate) struct Job {
+    worker: Rc<Worker>,
+    client: Box<Client>,
+    arrived: Result<Arrived, Refusal>,
+}
+
+/// Where a worker serves its requests. Connections wait for them without this memory.
+pub(crate) type Jobs = Slots<Job, (Box<Client>, Next)>;
+
+/// None yet.
+pub(crate) fn jobs() -> Jobs {
+    Slots::new(|| {
+        slot(|job: Job| async move {
+            let Job {
+                worker,
+                mut client,
+                arrived,
+            } = job;
+            let next = match arrived {
+                Ok(arrived) => client.request(&worker, arrived).await,
+                Err(refusal) => client.refuse(&worker, refusal, None, false).await,
+            };
+            (client, next)
+        })
+    })
+}
+
 /// Serves a client's connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer) {
-    let mut client = Client {
+    let mut client = Box::new(Client {
         socket,
         inbox: Inbox::default(),
         alarm: worker.alarms.alarm(),
         peer,
         served: 0,
-    };
+    });
     loop {
-        let next = match client.head(&worker).await {
-            Ok(Some(_)) if client.begins_h2() => return client.serve_h2(worker).await,
-            Ok(Some(arrived)) => client.request(&worker, arrived).await,
+        let arrived = match client.head(&worker).await {
             Ok(None) => return,
-            Err(refusal) => client.refuse(&worker, refusal, None, false).await,
+            // Seldom, and so not worth a place in every connection.
+            Ok(Some(_)) if client.begins_h2() => return Box::pin(client.serve_h2(worker)).await,
+            Ok(Some(arrived)) => Ok(arrived),
+            Err(refusal) => Err(refusal),
         };
+        let job = Job {
+            worker: worker.clone(),
+            client,
+            arrived,
+        };
+        let next;
+        (client, next) = worker.jobs.run(job).await;
         client.served += 1;
         match next {
             Next::Request => {}
-            Next::Close => return client.linger(&worker.pool).await,
+            Next::Close => return Box::pin(client.linger(&worker.pool)).await,
             Next::Cut => return,
         }
     }
@@ -206,8 +244,7 @@ impl Client {
         inbox.clear(&worker.pool);
         drop((inbox, alarm));
         let transport = Transport::to_client(read, socket.into_inner());
-        // Its own task is no larger for what seldom comes.
-        Box::pin(h2::server::serve(worker, transport, peer)).await;
+        h2::server::serve(worker, transport, peer).await;
     }
 
     /// Serves the request whose head has arrived.

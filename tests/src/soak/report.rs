@@ -61,7 +61,7 @@ pub(crate) fn lines(outcome: &Outcome) -> String {
     );
     // Writing to a string cannot fail.
     if findings.excused > 0 {
-        let _ = write!(text, ", {} that had to", findings.excused);
+        let _ = write!(text, ", {} to be expected", findings.excused);
     }
     let figures: Vec<String> = outcome.figures.iter().map(ToString::to_string).collect();
     let _ = write!(text, "\n       {}", figures.join(", "));
