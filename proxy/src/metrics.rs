@@ -30,6 +30,7 @@ pub(crate) fn text(
     families.extend(of_certificates(tls)?);
     families.extend(of_versions(table)?);
     families.extend(of_mirrors(table)?);
+    families.extend(of_holds(table)?);
     let mut text = Vec::new();
     let not_empty: Vec<MetricFamily> = families
         .into_iter()
@@ -266,6 +267,20 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     .collect();
     families.push(latency);
     Ok(families)
+}
+
+fn of_holds(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    let waiting = gauges(
+        "crossfade_held_requests",
+        "Requests that wait for the release of their service, of services on hold.",
+        &["service"],
+    )?;
+    for service in table.services() {
+        if let Some(hold) = &service.hold {
+            set(&waiting, &[&service.definition.name], hold.figures().waiting);
+        }
+    }
+    Ok(waiting.collect())
 }
 
 fn of_mirrors(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {

@@ -53,6 +53,9 @@ async fn held_requests_wait_through_swaps_and_drains_and_none_is_lost_at_the_rel
     let well = ask(proxy.address, "/healthz").await;
     assert_eq!(well.status, 200);
     assert!(well.body.contains("held"), "{well:?}");
+    let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
+    let line = "crossfade_held_requests{service=\"web\"} 50";
+    assert!(metrics.lines().any(|one| one == line), "{metrics}");
 
     proxy.put_web(&[&old, &new], json!({"2.0.0": 1})).await;
     assert!(proxy.drain("1.0.0", "5s").await.drained);
