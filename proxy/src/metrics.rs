@@ -277,7 +277,11 @@ fn of_holds(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     )?;
     for service in table.services() {
         if let Some(hold) = &service.hold {
-            set(&waiting, &[&service.definition.name], hold.figures().waiting);
+            set(
+                &waiting,
+                &[&service.definition.name],
+                hold.figures().waiting,
+            );
         }
     }
     Ok(waiting.collect())

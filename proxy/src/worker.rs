@@ -3,9 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -218,6 +220,8 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             ..
         } in listeners
         {
+            // Linux has what it accepts inherit this (tcp(7)).
+            rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
             let socket = TcpListener::from_std(socket)?;
             let admission = admissions.get(&listener.address).cloned();
             let port = Rc::new(Port {
@@ -327,31 +331,42 @@ impl Worker {
         let mut stage = self.stage.borrow().clone();
         let complaints = Complaints::default();
         loop {
-            let accepted = tokio::select! {
-                accepted = socket.accept() => Some(accepted),
-                _ = stage.wait_for(|stage| *stage != Stage::Serving) => None,
-            };
-            match accepted {
-                Some(Ok((stream, peer))) => {
-                    self.admit(&port, stream, peer.ip(), &complaints).await;
+            self.accept_while_serving(&port, &socket, &mut stage, &complaints)
+                .await;
+            if !is_kept_by_successor(&stage.borrow(), &socket) {
+                break;
+            }
+            match leave_to_successor(socket, &mut stage).await {
+                Ok(Some(back)) => socket = back,
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept connections again");
+                    return;
                 }
-                Some(Err(error)) => pause_after(&error, &complaints.failed).await,
-                None if is_kept_by_successor(&stage.borrow(), &socket) => {
-                    match leave_to_successor(socket, &mut stage).await {
-                        Ok(Some(back)) => socket = back,
-                        Ok(None) => return,
-                        Err(error) => {
-                            tracing::error!(%error, "cannot accept connections again");
-                            return;
-                        }
-                    }
-                }
-                None => break,
             }
         }
         // Connections that wait in the backlog were accepted as far as their clients know.
         while let Some(Ok((stream, peer))) = now_or_never(socket.accept()).await {
             self.admit(&port, stream, peer.ip(), &complaints).await;
+        }
+    }
+
+    async fn accept_while_serving(
+        self: &Rc<Self>,
+        port: &Rc<Port>,
+        socket: &TcpListener,
+        stage: &mut watch::Receiver<Stage>,
+        complaints: &Complaints,
+    ) {
+        let mut is_over = pin!(stage.wait_for(|stage| *stage != Stage::Serving));
+        loop {
+            tokio::select! {
+                accepted = poll_fn(|cx| socket.poll_accept(cx)) => match accepted {
+                    Ok((stream, peer)) => self.admit(port, stream, peer.ip(), complaints).await,
+                    Err(error) => pause_after(&error, &complaints.failed).await,
+                },
+                _ = &mut is_over => return,
+            }
         }
     }
 
@@ -400,8 +415,6 @@ impl Worker {
 
     async fn greet(self: Rc<Self>, port: Rc<Port>, stream: TcpStream, peer: Peer, _place: Place) {
         let _open = self.counters.connection();
-        // A socket that is gone already says so when it is read.
-        let _ = stream.set_nodelay(true);
         let socket = match &port.tls {
             None => Socket::plain(stream),
             // What other connections do not need is not in the memory of all of them.

@@ -55,6 +55,8 @@ struct Request {
     version: Version,
     /// The client would like to send another request on this connection.
     keep_alive: bool,
+    /// The client will send no other request on this connection (RFC 9112, 9.6).
+    last: bool,
     /// The client waits for a 100 before it sends the body (RFC 9110, 10.1.1).
     expects: bool,
     /// It would like its errors in JSON.
@@ -85,6 +87,8 @@ pub(crate) enum Next {
     Request,
     /// Closed, once the client has read what was sent.
     Close,
+    /// Closed at once, since the client has nothing more to send.
+    CloseNow,
     /// Ended in the middle of an answer: closed at once, so that the client sees it was cut.
     Cut,
 }
@@ -146,7 +150,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer) {
         match next {
             Next::Request => {}
             Next::Close => return Box::pin(client.linger(&worker.pool)).await,
-            Next::Cut => return,
+            Next::CloseNow | Next::Cut => return,
         }
     }
 }
@@ -331,6 +335,7 @@ impl Client {
                 upload.finish(&mut self.inbox, &worker.pool);
                 match relayed {
                     Ok(()) if begun.keep_alive => Next::Request,
+                    Ok(()) if request.last && whole && self.has_read_all() => Next::CloseNow,
                     Ok(()) => Next::Close,
                     Err(_) => {
                         if begun.ends_with_connection {
@@ -377,11 +382,13 @@ impl Client {
 
     fn request_of(&self, worker: &Worker, message: Message<'_>, framing: Framing) -> Request {
         let version = message.version();
-        let last = self.served + 1 >= worker.limits.requests_per_connection;
+        let goes_on = message.keeps_alive();
+        let is_full = self.served + 1 >= worker.limits.requests_per_connection;
         Request {
             framing,
             version,
-            keep_alive: !last && !worker.is_leaving() && message.keeps_alive(),
+            keep_alive: goes_on && !is_full && !worker.is_leaving(),
+            last: !goes_on,
             expects: version == Version::HTTP_11
                 && framing != Framing::Empty
                 && message.has(Known::Expect, "100-continue"),
@@ -473,6 +480,15 @@ impl Client {
             Ok(()) => Next::Close,
             Err(_) => Next::Cut,
         }
+    }
+
+    /// Whether the system holds nothing of the client's that was not read, so that it says
+    /// farewell when the socket is closed, and does not reset it. Over TLS there is more to say.
+    fn has_read_all(&self) -> bool {
+        let Some(plain) = self.socket.as_plain() else {
+            return false;
+        };
+        self.inbox.is_empty() && rustix::io::ioctl_fionread(&*plain) == Ok(0)
     }
 
     /// Ends the connection without taking from the client what it was sent last: to close a
