@@ -2,12 +2,14 @@
 //! and what is never passed on.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::{Heard, ScriptedEndpoint, TestEndpoint, TestProxy, raw, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 async fn proxy_before(address: SocketAddr, config: &str) -> TestProxy {
     let proxy = TestProxy::with_config(config).await;
@@ -443,4 +445,36 @@ async fn who_comes_to_a_full_listener_waits_until_somebody_leaves() {
     served.pop();
     let answer = read_to(&mut waiting, "}").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// A socket that is closed with something unread in it is reset, and with it goes what its client
+/// has not read yet.
+#[tokio::test]
+async fn who_says_close_and_sends_more_all_the_same_reads_the_whole_answer() {
+    let (asked, more) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (has_asked, has_more) = (asked.clone(), more.clone());
+    let endpoint = ScriptedEndpoint::start(move |_, mut heard: Heard| {
+        let (asked, more) = (has_asked.clone(), has_more.clone());
+        async move {
+            if heard.head().await.is_some() {
+                asked.notify_one();
+                more.notified().await;
+                let body = "x".repeat(100_000);
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                heard.say(&(head + &body)).await;
+            }
+        }
+    })
+    .await;
+    let proxy = proxy_before(endpoint.address, "").await;
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    within("the endpoint is asked", asked.notified()).await;
+    stream.write_all(b"\r\n").await.unwrap();
+    more.notify_one();
+    let mut answer = Vec::new();
+    let read = within("the end", stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "{read:?} after {} bytes", answer.len());
+    assert!(answer.ends_with(&[b'x'; 100_000]), "{} bytes", answer.len());
 }
