@@ -220,7 +220,7 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             ..
         } in listeners
         {
-            // Linux has what it accepts inherit this (tcp(7)).
+            // What is accepted on it inherits this from it, on Linux.
             rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
             let socket = TcpListener::from_std(socket)?;
             let admission = admissions.get(&listener.address).cloned();

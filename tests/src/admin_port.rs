@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::reply::try_ask_with;
-use crate::{TestSite, ask_with, wait_until};
+use crate::{Reply, TestSite, ask_with, wait_until};
 
 /// Within this, a proxy that is there has answered.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -30,9 +30,7 @@ impl AdminPort {
     /// What it answers, which has to be an answer.
     pub async fn get(&self, path: &str) -> Value {
         let headers = [("authorization", self.authorization.as_str())];
-        let reply = ask_with(self.address, "GET", path, &headers, "").await;
-        assert_eq!(reply.status, 200, "{reply:?}");
-        reply.json()
+        good(&ask_with(self.address, "GET", path, &headers, "").await)
     }
 
     /// What it answers while its proxy may be about to die or to come: `None` where that is no
@@ -41,7 +39,7 @@ impl AdminPort {
         let headers = [("authorization", self.authorization.as_str())];
         let exchange = try_ask_with(self.address, "GET", path, &headers, "");
         let reply = tokio::time::timeout(AT_ONCE, exchange).await.ok()?.ok()?;
-        (reply.status == 200).then(|| reply.json())
+        Some(good(&reply))
     }
 
     /// Waits until service `web` is as `holds` wants it.
@@ -80,4 +78,10 @@ impl AdminPort {
         endpoints.sort();
         endpoints
     }
+}
+
+/// What an answer says, which has to be a 200.
+fn good(reply: &Reply) -> Value {
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.json()
 }

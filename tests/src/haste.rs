@@ -1,6 +1,7 @@
 //! How soon a bad release is out of the way, how soon `status` is there, and what a controller
 //! costs that has nothing to do. Written once, for every runtime.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::{AdminPort, DEADLINE, Load, On, Settings, TestSite, Vitals};
@@ -44,17 +45,21 @@ async fn time_to_0(on: On, env: &str) -> Duration {
     let admin = AdminPort::of(&site);
     until(&admin, "a share of the requests", |_, weight| weight > 0).await;
     // On a busy machine it may be out of the way before anybody has looked at its figures.
-    let began = until(&admin, "a bad answer", |bad, weight| bad > 0 || weight == 0).await;
-    let took = until(&admin, "weight 0", |_, weight| weight == 0).await - began;
+    let bad = until(&admin, "a bad answer", |bad, weight| bad > 0 || weight == 0).await;
+    let gone = until(&admin, "weight 0", |_, weight| weight == 0).await;
     site.until_phase("rolled-back").await;
     load.stop().await;
-    took
+    // At the most.
+    gone.end - bad.start
 }
 
-/// When the failures and the weight of 2.0.0 are first seen to be like that.
-async fn until(admin: &AdminPort, what: &str, holds: impl Fn(u64, u64) -> bool) -> Instant {
+/// When the failures and the weight of 2.0.0 became like that: between the last look at them that
+/// they were not, and the first that they were.
+async fn until(admin: &AdminPort, what: &str, holds: impl Fn(u64, u64) -> bool) -> Range<Instant> {
     let start = Instant::now();
+    let mut last = start;
     loop {
+        let look = Instant::now();
         let stats = admin.get("/v1/services/web/stats").await;
         let stats: admin_api::ServiceStats =
             serde_json::from_value(stats).expect("figures of a service");
@@ -62,8 +67,9 @@ async fn until(admin: &AdminPort, what: &str, holds: impl Fn(u64, u64) -> bool) 
         let web = admin.get("/v1/services/web").await;
         let weight = web["split"]["2.0.0"].as_u64().unwrap_or(0);
         if holds(bad, weight) {
-            return Instant::now();
+            return last..Instant::now();
         }
+        last = look;
         assert!(start.elapsed() < DEADLINE, "waited for {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
