@@ -15,8 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::{ArcSwap, Cache};
 use httpdate::HttpDate;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::LocalSet;
 
 use crate::admission::{Admission, Place};
 use crate::age::Ages;
@@ -200,8 +200,8 @@ impl std::ops::Deref for Held {
 pub(crate) fn run(setup: Setup) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
-    LocalSet::new().block_on(&runtime, async move {
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(async move {
         let Setup {
             index,
             table,

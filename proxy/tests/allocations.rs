@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use proxy::fuzz::Wire;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::LocalSet;
+use tokio::runtime::LocalOptions;
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -81,9 +81,9 @@ fn a_further_request_allocates_nothing() {
     let _profiler = dhat::Profiler::builder().testing().build();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
+        .build_local(LocalOptions::default())
         .unwrap();
-    LocalSet::new().block_on(&runtime, async {
+    runtime.block_on(async {
         let wire = Wire::before(endpoint().await).unwrap();
         tokio::task::spawn_local(wire.clock());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
