@@ -132,7 +132,11 @@ impl Pump {
 
     /// Whether it waits for the side that it comes from.
     pub(crate) fn is_starved(&self) -> bool {
-        self.state == State::Reading
+        match self.state {
+            State::Reading => true,
+            State::Splicing => self.splice.as_ref().is_some_and(Splice::is_empty),
+            State::Writing | State::Written | State::Done => false,
+        }
     }
 
     /// Begins again, for another connection, if all that was written is still here.

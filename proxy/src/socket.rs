@@ -4,7 +4,7 @@
 use std::cell::{Ref, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
@@ -201,6 +201,14 @@ impl Socket {
     /// Ends this side's half.
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_shutdown(cx)
+    }
+
+    /// Says over TLS that nothing more comes (RFC 9112, 9.8), as far as there is room for that. It
+    /// is about to be dropped, which says it over TCP alone.
+    pub(crate) fn say_farewell(&self) {
+        if self.as_plain().is_none() {
+            let _ = self.poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
     }
 
     /// Has the connection reset, and not ended, when it is dropped.

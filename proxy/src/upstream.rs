@@ -172,7 +172,11 @@ impl Upstream {
         let mut idle = self.idle.borrow_mut();
         let now = self.alarms.now();
         idle.retain(|connection| {
-            now - connection.since < IDLE_FOR && connection.socket.seems_quiet()
+            let stays = now - connection.since < IDLE_FOR && connection.socket.seems_quiet();
+            if !stays {
+                connection.socket.say_farewell();
+            }
+            stays
         });
         let no_sessions = self.sessions.tidy(now, IDLE_FOR);
         idle.is_empty() && no_sessions && self.tries.borrow().is_empty()
@@ -180,7 +184,9 @@ impl Upstream {
 
     /// Closes every idle connection.
     pub(crate) fn close_idle(&self) {
-        self.idle.borrow_mut().clear();
+        for connection in self.idle.borrow_mut().drain(..) {
+            connection.socket.say_farewell();
+        }
         self.sessions.close();
     }
 

@@ -133,7 +133,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer) {
     });
     loop {
         let arrived = match client.head(&worker).await {
-            Ok(None) => return,
+            Ok(None) => return client.socket.say_farewell(),
             // Seldom, and so not worth a place in every connection.
             Ok(Some(_)) if client.begins_h2() => return Box::pin(client.serve_h2(worker)).await,
             Ok(Some(arrived)) => Ok(arrived),
@@ -171,9 +171,9 @@ impl Client {
             ..
         } = self;
         let mut scanned = 0;
-        let mut begun = !inbox.is_empty();
+        let mut begun = false;
         let fresh = self.served == 0;
-        alarm.set(if begun { header } else { keep_alive });
+        alarm.set(keep_alive);
         let mut is_leaving = false;
         poll_fn(|cx| {
             loop {
@@ -181,6 +181,10 @@ impl Client {
                 while inbox.data().starts_with(b"\r\n") {
                     inbox.consume(2);
                     scanned = 0;
+                }
+                if !begun && !inbox.is_empty() {
+                    begun = true;
+                    alarm.set(header);
                 }
                 // Most heads come whole, and are well.
                 if scanned == 0
@@ -200,11 +204,7 @@ impl Client {
                     Ok(_) => return Poll::Ready(Err(Refusal::TargetTooLong)),
                 }
                 match inbox.poll_fill(socket, &worker.pool, most, cx) {
-                    Poll::Ready(Ok(1..)) if begun => {}
-                    Poll::Ready(Ok(1..)) => {
-                        begun = true;
-                        alarm.set(header);
-                    }
+                    Poll::Ready(Ok(1..)) => {}
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
                     Poll::Pending => break,
                 }

@@ -54,6 +54,11 @@ impl Splice {
         })
     }
 
+    /// Whether nothing waits for the side that it goes to.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held == 0
+    }
+
     /// Moves `left` bytes at most. Gives how many the other side took: 0 when `from` has ended.
     pub(crate) fn poll_move(
         &mut self,

@@ -290,3 +290,45 @@ async fn a_client_that_stalls_its_upload_is_no_failure_of_the_version() {
     let stats = &proxy.stats().await.versions["1"];
     assert_eq!((stats.client_gone, stats.failures()), (1, 0), "{stats:?}");
 }
+
+#[tokio::test]
+async fn a_client_that_stalls_a_large_upload_is_told_so_and_no_failure_of_the_version() {
+    let proxy = TestProxy::with_config("[timeouts]\nbody_idle = \"300ms\"").await;
+    let patient = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        heard.head().await;
+        while let Ok(1..) = heard.stream.read(&mut [0; 64]).await {}
+    })
+    .await;
+    put(&proxy, &[patient.address]).await;
+    // So long that the kernel moves what is left of it.
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nonly this";
+    let answer = tests::raw(proxy.address, head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let stats = &proxy.stats().await.versions["1"];
+    assert_eq!((stats.client_gone, stats.failures()), (1, 0), "{stats:?}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_stalls_in_the_middle_of_a_large_answer_is_to_blame() {
+    let proxy = TestProxy::with_config("[timeouts]\nbody_idle = \"300ms\"").await;
+    let hanging = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        heard.head().await;
+        let begun = "x".repeat(100_000);
+        heard
+            .say(&format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n{begun}"
+            ))
+            .await;
+        while let Ok(1..) = heard.stream.read(&mut [0; 64]).await {}
+    })
+    .await;
+    put(&proxy, &[hanging.address]).await;
+    let answer = tests::raw(proxy.address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(answer.len() > 100_000, "what there was is passed on");
+    let stats = &proxy.stats().await.versions["1"];
+    assert_eq!(
+        (stats.client_gone, stats.failed_tries.body),
+        (0, 1),
+        "{stats:?}"
+    );
+}

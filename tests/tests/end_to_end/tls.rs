@@ -7,7 +7,8 @@ use std::path::Path;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
-use tests::{Running, TestCa, TestEndpoint, TestProxy, TlsClient, wait_until};
+use tests::{Running, TestCa, TestEndpoint, TestProxy, TlsClient, wait_until, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A proxy whose listener has these certificates, and what else is given.
 async fn proxy_with(certificates: &[String], more: &str) -> TestProxy {
@@ -218,4 +219,27 @@ async fn an_expired_certificate_does_not_keep_the_other_names_from_being_served(
     assert!(error.to_string().contains("xpired"), "{error}");
     let mut connection = client.open(proxy.address, "a.test").await.unwrap();
     assert_eq!(connection.ask("GET", "/", "").await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_with_an_alert_and_not_cut() {
+    let ca = TestCa::new();
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    let more = "[timeouts]\nkeep_alive = \"300ms\"";
+    let proxy = proxy_with(&[ca.issue("a", "a.test", 2100)], more).await;
+    proxy.put_web(&[&endpoint], Value::Null).await;
+    let mut client = ca
+        .client(&[])
+        .connect(proxy.address, "a.test")
+        .await
+        .unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    // An end without the alert of RFC 8446, 6.1 would be an error.
+    let read = within("the end", client.read_to_end(&mut answer)).await;
+    read.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
 }
