@@ -178,13 +178,14 @@ pub async fn run(
         {
             Ok(elders) => {
                 tracing::info!(elders = elders.len(), "has taken over");
-                // Those that have ended meanwhile are not among them.
-                for process in control.drains.elders.all() {
-                    if !elders.iter().any(|elder| elder.process == process) {
-                        control.elder_ended(&counters, process);
-                    }
-                }
+                // Those that are not among them have ended meanwhile, or have not answered.
+                let mut missing = control.drains.elders.all();
+                missing.retain(|process| elders.iter().all(|elder| elder.process != *process));
                 links.add(elders).await;
+                if !missing.is_empty() {
+                    let links = links.clone();
+                    tokio::spawn(async move { links.expect(&missing).await });
+                }
                 Ok(())
             }
             // Some clients may have come already: they are served to their end.

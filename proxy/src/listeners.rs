@@ -1,5 +1,6 @@
 //! The sockets: bound before anything else is done, so that a port that is taken is said at
-//! once, and handed to whoever serves them. Sockets that are open already, since an older process
+//! once, and handed to whoever serves them, who listens: until then no client is kept waiting on
+//! them, to be reset if it comes to nothing. Sockets that are open already, since an older process
 //! or systemd had them, are used as they are.
 
 use std::fmt;
@@ -16,8 +17,6 @@ use socket2::{Domain, Socket, Type};
 use crate::config::{AdminAddress, Config, Listener, ListenersTls};
 use crate::handover::message::{Label, Role};
 use crate::tls::{ListenerTls, Listening};
-
-const BACKLOG: i32 = 4096;
 
 /// Every socket that the proxy serves.
 #[derive(Debug)]
@@ -335,9 +334,6 @@ fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
     // Accepted connections inherit it. A peer that vanished is noticed in some minutes.
     socket.set_tcp_keepalive(&crate::keep_alive())?;
     socket.bind(&address.into())?;
-    if share {
-        socket.listen(BACKLOG)?;
-    }
     Ok(socket.into())
 }
 
@@ -387,5 +383,25 @@ fn bind_or_replace(path: &Path) -> io::Result<UnixListener> {
             UnixListener::bind(path)
         }
         bound => bound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_come_to_the_sockets_that_were_given_until_somebody_serves_the_others() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let given = bind_tcp(any, true).unwrap();
+        rustix::net::listen(&given, 128).unwrap();
+        let address = given.local_addr().unwrap();
+        let sockets = spread(address, 4, vec![given]).unwrap();
+        assert_eq!(sockets.len(), 4);
+        let clients: Vec<_> = (0..64)
+            .map(|_| std::net::TcpStream::connect(address).unwrap())
+            .collect();
+        let accepted: Vec<_> = std::iter::from_fn(|| sockets[0].0.accept().ok()).collect();
+        assert_eq!(accepted.len(), clients.len());
     }
 }

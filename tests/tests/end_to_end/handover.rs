@@ -93,6 +93,28 @@ async fn a_drain_waits_for_the_request_of_the_process_before() {
 }
 
 #[tokio::test]
+async fn a_drain_waits_for_a_process_that_did_not_answer_at_the_next_upgrade() {
+    let (mut proxy, _one) = serving("1.0.0").await;
+    let address = proxy.address;
+    let slow = tokio::spawn(async move { ask(address, "/slow?for=8s").await });
+    proxy.wait_in_flight(1).await;
+    let first = proxy.upgrade().await;
+    first.signal(Signal::STOP);
+    // The second one waits for it, and then goes without it.
+    let second = proxy.upgrade().await;
+    first.signal(Signal::CONT);
+    proxy.must("DELETE", "/v1/services/web", Value::Null).await;
+    let early = proxy.drain("1.0.0", "0s").await;
+    assert!(!early.drained, "{early:?}");
+    let late = proxy.drain("1.0.0", "20s").await;
+    assert!(late.drained && !late.forced, "{late:?}");
+    assert!(slow.is_finished(), "nothing was in flight any more");
+    assert!(slow.await.unwrap().body.contains("1.0.0"));
+    assert_eq!(first.finished().await.code, Some(0));
+    assert_eq!(second.finished().await.code, Some(0));
+}
+
+#[tokio::test]
 async fn what_the_process_before_counted_stays_counted() {
     let (mut proxy, _endpoint) = serving("1.0.0").await;
     for _ in 0..5 {
