@@ -13,6 +13,7 @@ use crate::h1::body::Framing;
 use crate::h1::head::{BadHead, answer_at_once, answer_framing, find_end, read_answer};
 use crate::h2::stream::Stream;
 use crate::head::{Head, Message};
+use crate::reply::Refusal;
 use crate::socket::{Inbox, Pool, Socket};
 use crate::wire::Wire;
 
@@ -57,6 +58,8 @@ pub(crate) enum NoAnswer {
     Unprocessed { is_refused: bool },
     /// What came is not the head of an answer.
     Bad,
+    /// The request cannot be sent over the endpoint's wire, and nothing of it was.
+    Unfit(Refusal),
 }
 
 impl From<BadHead> for NoAnswer {

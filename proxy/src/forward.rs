@@ -34,7 +34,7 @@ use crate::wish::Wish;
 use crate::worker::{Held, Worker};
 
 /// Tries of one request, the first among them.
-const MAX_TRIES: usize = 3;
+pub(crate) const MAX_TRIES: usize = 3;
 /// Interim answers (1xx) to one request.
 const MAX_INTERIM: usize = 32;
 
@@ -115,6 +115,7 @@ impl Failed {
     fn to_answer(why: &NoAnswer, reused: bool) -> Self {
         match why {
             NoAnswer::Bad => Self::with(Failure::Protocol, Refusal::BadAnswer),
+            NoAnswer::Unfit(refusal) => Self::with(Failure::Reset, *refusal),
             NoAnswer::Broken { silently } => Self {
                 stale: *silently && reused,
                 ..Self::with(Failure::Reset, Refusal::ConnectionBroken)
@@ -280,7 +281,7 @@ impl Exchange {
     ) -> Result<Answer, Refusal> {
         let _limit = self.table.timeouts.request.map(|all| alarm.limit(all));
         loop {
-            let failed = match self.send(alarm, &attempt, client, upload).await {
+            let mut failed = match self.send(alarm, &attempt, client, upload).await {
                 Ok((connection, answered)) => {
                     attempt.answered();
                     if let (Some(begun), Some(mirror)) = (self.copied, &self.service().mirror) {
@@ -294,6 +295,8 @@ impl Exchange {
                 }
                 Err(failed) => failed.of_request_timed_out(alarm),
             };
+            // To go away is no fault, unless that is all that comes of it.
+            failed.stale &= !(failed.unprocessed && self.tries == MAX_TRIES);
             settle(attempt, &failed);
             // Nothing of it has left, or it may be sent twice and is here whole.
             let repeatable = self.asked.idempotent || failed.unprocessed;
@@ -331,7 +334,8 @@ impl Exchange {
                 .exchange(alarm, &mut connection, client, upload)
                 .await?;
             match answered.status {
-                101 if !self.asked.upgrade => break,
+                // The other protocol begins where the request ends (RFC 9110, 7.8).
+                101 if !self.asked.upgrade || !upload.is_done() => break,
                 101 | 200.. => return Ok((connection, answered)),
                 // The client has had its 100 from us (RFC 9110, 10.1.1).
                 100 => {}
@@ -432,6 +436,9 @@ fn settle(attempt: Try, failed: &Failed) {
         Refusal::ClientStalled
         | Refusal::ClientGone
         | Refusal::BadFraming
+        | Refusal::BadTarget
+        | Refusal::BadHost
+        | Refusal::HeadTooLong
         | Refusal::BodyTooLong => {
             drop(attempt);
         }

@@ -17,6 +17,7 @@ use crossbeam_utils::CachePadded;
 use crate::alarm::{Alarm, Rang};
 use crate::connection::{Answered, Connection, Link, NoAnswer};
 use crate::definition::Definition;
+use crate::forward::MAX_TRIES;
 use crate::h1::body::{Decoder, Piece};
 use crate::h2::stream::Part;
 use crate::handover::elsewhere::{Elsewhere, ProcessId};
@@ -332,7 +333,7 @@ impl Copy {
     /// Sends it, and reads the answer to its end.
     async fn ask(&self) -> Result<u16, Failed> {
         let upstream = self.attempt.upstream();
-        loop {
+        for _ in 0..MAX_TRIES {
             let within = self.table.timeouts.connect;
             let connection = upstream.connection(true, &self.alarm, within).await;
             let mut connection = connection.map_err(|error| match error.kind() {
@@ -346,6 +347,7 @@ impl Copy {
                 Ok(answered) => return self.read_away(connection, answered).await,
             }
         }
+        Err(Failed::By(Failure::Reset))
     }
 
     /// Sends it, and reads the head of the answer.
@@ -371,10 +373,9 @@ impl Copy {
                     stream.poll_write(cx, part, &mut written)
                 }
             });
-        let sent = sending
-            .await
-            .map_err(|rang| rang_as(Failure::Timeout, rang))?;
-        sent.map_err(|_| broken(true))?;
+        let sent = sending.await;
+        // What came of it, where it could not be sent, is read below.
+        let _ = sent.map_err(|rang| rang_as(Failure::Timeout, rang))?;
         for _ in 0..MAX_INTERIM {
             let reading = self.alarm.wait(timeouts.first_byte, |cx| {
                 connection.poll_head(cx, &self.worker.pool, self.to_head)
@@ -384,6 +385,7 @@ impl Copy {
                 .map_err(|rang| rang_as(Failure::Timeout, rang))?;
             let answered = answered.map_err(|why| match why {
                 NoAnswer::Bad => Failed::By(Failure::Protocol),
+                NoAnswer::Unfit(_) => Failed::Excused,
                 NoAnswer::Broken { silently } => broken(silently),
                 NoAnswer::Unprocessed { is_refused } => broken(!is_refused),
             })?;

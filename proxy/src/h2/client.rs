@@ -51,8 +51,10 @@ struct Session {
 #[derive(Default)]
 struct Load {
     streams: Cell<usize>,
-    /// When the last of them ended.
-    idle_since: Cell<Millis>,
+    /// Whether one was begun since that was looked at last.
+    was_used: Cell<bool>,
+    /// When it was looked at last and was in use.
+    used_at: Cell<Millis>,
 }
 
 /// A stream's place in its connection, until it is dropped.
@@ -80,6 +82,7 @@ impl Session {
 
     fn stream(&self) -> Stream {
         self.load.streams.set(self.load.streams.get() + 1);
+        self.load.was_used.set(true);
         let place = Place(self.load.clone());
         Stream::to_endpoint(self.sender.clone(), self.scheme.clone(), place)
     }
@@ -143,10 +146,11 @@ impl Sessions {
     pub(crate) fn tidy(&self, now: Millis, idle_for: Millis) -> bool {
         let mut open = self.open.borrow_mut();
         open.retain_mut(|session| {
-            if session.load.streams.get() > 0 {
-                session.load.idle_since.set(now);
+            let load = &session.load;
+            if load.was_used.take() || load.streams.get() > 0 {
+                load.used_at.set(now);
             }
-            session.is_open() && now - session.load.idle_since.get() < idle_for
+            session.is_open() && now - session.load.used_at.get() < idle_for
         });
         open.is_empty()
     }
@@ -171,8 +175,14 @@ async fn drive(
             sender.current_max_send_streams() != UNKNOWN
         };
         if let Some((_, began)) = beginning.take_if(is_known) {
-            // Whoever made it may be gone already; others use it.
+            // Whoever made it may be gone already, and the connection goes with its last sender.
             let _ = began.send(());
+        }
+        // Nobody waits any more for an endpoint that says nothing.
+        let is_given_up =
+            |(_, began): &mut (_, oneshot::Sender<()>)| began.poll_closed(cx).is_ready();
+        if beginning.as_mut().is_some_and(is_given_up) {
+            return Poll::Ready(Ok(()));
         }
         ended
     });
@@ -191,4 +201,75 @@ fn builder() -> Builder {
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEAD);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::alarm::Alarms;
+    use crate::socket::Bytestream;
+
+    const WITHIN: Duration = Duration::from_millis(200);
+
+    /// A stream of `sessions`, over a connection to `listener` if there is none.
+    async fn stream(sessions: &Sessions, listener: &TcpListener) -> io::Result<(Stream, bool)> {
+        let alarms = Alarms::new();
+        let ticking = alarms.clone();
+        tokio::task::spawn_local(async move { ticking.run().await });
+        let address = listener.local_addr()?;
+        let connect = || async move {
+            let tcp = TcpStream::connect(address).await?;
+            Ok((Transport::to_endpoint(Bytestream::Plain(tcp)), Scheme::HTTP))
+        };
+        sessions.stream(&alarms.alarm(), WITHIN, connect).await
+    }
+
+    async fn listening() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_closed_when_it_was_idle_for_long_and_not_before() {
+        let in_it = async {
+            let (sessions, listener) = (Sessions::default(), listening().await);
+            let serve = async {
+                let (tcp, _) = listener.accept().await.unwrap();
+                let mut served = h2::server::handshake(tcp).await.unwrap();
+                while served.accept().await.is_some() {}
+            };
+            let used = async {
+                let (stream, reused) = stream(&sessions, &listener).await.unwrap();
+                assert!(!reused);
+                drop(stream);
+                // A worker may be old before it has a connection.
+                assert!(!sessions.tidy(100_000, 30_000), "used a moment ago");
+                assert!(!sessions.tidy(129_999, 30_000), "for less than that");
+                drop(sessions.free_stream());
+                assert!(!sessions.tidy(130_000, 30_000), "used once more");
+                assert!(sessions.tidy(160_000, 30_000));
+            };
+            // The connection's end ends the other side, too.
+            tokio::join!(serve, used);
+        };
+        LocalSet::new().run_until(in_it).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_of_a_connection_on_which_the_endpoint_said_nothing() {
+        let in_it = async {
+            let (sessions, listener) = (Sessions::default(), listening().await);
+            let (failed, accepted) = tokio::join!(stream(&sessions, &listener), listener.accept());
+            assert_eq!(failed.err().unwrap().kind(), io::ErrorKind::TimedOut);
+            let mut heard = Vec::new();
+            accepted.unwrap().0.read_to_end(&mut heard).await.unwrap();
+            assert!(heard.starts_with(b"PRI * HTTP/2.0\r\n"));
+        };
+        let local = LocalSet::new();
+        let ended = tokio::time::timeout(Duration::from_secs(10), local.run_until(in_it));
+        ended.await.unwrap();
+    }
 }

@@ -140,24 +140,24 @@ pub(super) fn answer_of(answer: Message<'_>, write: impl FnOnce(&mut Fields)) ->
     response
 }
 
-/// A request of the head that was written for an endpoint, in the form of HTTP/1.1.
-pub(super) fn read_sent_request(text: &[u8], scheme: &Scheme) -> io::Result<Request<()>> {
-    let wrong = |_| io::Error::from(io::ErrorKind::InvalidInput);
-    let end = find_end(text, &mut 0).map_err(wrong)?;
+/// A request of the head that was written for an endpoint, in the form of HTTP/1.1. What that
+/// form has and a URI has not is refused, and not put right (RFC 9112, 3.2).
+pub(super) fn read_sent_request(text: &[u8], scheme: &Scheme) -> Result<Request<()>, Refusal> {
+    let end = find_end(text, &mut 0)?;
     let text = &text[..end.unwrap_or(text.len())];
     let mut head = Head::default();
-    read_lines(text, MAX_FIELDS, &mut head).map_err(wrong)?;
+    read_lines(text, MAX_FIELDS, &mut head)?;
     let message = head.over(text);
     let mut parts = uri::Parts::default();
-    parts.path_and_query = PathAndQuery::try_from(message.target()).ok();
+    let path = PathAndQuery::try_from(message.target()).map_err(|_| Refusal::BadTarget)?;
+    parts.path_and_query = Some(path);
     let host = message.values(Known::Host).next().unwrap_or_default();
-    parts.authority = Authority::try_from(host).ok();
-    parts.scheme = parts.authority.is_some().then(|| scheme.clone());
+    parts.authority = Some(Authority::try_from(host).map_err(|_| Refusal::BadHost)?);
+    parts.scheme = Some(scheme.clone());
     let mut request = Request::new(());
-    // Without an authority it is one that HTTP/1.1 asked for.
     *request.version_mut() = Version::HTTP_11;
-    *request.method_mut() = Method::from_bytes(message.method()).map_err(io::Error::other)?;
-    *request.uri_mut() = Uri::from_parts(parts).map_err(io::Error::other)?;
+    *request.method_mut() = Method::from_bytes(message.method()).map_err(|_| Refusal::BadSyntax)?;
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Refusal::BadTarget)?;
     let mut fields = Fields::default();
     for line in message.fields() {
         let stays = matches!(
@@ -242,6 +242,15 @@ mod tests {
         assert_eq!(request.uri(), "http://a.test:1/a?b");
         let names: Vec<&str> = request.headers().keys().map(|name| name.as_str()).collect();
         assert_eq!(names, ["te"]);
+        let of = |line: &str, host: &str| {
+            let text = format!("{line}\r\nhost: {host}\r\n\r\n");
+            read_sent_request(text.as_bytes(), &Scheme::HTTP).map(|_| ())
+        };
+        for target in ["/<", "/?\"", "/`"] {
+            let line = format!("GET {target} HTTP/1.1");
+            assert_eq!(of(&line, "a"), Err(Refusal::BadTarget), "{target}");
+        }
+        assert_eq!(of("GET / HTTP/1.1", "a%4"), Err(Refusal::BadHost));
         let star = b"OPTIONS * HTTP/1.1\r\nhost: a.test\r\n\r\n";
         let request = read_sent_request(star, &Scheme::HTTPS).unwrap();
         assert_eq!(request.uri().path(), "*");

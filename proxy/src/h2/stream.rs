@@ -20,6 +20,7 @@ use super::message::{answer_of, push_fields, read_sent_request, trailers_of};
 use crate::connection::{Answered, NoAnswer};
 use crate::head::{Head, Message};
 use crate::headers;
+use crate::reply::Refusal;
 use crate::socket::{Inbox, Pool};
 
 /// One stream.
@@ -53,6 +54,8 @@ enum Coming {
     Nothing,
     /// It could not be.
     Never,
+    /// It cannot be: HTTP/2 has no form for it.
+    Unfit(Refusal),
     Answer(ResponseFuture),
     Body(RecvStream),
 }
@@ -185,10 +188,15 @@ impl Stream {
             }
             Outlet::Request(sender, scheme) => {
                 let ready = ready!(sender.poll_ready(cx));
-                let request = read_sent_request(head, scheme)?;
-                let sent = ready.and_then(|()| sender.send_request(request, ends));
                 let mut inlet = self.inlet.borrow_mut();
-                match sent {
+                let request = match read_sent_request(head, scheme) {
+                    Ok(request) => request,
+                    Err(refusal) => {
+                        inlet.coming = Coming::Unfit(refusal);
+                        return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+                    }
+                };
+                match ready.and_then(|()| sender.send_request(request, ends)) {
                     Ok((answer, send)) => {
                         inlet.coming = Coming::Answer(answer);
                         Ok(send)
@@ -219,6 +227,7 @@ impl Stream {
                 let never = NoAnswer::Unprocessed { is_refused: false };
                 return Poll::Ready(Err(never));
             }
+            Coming::Unfit(refusal) => return Poll::Ready(Err(NoAnswer::Unfit(*refusal))),
             Coming::Nothing | Coming::Body(_) => return Poll::Pending,
         };
         if let Poll::Ready(Some(interim)) = coming.poll_informational(cx) {
@@ -280,7 +289,7 @@ impl Stream {
     pub(crate) fn is_over(&self) -> bool {
         match &self.inlet.borrow().coming {
             Coming::Body(body) => body.is_end_stream(),
-            Coming::Nothing | Coming::Never | Coming::Answer(_) => false,
+            Coming::Nothing | Coming::Never | Coming::Unfit(_) | Coming::Answer(_) => false,
         }
     }
 

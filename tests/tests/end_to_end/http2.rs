@@ -592,3 +592,44 @@ async fn a_request_that_an_endpoint_has_not_looked_at_before_it_went_is_sent_aga
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_eq!(proxy.stats().await.versions["1"].failures(), 0);
 }
+
+/// In a request line of HTTP/1.1, but in no URI (RFC 3986, 2).
+const NO_URIS: [&str; 3] = ["/<x", "/?q=\"x\"", "/`"];
+
+#[tokio::test]
+async fn what_http2_has_no_form_for_is_refused_at_once_and_nobody_else_is_to_blame() {
+    let proxy = TestProxy::start().await;
+    let endpoint = StreamEndpoint::start("1").await;
+    put_h2(&proxy, &[&endpoint]).await;
+    let mut requests: Vec<String> = NO_URIS
+        .iter()
+        .map(|target| format!("GET {target} HTTP/1.1\r\nhost: a\r\n\r\n"))
+        .collect();
+    requests.push("GET / HTTP/1.1\r\nhost: a%4\r\n\r\n".into());
+    for request in requests {
+        let answer = raw(proxy.address, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{request}: {answer}");
+    }
+    let stats = &proxy.stats().await.versions["1"];
+    assert_eq!((stats.client_gone, stats.failures()), (4, 0), "{stats:?}");
+    assert_eq!(endpoint.heard(), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_turns_away_every_new_connection_is_counted_as_failing() {
+    /// SETTINGS, and GOAWAY: INTERNAL_ERROR, and no stream was looked at.
+    const GOODBYE: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x02";
+    let proxy = TestProxy::start().await;
+    let rude = ScriptedEndpoint::start(|_, mut heard: tests::Heard| async move {
+        let _ = heard.stream.write_all(GOODBYE).await;
+        while let Ok(1..) = heard.stream.read(&mut [0; 1024]).await {}
+    })
+    .await;
+    let endpoints = json!([{"address": rude.address.to_string(), "version": "1"}]);
+    let web = json!({"versions": {"1": {"protocol": "h2"}}, "endpoints": endpoints});
+    proxy.must("PUT", "/v1/services/web", web).await;
+    let reply = ask_with(proxy.address, "GET", "/", &[], "").await;
+    assert_eq!(reply.status, 502, "{reply:?}");
+    let stats = &proxy.stats().await.versions["1"];
+    assert!(stats.failures() > 0, "{stats:?}");
+}

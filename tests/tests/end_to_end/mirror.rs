@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use admin_api::MirrorStats;
 use serde_json::{Value, json};
 use tests::{
-    Load, ScriptedEndpoint, StreamClient, StreamEndpoint, TestEndpoint, TestProxy, ask_with,
-    wait_until, within,
+    Heard, Load, ScriptedEndpoint, StreamClient, StreamEndpoint, TestEndpoint, TestProxy, ask_with,
+    raw, wait_until, within,
 };
 
 /// All requests to 1.0.0, and copies of them to 2.0.0 by these settings.
@@ -199,4 +199,35 @@ async fn copies_go_over_http2_where_the_version_speaks_it() {
     assert_eq!(copies.responses.success, 3, "{copies:?}");
     assert_eq!(originals.responses.success, 3, "{originals:?}");
     assert_eq!(new.heard(), ["/fields"; 3]);
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_sent_over_http2_is_given_up() {
+    let proxy = TestProxy::start().await;
+    let stable = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        while heard.head().await.is_some() {
+            heard
+                .say("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                .await;
+        }
+    })
+    .await;
+    let new = StreamEndpoint::start("2.0.0").await;
+    let web = json!({
+        "split": {"1.0.0": 1, "2.0.0": 0},
+        "mirror": {"version": "2.0.0"},
+        "versions": {"2.0.0": {"protocol": "h2"}},
+        "endpoints": [
+            {"address": stable.address.to_string(), "version": "1.0.0"},
+            {"address": new.address.to_string(), "version": "2.0.0"},
+        ],
+    });
+    proxy.must("PUT", "/v1/services/web", web).await;
+    // Often enough that every worker has a connection to the endpoint already.
+    for _ in 0..20 {
+        let request = b"GET /?q=\"x\" HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        let answer = raw(proxy.address, request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert_eq!(new.heard(), [""; 0]);
 }

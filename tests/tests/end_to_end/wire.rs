@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tests::{Heard, ScriptedEndpoint, TestEndpoint, TestProxy, raw, within};
@@ -477,4 +477,30 @@ async fn who_says_close_and_sends_more_all_the_same_reads_the_whole_answer() {
     let read = within("the end", stream.read_to_end(&mut answer)).await;
     assert!(read.is_ok(), "{read:?} after {} bytes", answer.len());
     assert!(answer.ends_with(&[b'x'; 100_000]), "{} bytes", answer.len());
+}
+
+#[tokio::test]
+async fn another_protocol_does_not_begin_before_the_request_has_ended() {
+    let hasty =
+        says("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n");
+    let hasty = hasty.await;
+    let proxy = proxy_before(hasty.address, "").await;
+    let request = "GET / HTTP/1.1\r\nhost: a\r\nupgrade: x\r\nconnection: upgrade\r\n\
+        content-length: 1000\r\n\r\nnot all of it";
+    let answer = raw(proxy.address, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+}
+
+#[tokio::test]
+async fn an_empty_line_behind_a_body_begins_no_request() {
+    let endpoint = TestEndpoint::start("1").await;
+    let config = "[timeouts]\nheader = \"100ms\"\nkeep_alive = \"1s\"";
+    let proxy = proxy_before(endpoint.address, config).await;
+    // Some old clients add it (RFC 9112, 2.2).
+    let request = "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi\r\n";
+    let began = Instant::now();
+    let answer = raw(proxy.address, request.as_bytes()).await;
+    assert!(answer.ends_with("hi"), "{answer}");
+    let stayed = began.elapsed();
+    assert!(stayed >= Duration::from_secs(1), "closed after {stayed:?}");
 }
