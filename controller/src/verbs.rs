@@ -169,7 +169,7 @@ impl Controller {
             proxy_host::Authorities::new(&self.dir, engine.kind),
         );
         let up = Up::new(Arc::new(site), engine.kind);
-        up.webhooks.follow(&up.site);
+        up.webhooks.follow(&up.site)?;
         Ok(Arc::new(up))
     }
 

@@ -40,8 +40,10 @@ struct Message<'a> {
 
 impl Webhooks {
     /// Tells those that the manifest names now, and nobody else.
-    pub(crate) fn follow(&self, site: &Arc<Site>) {
+    pub(crate) fn follow(&self, site: &Arc<Site>) -> Result<()> {
         let wanted = &site.manifest().webhooks;
+        let urls: Vec<String> = wanted.iter().map(url_of).collect();
+        site.store.set_webhooks(&urls)?;
         let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.running.retain(|webhook, task| {
             let stays = wanted.contains(webhook);
@@ -56,11 +58,17 @@ impl Webhooks {
                 tasks.running.insert(webhook.clone(), task);
             }
         }
+        Ok(())
     }
 }
 
+/// By which the journal knows it.
+fn url_of(webhook: &Webhook) -> String {
+    webhook.target.url.clone().into()
+}
+
 async fn tell(site: Arc<Site>, webhook: Webhook) {
-    let url = String::from(webhook.target.url.clone());
+    let url = url_of(&webhook);
     let mut news = site.store.news();
     loop {
         news.borrow_and_update();
@@ -82,7 +90,9 @@ async fn tell(site: Arc<Site>, webhook: Webhook) {
 
 /// Tells the first event that has not been told; `false` where there is none.
 async fn tell_next(site: &Site, webhook: &Webhook, url: &str) -> Result<bool> {
-    let told = site.store.told(url)?;
+    let Some(told) = site.store.told(url)? else {
+        return Ok(false);
+    };
     let Some(event) = site.store.events_after(None, told, 1)?.pop() else {
         return Ok(false);
     };
@@ -138,12 +148,16 @@ mod tests {
         }
     }
 
-    fn follow(test: &TestSite, webhook: Webhook) -> Webhooks {
+    fn name(test: &TestSite, webhooks: &[Webhook]) {
         let mut manifest = (*test.site.manifest()).clone();
-        manifest.webhooks = vec![webhook];
+        manifest.webhooks = webhooks.to_vec();
         test.site.set_manifest(manifest);
+    }
+
+    fn follow(test: &TestSite, webhook: Webhook) -> Webhooks {
+        name(test, &[webhook]);
         let webhooks = Webhooks::default();
-        webhooks.follow(&test.site);
+        webhooks.follow(&test.site).expect("written");
         webhooks
     }
 
@@ -161,8 +175,6 @@ mod tests {
         answers.extend([(200, ""); 3]);
         let (url, mut heard) = listener(answers).await;
         let webhooks = follow(&test, webhook(&url, &[]));
-        // The task looks where it begins as soon as it runs.
-        tokio::task::yield_now().await;
         note(&test, "one");
         let kind = |message: Option<String>| {
             let message = message.expect("told");
@@ -192,10 +204,28 @@ mod tests {
         let test = TestSite::new().await;
         let (url, mut heard) = listener(vec![(200, "")]).await;
         let _webhooks = follow(&test, webhook(&url, &["done"]));
-        tokio::task::yield_now().await;
         note(&test, "shifting");
         note(&test, "done");
         let told = heard.recv().await.expect("told");
         assert!(told.contains(r#""kind":"done""#), "{told}");
+    }
+
+    #[tokio::test]
+    async fn one_that_is_put_back_is_not_told_what_happened_meanwhile() {
+        let test = TestSite::new().await;
+        let (url, mut heard) = listener(vec![(200, ""); 2]).await;
+        let webhook = webhook(&url, &[]);
+        let webhooks = follow(&test, webhook.clone());
+        note(&test, "before");
+        let told = heard.recv().await.expect("told");
+        assert!(told.contains(r#""kind":"before""#), "{told}");
+        name(&test, &[]);
+        webhooks.follow(&test.site).expect("written");
+        note(&test, "meanwhile");
+        name(&test, &[webhook]);
+        webhooks.follow(&test.site).expect("written");
+        note(&test, "since");
+        let told = heard.recv().await.expect("told");
+        assert!(told.contains(r#""kind":"since""#), "{told}");
     }
 }

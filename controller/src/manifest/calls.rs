@@ -125,6 +125,25 @@ impl WebhookEntry {
     }
 }
 
+/// Each address once: it is by its address that the journal knows how far a webhook was told.
+pub(super) fn check_webhooks(webhooks: &[Webhook]) -> Result<(), InputError> {
+    for (index, webhook) in webhooks.iter().enumerate() {
+        let url = &webhook.target.url;
+        let is_same = |one: &Webhook| one.target.url == *url;
+        if let Some(first) = webhooks[..index].iter().position(is_same) {
+            let message = format!(
+                "webhooks[{first}] has this address at {url} already: make one entry of both, with \
+                 the `kinds` of both"
+            );
+            return Err(InputError::of_field(
+                format!("webhooks[{index}].url"),
+                message,
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn checked(timeout: Option<Period>, default: Period) -> Result<Period, InputError> {
     let timeout = timeout.unwrap_or(default);
     if timeout.get().is_zero() {

@@ -12,7 +12,7 @@ use admin_api::{
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use super::calls::{HookEntry, WebhookEntry};
+use super::calls::{HookEntry, WebhookEntry, check_webhooks};
 use super::container::{Volume, check_labels, check_limits, check_secrets, check_volumes};
 use super::listener::{Listener, ListenerEntry};
 use super::{ProxySettings, RolloutSettings, RuntimeChoice, ServiceSettings, Traffic};
@@ -204,12 +204,14 @@ impl Manifest {
             || "services".into(),
             "there is no [[services]] table: at least one service is needed",
         )?;
+        let webhooks = check_each("webhooks", self.webhooks, WebhookEntry::check)?;
+        check_webhooks(&webhooks)?;
         Ok(super::Manifest {
             project: self.project,
             runtime: self.runtime,
             proxy,
             services,
-            webhooks: check_each("webhooks", self.webhooks, WebhookEntry::check)?,
+            webhooks,
         })
     }
 }

@@ -260,6 +260,13 @@ fn what_is_wrong_is_named_with_field_and_line() {
         "webhooks[0].url",
         "token_file",
     );
+    let webhook = "[[webhooks]]\nurl = \"http://h/a\"\nkinds = [\"done\"]\n";
+    check_wrong(
+        &with(&webhook.repeat(2)),
+        8,
+        "webhooks[1].url",
+        "webhooks[0] has this address at http://h already: make one entry",
+    );
     check_wrong(
         &with("[services.rollout]\nsuccess_rate = 101.0"),
         5,

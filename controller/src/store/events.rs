@@ -1,6 +1,6 @@
 //! What happened, in order, with the figures that decisions were made on.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Store, from_json, to_json};
@@ -106,19 +106,29 @@ impl Store {
         )?)
     }
 
-    /// The last event that this webhook was told of. One that is new is told what comes.
-    pub fn told(&self, url: &str) -> Result<i64> {
-        let connection = self.lock();
-        connection.execute(
-            "INSERT OR IGNORE INTO told (url, event)
-             VALUES (?, (SELECT coalesce(max(id), 0) FROM events))",
-            [url],
+    /// These webhooks are told, and nobody else. One that is new is told what comes; one that is
+    /// not named any more is forgotten.
+    pub fn set_webhooks(&self, urls: &[String]) -> Result<()> {
+        let urls = to_json(&urls)?;
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        transaction.execute(
+            "DELETE FROM told WHERE url NOT IN (SELECT value FROM json_each(?))",
+            [&urls],
         )?;
-        Ok(
-            connection.query_row("SELECT event FROM told WHERE url = ?", [url], |row| {
-                row.get(0)
-            })?,
-        )
+        transaction.execute(
+            "INSERT OR IGNORE INTO told (url, event)
+             SELECT value, (SELECT coalesce(max(id), 0) FROM events) FROM json_each(?)",
+            [&urls],
+        )?;
+        Ok(transaction.commit()?)
+    }
+
+    /// The last event that this webhook was told of; `None` where it is not to be told any.
+    pub fn told(&self, url: &str) -> Result<Option<i64>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached("SELECT event FROM told WHERE url = ?")?;
+        Ok(statement.query_row([url], |row| row.get(0)).optional()?)
     }
 
     /// This webhook was told of all events up to this one.

@@ -171,7 +171,7 @@ impl Controller {
         said.extend(self.change_proxy(up, &before, caller).await?);
         said.extend(started_text(&fresh, started.len()));
         let rollouts = self.carry_out(up, changes, caller, &mut said).await?;
-        up.webhooks.follow(site);
+        up.webhooks.follow(site)?;
         if is_changed || !said.is_empty() {
             let what = match (is_changed, said.join("; ")) {
                 (false, what) => what,
