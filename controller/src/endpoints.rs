@@ -146,8 +146,8 @@ impl Site {
             let spec = self.container_spec(version, name);
             let container = match self.runtime.start(&spec).await {
                 // Somebody else's, which stays as it is: there are other names.
-                Err(RuntimeError::NotOurs { name }) => {
-                    tracing::info!("{name} is the name of a container that is not ours");
+                Err(error @ (RuntimeError::NotOurs { .. } | RuntimeError::NameTaken { .. })) => {
+                    tracing::info!("{error}");
                     continue;
                 }
                 done => done?,

@@ -261,6 +261,14 @@ pub enum RuntimeError {
         /// The container's name or id.
         name: String,
     },
+    /// The engine keeps the name for what it does not show: podman after it was killed.
+    #[error("the name `{name}` is taken: {reason}")]
+    NameTaken {
+        /// The container's name.
+        name: String,
+        /// What the engine said.
+        reason: String,
+    },
     /// There is no such container.
     #[error("there is no container `{id}`")]
     NoSuchContainer {

@@ -220,6 +220,8 @@ pub(crate) struct FakeRuntime {
     pub(crate) exits_at_once: Mutex<BTreeMap<String, String>>,
     /// Names of containers that are not ours.
     foreign: Mutex<Vec<String>>,
+    /// Names of containers that it has forgotten.
+    forgotten: Mutex<Vec<String>>,
     /// Who has a container's output read finds that it is gone then.
     pub(crate) vanish: AtomicBool,
     /// Nobody answers for it, whatever is asked.
@@ -238,6 +240,7 @@ impl FakeRuntime {
             started: Mutex::default(),
             exits_at_once: Mutex::default(),
             foreign: Mutex::default(),
+            forgotten: Mutex::default(),
             vanish: AtomicBool::new(false),
             away: AtomicBool::new(false),
             blind: AtomicBool::new(false),
@@ -269,6 +272,11 @@ impl FakeRuntime {
     /// These names are taken by containers that are not ours.
     pub(crate) fn foreign(&self, names: &[String]) {
         lock(&self.foreign).extend_from_slice(names);
+    }
+
+    /// It keeps these names for containers that it does not know any more.
+    pub(crate) fn forgotten(&self, names: &[String]) {
+        lock(&self.forgotten).extend_from_slice(names);
     }
 
     /// The first container of the version ends.
@@ -321,6 +329,12 @@ impl Runtime for FakeRuntime {
         if lock(&self.foreign).contains(&spec.name) {
             let name = spec.name.clone();
             return Err(RuntimeError::NotOurs { name });
+        }
+        if lock(&self.forgotten).contains(&spec.name) {
+            return Err(RuntimeError::NameTaken {
+                name: spec.name.clone(),
+                reason: "it is in use already".into(),
+            });
         }
         self.calls.push(format!("start {}", spec.name));
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -108,7 +108,14 @@ impl Podman {
         let id = docker
             .create_container(Some(options), body)
             .await
-            .map_err(|error| Failure::to_start("create a container", error))?
+            .map_err(|error| match spec::name_taken(&error) {
+                Some(reason) => RuntimeError::NameTaken {
+                    name: spec.name.clone(),
+                    reason,
+                }
+                .into(),
+                None => Failure::to_start("create a container", error),
+            })?
             .id;
         if let Err(error) = docker.start_container(&id, None).await {
             if inspect(docker, &id).await?.is_none() {

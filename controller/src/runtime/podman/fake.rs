@@ -89,6 +89,18 @@ async fn answer(mut stream: UnixStream, script: Arc<Script>, log: Arc<Mutex<Vec<
         }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
+    // A connection that is closed before everything was read is reset.
+    let length = head.lines().find_map(|line| {
+        line.to_lowercase()
+            .strip_prefix("content-length:")?
+            .trim()
+            .parse()
+            .ok()
+    });
+    let mut body = vec![0; length.unwrap_or(0)];
+    if stream.read_exact(&mut body).await.is_err() {
+        return;
+    }
     let mut words = head.split(' ');
     let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
     let path = target.split('?').next().unwrap_or("");

@@ -43,6 +43,9 @@ impl Failure {
 
     /// The same, where `action` is to make or start what somebody has described.
     pub(super) fn to_start(action: &'static str, error: ApiError) -> Self {
+        if is_podmans_fault(&error) {
+            return Self::new(action, error);
+        }
         Self::of(error, |reason| RuntimeError::Refused {
             runtime: NAME,
             action,
@@ -85,6 +88,18 @@ impl From<Failure> for RuntimeError {
 pub(super) fn has_status(error: &ApiError, status: u16) -> bool {
     matches!(error, ApiError::DockerResponseServerError { status_code, .. }
         if *status_code == status)
+}
+
+/// Whether it would have come to this whatever was to be started: podman is too slow, or has no
+/// room left.
+fn is_podmans_fault(error: &ApiError) -> bool {
+    match error {
+        ApiError::RequestTimeoutError => true,
+        ApiError::DockerResponseServerError { message, .. } => {
+            message.contains("no space left on device")
+        }
+        _ => false,
+    }
 }
 
 /// Asks again while the answer cannot be read, or podman has failed to make one. It names states
@@ -255,5 +270,26 @@ mod tests {
             Path::new("/a/b.sock")
         );
         assert!(named_socket("tcp://127.0.0.1:1").is_err());
+    }
+
+    #[track_caller]
+    fn check_start(error: ApiError, is_ours: bool) {
+        let error = RuntimeError::from(Failure::to_start("start a container", error));
+        let error = crate::error::Error::from(error);
+        assert_eq!(error.is_ours(), is_ours, "{error}");
+    }
+
+    #[test]
+    fn a_podman_that_is_slow_or_has_no_room_says_nothing_about_the_container() {
+        let said = |message: &str| ApiError::DockerResponseServerError {
+            status_code: 500,
+            message: message.to_owned(),
+        };
+        check_start(ApiError::RequestTimeoutError, true);
+        let full =
+            "writing blob: mkdir /var/lib/containers/storage/overlay/0a1b: no space left on device";
+        check_start(said(full), true);
+        let missing = "crun: executable file `/app` not found in $PATH: No such file or directory";
+        check_start(said(missing), false);
     }
 }

@@ -245,6 +245,19 @@ fn names_port(text: &str, port: u16) -> bool {
         .any(|(at, _)| !text[at + needle.len()..].starts_with(|next: char| next.is_ascii_digit()))
 }
 
+/// What podman says of a name that it keeps, if that is why the container was not made. It was
+/// looked for before: podman's storage has one that podman itself does not know.
+pub(super) fn name_taken(error: &ApiError) -> Option<String> {
+    match error {
+        ApiError::DockerResponseServerError { message, .. }
+            if message.contains("name is already in use") =>
+        {
+            Some(message.clone())
+        }
+        _ => None,
+    }
+}
+
 /// Whether a network was kept because containers are on it.
 pub(super) fn network_in_use(error: &ApiError) -> bool {
     matches!(error, ApiError::DockerResponseServerError { message, .. }
@@ -252,11 +265,11 @@ pub(super) fn network_in_use(error: &ApiError) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::runtime::{Publish, ResourceLimits};
 
-    fn spec(publish: &[&str]) -> ContainerSpec {
+    pub(in crate::runtime::podman) fn spec(publish: &[&str]) -> ContainerSpec {
         ContainerSpec {
             name: "web-1".to_owned(),
             image: "localhost/web:1".to_owned(),

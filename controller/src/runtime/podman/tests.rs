@@ -47,3 +47,25 @@ async fn an_engine_that_fails_to_look_says_nothing_about_the_container() {
     assert!(error.is_ours(), "{error}");
     assert!(error.to_string().contains("layer not known"), "{error}");
 }
+
+#[tokio::test]
+async fn a_name_that_podman_keeps_for_what_it_does_not_show_is_taken() {
+    // What podman 4 and podman 5 say.
+    for words in [
+        r#"error creating container storage: the container name \"web-1\" is already in use by \"0a1b\". You have to remove that container to be able to reuse that name.: that name is already in use"#,
+        r#"creating container storage: the container name \"web-1\" is already in use by 0a1b. You have to remove that container to be able to reuse that name: that name is already in use, or use --replace to instruct Podman to do so."#,
+    ] {
+        let api = FakeApi::start(move |_, path| match path {
+            "/containers/create" => Answer::text(500, &format!(r#"{{"message":"{words}"}}"#)),
+            "/containers/web-1/json" => Answer::text(404, UNKNOWN),
+            _ => Answer::text(200, "{}"),
+        });
+        let started = api.podman().await.start(&spec::tests::spec(&[])).await;
+        let error = started.expect_err("the name is taken");
+        assert!(
+            matches!(&error, RuntimeError::NameTaken { name, .. } if name == "web-1"),
+            "{error}"
+        );
+        assert!(error.to_string().contains("in use by"), "{error}");
+    }
+}

@@ -147,10 +147,11 @@ async fn a_stray_container_is_drained_and_removed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_name_that_is_taken_by_somebody_else_is_stepped_around() {
+async fn a_name_that_is_taken_is_stepped_around() {
     let tended = Tended::new().await;
     let names = [1, 2, 5].map(|n| format!("crossfade-web-2.0.0-2-{n}"));
-    tended.test.runtime.foreign(&names);
+    tended.test.runtime.foreign(&names[..2]);
+    tended.test.runtime.forgotten(&names[2..]);
     tended.rollout_in(Phase::Done).await;
     tended.until_whole(&["2.0.0"]).await;
     let containers = tended.test.runtime.containers().clone();
