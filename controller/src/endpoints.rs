@@ -102,19 +102,25 @@ impl Site {
         started: &mut Vec<Container>,
     ) -> Result<()> {
         let _alone = self.place_lock(&version.service).await;
-        self.start_missing_alone(version, wanted, dead, started)
-            .await
+        let stays = self
+            .start_missing_alone(version, wanted, dead, started)
+            .await?;
+        if let Some(error) = stays {
+            tracing::warn!("{}: {error}", version.service);
+        }
+        Ok(())
     }
 
-    /// The same, for who has the service's [`place_lock`](Site::place_lock).
+    /// The same, for who has the service's [`place_lock`](Site::place_lock). What cannot be taken
+    /// away keeps nothing from being started: why not is given back.
     pub(crate) async fn start_missing_alone(
         &self,
         version: &VersionRecord,
         wanted: u32,
         dead: Dead,
         started: &mut Vec<Container>,
-    ) -> Result<()> {
-        let mut running = 0;
+    ) -> Result<Option<Error>> {
+        let (mut running, mut stays) = (0, None);
         for container in self.containers_of(version).await? {
             match container.state {
                 ContainerState::Running => running += 1,
@@ -124,12 +130,16 @@ impl Site {
                 // One that was made and never started is started anew, under its name or
                 // another.
                 ContainerState::Exited(_) | ContainerState::Created => {
-                    self.runtime.stop(&container.id).await?;
+                    if let Err(error) = self.runtime.stop(&container.id).await {
+                        let name = container.name;
+                        let why = format!("{name} cannot be taken away: {error}");
+                        stays = Some(Error::Refused(why));
+                    }
                 }
             }
         }
         if running >= wanted {
-            return Ok(());
+            return Ok(stays);
         }
         let taken: BTreeSet<String> = self
             .runtime
@@ -159,7 +169,7 @@ impl Site {
                 return Err(self.exit_of(&container).await);
             }
         }
-        Ok(())
+        Ok(stays)
     }
 
     /// The error that a container's end is, with what it printed last. One that is gone a moment

@@ -222,6 +222,8 @@ pub(crate) struct FakeRuntime {
     foreign: Mutex<Vec<String>>,
     /// Names of containers that it has forgotten.
     forgotten: Mutex<Vec<String>>,
+    /// It cannot take a container away that has ended.
+    pub(crate) keeps_dead: AtomicBool,
     /// Who has a container's output read finds that it is gone then.
     pub(crate) vanish: AtomicBool,
     /// Nobody answers for it, whatever is asked.
@@ -241,6 +243,7 @@ impl FakeRuntime {
             exits_at_once: Mutex::default(),
             foreign: Mutex::default(),
             forgotten: Mutex::default(),
+            keeps_dead: AtomicBool::new(false),
             vanish: AtomicBool::new(false),
             away: AtomicBool::new(false),
             blind: AtomicBool::new(false),
@@ -378,8 +381,16 @@ impl Runtime for FakeRuntime {
     async fn stop(&self, id: &str) -> Result<(), RuntimeError> {
         self.must_answer()?;
         let is_dead = |one: &Container| one.id == id && one.state != ContainerState::Running;
+        let is_dead = self.containers().iter().any(is_dead);
+        if is_dead && self.keeps_dead.load(Ordering::Relaxed) {
+            return Err(RuntimeError::Failed {
+                runtime: "fake",
+                action: "remove a container",
+                reason: "its layer is busy".into(),
+            });
+        }
         // Nothing can be in flight to a dead one, so it needs no receipt.
-        let verb = match self.containers().iter().any(is_dead) {
+        let verb = match is_dead {
             true => "clear away",
             false => "stop",
         };

@@ -211,11 +211,14 @@ impl Controller {
             self.store.running(service)?.as_ref(),
         );
         let containers = site.live_containers(service).await?;
+        let mut stays = None;
         for (version, count) in compare(&wanted, &containers).short {
-            site.start_missing_alone(version, count, Dead::Replace, started)
+            let of_this = site
+                .start_missing_alone(version, count, Dead::Replace, started)
                 .await?;
+            stays = stays.or(of_this);
         }
-        Ok(())
+        stays.map_or(Ok(()), Err)
     }
 }
 

@@ -1,3 +1,6 @@
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
 use super::*;
 use crate::manifest::RuntimeChoice;
 use crate::rollout::{Ask, Phase};
@@ -86,6 +89,42 @@ async fn a_container_that_died_is_replaced_and_its_endpoint_swapped() {
     );
     assert_ne!(tended.test.proxy.addresses(), before);
     assert_eq!(tended.healed(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_container_that_cannot_be_taken_away_is_replaced_and_told() {
+    let tended = Tended::new().await;
+    let runtime = &tended.test.runtime;
+    runtime.keeps_dead.store(true, Ordering::Relaxed);
+    runtime.exit("1.0.0", 137);
+    tended
+        .until("replaced", |test| {
+            test.running()["1.0.0"] == 4 && test.proxy.addresses() == test.runtime.addresses()
+        })
+        .await;
+    let names: BTreeSet<String> = runtime
+        .containers()
+        .iter()
+        .map(|one| one.name.clone())
+        .collect();
+    assert_eq!(names.len(), 5, "the dead one keeps its name: {names:?}");
+    tended
+        .until("told", |_| {
+            let trouble = lock(&tended.up.trouble);
+            let says = |one: &String| one.contains("cannot be taken away");
+            trouble.iter().any(says)
+        })
+        .await;
+
+    runtime.keeps_dead.store(false, Ordering::Relaxed);
+    tended
+        .until("taken away", |test| test.runtime.containers().len() == 4)
+        .await;
+    tended
+        .until("nothing is left to tell", |_| {
+            lock(&tended.up.trouble).is_empty()
+        })
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
