@@ -12,6 +12,9 @@ mod schema;
 mod services;
 mod windows;
 
+use std::fs::{self, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +29,7 @@ pub use records::{
 pub use retired::Retired;
 pub use rollouts::{Entering, NewRollout};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The journal's file in the state folder.
 pub const FILE: &str = "state.db";
@@ -41,11 +44,12 @@ pub struct Store {
 
 impl Store {
     /// Opens the journal at `path`, makes it if it is not there, and brings it to the present
-    /// schema.
+    /// schema. It is its owner's alone.
     ///
     /// # Errors
     /// When the file cannot be opened, is no journal, or was written by a newer release.
     pub fn open(path: &Path) -> Result<Self> {
+        make_private(path).map_err(Error::file(path))?;
         let mut connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -86,6 +90,34 @@ impl Store {
         self.connection
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets nobody but its owner at the journal, which is made if it is not there. SQLite gives the files
+/// that it puts beside it the mode of this one, and leaves those that are there as they are.
+fn make_private(path: &Path) -> io::Result<()> {
+    let mut new = OpenOptions::new();
+    match new.write(true).create_new(true).mode(0o600).open(path) {
+        // Not opened: to close it again would take from SQLite's locks of this process.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => drop(made?),
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        match narrow(Path::new(&file)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => done?,
+        }
+    }
+    Ok(())
+}
+
+fn narrow(file: &Path) -> io::Result<()> {
+    let mode = fs::metadata(file)?.permissions().mode();
+    match mode & 0o077 {
+        0 => Ok(()),
+        _ => fs::set_permissions(file, Permissions::from_mode(mode & 0o700)),
     }
 }
 

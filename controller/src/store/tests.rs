@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -67,6 +69,42 @@ fn begun(store: &Store) -> RolloutRecord {
         who: Some("ann".into()),
     };
     store.begin_rollout(&new, 2).expect("recorded")
+}
+
+/// Of the journal and the files that SQLite has beside it.
+fn files(dir: &TempDir) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| dir.path().join(format!("{FILE}{suffix}")))
+}
+
+#[track_caller]
+fn check_private(dir: &TempDir) {
+    for file in files(dir) {
+        let mode = fs::metadata(&file).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    }
+}
+
+#[test]
+fn the_journal_is_its_owners_alone_whatever_the_folder_is() {
+    let dir = TempDir::new().expect("a folder");
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("opened to all");
+    let store = open(&dir);
+    begun(&store);
+    check_private(&dir);
+}
+
+#[test]
+fn a_journal_that_others_could_read_is_taken_from_them() {
+    let dir = TempDir::new().expect("a folder");
+    // As one leaves it that is killed.
+    let killed = open(&dir);
+    begun(&killed);
+    for file in files(&dir) {
+        fs::set_permissions(file, Permissions::from_mode(0o644)).expect("opened to all");
+    }
+    let store = open(&dir);
+    check_private(&dir);
+    assert_eq!(store.unfinished().expect("read").len(), 1);
 }
 
 #[test]
