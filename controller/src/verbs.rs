@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::manifest::{Manifest, RuntimeChoice};
 use crate::proxy as proxy_host;
 use crate::rollout::{self, Ask, Handle};
-use crate::runtime::{ContainerState, Runtime, label};
+use crate::runtime::{ContainerState, Runtime, RuntimeError, label};
 use crate::secrets::Secrets;
 use crate::site::{Locks, Site};
 use crate::state_dir;
@@ -148,9 +148,19 @@ impl Controller {
                 .labels
                 .get(label::ROLE)
                 .is_some_and(|role| role == ENDPOINT);
-            if serves && container.state != ContainerState::Running {
-                up.site.runtime.stop(&container.id).await?;
-                self.store.forget_retired(&container.name)?;
+            if !serves || container.state == ContainerState::Running {
+                continue;
+            }
+            match up.site.runtime.stop(&container.id).await {
+                Ok(()) => self.store.forget_retired(&container.name)?,
+                Err(error @ RuntimeError::Unavailable { .. }) => return Err(error.into()),
+                Err(error) => {
+                    // It is nobody's, and taken away when that can be done.
+                    tracing::warn!("{}: {error}", container.name);
+                    let service = container.labels.get(label::SERVICE);
+                    let service = service.map(String::as_str).unwrap_or_default();
+                    up.site.retire(service, std::slice::from_ref(&container))?;
+                }
             }
         }
         tracing::info!("the machine has started again: so does everything here");

@@ -128,6 +128,22 @@ async fn a_dead_container_that_cannot_be_taken_away_is_replaced_and_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_died_with_the_machine_and_cannot_be_taken_away_holds_nothing_up() {
+    let tended = Tended::new().await;
+    let runtime = &tended.test.runtime;
+    runtime.keeps_dead.store(true, Ordering::Relaxed);
+    runtime.exit("1.0.0", 137);
+    let controller = Controller::new(tended.test.dir().to_owned(), tended.test.site.store.clone());
+    let cleared = controller.clear_after_boot(&tended.up, "an earlier start");
+    cleared.await.expect("it goes on without");
+    let four = |test: &TestSite| test.running().get("1.0.0") == Some(&4);
+    tended.until("replaced", four).await;
+    assert_eq!(runtime.containers().len(), 5, "the dead one is still there");
+    runtime.keeps_dead.store(false, Ordering::Relaxed);
+    tended.until_whole(&["1.0.0"]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_dies_of_stable_during_a_rollout_is_replaced_too() {
     for phase in [Phase::Checking, Phase::Shifting, Phase::Baking] {
         let tended = Tended::new().await;
