@@ -112,6 +112,9 @@ pub enum RunError {
     /// The sockets could not be kept for a successor.
     #[error("the sockets cannot be kept for the next process: {0}")]
     Sockets(#[source] std::io::Error),
+    /// Clients could not be listened for.
+    #[error("clients cannot be listened for: {0}")]
+    Listen(#[source] std::io::Error),
     /// A worker could not be started.
     #[error("a worker thread cannot run: {0}")]
     Worker(#[source] std::io::Error),
@@ -151,6 +154,7 @@ pub async fn run(
     let table = Arc::new(ArcSwap::from_pointee(Table::empty(config.timeouts.clone())));
     let mut predecessor = predecessor;
     let control = begin(&config, &table, workers, &drains, predecessor.as_mut()).await?;
+    listeners.listen().map_err(RunError::Listen)?;
     tokio::spawn(async move { drains.run().await });
     tokio::spawn(lookout::run(table.clone()));
 

@@ -1,6 +1,5 @@
 //! The sockets: bound before anything else is done, so that a port that is taken is said at
-//! once, and handed to whoever serves them, who listens: until then no client is kept waiting on
-//! them, to be reset if it comes to nothing. Sockets that are open already, since an older process
+//! once, and handed to whoever serves them. Sockets that are open already, since an older process
 //! or systemd had them, are used as they are.
 
 use std::fmt;
@@ -17,6 +16,9 @@ use socket2::{Domain, Socket, Type};
 use crate::config::{AdminAddress, Config, Listener, ListenersTls};
 use crate::handover::message::{Label, Role};
 use crate::tls::{ListenerTls, Listening};
+
+/// Connections that wait to be accepted, on each socket.
+const BACKLOG: i32 = 4096;
 
 /// Every socket that the proxy serves.
 #[derive(Debug)]
@@ -155,6 +157,15 @@ impl Listeners {
             handover: handover.transpose()?,
             labels,
         })
+    }
+
+    /// Has clients come from now on. They would be reset if nobody served them in the end, so this
+    /// is the last thing to be done before they are.
+    pub(crate) fn listen(&self) -> io::Result<()> {
+        for bound in self.workers.iter().flatten() {
+            rustix::net::listen(&bound.socket, BACKLOG)?;
+        }
+        Ok(())
     }
 
     /// Every socket once more, for whoever takes over. They stay open until these are dropped.
@@ -394,7 +405,7 @@ mod tests {
     fn clients_come_to_the_sockets_that_were_given_until_somebody_serves_the_others() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let given = bind_tcp(any, true).unwrap();
-        rustix::net::listen(&given, 128).unwrap();
+        rustix::net::listen(&given, BACKLOG).unwrap();
         let address = given.local_addr().unwrap();
         let sockets = spread(address, 4, vec![given]).unwrap();
         assert_eq!(sockets.len(), 4);

@@ -141,9 +141,6 @@ impl Hasher for Itself {
     }
 }
 
-/// Connections that wait to be accepted, on each socket.
-const BACKLOG: i32 = 4096;
-
 /// The length of a date in its only format (RFC 9110, 5.6.7).
 const DATE: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
 
@@ -225,7 +222,6 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
         {
             // What is accepted on it inherits this from it, on Linux.
             rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
-            rustix::net::listen(&socket, BACKLOG)?;
             let socket = TcpListener::from_std(socket)?;
             let admission = admissions.get(&listener.address).cloned();
             let port = Rc::new(Port {
