@@ -182,7 +182,7 @@ impl From<ChangeError> for Problem {
 }
 
 impl Admin {
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
         let answer = self.answer_or_ask(request).await;
         let mut answer = answer.unwrap_or_else(|problem| {
             let Problem {
@@ -207,19 +207,29 @@ impl Admin {
 
     /// Answers, or has the successor answer where there is one. What is asked while one is about
     /// to take over waits until it is known whose it is.
-    async fn answer_or_ask(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
+    async fn answer_or_ask(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Problem> {
         let began = Instant::now();
         let (head, body) = request.into_parts();
-        if !matches!(head.uri.path().trim_matches('/'), "healthz" | "readyz") {
+        let body = if matches!(head.uri.path().trim_matches('/'), "healthz" | "readyz") {
+            // Anybody may ask this, and have nothing kept here for it.
+            Bytes::new()
+        } else {
             self.admit(&head.headers)?;
-        }
-        let body = bytes_of(body).await?;
+            bytes_of(body).await?
+        };
+        let asked = Arc::new((head, body));
+        let (head, body) = &*asked;
         let mut standing = self.control.watch_standing();
         loop {
             let answer = if self.control.standing() == Standing::Elder {
-                return successor::ask(&self.successor, &head, body, began).await;
+                return successor::ask(&self.successor, head, body.clone(), began).await;
+            } else if head.method == Method::GET || head.uri.path().ends_with("/drain") {
+                self.route(head, body).await
             } else {
-                self.route(&head, &body).await
+                self.change(asked.clone()).await
             };
             match answer {
                 Err(problem) if problem.code == HANDED_OVER => {}
@@ -228,6 +238,17 @@ impl Admin {
             // An error: the proxy ends.
             let _ = standing.wait_for(|now| *now != Standing::Frozen).await;
         }
+    }
+
+    /// Makes a change, and keeps it for the next start, to the end: whether or not whoever asked
+    /// for it is still there.
+    async fn change(self: &Arc<Self>, asked: Arc<(Parts, Bytes)>) -> Result<Answer, Problem> {
+        let admin = self.clone();
+        let made = tokio::spawn(async move { admin.route(&asked.0, &asked.1).await });
+        made.await.unwrap_or_else(|error| {
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            Err(Problem::new(status, "internal", error.to_string()))
+        })
     }
 
     async fn route(&self, request: &Parts, body: &Bytes) -> Result<Answer, Problem> {

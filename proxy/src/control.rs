@@ -136,7 +136,7 @@ impl Control {
         let saved = saved.unwrap_or_default();
         let holds = saved.holds();
         let mut desired = Desired::at_start(&config.services, saved);
-        leave_out_conflicts(&mut desired, state.as_ref())?;
+        leave_out_unfit(&mut desired, state.as_ref())?;
         let specs: Vec<ServiceSpec> = desired.specs().cloned().collect();
         let (health, burst) = Health::starting();
         let control = Self::new(config, table, workers, drains, state, health);
@@ -145,7 +145,7 @@ impl Control {
             (wanted.desired, wanted.holds) = (desired, holds);
         }
         control.look_up(&specs).await;
-        control.replace_all(&mut control.wanted())?;
+        control.replace_all(&mut control.wanted(), &Desired::default())?;
         control.health.started();
         control.until_up(burst).await;
         Ok(control)
@@ -222,7 +222,7 @@ impl Control {
             }
             let before = std::mem::replace(&mut wanted.desired, desired);
             let timeouts = std::mem::replace(&mut wanted.timeouts, config.timeouts.clone());
-            match self.replace_all(&mut wanted) {
+            match self.replace_all(&mut wanted, &before) {
                 Ok(generation) => generation,
                 Err(error) => {
                     wanted.desired = before;
@@ -278,6 +278,11 @@ impl Control {
                 return Err(unknown_service(name));
             };
             let definition = service.definition.with_split(&split)?;
+            if let Some(version) = service.is_drained_for(&definition.split) {
+                return Err(ChangeError::Conflict(format!(
+                    "version `{version}` was drained, and this split would leave the service nothing to send requests to: PUT the service to have it back"
+                )));
+            }
             let spec = ServiceSpec { split, ..spec };
             let generation = self.replace(&mut wanted, definition)?;
             wanted.desired.set(name, Some(spec));
@@ -414,6 +419,17 @@ impl Control {
         if self.standing() == Standing::Elder {
             return Err(ChangeError::HandedOver);
         }
+        let table = self.table();
+        let in_table = table.service(name).into_iter();
+        let is_live = |e: &Arc<Endpoint>| target.covers(e) && !e.claims.is_retired();
+        if in_table
+            .flat_map(|service| service.endpoints())
+            .any(is_live)
+        {
+            return Err(ChangeError::Conflict(
+                "what was to be drained was asked for anew meanwhile".into(),
+            ));
+        }
         if let Some(receipt) = self.drains.receipt(name, target) {
             return Ok(receipt);
         }
@@ -433,7 +449,6 @@ impl Control {
                 endpoints,
             });
         }
-        let table = self.table();
         let service = table.service(name).ok_or_else(|| unknown_service(name))?;
         let split = &service.definition.split;
         Err(match target {
@@ -494,30 +509,35 @@ impl Control {
     fn replace(&self, wanted: &mut Wanted, definition: Definition) -> Result<u64, ChangeError> {
         let table = self.table();
         let name = definition.name.clone();
-        let service = self.build(wanted, definition, &table);
+        let none = Drained::new();
+        let drained = wanted.drained.get(&*name).unwrap_or(&none);
+        let service = self.build(wanted, definition, &table, drained);
         let next = table
             .with(service)
             .map_err(|conflict| ChangeError::Conflict(conflict.message(&name)))?;
         Ok(self.swap(wanted, &table, next, [&*name]))
     }
 
-    /// Swaps in a table with all that is wanted. A service that is defined as before stays as
-    /// it is.
-    fn replace_all(&self, wanted: &mut Wanted) -> Result<u64, ChangeError> {
+    /// Swaps in a table with all that is wanted, where `before` was. A service that is defined as
+    /// before stays as it is; so does one that was not changed, whatever has become of the files
+    /// that it names.
+    fn replace_all(&self, wanted: &mut Wanted, before: &Desired) -> Result<u64, ChangeError> {
         let table = self.table();
-        let definitions: Vec<Definition> = wanted
-            .desired
-            .specs()
-            .map(Definition::check)
-            .collect::<Result<_, _>>()?;
-        let mut services = Vec::with_capacity(definitions.len());
-        for definition in definitions {
+        let (mut services, mut anew) = (Vec::new(), Vec::new());
+        for spec in wanted.desired.specs() {
+            let there = table.service(&spec.name);
+            if let Some(same) = there.filter(|_| before.get(&spec.name) == Some(spec)) {
+                services.push(same.clone());
+                continue;
+            }
+            let definition = Definition::check(spec)?;
             let same = |service: &&Arc<Service>| *service.definition == definition;
-            services.push(match table.service(&definition.name).filter(same) {
+            services.push(match there.filter(same) {
                 Some(same) => same.clone(),
                 None => {
-                    wanted.drained.remove(&*definition.name);
-                    self.build(wanted, definition, &table)
+                    // What was drained before is asked for anew.
+                    anew.push(spec.name.clone());
+                    self.build(wanted, definition, &table, &Drained::new())
                 }
             });
         }
@@ -528,13 +548,20 @@ impl Control {
             .collect();
         let next = table.with_all(services, wanted.timeouts.clone());
         let next = next.map_err(|c| conflict(&c))?;
+        for name in anew {
+            wanted.drained.remove(&name);
+        }
         Ok(self.swap(wanted, &table, next, names.iter().map(AsRef::as_ref)))
     }
 
-    /// The service, with what `table` has of it already.
-    fn build(&self, wanted: &Wanted, definition: Definition, table: &Table) -> Arc<Service> {
-        let none = Drained::new();
-        let drained = wanted.drained.get(&*definition.name).unwrap_or(&none);
+    /// The service, with what `table` has of it already, and what was `drained` of it.
+    fn build(
+        &self,
+        wanted: &Wanted,
+        definition: Definition,
+        table: &Table,
+        drained: &Drained,
+    ) -> Arc<Service> {
         let previous = table.service(&definition.name).map(AsRef::as_ref);
         let definition = Arc::new(definition);
         let resolved = &wanted.resolved;
@@ -553,6 +580,7 @@ impl Control {
     ) -> u64 {
         let next = Arc::new(next);
         self.table.store(next.clone());
+        let mut unused = BTreeSet::new();
         for name in names {
             let (old, new) = (before.service(name), next.service(name));
             if let (Some(old), Some(new)) = (old, new)
@@ -577,12 +605,16 @@ impl Control {
                 .filter(|_| self.standing() == Standing::Owner)
                 .map(|service| names_in(&service.definition))
                 .unwrap_or_default();
-            let unused = self.resolver.replaced(name, used);
-            if self.standing() == Standing::Owner {
-                unused
-                    .iter()
-                    .for_each(|name| drop(wanted.resolved.remove(name)));
+            unused.extend(self.resolver.replaced(name, used));
+        }
+        if !unused.is_empty() && self.standing() == Standing::Owner {
+            // Another service may have taken a name over.
+            for service in next.services() {
+                for name in names_in(&service.definition) {
+                    unused.remove(&name);
+                }
             }
+            wanted.resolved.retain(|name, _| !unused.contains(name));
         }
         // Who waits for a service that is gone is told so.
         wanted.holds.retain(|name, hold| {
@@ -638,33 +670,37 @@ impl Wanted {
     }
 }
 
-/// Takes saved services out until those that are left do not contradict each other: what the
-/// config file says has changed since they were saved.
-fn leave_out_conflicts(
-    desired: &mut Desired,
-    state: Option<&StateFile>,
-) -> Result<(), ChangeError> {
+/// Takes saved services out until those that are left are right and do not contradict each other:
+/// what the config file says, or a file that they name, has changed since they were saved.
+fn leave_out_unfit(desired: &mut Desired, state: Option<&StateFile>) -> Result<(), ChangeError> {
     let mut copied = false;
     loop {
-        let definitions: Vec<Definition> = desired
+        let checked: Vec<_> = desired
             .specs()
-            .map(Definition::check)
-            .collect::<Result<_, _>>()?;
-        let Err(found) = Routes::new(&definitions) else {
-            return Ok(());
+            .map(|spec| (spec.name.clone(), Definition::check(spec)))
+            .collect();
+        let wrong = checked.iter().find(|(_, checked)| checked.is_err());
+        let (name, why, error) = if let Some((name, Err(error))) = wrong {
+            let why = format!("is not right: {error}");
+            (Some(name.clone()), why, error.clone().into())
+        } else {
+            let definitions: Vec<_> = checked.into_iter().flat_map(|(_, good)| good).collect();
+            let Err(found) = Routes::new(&definitions) else {
+                return Ok(());
+            };
+            let name = found.services.iter().find(|name| desired.is_by_admin(name));
+            let why = name.map_or_else(String::new, |name| found.message(name));
+            (name.map(ToString::to_string), why, conflict(&found))
         };
-        let Some(name) = found.services.iter().find(|name| desired.is_by_admin(name)) else {
-            return Err(conflict(&found));
+        let Some(name) = name.filter(|name| desired.is_by_admin(name)) else {
+            return Err(error);
         };
         if let (false, Some(state)) = (copied, state) {
             state.keep_a_copy();
             copied = true;
         }
-        tracing::error!(
-            "saved service `{name}` is left out: it {}",
-            found.message(name)
-        );
-        desired.forget(name);
+        tracing::error!("saved service `{name}` is left out: it {why}");
+        desired.forget(&name);
     }
 }
 
@@ -767,5 +803,148 @@ mod tests {
         );
         assert_eq!(control.table().generation, generation);
         assert_eq!(control.wanted().desired.specs().count(), 1);
+    }
+
+    const TWO: &str = r#"{"name":"web","split":{"1":0,"2":1},"endpoints":[
+        {"address":"10.0.0.1:80","version":"1"},{"address":"10.0.0.2:80","version":"2"}]}"#;
+
+    fn spec(json: &str) -> ServiceSpec {
+        admin_api::strict::from_json(json.as_bytes()).unwrap()
+    }
+
+    fn version(version: &str) -> DrainTarget {
+        DrainTarget {
+            version: Some(version.to_owned()),
+            endpoint: None,
+        }
+    }
+
+    fn split(weights: [(&str, u32); 2]) -> BTreeMap<String, u32> {
+        weights
+            .map(|(version, weight)| (version.to_owned(), weight))
+            .into()
+    }
+
+    fn config(services: &str) -> Config {
+        let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+        Config::parse(&format!("{listener}{services}")).unwrap()
+    }
+
+    /// The service's endpoints that get requests or could.
+    fn live(control: &Control) -> usize {
+        let table = control.table();
+        let service = table.service("web").unwrap();
+        let live = |endpoint: &&Arc<Endpoint>| !endpoint.claims.is_retired();
+        service.endpoints().filter(live).count()
+    }
+
+    #[tokio::test]
+    async fn a_reload_that_fails_brings_nothing_back_that_was_drained() {
+        let control = control().await;
+        let file = |more: &str| {
+            config(&format!(
+                "[[services]]\nname = \"web\"\nsplit = {{ \"1\" = 0, \"2\" = 1 }}\nendpoints = [\n\
+                 {{ address = \"10.0.0.1:80\", version = \"1\" }}, {{ address = \"10.0.0.2:80\", version = \"2\" }}]\n{more}"
+            ))
+        };
+        control.read_file(&file("")).await.unwrap();
+        assert!(control.drain("web", &version("1")).unwrap().drained);
+        control
+            .put(spec(r#"{"name":"other","path_prefix":"/a"}"#), None)
+            .await
+            .unwrap();
+        let contradicts = file(
+            "balance = \"least_in_flight\"\n[[services]]\nname = \"b\"\npath_prefix = \"/a\"\n",
+        );
+        let failed = control.read_file(&contradicts).await;
+        assert!(
+            matches!(failed, Err(ChangeError::Conflict(_))),
+            "{failed:?}"
+        );
+        control
+            .set_split("web", split([("1", 1), ("2", 9)]), None)
+            .await
+            .unwrap();
+        assert_eq!(live(&control), 1);
+    }
+
+    #[tokio::test]
+    async fn no_receipt_is_given_for_what_was_asked_for_anew() {
+        let control = control().await;
+        control.put(spec(TWO), None).await.unwrap();
+        assert!(control.drain("web", &version("1")).unwrap().drained);
+        control.put(spec(TWO), None).await.unwrap();
+        assert_eq!(live(&control), 2);
+        let receipt = control.receipt("web", &version("1"));
+        assert!(
+            matches!(receipt, Err(ChangeError::Conflict(_))),
+            "{receipt:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_split_that_gives_everything_to_what_was_drained_is_refused() {
+        let control = control().await;
+        control.put(spec(TWO), None).await.unwrap();
+        control.drain("web", &version("1")).unwrap();
+        let all_to_it = split([("1", 1), ("2", 0)]);
+        let refused = control.set_split("web", all_to_it, None).await;
+        assert!(
+            matches!(refused, Err(ChangeError::Conflict(_))),
+            "{refused:?}"
+        );
+        let some = split([("1", 1), ("2", 1)]);
+        control.set_split("web", some, None).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_service_that_moves_its_name_to_another_keeps_its_addresses() {
+        let control = control().await;
+        control.resolved(&"web.invalid".into(), vec!["10.0.0.1".parse().unwrap()]);
+        let moved = config(
+            "[[services]]\nname = \"xyz\"\nendpoints = [{ address = \"web.invalid:80\", version = \"1\" }]",
+        );
+        control.read_file(&moved).await.unwrap();
+        let split = [("1".to_owned(), 7)].into();
+        control.set_split("xyz", split, None).await.unwrap();
+        let table = control.table();
+        assert_eq!(table.service("xyz").unwrap().endpoints().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_saved_service_whose_file_is_gone_stops_neither_the_start_nor_a_reload() {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        let made = rcgen::generate_simple_self_signed(["ca.test".to_owned()]).unwrap();
+        std::fs::write(&ca, made.cert.pem()).unwrap();
+        let state = || Some(StateFile::new(folder.path().join("state.json")));
+        let start = |config: Config| async move {
+            let table = Arc::new(ArcSwap::from_pointee(Table::empty(config.timeouts.clone())));
+            let drains = Arc::new(Drains::new(|_| {}));
+            Control::start(&config, table, 1, drains, state())
+                .await
+                .unwrap()
+        };
+        let saved = serde_json::json!({
+            "name": "tls", "path_prefix": "/tls",
+            "versions": {"1": {"tls": {"ca": ca}}},
+            "endpoints": [{"address": "10.0.0.9:443", "version": "1"}],
+        });
+        let other = "[[services]]\nname = \"web\"\npath_prefix = \"/";
+        let control = start(config(&format!("{other}a\""))).await;
+        control.put(spec(&saved.to_string()), None).await.unwrap();
+        std::fs::remove_file(&ca).unwrap();
+        control
+            .read_file(&config(&format!("{other}b\"")))
+            .await
+            .unwrap();
+        assert!(
+            control.table().service("tls").is_some(),
+            "it goes on as it was"
+        );
+        drop(control);
+        let control = start(config(&format!("{other}b\""))).await;
+        let table = control.table();
+        assert!(table.service("tls").is_none() && table.service("web").is_some());
     }
 }

@@ -1,7 +1,7 @@
 //! A service at one moment, with its versions, and the pick among them: a version by the split,
 //! in it an endpoint by the service's balancing policy.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -198,6 +198,26 @@ impl Service {
         open().next().is_none() || open().any(|endpoint| !covers(endpoint))
     }
 
+    /// The version that has the requests by this split, but was drained, where another one could
+    /// serve by the split there is.
+    pub(crate) fn is_drained_for(&self, split: &BTreeMap<Arc<str>, u32>) -> Option<&Arc<str>> {
+        let with_share = |split: &BTreeMap<Arc<str>, u32>| {
+            let has = |v: &&Version| split.get(&v.label).is_some_and(|weight| *weight > 0);
+            self.versions.iter().filter(has).collect::<Vec<_>>()
+        };
+        let is_live = |version: &&Version| {
+            let mut endpoints = version.endpoints.list.iter();
+            endpoints.any(|endpoint| !endpoint.claims.is_retired())
+        };
+        let then = with_share(split);
+        let is_lost =
+            !then.iter().any(is_live) && with_share(&self.definition.split).iter().any(is_live);
+        let drained = then
+            .into_iter()
+            .find(|version| !version.endpoints.list.is_empty());
+        drained.filter(|_| is_lost).map(|version| &version.label)
+    }
+
     /// Takes a claim for a new request: a version by the split, in it an endpoint by the
     /// balancing policy. A version without a usable endpoint leaves its share to the others, by
     /// their weights.
@@ -221,11 +241,15 @@ impl Service {
     /// Takes a claim on an endpoint that is down, where none is up: one that was up before may
     /// well answer, and a refusal surely helps nobody.
     pub(crate) fn claim_in_panic(&self, worker: usize, wish: &Wish) -> Option<Pick<'_>> {
-        let draw = Draw::new(worker, wish, &[]);
-        let pick = self.draw(Draw {
+        let draw = Draw {
             panic: true,
-            ..draw
-        })?;
+            ..Draw::new(worker, wish, &[])
+        };
+        let pick = match wish.version {
+            // Another version is not what a tester wants to see.
+            Some(version) => self.claim_in(version, draw),
+            None => self.draw(draw),
+        }?;
         self.versions[pick.version].stats.panicked(worker);
         Some(pick)
     }
@@ -542,6 +566,10 @@ mod tests {
         assert_eq!(service.claim(0, &wish).unwrap().version, 1);
         let tried = [service.versions[1].endpoints.list[0].id];
         assert!(service.claim_again(1, 0, &wish, &tried).is_none());
+        service.versions[1].endpoints.list[0].eject("5 failures in a row".into());
+        assert!(service.claim(0, &wish).is_none());
+        let in_panic = service.claim_in_panic(0, &wish);
+        assert!(in_panic.is_none_or(|pick| pick.version == 1));
     }
 
     #[test]

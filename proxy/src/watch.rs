@@ -18,7 +18,7 @@ use notify::{RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 use crate::config::{Config, ConfigError};
-use crate::control::{Control, Standing};
+use crate::control::{ChangeError, Control, Standing};
 
 /// Nobody said that the writer is done: the file has to stay the same for so long. Who copies it
 /// here over a network may well pause.
@@ -95,6 +95,10 @@ async fn take_up(path: &Path, text: &str, started_with: &Config, control: &Contr
             true
         }
         Ok(false) => true,
+        Err(error @ ChangeError::NotSaved(_)) => {
+            tracing::error!("{}: {error}", path.display());
+            true
+        }
         Err(error) => {
             tracing::error!(
                 "{}: {error}; the running table stays as it is",

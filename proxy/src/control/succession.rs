@@ -412,6 +412,7 @@ impl Control {
         let specs: &[ServiceSpec] = &config.services;
         self.look_up(specs).await;
         let mut wanted = self.wanted();
+        let before = wanted.desired.clone();
         wanted.desired.read_file(specs);
         wanted.timeouts = config.timeouts.clone();
         let table = self.table();
@@ -421,7 +422,7 @@ impl Control {
         });
         let is_all = wanted.desired.specs().count() == table.services().len();
         if !is_same || !is_all || wanted.timeouts != table.timeouts {
-            self.replace_all(&mut wanted)?;
+            self.replace_all(&mut wanted, &before)?;
         }
         Ok(())
     }

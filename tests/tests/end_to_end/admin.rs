@@ -1,7 +1,9 @@
 //! The admin API: what it refuses, and whom.
 
 use serde_json::{Value, json};
-use tests::{Running, TestEndpoint, TestProxy, ask, ask_with};
+use tests::{Running, TestEndpoint, TestProxy, ask, ask_with, wait_until};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 #[tokio::test]
 async fn bad_input_is_named_and_leaves_the_running_split_alone() {
@@ -327,4 +329,28 @@ async fn metrics_are_by_service_and_version() {
     ] {
         assert!(reply.body.contains(line), "{line} is not in {}", reply.body);
     }
+}
+
+#[tokio::test]
+async fn a_change_is_kept_though_whoever_asked_for_it_hangs_up() {
+    let proxy = TestProxy::start().await;
+    let count = 100;
+    for number in 0..count {
+        let body = format!("{{\"path_prefix\":\"/{number}\"}}");
+        let head = format!(
+            "PUT /v1/services/s{number} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut client = TcpStream::connect(proxy.admin).await.unwrap();
+        client.write_all((head + &body).as_bytes()).await.unwrap();
+    }
+    let state = proxy.config_file().with_file_name("state.json");
+    wait_until("all of them are kept", || async {
+        let text = std::fs::read_to_string(&state).unwrap_or_default();
+        let saved: Value = serde_json::from_str(&text).unwrap_or_default();
+        saved["services"]
+            .as_object()
+            .is_some_and(|services| services.len() == count)
+    })
+    .await;
 }
