@@ -39,7 +39,7 @@ use crate::site::Site;
 use crate::store::{Event, EventFilter, FILE, NewRollout, NewVersion, RolloutRecord, Store};
 
 /// Quick enough for a test that pauses the clock, and with every phase in it.
-const MANIFEST: &str = r#"
+pub(crate) const MANIFEST: &str = r#"
 [[services]]
 name = "web"
 image = "web:1.0.0"
@@ -434,6 +434,8 @@ pub(crate) struct FakeProxy {
 #[derive(Default)]
 struct Inner {
     service: Option<ServiceSpec>,
+    /// The addresses of every endpoint that was ever there, by version.
+    known: BTreeMap<String, BTreeSet<String>>,
     stats: BTreeMap<String, VersionStats>,
     /// The share of a version's requests that fails, in per cent.
     failing: BTreeMap<String, u64>,
@@ -577,7 +579,12 @@ impl FakeProxy {
                     "every weight is 0: {spec:?}"
                 );
                 self.calls.push(format!("put {:?}", spec.split));
-                lock(&self.inner).service = Some(spec);
+                let mut inner = lock(&self.inner);
+                for endpoint in &spec.endpoints {
+                    let known = inner.known.entry(endpoint.version.clone()).or_default();
+                    known.insert(endpoint.address.clone());
+                }
+                inner.service = Some(spec);
                 ok(&admin_api::Changed { generation: 1 })
             }
             (&Method::GET, ["services", "web"]) => {
@@ -637,36 +644,22 @@ impl FakeProxy {
         let requests = inner.in_flight.get(version).copied().unwrap_or(0);
         let upgraded = inner.upgraded.get(version).copied().unwrap_or(0);
         let drained = requests == 0 && upgraded == 0;
-        let of_version = |spec: &ServiceSpec| -> Vec<EndpointReceipt> {
-            spec.endpoints
-                .iter()
-                .filter(|one| one.version == version)
-                .map(|endpoint| EndpointReceipt {
-                    address: endpoint.address.clone(),
-                    version: version.into(),
-                    drained,
-                    in_flight: requests,
-                    streams: 0,
-                    upgraded,
-                    oldest: Oldest::default(),
-                    cut: Cut::default(),
-                })
-                .collect()
+        // A receipt outlives the endpoint's place in the table.
+        let addresses = match endpoint {
+            Some(address) => BTreeSet::from([address.to_owned()]),
+            None => inner.known.get(version).cloned().unwrap_or_default(),
         };
-        let endpoints = match endpoint {
-            // A receipt outlives the endpoint's place in the table.
-            Some(address) => vec![EndpointReceipt {
-                address: address.into(),
-                version: version.into(),
-                drained,
-                in_flight: requests,
-                streams: 0,
-                upgraded,
-                oldest: Oldest::default(),
-                cut: Cut::default(),
-            }],
-            None => inner.service.as_ref().map(of_version).unwrap_or_default(),
+        let receipt = |address| EndpointReceipt {
+            address,
+            version: version.into(),
+            drained,
+            in_flight: requests,
+            streams: 0,
+            upgraded,
+            oldest: Oldest::default(),
+            cut: Cut::default(),
         };
+        let endpoints = addresses.into_iter().map(receipt).collect();
         if drained {
             self.calls.push(format!("receipt {version}"));
         }

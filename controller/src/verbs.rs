@@ -10,6 +10,8 @@ mod scale;
 mod split;
 mod status;
 mod tend;
+#[cfg(test)]
+mod tests;
 mod up;
 
 use std::collections::HashMap;
@@ -262,6 +264,18 @@ impl Controller {
 
     fn get_up(&self) -> Option<Arc<Up>> {
         lock(&self.up).clone()
+    }
+
+    /// Lets one verb at a time start or stop things, as long as `up` is what is up.
+    async fn alone(&self, up: &Arc<Up>) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        let alone = self.changing.lock().await;
+        match self.get_up() {
+            Some(now) if Arc::ptr_eq(&now, up) => Ok(alone),
+            _ => Err(Error::Refused(format!(
+                "{} went down meanwhile; try again",
+                up.site.project
+            ))),
+        }
     }
 
     /// What is up, or what to do about it.

@@ -1,6 +1,7 @@
 //! `deploy`: begins a rollout.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Controller, Up};
 use crate::api::{DeployRequest, Done};
@@ -8,26 +9,33 @@ use crate::caller::Caller;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::manifest::{RolloutSettings, check_version, tag_of};
-use crate::rollout::{Ask, Phase};
+use crate::rollout::{Ask, Handle, Phase};
 use crate::store::{NewRollout, NewVersion, ServiceRecord};
+
+/// How much longer a rollout's end may take than its starts and drains.
+const MARGIN: Duration = Duration::from_secs(60);
 
 impl Controller {
     /// `deploy`.
     pub(crate) async fn deploy(&self, request: DeployRequest, caller: &Caller) -> Result<Done> {
         let up = self.up()?;
         let _admitted = self.admit(&request.service, caller).await?;
-        let _alone = self.changing.lock().await;
-        let done = self.begin(&up, request, caller).await;
-        let forgotten = self.forget_secrets();
-        done.and_then(|done| forgotten.map(|()| done))
+        loop {
+            let alone = self.alone(&up).await?;
+            let begun = self.begin(&up, &request, caller).await;
+            let forgotten = self.forget_secrets();
+            match begun.and_then(|begun| forgotten.map(|()| begun))? {
+                Begun::Done(done) => return Ok(done),
+                Begun::After(ending) => {
+                    // Nobody else is to wait for it.
+                    drop(alone);
+                    ending.wait(&up, caller).await?;
+                }
+            }
+        }
     }
 
-    pub(super) async fn begin(
-        &self,
-        up: &Arc<Up>,
-        request: DeployRequest,
-        caller: &Caller,
-    ) -> Result<Done> {
+    async fn begin(&self, up: &Arc<Up>, request: &DeployRequest, caller: &Caller) -> Result<Begun> {
         let site = &up.site;
         let service = site.service(&request.service)?;
         let manifest = site.manifest();
@@ -37,8 +45,8 @@ impl Controller {
                 service.name
             ))
         })?;
-        let label = match request.version {
-            Some(version) => version,
+        let label = match &request.version {
+            Some(version) => version.clone(),
             None => tag_of(&request.image).map(str::to_owned).ok_or_else(|| {
                 let image = &request.image;
                 Error::Usage(format!(
@@ -53,7 +61,7 @@ impl Controller {
         })?;
         let image = engine::image_from(up.kind, &request.dir, &request.image);
         let mut recipe = site.recipe(settings, &site.folder()?)?;
-        recipe.env.extend(request.env);
+        recipe.env.extend(request.env.clone());
         let candidate = NewVersion {
             service: service.name.clone(),
             version: label,
@@ -66,21 +74,20 @@ impl Controller {
             if !request.replace {
                 self.check_can_begin(up, &service.name)?;
             }
-            return Ok(match already_runs(&service, &candidate)? {
+            return Ok(Begun::Done(match already_runs(&service, &candidate)? {
                 Some(done) => done,
                 None => dry_run(&service, &candidate, &how),
-            });
+            }));
         }
-        if request.replace {
-            self.replace(up, &candidate, caller).await?;
+        let replaced_by = request.replace.then_some(candidate.version.as_str());
+        if let Some(ending) = self.in_the_way(up, &service.name, replaced_by)? {
+            return Ok(Begun::After(ending));
         }
-        self.end_bake(up, &service.name).await?;
-        // The bake's end may have gone the other way.
-        let service = site.service(&service.name)?;
         if let Some(done) = already_runs(&service, &candidate)? {
-            return Ok(done);
+            return Ok(Begun::Done(done));
         }
-        self.begin_rollout(up, &service, candidate, how, caller)
+        let done = self.begin_rollout(up, &service, candidate, how, caller)?;
+        Ok(Begun::Done(done))
     }
 
     pub(super) fn begin_rollout(
@@ -109,20 +116,30 @@ impl Controller {
         })
     }
 
-    /// Ends a running rollout for the candidate that is to take its place.
-    async fn replace(&self, up: &Up, candidate: &NewVersion, caller: &Caller) -> Result<()> {
-        let Some(handle) = up.rollout(&candidate.service) else {
-            return Ok(());
+    /// The rollout that is to end before the service can have the next one. Refuses where
+    /// somebody has to end it, and the next one is not to take its place.
+    pub(super) fn in_the_way(
+        &self,
+        up: &Up,
+        service: &str,
+        replaced_by: Option<&str>,
+    ) -> Result<Option<Ending>> {
+        let Some(handle) = up.rollout(service) else {
+            return Ok(None);
         };
-        let record = handle.live().record;
-        if matches!(record.phase, Phase::Baking | Phase::Draining) {
-            // It has been promoted: there is nothing to go back from.
-            return Ok(());
-        }
-        let why = format!("replaced by {}", candidate.version);
-        handle.ask_by(caller.who(), Ask::Abort { why }).await?;
-        handle.ended().await;
-        Ok(())
+        let is_promoted = matches!(handle.live().record.phase, Phase::Baking | Phase::Draining);
+        let ask = match replaced_by {
+            Some(version) if !is_promoted => Ask::Abort {
+                why: format!("replaced by {version}"),
+            },
+            // There is nothing to go back from, and the next version wants the place of the old
+            // one, which is only kept warm.
+            _ => {
+                self.check_can_begin(up, service)?;
+                Ask::Promote
+            }
+        };
+        Ok(Some(Ending { handle, ask }))
     }
 
     /// Refuses where a rollout is running that a deploy would not end by itself.
@@ -133,21 +150,6 @@ impl Controller {
             Some(record) if record.phase == Phase::Baking && record.paused.is_none() => Ok(()),
             _ => self.check_no_rollout(up, service),
         }
-    }
-
-    /// Refuses where a rollout is running; one that only keeps the old version warm ends
-    /// that, since the next version wants its place.
-    pub(super) async fn end_bake(&self, up: &Up, service: &str) -> Result<()> {
-        let Some(handle) = up.rollout(service) else {
-            return Ok(());
-        };
-        self.check_can_begin(up, service)?;
-        if handle.live().record.phase == Phase::Baking {
-            // It may end by itself at this very moment, which is as good.
-            let _ = handle.ask(Ask::Promote).await;
-        }
-        handle.ended().await;
-        Ok(())
     }
 
     pub(super) fn check_no_rollout(&self, up: &Up, service: &str) -> Result<()> {
@@ -166,6 +168,52 @@ impl Controller {
             record.title(),
             record.phase
         )))
+    }
+}
+
+/// What came of a deploy.
+enum Begun {
+    Done(Done),
+    /// Nothing, until this has ended.
+    After(Ending),
+}
+
+/// A rollout that is to end, and how it is asked to.
+pub(super) struct Ending {
+    pub(super) handle: Arc<Handle>,
+    pub(super) ask: Ask,
+}
+
+impl Ending {
+    /// Sees the rollout to its end, for about as long as that may take.
+    pub(super) async fn wait(self, up: &Up, caller: &Caller) -> Result<()> {
+        let Self { handle, ask } = self;
+        let drains = up.site.manifest().proxy.drain_timeout.get();
+        let starts = handle.live().record.settings.start_timeout.get();
+        let limit = drains + starts + MARGIN;
+        let ended = async {
+            let is_abort = matches!(ask, Ask::Abort { .. });
+            let said = handle.ask_by(caller.who(), ask).await;
+            // One that bakes may end by itself at this very moment, which is as good.
+            if is_abort {
+                said?;
+            }
+            handle.ended().await;
+            Ok(())
+        };
+        tokio::time::timeout(limit, ended)
+            .await
+            .unwrap_or_else(|_| {
+                let live = handle.live();
+                let trouble = live.trouble.map(|trouble| format!(": {trouble}"));
+                Err(Error::Refused(format!(
+                    "{} is {} and has not ended within {} s{}; try again",
+                    live.record.title(),
+                    live.record.phase,
+                    limit.as_secs(),
+                    trouble.unwrap_or_default(),
+                )))
+            })
     }
 }
 

@@ -21,7 +21,7 @@ impl Controller {
         caller: &Caller,
     ) -> Result<Done> {
         let up = self.up()?;
-        let _alone = self.changing.lock().await;
+        let _alone = self.alone(&up).await?;
         let _undisturbed = self.reconciling.lock().await;
         let image = match &request.image {
             Some(image) => Some(engine::image_from(up.kind, &request.dir, image)),

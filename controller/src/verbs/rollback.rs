@@ -1,6 +1,7 @@
 //! `rollback`: back to the version before, at once where it is still warm.
 
 use super::Controller;
+use super::deploy::Ending;
 use crate::api::{Done, RollbackRequest};
 use crate::caller::Caller;
 use crate::error::{Error, Result};
@@ -21,7 +22,8 @@ impl Controller {
         if let Some(handle) = up.rollout(&service.name) {
             let record = handle.live().record;
             if record.phase == Phase::Draining {
-                handle.ended().await;
+                let ask = Ask::Promote;
+                Ending { handle, ask }.wait(&up, caller).await?;
             } else if target
                 .as_ref()
                 .is_none_or(|to| to.version == record.from.version)
@@ -33,7 +35,7 @@ impl Controller {
                 self.check_no_rollout(&up, &service.name)?;
             }
         }
-        let _alone = self.changing.lock().await;
+        let _alone = self.alone(&up).await?;
         let service = up.site.service(&request.service)?;
         let Some(target) = target.or_else(|| service.previous.clone()) else {
             return Err(Error::Refused(format!(

@@ -14,7 +14,7 @@ impl Controller {
     pub(crate) async fn scale(&self, request: ScaleRequest, caller: &Caller) -> Result<Done> {
         let up = self.up()?;
         let _admitted = self.admit(&request.service, caller).await?;
-        let _alone = self.changing.lock().await;
+        let _alone = self.alone(&up).await?;
         if !(1..=1000).contains(&request.replicas) {
             let message = format!(
                 "{} containers: give a number from 1 to 1000",

@@ -34,8 +34,8 @@ impl Controller {
         let mut idle = 0;
         loop {
             let ticked = self.next_occasion(&mut tick).await;
-            let is_up = {
-                // An `up` that has begun is in the journal, and not to be taken up beside it.
+            // An `up` that has begun is in the journal, and not to be taken up beside it.
+            let is_up = self.get_up().is_some() || {
                 let _alone = self.changing.lock().await;
                 self.take_up().await
             };

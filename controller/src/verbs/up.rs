@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use admin_api::HealthState;
 use admin_api::strict::InputError;
+use tokio::sync::MutexGuard;
 
 use super::{Controller, Up, folder_of, lock};
 use crate::admin::AdminError;
@@ -37,13 +38,16 @@ impl Controller {
             source,
         })?;
         let _alone = self.changing.lock().await;
-        let _undisturbed = self.reconciling.lock().await;
+        let undisturbed = self.reconciling.lock().await;
         if let Some(trouble) = lock(&self.trouble).clone() {
             return Err(Error::Unavailable(trouble));
         }
         let result = match self.get_up() {
             None => self.first_up(&request, manifest, caller).await,
-            Some(up) => self.up_again(&up, &request, manifest, caller).await,
+            Some(up) => {
+                self.up_again(&up, &request, manifest, caller, undisturbed)
+                    .await
+            }
         };
         let forgotten = self.forget_secrets();
         if self.get_up().is_none() {
@@ -117,6 +121,7 @@ impl Controller {
         request: &UpRequest,
         mut manifest: Manifest,
         caller: &Caller,
+        undisturbed: MutexGuard<'_, ()>,
     ) -> Result<Done> {
         let site = &up.site;
         let before = site.manifest();
@@ -170,6 +175,8 @@ impl Controller {
         }
         said.extend(self.change_proxy(up, &before, caller).await?);
         said.extend(started_text(&fresh, started.len()));
+        // Rollouts may have to end first, and nobody goes without healing for that.
+        drop(undisturbed);
         let rollouts = self.carry_out(up, changes, caller, &mut said).await?;
         up.webhooks.follow(site)?;
         if is_changed || !said.is_empty() {
@@ -349,7 +356,9 @@ impl Controller {
                 said.push(self.scale_to(up, &name, replicas, caller).await?);
             }
             if let Some(version) = change.version {
-                self.end_bake(up, &name).await?;
+                if let Some(ending) = self.in_the_way(up, &name, None)? {
+                    ending.wait(up, caller).await?;
+                }
                 let service = up.site.service(&name)?;
                 let manifest = up.site.manifest();
                 let settings = manifest.service(&name).map(|s| s.rollout.clone());

@@ -2,79 +2,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::manifest::RuntimeChoice;
 use crate::rollout::{Ask, Phase};
 use crate::runtime::{ContainerState, label};
-use crate::store::EventFilter;
 use crate::testing::TestSite;
-
-/// A controller over fakes, which looks after `web` 1.0.0 on four containers.
-struct Tended {
-    test: TestSite,
-    up: Arc<Up>,
-    tending: tokio::task::JoinHandle<()>,
-}
-
-impl Tended {
-    async fn new() -> Self {
-        let test = TestSite::new().await;
-        let dir = test.dir().to_owned();
-        let controller = Controller::new(dir, test.site.store.clone());
-        let up = Arc::new(Up::new(test.site.clone(), RuntimeChoice::Process));
-        *lock(&controller.up) = Some(up.clone());
-        let tending = tokio::spawn(controller.keep_tending(false));
-        Self { test, up, tending }
-    }
-
-    /// Runs a rollout to 2.0.0 until it is in this phase.
-    async fn rollout_in(&self, phase: Phase) -> Arc<crate::rollout::Handle> {
-        self.up.run(self.test.begin("canary"));
-        let handle = self.up.rollout("web").expect("it runs");
-        let mut live = handle.watch();
-        live.wait_for(|live| live.record.phase == phase)
-            .await
-            .expect("it gets there");
-        handle
-    }
-
-    #[track_caller]
-    fn until(&self, what: &str, holds: impl Fn(&TestSite) -> bool) -> impl Future<Output = ()> {
-        let caller = std::panic::Location::caller();
-        async move {
-            let began = Instant::now();
-            while !holds(&self.test) {
-                let waited = began.elapsed();
-                assert!(waited < Duration::from_secs(60), "{caller}: not {what}");
-                sleep(Duration::from_millis(20)).await;
-            }
-        }
-    }
-
-    /// Four containers of each of these versions run, the proxy has them and no other, and
-    /// nothing waits to be stopped.
-    async fn until_whole(&self, versions: &[&str]) {
-        self.until(&format!("{versions:?} × 4"), |test| {
-            let running = test.running();
-            running.len() == versions.len()
-                && versions.iter().all(|version| running[*version] == 4)
-                && test.proxy.addresses() == test.runtime.addresses()
-                && test.site.store.retired().expect("read").is_empty()
-        })
-        .await;
-    }
-
-    fn healed(&self) -> usize {
-        let events = self.test.site.store.events(EventFilter::default());
-        let events = events.expect("read");
-        events.iter().filter(|event| event.kind == "healed").count()
-    }
-}
-
-impl Drop for Tended {
-    fn drop(&mut self) {
-        self.tending.abort();
-    }
-}
+use crate::verbs::tests::{Tended, proxy};
 
 #[tokio::test(start_paused = true)]
 async fn a_container_that_died_is_replaced_and_its_endpoint_swapped() {
@@ -223,18 +154,6 @@ async fn a_scale_that_was_cut_short_is_finished() {
         .await;
     store.set_replicas("web", 4).expect("recorded");
     tended.until_whole(&["1.0.0"]).await;
-}
-
-/// The proxy's container: it runs, whether it answers or not.
-fn proxy() -> Container {
-    Container {
-        id: "id-proxy".into(),
-        name: "crossfade-proxy".into(),
-        image: "proxy".into(),
-        labels: [(label::ROLE.to_owned(), "proxy".to_owned())].into(),
-        state: ContainerState::Running,
-        address: None,
-    }
 }
 
 #[tokio::test(start_paused = true)]
