@@ -3,6 +3,7 @@
 
 mod stage;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -233,6 +234,19 @@ pub fn replicas_for(stable_replicas: u32, weight: u64, total: u64) -> u32 {
     u32::try_from(exact.div_ceil(total.max(1)))
         .unwrap_or(u32::MAX)
         .max(1)
+}
+
+/// How many containers a version needs for what a split gives it; none where that is nothing.
+pub fn replicas_for_split(
+    stable_replicas: u32,
+    split: &BTreeMap<String, u32>,
+    version: &str,
+) -> u32 {
+    let total = split.values().copied().map(u64::from).sum();
+    match split.get(version).copied().unwrap_or(0) {
+        0 => 0,
+        weight => replicas_for(stable_replicas, weight.into(), total),
+    }
 }
 
 impl FromStr for Strategy {

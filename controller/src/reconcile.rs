@@ -6,6 +6,7 @@
 //! while it is warm.
 
 use crate::endpoints::version_id;
+use crate::plan::replicas_for_split;
 use crate::rollout::Phase;
 use crate::runtime::{Container, ContainerState};
 use crate::store::{RolloutRecord, ServiceRecord, VersionRecord};
@@ -51,15 +52,22 @@ pub(crate) fn wanted(service: &ServiceRecord, rollout: Option<&RolloutRecord>) -
         // The old version is being retired by its rollout.
         Phase::Draining => (Number::Any, all),
         Phase::RollingBack => (all, Number::Any),
-        _ => (kept_by(rollout).map_or(all, Number::AtLeast), Number::Any),
+        _ => {
+            let kept = kept_by(rollout, service.replicas);
+            (kept.map_or(all, Number::AtLeast), Number::Any)
+        }
     };
     vec![of(&rollout.from, of_from), of(&rollout.to, of_to)]
 }
 
-/// How many containers of stable the rollout's step has left; `None`: all of them.
-fn kept_by(rollout: &RolloutRecord) -> Option<u32> {
+/// How many containers of stable the rollout's step has left, or a split by hand has brought back;
+/// `None`: all of them.
+fn kept_by(rollout: &RolloutRecord, replicas: u32) -> Option<u32> {
     let last = rollout.steps.len().checked_sub(1)?;
-    rollout.steps[rollout.step.min(last)].stable
+    let kept = rollout.steps[rollout.step.min(last)].stable?;
+    let by_hand = rollout.hand_split.iter();
+    let by_hand = by_hand.map(|split| replicas_for_split(replicas, split, &rollout.from.version));
+    by_hand.chain([kept]).max()
 }
 
 /// What is to be done so that `containers`, those of the service that are not retired, become

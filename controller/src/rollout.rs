@@ -192,7 +192,7 @@ impl Rollout {
                 self.raise_stable(&split).await?;
                 let to = &self.record.to.version;
                 let replicas = self.replicas_by_hand(&split, to)?;
-                (split, replicas)
+                (split, replicas.max(1))
             }
         };
         self.capacity(replicas, Duration::ZERO).await?;
@@ -250,6 +250,9 @@ impl Rollout {
         let all_to_new = Split::from([(self.record.to.version.clone(), 100)]);
         let split = self.record.hand_split.clone().unwrap_or(all_to_new);
         let replicas = self.site.service(&self.record.service)?.replicas;
+        if self.record.hand_split.is_some() {
+            self.raise_stable(&split).await?;
+        }
         self.set_split(&split).await?;
         let mut watch = None;
         loop {
@@ -302,10 +305,10 @@ impl Rollout {
     /// Gives stable everything in one swap, lets the candidate finish what it has, and stops it.
     async fn rolling_back(&mut self) -> Stay<Entering> {
         let service = self.record.service.clone();
-        self.until_stable_serves().await?;
+        let replicas = self.site.service(&service)?.replicas;
+        self.until_stable_serves(1, replicas).await?;
         self.site.store.set_stable(&service, &self.record.from)?;
         self.site.push(&service).await?;
-        let replicas = self.site.service(&service)?.replicas;
         self.start_stable(replicas).await?;
         let candidate = self.site.containers_of(&self.record.to).await?;
         self.site.retire(&service, &candidate)?;

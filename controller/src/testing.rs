@@ -439,7 +439,7 @@ struct Inner {
     stats: BTreeMap<String, VersionStats>,
     /// The share of a version's requests that fails, in per cent.
     failing: BTreeMap<String, u64>,
-    /// Why a version's endpoints are down.
+    /// Why a version's endpoints are down, or one of them.
     down: BTreeMap<String, String>,
     /// Of the copies that were made last.
     mirror: MirrorStats,
@@ -486,8 +486,13 @@ impl FakeProxy {
         Some((spec.version.clone(), spec.percent))
     }
 
-    pub(crate) fn take_down(&self, version: &str, why: &str) {
-        lock(&self.inner).down.insert(version.into(), why.into());
+    /// The endpoints of a version are down, or the one with this address.
+    pub(crate) fn take_down(&self, which: &str, why: &str) {
+        lock(&self.inner).down.insert(which.into(), why.into());
+    }
+
+    pub(crate) fn bring_up(&self, which: &str) {
+        lock(&self.inner).down.remove(which);
     }
 
     pub(crate) fn set_in_flight(&self, version: &str, requests: u64, upgraded: u64) {
@@ -716,7 +721,8 @@ fn count_copies(inner: &mut Inner, spec: &MirrorSpec) {
 fn view(inner: &Inner, spec: &ServiceSpec) -> ServiceView {
     let mut versions: BTreeMap<String, VersionView> = BTreeMap::new();
     for endpoint in &spec.endpoints {
-        let reason = inner.down.get(&endpoint.version).cloned();
+        let of_one = || inner.down.get(&endpoint.address);
+        let reason = inner.down.get(&endpoint.version).or_else(of_one).cloned();
         let weight = spec.split.get(&endpoint.version).copied().unwrap_or(0);
         let version = versions
             .entry(endpoint.version.clone())

@@ -161,6 +161,19 @@ fn what_a_step_has_taken_away_is_not_brought_back() {
 }
 
 #[test]
+fn what_a_split_by_hand_has_brought_back_is_kept() {
+    let mut rollout = rollout(Phase::Baking);
+    rollout.steps = Strategy::BlueGreen.steps(2);
+    rollout.steps[0].stable = Some(0);
+    for (weight, kept) in [(0, 0), (10, 1), (50, 1), (51, 2), (100, 2)] {
+        let split = [("1.0.0", weight), ("2.0.0", 100 - weight)];
+        rollout.hand_split = Some(split.map(|(of, weight)| (of.to_owned(), weight)).into());
+        let wanted = wanted(&service(1, 2), Some(&rollout));
+        assert_eq!(wanted[0].number, Number::AtLeast(kept), "{weight}%");
+    }
+}
+
+#[test]
 fn a_rollout_that_is_over_protects_nobody() {
     check(2, Some(Phase::Done), &["1-1", "2-1", "2-2"], &[], &["1-1"]);
     check(

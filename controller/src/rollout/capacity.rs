@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Leave, Rollout, Stay};
 use crate::endpoints::Dead;
-use crate::plan::replicas_for;
+use crate::plan::replicas_for_split;
 use crate::store::Split;
 
 impl Rollout {
@@ -74,8 +74,6 @@ impl Rollout {
     /// How many containers of the version a split by hand needs.
     pub(super) fn replicas_by_hand(&self, split: &Split, version: &str) -> Stay<u32> {
         let stable = self.site.service(&self.record.service)?.replicas;
-        let total = split.values().copied().map(u64::from).sum();
-        let weight = split.get(version).copied().unwrap_or(0);
-        Ok(replicas_for(stable, weight.into(), total))
+        Ok(replicas_for_split(stable, split, version))
     }
 }

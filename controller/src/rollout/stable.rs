@@ -33,11 +33,10 @@ impl Rollout {
 
     /// Sees to it that stable can carry what a split by hand gives it.
     pub(super) async fn raise_stable(&mut self, split: &Split) -> Stay<()> {
-        let from = &self.record.from.version;
-        if split.get(from).is_some_and(|weight| *weight > 0) {
-            self.start_stable(self.replicas_by_hand(split, from)?)
-                .await?;
-            self.until_stable_serves().await?;
+        let needed = self.replicas_by_hand(split, &self.record.from.version)?;
+        if needed > 0 {
+            self.start_stable(needed).await?;
+            self.until_stable_serves(needed, needed).await?;
         }
         Ok(())
     }
@@ -54,13 +53,11 @@ impl Rollout {
         Ok(())
     }
 
-    /// Where no container of stable serves, the candidate goes on, bad as it may be, until
-    /// stable is there again: nobody at all would be worse. Where one serves, it is enough.
-    pub(super) async fn until_stable_serves(&mut self) -> Stay<()> {
-        let replicas = self.site.service(&self.record.service)?.replicas;
+    /// Where fewer than `enough` containers of stable serve, the candidate goes on, bad as it may
+    /// be, until there are `replicas` that do: nobody at all would be worse.
+    pub(super) async fn until_stable_serves(&mut self, mut enough: u32, replicas: u32) -> Stay<()> {
         let limit = self.record.settings.start_timeout.get();
         let began = Instant::now();
-        let mut enough = 1;
         loop {
             let table = self.site.check_table(&self.record.service).await?;
             let serving = |version: &str| {
@@ -74,10 +71,10 @@ impl Rollout {
             let stable = serving(&self.record.from.version);
             let waited = began.elapsed() >= limit
                 && !of_version(&table.containers, &self.record.from).is_empty();
-            if stable >= enough || waited || serving(&self.record.to.version) == 0 {
+            if stable >= enough as usize || waited || serving(&self.record.to.version) == 0 {
                 return Ok(());
             }
-            enough = replicas as usize;
+            enough = replicas;
             self.start_stable(replicas).await?;
             let version = &self.record.from.version;
             self.trouble(format!(

@@ -110,6 +110,42 @@ async fn a_split_by_hand_in_a_rolling_rollout_brings_stable_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_split_by_hand_while_a_rolling_rollout_bakes_waits_for_the_containers_it_brings_back() {
+    let test = TestSite::new().await;
+    let record = test.begin_with(|settings| {
+        settings.strategy = rolling("0", "1");
+        settings.bake = Period::from_secs(600);
+    });
+    let handle = spawn(test.site.clone(), record);
+    until(&handle, Phase::Baking).await;
+    assert_eq!(test.running(), running(&[("2.0.0", 4)]));
+    // The last one to come gets healthy late.
+    let last = "10.0.0.12:8080";
+    test.proxy.take_down(last, "not yet");
+    let by_hand = split(&[("1.0.0", 100), ("2.0.0", 0)]);
+    let asked = handle.ask(Ask::Split(by_hand.clone()));
+    let gets_healthy = async {
+        let mut live = handle.watch();
+        let waits = live.wait_for(|live| {
+            let trouble = live.trouble.as_deref();
+            trouble == Some("3 of 4 containers of 1.0.0 serve")
+        });
+        let waits = tokio::time::timeout(Duration::from_secs(5), waits).await;
+        waits.expect("in time").expect("it waits");
+        assert_eq!(test.proxy.split(), split(&[("2.0.0", 100)]));
+        test.proxy.bring_up(last);
+    };
+    let (said, ()) = tokio::join!(asked, gets_healthy);
+    said.expect("set");
+    assert_eq!(test.proxy.split(), by_hand);
+    assert_eq!(test.running(), running(&[("1.0.0", 4), ("2.0.0", 4)]));
+    assert!(!test.calls.all().contains(&"put {}".to_owned()));
+    handle.ask(Ask::Promote).await.expect("promoted");
+    handle.ended().await;
+    check_promoted(&test);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rolling_rollout_that_was_killed_goes_on_where_it_was() {
     for step in 0..4 {
         let test = TestSite::new().await;
