@@ -50,6 +50,22 @@ impl Site {
         self.store.retire(&retired)
     }
 
+    /// Gives those of the containers that are not stopped yet their place back.
+    pub(crate) async fn keep_after_all(
+        &self,
+        service: &str,
+        containers: &[Container],
+    ) -> Result<()> {
+        {
+            // Nobody is stopping one of them.
+            let _alone = self.sweeping.of(service).lock_owned().await;
+            for container in containers {
+                self.store.forget_retired(&container.name)?;
+            }
+        }
+        self.push(service).await
+    }
+
     /// Drains the service's retired containers, waiting for at most `wait`, and stops those
     /// that are drained. Says what is left; call again until nothing is.
     pub(crate) async fn sweep(&self, service: &str, wait: Duration) -> Result<Left> {

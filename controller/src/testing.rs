@@ -455,6 +455,8 @@ struct Inner {
     away: bool,
     /// It has another token.
     locked: bool,
+    /// Nobody would be left if anybody went.
+    needs_all: bool,
 }
 
 impl FakeProxy {
@@ -507,6 +509,11 @@ impl FakeProxy {
 
     pub(crate) fn set_away(&self, away: bool) {
         lock(&self.inner).away = away;
+    }
+
+    /// Refuses every drain: nobody would be left.
+    pub(crate) fn set_needs_all(&self, needs_all: bool) {
+        lock(&self.inner).needs_all = needs_all;
     }
 
     /// Whoever asks has another token than it has.
@@ -646,6 +653,10 @@ impl FakeProxy {
         self.calls.push(format!("drain {version}"));
         tokio::time::sleep(Duration::from_millis(300)).await;
         let inner = lock(&self.inner);
+        if inner.needs_all {
+            let why = "the drain would leave the service nothing to send requests to";
+            return refusal(StatusCode::CONFLICT, "conflict", why);
+        }
         let requests = inner.in_flight.get(version).copied().unwrap_or(0);
         let upgraded = inner.upgraded.get(version).copied().unwrap_or(0);
         let drained = requests == 0 && upgraded == 0;

@@ -4,16 +4,17 @@
 use std::collections::BTreeSet;
 
 use admin_api::{
-    BalanceSpec, EndpointSpec, HashKey, MirrorSpec, ServiceSpec, ServiceView, VersionSpec,
+    BalanceSpec, EndpointSpec, HashKey, HealthState, MirrorSpec, ServiceSpec, ServiceView,
+    VersionSpec,
 };
 
-use crate::endpoints::version_id;
+use crate::endpoints::{of_version, version_id};
 use crate::error::Result;
 use crate::manifest::ServiceSettings;
 use crate::reconcile::{Wanted, wanted};
 use crate::runtime::{Container, ContainerState, label};
 use crate::site::Site;
-use crate::store::Split;
+use crate::store::{Split, VersionRecord};
 
 /// A service's containers and what the proxy has of them, read at one moment.
 #[derive(Debug)]
@@ -22,6 +23,27 @@ pub(crate) struct Table {
     pub(crate) containers: Vec<Container>,
     /// The proxy's view.
     pub(crate) view: ServiceView,
+}
+
+impl Table {
+    /// The version's containers that are too many where `keep` stay. Those that the proxy sees
+    /// healthy are kept first, then by name.
+    pub(crate) fn extra(&self, version: &VersionRecord, keep: u32) -> Vec<Container> {
+        let view = self.view.versions.get(&version.version);
+        let endpoints = view.iter().flat_map(|view| &view.endpoints);
+        let healthy: BTreeSet<&str> = endpoints
+            .filter(|endpoint| endpoint.health == HealthState::Up)
+            .map(|endpoint| endpoint.address.as_str())
+            .collect();
+        let serves = |container: &Container| {
+            let address = container.address.map(|address| address.to_string());
+            address.is_some_and(|address| healthy.contains(address.as_str()))
+        };
+        let mut containers = of_version(&self.containers, version);
+        containers.sort_by_key(|container| !serves(container));
+        let extra = containers.into_iter().skip(keep as usize);
+        extra.cloned().collect()
+    }
 }
 
 impl Site {
@@ -177,7 +199,7 @@ fn agrees(view: &ServiceView, spec: &ServiceSpec) -> bool {
             let live = of
                 .endpoints
                 .iter()
-                .filter(|e| e.health != admin_api::HealthState::Draining);
+                .filter(|e| e.health != HealthState::Draining);
             live.map(move |endpoint| (version.as_str(), endpoint.address.as_str()))
         })
         .collect();

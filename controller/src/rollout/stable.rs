@@ -16,8 +16,8 @@ impl Rollout {
         {
             // Nobody brings back at this moment what an earlier step still had.
             let _alone = self.site.place_lock(&self.record.service).await;
-            let mut of_stable = self.site.containers_of(&self.record.from).await?;
-            let extra = of_stable.split_off(of_stable.len().min(keep as usize));
+            let table = self.site.check_table(&self.record.service).await?;
+            let extra = table.extra(&self.record.from, keep);
             self.site.retire(&self.record.service, &extra)?;
         }
         loop {

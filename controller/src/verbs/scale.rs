@@ -9,6 +9,9 @@ use crate::caller::Caller;
 use crate::endpoints::Dead;
 use crate::error::{Error, Result};
 
+/// How long one call waits for a drain.
+const DRAIN_WAIT: Duration = Duration::from_secs(1);
+
 impl Controller {
     /// `scale`.
     pub(crate) async fn scale(&self, request: ScaleRequest, caller: &Caller) -> Result<Done> {
@@ -43,30 +46,50 @@ impl Controller {
                 "{service} has {replicas} containers already: nothing to do"
             ));
         }
-        self.store.set_replicas(service, replicas)?;
+        // Those that come have a place from the start, and those that go until they are chosen.
+        let meanwhile = before.replicas.max(replicas);
+        self.store.set_replicas(service, meanwhile)?;
         let mut started = Vec::new();
-        let grown = async {
+        let there = async {
             site.start_missing(&before.stable, replicas, Dead::Replace, &mut started)
                 .await?;
             site.push(service).await?;
-            let wanted = replicas.max(before.replicas.min(replicas));
-            self.until_healthy(site, &before.stable, wanted).await
+            self.until_healthy(site, &before.stable, replicas).await
         };
-        if let Err(error) = grown.await {
+        if let Err(error) = there.await {
             // As it was: what was started has been given requests perhaps, so it is drained.
-            self.store.set_replicas(service, before.replicas)?;
-            site.retire(service, &started)?;
-            site.sweep(service, Duration::from_secs(1)).await?;
+            {
+                let _alone = site.place_lock(service).await;
+                self.store.set_replicas(service, before.replicas)?;
+                site.retire(service, &started)?;
+            }
+            site.sweep(service, DRAIN_WAIT).await?;
             return Err(error);
         }
-        let mut containers = site.containers_of(&before.stable).await?;
-        let extra = containers.split_off(containers.len().min(replicas as usize));
-        site.retire(service, &extra)?;
-        while !site
-            .sweep(service, Duration::from_secs(1))
-            .await?
-            .only_lasting()
-        {}
+        let extra = {
+            let _alone = site.place_lock(service).await;
+            let extra = site
+                .check_table(service)
+                .await?
+                .extra(&before.stable, replicas);
+            site.retire(service, &extra)?;
+            self.store.set_replicas(service, replicas)?;
+            extra
+        };
+        loop {
+            match site.sweep(service, DRAIN_WAIT).await {
+                Ok(left) if left.only_lasting() => break,
+                Ok(_) => {}
+                Err(error) if error.is_ours() => return Err(error),
+                Err(error) => {
+                    // The proxy needs them: those that stay do not serve any more.
+                    let _alone = site.place_lock(service).await;
+                    self.store.set_replicas(service, before.replicas)?;
+                    site.keep_after_all(service, &extra).await?;
+                    return Err(error);
+                }
+            }
+        }
         let text = format!(
             "{service} has {replicas} containers; it had {}",
             before.replicas

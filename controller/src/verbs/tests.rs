@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::api::{DeployRequest, UpRequest};
+use crate::api::{DeployRequest, ScaleRequest, UpRequest};
 use crate::rollout::Phase;
 use crate::runtime::Container;
 use crate::store::EventFilter;
@@ -123,6 +123,13 @@ fn up(manifest: impl Into<String>) -> UpRequest {
     }
 }
 
+fn scale(replicas: u32) -> ScaleRequest {
+    ScaleRequest {
+        service: "web".into(),
+        replicas,
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_dies_while_a_verb_is_at_work_is_replaced() {
     let tended = Tended::new().await;
@@ -197,4 +204,34 @@ async fn an_up_that_waits_for_a_rollouts_end_heals_what_dies_and_gives_up_in_the
     let error = timeout(LONG, upped).await.expect("it gives up");
     let error = error.expect_err("it drains").to_string();
     assert!(error.contains("has not ended within 100 s"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scale_down_keeps_those_that_are_healthy() {
+    let tended = Tended::new().await;
+    let hung = "10.0.0.1:8080";
+    tended.test.proxy.take_down(hung, "timed out");
+    let who = Caller::default();
+    let scaled = tended.controller.scale(scale(1), &who).await;
+    scaled.expect("three of them are healthy");
+    assert_eq!(tended.test.running()["1.0.0"], 1);
+    assert!(!tended.test.runtime.addresses().contains(hung));
+    assert_eq!(
+        tended.test.proxy.addresses(),
+        tended.test.runtime.addresses()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scale_down_that_would_leave_nobody_is_taken_back() {
+    let tended = Tended::new().await;
+    tended.test.proxy.set_needs_all(true);
+    let who = Caller::default();
+    let scaled = tended.controller.scale(scale(1), &who).await;
+    let error = scaled.expect_err("nobody would be left").to_string();
+    assert!(error.contains("nothing to send requests to"), "{error}");
+    tended.test.proxy.set_needs_all(false);
+    assert_eq!(tended.test.site.service("web").expect("there").replicas, 4);
+    tended.until_whole(&["1.0.0"]).await;
+    assert_eq!(tended.healed(), 0, "they are the same");
 }

@@ -55,6 +55,18 @@ async fn a_rolling_rollout_never_has_more_or_fewer_containers_than_it_may() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rolling_rollout_takes_those_away_first_that_are_not_healthy() {
+    let test = TestSite::new().await;
+    let hung = "10.0.0.1:8080";
+    test.proxy.take_down(hung, "timed out");
+    let record = test.begin_with(|settings| settings.strategy = rolling("0", "1"));
+    let handle = spawn(test.site.clone(), record);
+    until_step(&handle, 0).await;
+    assert_eq!(test.running().get("1.0.0"), Some(&3));
+    assert!(!test.runtime.addresses().contains(hung));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bad_candidate_in_a_rolling_rollout_gives_everything_back() {
     for (surge, unavailable) in [("1", "0"), ("0", "4")] {
         let test = TestSite::new().await;
