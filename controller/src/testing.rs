@@ -434,6 +434,8 @@ pub(crate) struct FakeProxy {
 #[derive(Default)]
 struct Inner {
     service: Option<ServiceSpec>,
+    /// Those that are not `web`.
+    others: BTreeMap<String, ServiceSpec>,
     /// The addresses of every endpoint that was ever there, by version.
     known: BTreeMap<String, BTreeSet<String>>,
     stats: BTreeMap<String, VersionStats>,
@@ -536,6 +538,20 @@ impl FakeProxy {
             .unwrap_or_default()
     }
 
+    /// Gives it a service that nobody asked for.
+    pub(crate) fn add(&self, name: &str) {
+        let spec = ServiceSpec {
+            name: name.into(),
+            ..ServiceSpec::default()
+        };
+        lock(&self.inner).others.insert(name.into(), spec);
+    }
+
+    /// The services that it has beside `web`.
+    pub(crate) fn others(&self) -> Vec<String> {
+        lock(&self.inner).others.keys().cloned().collect()
+    }
+
     pub(crate) fn endpoints(&self) -> usize {
         lock(&self.inner)
             .service
@@ -601,6 +617,31 @@ impl FakeProxy {
             }
             (&Method::GET, ["services", "web"]) => {
                 self.with_service(|inner, spec| ok(&view(inner, spec)))
+            }
+            (&Method::GET, ["services"]) => {
+                let inner = lock(&self.inner);
+                let all = inner.others.values().chain(&inner.service);
+                ok(&admin_api::ServiceList {
+                    generation: 1,
+                    services: all.map(|spec| view(&inner, spec)).collect(),
+                })
+            }
+            (&Method::PUT, ["services", other]) => {
+                let spec = serde_json::from_slice(&body).expect("a service");
+                let mut inner = lock(&self.inner);
+                inner.others.insert((*other).to_owned(), spec);
+                ok(&admin_api::Changed { generation: 1 })
+            }
+            (&Method::GET, ["services", other]) => {
+                let inner = lock(&self.inner);
+                let spec = inner.others.get(*other);
+                spec.map_or_else(unknown, |spec| ok(&view(&inner, spec)))
+            }
+            (&Method::DELETE, ["services", other]) => {
+                match lock(&self.inner).others.remove(*other) {
+                    Some(_) => ok(&admin_api::Changed { generation: 1 }),
+                    None => unknown(),
+                }
             }
             (&Method::GET, ["status"]) => ok(&admin_api::Status {
                 version: "0.0.0".into(),

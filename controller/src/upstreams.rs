@@ -89,6 +89,14 @@ impl Site {
         })
     }
 
+    /// Takes the service out of the proxy, if it is there.
+    pub(crate) async fn take_out(&self, service: &str) -> Result<()> {
+        match self.admin.delete_service(service).await {
+            Err(error) if !error.is_unknown() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     fn wanted_upstreams(
         &self,
         service: &str,

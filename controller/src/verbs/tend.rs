@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use admin_api::ServiceView;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
@@ -80,7 +81,11 @@ impl Controller {
         };
         let Some(up) = self.get_up() else { return };
         // A proxy that takes long to come back holds up no container.
-        let (proxy, mut trouble) = tokio::join!(self.tend_proxy(&up), self.tend_services(&up));
+        let proxy = async {
+            self.tend_proxy(&up).await?;
+            self.clear_table(&up.site).await
+        };
+        let (proxy, mut trouble) = tokio::join!(proxy, self.tend_services(&up));
         if let Err(error) = proxy {
             trouble.insert(0, format!("the proxy: {error}"));
         }
@@ -102,6 +107,21 @@ impl Controller {
         self.proxy_host(up)?.ensure(&mut Vec::new()).await?;
         // It may have come back with nothing.
         up.changed.notify_one();
+        Ok(())
+    }
+
+    /// Takes services out of the proxy that are in no journal: who began with them did not come to
+    /// their end. The table is the controller's alone.
+    async fn clear_table(&self, site: &Site) -> Result<()> {
+        let in_proxy = site.admin.services().await?.services;
+        let known = self.store.services()?;
+        let is_known = |name: &str| known.iter().any(|service| service.name == name);
+        for ServiceView { name, .. } in in_proxy {
+            if !is_known(&name) {
+                tracing::info!("{name} is in the proxy and in no journal: it is taken out");
+                site.take_out(&name).await?;
+            }
+        }
         Ok(())
     }
 

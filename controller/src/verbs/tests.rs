@@ -235,3 +235,19 @@ async fn a_scale_down_that_would_leave_nobody_is_taken_back() {
     tended.until_whole(&["1.0.0"]).await;
     assert_eq!(tended.healed(), 0, "they are the same");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_up_that_failed_leaves_no_new_service_in_the_proxy() {
+    let tended = Tended::new().await;
+    tended.test.runtime.containers().push(proxy());
+    tended.test.proxy.take_down("9.0.0", "answered with 503");
+    let api = "[[services]]\nname = \"api\"\nimage = \"api:9.0.0\"\nhosts = [\"api.test\"]\n";
+    let who = Caller::default();
+    let upped = tended
+        .controller
+        .up_verb(up(format!("{MANIFEST}\n{api}")), &who);
+    let error = upped.await.expect_err("it never gets healthy").to_string();
+    assert!(error.contains("0 of 1 containers of api 9.0.0"), "{error}");
+    assert_eq!(tended.test.proxy.others(), [""; 0]);
+    tended.until_whole(&["1.0.0"]).await;
+}

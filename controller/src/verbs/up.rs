@@ -163,6 +163,13 @@ impl Controller {
         }
         let mut started = Vec::new();
         if let Err(error) = self.start(up, &mut started).await {
+            for (version, _) in &fresh {
+                // Where the proxy cannot be told now, tending tells it.
+                let gone = site.take_out(&version.service).await;
+                if let Err(error) = gone {
+                    tracing::warn!("{} stays in the proxy: {error}", version.service);
+                }
+            }
             undo(site, started).await;
             for (version, _) in &fresh {
                 self.store.remove_service(&version.service)?;
@@ -505,10 +512,7 @@ impl Controller {
         site.retire(name, &containers)?;
         // Out of the table as a whole: the proxy drains no service down to nothing. It gives
         // receipts for what it has taken out.
-        match site.admin.delete_service(name).await {
-            Err(error) if !error.is_unknown() => return Err(error.into()),
-            _ => {}
-        }
+        site.take_out(name).await?;
         while site.sweep(name, Duration::from_secs(1)).await?.containers > 0 {}
         self.store.remove_service(name)
     }

@@ -180,6 +180,20 @@ async fn a_proxy_that_is_away_holds_up_no_healing_and_is_told_when_it_is_back() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_service_of_the_proxy_that_no_journal_has_is_taken_out() {
+    let tended = Tended::new().await;
+    tended.test.runtime.containers().push(proxy());
+    tended.test.proxy.add("old");
+    tended
+        .until("taken out", |test| test.proxy.others().is_empty())
+        .await;
+    assert_eq!(
+        tended.test.proxy.split(),
+        [("1.0.0".to_owned(), 100)].into()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_proxy_that_is_away_blocks_promotion_and_not_the_record_of_a_rollback() {
     let tended = Tended::new().await;
     let handle = tended.rollout_in(Phase::Shifting).await;
