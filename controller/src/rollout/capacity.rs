@@ -16,7 +16,7 @@ impl Rollout {
     pub(super) async fn capacity(&mut self, replicas: u32, healthy_for: Duration) -> Stay<()> {
         self.start_candidates(replicas).await?;
         let limit = self.record.settings.start_timeout;
-        let mut waited = Duration::ZERO;
+        let (mut waited, mut waited_for_both) = (Duration::ZERO, Duration::ZERO);
         let mut healthy_since = None;
         loop {
             match self.observe().await {
@@ -31,13 +31,16 @@ impl Rollout {
                         return Ok(());
                     }
                 }
-                // Whatever takes stable down, too, is not the candidate's fault.
+                // Whatever takes stable down, too, is not the candidate's fault. It is waited for,
+                // but not behind everybody's back.
                 Ok(seen) if !seen.stable_is_well => {
                     healthy_since = None;
-                    self.trouble(format!(
-                        "{} is not healthy either",
-                        self.record.from.version
-                    ));
+                    let why = format!("{} is not healthy either", self.record.from.version);
+                    if waited_for_both >= limit.get() && self.record.paused.is_none() {
+                        self.pause(&format!("{why}: waited for {limit}"))?;
+                    }
+                    self.trouble(why);
+                    waited_for_both += self.look_every();
                 }
                 Ok(seen) => {
                     healthy_since = None;

@@ -74,7 +74,7 @@ pub(super) struct Seen {
     pub(super) down: Option<String>,
     /// Whether a check of the candidate has failed.
     pub(super) failing: bool,
-    /// Whether none of stable's endpoints is down.
+    /// Whether stable serves: one of its endpoints is up, or it has none.
     pub(super) stable_is_well: bool,
     view: ServiceView,
 }
@@ -111,10 +111,9 @@ impl Rollout {
         }
         let stable = table.view.versions.get(&self.record.from.version);
         let stable_is_well = stable.is_none_or(|version| {
-            version
-                .endpoints
-                .iter()
-                .all(|endpoint| matches!(endpoint.health, HealthState::Up | HealthState::Draining))
+            let endpoints = || version.endpoints.iter().map(|endpoint| endpoint.health);
+            endpoints().any(|health| health == HealthState::Up)
+                || endpoints().all(|health| health == HealthState::Draining)
         });
         Ok(Seen {
             up,

@@ -284,6 +284,36 @@ async fn when_stable_is_down_too_it_is_not_the_candidates_fault() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn when_stable_never_gets_healthy_either_it_pauses_and_says_so() {
+    let test = TestSite::new().await;
+    test.proxy.take_down("1.0.0", "timed out");
+    test.proxy.take_down("2.0.0", "timed out");
+    let handle = test.canary();
+    let paused = tokio::time::timeout(Duration::from_secs(60), until_paused(&handle)).await;
+    paused.expect("in time");
+    let record = handle.live().record;
+    assert_eq!(record.phase, Phase::Checking);
+    let paused = record.paused.expect("a reason");
+    assert_eq!(paused, "1.0.0 is not healthy either: waited for 10s");
+    test.proxy.bring_up("1.0.0");
+    test.proxy.bring_up("2.0.0");
+    handle.ask(Ask::Resume).await.expect("resumed");
+    handle.ended().await;
+    check_promoted(&test);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_container_of_stable_that_hangs_saves_no_candidate() {
+    let test = TestSite::new().await;
+    test.proxy.take_down("10.0.0.1:8080", "timed out");
+    test.proxy.take_down("2.0.0", "answered with 503");
+    let handle = test.canary();
+    let ended = tokio::time::timeout(Duration::from_secs(60), handle.ended()).await;
+    ended.expect("in time");
+    check_rolled_back(&test, "0 of 1 containers of 2.0.0 were healthy within 10s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_stopped_while_it_has_requests() {
     let test = TestSite::new().await;
     test.proxy.set_in_flight("1.0.0", 3, 0);
