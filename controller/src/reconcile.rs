@@ -62,7 +62,7 @@ pub(crate) fn wanted(service: &ServiceRecord, rollout: Option<&RolloutRecord>) -
 
 /// How many containers of stable the rollout's step has left, or a split by hand has brought back;
 /// `None`: all of them.
-fn kept_by(rollout: &RolloutRecord, replicas: u32) -> Option<u32> {
+pub(crate) fn kept_by(rollout: &RolloutRecord, replicas: u32) -> Option<u32> {
     let last = rollout.steps.len().checked_sub(1)?;
     let kept = rollout.steps[rollout.step.min(last)].stable?;
     let by_hand = rollout.hand_split.iter();

@@ -40,6 +40,7 @@ use crate::endpoints::Dead;
 use crate::error::{Error, Result};
 use crate::hooks::On;
 use crate::plan::Step;
+use crate::reconcile::kept_by;
 use crate::site::Site;
 use crate::store::{Entering, Mark, RolloutRecord, Split};
 use crate::verdict::{Figures, Limits, Verdict, judge};
@@ -306,7 +307,11 @@ impl Rollout {
     async fn rolling_back(&mut self) -> Stay<Entering> {
         let service = self.record.service.clone();
         let replicas = self.site.service(&service)?.replicas;
-        self.until_stable_serves(1, replicas).await?;
+        // Those that made room for the candidate are started first. Where all are there, one that
+        // serves is enough.
+        let kept = kept_by(&self.record, replicas).unwrap_or(replicas);
+        let enough = if kept < replicas { replicas } else { 1 };
+        self.until_stable_serves(enough, replicas).await?;
         self.site.store.set_stable(&service, &self.record.from)?;
         self.site.push(&service).await?;
         self.start_stable(replicas).await?;

@@ -4,7 +4,7 @@
 use admin_api::HealthState;
 use tokio::time::Instant;
 
-use super::{DRAIN_WAIT, Rollout, Stay};
+use super::{DRAIN_WAIT, Phase, Rollout, Stay};
 use crate::endpoints::{Dead, of_version};
 use crate::store::Split;
 
@@ -74,7 +74,11 @@ impl Rollout {
             if stable >= enough as usize || waited || serving(&self.record.to.version) == 0 {
                 return Ok(());
             }
+            let stable = u32::try_from(stable).unwrap_or(u32::MAX);
             enough = replicas;
+            if self.record.phase == Phase::RollingBack {
+                self.give_back(stable, replicas).await?;
+            }
             self.start_stable(replicas).await?;
             let version = &self.record.from.version;
             self.trouble(format!(
@@ -82,5 +86,19 @@ impl Rollout {
             ));
             self.rest(self.look_every()).await?;
         }
+    }
+
+    /// Gives stable what so many of its containers can carry, unless it has more.
+    async fn give_back(&mut self, serving: u32, replicas: u32) -> Stay<()> {
+        let service = self.site.service(&self.record.service)?;
+        let (from, to) = (&self.record.from.version, &self.record.to.version);
+        let weight = |of| u64::from(service.split.get(of).copied().unwrap_or(0));
+        let (has, all) = (weight(from), weight(from) + weight(to));
+        if u64::from(serving) * all > has * u64::from(replicas) {
+            let rest = replicas.saturating_sub(serving);
+            let split = Split::from([(from.clone(), serving), (to.clone(), rest)]);
+            self.set_split(&split).await?;
+        }
+        Ok(())
     }
 }

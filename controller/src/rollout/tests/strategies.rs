@@ -108,6 +108,35 @@ async fn a_stable_version_without_containers_is_started_before_it_gets_the_reque
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_rolling_rollout_has_left_of_stable_gets_back_what_it_can_carry() {
+    let test = TestSite::new().await;
+    let record = test.begin_with(|settings| {
+        settings.strategy = rolling("1", "0");
+        settings.bake = Period::from_secs(600);
+    });
+    let handle = spawn(test.site.clone(), record);
+    until(&handle, Phase::Baking).await;
+    assert_eq!(test.running(), running(&[("1.0.0", 1), ("2.0.0", 4)]));
+    let before = test.calls.all().len();
+    let why = "not today".to_owned();
+    handle.ask(Ask::Abort { why }).await.expect("aborted");
+    handle.ended().await;
+    check_rolled_back(&test, "not today");
+    let calls = test.calls.all().split_off(before);
+    let at = |put: &str| calls.iter().position(|call| call == put);
+    let a_part = at(r#"put {"1.0.0": 1, "2.0.0": 3}"#).expect("at once");
+    let all = at(r#"put {"1.0.0": 100}"#).expect("in the end");
+    let started = |calls: &[String]| {
+        calls
+            .iter()
+            .filter(|call| call.starts_with("start "))
+            .count()
+    };
+    assert_eq!(started(&calls[..a_part]), 0, "{calls:#?}");
+    assert_eq!(started(&calls[..all]), 3, "{calls:#?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_split_by_hand_in_a_rolling_rollout_brings_stable_back() {
     let test = TestSite::new().await;
     let record = test.begin_with(|settings| settings.strategy = rolling("1", "0"));
