@@ -638,10 +638,12 @@ impl FakeProxy {
                 spec.map_or_else(unknown, |spec| ok(&view(&inner, spec)))
             }
             (&Method::DELETE, ["services", other]) => {
-                match lock(&self.inner).others.remove(*other) {
-                    Some(_) => ok(&admin_api::Changed { generation: 1 }),
-                    None => unknown(),
-                }
+                let mut inner = lock(&self.inner);
+                let gone = match *other {
+                    "web" => inner.service.take(),
+                    other => inner.others.remove(other),
+                };
+                gone.map_or_else(unknown, |_| ok(&admin_api::Changed { generation: 1 }))
             }
             (&Method::GET, ["status"]) => ok(&admin_api::Status {
                 version: "0.0.0".into(),

@@ -2,7 +2,7 @@
 //! told again, a container that died is replaced, one that has no place here is drained and taken
 //! away, and retired ones are seen to their end. While rollouts run, too.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,6 +89,9 @@ impl Controller {
         if let Err(error) = proxy {
             trouble.insert(0, format!("the proxy: {error}"));
         }
+        if let Err(error) = self.sweep_aside(&up) {
+            trouble.push(error.to_string());
+        }
         let before = std::mem::replace(&mut *lock(&up.trouble), trouble.clone());
         for trouble in trouble.iter().filter(|one| !before.contains(one)) {
             tracing::warn!("{trouble}");
@@ -153,24 +156,25 @@ impl Controller {
         // Containers need no proxy to be started.
         let healed = self.heal(up, &service.name).await;
         let told = site.check_table(&service.name).await.map(|_| ());
-        self.sweep_aside(up, &service.name)?;
         healed.and(told)
     }
 
-    /// Sees retired containers to their end, in a task of its own: one may take long to stop, and
-    /// nobody else is to wait for it.
-    fn sweep_aside(&self, up: &Up, service: &str) -> Result<()> {
+    /// Sees retired containers to their end, also those whose service is there no more; each
+    /// service's in a task of its own: one may take long to stop, and nobody else is to wait for it.
+    fn sweep_aside(&self, up: &Up) -> Result<()> {
         let retired = self.store.retired()?;
-        let nothing = !retired.iter().any(|one| one.service == service);
-        if nothing || up.site.sweeping.of(service).try_lock().is_err() {
-            return Ok(());
-        }
-        let (site, service) = (up.site.clone(), service.to_owned());
-        tokio::spawn(async move {
-            if let Err(error) = site.sweep(&service, DRAIN_WAIT).await {
-                tracing::warn!("{service}: {error}");
+        let services: BTreeSet<String> = retired.into_iter().map(|one| one.service).collect();
+        for service in services {
+            if up.site.sweeping.of(&service).try_lock().is_err() {
+                continue;
             }
-        });
+            let site = up.site.clone();
+            tokio::spawn(async move {
+                if let Err(error) = site.sweep(&service, DRAIN_WAIT).await {
+                    tracing::warn!("{service}: {error}");
+                }
+            });
+        }
         Ok(())
     }
 

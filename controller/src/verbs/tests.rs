@@ -102,6 +102,14 @@ pub(super) fn proxy() -> Container {
 /// Far longer than anything here may take.
 const LONG: Duration = Duration::from_secs(3600);
 
+/// Another service.
+const API: &str = r#"
+[[services]]
+name = "api"
+image = "api:9.0.0"
+hosts = ["api.test"]
+"#;
+
 fn deploy(version: &str) -> DeployRequest {
     DeployRequest {
         service: "web".into(),
@@ -241,13 +249,35 @@ async fn an_up_that_failed_leaves_no_new_service_in_the_proxy() {
     let tended = Tended::new().await;
     tended.test.runtime.containers().push(proxy());
     tended.test.proxy.take_down("9.0.0", "answered with 503");
-    let api = "[[services]]\nname = \"api\"\nimage = \"api:9.0.0\"\nhosts = [\"api.test\"]\n";
     let who = Caller::default();
     let upped = tended
         .controller
-        .up_verb(up(format!("{MANIFEST}\n{api}")), &who);
+        .up_verb(up(format!("{MANIFEST}\n{API}")), &who);
     let error = upped.await.expect_err("it never gets healthy").to_string();
     assert!(error.contains("0 of 1 containers of api 9.0.0"), "{error}");
     assert_eq!(tended.test.proxy.others(), [""; 0]);
     tended.until_whole(&["1.0.0"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_taken_away_holds_nobody_up_by_what_lasts() {
+    let tended = Tended::new().await;
+    tended.test.runtime.containers().push(proxy());
+    tended.test.proxy.set_in_flight("1.0.0", 0, 1);
+    let who = Caller::default();
+    let without_web = UpRequest {
+        prune: true,
+        ..up(API)
+    };
+    let upped = tended.controller.up_verb(without_web, &who);
+    let upped = timeout(Duration::from_secs(60), upped).await;
+    upped.expect("in time").expect("up");
+    assert_eq!(tended.test.running()["1.0.0"], 4, "it is not cut");
+    tended.test.proxy.set_in_flight("1.0.0", 0, 0);
+    tended
+        .until("stopped", |test| {
+            let retired = test.site.store.retired().expect("read");
+            retired.is_empty() && !test.running().contains_key("1.0.0")
+        })
+        .await;
 }

@@ -506,14 +506,20 @@ impl Controller {
         }
     }
 
-    /// Takes a service out of the proxy, and its containers away, drained.
+    /// Takes a service out of the proxy, and its containers away, drained. Those that have only
+    /// streams left may stay for as long as these do.
     pub(super) async fn remove(&self, site: &Site, name: &str) -> Result<()> {
         let containers = site.live_containers(name).await?;
         site.retire(name, &containers)?;
         // Out of the table as a whole: the proxy drains no service down to nothing. It gives
         // receipts for what it has taken out.
         site.take_out(name).await?;
-        while site.sweep(name, Duration::from_secs(1)).await?.containers > 0 {}
+        // What lasts is seen to its end aside.
+        while !site
+            .sweep(name, Duration::from_secs(1))
+            .await?
+            .only_lasting()
+        {}
         self.store.remove_service(name)
     }
 
