@@ -70,20 +70,20 @@ impl Controller {
             image,
             recipe,
         };
+        if request.dry_run && !request.replace {
+            self.check_can_begin(up, &service.name)?;
+        }
+        // Before anything is ended for it.
+        let runs = already_runs(&service, &candidate)?;
         if request.dry_run {
-            if !request.replace {
-                self.check_can_begin(up, &service.name)?;
-            }
-            return Ok(Begun::Done(match already_runs(&service, &candidate)? {
-                Some(done) => done,
-                None => dry_run(&service, &candidate, &how),
-            }));
+            let done = runs.unwrap_or_else(|| dry_run(&service, &candidate, &how));
+            return Ok(Begun::Done(done));
         }
         let replaced_by = request.replace.then_some(candidate.version.as_str());
         if let Some(ending) = self.in_the_way(up, &service.name, replaced_by)? {
             return Ok(Begun::After(ending));
         }
-        if let Some(done) = already_runs(&service, &candidate)? {
+        if let Some(done) = runs {
             return Ok(Begun::Done(done));
         }
         let done = self.begin_rollout(up, &service, candidate, how, caller)?;

@@ -281,3 +281,36 @@ async fn a_service_that_is_taken_away_holds_nobody_up_by_what_lasts() {
         })
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deploy_whose_label_is_taken_ends_no_rollout() {
+    let tended = Tended::new().await;
+    let handle = tended.rollout_in(Phase::Shifting).await;
+    let who = Caller::default();
+    let taken = DeployRequest {
+        image: "web:other".into(),
+        version: Some("1.0.0".into()),
+        replace: true,
+        ..deploy("1.0.0")
+    };
+    let error = tended.controller.deploy(taken, &who).await;
+    let error = error.expect_err("it is taken").to_string();
+    assert!(error.contains("another name with --version"), "{error}");
+    handle.ended().await;
+    assert_eq!(handle.live().record.phase, Phase::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deploy_of_what_is_stable_ends_the_rollout_that_it_replaces() {
+    let tended = Tended::new().await;
+    let handle = tended.rollout_in(Phase::Shifting).await;
+    let stable = DeployRequest {
+        replace: true,
+        ..deploy("1.0.0")
+    };
+    let back = tended.controller.deploy(stable, &Caller::default()).await;
+    let text = back.expect("back to stable").text;
+    assert!(text.contains("runs 1.0.0 already"), "{text}");
+    assert_eq!(handle.live().record.phase, Phase::RolledBack);
+    tended.until_whole(&["1.0.0"]).await;
+}
