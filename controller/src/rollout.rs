@@ -251,9 +251,7 @@ impl Rollout {
         let all_to_new = Split::from([(self.record.to.version.clone(), 100)]);
         let split = self.record.hand_split.clone().unwrap_or(all_to_new);
         let replicas = self.site.service(&self.record.service)?.replicas;
-        if self.record.hand_split.is_some() {
-            self.raise_stable(&split).await?;
-        }
+        self.raise_stable(&split).await?;
         self.set_split(&split).await?;
         let mut watch = None;
         loop {

@@ -226,10 +226,10 @@ impl Admin {
         loop {
             let answer = if self.control.standing() == Standing::Elder {
                 return successor::ask(&self.successor, head, body.clone(), began).await;
-            } else if head.method == Method::GET || head.uri.path().ends_with("/drain") {
-                self.route(head, body).await
-            } else {
+            } else if is_change(head) {
                 self.change(asked.clone()).await
+            } else {
+                self.route(head, body).await
             };
             match answer {
                 Err(problem) if problem.code == HANDED_OVER => {}
@@ -426,6 +426,16 @@ impl Admin {
             receipt = self.control.receipt(name, target)?;
         }
         Ok(json(StatusCode::OK, &receipt))
+    }
+}
+
+/// Whether it asks for a change of the table. A drain makes none, and may wait for long.
+fn is_change(request: &Parts) -> bool {
+    let is_drain = request.uri.path().trim_matches('/').ends_with("/drain");
+    match request.method {
+        Method::GET => false,
+        Method::POST => !is_drain,
+        _ => true,
     }
 }
 

@@ -200,7 +200,7 @@ impl Service {
 
     /// The version that has the requests by this split, but was drained, where another one could
     /// serve by the split there is.
-    pub(crate) fn is_drained_for(&self, split: &BTreeMap<Arc<str>, u32>) -> Option<&Arc<str>> {
+    pub(crate) fn drained_for(&self, split: &BTreeMap<Arc<str>, u32>) -> Option<&Arc<str>> {
         let with_share = |split: &BTreeMap<Arc<str>, u32>| {
             let has = |v: &&Version| split.get(&v.label).is_some_and(|weight| *weight > 0);
             self.versions.iter().filter(has).collect::<Vec<_>>()

@@ -1,5 +1,6 @@
 //! Copies of requests: clients notice nothing of them, whatever becomes of them.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use admin_api::MirrorStats;
@@ -20,6 +21,20 @@ async fn put(proxy: &TestProxy, stable: &TestEndpoint, to: &str, settings: Value
         "endpoints": [
             {"address": stable.address.to_string(), "version": "1.0.0"},
             {"address": to, "version": "2.0.0"},
+        ],
+    });
+    proxy.must("PUT", "/v1/services/web", web).await;
+}
+
+/// The same, where 2.0.0 speaks HTTP/2.
+async fn put_h2(proxy: &TestProxy, stable: SocketAddr, new: &StreamEndpoint) {
+    let web = json!({
+        "split": {"1.0.0": 1, "2.0.0": 0},
+        "mirror": {"version": "2.0.0"},
+        "versions": {"2.0.0": {"protocol": "h2"}},
+        "endpoints": [
+            {"address": stable.to_string(), "version": "1.0.0"},
+            {"address": new.address.to_string(), "version": "2.0.0"},
         ],
     });
     proxy.must("PUT", "/v1/services/web", web).await;
@@ -177,16 +192,7 @@ async fn copies_go_over_http2_where_the_version_speaks_it() {
     let proxy = TestProxy::start().await;
     let stable = TestEndpoint::start("1.0.0").await;
     let new = StreamEndpoint::start("2.0.0").await;
-    let web = json!({
-        "split": {"1.0.0": 1, "2.0.0": 0},
-        "mirror": {"version": "2.0.0"},
-        "versions": {"2.0.0": {"protocol": "h2"}},
-        "endpoints": [
-            {"address": stable.address.to_string(), "version": "1.0.0"},
-            {"address": new.address.to_string(), "version": "2.0.0"},
-        ],
-    });
-    proxy.must("PUT", "/v1/services/web", web).await;
+    put_h2(&proxy, stable.address, &new).await;
     let client = StreamClient::connect(proxy.address).await;
     for _ in 0..3 {
         let (answer, _send) = client.begin("GET", "/fields", &[], true).await.unwrap();
@@ -213,16 +219,7 @@ async fn a_copy_that_cannot_be_sent_over_http2_is_given_up() {
     })
     .await;
     let new = StreamEndpoint::start("2.0.0").await;
-    let web = json!({
-        "split": {"1.0.0": 1, "2.0.0": 0},
-        "mirror": {"version": "2.0.0"},
-        "versions": {"2.0.0": {"protocol": "h2"}},
-        "endpoints": [
-            {"address": stable.address.to_string(), "version": "1.0.0"},
-            {"address": new.address.to_string(), "version": "2.0.0"},
-        ],
-    });
-    proxy.must("PUT", "/v1/services/web", web).await;
+    put_h2(&proxy, stable.address, &new).await;
     // Often enough that every worker has a connection to the endpoint already.
     for _ in 0..20 {
         let request = b"GET /?q=\"x\" HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";

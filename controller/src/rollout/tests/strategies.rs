@@ -36,6 +36,25 @@ fn shares(test: &TestSite) -> Vec<u32> {
     shares.collect()
 }
 
+/// A rollout by this strategy, which bakes, and does so for long.
+async fn baking(test: &TestSite, strategy: Strategy) -> Handle {
+    let record = test.begin_with(|settings| {
+        settings.strategy = strategy;
+        settings.bake = Period::from_secs(600);
+    });
+    let handle = spawn(test.site.clone(), record);
+    until(&handle, Phase::Baking).await;
+    handle
+}
+
+/// How many of these calls start a container.
+fn starts(calls: &[String]) -> usize {
+    calls
+        .iter()
+        .filter(|call| call.starts_with("start "))
+        .count()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_rolling_rollout_never_has_more_or_fewer_containers_than_it_may() {
     for (surge, unavailable, most, fewest) in [("1", "0", 5, 4), ("0", "1", 4, 3), ("2", "1", 6, 3)]
@@ -82,12 +101,7 @@ async fn a_bad_candidate_in_a_rolling_rollout_gives_everything_back() {
 #[tokio::test(start_paused = true)]
 async fn a_stable_version_without_containers_is_started_before_it_gets_the_requests_back() {
     let test = TestSite::new().await;
-    let record = test.begin_with(|settings| {
-        settings.strategy = rolling("0", "1");
-        settings.bake = Period::from_secs(600);
-    });
-    let handle = spawn(test.site.clone(), record);
-    until(&handle, Phase::Baking).await;
+    let handle = baking(&test, rolling("0", "1")).await;
     assert_eq!(test.running(), running(&[("2.0.0", 4)]));
     let before = test.calls.all().len();
     let why = "not today".to_owned();
@@ -98,9 +112,7 @@ async fn a_stable_version_without_containers_is_started_before_it_gets_the_reque
     let swap = calls
         .iter()
         .position(|call| call == r#"put {"1.0.0": 100}"#);
-    let started = calls[..swap.expect("a swap")].iter();
-    let started = started.filter(|call| call.starts_with("start ")).count();
-    assert_eq!(started, 4, "{calls:#?}");
+    assert_eq!(starts(&calls[..swap.expect("a swap")]), 4, "{calls:#?}");
     assert!(
         !calls.iter().any(|call| call == "put {}"),
         "nobody had the requests: {calls:#?}"
@@ -110,12 +122,7 @@ async fn a_stable_version_without_containers_is_started_before_it_gets_the_reque
 #[tokio::test(start_paused = true)]
 async fn what_a_rolling_rollout_has_left_of_stable_gets_back_what_it_can_carry() {
     let test = TestSite::new().await;
-    let record = test.begin_with(|settings| {
-        settings.strategy = rolling("1", "0");
-        settings.bake = Period::from_secs(600);
-    });
-    let handle = spawn(test.site.clone(), record);
-    until(&handle, Phase::Baking).await;
+    let handle = baking(&test, rolling("1", "0")).await;
     assert_eq!(test.running(), running(&[("1.0.0", 1), ("2.0.0", 4)]));
     let before = test.calls.all().len();
     let why = "not today".to_owned();
@@ -126,14 +133,8 @@ async fn what_a_rolling_rollout_has_left_of_stable_gets_back_what_it_can_carry()
     let at = |put: &str| calls.iter().position(|call| call == put);
     let a_part = at(r#"put {"1.0.0": 1, "2.0.0": 3}"#).expect("at once");
     let all = at(r#"put {"1.0.0": 100}"#).expect("in the end");
-    let started = |calls: &[String]| {
-        calls
-            .iter()
-            .filter(|call| call.starts_with("start "))
-            .count()
-    };
-    assert_eq!(started(&calls[..a_part]), 0, "{calls:#?}");
-    assert_eq!(started(&calls[..all]), 3, "{calls:#?}");
+    assert_eq!(starts(&calls[..a_part]), 0, "{calls:#?}");
+    assert_eq!(starts(&calls[..all]), 3, "{calls:#?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -153,12 +154,7 @@ async fn a_split_by_hand_in_a_rolling_rollout_brings_stable_back() {
 #[tokio::test(start_paused = true)]
 async fn a_split_by_hand_while_a_rolling_rollout_bakes_waits_for_the_containers_it_brings_back() {
     let test = TestSite::new().await;
-    let record = test.begin_with(|settings| {
-        settings.strategy = rolling("0", "1");
-        settings.bake = Period::from_secs(600);
-    });
-    let handle = spawn(test.site.clone(), record);
-    until(&handle, Phase::Baking).await;
+    let handle = baking(&test, rolling("0", "1")).await;
     assert_eq!(test.running(), running(&[("2.0.0", 4)]));
     // The last one to come gets healthy late.
     let last = "10.0.0.12:8080";
