@@ -8,13 +8,13 @@ use admin_api::{BalanceSpec, EndpointSpec, HashKey, ServiceSpec};
 use arc_swap::ArcSwap;
 
 use crate::config::Config;
-use crate::definition::Definition;
-use crate::h1::head::{MAX_FIELDS, find_end, read_request};
-use crate::head::Head;
-use crate::headers::{self, Peer};
-use crate::service::{Drained, Resolved, Service};
 use crate::table::Table;
-use crate::wish::Wish;
+use crate::table::definition::Definition;
+use crate::table::service::{Drained, Resolved, Service};
+use crate::table::wish::Wish;
+use crate::wire::h1::head::{MAX_FIELDS, find_end, read_request};
+use crate::wire::head::Head;
+use crate::wire::headers::{self, Peer};
 
 /// One worker takes all claims.
 const WORKERS: usize = 1;

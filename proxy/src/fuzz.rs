@@ -13,19 +13,19 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::counters::Counters;
-use crate::definition::Definition;
-use crate::h1::body::{Decoder, Framing, Piece};
-use crate::h1::head::{
+use crate::server::h1::serve;
+use crate::table::Table;
+use crate::table::definition::Definition;
+use crate::table::service::{Drained, Resolved, Service};
+use crate::wire::h1::body::{Decoder, Framing, Piece};
+use crate::wire::h1::head::{
     MAX_FIELDS, answer_at_once, answer_framing, find_end, read_answer, read_request,
     request_at_once, request_framing,
 };
-use crate::h1::server::serve;
-use crate::head::{Head, Message};
-use crate::headers::Peer;
-use crate::service::{Drained, Resolved, Service};
-use crate::socket::Socket;
-use crate::table::Table;
+use crate::wire::head::{Head, Message};
+use crate::wire::headers::Peer;
+use crate::wire::socket::Socket;
+use crate::worker::counters::Counters;
 use crate::worker::{Stage, Worker};
 
 /// The least that is a config.

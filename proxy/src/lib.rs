@@ -4,73 +4,22 @@
 //! Worker threads carry the traffic, each by itself. The calling thread runs everything else:
 //! the admin API, health checks, the resolver, drains, and the config file's changes.
 
-mod activation;
 mod admin;
-mod admission;
-mod age;
-mod alarm;
-mod balance;
 // For the micro benchmarks alone: no promise to anybody else.
 #[doc(hidden)]
 pub mod bench;
-mod budget;
-mod claim;
 mod config;
-mod connection;
 mod control;
-mod counters;
-mod definition;
-mod desired;
-mod drain;
-mod ejection;
-mod endpoint;
-mod fields;
-mod force;
 mod forward;
 // For the fuzzers, and tests that share their properties: no promise to anybody else.
 #[doc(hidden)]
 pub mod fuzz;
-mod h1;
-mod h2;
-mod handover;
-mod head;
-mod headers;
-mod health;
-mod hold;
-mod hops;
-mod life;
-mod listeners;
-mod lookout;
-mod memory;
-mod metrics;
-mod mirror;
-mod pump;
-mod reach;
-mod relay;
-mod rendezvous;
-mod reply;
-mod resolve;
-mod route;
-mod seldom;
-mod sequence;
-mod service;
-mod slots;
-mod socket;
-mod state;
-mod stats;
-mod sticky;
-mod sync;
+mod lifecycle;
+mod server;
 mod table;
-mod target;
 #[cfg(test)]
 mod testing;
-mod tls;
-mod tunnel;
-mod upstream;
-mod version;
-mod watch;
 mod wire;
-mod wish;
 mod worker;
 
 use std::future::Future;
@@ -85,19 +34,20 @@ use socket2::TcpKeepalive;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinSet;
 
-pub use activation::from_systemd;
 pub use config::{Admin, AdminAddress, Config, ConfigError, Limits, Listener, ListenersTls};
-pub use handover::{HandoverError, Predecessor};
-pub use listeners::{BindError, Given, Listeners};
-pub use tls::{ClientAuth, KeyPair, ListenerSettings, Version};
+pub use lifecycle::handover::{HandoverError, Predecessor};
+pub use server::listeners::{BindError, Given, Listeners};
+pub use server::systemd::from_systemd;
+pub use wire::tls::{ClientAuth, KeyPair, ListenerSettings, Version};
 
-use control::Control;
-use counters::Counters;
-use drain::Drains;
-use handover::link::Links;
-use life::Life;
-use state::StateFile;
+use control::drain::Drains;
+use control::state_file::StateFile;
+use control::{Control, config_file, monitor};
+use lifecycle::Life;
+use lifecycle::handover::link::Links;
 use table::Table;
+use wire::tls;
+use worker::counters::Counters;
 use worker::{Order, Stage};
 
 /// Why the proxy could not start, or ended before it was told to.
@@ -156,7 +106,7 @@ pub async fn run(
     let control = begin(&config, &table, workers, &drains, predecessor.as_mut()).await?;
     listeners.listen().map_err(RunError::Listen)?;
     tokio::spawn(async move { drains.run().await });
-    tokio::spawn(lookout::run(table.clone()));
+    tokio::spawn(monitor::run(table.clone()));
 
     let counters = Arc::new(Counters::new(workers));
     let admissions = worker::admissions(&config);
@@ -201,7 +151,7 @@ pub async fn run(
     let config_valid = Arc::new(AtomicBool::new(true));
     if let (Some(file), Ok(())) = (file, &taken_over) {
         let (control, valid) = (control.clone(), config_valid.clone());
-        tokio::spawn(watch::follow(file, config.clone(), control, valid));
+        tokio::spawn(config_file::follow(file, config.clone(), control, valid));
     }
     let admin = config.admin.as_ref().map(|settings| admin::Admin {
         control: control.clone(),

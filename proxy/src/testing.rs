@@ -6,11 +6,11 @@ use std::sync::Arc;
 use admin_api::ServiceSpec;
 use admin_api::strict::from_json;
 
-use crate::definition::Definition;
-use crate::h1::head::{MAX_FIELDS, read_request};
-use crate::head::{Head, Message};
-use crate::service::{Drained, Resolved, Service};
-use crate::wish::Wish;
+use crate::table::definition::Definition;
+use crate::table::service::{Drained, Resolved, Service};
+use crate::table::wish::Wish;
+use crate::wire::h1::head::{MAX_FIELDS, read_request};
+use crate::wire::head::{Head, Message};
 
 /// Reads a request's head with these field lines.
 pub(crate) fn with_request<T>(lines: &str, read: impl FnOnce(Message<'_>) -> T) -> T {

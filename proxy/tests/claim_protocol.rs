@@ -1,11 +1,11 @@
-//! The claim protocol under every interleaving: `src/claim.rs` itself, compiled against loom's
-//! atomics in place of std's.
+//! The claim protocol under every interleaving: `src/table/counts/claim.rs` itself, compiled
+//! against loom's atomics in place of std's.
 
 #[expect(
     dead_code,
     reason = "what the protocol does not need is not called here"
 )]
-#[path = "../src/claim.rs"]
+#[path = "../src/table/counts/claim.rs"]
 mod claim;
 
 mod sync {

@@ -9,20 +9,20 @@ use tokio::sync::watch;
 
 use super::{ChangeError, Control, Standing, Wanted, names_in};
 use crate::config::Config;
-use crate::counters::Counters;
-use crate::definition::{Definition, check_address};
-use crate::drain::Drains;
-use crate::endpoint::{Endpoint, EndpointId, next_id, skip_ids};
-use crate::handover::elsewhere::ProcessId;
-use crate::handover::message::{EndpointFigures, Picture, Report, ServicePicture};
-use crate::health::Health;
-use crate::hold::Hold;
-use crate::mirror::Mirror;
-use crate::service::Service;
-use crate::state::StateFile;
-use crate::stats::Stats;
+use crate::control::drain::Drains;
+use crate::control::health::Health;
+use crate::control::state_file::StateFile;
+use crate::lifecycle::handover::message::{EndpointFigures, Picture, Report, ServicePicture};
 use crate::table::Table;
-use crate::version::Draft;
+use crate::table::counts::elsewhere::ProcessId;
+use crate::table::counts::stats::Stats;
+use crate::table::definition::{Definition, check_address};
+use crate::table::endpoint::{Endpoint, EndpointId, next_id, skip_ids};
+use crate::table::hold::Hold;
+use crate::table::mirror::Mirror;
+use crate::table::service::Service;
+use crate::table::version::Draft;
+use crate::worker::counters::Counters;
 
 /// Endpoints that the process which died may have made, and nobody here knows of.
 const UNKNOWN_IDS: EndpointId = 1 << 32;
@@ -204,7 +204,7 @@ impl Control {
             let endpoint = known.entry(drain.endpoint.id).or_insert_with(|| {
                 let address = check_address(&drain.endpoint.address);
                 let address =
-                    address.unwrap_or(crate::definition::Address::Ip(drain.endpoint.target));
+                    address.unwrap_or(crate::table::definition::Address::Ip(drain.endpoint.target));
                 // Nothing is sent there any more: how it is reached does not matter.
                 let (reach, stats) = (Arc::default(), Arc::new(Stats::new(self.workers)));
                 let picture = &drain.endpoint;

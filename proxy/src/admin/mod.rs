@@ -1,0 +1,581 @@
+//! The admin API (v1): HTTP and JSON, on a loopback port, a unix socket, or wherever a token
+//! guards it.
+
+mod metrics;
+pub(crate) mod successor;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use admin_api::strict::{InputError, from_json};
+use admin_api::{
+    Changed, DrainRequest, ErrorBody, ErrorDetail, HoldSpec, Period, ServiceList, ServiceSpec,
+    SplitRequest, Status,
+};
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, ETAG, HOST, HeaderValue, IF_MATCH, ORIGIN,
+};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use subtle::ConstantTimeEq;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
+
+use crate::config::Token;
+use crate::control::{ChangeError, Control, DrainTarget, Standing};
+use crate::server::listeners::AdminListener;
+use crate::wire::tls::Listening;
+use crate::worker::counters::Counters;
+
+const MAX_BODY: usize = 8 * 1024 * 1024;
+const MAX_CONNECTIONS: usize = 1024;
+/// How long a connection may be open without the head of a request on it.
+const IDLE_FOR: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(3600);
+/// The code of an error that is no answer: another process has it.
+const HANDED_OVER: &str = "handed_over";
+
+/// What the admin API needs to know.
+pub(crate) struct Admin {
+    pub(crate) control: Arc<Control>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) token: Option<Token>,
+    /// Anybody on this machine's network interfaces could connect, a browser included.
+    pub(crate) on_tcp: bool,
+    /// The number of this process.
+    pub(crate) process: u64,
+    pub(crate) started: Instant,
+    pub(crate) workers: usize,
+    pub(crate) config_valid: Arc<AtomicBool>,
+    pub(crate) tls: Arc<Listening>,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) successor: successor::Address,
+}
+
+/// Serves the admin API. Never ends.
+pub(crate) async fn serve(admin: Arc<Admin>, listener: AdminListener) -> std::io::Result<()> {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let place = || {
+        let places = places.clone();
+        async move { places.acquire_owned().await.map_err(std::io::Error::other) }
+    };
+    match listener {
+        AdminListener::Tcp(socket) => {
+            let socket = tokio::net::TcpListener::from_std(socket)?;
+            loop {
+                let place = place().await?;
+                if let Some((stream, _)) = accepted(socket.accept().await).await {
+                    tokio::spawn(connection(admin.clone(), stream, place));
+                }
+            }
+        }
+        AdminListener::Unix(socket) => {
+            let socket = tokio::net::UnixListener::from_std(socket)?;
+            loop {
+                let place = place().await?;
+                if let Some((stream, _)) = accepted(socket.accept().await).await {
+                    tokio::spawn(connection(admin.clone(), stream, place));
+                }
+            }
+        }
+    }
+}
+
+async fn accepted<T>(accepted: std::io::Result<T>) -> Option<T> {
+    match accepted {
+        Ok(accepted) => Some(accepted),
+        Err(error) => {
+            tracing::warn!(%error, "cannot accept an admin connection");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            None
+        }
+    }
+}
+
+async fn connection(
+    admin: Arc<Admin>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    _place: tokio::sync::OwnedSemaphorePermit,
+) {
+    let service = service_fn(move |request| {
+        let admin = admin.clone();
+        async move { Ok::<_, std::convert::Infallible>(admin.answer(request).await) }
+    });
+    // A client that breaks off has nobody left to be told.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_FOR)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// An error answer.
+#[derive(Debug)]
+struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    field: Option<String>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            field: None,
+        }
+    }
+
+    fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+}
+
+impl From<InputError> for Problem {
+    fn from(error: InputError) -> Self {
+        Self {
+            field: error.field,
+            ..Self::bad_request(error.message)
+        }
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        let message = error.to_string();
+        match error {
+            ChangeError::Invalid(error) => error.into(),
+            ChangeError::UnknownService(_) => {
+                Self::new(StatusCode::NOT_FOUND, "unknown_service", message)
+            }
+            ChangeError::UnknownVersion { field, .. } => Self {
+                field: Some(field.to_owned()),
+                ..Self::new(StatusCode::NOT_FOUND, "unknown_version", message)
+            },
+            ChangeError::Conflict(_) => Self::new(StatusCode::CONFLICT, "conflict", message),
+            ChangeError::Generation { .. } => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "generation_mismatch",
+                message,
+            ),
+            ChangeError::HandedOver => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, HANDED_OVER, message)
+            }
+            ChangeError::NotSaved(_) | ChangeError::State(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+            }
+        }
+    }
+}
+
+impl Admin {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
+        let answer = self.answer_or_ask(request).await;
+        let mut answer = answer.unwrap_or_else(|problem| {
+            let Problem {
+                status,
+                code,
+                message,
+                field,
+            } = problem;
+            let error = ErrorDetail {
+                code: code.into(),
+                message,
+                field,
+            };
+            json(status, &ErrorBody { error })
+        });
+        if self.control.standing() == Standing::Elder {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(CONNECTION, close);
+        }
+        answer
+    }
+
+    /// Answers, or has the successor answer where there is one. What is asked while one is about
+    /// to take over waits until it is known whose it is.
+    async fn answer_or_ask(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Answer, Problem> {
+        let began = Instant::now();
+        let (head, body) = request.into_parts();
+        let body = if matches!(head.uri.path().trim_matches('/'), "healthz" | "readyz") {
+            // Anybody may ask this, and have nothing kept here for it.
+            Bytes::new()
+        } else {
+            self.admit(&head.headers)?;
+            bytes_of(body).await?
+        };
+        let asked = Arc::new((head, body));
+        let (head, body) = &*asked;
+        let mut standing = self.control.watch_standing();
+        loop {
+            let answer = if self.control.standing() == Standing::Elder {
+                return successor::ask(&self.successor, head, body.clone(), began).await;
+            } else if is_change(head) {
+                self.change(asked.clone()).await
+            } else {
+                self.route(head, body).await
+            };
+            match answer {
+                Err(problem) if problem.code == HANDED_OVER => {}
+                answer => return answer,
+            }
+            // An error: the proxy ends.
+            let _ = standing.wait_for(|now| *now != Standing::Frozen).await;
+        }
+    }
+
+    /// Makes a change, and keeps it for the next start, to the end: whether or not whoever asked
+    /// for it is still there.
+    async fn change(self: &Arc<Self>, asked: Arc<(Parts, Bytes)>) -> Result<Answer, Problem> {
+        let admin = self.clone();
+        let made = tokio::spawn(async move { admin.route(&asked.0, &asked.1).await });
+        made.await.unwrap_or_else(|error| {
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            Err(Problem::new(status, "internal", error.to_string()))
+        })
+    }
+
+    async fn route(&self, request: &Parts, body: &Bytes) -> Result<Answer, Problem> {
+        let path = request.uri.path();
+        let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let method = request.method.clone();
+        let table = || self.control.table();
+        match (&method, &segments[..]) {
+            (&Method::GET, ["healthz"]) => Ok(plain(StatusCode::OK, "ok\n")),
+            (&Method::GET, ["readyz"]) => Ok(if self.stopping.load(Ordering::Relaxed) {
+                plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+            } else {
+                plain(StatusCode::OK, "ok\n")
+            }),
+            (&Method::GET, ["metrics"]) => self.metrics(),
+            (&Method::GET, ["v1", "status"]) => Ok(json(StatusCode::OK, &self.status())),
+            (&Method::GET, ["v1", "services"]) => {
+                let table = table();
+                let services = table
+                    .services()
+                    .iter()
+                    .map(|service| service.view(table.generation))
+                    .collect();
+                let list = ServiceList {
+                    generation: table.generation,
+                    services,
+                };
+                Ok(tagged(json(StatusCode::OK, &list), table.generation))
+            }
+            (&Method::GET, ["v1", "services", name]) => {
+                let table = table();
+                let service = table.service(name).ok_or_else(|| no_service(name))?;
+                let view = service.view(table.generation);
+                Ok(tagged(json(StatusCode::OK, &view), table.generation))
+            }
+            (&Method::GET, ["v1", "services", name, "stats"]) => {
+                let table = table();
+                let service = table.service(name).ok_or_else(|| no_service(name))?;
+                Ok(json(StatusCode::OK, &service.stats(table.generation)))
+            }
+            (&Method::PUT, ["v1", "services", name]) => {
+                let if_match = if_match(&request.headers)?;
+                let mut spec: ServiceSpec = from_json(body)?;
+                if spec.name.is_empty() {
+                    (*name).clone_into(&mut spec.name);
+                } else if spec.name != **name {
+                    let message = format!("is `{}`, but the path says `{name}`", spec.name);
+                    return Err(InputError::of_field("name", message).into());
+                }
+                Ok(changed(self.control.put(spec, if_match).await?))
+            }
+            (&Method::PUT, ["v1", "services", name, "split"]) => {
+                let if_match = if_match(&request.headers)?;
+                let SplitRequest { split } = from_json(body)?;
+                Ok(changed(
+                    self.control.set_split(name, split, if_match).await?,
+                ))
+            }
+            (&Method::DELETE, ["v1", "services", name]) => {
+                let if_match = if_match(&request.headers)?;
+                Ok(changed(self.control.delete(name, if_match).await?))
+            }
+            (&Method::POST, ["v1", "services", name, "hold"]) => {
+                let if_match = if_match(&request.headers)?;
+                let spec: HoldSpec = body_or_default(body)?;
+                Ok(changed(self.control.hold(name, spec, if_match).await?))
+            }
+            (&Method::POST, ["v1", "services", name, "release"]) => {
+                let if_match = if_match(&request.headers)?;
+                Ok(changed(self.control.release(name, if_match).await?))
+            }
+            (&Method::POST, ["v1", "services", name, "drain"]) => {
+                let wait = wait(request.uri.query())?;
+                let target = target(from_json(body)?)?;
+                self.drain(name, &target, wait).await
+            }
+            _ => Err(no_such_call(&method, &segments)),
+        }
+    }
+
+    /// Whether whoever asks may.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        if let Some(token) = &self.token {
+            let given = headers
+                .get(AUTHORIZATION)
+                .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "))
+                .unwrap_or_default();
+            if !bool::from(given.ct_eq(token.as_bytes())) {
+                let message = "send the token of admin.token_file as `Authorization: Bearer …`";
+                return Err(Problem::new(
+                    StatusCode::UNAUTHORIZED,
+                    "unauthorized",
+                    message,
+                ));
+            }
+            return Ok(());
+        }
+        // Without a token, a web page in this machine's browser must not get in by a name that
+        // leads to loopback, or by a form.
+        if self.on_tcp && (headers.contains_key(ORIGIN) || !is_loopback(headers.get(HOST))) {
+            let message = "without a token only local programs may ask, by a loopback address and not from a web page";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", message));
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let table = self.control.table();
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            process: format!("{:016x}", self.process),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            generation: table.generation,
+            workers: self.workers,
+            services: table.services().len(),
+            connections: self.counters.figures().connections,
+            elders: self.control.drains.elders.count(),
+            in_panic: table
+                .services()
+                .iter()
+                .filter(|service| service.is_in_panic())
+                .map(|service| service.definition.name.to_string())
+                .collect(),
+            versions_down: table
+                .services()
+                .iter()
+                .flat_map(|service| {
+                    let down = service.versions_down();
+                    down.map(|version| format!("{}/{}", service.definition.name, version.label))
+                })
+                .collect(),
+            stopping: self.stopping.load(Ordering::Relaxed),
+        }
+    }
+
+    fn metrics(&self) -> Result<Answer, Problem> {
+        let valid = self.config_valid.load(Ordering::Relaxed);
+        let table = self.control.table();
+        let text = metrics::text(&table, &self.counters, valid, &self.tls).map_err(|error| {
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                error.to_string(),
+            )
+        })?;
+        let mut response = plain(StatusCode::OK, text);
+        let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, format);
+        Ok(response)
+    }
+
+    /// Begins a drain (or joins one), and answers when it is done or `wait` is over.
+    async fn drain(
+        &self,
+        name: &str,
+        target: &DrainTarget,
+        wait: Duration,
+    ) -> Result<Answer, Problem> {
+        let mut ended = self.control.drains.watch();
+        let mut receipt = self.control.drain(name, target)?;
+        let deadline = tokio::time::Instant::now() + wait;
+        let mut standing = self.control.watch_standing();
+        let mut in_time = true;
+        while !receipt.drained && in_time {
+            in_time = tokio::select! {
+                _ = ended.changed() => true,
+                // Whoever takes over is to be asked.
+                _ = standing.changed() => true,
+                () = tokio::time::sleep_until(deadline) => false,
+            };
+            receipt = self.control.receipt(name, target)?;
+        }
+        if !receipt.drained {
+            self.control.drains.ask_ages(name, target).await;
+            receipt = self.control.receipt(name, target)?;
+        }
+        Ok(json(StatusCode::OK, &receipt))
+    }
+}
+
+/// Whether it asks for a change of the table. A drain makes none, and may wait for long.
+fn is_change(request: &Parts) -> bool {
+    let is_drain = request.uri.path().trim_matches('/').ends_with("/drain");
+    match request.method {
+        Method::GET => false,
+        Method::POST => !is_drain,
+        _ => true,
+    }
+}
+
+fn no_service(name: &str) -> Problem {
+    ChangeError::UnknownService(name.to_owned()).into()
+}
+
+fn no_such_call(method: &Method, segments: &[&str]) -> Problem {
+    let allowed = match segments {
+        ["healthz" | "readyz" | "metrics"] | ["v1", "status" | "services"] => "GET",
+        ["v1", "services", _] => "GET, PUT, DELETE",
+        ["v1", "services", _, "stats"] => "GET",
+        ["v1", "services", _, "split"] => "PUT",
+        ["v1", "services", _, "drain" | "hold" | "release"] => "POST",
+        _ => {
+            let message = format!("there is no /{}", segments.join("/"));
+            return Problem::new(StatusCode::NOT_FOUND, "not_found", message);
+        }
+    };
+    let message = format!("{method} is not possible here: {allowed}");
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        message,
+    )
+}
+
+/// Whether a `Host` is an address of this machine itself.
+fn is_loopback(host: Option<&HeaderValue>) -> bool {
+    let Some(host) = host.and_then(|host| host.to_str().ok()) else {
+        return false;
+    };
+    let authority: Result<http::uri::Authority, _> = host.parse();
+    authority.is_ok_and(|authority| {
+        let name = authority.host();
+        let ip = name
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>();
+        name.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+/// The generation that a change is conditional on.
+fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(IF_MATCH) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let number = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .unwrap_or(text);
+    number.parse().map(Some).map_err(|_| {
+        Problem::bad_request(format!(
+            "If-Match is `{text}`: write a generation, such as \"42\""
+        ))
+    })
+}
+
+/// `?wait=30s`; not at all where it is not asked for.
+fn wait(query: Option<&str>) -> Result<Duration, Problem> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else {
+        return Ok(Duration::ZERO);
+    };
+    let value = query.strip_prefix("wait=").ok_or_else(|| {
+        Problem::bad_request(format!("`?{query}` is not known here: write `?wait=30s`"))
+    })?;
+    let period: Period = value.parse().map_err(|message: String| Problem {
+        field: Some("wait".into()),
+        ..Problem::bad_request(message)
+    })?;
+    Ok(period.get().min(MAX_WAIT))
+}
+
+fn target(request: DrainRequest) -> Result<DrainTarget, Problem> {
+    let DrainRequest { version, endpoint } = request;
+    if version.is_none() && endpoint.is_none() {
+        return Err(Problem::bad_request(
+            "give a `version`, an `endpoint`, or both",
+        ));
+    }
+    Ok(DrainTarget { version, endpoint })
+}
+
+/// What a body says, where it may be left out.
+fn body_or_default<T: serde::de::DeserializeOwned + Default>(body: &[u8]) -> Result<T, Problem> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    Ok(from_json(body)?)
+}
+
+async fn bytes_of(body: Incoming) -> Result<Bytes, Problem> {
+    let read = Limited::new(body, MAX_BODY).collect();
+    let within = Duration::from_secs(30);
+    let collected = tokio::time::timeout(within, read).await.map_err(|_| {
+        Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "timeout",
+            "the body did not come in time",
+        )
+    })?;
+    let collected = collected.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let message = format!("the body is longer than {MAX_BODY} bytes");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+        } else {
+            Problem::bad_request(format!("the body cannot be read: {error}"))
+        }
+    })?;
+    Ok(collected.to_bytes())
+}
+
+fn changed(generation: u64) -> Answer {
+    tagged(json(StatusCode::OK, &Changed { generation }), generation)
+}
+
+fn tagged(mut answer: Answer, generation: u64) -> Answer {
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{generation}\"")) {
+        answer.headers_mut().insert(ETAG, tag);
+    }
+    answer
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    // The types of the API have no maps with other keys than strings, so this cannot fail.
+    let mut text = serde_json::to_vec(value).unwrap_or_default();
+    text.push(b'\n');
+    let mut response = plain(status, text);
+    let format = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, format);
+    response
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,141 @@
+//! One probe of an endpoint: over HTTP, by a TCP connection, or over gRPC. An error says
+//! what was wrong with the answer, or that there was none.
+
+use admin_api::{HealthSpec, Probe, Protocol, StatusRange};
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
+use http::{Request, Response, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::grpc;
+use crate::table::endpoint::Endpoint;
+
+/// How much of an answer's body is looked at.
+const MAX_BODY: usize = 64 * 1024;
+const AGENT: &str = "crossfade-health";
+
+/// Asks an endpoint, as `spec` says.
+pub(super) async fn probe(
+    endpoint: &Endpoint,
+    spec: &HealthSpec,
+    host: &str,
+) -> Result<(), String> {
+    let stream = TcpStream::connect(endpoint.target).await.map_err(text)?;
+    match &endpoint.reach.tls {
+        None => ask(stream, endpoint, spec, host).await,
+        Some(tls) => {
+            let stream = tls.connect(stream, &endpoint.address).await;
+            let stream = stream.map_err(|error| format!("no TLS handshake: {error}"))?;
+            ask(stream, endpoint, spec, host).await
+        }
+    }
+}
+
+/// Asks over a connection that is there.
+async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    endpoint: &Endpoint,
+    spec: &HealthSpec,
+    host: &str,
+) -> Result<(), String> {
+    match (spec.protocol, endpoint.reach.protocol) {
+        (Probe::Tcp, _) => Ok(()),
+        (Probe::Grpc, _) => grpc::ask(stream, spec.service.as_deref().unwrap_or(""), host).await,
+        (Probe::Http, Protocol::Http1) => ask_http1(stream, spec, host).await,
+        (Probe::Http, Protocol::H2) => ask_http2(stream, spec, host).await,
+    }
+}
+
+async fn ask_http1<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    spec: &HealthSpec,
+    host: &str,
+) -> Result<(), String> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = Uri::try_from(&spec.path).map_err(text)?;
+    let headers = request.headers_mut();
+    headers.insert(HOST, HeaderValue::from_str(host).map_err(text)?);
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let answer = async move {
+        let response = sender.send_request(request).await.map_err(text)?;
+        check(response, spec).await
+    };
+    // The connection ends when the answer has dropped its sender; what went wrong on it, the
+    // answer says too.
+    let (answer, _) = tokio::join!(answer, connection);
+    answer
+}
+
+async fn ask_http2<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    spec: &HealthSpec,
+    host: &str,
+) -> Result<(), String> {
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .map_err(text)?;
+    let mut request = Request::new(Empty::<Bytes>::new());
+    let uri = format!("http://{host}{}", spec.path);
+    *request.uri_mut() = Uri::try_from(uri).map_err(text)?;
+    let headers = request.headers_mut();
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    let answer = async move {
+        let response = sender.send_request(request).await.map_err(text)?;
+        check(response, spec).await
+    };
+    // The connection goes on only for as long as the answer takes.
+    tokio::pin!(answer);
+    tokio::select! {
+        answer = &mut answer => answer,
+        _ = connection => answer.await,
+    }
+}
+
+/// Whether an answer is as good as it should be.
+async fn check(response: Response<Incoming>, spec: &HealthSpec) -> Result<(), String> {
+    let status = response.status();
+    if !spec.status.contains(status.as_u16()) {
+        let wanted = if spec.status == StatusRange::default() {
+            String::new()
+        } else {
+            format!(", not {}", spec.status)
+        };
+        return Err(format!("answered with {status}{wanted}"));
+    }
+    match &spec.body {
+        None => Ok(()),
+        Some(wanted) => check_body(response.into_body(), wanted).await,
+    }
+}
+
+async fn check_body(body: Incoming, wanted: &str) -> Result<(), String> {
+    let mut body = Limited::new(body, MAX_BODY);
+    let mut read = Vec::new();
+    let contains = |read: &[u8]| {
+        let mut windows = read.windows(wanted.len().max(1));
+        wanted.is_empty() || windows.any(|window| window == wanted.as_bytes())
+    };
+    while let Some(frame) = body.frame().await {
+        // Too long is no error here: what was wanted is not in the part that counts.
+        let Ok(frame) = frame else { break };
+        read.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+    }
+    if contains(&read) {
+        Ok(())
+    } else {
+        Err(format!(
+            "the body of its answer does not contain `{wanted}`"
+        ))
+    }
+}
+
+pub(super) fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,743 @@
+//! The owner of the table: every change of it goes through here, one after the other, from the
+//! admin API, the config file or the resolver.
+//!
+//! A change is checked, made into a new table, and swapped in; what the new table no longer has
+//! is retired after that, so a worker that finds an endpoint retired finds a newer table too.
+
+pub(crate) mod config_file;
+mod desired;
+pub(crate) mod drain;
+mod ejection;
+pub(crate) mod elders;
+pub(crate) mod health;
+pub(crate) mod monitor;
+mod resolve;
+pub(crate) mod state_file;
+mod succession;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use admin_api::strict::InputError;
+use admin_api::{DrainReceipt, HoldSpec, ServiceSpec};
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use crate::config::{Config, Timeouts};
+use crate::control::desired::Desired;
+use crate::control::drain::Drains;
+use crate::control::health::Health;
+use crate::control::resolve::Resolver;
+use crate::control::state_file::StateFile;
+use crate::table::Table;
+use crate::table::definition::{Address, Definition, unknown_version};
+use crate::table::endpoint::Endpoint;
+use crate::table::hold::Hold;
+use crate::table::route::{Conflict, Routes};
+use crate::table::service::{Drained, Resolved, Service};
+
+/// How long the first clients wait for the health of every endpoint, and how long for one that
+/// is up in each service.
+const BURST: Duration = Duration::from_millis(50);
+const BURST_AT_MOST: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// The owner of the table.
+pub(crate) struct Control {
+    table: Arc<ArcSwap<Table>>,
+    workers: usize,
+    wanted: Mutex<Wanted>,
+    pub(crate) drains: Arc<Drains>,
+    health: Health,
+    resolver: Resolver,
+    state: Option<StateFile>,
+    /// Changed under the lock of `wanted` alone.
+    standing: watch::Sender<Standing>,
+}
+
+/// Whose the table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// This process changes it.
+    Owner,
+    /// Nobody changes it: a successor is about to take it over.
+    Frozen,
+    /// A successor changes it, and tells this process.
+    Elder,
+}
+
+struct Wanted {
+    desired: Desired,
+    resolved: Resolved,
+    /// By service.
+    drained: HashMap<String, Drained>,
+    /// By service.
+    holds: BTreeMap<String, Arc<Hold>>,
+    timeouts: Timeouts,
+}
+
+/// Why a change was not made. The table is as it was before.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    #[error("there is no service `{0}`")]
+    UnknownService(String),
+    #[error("{message}")]
+    UnknownVersion {
+        field: &'static str,
+        message: String,
+    },
+    #[error(transparent)]
+    Invalid(#[from] InputError),
+    #[error("{0}")]
+    Conflict(String),
+    #[error("the table is at generation {have}, not {asked}")]
+    Generation { have: u64, asked: u64 },
+    #[error("{0}")]
+    State(String),
+    #[error("the change is in force, but could not be kept for the next start: {0}")]
+    NotSaved(String),
+    #[error("another process of the proxy takes over: ask it")]
+    HandedOver,
+}
+
+/// What a drain is about: the endpoints that have this version and this address, where they
+/// are given.
+#[derive(Debug)]
+pub(crate) struct DrainTarget {
+    pub(crate) version: Option<String>,
+    pub(crate) endpoint: Option<String>,
+}
+
+impl DrainTarget {
+    pub(crate) fn covers(&self, endpoint: &Endpoint) -> bool {
+        self.names(&endpoint.version, &endpoint.address)
+    }
+
+    fn names(&self, version: &str, address: &Address) -> bool {
+        self.version
+            .as_ref()
+            .is_none_or(|wanted| *wanted == *version)
+            && self
+                .endpoint
+                .as_ref()
+                .is_none_or(|wanted| *wanted == address.to_string())
+    }
+}
+
+impl Control {
+    /// Builds the first table from what is wanted, and swaps it in.
+    pub(crate) async fn start(
+        config: &Config,
+        table: Arc<ArcSwap<Table>>,
+        workers: usize,
+        drains: Arc<Drains>,
+        state: Option<StateFile>,
+    ) -> Result<Arc<Self>, ChangeError> {
+        let saved = state
+            .as_ref()
+            .map(StateFile::load)
+            .transpose()
+            .map_err(ChangeError::State)?;
+        let saved = saved.unwrap_or_default();
+        let holds = saved.holds();
+        let mut desired = Desired::at_start(&config.services, saved);
+        leave_out_unfit(&mut desired, state.as_ref())?;
+        let specs: Vec<ServiceSpec> = desired.specs().cloned().collect();
+        let (health, burst) = Health::starting();
+        let control = Self::new(config, table, workers, drains, state, health);
+        {
+            let mut wanted = control.wanted();
+            (wanted.desired, wanted.holds) = (desired, holds);
+        }
+        control.look_up(&specs).await;
+        control.replace_all(&mut control.wanted(), &Desired::default())?;
+        control.health.started();
+        control.until_up(burst).await;
+        Ok(control)
+    }
+
+    /// A control that wants nothing yet.
+    fn new(
+        config: &Config,
+        table: Arc<ArcSwap<Table>>,
+        workers: usize,
+        drains: Arc<Drains>,
+        state: Option<StateFile>,
+        health: Health,
+    ) -> Arc<Self> {
+        let wanted = Wanted {
+            desired: Desired::default(),
+            resolved: Resolved::new(),
+            drained: HashMap::new(),
+            holds: BTreeMap::new(),
+            timeouts: config.timeouts.clone(),
+        };
+        Arc::new_cyclic(|control| Self {
+            table,
+            workers,
+            wanted: Mutex::new(wanted),
+            drains,
+            health,
+            resolver: Resolver::new(control.clone(), config.timeouts.resolve),
+            state,
+            standing: watch::channel(Standing::Owner).0,
+        })
+    }
+
+    /// Waits for the burst of probes at the start, so that no client is refused for want of a
+    /// look: it waits in the listener's backlog. An endpoint that is gone holds nobody up where
+    /// there are others.
+    async fn until_up(&self, mut burst: mpsc::Receiver<Infallible>) {
+        let mut over = std::pin::pin!(burst.recv());
+        if timeout(BURST, over.as_mut()).await.is_ok() {
+            return;
+        }
+        let serves = |service: &Arc<Service>| {
+            let mut endpoints = service.endpoints().peekable();
+            endpoints.peek().is_none() || endpoints.any(|endpoint| endpoint.is_up())
+        };
+        let all_serve = async {
+            while !self.table().services().iter().all(serves) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let _ = timeout(BURST_AT_MOST, async {
+            tokio::select! {
+                _ = over => {}
+                () = all_serve => {}
+            }
+        })
+        .await;
+    }
+
+    /// The present table.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+
+    /// Takes up what the config file has now. Gives whether anything changed.
+    pub(crate) async fn read_file(&self, config: &Config) -> Result<bool, ChangeError> {
+        self.look_up(&config.services).await;
+        let generation = {
+            let mut wanted = self.own()?;
+            let mut desired = wanted.desired.clone();
+            desired.read_file(&config.services);
+            if desired == wanted.desired && config.timeouts == wanted.timeouts {
+                return Ok(false);
+            }
+            let before = std::mem::replace(&mut wanted.desired, desired);
+            let timeouts = std::mem::replace(&mut wanted.timeouts, config.timeouts.clone());
+            match self.replace_all(&mut wanted, &before) {
+                Ok(generation) => generation,
+                Err(error) => {
+                    wanted.desired = before;
+                    wanted.timeouts = timeouts;
+                    return Err(error);
+                }
+            }
+        };
+        // What the admin API had set may be the file's again: that is kept, too.
+        self.saved(generation).await?;
+        Ok(true)
+    }
+
+    /// Sets the whole upstream set of a service. Gives the generation that has it.
+    pub(crate) async fn put(
+        &self,
+        spec: ServiceSpec,
+        if_match: Option<u64>,
+    ) -> Result<u64, ChangeError> {
+        let definition = Definition::check(&spec)?;
+        self.look_up(std::slice::from_ref(&spec)).await;
+        let generation = {
+            let mut wanted = self.matching(if_match)?;
+            // What was drained before is asked for anew.
+            let before = wanted.drained.remove(&spec.name);
+            let generation = match self.replace(&mut wanted, definition) {
+                Ok(generation) => generation,
+                Err(error) => {
+                    wanted
+                        .drained
+                        .extend(before.map(|drained| (spec.name, drained)));
+                    return Err(error);
+                }
+            };
+            wanted.desired.set(&spec.name.clone(), Some(spec));
+            generation
+        };
+        self.saved(generation).await
+    }
+
+    /// Sets the split of a service.
+    pub(crate) async fn set_split(
+        &self,
+        name: &str,
+        split: BTreeMap<String, u32>,
+        if_match: Option<u64>,
+    ) -> Result<u64, ChangeError> {
+        let generation = {
+            let mut wanted = self.matching(if_match)?;
+            let table = self.table();
+            let spec = wanted.desired.get(name).cloned();
+            let (Some(spec), Some(service)) = (spec, table.service(name)) else {
+                return Err(unknown_service(name));
+            };
+            let definition = service.definition.with_split(&split)?;
+            if let Some(version) = service.drained_for(&definition.split) {
+                return Err(ChangeError::Conflict(format!(
+                    "version `{version}` was drained, and this split would leave the service nothing to send requests to: PUT the service to have it back"
+                )));
+            }
+            let spec = ServiceSpec { split, ..spec };
+            let generation = self.replace(&mut wanted, definition)?;
+            wanted.desired.set(name, Some(spec));
+            generation
+        };
+        self.saved(generation).await
+    }
+
+    /// Takes a service out. Its endpoints drain.
+    pub(crate) async fn delete(
+        &self,
+        name: &str,
+        if_match: Option<u64>,
+    ) -> Result<u64, ChangeError> {
+        let taken_out = {
+            let mut wanted = self.matching(if_match)?;
+            let table = self.table();
+            if wanted.desired.get(name).is_none() {
+                Err(table.generation)
+            } else {
+                let others = |service: &&Arc<Service>| *service.definition.name != *name;
+                let rest = table.services().iter().filter(others).cloned().collect();
+                let next = table
+                    .with_all(rest, table.timeouts.clone())
+                    .map_err(|c| conflict(&c))?;
+                wanted.desired.set(name, None);
+                wanted.drained.remove(name);
+                Ok(self.swap(&mut wanted, &table, next, [name]))
+            }
+        };
+        match taken_out {
+            Ok(generation) => self.saved(generation).await,
+            // A call before this one may have taken it out and not been able to keep that.
+            Err(generation) => {
+                self.saved(generation).await?;
+                Err(unknown_service(name))
+            }
+        }
+    }
+
+    /// Holds a service's new requests back. One that is held already is held as `spec` says now.
+    pub(crate) async fn hold(
+        &self,
+        name: &str,
+        spec: HoldSpec,
+        if_match: Option<u64>,
+    ) -> Result<u64, ChangeError> {
+        let generation = {
+            let mut wanted = self.matching(if_match)?;
+            let definition = self.definition(name)?;
+            let before = wanted.holds.insert(name.to_owned(), Hold::new(spec));
+            let generation = self.replace(&mut wanted, definition)?;
+            // Who waited goes on to wait there.
+            before.iter().for_each(|hold| hold.release());
+            generation
+        };
+        self.saved(generation).await
+    }
+
+    /// Lets the requests of a service go, if they are held.
+    pub(crate) async fn release(
+        &self,
+        name: &str,
+        if_match: Option<u64>,
+    ) -> Result<u64, ChangeError> {
+        let generation = {
+            let mut wanted = self.matching(if_match)?;
+            let definition = self.definition(name)?;
+            match wanted.holds.remove(name) {
+                None => self.table.load().generation,
+                Some(hold) => {
+                    let generation = self.replace(&mut wanted, definition)?;
+                    hold.release();
+                    generation
+                }
+            }
+        };
+        self.saved(generation).await
+    }
+
+    /// The definition that the table has.
+    fn definition(&self, name: &str) -> Result<Definition, ChangeError> {
+        let table = self.table();
+        let service = table.service(name).ok_or_else(|| unknown_service(name))?;
+        Ok(Definition::clone(&service.definition))
+    }
+
+    /// Retires the endpoints that `target` covers, and says how far they are.
+    pub(crate) fn drain(
+        &self,
+        name: &str,
+        target: &DrainTarget,
+    ) -> Result<DrainReceipt, ChangeError> {
+        let mut wanted = self.own()?;
+        let table = self.table();
+        let service = table.service(name);
+        let endpoints: Vec<Arc<Endpoint>> = service
+            .into_iter()
+            .flat_map(|service| service.endpoints())
+            .filter(|endpoint| target.covers(endpoint))
+            .cloned()
+            .collect();
+        let survives = |service: &Arc<Service>| service.survives_without(|e| target.covers(e));
+        if !endpoints.is_empty() && !service.is_none_or(survives) {
+            return Err(ChangeError::Conflict(
+                "the drain would leave the service nothing to send requests to: set a split that gives another version a share first".into(),
+            ));
+        }
+        let addresses = service
+            .into_iter()
+            .flat_map(|service| &service.definition.endpoints);
+        let covered: Drained = addresses
+            .map(|endpoint| (endpoint.version.clone(), endpoint.address.clone()))
+            .filter(|(version, address)| target.names(version, address))
+            .collect();
+        if !covered.is_empty() {
+            wanted
+                .drained
+                .entry(name.to_owned())
+                .or_default()
+                .extend(covered);
+        }
+        self.drains.retire(name, &endpoints, &table.timeouts);
+        drop(wanted);
+        self.receipt(name, target)
+    }
+
+    /// How far the drain of what `target` covers is.
+    pub(crate) fn receipt(
+        &self,
+        name: &str,
+        target: &DrainTarget,
+    ) -> Result<DrainReceipt, ChangeError> {
+        if self.standing() == Standing::Elder {
+            return Err(ChangeError::HandedOver);
+        }
+        let table = self.table();
+        let in_table = table.service(name).into_iter();
+        let is_live = |e: &Arc<Endpoint>| target.covers(e) && !e.claims.is_retired();
+        if in_table
+            .flat_map(|service| service.endpoints())
+            .any(is_live)
+        {
+            return Err(ChangeError::Conflict(
+                "what was to be drained was asked for anew meanwhile".into(),
+            ));
+        }
+        if let Some(receipt) = self.drains.receipt(name, target) {
+            return Ok(receipt);
+        }
+        let names = |(version, address): &(Arc<str>, Address)| target.names(version, address);
+        if self
+            .wanted()
+            .drained
+            .get(name)
+            .is_some_and(|drained| drained.iter().any(names))
+        {
+            // Names without an address: nothing was ever sent there.
+            let (drained, forced, endpoints) = (true, false, Vec::new());
+            return Ok(DrainReceipt {
+                service: name.to_owned(),
+                drained,
+                forced,
+                endpoints,
+            });
+        }
+        let service = table.service(name).ok_or_else(|| unknown_service(name))?;
+        let split = &service.definition.split;
+        Err(match target {
+            DrainTarget {
+                version: Some(version),
+                ..
+            } if !split.contains_key(version.as_str()) => {
+                let message = unknown_version(version, split);
+                ChangeError::UnknownVersion {
+                    field: "version",
+                    message,
+                }
+            }
+            DrainTarget { endpoint, .. } => {
+                let address = endpoint.as_deref().unwrap_or("with an address");
+                let message = format!("service `{name}` has no endpoint `{address}`");
+                ChangeError::UnknownVersion {
+                    field: "endpoint",
+                    message,
+                }
+            }
+        })
+    }
+
+    /// A name stands for other addresses now.
+    pub(crate) fn resolved(&self, name: &Arc<str>, addresses: Vec<IpAddr>) {
+        // Whoever takes the table over looks names up as well.
+        let Ok(mut wanted) = self.own() else { return };
+        if !wanted.note(name, addresses) {
+            return;
+        }
+        let uses = |service: &&Arc<Service>| names_in(&service.definition).contains(name);
+        for service in self.table().services().iter().filter(uses) {
+            let definition = Definition::clone(&service.definition);
+            if let Err(error) = self.replace(&mut wanted, definition) {
+                let service = &service.definition.name;
+                tracing::error!(%service, %error, "cannot take up new addresses");
+            }
+        }
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        // Nothing that is done under this lock leaves it half-changed.
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lock, if the table is still at the generation that the caller has seen.
+    fn matching(&self, if_match: Option<u64>) -> Result<MutexGuard<'_, Wanted>, ChangeError> {
+        let wanted = self.own()?;
+        let have = self.table.load().generation;
+        match if_match {
+            Some(asked) if asked != have => Err(ChangeError::Generation { have, asked }),
+            _ => Ok(wanted),
+        }
+    }
+
+    /// Swaps in a table with this service.
+    fn replace(&self, wanted: &mut Wanted, definition: Definition) -> Result<u64, ChangeError> {
+        let table = self.table();
+        let name = definition.name.clone();
+        let none = Drained::new();
+        let drained = wanted.drained.get(&*name).unwrap_or(&none);
+        let service = self.build(wanted, definition, &table, drained);
+        let next = table
+            .with(service)
+            .map_err(|conflict| ChangeError::Conflict(conflict.message(&name)))?;
+        Ok(self.swap(wanted, &table, next, [&*name]))
+    }
+
+    /// Swaps in a table with all that is wanted, where `before` was. A service that is defined as
+    /// before stays as it is; so does one that was not changed, whatever has become of the files
+    /// that it names.
+    fn replace_all(&self, wanted: &mut Wanted, before: &Desired) -> Result<u64, ChangeError> {
+        let table = self.table();
+        let (mut services, mut anew) = (Vec::new(), Vec::new());
+        for spec in wanted.desired.specs() {
+            let there = table.service(&spec.name);
+            if let Some(same) = there.filter(|_| before.get(&spec.name) == Some(spec)) {
+                services.push(same.clone());
+                continue;
+            }
+            let definition = Definition::check(spec)?;
+            let same = |service: &&Arc<Service>| *service.definition == definition;
+            services.push(match there.filter(same) {
+                Some(same) => same.clone(),
+                None => {
+                    // What was drained before is asked for anew.
+                    anew.push(spec.name.clone());
+                    self.build(wanted, definition, &table, &Drained::new())
+                }
+            });
+        }
+        let names: BTreeSet<Arc<str>> = services
+            .iter()
+            .chain(table.services())
+            .map(|service| service.definition.name.clone())
+            .collect();
+        let next = table.with_all(services, wanted.timeouts.clone());
+        let next = next.map_err(|c| conflict(&c))?;
+        for name in anew {
+            wanted.drained.remove(&name);
+        }
+        Ok(self.swap(wanted, &table, next, names.iter().map(AsRef::as_ref)))
+    }
+
+    /// The service, with what `table` has of it already, and what was `drained` of it.
+    fn build(
+        &self,
+        wanted: &Wanted,
+        definition: Definition,
+        table: &Table,
+        drained: &Drained,
+    ) -> Arc<Service> {
+        let previous = table.service(&definition.name).map(AsRef::as_ref);
+        let definition = Arc::new(definition);
+        let resolved = &wanted.resolved;
+        let hold = wanted.holds.get(&*definition.name).cloned();
+        let service = Service::new(definition, previous, resolved, self.workers, drained);
+        Arc::new(service.held(hold))
+    }
+
+    /// Swaps the table, then retires what the services with these names no longer have.
+    fn swap<'n>(
+        &self,
+        wanted: &mut Wanted,
+        before: &Table,
+        next: Table,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> u64 {
+        let next = Arc::new(next);
+        self.table.store(next.clone());
+        let mut unused = BTreeSet::new();
+        for name in names {
+            let (old, new) = (before.service(name), next.service(name));
+            if let (Some(old), Some(new)) = (old, new)
+                && Arc::ptr_eq(old, new)
+            {
+                continue;
+            }
+            let kept: BTreeSet<u64> = new
+                .into_iter()
+                .flat_map(|service| service.endpoints())
+                .map(|e| e.id)
+                .collect();
+            let gone: Vec<Arc<Endpoint>> = old
+                .into_iter()
+                .flat_map(|service| service.endpoints())
+                .filter(|endpoint| !kept.contains(&endpoint.id))
+                .cloned()
+                .collect();
+            self.drains.retire(name, &gone, &next.timeouts);
+            self.health.replaced(&gone, new.map(AsRef::as_ref));
+            let used = new
+                .filter(|_| self.standing() == Standing::Owner)
+                .map(|service| names_in(&service.definition))
+                .unwrap_or_default();
+            unused.extend(self.resolver.replaced(name, used));
+        }
+        if !unused.is_empty() && self.standing() == Standing::Owner {
+            // Another service may have taken a name over.
+            for service in next.services() {
+                for name in names_in(&service.definition) {
+                    unused.remove(&name);
+                }
+            }
+            wanted.resolved.retain(|name, _| !unused.contains(name));
+        }
+        // Who waits for a service that is gone is told so.
+        wanted.holds.retain(|name, hold| {
+            let stays = next.service(name).is_some();
+            if !stays {
+                hold.release();
+            }
+            stays
+        });
+        self.drains.elders.tell();
+        tracing::debug!(generation = next.generation, "table swapped");
+        next.generation
+    }
+
+    /// Looks up the names of services before they are swapped in, so that they do not begin
+    /// without addresses.
+    async fn look_up(&self, specs: &[ServiceSpec]) {
+        let names: BTreeSet<Arc<str>> = specs.iter().flat_map(names_of).collect();
+        for (name, addresses) in self.resolver.look_up(names).await {
+            self.wanted().note(&name, addresses);
+        }
+    }
+
+    /// Waits until a change is on disk, where it is to be kept at all.
+    async fn saved(&self, generation: u64) -> Result<u64, ChangeError> {
+        if let Some(state) = &self.state {
+            let snapshot = || {
+                let wanted = self.wanted();
+                let saved = wanted.desired.to_save().with_holds(&wanted.holds);
+                (self.table.load().generation, saved)
+            };
+            state
+                .save(generation, snapshot)
+                .await
+                .map_err(ChangeError::NotSaved)?;
+        }
+        Ok(generation)
+    }
+}
+
+impl Wanted {
+    /// Notes what a name stands for. Gives whether that is new.
+    fn note(&mut self, name: &Arc<str>, mut addresses: Vec<IpAddr>) -> bool {
+        addresses.sort_unstable();
+        addresses.dedup();
+        let known = self.resolved.get(name);
+        // A look-up that fails takes nothing away: the addresses may well be good.
+        if addresses.is_empty() || known == Some(&addresses) {
+            return false;
+        }
+        self.resolved.insert(name.clone(), addresses);
+        true
+    }
+}
+
+/// Takes saved services out until those that are left are right and do not contradict each other:
+/// what the config file says, or a file that they name, has changed since they were saved.
+fn leave_out_unfit(desired: &mut Desired, state: Option<&StateFile>) -> Result<(), ChangeError> {
+    let mut copied = false;
+    loop {
+        let checked: Vec<_> = desired
+            .specs()
+            .map(|spec| (spec.name.clone(), Definition::check(spec)))
+            .collect();
+        let wrong = checked.iter().find(|(_, checked)| checked.is_err());
+        let (name, why, error) = if let Some((name, Err(error))) = wrong {
+            let why = format!("is not right: {error}");
+            (Some(name.clone()), why, error.clone().into())
+        } else {
+            let definitions: Vec<_> = checked.into_iter().flat_map(|(_, good)| good).collect();
+            let Err(found) = Routes::new(&definitions) else {
+                return Ok(());
+            };
+            let name = found.services.iter().find(|name| desired.is_by_admin(name));
+            let why = name.map_or_else(String::new, |name| found.message(name));
+            (name.map(ToString::to_string), why, conflict(&found))
+        };
+        let Some(name) = name.filter(|name| desired.is_by_admin(name)) else {
+            return Err(error);
+        };
+        if let (false, Some(state)) = (copied, state) {
+            state.keep_a_copy();
+            copied = true;
+        }
+        tracing::error!("saved service `{name}` is left out: it {why}");
+        desired.forget(&name);
+    }
+}
+
+fn conflict(conflict: &Conflict) -> ChangeError {
+    let [_, second] = &conflict.services;
+    ChangeError::Conflict(format!("service `{second}` {}", conflict.message(second)))
+}
+
+fn unknown_service(name: &str) -> ChangeError {
+    ChangeError::UnknownService(name.to_owned())
+}
+
+fn names_of(spec: &ServiceSpec) -> BTreeSet<Arc<str>> {
+    Definition::check(spec)
+        .map(|definition| names_in(&definition))
+        .unwrap_or_default()
+}
+
+fn names_in(definition: &Definition) -> BTreeSet<Arc<str>> {
+    let names = definition
+        .endpoints
+        .iter()
+        .filter_map(|endpoint| match &endpoint.address {
+            Address::Name(name, _) => Some(name.clone()),
+            Address::Ip(_) => None,
+        });
+    names.collect()
+}
+
+#[cfg(test)]
+mod tests;

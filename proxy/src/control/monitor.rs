@@ -1,0 +1,141 @@
+//! The lookout: looks over the table again and again, ejects endpoints whose answers fail, and
+//! says when a version or a service has nothing up, and when it has again.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use crate::control::ejection::{self, Change, Member, Record};
+use crate::table::Table;
+use crate::table::endpoint::{Endpoint, EndpointId};
+use crate::table::service::Service;
+use crate::table::version::Version;
+
+/// From one look to the next. What it reads are cells that the workers write, so it does not do
+/// so all the time.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// What it remembers of the looks before.
+#[derive(Default)]
+pub(crate) struct Lookout {
+    records: HashMap<EndpointId, Record>,
+    /// Services, and their versions, that had nothing up.
+    dark: BTreeSet<(Arc<str>, Option<Arc<str>>)>,
+}
+
+/// Keeps looking. Never ends.
+pub(crate) async fn run(table: Arc<ArcSwap<Table>>) {
+    let mut lookout = Lookout::default();
+    loop {
+        tokio::time::sleep(EVERY).await;
+        lookout.look(&table.load_full(), Instant::now());
+    }
+}
+
+impl Lookout {
+    fn look(&mut self, table: &Table, now: Instant) {
+        let mut records = HashMap::new();
+        for service in table.services() {
+            if service.definition.ejection.is_none() {
+                for endpoint in service.endpoints().filter(|e| e.is_ejected()) {
+                    endpoint.readmit();
+                }
+                continue;
+            }
+            for version in &service.versions {
+                self.judge(service, version, now, &mut records);
+            }
+        }
+        self.records = records;
+        self.tell(table);
+    }
+
+    fn judge(
+        &mut self,
+        service: &Service,
+        version: &Version,
+        now: Instant,
+        records: &mut HashMap<EndpointId, Record>,
+    ) {
+        let Some(spec) = &service.definition.ejection else {
+            return;
+        };
+        let endpoints: Vec<&Arc<Endpoint>> = version
+            .weighted()
+            .filter(|endpoint| !endpoint.claims.is_retired())
+            .collect();
+        let mut known: Vec<Record> = endpoints
+            .iter()
+            .map(|endpoint| {
+                let known = self.records.remove(&endpoint.id);
+                known.unwrap_or_else(|| {
+                    let outcomes = endpoint.claims.outcomes();
+                    if endpoint.is_ejected() {
+                        Record::ejected(now, outcomes, spec)
+                    } else {
+                        Record::new(now, outcomes)
+                    }
+                })
+            })
+            .collect();
+        let mut members: Vec<Member<'_>> = endpoints
+            .iter()
+            .zip(&mut known)
+            .map(|(endpoint, record)| Member {
+                record,
+                outcomes: endpoint.claims.outcomes(),
+                up: endpoint.is_healthy(),
+            })
+            .collect();
+        for change in ejection::look(&mut members, now, spec) {
+            let (service, version) = (&*service.definition.name, &*version.label);
+            match change {
+                Change::Eject { at, reason } => {
+                    let address = endpoints[at].target;
+                    tracing::warn!(service, version, %address, reason, "endpoint is ejected");
+                    endpoints[at].eject(reason);
+                }
+                Change::Readmit { at } => {
+                    let address = endpoints[at].target;
+                    tracing::info!(service, version, %address, "endpoint is in use again");
+                    endpoints[at].readmit();
+                }
+            }
+        }
+        records.extend(endpoints.iter().map(|endpoint| endpoint.id).zip(known));
+    }
+
+    /// Says what went dark since the look before, and what did not stay so.
+    fn tell(&mut self, table: &Table) {
+        let mut dark = BTreeSet::new();
+        for service in table.services() {
+            let name = &service.definition.name;
+            if service.is_in_panic() {
+                dark.insert((name.clone(), None));
+            }
+            let down = service.versions_down();
+            dark.extend(down.map(|version| (name.clone(), Some(version.label.clone()))));
+        }
+        for (service, version) in dark.difference(&self.dark) {
+            match version {
+                Some(version) => tracing::warn!(
+                    %service, %version,
+                    "nothing of the version is up: its share goes to the others"
+                ),
+                None => tracing::error!(
+                    %service,
+                    "nothing of the service is up: requests are tried anyway (panic mode)"
+                ),
+            }
+        }
+        for (service, version) in self.dark.difference(&dark) {
+            match version {
+                Some(version) => tracing::info!(%service, %version, "the version is up again"),
+                None => tracing::info!(%service, "the service is up again"),
+            }
+        }
+        self.dark = dark;
+    }
+}

@@ -1,0 +1,123 @@
+//! The life of a process after it has handed over: it finishes what it has, with the table that
+//! its successor tells it, and says what it has in flight.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use super::channel::Channel;
+use super::message::{FORMAT, Hello, Telling};
+use crate::control::Control;
+use crate::table::counts::elsewhere::ProcessId;
+use crate::worker::counters::Counters;
+
+/// An elder whose owner has died looks for the next one so often, and for so long.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LOOK_FOR: Duration = Duration::from_secs(10);
+
+/// A process that finishes what it has.
+pub(crate) struct Finishing {
+    pub(crate) control: Arc<Control>,
+    pub(crate) counters: Arc<Counters>,
+    /// This one's number.
+    pub(crate) process: ProcessId,
+    /// Where whoever owns the table can be found.
+    pub(crate) socket: PathBuf,
+    /// True once nothing is left.
+    pub(crate) is_done: watch::Receiver<bool>,
+    /// False once another process would take the owner's place.
+    pub(crate) heir: watch::Sender<bool>,
+}
+
+/// Why nobody is told any more.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// The last report was taken: nothing is left to do.
+    Reported,
+    /// The owner was told to stop: nobody takes its place.
+    Stopped,
+    /// The owner has died, and this process is to take its place; these are elders, too.
+    Inherited(Vec<ProcessId>),
+    /// The owner has died, and nobody is found in its place.
+    Alone,
+}
+
+impl Finishing {
+    /// Does what the owner of the table says, until there is none or nothing is left.
+    pub(crate) async fn follow(&self, mut channel: Channel, others: Vec<ProcessId>) -> Over {
+        // Whoever has just handed over is the heir, before anybody says so.
+        let mut heir_with = Some(others);
+        loop {
+            if let Some(over) = self.obey(&mut channel, &mut heir_with).await {
+                return over;
+            }
+            match heir_with.take() {
+                Some(others) => return Over::Inherited(others),
+                None => match self.find_owner().await {
+                    Some(owner) => channel = owner,
+                    None => return Over::Alone,
+                },
+            }
+        }
+    }
+
+    /// `None`: the owner is gone.
+    async fn obey(
+        &self,
+        channel: &mut Channel,
+        heir_with: &mut Option<Vec<ProcessId>>,
+    ) -> Option<Over> {
+        loop {
+            let picture = match channel.receive().await {
+                Ok(Telling::Picture(picture)) => *picture,
+                Ok(Telling::Stopping) => return Some(Over::Stopped),
+                Err(error) => {
+                    tracing::warn!(%error, "the process that took over is gone");
+                    return None;
+                }
+            };
+            *heir_with = picture.is_heir.then(|| picture.others.clone());
+            self.heir.send_replace(picture.is_heir);
+            let retired = picture.retired.clone();
+            if let Err(error) = self.control.adopt(picture) {
+                tracing::error!(error, "a change of the table cannot be taken up");
+            }
+            self.control.ask_ages(&retired).await;
+            // Read before the figures: what is done stays so.
+            let last = *self.is_done.borrow();
+            let mut report = self.control.report(&self.counters, &retired);
+            report.last = last;
+            if channel.send(&report).await.is_err() {
+                return None;
+            }
+            if last {
+                return Some(Over::Reported);
+            }
+        }
+    }
+
+    /// The process that is the owner by now.
+    async fn find_owner(&self) -> Option<Channel> {
+        let until = Instant::now() + LOOK_FOR;
+        while Instant::now() < until {
+            if let Ok(stream) = UnixStream::connect(&self.socket).await
+                && let Ok(mut channel) = Channel::new(stream)
+            {
+                let hello = Hello {
+                    format: FORMAT,
+                    release: env!("CARGO_PKG_VERSION").into(),
+                    elder: Some(self.process),
+                };
+                if channel.send(&hello).await.is_ok() {
+                    return Some(channel);
+                }
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        None
+    }
+}

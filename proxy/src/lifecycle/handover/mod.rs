@@ -1,0 +1,58 @@
+//! How one process of the proxy takes over from another, with no connection refused or reset.
+//!
+//! ```text
+//!   successor                               predecessor
+//!      │ ── Hello ────────────────────────────► │ serves, changes its table
+//!      │ ◄─ Offer, and every listening socket ─ │
+//!      │ ── Prepared ─────────────────────────► │ serves; changes wait
+//!      │ ◄─ Picture: table, holds, drains ───── │
+//!  accepts ─ Ready ───────────────────────────► │
+//!      │ ◄─ Yours, and links to older ones ──── │ accepts no more: it is an elder
+//!      │                                        │
+//!      │ ── Picture, whenever it changes ─────► │ finishes what it has
+//!      │ ◄─ Report: what it has in flight ───── │ with the table that it is told
+//!      :                                        :
+//!      │ ◄─ the last Report ─────────────────── │ ends
+//! ```
+//!
+//! Until `Yours` nothing has happened: whatever goes wrong on the way, the predecessor serves on.
+//! After it, the successor *owns* the table, and has a link to every *elder*, the older processes
+//! that still have connections. A drain is done when no process has anything in flight
+//! ([`crate::control::elders::Elders`]); figures are the sum over all of them ([`crate::table::counts::elsewhere::Elsewhere`]).
+//!
+//! The youngest elder is the *heir*: it keeps the listening sockets open without accepting on
+//! them, and if the owner dies before it has ended, serves again.
+
+pub(crate) mod channel;
+pub(crate) mod elder;
+pub(crate) mod link;
+pub(crate) mod message;
+pub(crate) mod offer;
+pub(crate) mod predecessor;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use predecessor::Predecessor;
+
+/// Why a process could not take over from the one before.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoverError {
+    /// The socket is there and cannot be used.
+    #[error("handover.socket: {path}: {source}", path = path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The predecessor does not want to be taken over from.
+    #[error("the proxy that runs does not hand over: {0}")]
+    Refused(String),
+    /// It broke off on the way.
+    #[error("the proxy that runs did not hand over, and serves on: {0}")]
+    Broken(#[source] io::Error),
+    /// What it has cannot be taken over.
+    #[error("what the proxy that runs has cannot be taken over: {0}")]
+    Table(String),
+}

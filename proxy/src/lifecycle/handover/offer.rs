@@ -1,0 +1,166 @@
+//! What a process that serves does for its successors: gives its sockets and its table to the
+//! first one that is ready to go on with them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::channel::Channel;
+use super::link::Links;
+use super::message::{FORMAT, Hello, Label, Offer, Prepared, Ready, Yours};
+use super::predecessor::Elder;
+use crate::control::{Control, Standing};
+use crate::server::listeners::Given;
+use crate::table::counts::elsewhere::ProcessId;
+
+/// How long whoever connects may take to say who it is.
+const HELLO: Duration = Duration::from_secs(1);
+/// How long a successor may take to load certificates and bind what is new.
+const PREPARE: Duration = Duration::from_secs(60);
+/// How long it may keep changes of the table waiting.
+const FREEZE: Duration = Duration::from_secs(5);
+
+/// What there is to be taken over.
+pub(crate) struct Estate {
+    pub(crate) control: Arc<Control>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) process: ProcessId,
+    /// Every listening socket once more. They are open for as long as this is here.
+    pub(crate) sockets: Vec<Given>,
+}
+
+/// A successor that has taken over.
+pub(crate) struct Successor {
+    pub(crate) channel: Channel,
+    /// Where it accepts connections.
+    pub(crate) kept: Vec<SocketAddr>,
+    /// Where its admin API is.
+    pub(crate) admin: Option<String>,
+    /// Older processes than this one, which are the successor's now.
+    pub(crate) elders: Vec<ProcessId>,
+}
+
+impl Estate {
+    /// Waits for a process that takes over. What those before it got wrong changes nothing.
+    pub(crate) async fn pass_on(&self, listener: &UnixListener) -> Successor {
+        let listener = loop {
+            let again = listener.try_clone();
+            match again.and_then(tokio::net::UnixListener::from_std) {
+                Ok(listener) => break listener,
+                Err(error) => pause_after("cannot listen for a successor", &error).await,
+            }
+        };
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => match self.receive(stream).await {
+                    Ok(Some(successor)) => return successor,
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "nobody has taken over: this process serves on");
+                    }
+                },
+                Err(error) => pause_after("cannot accept a successor", &error).await,
+            }
+        }
+    }
+
+    /// Hands over to one process. `None`: it did not want that.
+    async fn receive(&self, stream: UnixStream) -> io::Result<Option<Successor>> {
+        let mut channel = Channel::new(stream)?;
+        let hello: Hello = in_time(HELLO, channel.receive()).await?;
+        if hello.format != FORMAT {
+            let why = format!(
+                "release {} speaks format {}, and release {} here speaks {FORMAT}",
+                hello.release,
+                hello.format,
+                env!("CARGO_PKG_VERSION")
+            );
+            in_time(HELLO, channel.send(&Offer::Refused(why))).await?;
+            return Ok(None);
+        }
+        if let Some(process) = hello.elder {
+            // Its owner has died, and this process is the owner now.
+            let links = self.links.clone();
+            tokio::spawn(async move { links.add(vec![Elder { process, channel }]).await });
+            return Ok(None);
+        }
+        in_time(HELLO, self.offer(&mut channel)).await?;
+        let Prepared = in_time(PREPARE, channel.receive()).await?;
+        let ready = in_time(FREEZE, self.freeze(&mut channel)).await;
+        let handed_over = match ready {
+            Ok(ready) => self
+                .hand_over(&mut channel)
+                .await
+                .map(|elders| (ready, elders)),
+            Err(error) => Err(error),
+        };
+        match handed_over {
+            Ok((Ready { kept, admin }, elders)) => Ok(Some(Successor {
+                channel,
+                kept,
+                admin,
+                elders,
+            })),
+            Err(error) => {
+                self.control.stand(Standing::Owner);
+                Err(error)
+            }
+        }
+    }
+
+    async fn offer(&self, channel: &mut Channel) -> io::Result<()> {
+        let labels: Vec<Label> = self
+            .sockets
+            .iter()
+            .map(|given| given.label.clone())
+            .collect();
+        let process = self.process;
+        channel.send(&Offer::Sockets { process, labels }).await?;
+        let fds: Vec<BorrowedFd<'_>> = self.sockets.iter().map(|given| given.fd.as_fd()).collect();
+        channel.send_fds(&fds).await
+    }
+
+    /// From here on nothing changes. Gives what the successor says once it has the table.
+    async fn freeze(&self, channel: &mut Channel) -> io::Result<Ready> {
+        self.control.freeze().await;
+        let (_, picture) = self.control.picture(None);
+        channel.send(&picture).await?;
+        channel.receive().await
+    }
+
+    /// Gives the table away, and the links to older processes.
+    async fn hand_over(&self, channel: &mut Channel) -> io::Result<Vec<ProcessId>> {
+        let elders = self.links.pass().await;
+        let yours = Yours {
+            elders: elders.iter().map(|elder| elder.process).collect(),
+        };
+        let passed = async {
+            let fds: Vec<BorrowedFd<'_>> =
+                elders.iter().map(|elder| elder.channel.as_fd()).collect();
+            channel.send(&yours).await?;
+            channel.send_fds(&fds).await
+        };
+        if let Err(error) = in_time(HELLO, passed).await {
+            self.links.add(elders).await;
+            return Err(error);
+        }
+        self.control.stand(Standing::Elder);
+        Ok(yours.elders)
+    }
+}
+
+async fn in_time<T>(within: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let done = timeout(within, step).await;
+    done.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn pause_after(what: &str, error: &io::Error) {
+    tracing::warn!(%error, "{what}");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}

@@ -1,0 +1,125 @@
+//! The process before, as its successor sees it: asks it for its sockets and its table.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::HandoverError;
+use super::channel::Channel;
+use super::message::{FORMAT, Hello, Offer, Picture, Prepared, Ready, Yours};
+use crate::server::listeners::Given;
+use crate::table::counts::elsewhere::ProcessId;
+
+/// How long it may take for each of its answers.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A process that serves, and has been asked to hand over.
+#[derive(Debug)]
+pub struct Predecessor {
+    channel: Channel,
+    process: ProcessId,
+}
+
+/// An older process that still lives, and the way to it.
+#[derive(Debug)]
+pub(crate) struct Elder {
+    pub(crate) process: ProcessId,
+    pub(crate) channel: Channel,
+}
+
+impl Predecessor {
+    /// Looks for a process that serves behind this socket, and asks for its sockets. `None` where
+    /// there is none: a socket that a killed process left behind is nobody's.
+    ///
+    /// # Errors
+    /// Where there is one, and it does not give them.
+    pub async fn find(socket: &Path) -> Result<Option<(Self, Vec<Given>)>, HandoverError> {
+        let error = |source| HandoverError::Socket {
+            path: socket.to_owned(),
+            source,
+        };
+        let stream = match UnixStream::connect(socket).await {
+            Ok(stream) => stream,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(source) => return Err(error(source)),
+        };
+        let mut channel = Channel::new(stream).map_err(error)?;
+        let hello = Hello {
+            format: FORMAT,
+            release: env!("CARGO_PKG_VERSION").into(),
+            elder: None,
+        };
+        let ask = async {
+            channel.send(&hello).await?;
+            match channel.receive().await? {
+                Offer::Refused(why) => Ok(Err(why)),
+                Offer::Sockets { process, labels } => {
+                    let fds = channel.receive_fds(labels.len()).await?;
+                    Ok(Ok((process, labels.into_iter().zip(fds))))
+                }
+            }
+        };
+        let (process, sockets) = in_time(ask).await?.map_err(HandoverError::Refused)?;
+        let given = sockets.map(|(label, fd)| Given { label, fd }).collect();
+        Ok(Some((Self { channel, process }, given)))
+    }
+
+    /// Its number.
+    pub(crate) fn process(&self) -> ProcessId {
+        self.process
+    }
+
+    /// Asks for its table. From here on it changes nothing, for some seconds.
+    pub(crate) async fn picture(&mut self) -> Result<Picture, HandoverError> {
+        let ask = async {
+            self.channel.send(&Prepared).await?;
+            self.channel.receive().await
+        };
+        in_time(ask).await
+    }
+
+    /// Says that connections are accepted. Then the table is ours: gives every older process
+    /// that lives, the predecessor first.
+    pub(crate) async fn ready(
+        mut self,
+        kept: Vec<SocketAddr>,
+        admin: Option<String>,
+    ) -> Result<Vec<Elder>, HandoverError> {
+        let ask = async {
+            self.channel.send(&Ready { kept, admin }).await?;
+            let Yours { elders } = self.channel.receive().await?;
+            let fds = self.channel.receive_fds(elders.len()).await?;
+            let older = elders.into_iter().zip(fds);
+            older
+                .map(|(process, fd)| {
+                    let channel = Channel::from_fd(fd)?;
+                    Ok(Elder { process, channel })
+                })
+                .collect::<io::Result<Vec<_>>>()
+        };
+        let older = in_time(ask).await?;
+        let mut elders = vec![Elder {
+            process: self.process,
+            channel: self.channel,
+        }];
+        elders.extend(older);
+        Ok(elders)
+    }
+}
+
+async fn in_time<T>(ask: impl Future<Output = io::Result<T>>) -> Result<T, HandoverError> {
+    let answer = timeout(ANSWER, ask).await;
+    let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    answer.map_err(HandoverError::Broken)
+}

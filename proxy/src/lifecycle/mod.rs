@@ -1,0 +1,285 @@
+//! The life of the process, once its workers run.
+//!
+//! ```text
+//!            SIGTERM                        nothing is in flight, or time is up
+//!   serving ─────────► stopping ──────────────────────────────────────────────► ended
+//!    │   ▲                 ▲
+//!    │   │ the successor   │ nothing is left, or `timeouts.drain` is over
+//!    │   │ has died        │
+//!    ▼   │                 │
+//!   leaving ───────────────┘
+//! ```
+//!
+//! Leaving, it accepts no connections, and answers the next request on each of those that are
+//! open: only then can it be closed without taking a request from a client that was just about to
+//! send one.
+
+pub(crate) mod handover;
+
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::RunError;
+use crate::admin::{self, Admin};
+use crate::control::Control;
+use crate::lifecycle::handover::elder::{Finishing, Over};
+use crate::lifecycle::handover::link::Links;
+use crate::lifecycle::handover::offer::{Estate, Successor};
+use crate::server::listeners::{AdminListener, Given};
+use crate::table::counts::elsewhere::ProcessId;
+use crate::worker::Stage;
+use crate::worker::counters::Counters;
+
+/// How often a process that leaves looks whether anything is left.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A successor that lives for so long is not expected to die of its start.
+const PROBATION: Duration = Duration::from_secs(1);
+/// How long the owner of the table may take to hear the last word of this process.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
+/// What lives.
+pub(crate) struct Life {
+    pub(crate) process: ProcessId,
+    pub(crate) control: Arc<Control>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) stage: watch::Sender<Stage>,
+    /// Has every worker end at once.
+    pub(crate) end_all: Box<dyn Fn() + Send + Sync>,
+    pub(crate) admin: Option<(Arc<Admin>, AdminListener)>,
+    /// Where a successor asks for everything.
+    pub(crate) handover: Option<(PathBuf, UnixListener)>,
+}
+
+/// How leaving has ended.
+enum Left {
+    /// The successor has died: this process serves again.
+    Back(Vec<Given>),
+    Ended(Result<(), RunError>),
+}
+
+impl Life {
+    /// Serves until `shutdown`, or until a successor has taken over and nothing is left to
+    /// finish. `sockets` are what it is given.
+    pub(crate) async fn live<S, E>(
+        mut self,
+        sockets: Vec<Given>,
+        mut shutdown: Pin<&mut S>,
+        mut all_ended: Pin<&mut E>,
+    ) -> Result<(), RunError>
+    where
+        S: Future<Output = ()>,
+        E: Future<Output = Result<(), RunError>>,
+    {
+        let mut sockets = sockets;
+        loop {
+            let serving = self.serve_admin();
+            let estate = Estate {
+                control: self.control.clone(),
+                links: self.links.clone(),
+                process: self.process,
+                sockets,
+            };
+            let successor = tokio::select! {
+                () = &mut shutdown => {
+                    drop(estate);
+                    return self.stop(all_ended).await;
+                }
+                result = &mut all_ended => return result,
+                successor = self.successor(&estate) => successor,
+            };
+            // Connections to the admin port are the successor's from here on.
+            if let Some(serving) = serving {
+                serving.abort();
+            }
+            match self
+                .leave(successor, estate, shutdown.as_mut(), all_ended.as_mut())
+                .await
+            {
+                Left::Back(again) => sockets = again,
+                Left::Ended(result) => return result,
+            }
+        }
+    }
+
+    /// Finishes what is in flight, for `timeouts.drain` at most.
+    pub(crate) async fn stop<E>(&self, mut all_ended: Pin<&mut E>) -> Result<(), RunError>
+    where
+        E: Future<Output = Result<(), RunError>>,
+    {
+        let within = self.control.table().timeouts.drain;
+        tracing::info!("stopping: finishing what is in flight, for {within:?} at most");
+        if let Some((admin, _)) = &self.admin {
+            admin.stopping.store(true, Ordering::Relaxed);
+        }
+        self.stage.send_replace(Stage::Stopping);
+        self.links.stop().await;
+        self.end_within(Some(within), &mut all_ended).await
+    }
+
+    async fn end_within<E>(
+        &self,
+        within: Option<Duration>,
+        all_ended: &mut Pin<&mut E>,
+    ) -> Result<(), RunError>
+    where
+        E: Future<Output = Result<(), RunError>>,
+    {
+        let Some(within) = within else {
+            return all_ended.await;
+        };
+        match timeout(within, all_ended.as_mut()).await {
+            Ok(result) => result,
+            Err(_) => {
+                tracing::warn!("time is up: what is left is cut");
+                (self.end_all)();
+                all_ended.await
+            }
+        }
+    }
+
+    fn serve_admin(&self) -> Option<JoinHandle<()>> {
+        let (admin, listener) = self.admin.as_ref()?;
+        admin.successor.send_replace(None);
+        let (admin, listener) = (admin.clone(), listener.try_clone());
+        Some(tokio::spawn(async move {
+            let served = match listener {
+                Ok(listener) => admin::serve(admin, listener).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = served {
+                tracing::error!(%error, "the admin API is not served any more");
+            }
+        }))
+    }
+
+    /// Waits for a process that takes over.
+    async fn successor(&self, estate: &Estate) -> Successor {
+        match &self.handover {
+            Some((_, listener)) => estate.pass_on(listener).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Finishes what it has, after a successor has taken over.
+    async fn leave<S, E>(
+        &mut self,
+        successor: Successor,
+        estate: Estate,
+        mut shutdown: Pin<&mut S>,
+        mut all_ended: Pin<&mut E>,
+    ) -> Left
+    where
+        S: Future<Output = ()>,
+        E: Future<Output = Result<(), RunError>>,
+    {
+        tracing::info!("another process has taken over: finishing what this one has");
+        if let Some((admin, _)) = &self.admin {
+            let admin_address = successor.admin.clone();
+            let known = admin::successor::Successor {
+                admin: admin_address,
+            };
+            admin.successor.send_replace(Some(known));
+        }
+        let kept = successor.kept.clone();
+        self.stage.send_replace(Stage::Leaving(kept.into()));
+        self.control.leave_elders(&self.counters);
+        let (done, is_done) = watch::channel(false);
+        let (heir, is_heir) = watch::channel(true);
+        let finishing = Finishing {
+            control: self.control.clone(),
+            counters: self.counters.clone(),
+            process: estate.process,
+            socket: self
+                .handover
+                .as_ref()
+                .map(|(path, _)| path.clone())
+                .unwrap_or_default(),
+            is_done,
+            heir,
+        };
+        let mut following =
+            tokio::spawn(
+                async move { finishing.follow(successor.channel, successor.elders).await },
+            );
+        // What the successor does not go on with is closed; the rest stays open for the case of
+        // its death.
+        let mut sockets = estate.sockets;
+        sockets.retain(|given| {
+            given
+                .label
+                .actual
+                .is_none_or(|at| successor.kept.contains(&at))
+        });
+
+        let drain = self.control.table().timeouts.drain;
+        let began = Instant::now();
+        let mut over = None;
+        let counters = self.counters.clone();
+        let is_left = || counters.connections() > 0 || began.elapsed() < PROBATION;
+        while began.elapsed() < drain && is_left() {
+            if !*is_heir.borrow() && !sockets.is_empty() {
+                sockets.clear();
+                self.close_listeners();
+            }
+            tokio::select! {
+                () = &mut shutdown => break,
+                result = &mut all_ended => return Left::Ended(result),
+                ended = &mut following, if over.is_none() => match ended {
+                    Ok(Over::Inherited(others)) => {
+                        self.inherit(others);
+                        return Left::Back(sockets);
+                    }
+                    ended => {
+                        sockets.clear();
+                        self.close_listeners();
+                        over = Some(ended);
+                    }
+                },
+                () = sleep(LOOK_EVERY) => {}
+            }
+        }
+        drop(sockets);
+        self.close_listeners();
+        self.stage.send_replace(Stage::Stopping);
+        let within = self.control.table().timeouts.longest();
+        let ended = tokio::select! {
+            () = &mut shutdown => {
+                self.end_within(Some(drain), &mut all_ended).await
+            }
+            ended = self.end_within(within, &mut all_ended) => ended,
+        };
+        done.send_replace(true);
+        if over.is_none() {
+            // Who does not want to hear it knows by now that this process has nothing.
+            let _ = timeout(LAST_WORD, following).await;
+        }
+        tracing::info!("nothing is left to finish");
+        Left::Ended(ended)
+    }
+
+    /// Whoever connects from here on is the owner's, or is refused: nobody waits for a process
+    /// that does not accept.
+    fn close_listeners(&mut self) {
+        self.admin = None;
+        self.handover = None;
+        self.stage.send_replace(Stage::Leaving(Arc::default()));
+    }
+
+    /// The successor has died: everything is this process's again.
+    fn inherit(&self, others: Vec<u64>) {
+        tracing::error!("the process that took over has died: this one serves again");
+        let links = self.links.clone();
+        tokio::spawn(async move { links.expect(&others).await });
+        self.control.take_back();
+        self.stage.send_replace(Stage::Serving);
+    }
+}

@@ -1,0 +1,594 @@
+//! A client's connection: reads its requests one after the other, has each answered, and
+//! passes the answers on.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use http::Version;
+
+use crate::forward::{Answer, Exchange};
+use crate::server::h2;
+use crate::table::hold;
+use crate::wire::Wire;
+use crate::wire::alarm::{Alarm, Rang};
+use crate::wire::connection::Link;
+use crate::wire::h1::body::Framing;
+use crate::wire::h1::head::{BadHead, find_end, read_request, request_at_once, request_framing};
+use crate::wire::h1::write::{answer_fields, end_head, say_connection, status_line};
+use crate::wire::h2::transport::Transport;
+use crate::wire::head::{Head, Known, Message};
+use crate::wire::headers::{Peer, Sink};
+use crate::wire::pump::{Passage, Pump, Source};
+use crate::wire::reply::{Refusal, wants_json};
+use crate::wire::socket::{Inbox, Pool, Socket};
+use crate::wire::tunnel::tunnel;
+use crate::worker::Worker;
+use crate::worker::slots::{Slots, slot};
+use crate::worker::upstream::Try;
+
+/// What a connection of HTTP/2 begins with, as far as it looks like a head (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+/// How long a client that is sending may go on after its connection was ended, so that it gets
+/// to read why (RFC 9112, 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// What it may send in that time.
+const LINGER_BYTES: usize = 1024 * 1024;
+/// How long a new connection may take to send its first request while the proxy stops.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
+
+/// A client's connection.
+pub(crate) struct Client {
+    socket: Socket,
+    inbox: Inbox,
+    alarm: Alarm,
+    peer: Peer,
+    served: u64,
+}
+
+/// A request whose head was read.
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    framing: Framing,
+    version: Version,
+    /// The client would like to send another request on this connection.
+    keep_alive: bool,
+    /// The client will send no other request on this connection (RFC 9112, 9.6).
+    last: bool,
+    /// The client waits for a 100 before it sends the body (RFC 9110, 10.1.1).
+    expects: bool,
+    /// It would like its errors in JSON.
+    json: bool,
+    to_head: bool,
+}
+
+/// The head of a request is at the front of the inbox.
+struct Arrived {
+    length: usize,
+    /// What was read of it, where it was read already.
+    head: Option<Head>,
+}
+
+/// The head of an answer is written.
+struct Begun {
+    /// With whether its body goes on in chunks.
+    head: (Vec<u8>, bool),
+    /// The connection may serve another request after it.
+    keep_alive: bool,
+    /// Nothing but the connection's end can say where the body ends.
+    ends_with_connection: bool,
+}
+
+/// What becomes of a client's connection after a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Request,
+    /// Closed, once the client has read what was sent.
+    Close,
+    /// Closed at once, since the client has nothing more to send.
+    CloseNow,
+    /// Ended in the middle of an answer: closed at once, so that the client sees it was cut.
+    Cut,
+}
+
+/// What a request needs, from its head to the end of its answer; a head that cannot be served
+/// is refused.
+pub(crate) struct Job {
+    worker: Rc<Worker>,
+    client: Box<Client>,
+    arrived: Result<Arrived, Refusal>,
+}
+
+/// Where a worker serves its requests. Connections wait for them without this memory.
+pub(crate) type Jobs = Slots<Job, (Box<Client>, Next)>;
+
+/// None yet.
+pub(crate) fn jobs() -> Jobs {
+    Slots::new(|| {
+        slot(|job: Job| async move {
+            let Job {
+                worker,
+                mut client,
+                arrived,
+            } = job;
+            let next = match arrived {
+                Ok(arrived) => client.request(&worker, arrived).await,
+                Err(refusal) => client.refuse(&worker, refusal, None, false).await,
+            };
+            (client, next)
+        })
+    })
+}
+
+/// Serves a client's connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer) {
+    let mut client = Box::new(Client {
+        socket,
+        inbox: Inbox::default(),
+        alarm: worker.alarms.alarm(),
+        peer,
+        served: 0,
+    });
+    loop {
+        let arrived = match client.head(&worker).await {
+            Ok(None) => return client.socket.say_farewell(),
+            // Seldom, and so not worth a place in every connection.
+            Ok(Some(_)) if client.begins_h2() => return Box::pin(client.serve_h2(worker)).await,
+            Ok(Some(arrived)) => Ok(arrived),
+            Err(refusal) => Err(refusal),
+        };
+        let job = Job {
+            worker: worker.clone(),
+            client,
+            arrived,
+        };
+        let next;
+        (client, next) = worker.jobs.run(job).await;
+        client.served += 1;
+        match next {
+            Next::Request => {}
+            Next::Close => return Box::pin(client.linger(&worker.pool)).await,
+            Next::CloseNow | Next::Cut => return,
+        }
+    }
+}
+
+impl Client {
+    /// Waits for the whole head of a request. `None`: there will be none.
+    async fn head(&mut self, worker: &Worker) -> Result<Option<Arrived>, Refusal> {
+        // A connection that waits holds no table, and little else.
+        let (header, keep_alive) = {
+            let table = worker.table();
+            (table.timeouts.header, table.timeouts.keep_alive)
+        };
+        let most = worker.limits.header_bytes;
+        let Self {
+            inbox,
+            socket,
+            alarm,
+            ..
+        } = self;
+        let mut scanned = 0;
+        let mut begun = false;
+        let fresh = self.served == 0;
+        alarm.set(keep_alive);
+        let mut is_leaving = false;
+        poll_fn(|cx| {
+            loop {
+                // Empty lines before a request are ignored (RFC 9112, 2.2).
+                while inbox.data().starts_with(b"\r\n") {
+                    inbox.consume(2);
+                    scanned = 0;
+                }
+                if !begun && !inbox.is_empty() {
+                    begun = true;
+                    alarm.set(header);
+                }
+                // Most heads come whole, and are well.
+                if scanned == 0
+                    && let Some(arrived) = arrived_at_once(worker, inbox)
+                {
+                    return Poll::Ready(Ok(Some(arrived)));
+                }
+                match find_end(inbox.data(), &mut scanned) {
+                    Err(_) => return Poll::Ready(Err(Refusal::BadSyntax)),
+                    Ok(Some(length)) if length <= most => {
+                        return Poll::Ready(Ok(Some(Arrived { length, head: None })));
+                    }
+                    Ok(None) if inbox.data().len() < most => {}
+                    Ok(_) if inbox.data().contains(&b'\n') => {
+                        return Poll::Ready(Err(Refusal::HeadTooLong));
+                    }
+                    Ok(_) => return Poll::Ready(Err(Refusal::TargetTooLong)),
+                }
+                match inbox.poll_fill(socket, &worker.pool, most, cx) {
+                    Poll::Ready(Ok(1..)) => {}
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
+                    Poll::Pending => break,
+                }
+            }
+            if worker.is_stopping() && !begun {
+                // One that was just accepted may still bring the request that it was made for.
+                if !fresh {
+                    return Poll::Ready(Ok(None));
+                }
+                if !is_leaving {
+                    is_leaving = true;
+                    alarm.set(LAST_REQUEST);
+                }
+            }
+            match ready!(alarm.poll(cx)) {
+                Rang::TimedOut if begun => Poll::Ready(Err(Refusal::HeadTimedOut)),
+                _ => Poll::Ready(Ok(None)),
+            }
+        })
+        .await
+    }
+
+    /// Whether what came first is the preface of HTTP/2, by whose prior knowledge (RFC 9113, 3.3)
+    /// a client goes without TLS.
+    fn begins_h2(&self) -> bool {
+        self.served == 0
+            && self.inbox.data().starts_with(PREFACE)
+            && self.socket.as_plain().is_some()
+    }
+
+    /// Leaves the connection, with what came of it, to HTTP/2.
+    async fn serve_h2(self, worker: Rc<Worker>) {
+        let Self {
+            socket,
+            mut inbox,
+            alarm,
+            peer,
+            ..
+        } = self;
+        let read = inbox.data().to_vec();
+        inbox.clear(&worker.pool);
+        drop((inbox, alarm));
+        let transport = Transport::to_client(read, socket.into_inner());
+        h2::serve(worker, transport, peer).await;
+    }
+
+    /// Serves the request whose head has arrived.
+    async fn request(&mut self, worker: &Rc<Worker>, arrived: Arrived) -> Next {
+        let Arrived { length, head } = arrived;
+        let is_read = head.is_some();
+        let mut head = head.unwrap_or_else(|| worker.pool.head());
+        if !is_read {
+            let most = worker.limits.header_count;
+            let read = read_request(&self.inbox.data()[..length], most, &mut head);
+            if let Err(bad) = read {
+                worker.pool.give_head(head);
+                self.inbox.consume(length);
+                return self.refuse(worker, bad.into(), None, false).await;
+            }
+        }
+        let mut bytes = worker.pool.take_small();
+        let begun = loop {
+            match self.begin(worker, length, &head, &mut bytes) {
+                Err((Refusal::Held, request)) => {
+                    // Seldom, and so not worth a place in every connection.
+                    let message = head.over(&self.inbox.data()[..length]);
+                    let client = Wire::H1(&self.socket);
+                    match Box::pin(hold::wait(worker, message, client)).await {
+                        Ok(()) => bytes.clear(),
+                        Err(refusal) => break Err((refusal, request)),
+                    }
+                }
+                begun => break begun,
+            }
+        };
+        worker.pool.give_head(head);
+        self.inbox.consume(length);
+        let (request, mut exchange, attempt) = match begun {
+            Ok(begun) => begun,
+            Err((refusal, request)) => {
+                worker.pool.give(bytes);
+                let is_read = request.is_some_and(|request| self.skip_body(request.framing));
+                return self.refuse(worker, refusal, request, is_read).await;
+            }
+        };
+        if self.inbox.is_empty() {
+            // However long the answer takes, the connection holds no buffer until it is there.
+            self.inbox.park(&worker.pool);
+        }
+        if request.expects && self.inbox.is_empty() {
+            let proceed = [&b"HTTP/1.1 100 Continue\r\n\r\n"[..]];
+            let within = exchange.body_idle();
+            let written = self.socket.write_all(&self.alarm, within, proceed).await;
+            if written.is_err() {
+                return Next::Cut;
+            }
+        }
+        let passage = Passage {
+            framing: request.framing,
+            chunked: request.framing == Framing::Chunked,
+            most: match request.framing {
+                Framing::Chunked => worker.limits.body,
+                _ => u64::MAX,
+            },
+        };
+        let wire = Wire::H1(&self.socket);
+        let mut upload = Pump::new(bytes, passage, wire);
+        let mut source = Source {
+            wire,
+            inbox: &mut self.inbox,
+            pool: &worker.pool,
+            takes_interim: request.version == Version::HTTP_11,
+        };
+        let answer = exchange
+            .answer(worker, &self.alarm, attempt, &mut source, &mut upload)
+            .await;
+        match answer {
+            Ok(answer) if answer.answered.status == 101 => {
+                upload.finish(&mut self.inbox, &worker.pool);
+                self.upgrade(worker, &exchange, answer).await
+            }
+            Ok(answer) => {
+                let whole = upload.is_done();
+                let begun = begin_answer(worker, &request, &exchange, &answer, whole);
+                let relayed = exchange
+                    .relay(&self.alarm, answer, begun.head, &mut source, &mut upload)
+                    .await;
+                upload.finish(&mut self.inbox, &worker.pool);
+                match relayed {
+                    Ok(()) if begun.keep_alive => Next::Request,
+                    Ok(()) if request.last && whole && self.has_read_all() => Next::CloseNow,
+                    Ok(()) => Next::Close,
+                    Err(_) => {
+                        if begun.ends_with_connection {
+                            // Its end alone would make the answer look whole.
+                            self.socket.reset_when_dropped();
+                        }
+                        Next::Cut
+                    }
+                }
+            }
+            Err(refusal) => {
+                let (done, untouched) = (upload.is_done(), upload.is_untouched());
+                upload.finish(&mut self.inbox, &worker.pool);
+                let is_read = done || untouched && self.skip_body(request.framing);
+                self.refuse(worker, refusal, Some(request), is_read).await
+            }
+        }
+    }
+
+    /// Begins the exchange of a request: what an endpoint should see is in `to`.
+    fn begin(
+        &self,
+        worker: &Rc<Worker>,
+        length: usize,
+        head: &Head,
+        to: &mut Vec<u8>,
+    ) -> Result<(Request, Exchange, Try), (Refusal, Option<Request>)> {
+        let message = head.over(&self.inbox.data()[..length]);
+        let framing = request_framing(message).map_err(|bad| (bad.into(), None))?;
+        let request = self.request_of(worker, message, framing);
+        if message.target().len() > worker.limits.request_line {
+            return Err((Refusal::TargetTooLong, Some(request)));
+        }
+        if matches!(framing, Framing::Length(length) if length > worker.limits.body) {
+            return Err((Refusal::BodyTooLong, Some(request)));
+        }
+        let (exchange, attempt) = Exchange::begin(worker, &self.alarm, &self.peer, message, to)
+            .map_err(|refusal| (refusal, Some(request)))?;
+        // A method with content says so even where there is none (RFC 9110, 8.6).
+        let bodyless = !matches!(message.method(), b"POST" | b"PUT" | b"PATCH");
+        end_head(framing, to, bodyless);
+        Ok((request, exchange, attempt))
+    }
+
+    fn request_of(&self, worker: &Worker, message: Message<'_>, framing: Framing) -> Request {
+        let version = message.version();
+        let goes_on = message.keeps_alive();
+        let is_full = self.served + 1 >= worker.limits.requests_per_connection;
+        Request {
+            framing,
+            version,
+            keep_alive: goes_on && !is_full && !worker.is_leaving(),
+            last: !goes_on,
+            expects: version == Version::HTTP_11
+                && framing != Framing::Empty
+                && message.has(Known::Expect, "100-continue"),
+            json: wants_json(message),
+            to_head: message.method() == b"HEAD",
+        }
+    }
+
+    /// Passes a 101 on, and then bytes both ways until one side ends.
+    async fn upgrade(&mut self, worker: &Rc<Worker>, exchange: &Exchange, answer: Answer) -> Next {
+        let Answer {
+            mut attempt,
+            mut connection,
+            answered,
+        } = answer;
+        let mut bytes = worker.pool.take_small();
+        answer_fields(Version::HTTP_11, connection.answer(), b"", &mut bytes);
+        exchange.stick(&mut bytes);
+        bytes.extend_from_slice(b"\r\n");
+        connection.take_off(&answered, &worker.pool);
+        let Link::H1(endpoint) = &connection.link else {
+            return Next::Cut;
+        };
+        let written = self
+            .socket
+            .write_all(&self.alarm, exchange.body_idle(), [&bytes])
+            .await;
+        worker.pool.give(bytes);
+        if written.is_ok() {
+            attempt.upgrade();
+            let client = (&self.socket, &mut self.inbox);
+            let endpoint = (endpoint, &mut connection.inbox);
+            tunnel(&worker.pool, &self.alarm, client, endpoint).await;
+        }
+        Next::Cut
+    }
+
+    /// Takes a body off the inbox, if all of it is there. Gives whether it was.
+    fn skip_body(&mut self, framing: Framing) -> bool {
+        let here = self.inbox.data().len();
+        match framing {
+            Framing::Empty => true,
+            Framing::Length(length) if length <= here as u64 => {
+                self.inbox.consume(length as usize);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Answers in an endpoint's place. `request` is what is known of the request, and `is_read`
+    /// says that nothing of it is left unread.
+    async fn refuse(
+        &mut self,
+        worker: &Worker,
+        refusal: Refusal,
+        request: Option<Request>,
+        is_read: bool,
+    ) -> Next {
+        worker.counters.refused(refusal);
+        if refusal == Refusal::ClientGone {
+            return Next::Cut;
+        }
+        let version = request.map_or(Version::HTTP_11, |request| request.version);
+        let keep_alive = is_read
+            && !refusal.ends_connection()
+            && request.is_some_and(|request| request.keep_alive);
+        let mut bytes = worker.pool.take_small();
+        let reason = refusal.status().canonical_reason().unwrap_or_default();
+        status_line(
+            version,
+            refusal.status().as_u16(),
+            reason.as_bytes(),
+            &mut bytes,
+        );
+        let json = request.is_some_and(|request| request.json);
+        let body = refusal.write(json, &mut bytes);
+        bytes.add(b"date", &[&*worker.date()]);
+        say_connection(version, keep_alive, &mut bytes);
+        bytes.extend_from_slice(b"\r\n");
+        if !request.is_some_and(|request| request.to_head) {
+            bytes.extend_from_slice(body.as_bytes());
+        }
+        let within = worker.table().timeouts.body_idle;
+        let written = self.socket.write_all(&self.alarm, within, [&bytes]).await;
+        worker.pool.give(bytes);
+        match written {
+            Ok(()) if keep_alive => Next::Request,
+            Ok(()) => Next::Close,
+            Err(_) => Next::Cut,
+        }
+    }
+
+    /// Whether the system holds nothing of the client's that was not read, so that it says
+    /// farewell when the socket is closed, and does not reset it. Over TLS there is more to say.
+    fn has_read_all(&self) -> bool {
+        let Some(plain) = self.socket.as_plain() else {
+            return false;
+        };
+        self.inbox.is_empty() && rustix::io::ioctl_fionread(&*plain) == Ok(0)
+    }
+
+    /// Ends the connection without taking from the client what it was sent last: to close a
+    /// socket with something unread in it would reset it.
+    async fn linger(mut self, pool: &Pool) {
+        let Self {
+            socket,
+            inbox,
+            alarm,
+            ..
+        } = &mut self;
+        let mut left = LINGER_BYTES;
+        let mut is_shut = false;
+        let drained = alarm.wait(LINGER, |cx| {
+            if !is_shut {
+                ready!(socket.poll_shutdown(cx))?;
+                is_shut = true;
+            }
+            while left > 0 {
+                inbox.consume(inbox.data().len());
+                match ready!(inbox.poll_fill(socket, pool, usize::MAX, cx))? {
+                    0 => break,
+                    read => left = left.saturating_sub(read),
+                }
+            }
+            Poll::Ready(io::Result::Ok(()))
+        });
+        // Whatever came of it, this is the end.
+        let _ = drained.await;
+        inbox.consume(inbox.data().len());
+        inbox.park(pool);
+    }
+}
+
+/// Writes what a client should see of an answer's head. `whole`: its request was sent to the end.
+fn begin_answer(
+    worker: &Worker,
+    request: &Request,
+    exchange: &Exchange,
+    answer: &Answer,
+    whole: bool,
+) -> Begun {
+    let framing = answer.answered.framing;
+    let message = answer.connection.answer();
+    let ends_with_connection = request.version == Version::HTTP_10
+        && matches!(framing, Framing::Chunked | Framing::UntilClose);
+    let keep_alive = request.keep_alive && whole && !worker.is_leaving() && !ends_with_connection;
+    let mut bytes = worker.pool.take_small();
+    answer_fields(request.version, message, &worker.date(), &mut bytes);
+    exchange.stick(&mut bytes);
+    say_connection(request.version, keep_alive, &mut bytes);
+    let chunked = if ends_with_connection {
+        bytes.extend_from_slice(b"\r\n");
+        false
+    } else {
+        let status = message.status();
+        if request.to_head || status == 304 {
+            // What a GET would have got (RFC 9110, 9.3.2 and 15.4.5).
+            for length in message.values(Known::ContentLength) {
+                bytes.add(b"content-length", &[length]);
+            }
+        }
+        let bodyless = request.to_head || matches!(status, 100..=199 | 204 | 304);
+        end_head(framing, &mut bytes, bodyless)
+    };
+    Begun {
+        head: (bytes, chunked),
+        keep_alive,
+        ends_with_connection,
+    }
+}
+
+/// The head that the inbox begins with, if all of it is there and nothing is wrong with it.
+fn arrived_at_once(worker: &Worker, inbox: &Inbox) -> Option<Arrived> {
+    if inbox.is_empty() {
+        return None;
+    }
+    let limits = &worker.limits;
+    let mut head = worker.pool.head();
+    let length = request_at_once(inbox.data(), limits.header_count, &mut head);
+    match length.filter(|length| *length <= limits.header_bytes) {
+        Some(length) => Some(Arrived {
+            length,
+            head: Some(head),
+        }),
+        None => {
+            worker.pool.give_head(head);
+            None
+        }
+    }
+}
+
+impl From<BadHead> for Refusal {
+    fn from(bad: BadHead) -> Self {
+        match bad {
+            BadHead::Syntax => Self::BadSyntax,
+            BadHead::TooManyFields => Self::HeadTooLong,
+            BadHead::Version => Self::UnknownVersion,
+            BadHead::Framing => Self::BadFraming,
+            BadHead::Coding => Self::UnknownCoding,
+        }
+    }
+}

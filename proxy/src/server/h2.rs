@@ -1,0 +1,174 @@
+//! A client's connection: takes its streams up as they come, each in a task of its own, and sees
+//! to it that one client does not take more than its share.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::{Builder, Connection};
+
+use super::h2_stream;
+use crate::wire::alarm::Alarm;
+use crate::wire::h2::transport::Transport;
+use crate::wire::headers::Peer;
+use crate::worker::Worker;
+
+/// Streams of one connection that are open at the same time.
+const MAX_STREAMS: u32 = 100;
+/// What may be sent on one stream before it has to be written on; what streams there are share
+/// the connection's.
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Of one stream, what its client has room for and was not written yet.
+const SEND_BUFFER: usize = 32 * 1024;
+/// Requests that a client may give up beyond those that it lets be answered (CVE-2023-44487):
+/// each takes one, each answer gives one back.
+const PATIENCE: u32 = 200;
+/// How long a client that was told to go may take, once nothing of its is under way.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What the streams of a connection share.
+pub(super) struct Client {
+    pub(super) peer: Peer,
+    open: Cell<usize>,
+    patience: Cell<u32>,
+}
+
+/// A stream that is open, until it is dropped.
+pub(super) struct Open(Rc<Client>);
+
+impl Client {
+    fn open(self: &Rc<Self>) -> Open {
+        self.open.set(self.open.get() + 1);
+        Open(self.clone())
+    }
+}
+
+impl Open {
+    pub(super) fn peer(&self) -> &Peer {
+        &self.0.peer
+    }
+
+    /// How the stream ended: whether the client let it be answered.
+    pub(super) fn ended(&self, answered: bool) {
+        let patience = self.0.patience.get();
+        self.0.patience.set(if answered {
+            PATIENCE.min(patience + 1)
+        } else {
+            patience.saturating_sub(1)
+        });
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+    }
+}
+
+/// Serves a client's connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, transport: Transport, peer: Peer) {
+    let alarm = worker.alarms.alarm();
+    let within = worker.table().timeouts.header;
+    let mut handshake = std::pin::pin!(builder(&worker).handshake(transport));
+    let shaken = alarm.wait(within, |cx| handshake.as_mut().poll(cx)).await;
+    // Whoever does not begin as it should has nothing to be told.
+    let Ok(Ok(connection)) = shaken else { return };
+    let client = Rc::new(Client {
+        peer,
+        open: Cell::new(0),
+        patience: Cell::new(PATIENCE),
+    });
+    let mut session = Session {
+        worker,
+        connection,
+        client,
+        alarm,
+        taken_up: 0,
+        was_idle: false,
+        leaving: false,
+    };
+    poll_fn(|cx| session.poll(cx)).await;
+}
+
+fn builder(worker: &Worker) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(worker.limits.header_bytes as u32);
+    builder
+}
+
+/// A connection that is served.
+struct Session {
+    worker: Rc<Worker>,
+    connection: Connection<Transport, Bytes>,
+    client: Rc<Client>,
+    /// Rings when nothing was under way for long.
+    alarm: Alarm,
+    taken_up: u64,
+    was_idle: bool,
+    /// The client was told that no new streams are taken up (RFC 9113, 6.8).
+    leaving: bool,
+}
+
+impl Session {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            // Ended: by the client, by both, or by an error that was told to the client.
+            if self.poll_streams(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            let is_idle = self.client.open.get() == 0;
+            if is_idle != self.was_idle {
+                self.was_idle = is_idle;
+                self.set_alarm();
+            }
+            let enough = self.taken_up >= self.worker.limits.requests_per_connection;
+            if self.alarm.poll(cx).is_pending() {
+                if self.leaving || !(enough || self.worker.is_leaving()) {
+                    return Poll::Pending;
+                }
+            } else if self.leaving {
+                return Poll::Ready(());
+            }
+            self.leaving = true;
+            self.connection.graceful_shutdown();
+            self.set_alarm();
+        }
+    }
+
+    /// Takes up what streams there are, and moves the bytes of all of them.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.client.patience.get() == 0 {
+                self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            }
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.taken_up += 1;
+                    let (worker, open) = (self.worker.clone(), self.client.open());
+                    self.worker
+                        .spawn(h2_stream::serve(worker, open, request, respond));
+                }
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn set_alarm(&self) {
+        match (self.was_idle, self.leaving) {
+            (false, _) => self.alarm.clear(),
+            (true, true) => self.alarm.set(LINGER),
+            (true, false) => self.alarm.set(self.worker.table().timeouts.keep_alive),
+        }
+    }
+}

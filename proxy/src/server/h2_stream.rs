@@ -1,0 +1,268 @@
+//! One stream of a client: reads its request, has it answered, and passes the answer on.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{Request, Response};
+
+use super::h2::Open;
+use crate::forward::relay::Side;
+use crate::forward::{Answer, Exchange};
+use crate::table::hold;
+use crate::wire::Wire;
+use crate::wire::alarm::Alarm;
+use crate::wire::h1::body::Framing;
+use crate::wire::h1::head::request_framing;
+use crate::wire::h1::write::end_head;
+use crate::wire::h2::fields::Fields;
+use crate::wire::h2::message::{Unfit, answer_of, read_request};
+use crate::wire::h2::stream::{Part, Stream};
+use crate::wire::head::{Head, Known, Message};
+use crate::wire::headers::{self, Sink};
+use crate::wire::pump::{Passage, Pump, Source};
+use crate::wire::reply::{Refusal, wants_json};
+use crate::wire::socket::Inbox;
+use crate::worker::Worker;
+use crate::worker::upstream::Try;
+
+/// A request that came on a stream.
+struct Client {
+    worker: Rc<Worker>,
+    open: Open,
+    stream: Stream,
+    alarm: Alarm,
+    /// No body follows the head.
+    ends: bool,
+    /// It would like its errors in JSON.
+    json: bool,
+    to_head: bool,
+}
+
+/// A request on its way.
+struct Begun {
+    exchange: Exchange,
+    attempt: Try,
+    framing: Framing,
+    /// What an endpoint should see.
+    head: Vec<u8>,
+}
+
+/// Serves one stream to its end.
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    open: Open,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let (parts, body) = request.into_parts();
+    let mut client = Client {
+        alarm: worker.alarms.alarm(),
+        ends: body.is_end_stream(),
+        stream: Stream::of_client(respond, body),
+        json: false,
+        to_head: parts.method == http::Method::HEAD,
+        worker,
+        open,
+    };
+    let mut head = client.worker.pool.head();
+    let begun = client.begin(&parts, &mut head).await;
+    client.worker.pool.give_head(head);
+    drop(parts);
+    let answered = match begun {
+        Ok(begun) => client.exchange(begun).await,
+        Err(Unfit::Malformed) => {
+            client.stream.break_off(Reason::PROTOCOL_ERROR);
+            false
+        }
+        Err(Unfit::Refused(refusal)) => client.refuse(refusal).await,
+    };
+    client.open.ended(answered);
+}
+
+impl Client {
+    /// Reads the head, and begins its exchange.
+    async fn begin(
+        &mut self,
+        request: &http::request::Parts,
+        head: &mut Head,
+    ) -> Result<Begun, Unfit> {
+        let worker = self.worker.clone();
+        let mut text = worker.pool.take();
+        let read = read_request(request, worker.limits.header_count, &mut text, head);
+        let begun = loop {
+            if let Err(unfit) = read {
+                break Err(unfit);
+            }
+            let message = head.over(&text);
+            match self.try_begin(message) {
+                Err(Refusal::Held) => {
+                    let client = Wire::H2(&self.stream);
+                    if let Err(refusal) = Box::pin(hold::wait(&worker, message, client)).await {
+                        break Err(refusal.into());
+                    }
+                }
+                begun => break begun.map_err(Unfit::from),
+            }
+        };
+        worker.pool.give(text);
+        begun
+    }
+
+    fn try_begin(&mut self, request: Message<'_>) -> Result<Begun, Refusal> {
+        let limits = &self.worker.limits;
+        self.json = wants_json(request);
+        let framing = match request_framing(request)? {
+            _ if self.ends => Framing::Empty,
+            // Only its end says how long it is.
+            Framing::Empty => Framing::Chunked,
+            framing => framing,
+        };
+        if request.target().len() > limits.request_line {
+            return Err(Refusal::TargetTooLong);
+        }
+        if matches!(framing, Framing::Length(length) if length > limits.body) {
+            return Err(Refusal::BodyTooLong);
+        }
+        let mut bytes = self.worker.pool.take_small();
+        let peer = self.open.peer();
+        let begun = Exchange::begin(&self.worker, &self.alarm, peer, request, &mut bytes);
+        let (exchange, attempt) = match begun {
+            Ok(begun) => begun,
+            Err(refusal) => {
+                self.worker.pool.give(bytes);
+                return Err(refusal);
+            }
+        };
+        // A method with content says so even where there is none (RFC 9110, 8.6).
+        let bodyless = !matches!(request.method(), b"POST" | b"PUT" | b"PATCH");
+        end_head(framing, &mut bytes, bodyless);
+        if !self.ends && request.has(Known::Expect, "100-continue") {
+            self.stream.proceed();
+        }
+        Ok(Begun {
+            exchange,
+            attempt,
+            framing,
+            head: bytes,
+        })
+    }
+
+    /// Has the request answered, and passes the answer on. Gives whether the client let it.
+    async fn exchange(&self, begun: Begun) -> bool {
+        let Begun {
+            mut exchange,
+            attempt,
+            framing,
+            head: bytes,
+        } = begun;
+        let chunked = framing == Framing::Chunked;
+        let passage = Passage {
+            framing,
+            chunked,
+            most: if chunked {
+                self.worker.limits.body
+            } else {
+                u64::MAX
+            },
+        };
+        let wire = Wire::H2(&self.stream);
+        let mut upload = Pump::new(bytes, passage, wire);
+        let mut inbox = Inbox::default();
+        let mut source = Source {
+            wire,
+            inbox: &mut inbox,
+            pool: &self.worker.pool,
+            takes_interim: true,
+        };
+        let answer = exchange
+            .answer(&self.worker, &self.alarm, attempt, &mut source, &mut upload)
+            .await;
+        let answered = match answer {
+            Ok(answer) => {
+                self.begin_answer(&exchange, &answer);
+                let begun = (Vec::new(), false);
+                let relayed = exchange
+                    .relay(&self.alarm, answer, begun, &mut source, &mut upload)
+                    .await;
+                match relayed {
+                    Ok(()) => true,
+                    Err(side) => {
+                        self.stream.break_off(match side {
+                            Side::Client => Reason::CANCEL,
+                            Side::Endpoint => Reason::INTERNAL_ERROR,
+                        });
+                        side == Side::Endpoint
+                    }
+                }
+            }
+            Err(refusal) => self.refuse(refusal).await,
+        };
+        upload.finish(&mut inbox, &self.worker.pool);
+        inbox.clear(&self.worker.pool);
+        answered
+    }
+
+    /// Makes the head of the answer, which goes out with the first of its body.
+    fn begin_answer(&self, exchange: &Exchange, answer: &Answer) {
+        let message = answer.connection.answer();
+        let response = answer_of(message, |fields| {
+            let now = self.worker.date();
+            headers::towards_client(message, false, &now, fields);
+            exchange.stick(fields);
+            self.say_length(message, answer.answered.framing, fields);
+        });
+        self.stream.begin_answer(response);
+    }
+
+    fn say_length(&self, answer: Message<'_>, framing: Framing, to: &mut Fields) {
+        let status = answer.status();
+        if self.to_head || status == 304 {
+            // What a GET would have got (RFC 9110, 9.3.2 and 15.4.5).
+            for length in answer.values(Known::ContentLength) {
+                to.add(b"content-length", &[length]);
+            }
+            return;
+        }
+        match framing {
+            Framing::Length(length) => {
+                let mut digits = itoa::Buffer::new();
+                to.add(b"content-length", &[digits.format(length).as_bytes()]);
+            }
+            Framing::Empty if status != 204 => to.add(b"content-length", &[b"0"]),
+            _ => {}
+        }
+    }
+
+    /// Answers in an endpoint's place. Gives whether the client let it.
+    async fn refuse(&self, refusal: Refusal) -> bool {
+        self.worker.counters.refused(refusal);
+        if refusal == Refusal::ClientGone {
+            return false;
+        }
+        let mut answer = Response::new(());
+        *answer.status_mut() = refusal.status();
+        let mut fields = Fields::default();
+        let body = refusal.write(self.json, &mut fields);
+        fields.add(b"date", &[&*self.worker.date()]);
+        *answer.headers_mut() = fields.into_map();
+        self.stream.begin_answer(answer);
+        let body = if self.to_head { "" } else { &body };
+        let within = self.worker.table().timeouts.body_idle;
+        let mut written = 0;
+        let sent = self
+            .alarm
+            .wait(within, |cx| {
+                let part = Part {
+                    before: b"",
+                    data: body.as_bytes(),
+                    trailers: b"",
+                    is_last: true,
+                };
+                self.stream.poll_write(cx, part, &mut written)
+            })
+            .await;
+        matches!(sent, Ok(Ok(())))
+    }
+}

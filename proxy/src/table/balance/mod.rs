@@ -1,0 +1,184 @@
+//! Balancing policies: which of a version's endpoints gets a request.
+//!
+//! A policy sees the endpoints of one version, their weights, and what a worker may read without
+//! waiting for another: its own sequence and its own claims. The split over the versions is none
+//! of its business.
+
+mod hash;
+mod least_in_flight;
+pub(crate) mod rendezvous;
+mod round_robin;
+pub(crate) mod sequence;
+
+use std::sync::Arc;
+
+use admin_api::strict::InputError;
+use admin_api::{BalanceSpec, HashKey};
+use http::HeaderName;
+
+use crate::table::balance::sequence::{Sequence, Wheel};
+use crate::table::endpoint::{Endpoint, EndpointId, FULL};
+use crate::table::wish::Wish;
+use crate::wire::fields::{check_cookie_name, header_name};
+
+/// Drawing again keeps the weights among those that are left; past so many draws most of them
+/// are unusable, and whoever comes next will do.
+pub(crate) const DRAWS: usize = 8;
+
+/// A balancing policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Balance {
+    /// In turn, by weight.
+    RoundRobin,
+    /// The one of two with less in flight for its weight.
+    LeastInFlight,
+    /// By what a request says of itself.
+    Hash(KeySource),
+}
+
+/// Where a request has the key that it is balanced by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeySource {
+    /// The client's IP address.
+    Address,
+    /// The value of a header field.
+    Header(HeaderName),
+    /// The value of a cookie.
+    Cookie(Arc<str>),
+}
+
+/// The endpoints of a version, and whose turn it is.
+#[derive(Debug)]
+pub(crate) struct Endpoints {
+    pub(crate) list: Vec<Arc<Endpoint>>,
+    /// One for each of `list`.
+    pub(crate) weights: Vec<u32>,
+    /// Over `list`, by `weights`.
+    wheel: Wheel,
+    /// One for all tables that have this version.
+    pub(crate) sequence: Arc<Sequence>,
+}
+
+/// One request that needs an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Draw<'r> {
+    pub(crate) worker: usize,
+    /// Endpoints that it must not get.
+    pub(crate) tried: &'r [EndpointId],
+    /// What it says about where it goes.
+    pub(crate) wish: &'r Wish,
+    /// Nothing is up: an endpoint that once was may do.
+    pub(crate) panic: bool,
+}
+
+impl<'r> Draw<'r> {
+    pub(crate) fn new(worker: usize, wish: &'r Wish, tried: &'r [EndpointId]) -> Self {
+        Self {
+            worker,
+            tried,
+            wish,
+            panic: false,
+        }
+    }
+}
+
+impl Balance {
+    /// Checks the policy of a service. The error's field is relative to the service.
+    pub(crate) fn check(spec: &BalanceSpec) -> Result<Self, InputError> {
+        Ok(match spec {
+            BalanceSpec::RoundRobin => Self::RoundRobin,
+            BalanceSpec::LeastInFlight => Self::LeastInFlight,
+            BalanceSpec::Hash(HashKey::Address) => Self::Hash(KeySource::Address),
+            BalanceSpec::Hash(HashKey::Header(name)) => {
+                let name = header_name("balance.hash.header", name)?;
+                Self::Hash(KeySource::Header(name))
+            }
+            BalanceSpec::Hash(HashKey::Cookie(name)) => {
+                check_cookie_name(name)
+                    .map_err(|message| InputError::of_field("balance.hash.cookie", message))?;
+                Self::Hash(KeySource::Cookie(name.as_str().into()))
+            }
+        })
+    }
+
+    /// As people write it.
+    pub(crate) fn spec(&self) -> BalanceSpec {
+        match self {
+            Self::RoundRobin => BalanceSpec::RoundRobin,
+            Self::LeastInFlight => BalanceSpec::LeastInFlight,
+            Self::Hash(KeySource::Address) => BalanceSpec::Hash(HashKey::Address),
+            Self::Hash(KeySource::Header(name)) => {
+                BalanceSpec::Hash(HashKey::Header(name.to_string()))
+            }
+            Self::Hash(KeySource::Cookie(name)) => {
+                BalanceSpec::Hash(HashKey::Cookie(name.to_string()))
+            }
+        }
+    }
+
+    /// Takes a claim on one of the endpoints, if any of them can be used.
+    pub(crate) fn claim<'v>(
+        &self,
+        endpoints: &'v Endpoints,
+        draw: Draw<'_>,
+    ) -> Option<&'v Arc<Endpoint>> {
+        match (self, draw.wish.key) {
+            (Self::LeastInFlight, _) => least_in_flight::claim(endpoints, draw),
+            (Self::Hash(_), Some(key)) => hash::claim(endpoints, draw, key),
+            (Self::RoundRobin | Self::Hash(_), _) => round_robin::claim(endpoints, draw),
+        }
+    }
+}
+
+impl Endpoints {
+    pub(crate) fn new(list: Vec<(Arc<Endpoint>, u32)>, sequence: Arc<Sequence>) -> Self {
+        let (list, weights): (Vec<_>, Vec<u32>) = list.into_iter().unzip();
+        Self {
+            wheel: Wheel::new(weights.iter().copied()),
+            list,
+            weights,
+            sequence,
+        }
+    }
+
+    /// The share of its weight that an endpoint gets, in parts of [`FULL`]; 0 where it cannot
+    /// be used.
+    fn share(&self, at: usize, draw: Draw<'_>) -> u32 {
+        let endpoint = &self.list[at];
+        if self.weights[at] == 0 || draw.tried.contains(&endpoint.id) {
+            return 0;
+        }
+        match endpoint.share() {
+            0 if draw.panic && endpoint.is_proven() => FULL,
+            share => share,
+        }
+    }
+
+    /// Whether an endpoint takes the request that `point` stands for: one that gets a part of
+    /// its weight takes this part of the points.
+    fn admits(&self, at: usize, draw: Draw<'_>, point: u64) -> bool {
+        let share = self.share(at, draw);
+        share == FULL || (mix(point) >> 48) < u64::from(share)
+    }
+
+    /// The claim on an endpoint, unless it is retired.
+    fn take(&self, at: usize, draw: Draw<'_>) -> Option<&Arc<Endpoint>> {
+        let endpoint = &self.list[at];
+        endpoint.claims.take(draw.worker).then_some(endpoint)
+    }
+
+    /// Those that can be used at all, from the one after `at` round to itself.
+    fn usable_after(&self, at: usize, draw: Draw<'_>) -> impl Iterator<Item = usize> {
+        let count = self.list.len();
+        (1..=count)
+            .map(move |step| (at + step) % count)
+            .filter(move |at| self.share(*at, draw) > 0)
+    }
+}
+
+/// Spreads the bits of a number over all of it (the finaliser of SplitMix64).
+pub(crate) const fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ (bits >> 31)
+}

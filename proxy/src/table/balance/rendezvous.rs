@@ -1,0 +1,58 @@
+//! Weighted rendezvous hashing: who of several candidates a key belongs to.
+//!
+//! Each candidate draws a number for the key, exponentially distributed with its weight as the
+//! rate, and the smallest number wins, so a candidate wins with the probability of its share.
+//! The numbers of one candidate depend on nobody else. When a weight rises in relation to all
+//! others, its candidate's numbers shrink in relation to theirs: it wins keys, and loses none.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use crate::table::balance::mix;
+
+/// A keyed hash of some pieces, of which none can be mistaken for a part of another.
+pub(crate) fn hash(key: (u64, u64), pieces: &[&[u8]]) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(key.0, key.1);
+    for piece in pieces {
+        hasher.write_usize(piece.len());
+        hasher.write(piece);
+    }
+    hasher.finish()
+}
+
+/// The candidate that a key belongs to. Each is given with its seed and its weight; one whose
+/// weight is 0 never wins.
+pub(crate) fn winner<T>(
+    key: u64,
+    candidates: impl IntoIterator<Item = (T, u64, f64)>,
+) -> Option<T> {
+    let mut best = None;
+    let mut least = f64::INFINITY;
+    for (candidate, seed, weight) in candidates {
+        // Above 0 and below 1, whatever the hash.
+        let uniform = ((mix(key ^ seed) >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+        let drawn = -uniform.ln() / weight;
+        if drawn < least {
+            (best, least) = (Some(candidate), drawn);
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_wins_without_a_weight() {
+        assert_eq!(winner(1, [("a", 2, 0.0)]), None);
+        assert_eq!(winner(1, [("a", 2, 0.0), ("b", 3, 0.1)]), Some("b"));
+    }
+
+    #[test]
+    fn pieces_are_not_mixed_up() {
+        assert_ne!(hash((1, 2), &[b"ab", b"c"]), hash((1, 2), &[b"a", b"bc"]));
+        assert_ne!(hash((1, 2), &[b"ab"]), hash((1, 3), &[b"ab"]));
+    }
+}

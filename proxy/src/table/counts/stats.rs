@@ -1,0 +1,227 @@
+//! What came of the tries at a version, counted by each worker in cells of its own.
+
+use std::time::Duration;
+
+use admin_api::{Bucket, FailedTries, Responses, VersionStats};
+use crossbeam_utils::CachePadded;
+
+use crate::lifecycle::handover::message::VersionFigures;
+use crate::table::counts::elsewhere::Elsewhere;
+use crate::table::counts::sync::{AtomicU64, Ordering};
+
+/// Buckets an octave, so a bucket is at most 12.5% wide.
+const PER_OCTAVE: usize = 8;
+/// From 1 µs to 2^27 µs (134 s); what is longer is in the last bucket.
+const OCTAVES: usize = 27;
+
+/// The cumulative figures of one version. They live as long as the version is in the table.
+#[derive(Debug)]
+pub(crate) struct Stats {
+    workers: Box<[CachePadded<Counters>]>,
+    /// What older processes count.
+    pub(crate) elsewhere: Elsewhere<VersionFigures>,
+}
+
+#[derive(Debug)]
+struct Counters {
+    /// By status class, 1xx first.
+    responses: [AtomicU64; 5],
+    /// In the order of [`Failure`].
+    failed: [AtomicU64; 5],
+    client_gone: AtomicU64,
+    diverted: AtomicU64,
+    panicked: AtomicU64,
+    latency: Box<[AtomicU64]>,
+    latency_sum_micros: AtomicU64,
+}
+
+/// Why a try failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// No connection could be made.
+    Connect,
+    /// The connection broke before the head of an answer was there.
+    Reset,
+    /// No head of an answer in time.
+    Timeout,
+    /// The answer was not HTTP.
+    Protocol,
+    /// The answer broke off or stood still.
+    Body,
+}
+
+impl Stats {
+    pub(crate) fn new(workers: usize) -> Self {
+        let counters = || {
+            CachePadded::new(Counters {
+                responses: Default::default(),
+                failed: Default::default(),
+                client_gone: AtomicU64::new(0),
+                diverted: AtomicU64::new(0),
+                panicked: AtomicU64::new(0),
+                latency: (0..PER_OCTAVE * OCTAVES)
+                    .map(|_| AtomicU64::new(0))
+                    .collect(),
+                latency_sum_micros: AtomicU64::new(0),
+            })
+        };
+        Self {
+            workers: (0..workers).map(|_| counters()).collect(),
+            elsewhere: Elsewhere::default(),
+        }
+    }
+
+    /// An answer was passed on whole.
+    pub(crate) fn responded(&self, worker: usize, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        add_one(&self.workers[worker].responses[class]);
+    }
+
+    /// A try failed.
+    pub(crate) fn failed(&self, worker: usize, failure: Failure) {
+        add_one(&self.workers[worker].failed[failure as usize]);
+    }
+
+    /// A client went away before its answer was whole.
+    pub(crate) fn client_gone(&self, worker: usize) {
+        add_one(&self.workers[worker].client_gone);
+    }
+
+    /// The split gave it a request, and nothing of it was up.
+    pub(crate) fn diverted(&self, worker: usize) {
+        add_one(&self.workers[worker].diverted);
+    }
+
+    /// A try was begun though the endpoint is down.
+    pub(crate) fn panicked(&self, worker: usize) {
+        add_one(&self.workers[worker].panicked);
+    }
+
+    /// The head of an answer came, this long after the try began.
+    pub(crate) fn answered_after(&self, worker: usize, latency: Duration) {
+        let counters = &self.workers[worker];
+        add_one(&counters.latency[bucket_of(latency)]);
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let sum = counters
+            .latency_sum_micros
+            .load(Ordering::Relaxed)
+            .saturating_add(micros);
+        counters.latency_sum_micros.store(sum, Ordering::Relaxed);
+    }
+
+    /// What this process and older ones count; what is in flight is the endpoints' to say.
+    pub(crate) fn figures(&self) -> VersionFigures {
+        let sum =
+            |worker: &CachePadded<Counters>| worker.latency_sum_micros.load(Ordering::Relaxed);
+        let mut figures = VersionFigures {
+            stats: self.own(),
+            latency_sum_micros: self.workers.iter().map(sum).sum(),
+        };
+        self.elsewhere.add_to(&mut figures);
+        figures
+    }
+
+    /// The same, without the sum of all latencies.
+    pub(crate) fn read(&self) -> VersionStats {
+        self.figures().stats
+    }
+
+    /// The sums over all workers.
+    fn own(&self) -> VersionStats {
+        let sum = |cell: &dyn Fn(&Counters) -> &AtomicU64| -> u64 {
+            self.workers
+                .iter()
+                .map(|worker| cell(worker).load(Ordering::Relaxed))
+                .sum()
+        };
+        let response = |class: usize| sum(&|worker| &worker.responses[class]);
+        let failed = |failure: Failure| sum(&|worker| &worker.failed[failure as usize]);
+        let bucket = |index: usize| Bucket {
+            le: upper_bound(index),
+            count: sum(&|worker| &worker.latency[index]),
+        };
+        VersionStats {
+            in_flight: 0,
+            streams: 0,
+            upgraded: 0,
+            responses: Responses {
+                informational: response(0),
+                success: response(1),
+                redirection: response(2),
+                client_error: response(3),
+                server_error: response(4),
+            },
+            failed_tries: FailedTries {
+                connect: failed(Failure::Connect),
+                reset: failed(Failure::Reset),
+                timeout: failed(Failure::Timeout),
+                protocol: failed(Failure::Protocol),
+                body: failed(Failure::Body),
+            },
+            client_gone: sum(&|worker| &worker.client_gone),
+            diverted: sum(&|worker| &worker.diverted),
+            panicked: sum(&|worker| &worker.panicked),
+            latency: (0..PER_OCTAVE * OCTAVES)
+                .map(bucket)
+                .filter(|bucket| bucket.count > 0)
+                .collect(),
+        }
+    }
+}
+
+fn add_one(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+fn bucket_of(latency: Duration) -> usize {
+    let micros = u64::try_from(latency.as_micros())
+        .unwrap_or(u64::MAX)
+        .max(1);
+    let octave = micros.ilog2() as usize;
+    // The three bits below the highest one.
+    let part = ((micros << 3) >> octave) as usize & (PER_OCTAVE - 1);
+    (octave * PER_OCTAVE + part).min(PER_OCTAVE * OCTAVES - 1)
+}
+
+/// In seconds, inclusive.
+fn upper_bound(index: usize) -> f64 {
+    let octave = 2f64.powi((index / PER_OCTAVE) as i32);
+    let part = 1.0 + (index % PER_OCTAVE + 1) as f64 / PER_OCTAVE as f64;
+    octave * part / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_is_in_the_bucket_that_bounds_it() {
+        for micros in [1, 2, 3, 9, 17, 100, 1_000, 12_345, 999_999, 60_000_000] {
+            let index = bucket_of(Duration::from_micros(micros));
+            let seconds = micros as f64 / 1e6;
+            assert!(
+                seconds <= upper_bound(index),
+                "{micros} µs in bucket {index}"
+            );
+            assert!(
+                index == 0 || seconds >= upper_bound(index - 1) * 0.99,
+                "{micros} in {index}"
+            );
+        }
+        assert_eq!(bucket_of(Duration::MAX), PER_OCTAVE * OCTAVES - 1);
+        assert_eq!(bucket_of(Duration::ZERO), 0);
+    }
+
+    #[test]
+    fn figures_are_summed_over_the_workers() {
+        let stats = Stats::new(2);
+        stats.responded(0, 200);
+        stats.responded(1, 200);
+        stats.responded(1, 502);
+        stats.failed(0, Failure::Reset);
+        stats.client_gone(1);
+        let read = stats.read();
+        assert_eq!((read.tries(), read.failures(), read.client_gone), (4, 2, 1));
+        assert_eq!((read.responses.success, read.failed_tries.reset), (2, 1));
+    }
+}

@@ -1,0 +1,579 @@
+//! A service that was checked: what an admin call or the config file asked for, in types that
+//! cannot be wrong any more.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, LazyLock};
+
+use admin_api::strict::{InputError, closest, push_key};
+use admin_api::{EjectionSpec, HealthSpec, MirrorSpec, Probe, ServiceSpec, VersionSpec};
+
+use crate::table::balance::Balance;
+use crate::table::force::Force;
+use crate::table::mirror;
+use crate::table::reach::Reach;
+use crate::table::sticky::Sticky;
+
+const MAX_NAME: usize = 63;
+const MAX_LABEL: usize = 128;
+/// Of one service.
+const MAX_HOSTS: usize = 1_000;
+const MAX_ENDPOINTS: usize = 10_000;
+
+/// A checked [`ServiceSpec`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Definition {
+    pub(crate) name: Arc<str>,
+    pub(crate) hosts: Vec<HostPattern>,
+    /// Without a `/` at its end; empty for `/`.
+    pub(crate) path_prefix: Arc<str>,
+    pub(crate) strip_prefix: bool,
+    /// Every version that has endpoints, those at 0 included.
+    pub(crate) split: BTreeMap<Arc<str>, u32>,
+    pub(crate) health: Option<HealthSpec>,
+    pub(crate) ejection: Option<EjectionSpec>,
+    pub(crate) sticky: Option<Sticky>,
+    pub(crate) force: Option<Force>,
+    pub(crate) mirror: Option<MirrorSpec>,
+    pub(crate) balance: Balance,
+    /// How versions are reached that are not reached as most are.
+    pub(crate) reach: BTreeMap<Arc<str>, Arc<Reach>>,
+    pub(crate) endpoints: Vec<EndpointDefinition>,
+}
+
+/// A checked endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EndpointDefinition {
+    pub(crate) version: Arc<str>,
+    pub(crate) address: Address,
+    pub(crate) weight: u32,
+}
+
+/// A host that a service answers to, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum HostPattern {
+    /// Every host.
+    Any,
+    /// Every name that ends in this, which begins with a dot.
+    Suffix(Box<str>),
+    /// This name alone.
+    Exact(Box<str>),
+}
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Address {
+    /// `ip:port`
+    Ip(SocketAddr),
+    /// `name:port`
+    Name(Arc<str>, u16),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+impl Definition {
+    /// Checks a service. The error's field is relative to the service.
+    pub(crate) fn check(spec: &ServiceSpec) -> Result<Self, InputError> {
+        check_name(&spec.name)?;
+        let hosts = check_hosts(&spec.hosts)?;
+        let path_prefix = check_prefix(&spec.path_prefix)?;
+        if let Some(health) = &spec.health {
+            health.check().map_err(|error| inside("health", error))?;
+        }
+        if let Some(ejection) = &spec.ejection {
+            ejection
+                .check()
+                .map_err(|error| inside("ejection", error))?;
+        }
+        let sticky = spec.sticky.as_ref();
+        let sticky = sticky.map(|sticky| Sticky::check(sticky, &spec.name, &spec.path_prefix));
+        let sticky = sticky.transpose()?;
+        let endpoints = check_endpoints(spec)?;
+        let split = check_split(&spec.split, &endpoints)?;
+        if let Some(spec) = &spec.mirror {
+            mirror::check(spec, |label| split.contains_key(label))?;
+        }
+        Ok(Self {
+            name: spec.name.as_str().into(),
+            hosts,
+            path_prefix,
+            strip_prefix: spec.strip_prefix,
+            health: spec.health.clone(),
+            ejection: spec.ejection.clone(),
+            sticky,
+            force: spec.force.as_ref().map(Force::check).transpose()?,
+            mirror: spec.mirror.clone(),
+            balance: Balance::check(&spec.balance)?,
+            reach: check_versions(&spec.versions, &split)?,
+            split,
+            endpoints,
+        })
+    }
+
+    /// The same service with another split.
+    pub(crate) fn with_split(&self, split: &BTreeMap<String, u32>) -> Result<Self, InputError> {
+        if split.is_empty() {
+            return Err(InputError::of_field("split", "names no version"));
+        }
+        let split = check_split(split, &self.endpoints)?;
+        Ok(Self {
+            split,
+            ..self.clone()
+        })
+    }
+
+    /// How the endpoints of this version are reached.
+    pub(crate) fn reach(&self, version: &str) -> Arc<Reach> {
+        static MOST: LazyLock<Arc<Reach>> = LazyLock::new(Arc::default);
+        self.reach.get(version).unwrap_or(&MOST).clone()
+    }
+
+    /// Whether both answer to the same requests.
+    pub(crate) fn same_routes(&self, other: &Self) -> bool {
+        self.hosts == other.hosts && self.path_prefix == other.path_prefix
+    }
+
+    /// Whether a request for `path` asks for what the health check asks for.
+    pub(crate) fn is_health_path(&self, path: &[u8]) -> bool {
+        let Some(HealthSpec {
+            protocol: Probe::Http,
+            path: wanted,
+            ..
+        }) = &self.health
+        else {
+            return false;
+        };
+        let path = if self.strip_prefix {
+            let rest = path.strip_prefix(self.path_prefix.as_bytes());
+            rest.unwrap_or(path)
+        } else {
+            path
+        };
+        wanted.split('?').next().map(str::as_bytes) == Some(path)
+    }
+
+    /// The path prefix as people write it.
+    pub(crate) fn prefix_text(&self) -> &str {
+        if self.path_prefix.is_empty() {
+            "/"
+        } else {
+            &self.path_prefix
+        }
+    }
+}
+
+impl HostPattern {
+    /// As people write it; `None` for every host.
+    pub(crate) fn text(&self) -> Option<String> {
+        match self {
+            Self::Any => None,
+            Self::Suffix(suffix) => Some(format!("*{suffix}")),
+            Self::Exact(name) => Some(name.to_string()),
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<(), InputError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
+        return Err(InputError::of_field(
+            "name",
+            format!(
+                "`{name}` is not a service name: use 1 to {MAX_NAME} letters, digits, `-`, `_` and `.`"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn check_hosts(hosts: &[String]) -> Result<Vec<HostPattern>, InputError> {
+    if hosts.is_empty() {
+        return Ok(vec![HostPattern::Any]);
+    }
+    at_most("hosts", hosts.len(), MAX_HOSTS)?;
+    let mut patterns = Vec::with_capacity(hosts.len());
+    let mut seen = HashSet::new();
+    for (i, host) in hosts.iter().enumerate() {
+        let lower = host.to_ascii_lowercase();
+        let (wildcard, name) = match lower.strip_prefix("*.") {
+            Some(rest) => (true, rest),
+            None => (false, lower.as_str()),
+        };
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        // A request's host has its brackets.
+        let bare_v6 = name.parse::<Ipv6Addr>().is_ok();
+        let is_ip = !wildcard
+            && name
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .parse::<IpAddr>()
+                .is_ok();
+        let is_name = !name.is_empty()
+            && name.len() <= 253
+            && name.chars().all(allowed)
+            && name
+                .split('.')
+                .all(|label| !label.is_empty() && label.len() <= 63);
+        if !is_name && !is_ip {
+            return Err(InputError::of_field(
+                format!("hosts[{i}]"),
+                format!(
+                    "`{host}` is not a host: write a name such as `app.example.com` or `*.example.com`, without scheme, port or path"
+                ),
+            ));
+        }
+        let pattern = if wildcard {
+            HostPattern::Suffix(lower[1..].into())
+        } else {
+            let name = if bare_v6 {
+                format!("[{name}]")
+            } else {
+                name.to_owned()
+            };
+            HostPattern::Exact(name.into())
+        };
+        if !seen.insert(pattern.clone()) {
+            return Err(InputError::of_field(
+                format!("hosts[{i}]"),
+                format!("`{host}` is there twice"),
+            ));
+        }
+        patterns.push(pattern);
+    }
+    Ok(patterns)
+}
+
+fn at_most(field: &str, count: usize, most: usize) -> Result<(), InputError> {
+    if count > most {
+        let message = format!("has {count} entries: at most {most}");
+        return Err(InputError::of_field(field, message));
+    }
+    Ok(())
+}
+
+fn check_prefix(prefix: &str) -> Result<Arc<str>, InputError> {
+    let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');
+    if !prefix.starts_with('/') || !prefix.chars().all(allowed) {
+        return Err(InputError::of_field(
+            "path_prefix",
+            format!("`{prefix}` is not a path: begin with `/`, without `?`, `#` or spaces"),
+        ));
+    }
+    Ok(prefix.trim_end_matches('/').into())
+}
+
+/// What is wrong inside the table `table` of a service.
+fn inside(table: &str, error: InputError) -> InputError {
+    InputError {
+        field: error.field.map(|field| format!("{table}.{field}")),
+        ..error
+    }
+}
+
+fn check_endpoints(spec: &ServiceSpec) -> Result<Vec<EndpointDefinition>, InputError> {
+    let mut endpoints: Vec<EndpointDefinition> = Vec::with_capacity(spec.endpoints.len());
+    at_most("endpoints", spec.endpoints.len(), MAX_ENDPOINTS)?;
+    let mut seen = HashSet::new();
+    for (i, endpoint) in spec.endpoints.iter().enumerate() {
+        let of_field = |field: &str, message: String| {
+            InputError::of_field(format!("endpoints[{i}].{field}"), message)
+        };
+        let label = endpoint.version.as_str();
+        if label.is_empty()
+            || label.len() > MAX_LABEL
+            || !label.chars().all(|c| c.is_ascii_graphic())
+        {
+            return Err(of_field(
+                "version",
+                format!(
+                    "`{label}` is not a version: use 1 to {MAX_LABEL} printable characters without spaces"
+                ),
+            ));
+        }
+        let address = check_address(&endpoint.address).map_err(|m| of_field("address", m))?;
+        if !seen.insert((label, address.clone())) {
+            return Err(of_field(
+                "address",
+                format!("`{address}` is there twice for version {label}"),
+            ));
+        }
+        endpoints.push(EndpointDefinition {
+            version: label.into(),
+            address,
+            weight: endpoint.weight,
+        });
+    }
+    Ok(endpoints)
+}
+
+/// Reads an address. The error is a sentence.
+pub(crate) fn check_address(text: &str) -> Result<Address, String> {
+    let wrong = || {
+        format!(
+            "`{text}` is not an address: write `ip:port`, `[ipv6]:port` or `name:port`, such as `10.89.0.7:8080`"
+        )
+    };
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return if address.port() == 0 {
+            Err(wrong())
+        } else {
+            Ok(Address::Ip(address))
+        };
+    }
+    let (name, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    // A name of digits and dots alone is an IP with a slip in it.
+    let is_name = name.chars().all(allowed) && name.chars().any(|c| c.is_ascii_alphabetic());
+    if port == 0 || !is_name || name.len() > 253 {
+        return Err(wrong());
+    }
+    Ok(Address::Name(name.to_ascii_lowercase().into(), port))
+}
+
+/// Completes the split: every version with endpoints has its weight, those not named have 0.
+fn check_split(
+    asked: &BTreeMap<String, u32>,
+    endpoints: &[EndpointDefinition],
+) -> Result<BTreeMap<Arc<str>, u32>, InputError> {
+    let mut split: BTreeMap<Arc<str>, u32> = endpoints
+        .iter()
+        .map(|endpoint| (endpoint.version.clone(), 0))
+        .collect();
+    if asked.is_empty() {
+        if split.len() > 1 {
+            let versions = split
+                .keys()
+                .map(AsRef::as_ref)
+                .collect::<Vec<_>>()
+                .join(", ");
+            return Err(InputError::of_field(
+                "split",
+                format!("is missing: say how requests divide over the versions {versions}"),
+            ));
+        }
+        split.values_mut().for_each(|weight| *weight = 1);
+        return Ok(split);
+    }
+    for (version, weight) in asked {
+        let Some(slot) = split.get_mut(version.as_str()) else {
+            let mut field = "split".to_owned();
+            push_key(&mut field, version);
+            return Err(InputError::of_field(
+                field,
+                unknown_version(version, &split),
+            ));
+        };
+        *slot = *weight;
+    }
+    if split.values().all(|weight| *weight == 0) {
+        return Err(InputError::of_field(
+            "split",
+            "every weight is 0: no version would get requests; give at least one of them 1 or more",
+        ));
+    }
+    Ok(split)
+}
+
+fn check_versions(
+    asked: &BTreeMap<String, VersionSpec>,
+    split: &BTreeMap<Arc<str>, u32>,
+) -> Result<BTreeMap<Arc<str>, Arc<Reach>>, InputError> {
+    let check = |(version, spec): (&String, &VersionSpec)| {
+        let mut field = "versions".to_owned();
+        push_key(&mut field, version);
+        let Some((label, _)) = split.get_key_value(version.as_str()) else {
+            return Err(InputError::of_field(field, unknown_version(version, split)));
+        };
+        let reach = Reach::check(spec).map_err(|error| inside(&field, error))?;
+        Ok((label.clone(), Arc::new(reach)))
+    };
+    asked.iter().map(check).collect()
+}
+
+/// A sentence that names the versions there are.
+pub(crate) fn unknown_version(version: &str, known: &BTreeMap<Arc<str>, u32>) -> String {
+    if known.is_empty() {
+        return format!("there is no version `{version}`: the service has no endpoints");
+    }
+    let names = || known.keys().map(AsRef::as_ref);
+    let list = names().collect::<Vec<&str>>().join(", ");
+    match closest(version, names()) {
+        Some(meant) => {
+            format!("there is no version `{version}`, only {list}; did you mean `{meant}`?")
+        }
+        None => format!("there is no version `{version}`, only {list}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use admin_api::strict;
+
+    use super::*;
+
+    fn definition(json: &str) -> Result<Definition, InputError> {
+        Definition::check(&strict::from_json::<ServiceSpec>(json.as_bytes())?)
+    }
+
+    #[track_caller]
+    fn check(json: &str, field: &str, says: &str) {
+        let error = definition(json).expect_err("this service is wrong");
+        assert_eq!(error.field.as_deref(), Some(field), "{error}");
+        assert!(error.message.contains(says), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_field() {
+        let two = r#""endpoints":[{"address":"10.0.0.1:80","version":"1"},{"address":"10.0.0.2:80","version":"2"}]"#;
+        check(r#"{"name":"a b"}"#, "name", "not a service name");
+        check(
+            r#"{"name":"web","hosts":["http://x"]}"#,
+            "hosts[0]",
+            "without scheme",
+        );
+        check(
+            r#"{"name":"web","hosts":["a.b","A.b"]}"#,
+            "hosts[1]",
+            "twice",
+        );
+        check(
+            r#"{"name":"web","path_prefix":"api"}"#,
+            "path_prefix",
+            "begin with `/`",
+        );
+        check(
+            r#"{"name":"web","health":{"path":"/","rise":0}}"#,
+            "health.rise",
+            "at least 1",
+        );
+        check(
+            r#"{"name":"web","health":{"path":"x"}}"#,
+            "health.path",
+            "begin with `/`",
+        );
+        check(
+            r#"{"name":"web","balance":{"hash":{"cookie":"a b"}}}"#,
+            "balance.hash.cookie",
+            "not the name of a cookie",
+        );
+        check(
+            r#"{"name":"web","balance":"least_in_flght"}"#,
+            "balance",
+            "did you mean `least_in_flight`?",
+        );
+        check(
+            r#"{"name":"web","balance":{"hash":{"header":"a b"}}}"#,
+            "balance.hash.header",
+            "not the name of a header field",
+        );
+        check(r#"{"name":"web","sticky":{}}"#, "sticky", "either `cookie`");
+        check(
+            r#"{"name":"web","sticky":{"cookie":"a;b"}}"#,
+            "sticky.cookie",
+            "not the name of a cookie",
+        );
+        check(
+            r#"{"name":"web","sticky":{"header":"x","secure":true}}"#,
+            "sticky.secure",
+            "belongs to a cookie",
+        );
+        check(
+            r#"{"name":"web","force":{"header":"x-version","from":[]}}"#,
+            "force.from",
+            "say whose clients",
+        );
+        check(
+            r#"{"name":"web","force":{"cookie":"v","from":["10.0.0.0/8","all"]}}"#,
+            "force.from[1]",
+            "not a network",
+        );
+        let versions = |settings: &str| {
+            format!(
+                r#"{{"name":"web","versions":{settings},"endpoints":[{{"address":"10.0.0.1:80","version":"1"}}]}}"#
+            )
+        };
+        check(
+            &versions(r#"{"1":{"protocol":"http2"}}"#),
+            "versions.1.protocol",
+            "expected `http/1.1` or `h2`",
+        );
+        check(&versions(r#"{"2":{}}"#), "versions.2", "only 1");
+        check(
+            &versions(r#"{"1":{"tls":{"ca":"/no/such"}}}"#),
+            "versions.1.tls.ca",
+            "cannot be read",
+        );
+        check(
+            &versions(r#"{"1":{"tls":{"verify":false,"server_name":"a b"}}}"#),
+            "versions.1.tls.server_name",
+            "neither a host name nor",
+        );
+        check(
+            &versions(r#"{"1":{"tls":{"verify":false,"ca":"ca.pem"}}}"#),
+            "versions.1.tls.ca",
+            "no effect",
+        );
+        check(
+            r#"{"name":"web","ejection":{"max_share":101}}"#,
+            "ejection.max_share",
+            "0 to 100",
+        );
+        check(
+            r#"{"name":"web","endpoints":[{"address":"10.0.0.1","version":"1"}]}"#,
+            "endpoints[0].address",
+            "`name:port`",
+        );
+        check(
+            r#"{"name":"web","endpoints":[{"address":"10.0.0.300:80","version":"1"}]}"#,
+            "endpoints[0].address",
+            "not an address",
+        );
+        check(&format!(r#"{{"name":"web",{two}}}"#), "split", "1, 2");
+        check(
+            &format!(r#"{{"name":"web","split":{{"1":0,"2":0}},{two}}}"#),
+            "split",
+            "every weight is 0",
+        );
+        check(
+            &format!(r#"{{"name":"web","split":{{"3":1}},{two}}}"#),
+            "split.3",
+            "only 1, 2",
+        );
+    }
+
+    #[test]
+    fn the_health_path_is_known_from_outside() {
+        let of = |json: &str, path: &str| {
+            let definition = definition(json).unwrap();
+            definition.is_health_path(path.as_bytes())
+        };
+        let plain = r#"{"name":"web","health":{"path":"/healthz?full"}}"#;
+        assert!(of(plain, "/healthz") && !of(plain, "/healthz/x") && !of(plain, "/"));
+        let stripped = r#"{"name":"web","path_prefix":"/api","strip_prefix":true,"health":{"path":"/healthz"}}"#;
+        assert!(of(stripped, "/api/healthz"));
+        assert!(!of(r#"{"name":"web"}"#, "/healthz"));
+        assert!(!of(r#"{"name":"web","health":{"protocol":"tcp"}}"#, ""));
+    }
+
+    #[test]
+    fn a_single_version_needs_no_split_and_an_unnamed_one_gets_0() {
+        let one = definition(r#"{"name":"web","endpoints":[{"address":"a:80","version":"1"}]}"#);
+        assert_eq!(one.unwrap().split, BTreeMap::from([("1".into(), 1)]));
+        let two = definition(
+            r#"{"name":"web","split":{"1":5},"endpoints":[{"address":"a:80","version":"1"},{"address":"b:80","version":"2"}]}"#,
+        );
+        assert_eq!(
+            two.unwrap().split,
+            BTreeMap::from([("1".into(), 5), ("2".into(), 0)])
+        );
+    }
+}

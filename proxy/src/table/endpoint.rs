@@ -1,0 +1,347 @@
+//! One address that serves a version.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use admin_api::{Cut, EndpointReceipt, EndpointView, HealthState};
+
+use crate::lifecycle::handover::message::{EndpointFigures, EndpointPicture};
+use crate::table::balance::rendezvous;
+use crate::table::counts::age::Ages;
+use crate::table::counts::claim::{Claims, InFlight};
+use crate::table::counts::elsewhere::Elsewhere;
+use crate::table::counts::stats::{Failure, Stats};
+use crate::table::counts::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::table::definition::Address;
+use crate::table::reach::Reach;
+use crate::worker::upstream::Kind;
+
+/// The number of an endpoint, never used twice: not by the process that takes over either.
+pub(crate) type EndpointId = u64;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// The first number that no endpoint has.
+pub(crate) fn next_id() -> EndpointId {
+    NEXT_ID.load(Ordering::Relaxed)
+}
+
+/// Numbers below this one are taken.
+pub(crate) fn skip_ids(next: EndpointId) {
+    NEXT_ID.fetch_max(next, Ordering::Relaxed);
+}
+
+/// What is known of an endpoint's health. Written by the control thread alone.
+#[derive(Debug, Default)]
+struct Condition {
+    /// The part of its weight that its health check allows, of [`FULL`].
+    share: u32,
+    /// Why the last probe failed, while it is down.
+    reason: Option<String>,
+    /// Why it is ejected, while it is.
+    ejected: Option<String>,
+}
+
+/// The whole of an endpoint's weight.
+pub(crate) const FULL: u32 = 1 << 16;
+
+/// An endpoint. It is the same one in every table that has the same service, version and
+/// address, reached in the same way, until it is retired.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) id: EndpointId,
+    pub(crate) version: Arc<str>,
+    /// As it was given.
+    pub(crate) address: Address,
+    /// What `address` stands for.
+    pub(crate) target: SocketAddr,
+    pub(crate) reach: Arc<Reach>,
+    /// By which keys find it.
+    pub(crate) seed: u64,
+    pub(crate) claims: Claims,
+    /// The figures of its version.
+    pub(crate) stats: Arc<Stats>,
+    /// The part of its weight that it gets, of [`FULL`]; 0 while it is down.
+    share: AtomicU32,
+    /// It was up at least once.
+    proven: AtomicBool,
+    condition: Mutex<Condition>,
+    cut_requests: AtomicU64,
+    cut_streams: AtomicU64,
+    cut_upgraded: AtomicU64,
+    /// As this process's workers said it when they were last asked.
+    ages: Mutex<Ages>,
+    /// What older processes have at it.
+    pub(crate) elsewhere: Elsewhere<EndpointFigures>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(
+        version: Arc<str>,
+        address: Address,
+        target: SocketAddr,
+        reach: Arc<Reach>,
+        stats: Arc<Stats>,
+        workers: usize,
+        up: bool,
+    ) -> Self {
+        let text = address.to_string();
+        let share = if up { FULL } else { 0 };
+        let seed = rendezvous::hash((0, 0), &[text.as_bytes(), target.to_string().as_bytes()]);
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            version,
+            address,
+            target,
+            reach,
+            seed,
+            claims: Claims::new(workers),
+            stats,
+            share: AtomicU32::new(share),
+            proven: AtomicBool::new(up),
+            condition: Mutex::new(Condition {
+                share,
+                ..Condition::default()
+            }),
+            cut_requests: AtomicU64::new(0),
+            cut_streams: AtomicU64::new(0),
+            cut_upgraded: AtomicU64::new(0),
+            ages: Mutex::default(),
+            elsewhere: Elsewhere::default(),
+        }
+    }
+
+    /// An endpoint as another process knows it: the same one, with its number.
+    pub(crate) fn of_picture(
+        picture: &EndpointPicture,
+        address: Address,
+        reach: Arc<Reach>,
+        stats: Arc<Stats>,
+        workers: usize,
+    ) -> Self {
+        skip_ids(picture.id + 1);
+        let version = picture.version.as_str().into();
+        let target = picture.target;
+        let new = Self::new(version, address, target, reach, stats, workers, false);
+        let endpoint = Self {
+            id: picture.id,
+            proven: AtomicBool::new(picture.proven),
+            ..new
+        };
+        endpoint.change(|condition| {
+            *condition = Condition {
+                share: picture.share,
+                reason: picture.reason.clone(),
+                ejected: picture.ejected.clone(),
+            };
+        });
+        endpoint
+    }
+
+    /// As another process has to know it.
+    pub(crate) fn picture(&self) -> EndpointPicture {
+        let condition = self.condition();
+        EndpointPicture {
+            id: self.id,
+            version: self.version.to_string(),
+            address: self.address.to_string(),
+            target: self.target,
+            retired: self.claims.is_retired(),
+            share: condition.share,
+            proven: self.is_proven(),
+            reason: condition.reason.clone(),
+            ejected: condition.ejected.clone(),
+        }
+    }
+
+    /// Whether it gets requests: its health check passes, or it has none, and it is not ejected.
+    pub(crate) fn is_up(&self) -> bool {
+        self.share() > 0
+    }
+
+    /// The part of its weight that it gets, of [`FULL`]; 0 while it is down or ejected.
+    pub(crate) fn share(&self) -> u32 {
+        self.share.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was up at least once. One that never was is not tried even in a panic: it may
+    /// not have begun to serve.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+
+    /// What the health check found: up, or down and why.
+    pub(crate) fn set_health(&self, health: Result<(), String>) {
+        let share = if health.is_ok() { FULL } else { 0 };
+        self.change(|condition| {
+            condition.share = share;
+            condition.reason = health.err();
+        });
+    }
+
+    /// It is up, and gets this part of its weight, of [`FULL`].
+    pub(crate) fn set_share(&self, share: u32) {
+        self.change(|condition| {
+            condition.share = share;
+            condition.reason = None;
+        });
+    }
+
+    /// Why the last probe failed; does not change whether it is up.
+    pub(crate) fn note(&self, reason: Option<String>) {
+        self.change(|condition| condition.reason = reason);
+    }
+
+    /// It gets nothing until it is readmitted, whatever its health check finds.
+    pub(crate) fn eject(&self, reason: String) {
+        self.change(|condition| condition.ejected = Some(reason));
+    }
+
+    pub(crate) fn readmit(&self) {
+        self.change(|condition| condition.ejected = None);
+    }
+
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.condition().ejected.is_some()
+    }
+
+    /// Whether its health check passes, or it has none.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.condition().share > 0
+    }
+
+    fn condition(&self) -> MutexGuard<'_, Condition> {
+        self.condition
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes its condition, and tells the workers.
+    fn change(&self, change: impl FnOnce(&mut Condition)) {
+        let mut condition = self.condition();
+        change(&mut condition);
+        let share = match condition.ejected {
+            Some(_) => 0,
+            None => condition.share,
+        };
+        self.share.store(share, Ordering::Relaxed);
+        if share > 0 {
+            self.proven.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// An answer was passed on whole.
+    pub(crate) fn responded(&self, worker: usize, status: u16) {
+        self.stats.responded(worker, status);
+        if status >= 500 {
+            self.claims.went_bad(worker);
+        }
+    }
+
+    /// A try failed, and the endpoint is to blame.
+    pub(crate) fn failed(&self, worker: usize, failure: Failure) {
+        self.stats.failed(worker, failure);
+        self.claims.went_bad(worker);
+    }
+
+    /// A try ended, and nobody is to blame.
+    pub(crate) fn excused(&self, worker: usize) {
+        self.claims.excuse(worker);
+    }
+
+    /// A client went away before its answer was whole.
+    pub(crate) fn client_gone(&self, worker: usize) {
+        self.stats.client_gone(worker);
+        self.claims.excuse(worker);
+    }
+
+    /// How old the oldest is that this process has in flight at it.
+    pub(crate) fn set_ages(&self, ages: Ages) {
+        *self.ages() = ages;
+    }
+
+    fn ages(&self) -> MutexGuard<'_, Ages> {
+        self.ages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A worker cut something of this kind that a drain had no more time for.
+    pub(crate) fn count_cut(&self, kind: Kind) {
+        let counter = match kind {
+            Kind::Request => &self.cut_requests,
+            Kind::Stream => &self.cut_streams,
+            Kind::Upgraded => &self.cut_upgraded,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What this process and older ones have at it.
+    pub(crate) fn figures(&self) -> EndpointFigures {
+        let in_flight = self.claims.in_flight();
+        let mut figures = EndpointFigures {
+            retired: self.claims.is_retired(),
+            requests: in_flight.requests + in_flight.streams,
+            streams: in_flight.streams,
+            upgraded: in_flight.upgraded,
+            taken: self.claims.taken(),
+            cut_requests: self.cut_requests.load(Ordering::Relaxed),
+            cut_streams: self.cut_streams.load(Ordering::Relaxed),
+            cut_upgraded: self.cut_upgraded.load(Ordering::Relaxed),
+            ages: *self.ages(),
+        };
+        self.elsewhere.add_to(&mut figures);
+        figures
+    }
+
+    /// It is retired and this process has nothing in flight at it.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.claims.is_retired() && self.claims.in_flight().is_empty()
+    }
+
+    pub(crate) fn receipt(&self) -> EndpointReceipt {
+        let figures = self.figures();
+        EndpointReceipt {
+            address: self.address.to_string(),
+            version: self.version.to_string(),
+            drained: figures.is_drained(),
+            in_flight: figures.requests,
+            streams: figures.streams,
+            upgraded: figures.upgraded,
+            oldest: figures.ages.oldest(InFlight {
+                requests: figures.requests.saturating_sub(figures.streams),
+                streams: figures.streams,
+                upgraded: figures.upgraded,
+            }),
+            cut: Cut {
+                requests: figures.cut_requests,
+                streams: figures.cut_streams,
+                upgraded: figures.cut_upgraded,
+            },
+        }
+    }
+
+    pub(crate) fn view(&self, weight: u32) -> EndpointView {
+        let figures = self.figures();
+        let condition = self.condition();
+        let (health, reason) = match &*condition {
+            _ if self.claims.is_retired() => (HealthState::Draining, None),
+            Condition {
+                share: 0, reason, ..
+            } => (HealthState::Down, reason.clone()),
+            Condition {
+                ejected: Some(why), ..
+            } => (HealthState::Ejected, Some(why.clone())),
+            _ => (HealthState::Up, None),
+        };
+        EndpointView {
+            address: self.address.to_string(),
+            resolved: matches!(self.address, Address::Name(..)).then(|| self.target.to_string()),
+            weight,
+            health,
+            reason,
+            in_flight: figures.requests,
+            streams: figures.streams,
+            upgraded: figures.upgraded,
+            requests: figures.taken,
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A service that is held: its new requests wait for its release.
+//!
+//! ```text
+//!          hold                        release, or the service is gone
+//!   flows ──────► held ─────────────────────────────────────────────────► flows
+//!                 │ a place in the queue: waits, for `max_hold` at most
+//!                 └ none, or waited too long: 503 with Retry-After
+//! ```
+//!
+//! All tables that have the service held share one [`Hold`]. A release swaps in a table without
+//! it first, and wakes whoever waits after that: they read the newest table, and are routed anew.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use admin_api::{HoldSpec, HoldView};
+use tokio::sync::watch;
+
+use crate::lifecycle::handover::message::HoldFigures;
+use crate::table::counts::elsewhere::Elsewhere;
+use crate::table::counts::sync::{AtomicU64, Ordering};
+use crate::wire::Wire;
+use crate::wire::head::Message;
+use crate::wire::reply::Refusal;
+use crate::wire::target::Target;
+use crate::worker::Worker;
+
+/// A service that is held.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    spec: HoldSpec,
+    waiting: AtomicU64,
+    /// Requests that waited too long, or found the queue full.
+    refused: AtomicU64,
+    released: watch::Sender<bool>,
+    /// What older processes count.
+    pub(crate) elsewhere: Elsewhere<HoldFigures>,
+}
+
+/// What came of waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    Released,
+    /// There is no place, or it took longer than `max_hold`.
+    Refused,
+}
+
+/// A place in the queue, until it is dropped: by a client that goes away, too.
+struct Place<'h>(&'h AtomicU64);
+
+impl Hold {
+    pub(crate) fn new(spec: HoldSpec) -> Arc<Self> {
+        Arc::new(Self {
+            spec,
+            waiting: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            released: watch::channel(false).0,
+            elsewhere: Elsewhere::default(),
+        })
+    }
+
+    /// With what it was asked for.
+    pub(crate) fn spec(&self) -> &HoldSpec {
+        &self.spec
+    }
+
+    /// As the admin API shows it.
+    pub(crate) fn view(&self) -> HoldView {
+        let HoldFigures { waiting, refused } = self.figures();
+        HoldView {
+            max_hold: self.spec.max_hold,
+            max_waiting: self.spec.max_waiting,
+            waiting,
+            refused,
+        }
+    }
+
+    /// What this process and older ones count.
+    pub(crate) fn figures(&self) -> HoldFigures {
+        let mut figures = HoldFigures {
+            waiting: self.waiting.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        };
+        self.elsewhere.add_to(&mut figures);
+        figures
+    }
+
+    /// Waits until the release.
+    async fn wait(&self) -> Waited {
+        let mut released = self.released.subscribe();
+        let place = self.place();
+        let is_released = released.wait_for(|released| *released);
+        let Some(_place) = place else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Waited::Refused;
+        };
+        match tokio::time::timeout(self.spec.max_hold.get(), is_released).await {
+            // An error means that nobody is left to release it: it goes on, too.
+            Ok(_) => Waited::Released,
+            Err(_) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Waited::Refused
+            }
+        }
+    }
+
+    fn place(&self) -> Option<Place<'_>> {
+        let place = Place(&self.waiting);
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        // One that is dropped here gives its place back.
+        (before < self.spec.max_waiting).then_some(place)
+    }
+
+    /// Lets everybody go who waits, and whoever comes. To be called once the table without it
+    /// is in force.
+    pub(crate) fn release(&self) {
+        self.released.send_replace(true);
+    }
+}
+
+/// The hold that a request has to wait for. Once it has, the table is read again.
+fn of(worker: &Worker, target: &Target<'_>) -> Result<Option<Arc<Hold>>, Refusal> {
+    let table = worker.table();
+    let path = target.path();
+    let service = table.route(target.host, path).ok_or(Refusal::NoRoute)?;
+    let service = table.at(service);
+    // Whoever asks from outside whether the service is well must not take it out of use because
+    // it is held.
+    if service.hold.is_some() && service.definition.is_health_path(path) {
+        return Err(Refusal::HeldWell);
+    }
+    Ok(service.hold.clone())
+}
+
+/// Waits until the service of a request is held no more.
+pub(crate) async fn wait(
+    worker: &Worker,
+    request: Message<'_>,
+    client: Wire<'_>,
+) -> Result<(), Refusal> {
+    let target = Target::of(request)?;
+    let Some(hold) = of(worker, &target)? else {
+        return Ok(());
+    };
+    let mut waiting = std::pin::pin!(hold.wait());
+    let mut watching = true;
+    poll_fn(|cx| {
+        if let Poll::Ready(waited) = waiting.as_mut().poll(cx) {
+            return Poll::Ready(match waited {
+                Waited::Released => Ok(()),
+                Waited::Refused => Err(Refusal::Held),
+            });
+        }
+        if watching {
+            match ready!(client.poll_reset(cx)) {
+                true => return Poll::Ready(Err(Refusal::ClientGone)),
+                false => watching = false,
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn hold(max_hold: &str, max_waiting: u64) -> Arc<Hold> {
+        Hold::new(HoldSpec {
+            max_hold: max_hold.parse().unwrap(),
+            max_waiting,
+        })
+    }
+
+    async fn wait_for(hold: &Hold, waiting: u64) {
+        while hold.view().waiting != waiting {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_goes_on_at_the_release() {
+        let hold = hold("10s", 100);
+        let waits = (0..100).map(|_| {
+            let hold = hold.clone();
+            tokio::spawn(async move { hold.wait().await })
+        });
+        let waits: Vec<_> = waits.collect();
+        wait_for(&hold, 100).await;
+        hold.release();
+        for wait in waits {
+            assert_eq!(wait.await.unwrap(), Waited::Released);
+        }
+        assert_eq!((hold.view().waiting, hold.view().refused), (0, 0));
+        assert_eq!(hold.wait().await, Waited::Released, "one that came late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_max_hold_or_beyond_the_queue() {
+        let hold = hold("10s", 1);
+        let first = hold.clone();
+        let first = tokio::spawn(async move { first.wait().await });
+        wait_for(&hold, 1).await;
+        let began = tokio::time::Instant::now();
+        assert_eq!(hold.wait().await, Waited::Refused, "the queue is full");
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(first.await.unwrap(), Waited::Refused);
+        assert_eq!(began.elapsed(), Duration::from_secs(10));
+        assert_eq!((hold.view().waiting, hold.view().refused), (0, 2));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_gives_its_place_back() {
+        let hold = hold("10s", 1);
+        let gone = hold.clone();
+        let gone = tokio::spawn(async move { gone.wait().await });
+        wait_for(&hold, 1).await;
+        gone.abort();
+        wait_for(&hold, 0).await;
+    }
+}

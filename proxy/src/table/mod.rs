@@ -1,0 +1,119 @@
+//! The table: the immutable snapshot of all services. Every request reads one table and no
+//! other; a change makes a new table, and swaps it in.
+
+pub(crate) mod balance;
+pub(crate) mod counts;
+pub(crate) mod definition;
+pub(crate) mod endpoint;
+pub(crate) mod force;
+pub(crate) mod hold;
+pub(crate) mod mirror;
+pub(crate) mod reach;
+pub(crate) mod retry_budget;
+pub(crate) mod route;
+pub(crate) mod service;
+pub(crate) mod sticky;
+pub(crate) mod version;
+pub(crate) mod wish;
+
+use std::sync::Arc;
+
+use crate::config::Timeouts;
+use crate::table::route::{Conflict, Routes};
+use crate::table::service::Service;
+
+/// All services, at one moment.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// Each swap adds one.
+    pub(crate) generation: u64,
+    pub(crate) timeouts: Timeouts,
+    /// By name.
+    services: Vec<Arc<Service>>,
+    routes: Arc<Routes>,
+}
+
+impl Table {
+    /// The table before anything is known.
+    pub(crate) fn empty(timeouts: Timeouts) -> Self {
+        Self {
+            generation: 0,
+            timeouts,
+            services: Vec::new(),
+            routes: Arc::default(),
+        }
+    }
+
+    /// The next table: these services, and these timeouts.
+    pub(crate) fn with_all(
+        &self,
+        services: Vec<Arc<Service>>,
+        timeouts: Timeouts,
+    ) -> Result<Self, Conflict> {
+        let routes = Routes::new(services.iter().map(|service| &*service.definition))?;
+        Ok(Self {
+            generation: self.generation + 1,
+            timeouts,
+            services,
+            routes: Arc::new(routes),
+        })
+    }
+
+    /// The table as another process has it: of that number, with these services by name.
+    pub(crate) fn of(
+        generation: u64,
+        services: Vec<Arc<Service>>,
+        timeouts: Timeouts,
+    ) -> Result<Self, Conflict> {
+        let table = Self::empty(timeouts.clone()).with_all(services, timeouts)?;
+        Ok(Self {
+            generation,
+            ..table
+        })
+    }
+
+    /// The next table: with `service` in place of the one with its name.
+    pub(crate) fn with(&self, service: Arc<Service>) -> Result<Self, Conflict> {
+        let mut services = self.services.clone();
+        match self.index_of(&service.definition.name) {
+            Ok(at) => {
+                let old = std::mem::replace(&mut services[at], service);
+                if old.definition.same_routes(&services[at].definition) {
+                    return Ok(Self {
+                        generation: self.generation + 1,
+                        timeouts: self.timeouts.clone(),
+                        services,
+                        routes: self.routes.clone(),
+                    });
+                }
+            }
+            Err(at) => services.insert(at, service),
+        }
+        self.with_all(services, self.timeouts.clone())
+    }
+
+    /// The service with this name.
+    pub(crate) fn service(&self, name: &str) -> Option<&Arc<Service>> {
+        self.index_of(name).ok().map(|at| &self.services[at])
+    }
+
+    fn index_of(&self, name: &str) -> Result<usize, usize> {
+        self.services
+            .binary_search_by(|service| (*service.definition.name).cmp(name))
+    }
+
+    /// All services, by name.
+    pub(crate) fn services(&self) -> &[Arc<Service>] {
+        &self.services
+    }
+
+    /// The place of the service that a request is for.
+    pub(crate) fn route(&self, host: &[u8], path: &[u8]) -> Option<usize> {
+        self.routes.find(host, path)
+    }
+
+    /// The service at a place that [`Table::route`] gave.
+    pub(crate) fn at(&self, place: usize) -> &Service {
+        &self.services[place]
+    }
+}

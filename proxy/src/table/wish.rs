@@ -1,0 +1,95 @@
+//! What a request itself says about where it goes.
+//!
+//! Most say nothing, or are not asked: then nothing of them is read.
+
+use std::net::IpAddr;
+
+use http::HeaderValue;
+
+use crate::table::balance::rendezvous::hash;
+use crate::table::balance::{Balance, KeySource};
+use crate::table::definition::Definition;
+use crate::table::force::Force;
+use crate::table::sticky::Client;
+use crate::wire::fields::{client_address, cookie};
+use crate::wire::head::Message;
+use crate::wire::headers::Peer;
+
+/// Balancing by hash has to agree between workers, restarts and proxies.
+const BALANCE_KEY: (u64, u64) = (0x6372_6f73_7366_6164, 0x652e_6261_6c61_6e63);
+
+/// What a request says about where it goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    /// The place of the version that it names.
+    pub(crate) version: Option<usize>,
+    /// The client that it is split by.
+    pub(crate) client: Client,
+    /// The hash of what it is balanced by, inside its version.
+    pub(crate) key: Option<u64>,
+}
+
+impl Wish {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self {
+        version: None,
+        client: Client::UNKNOWN,
+        key: None,
+    };
+
+    /// Reads what the service listens to of a request.
+    pub(crate) fn of(definition: &Definition, request: Message<'_>, peer: &Peer) -> Self {
+        let mut wish = Self::NONE;
+        if let Some(force) = &definition.force {
+            // Versions of a service are in the order of its split.
+            let place = |label: &[u8]| {
+                let mut labels = definition.split.keys();
+                labels.position(|known| known.as_bytes() == label)
+            };
+            wish.version = label(force, request, peer).and_then(place);
+        }
+        if let (Some(sticky), None) = (&definition.sticky, wish.version) {
+            wish.client = sticky.client(value(&sticky.source, request), rand::random);
+        }
+        if let Balance::Hash(source) = &definition.balance {
+            wish.key = key(source, request, peer);
+        }
+        wish
+    }
+
+    /// The `Set-Cookie` that the answer has to carry.
+    pub(crate) fn set_cookie(&self, definition: &Definition) -> Option<HeaderValue> {
+        let value = self.client.newcomer?;
+        definition.sticky.as_ref()?.set_cookie(value)
+    }
+}
+
+/// The label that a request names, if its client may name one.
+fn label<'m>(force: &Force, request: Message<'m>, peer: &Peer) -> Option<&'m [u8]> {
+    let header = force.header.as_ref();
+    let by_cookie = || cookie(request, force.cookie.as_deref()?);
+    let label = header
+        .and_then(|name| request.named(name.as_str()).next())
+        .or_else(by_cookie)?;
+    force.allows(client_address(request, peer)).then_some(label)
+}
+
+fn key(source: &KeySource, request: Message<'_>, peer: &Peer) -> Option<u64> {
+    let hashed = |bytes: &[u8]| hash(BALANCE_KEY, &[bytes]);
+    match source {
+        KeySource::Address => Some(match client_address(request, peer) {
+            IpAddr::V4(ip) => hashed(&ip.octets()),
+            IpAddr::V6(ip) => hashed(&ip.octets()),
+        }),
+        KeySource::Header(_) | KeySource::Cookie(_) => value(source, request).map(hashed),
+    }
+}
+
+/// What a request has in a header field or a cookie.
+fn value<'m>(source: &KeySource, request: Message<'m>) -> Option<&'m [u8]> {
+    match source {
+        KeySource::Address => None,
+        KeySource::Header(name) => request.named(name.as_str()).next(),
+        KeySource::Cookie(name) => cookie(request, name),
+    }
+}

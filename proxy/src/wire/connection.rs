@@ -1,0 +1,186 @@
+//! A connection to an endpoint, as the one request sees it that is on it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use crate::wire::Wire;
+use crate::wire::alarm::Alarm;
+use crate::wire::h1::body::Framing;
+use crate::wire::h1::head::{BadHead, answer_at_once, answer_framing, find_end, read_answer};
+use crate::wire::h2::stream::Stream;
+use crate::wire::head::{Head, Message};
+use crate::wire::reply::Refusal;
+use crate::wire::socket::{Inbox, Pool, Socket};
+
+/// The longest head of an answer.
+const MAX_HEAD: usize = 256 * 1024;
+
+/// A connection to an endpoint. Dropping it ends it, in the middle of whatever it carries.
+pub(crate) struct Connection {
+    pub(crate) link: Link,
+    pub(crate) inbox: Inbox,
+    /// Of the answer, once it is there.
+    head: Head,
+    /// Bytes of the inbox that were searched for the end of a head.
+    scanned: usize,
+    /// It carried a request before.
+    pub(crate) reused: bool,
+}
+
+/// What a request goes over.
+pub(crate) enum Link {
+    /// A connection that it has for itself.
+    H1(Socket),
+    /// A stream, beside others.
+    H2(Box<Stream>),
+}
+
+/// The head of an answer was read: it is the first so many bytes of the inbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answered {
+    pub(crate) length: usize,
+    pub(crate) status: u16,
+    pub(crate) framing: Framing,
+}
+
+/// Why there is no head of an answer.
+#[derive(Debug)]
+pub(crate) enum NoAnswer {
+    /// The connection broke, or was closed. `silently`: without a byte of an answer.
+    Broken { silently: bool },
+    /// The endpoint has not looked at the request, and says so (RFC 9113, 8.7): it was about to
+    /// close the connection, or `is_refused` for its own reasons.
+    Unprocessed { is_refused: bool },
+    /// What came is not the head of an answer.
+    Bad,
+    /// The request cannot be sent over the endpoint's wire, and nothing of it was.
+    Unfit(Refusal),
+}
+
+impl From<BadHead> for NoAnswer {
+    fn from(_: BadHead) -> Self {
+        Self::Bad
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(link: Link, reused: bool) -> Self {
+        Self {
+            link,
+            inbox: Inbox::default(),
+            head: Head::default(),
+            scanned: 0,
+            reused,
+        }
+    }
+
+    /// Reads the head of an answer.
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        pool: &Pool,
+        to_head: bool,
+    ) -> Poll<Result<Answered, NoAnswer>> {
+        let Self {
+            link,
+            inbox,
+            head,
+            scanned,
+            ..
+        } = self;
+        let socket = match link {
+            Link::H1(socket) => socket,
+            Link::H2(stream) => return stream.poll_head(cx, inbox, pool, to_head, head),
+        };
+        loop {
+            if let Some(length) = read_head(inbox, scanned, pool, head)? {
+                let message = head.over(&inbox.data()[..length]);
+                let framing = answer_framing(message, to_head)?;
+                *scanned = 0;
+                return Poll::Ready(Ok(Answered {
+                    length,
+                    status: message.status(),
+                    framing,
+                }));
+            }
+            let silently = inbox.is_empty();
+            match ready!(inbox.poll_fill(socket, pool, MAX_HEAD, cx)) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                    return Poll::Ready(Err(NoAnswer::Bad));
+                }
+                Ok(0) | Err(_) => return Poll::Ready(Err(NoAnswer::Broken { silently })),
+            }
+        }
+    }
+
+    /// The head of the answer that was read, until it is taken off.
+    pub(crate) fn answer(&self) -> Message<'_> {
+        self.head.over(self.inbox.data())
+    }
+
+    /// Takes the head of the answer off the inbox. Gives whether another request may follow the
+    /// answer, once all of it was read.
+    pub(crate) fn take_off(&mut self, answered: &Answered, pool: &Pool) -> bool {
+        let keeps = answered.framing != Framing::UntilClose && self.answer().keeps_alive();
+        self.inbox.consume(answered.length);
+        pool.give_head(std::mem::take(&mut self.head));
+        keeps
+    }
+}
+
+impl Link {
+    pub(crate) fn wire(&self) -> Wire<'_> {
+        match self {
+            Self::H1(socket) => Wire::H1(socket),
+            Self::H2(stream) => Wire::H2(stream),
+        }
+    }
+}
+
+/// Reads the head of an answer that the inbox begins with, if it is whole, and gives its length.
+fn read_head(
+    inbox: &Inbox,
+    scanned: &mut usize,
+    pool: &Pool,
+    head: &mut Head,
+) -> Result<Option<usize>, BadHead> {
+    let bytes = inbox.data();
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    if head.is_unused() {
+        *head = pool.head();
+    }
+    // Most come whole, and are well.
+    if *scanned == 0
+        && let Some(length) = answer_at_once(bytes, head)
+    {
+        return Ok(Some(length));
+    }
+    let Some(length) = find_end(bytes, scanned)? else {
+        return Ok(None);
+    };
+    read_answer(&bytes[..length], head)?;
+    Ok(Some(length))
+}
+
+/// Connects, within so much time.
+pub(crate) async fn connect(
+    target: SocketAddr,
+    alarm: &Alarm,
+    within: Duration,
+) -> io::Result<TcpStream> {
+    let mut connecting = std::pin::pin!(TcpStream::connect(target));
+    let stream = alarm
+        .wait(within, |cx| connecting.as_mut().poll(cx))
+        .await??;
+    stream.set_nodelay(true)?;
+    SockRef::from(&stream).set_tcp_keepalive(&crate::keep_alive())?;
+    Ok(stream)
+}

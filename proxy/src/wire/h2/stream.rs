@@ -1,0 +1,382 @@
+//! A stream, on either side: what a request and its answer are passed on over, as over a
+//! connection of HTTP/1.1.
+//!
+//! What comes is put into an inbox, a chunk at a time: the peer gets as much room back as was
+//! written on. What goes is sent as far as the peer's window has room.
+
+use std::cell::RefCell;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::uri::Scheme;
+use http::{HeaderMap, Response};
+
+use super::client::Place;
+use super::message::{answer_of, push_fields, read_sent_request, trailers_of};
+use crate::wire::connection::{Answered, NoAnswer};
+use crate::wire::head::{Head, Message};
+use crate::wire::headers;
+use crate::wire::reply::Refusal;
+use crate::wire::socket::{Inbox, Pool};
+
+/// One stream.
+pub(crate) struct Stream {
+    outlet: RefCell<Outlet>,
+    inlet: RefCell<Inlet>,
+    /// Among the streams to an endpoint. Given back last.
+    _place: Option<Place>,
+}
+
+/// What is sent.
+enum Outlet {
+    /// To a client that was not answered yet, with the head of its answer once that is known.
+    Answer(SendResponse<Bytes>, Option<Response<()>>),
+    /// To an endpoint that was not asked yet.
+    Request(SendRequest<Bytes>, Scheme),
+    /// The head is sent.
+    Body(SendStream<Bytes>),
+}
+
+/// What comes.
+struct Inlet {
+    coming: Coming,
+    /// Bytes that the peer has not got back in its window.
+    unreleased: usize,
+    trailers: Option<HeaderMap>,
+}
+
+enum Coming {
+    /// The request was not sent yet.
+    Nothing,
+    /// It could not be.
+    Never,
+    /// It cannot be: HTTP/2 has no form for it.
+    Unfit(Refusal),
+    Answer(ResponseFuture),
+    Body(RecvStream),
+}
+
+/// A piece of a message that is to be sent: `before` is the head, where none was sent yet, and
+/// of no use otherwise.
+#[derive(Clone, Copy)]
+pub(crate) struct Part<'p> {
+    pub(crate) before: &'p [u8],
+    pub(crate) data: &'p [u8],
+    pub(crate) trailers: &'p [u8],
+    pub(crate) is_last: bool,
+}
+
+impl Stream {
+    /// A client's.
+    pub(crate) fn of_client(respond: SendResponse<Bytes>, body: RecvStream) -> Self {
+        Self {
+            outlet: RefCell::new(Outlet::Answer(respond, None)),
+            inlet: RefCell::new(Inlet::new(Coming::Body(body))),
+            _place: None,
+        }
+    }
+
+    /// To an endpoint.
+    pub(crate) fn to_endpoint(sender: SendRequest<Bytes>, scheme: Scheme, place: Place) -> Self {
+        Self {
+            _place: Some(place),
+            outlet: RefCell::new(Outlet::Request(sender, scheme)),
+            inlet: RefCell::new(Inlet::new(Coming::Nothing)),
+        }
+    }
+
+    /// Sets the head of the answer, which is sent along with the first of its body.
+    pub(crate) fn begin_answer(&self, answer: Response<()>) {
+        if let Outlet::Answer(_, head) = &mut *self.outlet.borrow_mut() {
+            *head = Some(answer);
+        }
+    }
+
+    /// Sends an interim answer to a client.
+    pub(crate) fn interim(&self, answer: Message<'_>) -> io::Result<()> {
+        match &mut *self.outlet.borrow_mut() {
+            Outlet::Answer(respond, _) => {
+                let answer = answer_of(answer, |fields| {
+                    headers::towards_client(answer, false, b"", fields);
+                });
+                respond.send_informational(answer).map_err(broken)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells a client to go on with its body (RFC 9110, 10.1.1).
+    pub(crate) fn proceed(&self) {
+        if let Outlet::Answer(respond, _) = &mut *self.outlet.borrow_mut() {
+            let mut answer = Response::new(());
+            *answer.status_mut() = http::StatusCode::CONTINUE;
+            // A client that is gone is noticed soon enough.
+            let _ = respond.send_informational(answer);
+        }
+    }
+
+    /// Breaks the stream off: nobody may take what was sent for the whole.
+    pub(crate) fn break_off(&self, reason: Reason) {
+        match &mut *self.outlet.borrow_mut() {
+            Outlet::Answer(respond, _) => respond.send_reset(reason),
+            Outlet::Body(send) => send.send_reset(reason),
+            Outlet::Request(..) => {}
+        }
+    }
+
+    /// Sends a piece. `written` counts what of it was taken.
+    pub(crate) fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        part: Part<'_>,
+        written: &mut usize,
+    ) -> Poll<io::Result<()>> {
+        let bare = part.is_last && part.trailers.is_empty();
+        let mut outlet = self.outlet.borrow_mut();
+        let send = match &mut *outlet {
+            Outlet::Body(send) => send,
+            unsent => {
+                let ends = bare && part.data.is_empty();
+                let send = ready!(self.poll_open(cx, unsent, part.before, ends))?;
+                *written = part.before.len();
+                *unsent = Outlet::Body(send);
+                match unsent {
+                    Outlet::Body(send) if !ends => send,
+                    _ => return Poll::Ready(Ok(())),
+                }
+            }
+        };
+        // Of a later piece, what HTTP/1.1 has before the data.
+        *written = (*written).max(part.before.len());
+        loop {
+            let rest = &part.data[*written - part.before.len()..];
+            if rest.is_empty() {
+                break;
+            }
+            let room = ready!(poll_room(cx, send, rest.len()))?;
+            let chunk = &rest[..room.min(rest.len())];
+            let ends = bare && chunk.len() == rest.len();
+            send.send_data(Bytes::copy_from_slice(chunk), ends)
+                .map_err(broken)?;
+            *written += chunk.len();
+        }
+        if !part.trailers.is_empty() {
+            let trailers = trailers_of(part.trailers)?;
+            send.send_trailers(trailers).map_err(broken)?;
+        } else if bare && part.data.is_empty() {
+            send.send_data(Bytes::new(), true).map_err(broken)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends the head.
+    fn poll_open(
+        &self,
+        cx: &mut Context<'_>,
+        outlet: &mut Outlet,
+        head: &[u8],
+        ends: bool,
+    ) -> Poll<io::Result<SendStream<Bytes>>> {
+        Poll::Ready(match outlet {
+            Outlet::Answer(respond, answer) => {
+                let answer = answer.take().unwrap_or_default();
+                respond.send_response(answer, ends).map_err(broken)
+            }
+            Outlet::Request(sender, scheme) => {
+                let ready = ready!(sender.poll_ready(cx));
+                let mut inlet = self.inlet.borrow_mut();
+                let request = match read_sent_request(head, scheme) {
+                    Ok(request) => request,
+                    Err(refusal) => {
+                        inlet.coming = Coming::Unfit(refusal);
+                        return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+                    }
+                };
+                match ready.and_then(|()| sender.send_request(request, ends)) {
+                    Ok((answer, send)) => {
+                        inlet.coming = Coming::Answer(answer);
+                        Ok(send)
+                    }
+                    Err(error) => {
+                        inlet.coming = Coming::Never;
+                        Err(broken(error))
+                    }
+                }
+            }
+            Outlet::Body(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        })
+    }
+
+    /// Reads the head of an answer into the inbox.
+    pub(crate) fn poll_head(
+        &self,
+        cx: &mut Context<'_>,
+        inbox: &mut Inbox,
+        pool: &Pool,
+        to_head: bool,
+        head: &mut Head,
+    ) -> Poll<Result<Answered, NoAnswer>> {
+        let mut inlet = self.inlet.borrow_mut();
+        let coming = match &mut inlet.coming {
+            Coming::Answer(coming) => coming,
+            Coming::Never => {
+                let never = NoAnswer::Unprocessed { is_refused: false };
+                return Poll::Ready(Err(never));
+            }
+            Coming::Unfit(refusal) => return Poll::Ready(Err(NoAnswer::Unfit(*refusal))),
+            Coming::Nothing | Coming::Body(_) => return Poll::Pending,
+        };
+        if let Poll::Ready(Some(interim)) = coming.poll_informational(cx) {
+            let (head_of, ()) = interim.map_err(|error| no_answer(&error))?.into_parts();
+            return Poll::Ready(read_answer(&head_of, true, to_head, inbox, pool, head));
+        }
+        let answer =
+            ready!(std::pin::Pin::new(coming).poll(cx)).map_err(|error| no_answer(&error))?;
+        let (head_of, body) = answer.into_parts();
+        let is_over = body.is_end_stream();
+        inlet.coming = Coming::Body(body);
+        Poll::Ready(read_answer(&head_of, is_over, to_head, inbox, pool, head))
+    }
+
+    /// Reads the next of the body behind what is in the inbox. 0: there is no more.
+    pub(crate) fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        inbox: &mut Inbox,
+        pool: &Pool,
+    ) -> Poll<io::Result<usize>> {
+        let Inlet {
+            coming,
+            unreleased,
+            trailers,
+        } = &mut *self.inlet.borrow_mut();
+        let Coming::Body(body) = coming else {
+            return Poll::Pending;
+        };
+        loop {
+            // What was read before is written: the peer may send as much again.
+            if *unreleased > 0 {
+                body.flow_control()
+                    .release_capacity(std::mem::take(unreleased))
+                    .map_err(broken)?;
+            }
+            match body.poll_data(cx) {
+                Poll::Ready(Some(chunk)) => {
+                    let chunk = chunk.map_err(broken)?;
+                    *unreleased = chunk.len();
+                    if !chunk.is_empty() {
+                        inbox.push(&chunk, pool);
+                        return Poll::Ready(Ok(chunk.len()));
+                    }
+                }
+                Poll::Ready(None) => {
+                    *trailers = ready!(body.poll_trailers(cx)).map_err(broken)?;
+                    return Poll::Ready(Ok(0));
+                }
+                Poll::Pending => {
+                    inbox.park(pool);
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Whether nothing comes after what was read.
+    pub(crate) fn is_over(&self) -> bool {
+        match &self.inlet.borrow().coming {
+            Coming::Body(body) => body.is_end_stream(),
+            Coming::Nothing | Coming::Never | Coming::Unfit(_) | Coming::Answer(_) => false,
+        }
+    }
+
+    /// Puts the trailer fields into the inbox, as lines with an empty one behind them.
+    pub(crate) fn take_trailers(&self, inbox: &mut Inbox, pool: &Pool) {
+        if let Some(trailers) = self.inlet.borrow_mut().trailers.take() {
+            let mut lines = Vec::new();
+            push_fields(&trailers, &mut lines);
+            lines.extend_from_slice(b"\r\n");
+            inbox.push(&lines, pool);
+        }
+    }
+
+    /// Whether the client has reset the stream, or is gone.
+    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let reset = match &mut *self.outlet.borrow_mut() {
+            Outlet::Answer(respond, _) => respond.poll_reset(cx),
+            Outlet::Body(send) => send.poll_reset(cx),
+            Outlet::Request(..) => return Poll::Pending,
+        };
+        reset.map(|_| true)
+    }
+}
+
+impl Inlet {
+    fn new(coming: Coming) -> Self {
+        Self {
+            coming,
+            unreleased: 0,
+            trailers: None,
+        }
+    }
+}
+
+fn read_answer(
+    answer: &http::response::Parts,
+    is_over: bool,
+    to_head: bool,
+    inbox: &mut Inbox,
+    pool: &Pool,
+    head: &mut Head,
+) -> Result<Answered, NoAnswer> {
+    let mut bytes = Vec::new();
+    if head.is_unused() {
+        *head = pool.head();
+    }
+    let framing = super::message::read_answer(answer, is_over, to_head, &mut bytes, head)?;
+    let length = bytes.len();
+    inbox.push(&bytes, pool);
+    Ok(Answered {
+        length,
+        status: answer.status.as_u16(),
+        framing,
+    })
+}
+
+/// How many bytes the peer's window has room for, of so many.
+fn poll_room(
+    cx: &mut Context<'_>,
+    send: &mut SendStream<Bytes>,
+    want: usize,
+) -> Poll<io::Result<usize>> {
+    send.reserve_capacity(want);
+    loop {
+        match send.capacity() {
+            0 => match ready!(send.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            },
+            room => return Poll::Ready(Ok(room)),
+        }
+    }
+}
+
+fn broken(error: h2::Error) -> io::Error {
+    io::Error::other(error)
+}
+
+/// Why an endpoint did not answer a request.
+fn no_answer(error: &h2::Error) -> NoAnswer {
+    let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
+    match error.is_remote() {
+        true if error.is_go_away() => NoAnswer::Unprocessed { is_refused: false },
+        true if is_refused => NoAnswer::Unprocessed { is_refused: true },
+        _ if error.is_io() => NoAnswer::Broken { silently: true },
+        true => NoAnswer::Broken { silently: false },
+        false => NoAnswer::Bad,
+    }
+}

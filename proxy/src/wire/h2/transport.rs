@@ -1,0 +1,115 @@
+//! What HTTP/2's frames are read from and written to.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::wire::socket::Bytestream;
+
+/// The first frame's kind has to be that of SETTINGS (RFC 9113, 3.4).
+const SETTINGS: u8 = 4;
+/// Where in a frame its kind is.
+const KIND: usize = 3;
+/// How long a client's preface is, which comes before its first frame.
+const PREFACE: usize = 24;
+
+/// A connection, and what was read from it already.
+pub(crate) struct Transport {
+    read: Vec<u8>,
+    stream: Bytestream,
+    /// How many bytes come before the first frame's kind; `None`: it was seen.
+    until_kind: Option<usize>,
+}
+
+impl Transport {
+    /// To a client, of which so much was read already.
+    pub(crate) fn to_client(read: Vec<u8>, stream: Bytestream) -> Self {
+        Self {
+            read,
+            stream,
+            until_kind: Some(PREFACE + KIND),
+        }
+    }
+
+    /// To an endpoint.
+    pub(crate) fn to_endpoint(stream: Bytestream) -> Self {
+        Self {
+            read: Vec::new(),
+            stream,
+            until_kind: Some(KIND),
+        }
+    }
+
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return self.stream.poll_read(cx, buffer);
+        }
+        let count = self.read.len().min(buffer.remaining());
+        buffer.put_slice(&self.read[..count]);
+        self.read.drain(..count);
+        if self.read.is_empty() {
+            self.read = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Looks at the first frame, which the crate lets be any.
+    fn check(&mut self, came: &[u8]) -> io::Result<()> {
+        let Some(until) = self.until_kind else {
+            return Ok(());
+        };
+        self.until_kind = until.checked_sub(came.len());
+        match came.get(until) {
+            Some(kind) if *kind != SETTINGS => Err(io::ErrorKind::InvalidData.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(self.poll_receive(cx, buffer))?;
+        Poll::Ready(self.check(&buffer.filled()[before..]))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.stream.poll_write(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream.poll_write(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_shutdown(cx)
+    }
+}

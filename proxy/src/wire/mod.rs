@@ -1,0 +1,121 @@
+//! The two wires, as whoever moves a message sees them: a connection of HTTP/1.1, or a stream of
+//! HTTP/2.
+
+pub(crate) mod alarm;
+pub(crate) mod connection;
+pub(crate) mod fields;
+pub(crate) mod h1;
+pub(crate) mod h2;
+pub(crate) mod head;
+pub(crate) mod headers;
+pub(crate) mod max_forwards;
+pub(crate) mod pump;
+pub(crate) mod reply;
+pub(crate) mod socket;
+pub(crate) mod target;
+pub(crate) mod tls;
+pub(crate) mod tunnel;
+
+use std::cell::Ref;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::wire::alarm::Alarm;
+use crate::wire::h1::body::Framing;
+use crate::wire::h1::write::write_interim;
+use crate::wire::h2::stream::Stream;
+use crate::wire::head::Message;
+use crate::wire::socket::{Inbox, Pool, Socket};
+
+/// What a message comes from or goes to.
+#[derive(Clone, Copy)]
+pub(crate) enum Wire<'w> {
+    H1(&'w Socket),
+    H2(&'w Stream),
+}
+
+impl<'w> Wire<'w> {
+    /// Reads more of a body behind what is in `inbox`. Gives how many bytes came; 0: there are
+    /// no more.
+    pub(crate) fn poll_fill(
+        self,
+        cx: &mut Context<'_>,
+        inbox: &mut Inbox,
+        pool: &Pool,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::H1(socket) => inbox.poll_fill(socket, pool, usize::MAX, cx),
+            Self::H2(stream) => stream.poll_fill(cx, inbox, pool),
+        }
+    }
+
+    /// The same, but for what a system call would be needed.
+    pub(crate) fn poll_at_hand(
+        self,
+        cx: &mut Context<'_>,
+        inbox: &mut Inbox,
+        pool: &Pool,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::H1(_) => Poll::Pending,
+            Self::H2(stream) => stream.poll_fill(cx, inbox, pool),
+        }
+    }
+
+    /// Whether nothing comes after what was read, trailer fields neither. Only HTTP/2 can say.
+    pub(crate) fn is_over(self) -> bool {
+        match self {
+            Self::H1(_) => false,
+            Self::H2(stream) => stream.is_over(),
+        }
+    }
+
+    /// Puts the trailer fields that came apart from a body's data into `inbox`, as lines.
+    pub(crate) fn take_trailers(self, inbox: &mut Inbox, pool: &Pool) {
+        if let Self::H2(stream) = self {
+            stream.take_trailers(inbox, pool);
+        }
+    }
+
+    /// How the end of a body is found that is framed like this: on a stream it comes by itself.
+    pub(crate) fn decoding(self, framing: Framing) -> Framing {
+        match (self, framing) {
+            (Self::H1(_), _) | (_, Framing::Empty) => framing,
+            (Self::H2(_), _) => Framing::UntilClose,
+        }
+    }
+
+    /// Passes an interim answer on to a client (RFC 9110, 15.2).
+    pub(crate) async fn interim(
+        self,
+        pool: &Pool,
+        alarm: &Alarm,
+        within: Duration,
+        answer: Message<'_>,
+    ) -> io::Result<()> {
+        match self {
+            Self::H1(socket) => write_interim(socket, pool, alarm, within, answer).await,
+            Self::H2(stream) => stream.interim(answer),
+        }
+    }
+
+    /// Looks at a client that nothing is expected from: whether it gave its request up, once
+    /// there is anything to see.
+    pub(crate) fn poll_reset(self, cx: &mut Context<'_>) -> Poll<bool> {
+        match self {
+            Self::H1(socket) => socket.poll_reset(cx),
+            Self::H2(stream) => stream.poll_reset(cx),
+        }
+    }
+
+    /// The stream of bytes below, where it carries nothing else.
+    pub(crate) fn as_plain(self) -> Option<Ref<'w, TcpStream>> {
+        match self {
+            Self::H1(socket) => socket.as_plain(),
+            Self::H2(_) => None,
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The proxy's own answers: a status, a reason that programs can read, and a body.
+//!
+//! The reason is in `Proxy-Status` (RFC 9209), with the error types of its section 2.3.
+
+use http::StatusCode;
+
+use crate::wire::head::{Known, Message};
+use crate::wire::headers::Sink;
+
+/// In seconds: a hold is meant to be short, and who waited already may wait again.
+const HELD_RETRY_AFTER: &[u8] = b"1";
+
+/// The reason of every refusal that is the client's doing.
+const REQUEST_ERROR: &str = "crossfade; error=http_request_error";
+
+/// Why the proxy answers in an endpoint's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It is not HTTP, or not strictly (RFC 9112, 2.2 to 5).
+    BadSyntax,
+    /// Its body's length is ambiguous, or its chunks are broken (RFC 9112, 6.3 and 7.1).
+    BadFraming,
+    /// Its target has none of the forms of RFC 9112, 3.2.
+    BadTarget,
+    /// `Host` is missing, there twice, or not a host (RFC 9112, 3.2).
+    BadHost,
+    /// A transfer coding other than chunked (RFC 9112, 6.1).
+    UnknownCoding,
+    /// A version of HTTP that is not spoken here (RFC 9110, 15.6.6).
+    UnknownVersion,
+    /// The target is longer than `limits.request_line` (RFC 9112, 3).
+    TargetTooLong,
+    /// The head is longer than `limits.header_bytes`, or has more than `limits.header_count`
+    /// fields (RFC 6585, 5).
+    HeadTooLong,
+    /// The body is longer than `limits.body` (RFC 9110, 15.5.14).
+    BodyTooLong,
+    /// The head was not there in `timeouts.header`.
+    HeadTimedOut,
+    /// `CONNECT` asks for a tunnel, which a reverse proxy does not give.
+    Connect,
+    /// It asks for another protocol, which endpoints that speak HTTP/2 cannot change to.
+    UpgradeOverHttp2,
+    /// `OPTIONS` that may not be passed on further (RFC 9110, 7.6.2).
+    LastOptions,
+    /// `TRACE` that may not be passed on further. What it would show is nobody's business.
+    LastTrace,
+    /// No service has this host and path.
+    NoRoute,
+    /// No endpoint of the service is up.
+    NoEndpoint,
+    /// The service is held, and the request waited too long or found the queue full.
+    Held,
+    /// The service is held, and the request asked whether it is well: it is.
+    HeldWell,
+    /// No connection to an endpoint could be made.
+    ConnectFailed,
+    /// No connection to an endpoint was made in time.
+    ConnectTimedOut,
+    /// This machine has no file descriptor, port or memory left for a connection.
+    Shortage,
+    /// The connection to the endpoint broke before it answered.
+    ConnectionBroken,
+    /// The endpoint's answer was not HTTP.
+    BadAnswer,
+    /// The endpoint did not answer in time.
+    TimedOut,
+    /// The request was not answered in `timeouts.request`, by whatever endpoints it was sent to.
+    RequestTimedOut,
+    /// The client stopped sending in the middle of its request.
+    ClientStalled,
+    /// The client has gone: there is nobody to answer.
+    ClientGone,
+    /// The request was still unanswered when its endpoint's drain ran out of time.
+    Cut,
+}
+
+impl Refusal {
+    /// Every reason there is.
+    pub(crate) const ALL: [Self; Self::COUNT] = [
+        Self::BadSyntax,
+        Self::BadFraming,
+        Self::BadTarget,
+        Self::BadHost,
+        Self::UnknownCoding,
+        Self::UnknownVersion,
+        Self::TargetTooLong,
+        Self::HeadTooLong,
+        Self::BodyTooLong,
+        Self::HeadTimedOut,
+        Self::Connect,
+        Self::UpgradeOverHttp2,
+        Self::LastOptions,
+        Self::LastTrace,
+        Self::NoRoute,
+        Self::NoEndpoint,
+        Self::Held,
+        Self::HeldWell,
+        Self::ConnectFailed,
+        Self::ConnectTimedOut,
+        Self::Shortage,
+        Self::ConnectionBroken,
+        Self::BadAnswer,
+        Self::TimedOut,
+        Self::RequestTimedOut,
+        Self::ClientStalled,
+        Self::ClientGone,
+        Self::Cut,
+    ];
+    pub(crate) const COUNT: usize = 28;
+
+    /// A word for metrics.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::BadSyntax => "bad_syntax",
+            Self::BadFraming => "bad_framing",
+            Self::BadTarget => "bad_target",
+            Self::BadHost => "bad_host",
+            Self::UnknownCoding => "unknown_coding",
+            Self::UnknownVersion => "unknown_version",
+            Self::TargetTooLong => "target_too_long",
+            Self::HeadTooLong => "head_too_long",
+            Self::BodyTooLong => "body_too_long",
+            Self::HeadTimedOut => "head_timed_out",
+            Self::Connect => "connect_method",
+            Self::UpgradeOverHttp2 => "upgrade_over_http2",
+            Self::LastOptions => "last_options",
+            Self::LastTrace => "last_trace",
+            Self::NoRoute => "no_route",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Held => "held",
+            Self::HeldWell => "held_well",
+            Self::ConnectFailed => "connect_failed",
+            Self::ConnectTimedOut => "connect_timed_out",
+            Self::Shortage => "shortage",
+            Self::ConnectionBroken => "connection_broken",
+            Self::BadAnswer => "bad_answer",
+            Self::TimedOut => "timed_out",
+            Self::RequestTimedOut => "request_timed_out",
+            Self::ClientStalled => "client_stalled",
+            Self::ClientGone => "client_gone",
+            Self::Cut => "cut",
+        }
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(self) -> StatusCode {
+        match self {
+            Self::BadSyntax | Self::BadFraming | Self::BadTarget | Self::BadHost => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::UnknownCoding | Self::UpgradeOverHttp2 => StatusCode::NOT_IMPLEMENTED,
+            Self::UnknownVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Connect | Self::LastTrace => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::HeldWell | Self::LastOptions => StatusCode::OK,
+            Self::HeadTimedOut | Self::ClientStalled | Self::ClientGone => {
+                StatusCode::REQUEST_TIMEOUT
+            }
+            Self::NoEndpoint | Self::Held | Self::Shortage => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ConnectFailed | Self::ConnectionBroken | Self::BadAnswer => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::ConnectTimedOut | Self::TimedOut | Self::RequestTimedOut | Self::Cut => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
+        }
+    }
+
+    /// Whether another endpoint may fare better.
+    pub(crate) fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectFailed
+                | Self::ConnectTimedOut
+                | Self::Shortage
+                | Self::ConnectionBroken
+                | Self::BadAnswer
+                | Self::TimedOut
+        )
+    }
+
+    /// Whether where the next request begins can no longer be known.
+    pub(crate) fn ends_connection(self) -> bool {
+        self == Self::Cut || self.reason() == REQUEST_ERROR
+    }
+
+    /// The value of `Proxy-Status`.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::BadSyntax
+            | Self::BadFraming
+            | Self::BadTarget
+            | Self::BadHost
+            | Self::UnknownCoding
+            | Self::UnknownVersion
+            | Self::TargetTooLong
+            | Self::HeadTooLong
+            | Self::BodyTooLong
+            | Self::HeadTimedOut
+            | Self::Connect
+            | Self::UpgradeOverHttp2
+            | Self::LastTrace
+            | Self::ClientStalled
+            | Self::ClientGone => REQUEST_ERROR,
+            Self::LastOptions => "crossfade; details=\"max-forwards\"",
+            Self::NoRoute => "crossfade; error=destination_not_found",
+            Self::NoEndpoint => "crossfade; error=destination_unavailable",
+            Self::Held => "crossfade; error=destination_unavailable; details=\"held\"",
+            Self::HeldWell => "crossfade; details=\"held\"",
+            Self::ConnectFailed => "crossfade; error=connection_refused",
+            Self::ConnectTimedOut => "crossfade; error=connection_timeout",
+            Self::Shortage => "crossfade; error=proxy_internal_error",
+            Self::ConnectionBroken => "crossfade; error=connection_terminated",
+            Self::BadAnswer => "crossfade; error=http_protocol_error",
+            Self::TimedOut => "crossfade; error=http_response_timeout",
+            Self::RequestTimedOut => "crossfade; error=http_response_timeout; details=\"request\"",
+            Self::Cut => "crossfade; error=connection_terminated; details=\"drained\"",
+        }
+    }
+
+    fn message(self) -> &'static str {
+        match self {
+            Self::BadSyntax => "the request is not valid HTTP/1.1",
+            Self::BadFraming => "the length of the request's body is ambiguous or wrong",
+            Self::BadTarget => "the request's target is neither a path nor an http URL",
+            Self::UnknownCoding => "of the transfer codings only `chunked` is supported",
+            Self::UnknownVersion => "this version of HTTP is not supported here",
+            Self::TargetTooLong => "the request's target is too long",
+            Self::HeadTooLong => "the request's header fields are too long or too many",
+            Self::BodyTooLong => "the request's body is too long",
+            Self::HeadTimedOut => "the request's head did not arrive in time",
+            Self::BadHost => "the request needs exactly one valid Host field",
+            Self::Connect => "CONNECT is not supported here",
+            Self::UpgradeOverHttp2 => {
+                "the endpoints speak HTTP/2, over which no protocol can be changed to"
+            }
+            Self::LastOptions => "the request was meant for this proxy, which is well",
+            Self::LastTrace => "TRACE is not supported here",
+            Self::NoRoute => "no service answers to this host and path",
+            Self::NoEndpoint => "no endpoint of this service is up",
+            Self::Held => "the service is held for a moment; try again soon",
+            Self::HeldWell => "the service is held for a moment, and well",
+            Self::ConnectFailed => "no connection to an endpoint could be made",
+            Self::ConnectTimedOut => "no connection to an endpoint was made in time",
+            Self::Shortage => "the proxy has run out of file descriptors, ports or memory",
+            Self::ConnectionBroken => "the endpoint closed the connection before it answered",
+            Self::BadAnswer => "the endpoint's answer was not valid HTTP",
+            Self::TimedOut => "the endpoint did not answer in time",
+            Self::RequestTimedOut => "the request was not answered in the time that it has",
+            Self::ClientStalled => "the request's body stopped in the middle",
+            Self::ClientGone => "the client closed the connection",
+            Self::Cut => "the endpoint is being removed and did not answer in time",
+        }
+    }
+
+    /// The answer's header fields and its body: in JSON where that is wanted, or in plain text.
+    pub(crate) fn write(self, json: bool, fields: &mut impl Sink) -> String {
+        let (content_type, body) = if json {
+            let json = serde_json::json!({
+                "error": { "status": self.status().as_u16(), "message": self.message() }
+            });
+            ("application/json", format!("{json}\n"))
+        } else {
+            ("text/plain; charset=utf-8", format!("{}\n", self.message()))
+        };
+        fields.add(b"content-type", &[content_type.as_bytes()]);
+        fields.add(b"content-length", &[body.len().to_string().as_bytes()]);
+        if self == Self::Held {
+            fields.add(b"retry-after", &[HELD_RETRY_AFTER]);
+        }
+        fields.add(b"proxy-status", &[self.reason().as_bytes()]);
+        body
+    }
+}
+
+/// Whether a client would like its errors in JSON.
+pub(crate) fn wants_json(request: Message<'_>) -> bool {
+    let json = b"application/json";
+    request
+        .values(Known::Accept)
+        .any(|value| value.windows(json.len()).any(|part| part == json))
+}

@@ -1,0 +1,71 @@
+//! An upgraded connection: bytes both ways, until both sides have ended or a drain has no more
+//! time for it.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use crate::wire::alarm::Alarm;
+use crate::wire::socket::{Inbox, Pool, Socket};
+
+/// One direction of it.
+struct Way<'t> {
+    from: &'t Socket,
+    inbox: &'t mut Inbox,
+    to: &'t Socket,
+    written: usize,
+    is_over: bool,
+}
+
+/// Relays both ways. What was read of either side before comes first.
+pub(crate) async fn tunnel(
+    pool: &Pool,
+    alarm: &Alarm,
+    client: (&Socket, &mut Inbox),
+    endpoint: (&Socket, &mut Inbox),
+) {
+    let way = |from, inbox, to| Way {
+        from,
+        inbox,
+        to,
+        written: 0,
+        is_over: false,
+    };
+    let mut up = way(client.0, client.1, endpoint.0);
+    let mut down = way(endpoint.0, endpoint.1, client.0);
+    alarm.clear();
+    std::future::poll_fn(|cx| {
+        if alarm.is_cut() {
+            return Poll::Ready(());
+        }
+        for way in [&mut up, &mut down] {
+            // An error is how such a connection often ends; there is nobody to tell.
+            if let Poll::Ready(Err(_)) = way.poll(cx, pool) {
+                return Poll::Ready(());
+            }
+        }
+        if up.is_over && down.is_over {
+            return Poll::Ready(());
+        }
+        alarm.poll(cx).map(|_| ())
+    })
+    .await;
+}
+
+impl Way<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>, pool: &Pool) -> Poll<io::Result<()>> {
+        while !self.is_over {
+            ready!(
+                self.to
+                    .poll_write_all(cx, [self.inbox.data()], &mut self.written)
+            )?;
+            self.inbox.consume(self.written);
+            self.written = 0;
+            let read = self.inbox.poll_fill(self.from, pool, usize::MAX, cx);
+            if ready!(read)? == 0 {
+                ready!(self.to.poll_shutdown(cx))?;
+                self.is_over = true;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

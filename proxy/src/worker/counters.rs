@@ -1,0 +1,132 @@
+//! What a worker counts that belongs to no version.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+use crate::lifecycle::handover::message::ProcessFigures;
+use crate::table::counts::elsewhere::Elsewhere;
+use crate::table::counts::sync::{AtomicU64, Ordering};
+use crate::wire::reply::Refusal;
+
+/// The counters of all workers.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    workers: Box<[CachePadded<Cells>]>,
+    /// What older processes count.
+    pub(crate) elsewhere: Elsewhere<ProcessFigures>,
+}
+
+#[derive(Debug, Default)]
+struct Cells {
+    connections: AtomicU64,
+    accepted: AtomicU64,
+    handshakes_failed: AtomicU64,
+    /// Those that found all places of their listener taken.
+    waited: AtomicU64,
+    /// Those whose address has as many connections as it may have.
+    turned_away: AtomicU64,
+    refused: [AtomicU64; Refusal::COUNT],
+}
+
+/// One worker's own counters, for that worker's thread alone.
+#[derive(Debug, Clone)]
+pub(crate) struct Own {
+    counters: Arc<Counters>,
+    worker: usize,
+}
+
+/// One open client connection, until it is dropped.
+pub(crate) struct OpenConnection(Own);
+
+impl Counters {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            workers: (0..workers).map(|_| CachePadded::default()).collect(),
+            elsewhere: Elsewhere::default(),
+        }
+    }
+
+    pub(crate) fn own(self: &Arc<Self>, worker: usize) -> Own {
+        Own {
+            counters: self.clone(),
+            worker,
+        }
+    }
+
+    /// Open client connections of this process.
+    pub(crate) fn connections(&self) -> u64 {
+        self.sum(|cells| &cells.connections)
+    }
+
+    /// What this process and older ones count.
+    pub(crate) fn figures(&self) -> ProcessFigures {
+        let mut figures = ProcessFigures {
+            connections: self.connections(),
+            accepted: self.sum(|cells| &cells.accepted),
+            handshakes_failed: self.sum(|cells| &cells.handshakes_failed),
+            waited: self.sum(|cells| &cells.waited),
+            turned_away: self.sum(|cells| &cells.turned_away),
+            refused: BTreeMap::new(),
+        };
+        for refusal in Refusal::ALL {
+            let label = refusal.label().to_owned();
+            let count = self.sum(|cells| &cells.refused[refusal as usize]);
+            *figures.refused.entry(label).or_default() += count;
+        }
+        self.elsewhere.add_to(&mut figures);
+        figures
+    }
+
+    fn sum(&self, cell: impl Fn(&Cells) -> &AtomicU64) -> u64 {
+        self.workers
+            .iter()
+            .map(|cells| cell(cells).load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+impl Own {
+    fn cells(&self) -> &Cells {
+        &self.counters.workers[self.worker]
+    }
+
+    /// A client has connected.
+    pub(crate) fn connection(&self) -> OpenConnection {
+        add(&self.cells().connections, 1);
+        add(&self.cells().accepted, 1);
+        OpenConnection(self.clone())
+    }
+
+    /// A client did not get through the TLS handshake.
+    pub(crate) fn handshake_failed(&self) {
+        add(&self.cells().handshakes_failed, 1);
+    }
+
+    /// A client has to wait until another one has left.
+    pub(crate) fn waits(&self) {
+        add(&self.cells().waited, 1);
+    }
+
+    /// A client's connection is closed at once.
+    pub(crate) fn turns_away(&self) {
+        add(&self.cells().turned_away, 1);
+    }
+
+    /// The proxy answers a request itself.
+    pub(crate) fn refused(&self, refusal: Refusal) {
+        add(&self.cells().refused[refusal as usize], 1);
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        let connections = &self.0.cells().connections;
+        connections.store(connections.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+    }
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+}

@@ -1,0 +1,296 @@
+//! A worker's own side of an endpoint: its idle connections, and its tries that are under way.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use admin_api::Protocol;
+use http::uri::Scheme;
+use slab::Slab;
+
+use crate::table::counts::age::Ages;
+use crate::table::counts::stats::Failure;
+use crate::table::endpoint::Endpoint;
+use crate::table::reach;
+use crate::wire::alarm::{Alarm, Alarms, Millis};
+use crate::wire::connection::{Connection, Link};
+use crate::wire::h2::client::Sessions;
+use crate::wire::h2::stream::Stream;
+use crate::wire::h2::transport::Transport;
+use crate::wire::socket::{Bytestream, Socket};
+
+/// Idle connections that a worker keeps to one endpoint: as many as a busy moment had in use, so
+/// that the next one makes none. What is not used again soon is closed.
+const MAX_IDLE: usize = 1024;
+/// How long an idle connection is kept, in milliseconds.
+const IDLE_FOR: Millis = 30_000;
+/// How long a connection may have been idle and still carry a request that must not be sent
+/// twice, in milliseconds.
+const FRESH_FOR: Millis = 1_000;
+
+/// One worker's side of one endpoint.
+pub(crate) struct Upstream {
+    pub(crate) endpoint: Arc<Endpoint>,
+    worker: usize,
+    alarms: Rc<Alarms>,
+    /// Last in, first out: those at the bottom grow old and are closed.
+    idle: RefCell<Vec<Idle>>,
+    /// Where it speaks HTTP/2.
+    sessions: Sessions,
+    tries: RefCell<Slab<Lifeline>>,
+}
+
+/// A connection that waits for its next request.
+struct Idle {
+    socket: Socket,
+    since: Millis,
+}
+
+/// One sending of a request to an endpoint: holds the claim from the pick to the last byte of
+/// the answer, or to the end of the upgraded connection. How it ended is counted once.
+pub(crate) struct Try {
+    upstream: Rc<Upstream>,
+    started: Instant,
+    key: usize,
+    settled: bool,
+}
+
+/// By which a try is told that its endpoint's drain has no more time for it.
+struct Lifeline {
+    /// Of the task that waits for it.
+    alarm: usize,
+    began: Instant,
+    cut: bool,
+    kind: Kind,
+}
+
+/// What is in flight: each kind has its own time in a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Request,
+    /// A request whose answer has begun and goes on without a length.
+    Stream,
+    /// It goes on as a connection of another protocol.
+    Upgraded,
+}
+
+impl Upstream {
+    pub(crate) fn new(endpoint: Arc<Endpoint>, worker: usize, alarms: Rc<Alarms>) -> Self {
+        Self {
+            endpoint,
+            worker,
+            alarms,
+            idle: RefCell::default(),
+            sessions: Sessions::default(),
+            tries: RefCell::default(),
+        }
+    }
+
+    /// Begins a try, whose claim the caller has just taken, in the task with this alarm.
+    pub(crate) fn begin(self: Rc<Self>, alarm: &Alarm) -> Try {
+        let started = Instant::now();
+        let key = self.tries.borrow_mut().insert(Lifeline {
+            alarm: alarm.key(),
+            began: started,
+            cut: false,
+            kind: Kind::Request,
+        });
+        Try {
+            upstream: self,
+            started,
+            key,
+            settled: false,
+        }
+    }
+
+    /// A connection for one request: an idle one, or a new one, made within so much time; where
+    /// the endpoint speaks HTTP/2, a stream.
+    pub(crate) async fn connection(
+        &self,
+        idempotent: bool,
+        alarm: &Alarm,
+        within: Duration,
+    ) -> io::Result<Connection> {
+        if self.endpoint.reach.protocol == Protocol::H2 {
+            // Seldom, and so not worth a place in every request.
+            let stream = Box::pin(self.stream(alarm, within));
+            let (stream, reused) = stream.await?;
+            return Ok(Connection::new(Link::H2(Box::new(stream)), reused));
+        }
+        if let Some(socket) = self.idle_socket(idempotent) {
+            return Ok(Connection::new(Link::H1(socket), true));
+        }
+        let stream = Box::pin(reach::open(&self.endpoint, alarm, within)).await?;
+        Ok(Connection::new(Link::H1(Socket::new(stream)), false))
+    }
+
+    async fn stream(&self, alarm: &Alarm, within: Duration) -> io::Result<(Stream, bool)> {
+        let connect = || async move {
+            let stream = reach::open(&self.endpoint, alarm, within).await?;
+            let scheme = match stream {
+                Bytestream::Plain(_) => Scheme::HTTP,
+                Bytestream::Tls(_) | Bytestream::ToEndpoint(_) => Scheme::HTTPS,
+            };
+            Ok((Transport::to_endpoint(stream), scheme))
+        };
+        self.sessions.stream(alarm, within, connect).await
+    }
+
+    /// An idle connection that can carry a request. One that must not be sent twice gets only
+    /// a connection that was used a moment ago and that shows nothing to read: an endpoint that
+    /// is about to close a connection would have it answered by a reset.
+    fn idle_socket(&self, idempotent: bool) -> Option<Socket> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(connection) = idle.pop() {
+            if !connection.socket.seems_quiet() {
+                continue;
+            }
+            let age = self.alarms.now() - connection.since;
+            if !idempotent && (age >= FRESH_FOR || !connection.socket.is_quiet()) {
+                idle.push(connection);
+                return None;
+            }
+            return Some(connection.socket);
+        }
+        None
+    }
+
+    /// Keeps a connection whose answer was read whole, with nothing behind it.
+    pub(crate) fn keep(&self, socket: Socket) {
+        let mut idle = self.idle.borrow_mut();
+        if !self.endpoint.claims.is_retired() && idle.len() < MAX_IDLE {
+            let since = self.alarms.now();
+            idle.push(Idle { socket, since });
+        }
+    }
+
+    /// Closes connections that were idle for long, or that the endpoint has closed. Gives
+    /// whether nothing is left of this side: no connection, no try.
+    pub(crate) fn tidy(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        let now = self.alarms.now();
+        idle.retain(|connection| {
+            let stays = now - connection.since < IDLE_FOR && connection.socket.seems_quiet();
+            if !stays {
+                connection.socket.say_farewell();
+            }
+            stays
+        });
+        let no_sessions = self.sessions.tidy(now, IDLE_FOR);
+        idle.is_empty() && no_sessions && self.tries.borrow().is_empty()
+    }
+
+    /// Closes every idle connection.
+    pub(crate) fn close_idle(&self) {
+        for connection in self.idle.borrow_mut().drain(..) {
+            connection.socket.say_farewell();
+        }
+        self.sessions.close();
+    }
+
+    /// How old the oldest is of what is under way.
+    pub(crate) fn ages(&self) -> Ages {
+        let (now, mut ages) = (Instant::now(), Ages::default());
+        for (_, lifeline) in self.tries.borrow().iter() {
+            ages.note(lifeline.kind, now.duration_since(lifeline.began));
+        }
+        ages
+    }
+
+    /// Cuts what is under way of one kind.
+    pub(crate) fn cut(&self, kind: Kind) {
+        for (_, lifeline) in self.tries.borrow_mut().iter_mut() {
+            if lifeline.kind == kind && !lifeline.cut {
+                lifeline.cut = true;
+                self.endpoint.count_cut(kind);
+                self.alarms.cut(lifeline.alarm);
+            }
+        }
+    }
+}
+
+impl Try {
+    pub(crate) fn upstream(&self) -> &Rc<Upstream> {
+        &self.upstream
+    }
+
+    /// The head of the answer is there.
+    pub(crate) fn answered(&self) {
+        let endpoint = &self.upstream.endpoint;
+        endpoint
+            .stats
+            .answered_after(self.upstream.worker, self.started.elapsed());
+    }
+
+    /// The answer was passed on whole.
+    pub(crate) fn responded(mut self, status: u16) {
+        self.settled = true;
+        let Upstream {
+            endpoint, worker, ..
+        } = &*self.upstream;
+        endpoint.responded(*worker, status);
+    }
+
+    /// It failed, and its version is to blame.
+    pub(crate) fn failed(mut self, failure: Failure) {
+        self.settled = true;
+        let Upstream {
+            endpoint, worker, ..
+        } = &*self.upstream;
+        endpoint.failed(*worker, failure);
+    }
+
+    /// It ended, and nobody is to blame: a kept connection had been closed, or a drain cut it.
+    pub(crate) fn excused(mut self) {
+        self.settled = true;
+        self.upstream.endpoint.excused(self.upstream.worker);
+    }
+
+    /// Its answer goes on without a length.
+    pub(crate) fn stream(&mut self) {
+        let Upstream {
+            endpoint, worker, ..
+        } = &*self.upstream;
+        endpoint.claims.stream(*worker);
+        self.upstream.tries.borrow_mut()[self.key].kind = Kind::Stream;
+    }
+
+    /// It goes on as an upgraded connection.
+    pub(crate) fn upgrade(&mut self) {
+        self.settled = true;
+        let Upstream {
+            endpoint, worker, ..
+        } = &*self.upstream;
+        endpoint.responded(*worker, 101);
+        endpoint.claims.upgrade(*worker);
+        self.upstream.tries.borrow_mut()[self.key].kind = Kind::Upgraded;
+    }
+}
+
+impl Drop for Try {
+    fn drop(&mut self) {
+        let Upstream {
+            endpoint,
+            worker,
+            alarms,
+            tries,
+            ..
+        } = &*self.upstream;
+        let lifeline = tries.borrow_mut().remove(self.key);
+        if lifeline.cut {
+            alarms.mend(lifeline.alarm);
+        }
+        match (self.settled, lifeline.cut) {
+            (true, _) => {}
+            (false, true) => endpoint.excused(*worker),
+            (false, false) => endpoint.client_gone(*worker),
+        }
+        match lifeline.kind {
+            Kind::Request => endpoint.claims.release(*worker),
+            Kind::Stream => endpoint.claims.release_stream(*worker),
+            Kind::Upgraded => endpoint.claims.release_upgraded(*worker),
+        }
+    }
+}
