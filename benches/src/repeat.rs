@@ -1,28 +1,11 @@
 //! The same run several times over: how far apart are its ratios? A figure that does not come out
 //! the same again says nothing about a proxy.
 
-use serde::Serialize;
-
 use crate::figures::Figure;
-use crate::results::{Results, Row, Workload};
+use crate::results::{Repeated, Results, Row, Workload, apart};
 
 /// Ratios are to repeat within this.
 pub(crate) const WITHIN: f64 = 0.10;
-
-/// One ratio, as each run found it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Repeated {
-    /// The workload.
-    pub(crate) work: &'static str,
-    /// The contender.
-    pub(crate) label: String,
-    /// Which of its figures.
-    pub(crate) figure: &'static str,
-    /// Its ratio to the base, run by run.
-    pub(crate) ratios: Vec<f64>,
-    /// How much more the largest is than the smallest: 0.05 for 5%.
-    pub(crate) apart: f64,
-}
 
 /// Compares the ratios of all runs. What one of them could not measure is left out.
 pub(crate) fn compare(runs: &[Results]) -> Vec<Repeated> {
@@ -71,12 +54,6 @@ fn figures(workload: &Workload) -> Vec<(&'static str, Of)> {
         true => vec![cpu, ("p99", |row| row.p99), ("p99.9", |row| row.p999)],
         false => vec![cpu, ("req/s", |row| row.rate)],
     }
-}
-
-fn apart(ratios: &[f64]) -> f64 {
-    let most = ratios.iter().copied().fold(f64::MIN, f64::max);
-    let least = ratios.iter().copied().fold(f64::MAX, f64::min);
-    most / least - 1.0
 }
 
 /// A sentence for each figure: how many of its ratios there were, and which was the furthest apart.

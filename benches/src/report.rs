@@ -4,8 +4,8 @@ use crate::figures::Figure;
 use crate::losses;
 use crate::memory::Memory;
 use crate::race::Race;
-use crate::repeat::{self, Repeated};
-use crate::results::{Results, Workload};
+use crate::repeat;
+use crate::results::{Repeated, Results, Workload};
 use crate::table::Table;
 
 /// A workload's table, and what is to be said about it.

@@ -7,7 +7,6 @@ use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::peers::{Installed, Peer};
 use crate::race::Race;
-use crate::repeat::Repeated;
 use crate::rounds::{Effort, Sample};
 use crate::work::{Contender, Per, Work};
 
@@ -95,6 +94,21 @@ pub(crate) struct Row {
     pub(crate) disturbed: usize,
     /// In most rounds the load generator was the limit, not the proxy.
     pub(crate) load_was_limit: bool,
+}
+
+/// One ratio, as each run found it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Repeated {
+    /// The workload.
+    pub(crate) work: &'static str,
+    /// The contender.
+    pub(crate) label: String,
+    /// Which of its figures.
+    pub(crate) figure: &'static str,
+    /// Its ratio to the base, run by run.
+    pub(crate) ratios: Vec<f64>,
+    /// How much more the largest is than the smallest: 0.05 for 5%.
+    pub(crate) apart: f64,
 }
 
 impl Results {
@@ -195,6 +209,13 @@ impl Workload {
             rows: contenders.iter().zip(samples).map(row).collect(),
         }
     }
+}
+
+/// How much more the largest of these ratios is than the smallest: 0.05 for 5%.
+pub(crate) fn apart(ratios: &[f64]) -> f64 {
+    let most = ratios.iter().copied().fold(f64::MIN, f64::max);
+    let least = ratios.iter().copied().fold(f64::MAX, f64::min);
+    most / least - 1.0
 }
 
 fn cpu(sample: &Sample, per: Per) -> f64 {

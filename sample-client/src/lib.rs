@@ -17,6 +17,7 @@ mod report;
 mod resolve;
 mod run;
 mod schedule;
+mod shared;
 mod signals;
 mod summary;
 mod target;

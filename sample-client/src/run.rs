@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
 use hickory_resolver::net::NetError;
 use tokio::sync::watch;
@@ -14,6 +13,7 @@ use crate::options::{Config, Mode};
 use crate::report::Report;
 use crate::resolve::Names;
 use crate::schedule::Schedule;
+use crate::shared::{Shared, Stop};
 use crate::summary::Summary;
 use crate::{websocket, worker};
 
@@ -35,37 +35,6 @@ pub enum RunError {
     /// A connection's task died, and what it saw is not known.
     #[error("a connection's task died: {0}")]
     Task(#[source] JoinError),
-}
-
-/// What all connections share.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) names: Names,
-    pub(crate) schedule: Schedule,
-    pub(crate) report: Report,
-}
-
-/// Tells when to send no more.
-#[derive(Debug, Clone)]
-pub(crate) struct Stop(watch::Receiver<bool>);
-
-impl Stop {
-    pub(crate) fn is_set(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    pub(crate) async fn wait(&mut self) {
-        // An error means that the run is gone, which is as good as being told.
-        let _ = self.0.wait_for(|stop| *stop).await;
-    }
-
-    /// Waits so long, or until the stop.
-    pub(crate) async fn or_pause(&mut self, time: Duration) {
-        tokio::select! {
-            () = self.wait() => {}
-            () = sleep(time) => {}
-        }
-    }
 }
 
 /// Sends requests until `shutdown` completes, or the config's count or duration is reached; then
@@ -93,7 +62,7 @@ pub async fn run(
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
     for _ in 0..shared.config.connections {
-        let (shared, stop) = (Arc::clone(&shared), Stop(stopping.clone()));
+        let (shared, stop) = (Arc::clone(&shared), Stop::new(stopping.clone()));
         match shared.config.mode {
             Mode::Http => connections.spawn(worker::work(shared, stop)),
             Mode::WebSocket => connections.spawn(websocket::work(shared, stop)),

@@ -20,7 +20,7 @@ use crate::connection::connect;
 use crate::exchange::Deadline;
 use crate::failure::{Cause, Failure};
 use crate::options::Config;
-use crate::run::{Shared, Stop};
+use crate::shared::{Shared, Stop};
 use crate::worker::{REFUSED_PAUSE, headers};
 
 type Socket = WebSocketStream<TcpStream>;

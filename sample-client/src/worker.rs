@@ -13,8 +13,8 @@ use crate::connection::{Connection, IdleEnd, connect};
 use crate::exchange::{Broken, Deadline, exchange};
 use crate::failure::{Cause, Failure};
 use crate::options::Config;
-use crate::run::{Shared, Stop};
 use crate::schedule::Ticket;
+use crate::shared::{Shared, Stop};
 
 /// Where no pace is set, a server that refuses connections is asked again after this.
 pub(crate) const REFUSED_PAUSE: Duration = Duration::from_millis(100);
