@@ -1,4 +1,4 @@
-//! One connection to the server, and how it ends.
+//! One connection to the server.
 
 use std::error::Error;
 use std::io;
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::failure::{Cause, Failure};
-use crate::resolve::Names;
+use crate::resolver::Resolver;
 use crate::target::Target;
 
 /// A keep-alive connection, with the task that drives it.
@@ -21,18 +21,18 @@ pub(crate) struct Connection {
     driver: JoinHandle<hyper::Result<()>>,
 }
 
-/// How a connection ended before a request was written on it.
+/// How a connection ended while no request was on it.
 #[derive(Debug)]
 pub(crate) enum IdleEnd {
     /// The server closed it.
     Closed,
-    /// The server sent something that nobody had asked for.
-    Unasked(Failure),
+    /// The server sent bytes that belong to no request.
+    Unsolicited(Failure),
 }
 
-/// Connects to the first of the host's addresses that takes it.
-pub(crate) async fn connect(names: &Names, target: &Target) -> Result<TcpStream, Failure> {
-    let addresses = names.addresses(&target.host).await.map_err(|error| {
+/// Connects to the first of the host's addresses that accepts the connection.
+pub(crate) async fn connect(resolver: &Resolver, target: &Target) -> Result<TcpStream, Failure> {
+    let addresses = resolver.addresses(&target.host).await.map_err(|error| {
         Failure::new(
             Cause::Connect,
             format!("no address for {}: {error}", target.host),
@@ -58,7 +58,7 @@ async fn connect_to(address: IpAddr, port: u16) -> io::Result<TcpStream> {
 }
 
 impl Connection {
-    /// Makes a fresh stream a connection for HTTP/1.1. Nothing is sent yet.
+    /// Wraps a new stream for HTTP/1.1. Nothing is sent yet.
     pub(crate) async fn new(stream: TcpStream) -> Result<Self, Failure> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
@@ -69,11 +69,11 @@ impl Connection {
         })
     }
 
-    /// Waits for the end of a connection on which nothing is asked.
+    /// Waits for the end of a connection that has no request on it.
     pub(crate) async fn idle_end(&mut self) -> IdleEnd {
         match (&mut self.driver).await {
             Ok(Err(error)) => IdleEnd::of(&error),
-            // A driver never panics and is aborted only when this is dropped.
+            // A driver does not panic, and is aborted only by `drop`.
             Ok(Ok(())) | Err(_) => IdleEnd::Closed,
         }
     }
@@ -81,23 +81,24 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // Closes the socket at once, even where an answer is still to come.
+        // Closes the socket at once, even if a response is outstanding.
         self.driver.abort();
     }
 }
 
 impl IdleEnd {
-    /// What an idle connection's error means: all but a broken socket is a stray answer.
+    /// Classifies an idle connection's error: any error but one of the socket is an unsolicited
+    /// response.
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
         if io_error_in(error).is_some() {
             Self::Closed
         } else {
-            Self::Unasked(Failure::from_error(Cause::Protocol, error))
+            Self::Unsolicited(Failure::from_error(Cause::Protocol, error))
         }
     }
 }
 
-/// What the system said, where an error comes from the system.
+/// Finds the I/O error in a chain of errors, if there is one.
 pub(crate) fn io_error_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     let mut source = Some(error);
     while let Some(error) = source {

@@ -1,4 +1,4 @@
-//! One request and its answer, on one connection, sent at most once.
+//! One request and its response on one connection. The request is sent at most once.
 
 use std::error::Error;
 use std::io;
@@ -12,27 +12,27 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 
-use crate::answer::Answer;
 use crate::connection::{Connection, IdleEnd, io_error_in};
 use crate::failure::{Cause, Failure};
+use crate::response::CompleteResponse;
 
-/// So much of a body is kept to be printed; the rest is read and forgotten.
+/// This much of a body is kept for printing; the rest is read and discarded.
 const KEPT_BODY: usize = 1024 * 1024;
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
-pub(crate) enum Broken {
-    /// The connection ended before a byte of the request was written: the request is unsent.
+pub(crate) enum ExchangeError {
+    /// The connection ended before a byte of the request was written.
     Unsent(IdleEnd),
     /// The request was sent, and failed.
     Failed(Failure),
 }
 
-/// By when an answer has to be complete.
+/// The time by which a response has to be complete.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline {
     pub(crate) at: Instant,
-    /// As it was set, to tell in what time nothing came.
+    /// The timeout that `at` was computed from, for messages.
     pub(crate) timeout: Duration,
 }
 
@@ -50,51 +50,54 @@ impl Deadline {
     }
 }
 
-/// Sends the request and reads its answer to the end. Tells whether the connection can take
-/// another.
+/// Sends the request and reads the whole response. The boolean is whether the connection can take
+/// another request.
 pub(crate) async fn exchange(
     connection: &mut Connection,
     request: Request<Empty<Bytes>>,
     deadline: Deadline,
-) -> Result<(Answer, bool), Broken> {
+) -> Result<(CompleteResponse, bool), ExchangeError> {
     let head = timeout_at(deadline.at, send(connection, request)).await;
     let response =
-        head.map_err(|_| Broken::Failed(deadline.missed(Cause::Stall, "no answer")))??;
+        head.map_err(|_| ExchangeError::Failed(deadline.missed(Cause::Stall, "no response")))??;
     let (head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let detail = "101 without having been asked to switch protocols";
-        return Err(Broken::Failed(Failure::new(Cause::Protocol, detail)));
+        let detail = "status 101 to a request without Upgrade";
+        return Err(ExchangeError::Failed(Failure::new(Cause::Protocol, detail)));
     }
     let kept = timeout_at(deadline.at, read(body)).await;
     let body = kept
-        .map_err(|_| deadline.missed(Cause::Stall, "an answer's head, and not all of its body,"))
+        .map_err(|_| deadline.missed(Cause::Stall, "a response's head, but not its whole body,"))
         .and_then(|body| body)
-        .map_err(Broken::Failed)?;
-    Ok((Answer::new(head.status.as_u16(), body), keeps_alive(&head)))
+        .map_err(ExchangeError::Failed)?;
+    Ok((
+        CompleteResponse::new(head.status.as_u16(), body),
+        keeps_alive(&head),
+    ))
 }
 
 async fn send(
     connection: &mut Connection,
     request: Request<Empty<Bytes>>,
-) -> Result<Response<Incoming>, Broken> {
+) -> Result<Response<Incoming>, ExchangeError> {
     if connection.sender.ready().await.is_err() {
-        return Err(Broken::Unsent(connection.idle_end().await));
+        return Err(ExchangeError::Unsent(connection.idle_end().await));
     }
     connection
         .sender
         .try_send_request(request)
         .await
         .map_err(|mut error| {
-            // The request comes back if and only if nothing of it was written.
+            // hyper returns the request if and only if nothing of it was written.
             let unsent = error.take_message().is_some();
             let error = error.into_error();
             match (unsent, error.source()) {
-                (true, None) => Broken::Unsent(IdleEnd::Closed),
-                (true, Some(source)) => Broken::Unsent(IdleEnd::of(source)),
+                (true, None) => ExchangeError::Unsent(IdleEnd::Closed),
+                (true, Some(source)) => ExchangeError::Unsent(IdleEnd::of(source)),
                 (false, _) if error.is_parse() => {
-                    Broken::Failed(Failure::from_error(Cause::Protocol, &error))
+                    ExchangeError::Failed(Failure::from_error(Cause::Protocol, &error))
                 }
-                (false, _) => Broken::Failed(Failure::from_error(Cause::Reset, &error)),
+                (false, _) => ExchangeError::Failed(Failure::from_error(Cause::Reset, &error)),
             }
         })
 }
@@ -126,7 +129,7 @@ fn broken_body(error: &hyper::Error) -> Failure {
     Failure::from_error(cause, error)
 }
 
-/// Whether the server means to keep the connection (RFC 9112, sections 9.3 and 6.3).
+/// Whether the server keeps the connection open (RFC 9112, sections 9.3 and 6.3).
 fn keeps_alive(head: &Parts) -> bool {
     let says = |token: &str| {
         head.headers

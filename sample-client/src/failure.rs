@@ -1,27 +1,27 @@
-//! What went wrong with a request, by its cause.
+//! Failures of requests, by cause.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// The causes that are counted apart.
+/// The causes that are counted separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// No connection: refused, unreachable, no such name, or none within the timeout.
+    /// No connection: refused, unreachable, unknown name, or timed out.
     Connect,
-    /// The connection broke before the head of an answer.
+    /// The connection broke before the response's head was complete.
     Reset,
-    /// The body broke off before its promised end, or a WebSocket without a Close frame.
+    /// The body ended before its announced length, or a WebSocket ended without a Close frame.
     Cut,
-    /// No complete answer within the timeout.
+    /// No complete response within the timeout.
     Stall,
-    /// What came back is not HTTP (or WebSocket), or was not asked for.
+    /// The bytes received are not HTTP (or WebSocket), or belong to no request.
     Protocol,
-    /// A complete answer with a status of 500 or more.
+    /// A complete response with a status of 500 or more.
     #[serde(rename = "http_5xx")]
     Http5xx,
-    /// The server ended a WebSocket with a proper Close frame.
+    /// The server ended a WebSocket with a Close frame.
     Closed,
 }
 
@@ -37,7 +37,7 @@ impl Cause {
         Self::Closed,
     ];
 
-    /// Its name in lines and summaries.
+    /// Its name in lines and in the summary.
     pub fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -57,12 +57,12 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A request without a complete answer, or a WebSocket that ended.
+/// A request without a complete response, or a WebSocket that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What it counts as.
+    /// The cause it is counted under.
     pub cause: Cause,
-    /// What was seen, for people.
+    /// What was observed, as text for people.
     pub detail: String,
 }
 
@@ -74,13 +74,13 @@ impl Failure {
         }
     }
 
-    /// With everything that an error says about its own causes.
+    /// Builds the detail from an error and the chain of its sources.
     pub(crate) fn from_error(cause: Cause, error: &dyn std::error::Error) -> Self {
         let mut detail = error.to_string();
         let mut source = error.source();
         while let Some(error) = source {
             let text = error.to_string();
-            // Some errors repeat what their source says.
+            // Some errors repeat the text of their source.
             if !detail.contains(&text) {
                 detail.push_str(": ");
                 detail.push_str(&text);

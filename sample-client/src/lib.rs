@@ -1,20 +1,20 @@
-//! The referee of a rollout: sends requests at a steady pace, retries none, and counts what went
-//! wrong by its cause.
+//! A load client that observes a rollout: it sends requests at a steady rate, retries none, and
+//! counts failures by cause.
 //!
 //! ```text
-//! ticket → wait until due → connect → send → answer or failure → line, tally
-//! schedule      worker      connection  exchange                  report
+//! ticket → wait until due → connect → send → response or failure → line, counts
+//! schedule      worker      connection  exchange                    report
 //! ```
 
-mod answer;
 mod connection;
 mod exchange;
 mod failure;
+mod line_format;
 mod lines;
 mod options;
-mod python;
 mod report;
-mod resolve;
+mod resolver;
+mod response;
 mod run;
 mod schedule;
 mod shared;

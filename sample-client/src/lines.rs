@@ -1,4 +1,5 @@
-//! Lines to stdout, from a thread of their own: a reader that is slow does not slow requests.
+//! Writes lines to standard output from a thread of its own, so that a slow reader does not delay
+//! requests.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
@@ -6,7 +7,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-/// Where lines are printed.
+/// The sending half: queues lines for the thread that prints.
 #[derive(Debug, Clone)]
 pub(crate) struct Lines(Sender<Entry>);
 
@@ -20,7 +21,7 @@ enum Entry {
 #[derive(Debug)]
 pub(crate) struct Writer {
     thread: thread::JoinHandle<io::Result<()>>,
-    /// Completes when nothing can be printed any more.
+    /// Completes when the thread has ended, for example because the reader is gone.
     pub(crate) gone: oneshot::Receiver<()>,
 }
 
@@ -36,23 +37,23 @@ impl Lines {
         (Self(sender), Writer { thread, gone })
     }
 
-    /// Prints a line, soon. It is lost where the reader is gone, which the writer tells.
+    /// Queues a line. It is lost if the reader is gone; [`Writer::finish`] reports that.
     pub(crate) fn print(&self, line: String) {
         let _ = self.0.send(Entry::Line(line));
     }
 }
 
 impl Writer {
-    /// Waits until all lines are out. Says why not, where they could not be written.
+    /// Waits until all lines are written.
     pub(crate) fn finish(self, lines: &Lines) -> io::Result<()> {
         let _ = lines.0.send(Entry::End);
         self.thread
             .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the printing thread died")))
+            .unwrap_or_else(|_| Err(io::Error::other("the printing thread panicked")))
     }
 }
 
-/// Flushes whenever no line waits: each line at once, or many together when they come in a rush.
+/// Flushes whenever the queue is empty: single lines at once, bursts together.
 fn print(entries: &Receiver<Entry>, out: impl Write) -> io::Result<()> {
     let mut out = io::BufWriter::new(out);
     loop {

@@ -1,4 +1,4 @@
-//! `crossfade-sample-client`: parse, run, sum up.
+//! `crossfade-sample-client`: parse, run, print the summary.
 
 use std::io;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => {
-            // Where stdout and stderr are gone there is nobody left to tell.
+            // If stdout and stderr are closed, the message is lost; the exit code remains.
             let _ = error.print();
             return if error.use_stderr() {
                 ExitCode::from(EXIT_USAGE)
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     match send(config) {
         Ok(summary) if summary.is_clean(allow_5xx) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
-        // Whoever reads has read enough, such as `head`.
+        // The reader closed the pipe, as `head` does: no message.
         Err(RunError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::FAILURE
         }

@@ -1,4 +1,4 @@
-//! What the client is told on its command line and in its environment.
+//! The command line and the environment variables.
 
 use std::time::Duration;
 
@@ -7,124 +7,124 @@ use http::{HeaderName, HeaderValue};
 
 use crate::target::Target;
 
-/// The exit code for a command line or an environment that makes no sense (`EX_USAGE`).
+/// The exit code for an invalid command line or environment (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
 
-/// Sends requests at a steady pace, retries none, and counts what went wrong.
+/// Sends requests at a steady rate, retries none, and counts failures by cause.
 ///
-/// Prints a line per answer and per failure. Ends with code 0 when every request had a complete
-/// answer with a status below 500, and else with 1. Failures are `connect` (no connection),
-/// `reset` (it broke before the head of an answer), `cut` (the body broke off), `stall` (timeout),
-/// `protocol` (not HTTP) and `http_5xx`. A keep-alive connection that the server closes between
-/// two requests is no failure; the summary counts it as closed idle.
+/// Prints a line for each response and for each failure. Exits with 0 if every request got a
+/// complete response with a status below 500, otherwise with 1. Failures are `connect` (no
+/// connection), `reset` (the connection broke before the response's head), `cut` (the body is
+/// incomplete), `stall` (timeout), `protocol` (not HTTP) and `http_5xx`. A keep-alive connection
+/// that the server closes between two requests is no failure; the summary counts it as closed
+/// idle. In the JSON summary, `answers` is the old name of `responses`; the next release removes
+/// it.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "crossfade-sample-client", version)]
 pub struct Options {
-    /// What to ask for
+    /// The URL to request
     #[arg(long, env = "URL", default_value = "http://crossfade:8080/")]
     url: Target,
 
-    /// Requests a second in total, with --websocket messages a second of each WebSocket; 0 is as
-    /// fast as the connections can
+    /// Requests a second in total; with --websocket, messages a second on each WebSocket. 0: as
+    /// many as the connections carry
     #[arg(long, value_name = "PER_SECOND", default_value = "10", value_parser = rate)]
     rate: f64,
 
-    /// Keep-alive connections, or WebSockets, each with a request of its own in flight
+    /// The number of keep-alive connections, or of WebSockets
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
 
-    /// Stop after so long a time, such as 30s [default: at Ctrl-C or SIGTERM]
+    /// Stop after this time, such as 30s [default: at Ctrl-C or SIGTERM]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
 
-    /// Stop after so many requests
+    /// Stop after this many requests
     #[arg(long, value_name = "N")]
     count: Option<u64>,
 
-    /// How long a request may take, its connection included
+    /// How long a request may take, including opening its connection
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout)]
     timeout: Duration,
 
-    /// The Host header, where it is not that of the URL
+    /// The Host header [default: that of the URL]
     #[arg(long, value_parser = host)]
     host: Option<HeaderValue>,
 
-    /// A header of every request; may be repeated
+    /// A header to send with every request; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
 
-    /// Print no line per answer, only failures
+    /// Print failures only, no line for each response
     #[arg(long)]
     quiet: bool,
 
-    /// Sum up at the end: counts by version and status, failures by cause, latency
+    /// Print a summary at the end: counts by version and status, failures by cause, latency
     #[arg(long)]
     summary: bool,
 
-    /// How lines look
+    /// The format of lines
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 
-    /// Answers with a status of 500 or more leave the exit code at 0; they are counted all the
-    /// same
+    /// Exit with 0 even if responses have a status of 500 or more; the summary still counts them
     #[arg(long)]
     allow_5xx: bool,
 
-    /// Open WebSockets, send messages on them and expect each back
+    /// Open WebSockets, send messages and expect each message back
     #[arg(long)]
     websocket: bool,
 }
 
-/// How lines look.
+/// The format of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// As a Python program would print them.
+    /// Python dict literals.
     Text,
-    /// One JSON object a line.
+    /// JSON objects.
     Json,
 }
 
-/// What is sent.
+/// What the client sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// GET requests.
     Http,
-    /// Messages that are expected back.
+    /// WebSocket messages that are expected back.
     WebSocket,
 }
 
-/// What to send, how fast, and what to say about it.
+/// The checked options.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where requests go, its `Host` header included.
+    /// Where requests go, including the `Host` header.
     pub target: Target,
-    /// Headers beside `Host`.
+    /// Headers other than `Host`.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// What is sent.
+    /// Requests or WebSocket messages.
     pub mode: Mode,
-    /// The time between two requests, or between two messages of a WebSocket; none for as fast
-    /// as can be.
+    /// The time between two requests, or between two messages on a WebSocket. `None`: no pause.
     pub interval: Option<Duration>,
-    /// How many connections there are.
+    /// The number of connections.
     pub connections: u32,
-    /// When to stop by itself.
+    /// The time after which the run stops.
     pub duration: Option<Duration>,
-    /// After how many requests to stop by itself.
+    /// The number of requests after which the run stops.
     pub count: Option<u64>,
-    /// How long one request may take, its connection included.
+    /// How long a request may take, including opening its connection.
     pub timeout: Duration,
-    /// How lines look.
+    /// The format of lines.
     pub output: Output,
-    /// No line per answer.
+    /// Failures only: no line for each response.
     pub quiet: bool,
     /// Whether the summary is printed.
     pub summary: bool,
-    /// Whether an answer of 500 or more is let pass.
+    /// Whether responses of 500 or more leave the exit code at 0.
     pub allow_5xx: bool,
 }
 
 impl Config {
-    /// One request after the other to `target`, as fast as can be.
+    /// One connection to `target` that sends each request as soon as the one before is complete.
     pub fn new(target: Target) -> Self {
         Self {
             target,
@@ -144,7 +144,7 @@ impl Config {
 }
 
 impl Options {
-    /// What to do.
+    /// Checks the options.
     pub fn config(self) -> Config {
         let mut target = self.url;
         if let Some(host) = self.host {
@@ -173,7 +173,7 @@ impl Options {
 
 fn rate(text: &str) -> Result<f64, &'static str> {
     match text.parse() {
-        // Below, the time between two requests would be no time that a clock can count.
+        // Below 0.0001 the interval would be hours; above 1e6 it is less than a microsecond.
         Ok(rate) if rate == 0.0 || (0.0001..=1e6).contains(&rate) => Ok(rate),
         _ => Err("a rate is a number from 0.0001 to 1000000, or 0 for no limit"),
     }
@@ -181,7 +181,7 @@ fn rate(text: &str) -> Result<f64, &'static str> {
 
 fn timeout(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("no request can be answered in no time".to_owned()),
+        Ok(Duration::ZERO) => Err("a timeout of 0 fails every request".to_owned()),
         Ok(timeout) => Ok(timeout),
         Err(error) => Err(error.to_string()),
     }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_it_asks_the_proxy_ten_times_a_second() {
+    fn without_flags_it_sends_ten_requests_a_second_to_the_proxy() {
         let config = parse(&["--url", "http://crossfade:8080/"]).unwrap();
         assert_eq!(config.interval, Some(Duration::from_millis(100)));
         assert_eq!(
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_that_makes_no_sense_is_named() {
+    fn an_invalid_flag_is_named() {
         for [flag, value] in [
             ["--url", "https://x/"],
             ["--rate", "-1"],

@@ -1,4 +1,4 @@
-//! Tells of each answer and failure as it comes, and keeps count.
+//! Prints each response and failure when it occurs, and counts them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::answer::Answer;
 use crate::connection::IdleEnd;
 use crate::failure::{Cause, Failure};
+use crate::line_format::quoted;
 use crate::lines::Lines;
 use crate::options::{Config, Output};
-use crate::python::repr;
+use crate::response::CompleteResponse;
 use crate::summary::Summary;
 
-/// Where every connection tells what it saw.
+/// Collects the observations of all connections.
 #[derive(Debug)]
 pub(crate) struct Report {
     start: Instant,
@@ -24,10 +24,10 @@ pub(crate) struct Report {
     summary: Mutex<Summary>,
 }
 
-// The JSON lines, their times counted from the start of the run.
+// The JSON lines. `at_ms` counts from the start of the run.
 
 #[derive(Serialize)]
-struct AnswerLine<'a> {
+struct ResponseLine<'a> {
     at_ms: u64,
     status: u16,
     version: Option<&'a str>,
@@ -60,47 +60,47 @@ impl Report {
         }
     }
 
-    /// A request was begun. Its number, from 1 on.
+    /// Counts a request that begins. Returns its number, from 1 on.
     pub(crate) fn request(&self) -> u64 {
         let mut summary = self.summary();
         summary.requests += 1;
         summary.requests
     }
 
-    /// A connection was made.
+    /// Counts a connection that was opened.
     pub(crate) fn opened(&self) {
         self.summary().connections_opened += 1;
     }
 
-    /// A connection ended between two requests.
+    /// Counts a connection that ended between two requests.
     pub(crate) fn idle_end(&self, end: IdleEnd) {
         match end {
             IdleEnd::Closed => self.summary().closed_idle += 1,
-            IdleEnd::Unasked(failure) => self.failure(&failure),
+            IdleEnd::Unsolicited(failure) => self.failure(&failure),
         }
     }
 
-    pub(crate) fn answer(&self, answer: &Answer, latency: Duration) {
+    pub(crate) fn response(&self, response: &CompleteResponse, latency: Duration) {
         self.summary()
-            .count_answer(answer.version.as_deref(), answer.status, latency);
+            .count_response(response.version.as_deref(), response.status, latency);
         if self.quiet {
             return;
         }
         self.lines.print(match self.output {
             Output::Text => {
-                let body = repr(&String::from_utf8_lossy(&answer.body));
-                format!("{{'status_code': {}, 'body': {body}}}", answer.status)
+                let body = quoted(&String::from_utf8_lossy(&response.body));
+                format!("{{'status_code': {}, 'body': {body}}}", response.status)
             }
-            Output::Json => json_line(&AnswerLine {
+            Output::Json => json_line(&ResponseLine {
                 at_ms: self.at_ms(),
-                status: answer.status,
-                version: answer.version.as_deref(),
+                status: response.status,
+                version: response.version.as_deref(),
                 latency_us: micros(latency),
             }),
         });
     }
 
-    /// A message came back on a WebSocket.
+    /// Counts and prints a message that came back on a WebSocket.
     pub(crate) fn echo(&self, text: &str, version: Option<&str>, latency: Duration) {
         self.summary().count_echo(version, latency);
         if self.quiet {
@@ -108,8 +108,8 @@ impl Report {
         }
         self.lines.print(match self.output {
             Output::Text => {
-                let version = version.map_or("None".to_owned(), repr);
-                format!("{{'echo': {}, 'version': {version}}}", repr(text))
+                let version = version.map_or("None".to_owned(), quoted);
+                format!("{{'echo': {}, 'version': {version}}}", quoted(text))
             }
             Output::Json => json_line(&EchoLine {
                 at_ms: self.at_ms(),
@@ -120,12 +120,12 @@ impl Report {
         });
     }
 
-    /// A failure is printed even where answers are not.
+    /// Counts and prints a failure. It is printed with `--quiet` too.
     pub(crate) fn failure(&self, failure: &Failure) {
         self.summary().count_failure(failure.cause);
         let Failure { cause, detail } = failure;
         self.lines.print(match self.output {
-            Output::Text => format!("{{'error': '{cause}', 'detail': {}}}", repr(detail)),
+            Output::Text => format!("{{'error': '{cause}', 'detail': {}}}", quoted(detail)),
             Output::Json => json_line(&FailureLine {
                 at_ms: self.at_ms(),
                 error: *cause,
@@ -134,7 +134,7 @@ impl Report {
         });
     }
 
-    /// Ends the count.
+    /// Completes the summary, and prints it if `print` is set.
     pub(crate) fn finish(&self, unsent: u64, print: bool) -> Summary {
         let mut summary = self.summary();
         summary.elapsed = self.start.elapsed();
@@ -149,7 +149,7 @@ impl Report {
     }
 
     fn summary(&self) -> MutexGuard<'_, Summary> {
-        // A count that another thread has left half-way is still the best there is.
+        // A thread panicked with the lock held: its counts are the best that exist.
         self.summary.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -159,7 +159,7 @@ impl Report {
 }
 
 fn json_line(line: &impl Serialize) -> String {
-    // Numbers and strings are always JSON; nothing here can fail.
+    // Numbers and strings always serialize.
     serde_json::to_string(line).unwrap_or_default()
 }
 

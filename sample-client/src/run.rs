@@ -1,4 +1,4 @@
-//! A run: starts the connections, tells them when to stop, waits for the last answer.
+//! A run: starts the connections, stops them at the end, and waits for the last response.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use tokio::time::{Instant, sleep};
 use crate::lines::Lines;
 use crate::options::{Config, Mode};
 use crate::report::Report;
-use crate::resolve::Names;
+use crate::resolver::Resolver;
 use crate::schedule::Schedule;
 use crate::shared::{Shared, Stop};
 use crate::summary::Summary;
 use crate::{websocket, worker};
 
-/// Why a run could not be made, or not be told of.
+/// Why a run could not start, or could not be reported.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The lines cannot be written.
+    /// Standard output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[source] io::Error),
     /// The signals cannot be caught.
@@ -31,30 +31,30 @@ pub enum RunError {
     Runtime(#[source] io::Error),
     /// The resolver cannot be built from the machine's configuration.
     #[error("cannot look up names: {0}")]
-    Names(#[source] NetError),
-    /// A connection's task died, and what it saw is not known.
-    #[error("a connection's task died: {0}")]
+    Resolver(#[source] NetError),
+    /// A connection's task panicked: what it counted is incomplete.
+    #[error("a connection's task panicked: {0}")]
     Task(#[source] JoinError),
 }
 
-/// Sends requests until `shutdown` completes, or the config's count or duration is reached; then
-/// waits for those in flight. Lines go to `out` as things happen.
+/// Sends requests until `shutdown` completes, or until the config's count or duration is reached.
+/// Then waits for the requests in flight. Lines are written to `out` while it runs.
 ///
 /// # Errors
-/// When `out` cannot be written, or names cannot be looked up at all. What goes wrong with
-/// requests is in the summary instead.
+/// If `out` cannot be written, or the resolver cannot be built. Failed requests are no error: the
+/// summary counts them.
 pub async fn run(
     config: Config,
     out: impl Write + Send + 'static,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Summary, RunError> {
     let start = Instant::now();
-    let names = Names::from_system().map_err(RunError::Names)?;
+    let resolver = Resolver::from_system().map_err(RunError::Resolver)?;
     let (lines, mut writer) = Lines::to(out);
-    // Each WebSocket keeps its own time; the schedule then only counts.
+    // Each WebSocket has its own timer; the schedule then only counts messages.
     let interval = config.interval.filter(|_| config.mode == Mode::Http);
     let shared = Arc::new(Shared {
-        names,
+        resolver,
         schedule: Schedule::new(start, interval, config.count, config.duration),
         report: Report::new(&config, lines.clone(), start),
         config,
@@ -82,7 +82,7 @@ pub async fn run(
             tokio::select! {
                 () = &mut shutdown => {}
                 () = &mut time_is_up => {}
-                // Nobody is left to be told.
+                // Standard output is closed: nobody reads the lines any more.
                 _ = &mut writer.gone => {}
             }
         } => {

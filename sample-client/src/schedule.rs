@@ -1,12 +1,12 @@
-//! When requests are due.
+//! The times at which requests are due.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Hands out one ticket a request, in the order in which they are due. Whichever connection is
-/// free first takes the next, so a ticket waits only while all are busy.
+/// Hands out one ticket for each request, in the order in which they are due. The first free
+/// connection takes the next ticket, so a ticket waits only while all connections are busy.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     start: Instant,
@@ -18,13 +18,13 @@ pub(crate) struct Schedule {
 /// The right to send one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticket {
-    /// When to send it; none for at once.
+    /// When to send it; `None`: at once.
     pub(crate) due: Option<Instant>,
 }
 
 impl Schedule {
-    /// The first request is due at `start`, without an interval each of them at once. None is due
-    /// once `duration` is over.
+    /// The first request is due at `start`. Without an interval every request is due at once. No
+    /// request is due after `duration`.
     pub(crate) fn new(
         start: Instant,
         interval: Option<Duration>,
@@ -43,9 +43,9 @@ impl Schedule {
         }
     }
 
-    /// The next ticket, or none when all are taken.
+    /// The next ticket, or `None` if all are taken.
     pub(crate) fn take(&self) -> Option<Ticket> {
-        // One counter and nothing else depends on it.
+        // Relaxed: no other memory depends on this counter.
         let number = self.taken.fetch_add(1, Ordering::Relaxed);
         if number >= self.count {
             self.taken.fetch_sub(1, Ordering::Relaxed);
@@ -58,7 +58,7 @@ impl Schedule {
         })
     }
 
-    /// How many requests were due before `now` for which no connection was free.
+    /// How many requests were due before `now` and found no free connection.
     pub(crate) fn overdue(&self, now: Instant) -> u64 {
         let Some(interval) = self.interval else {
             return 0;
@@ -69,12 +69,12 @@ impl Schedule {
     }
 }
 
-/// How many times of 0, 1, 2, … intervals lie before `time`.
+/// How many of the times 0, 1, 2, … intervals lie before `time`.
 fn steps(time: Duration, interval: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(interval.as_nanos().max(1))).unwrap_or(u64::MAX)
 }
 
-/// `Duration` multiplies by 32 bits only, and 64-bit floats lose nanoseconds within days.
+/// `Duration` multiplies by `u32` only, and an `f64` loses nanoseconds after days.
 fn times(interval: Duration, number: u64) -> Duration {
     let nanos = interval.as_nanos() * u128::from(number);
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

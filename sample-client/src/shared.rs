@@ -7,18 +7,18 @@ use tokio::time::sleep;
 
 use crate::options::Config;
 use crate::report::Report;
-use crate::resolve::Names;
+use crate::resolver::Resolver;
 use crate::schedule::Schedule;
 
-/// What all connections share.
+/// The state that all connections share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
-    pub(crate) names: Names,
+    pub(crate) resolver: Resolver,
     pub(crate) schedule: Schedule,
     pub(crate) report: Report,
 }
 
-/// Tells when to send no more.
+/// The signal to send no more requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Stop(watch::Receiver<bool>);
 
@@ -33,12 +33,12 @@ impl Stop {
     }
 
     pub(crate) async fn wait(&mut self) {
-        // An error means that the run is gone, which is as good as being told.
+        // An error means that the run has ended, which is a stop too.
         let _ = self.0.wait_for(|stop| *stop).await;
     }
 
-    /// Waits so long, or until the stop.
-    pub(crate) async fn or_pause(&mut self, time: Duration) {
+    /// Sleeps for `time`, or until the stop.
+    pub(crate) async fn sleep_or_stop(&mut self, time: Duration) {
         tokio::select! {
             () = self.wait() => {}
             () = sleep(time) => {}

@@ -1,4 +1,4 @@
-//! What a run came to.
+//! The counts and latencies of a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,42 +9,42 @@ use serde::Serialize;
 
 use crate::failure::Cause;
 
-/// Longer latencies count as this long.
+/// The longest latency that is recorded; longer ones are recorded as this.
 const LONGEST_US: u64 = 3_600_000_000;
 
-/// What a run came to.
+/// The counts and latencies of a run.
 #[derive(Debug, Clone)]
 pub struct Summary {
-    /// Requests (or messages) that were begun, failed connections among them.
+    /// Requests (or messages) that began, including those that found no connection.
     pub requests: u64,
-    /// Complete answers by the version in their body and by their status.
-    pub answers: BTreeMap<(Option<String>, u16), u64>,
+    /// Complete responses by the version in their body and by their status.
+    pub responses: BTreeMap<(Option<String>, u16), u64>,
     /// Messages that came back on WebSockets, by the version that sent them.
     pub echoes: BTreeMap<Option<String>, u64>,
-    /// Connections that were made.
+    /// Connections that were opened.
     pub connections_opened: u64,
-    /// Connections that the server closed between two requests, without having said so.
+    /// Connections that the server closed between two requests without a `Connection: close`.
     pub closed_idle: u64,
-    /// Requests that were due before the end, and for which no connection was free.
+    /// Requests that were due before the end and found no free connection.
     pub unsent: u64,
-    /// From the first request's time to the last answer.
+    /// The time from the start to the last response.
     pub elapsed: Duration,
     failures: BTreeMap<Cause, u64>,
     latency_us: Histogram<u64>,
 }
 
-/// How long complete answers (or echoes) took.
+/// Latencies of complete responses (or echoes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Latency {
-    /// Half of the answers took no longer.
+    /// The 50th percentile.
     pub p50: Duration,
-    /// 90 of 100 took no longer.
+    /// The 90th percentile.
     pub p90: Duration,
-    /// 99 of 100 took no longer.
+    /// The 99th percentile.
     pub p99: Duration,
-    /// 999 of 1000 took no longer.
+    /// The 99.9th percentile.
     pub p999: Duration,
-    /// None took longer.
+    /// The maximum.
     pub max: Duration,
 }
 
@@ -54,7 +54,7 @@ impl Summary {
         let latency_us = Histogram::new_with_bounds(1, LONGEST_US, 3).expect("valid bounds");
         Self {
             requests: 0,
-            answers: BTreeMap::new(),
+            responses: BTreeMap::new(),
             echoes: BTreeMap::new(),
             connections_opened: 0,
             closed_idle: 0,
@@ -65,9 +65,9 @@ impl Summary {
         }
     }
 
-    pub(crate) fn count_answer(&mut self, version: Option<&str>, status: u16, latency: Duration) {
+    pub(crate) fn count_response(&mut self, version: Option<&str>, status: u16, latency: Duration) {
         *self
-            .answers
+            .responses
             .entry((version.map(str::to_owned), status))
             .or_default() += 1;
         if status >= 500 {
@@ -85,19 +85,19 @@ impl Summary {
         *self.failures.entry(cause).or_default() += 1;
     }
 
-    /// How often this went wrong.
+    /// How many failures have this cause.
     pub fn failures(&self, cause: Cause) -> u64 {
         self.failures.get(&cause).copied().unwrap_or(0)
     }
 
-    /// Whether nothing failed. `allow_5xx` lets pass complete answers of 500 or more.
+    /// Whether nothing failed. With `allow_5xx`, complete responses of 500 or more are no failure.
     pub fn is_clean(&self, allow_5xx: bool) -> bool {
         self.failures
             .keys()
             .all(|cause| allow_5xx && *cause == Cause::Http5xx)
     }
 
-    /// Percentiles of latency, from the time at which a request was due; none without answers.
+    /// Percentiles of latency, counted from when each request was due. `None` without responses.
     pub fn latency(&self) -> Option<Latency> {
         let at = |quantile| Duration::from_micros(self.latency_us.value_at_quantile(quantile));
         (!self.latency_us.is_empty()).then(|| Latency {
@@ -109,8 +109,9 @@ impl Summary {
         })
     }
 
-    /// As one JSON object; times are whole milliseconds and microseconds.
+    /// The summary as one JSON object. Times are whole milliseconds and microseconds.
     pub(crate) fn to_json(&self) -> impl Serialize + '_ {
+        let responses: Vec<_> = self.responses.iter().map(ResponseCount::of).collect();
         let count_by_version = |(version, count): (&'_ Option<String>, &u64)| EchoCount {
             version: version.clone(),
             count: *count,
@@ -120,15 +121,8 @@ impl Summary {
                 elapsed_ms: u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
                 requests: self.requests,
                 unsent: self.unsent,
-                answers: self
-                    .answers
-                    .iter()
-                    .map(|((version, status), count)| AnswerCount {
-                        version: version.clone(),
-                        status: *status,
-                        count: *count,
-                    })
-                    .collect(),
+                answers: responses.clone(),
+                responses,
                 echoes: self.echoes.iter().map(count_by_version).collect(),
                 failures: Cause::ALL.map(|cause| (cause, self.failures(cause))).into(),
                 connections_opened: self.connections_opened,
@@ -155,20 +149,32 @@ struct SummaryJson {
     elapsed_ms: u64,
     requests: u64,
     unsent: u64,
-    answers: Vec<AnswerCount>,
+    responses: Vec<ResponseCount>,
+    /// The name of `responses` up to release 0.1.0, kept for one release.
+    answers: Vec<ResponseCount>,
     echoes: Vec<EchoCount>,
-    /// Every cause, those that never came up among them.
+    /// Every cause, including those with a count of 0.
     failures: BTreeMap<Cause, u64>,
     connections_opened: u64,
     closed_idle: u64,
     latency_us: Option<LatencyJson>,
 }
 
-#[derive(Serialize)]
-struct AnswerCount {
+#[derive(Clone, Serialize)]
+struct ResponseCount {
     version: Option<String>,
     status: u16,
     count: u64,
+}
+
+impl ResponseCount {
+    fn of(((version, status), count): (&(Option<String>, u16), &u64)) -> Self {
+        Self {
+            version: version.clone(),
+            status: *status,
+            count: *count,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -198,17 +204,17 @@ impl fmt::Display for Summary {
             f,
             "requests     {} in {}",
             self.requests,
-            Shown(self.elapsed)
+            HumanDuration(self.elapsed)
         )?;
         if self.unsent > 0 {
             write!(
                 f,
-                ", {} more were due and no connection was free",
+                ", {} more were due and found no free connection",
                 self.unsent
             )?;
         }
-        for ((version, status), count) in &self.answers {
-            write!(f, "\nanswers      {}  {status}  {count}", label(version))?;
+        for ((version, status), count) in &self.responses {
+            write!(f, "\nresponses    {}  {status}  {count}", label(version))?;
         }
         for (version, count) in &self.echoes {
             write!(f, "\nechoes       {}  {count}", label(version))?;
@@ -232,7 +238,7 @@ impl fmt::Display for Summary {
             max,
         }) = self.latency()
         {
-            let [p50, p90, p99, p999, max] = [p50, p90, p99, p999, max].map(Shown);
+            let [p50, p90, p99, p999, max] = [p50, p90, p99, p999, max].map(HumanDuration);
             write!(
                 f,
                 "\nlatency      p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}"
@@ -242,10 +248,10 @@ impl fmt::Display for Summary {
     }
 }
 
-/// A time in the unit in which people read it.
-struct Shown(Duration);
+/// Displays a duration in the unit that fits its size.
+struct HumanDuration(Duration);
 
-impl fmt::Display for Shown {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.as_micros() {
             us @ 0..1_000 => write!(f, "{us} µs"),
@@ -259,17 +265,17 @@ impl fmt::Display for Shown {
 mod tests {
     use super::*;
 
-    fn with_answers(micros: impl Iterator<Item = u64>) -> Summary {
+    fn with_responses(micros: impl Iterator<Item = u64>) -> Summary {
         let mut summary = Summary::new();
         for us in micros {
-            summary.count_answer(Some("1.0.0"), 200, Duration::from_micros(us));
+            summary.count_response(Some("1.0.0"), 200, Duration::from_micros(us));
         }
         summary
     }
 
     #[test]
-    fn percentiles_are_those_of_the_answers() {
-        let latency = with_answers(1..=1000).latency().unwrap();
+    fn percentiles_are_those_of_the_responses() {
+        let latency = with_responses(1..=1000).latency().unwrap();
         let want = [500, 900, 990, 999, 1000].map(Duration::from_micros);
         assert_eq!(
             [
@@ -284,21 +290,24 @@ mod tests {
     }
 
     #[test]
-    fn without_answers_there_is_no_latency() {
+    fn without_responses_there_is_no_latency() {
         assert_eq!(Summary::new().latency(), None);
     }
 
     #[test]
-    fn an_answer_that_took_days_is_counted_all_the_same() {
-        let max = with_answers([u64::MAX].into_iter()).latency().unwrap().max;
+    fn a_response_that_took_days_is_counted_too() {
+        let max = with_responses([u64::MAX].into_iter())
+            .latency()
+            .unwrap()
+            .max;
         assert!(max >= Duration::from_secs(3600), "{max:?}");
     }
 
     #[test]
-    fn an_error_of_the_server_is_an_answer_and_a_failure() {
+    fn a_server_error_is_a_response_and_a_failure() {
         let mut summary = Summary::new();
-        summary.count_answer(Some("2.0.0"), 503, Duration::ZERO);
-        assert_eq!(summary.answers[&(Some("2.0.0".to_owned()), 503)], 1);
+        summary.count_response(Some("2.0.0"), 503, Duration::ZERO);
+        assert_eq!(summary.responses[&(Some("2.0.0".to_owned()), 503)], 1);
         assert_eq!(summary.failures(Cause::Http5xx), 1);
         assert!(!summary.is_clean(false));
         assert!(summary.is_clean(true));
@@ -308,8 +317,8 @@ mod tests {
 
     #[test]
     fn the_summary_reads_well() {
-        let mut summary = with_answers([200, 1_500, 2_000_000].into_iter());
-        summary.count_answer(None, 500, Duration::from_micros(10));
+        let mut summary = with_responses([200, 1_500, 2_000_000].into_iter());
+        summary.count_response(None, 500, Duration::from_micros(10));
         summary.requests = 5;
         summary.unsent = 2;
         summary.connections_opened = 3;
@@ -319,9 +328,9 @@ mod tests {
         let (counts, latency) = shown.rsplit_once('\n').unwrap();
         assert_eq!(
             counts,
-            "requests     5 in 2.50 s, 2 more were due and no connection was free\n\
-             answers      (no version)  500  1\n\
-             answers      1.0.0  200  3\n\
+            "requests     5 in 2.50 s, 2 more were due and found no free connection\n\
+             responses    (no version)  500  1\n\
+             responses    1.0.0  200  3\n\
              failures     reset  1\n\
              failures     http_5xx  1\n\
              connections  3 opened, 0 closed by the server while idle"
@@ -334,12 +343,15 @@ mod tests {
 
     #[test]
     fn the_summary_as_json_names_every_cause() {
-        let json = serde_json::to_value(with_answers([5].into_iter()).to_json()).unwrap();
+        let json = serde_json::to_value(with_responses([5].into_iter()).to_json()).unwrap();
         let summary = &json["summary"];
-        assert_eq!(
-            summary["answers"],
-            serde_json::json!([{"version": "1.0.0", "status": 200, "count": 1}])
-        );
+        // `answers` is the old name.
+        for key in ["responses", "answers"] {
+            assert_eq!(
+                summary[key],
+                serde_json::json!([{"version": "1.0.0", "status": 200, "count": 1}])
+            );
+        }
         assert_eq!(
             summary["failures"].as_object().unwrap().len(),
             Cause::ALL.len()

@@ -1,34 +1,34 @@
-//! Where requests go.
+//! The URL that requests go to.
 
 use std::str::FromStr;
 
 use http::HeaderValue;
 use http::uri::{PathAndQuery, Uri};
 
-/// A URL that was checked: `http://host:port/path`.
+/// A checked URL: `http://host:port/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// A name or an IP address, without brackets.
     pub host: String,
-    /// 80 unless the URL says another.
+    /// The port of the URL, or 80.
     pub port: u16,
-    /// What is asked for.
+    /// Path and query of the requests.
     pub path: PathAndQuery,
-    /// What the `Host` header says.
+    /// The value of the `Host` header.
     pub host_header: HeaderValue,
 }
 
-/// A URL that this client cannot ask.
+/// A URL that this client cannot use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTarget {
     /// Not a URL with a host.
-    #[error("write a whole URL, such as http://crossfade:8080/")]
+    #[error("write a complete URL, such as http://crossfade:8080/")]
     NotAUrl,
     /// `https`, or anything else.
-    #[error("only http:// (or ws://) can be asked")]
+    #[error("only http:// and ws:// are supported")]
     Scheme,
     /// `user@host`.
-    #[error("leave user and password out; --header can send an Authorization")]
+    #[error("remove user and password; send an Authorization with --header")]
     UserInfo,
 }
 
@@ -46,7 +46,7 @@ impl FromStr for Target {
         if authority.as_str().contains('@') {
             return Err(InvalidTarget::UserInfo);
         }
-        // `host:` and `host:99999` have a colon and no port that can be read.
+        // `host:` and `host:99999` have a colon but no valid port.
         let host = authority.host();
         if host.is_empty()
             || (authority.port_u16().is_none() && authority.as_str().len() != host.len())
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_says_why() {
+    fn an_unusable_url_says_why() {
         for (text, want) in [
             ("crossfade:8080", InvalidTarget::NotAUrl),
             ("/path", InvalidTarget::NotAUrl),

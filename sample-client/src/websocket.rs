@@ -1,4 +1,4 @@
-//! A WebSocket on which messages are sent and expected back (RFC 6455).
+//! A WebSocket (RFC 6455) to an echo server: every message is expected back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,54 +25,55 @@ use crate::worker::{REFUSED_PAUSE, headers};
 
 type Socket = WebSocketStream<TcpStream>;
 
-/// How long a server may take over the end of a closing handshake.
+/// How long a server may take to complete the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Keeps one WebSocket open until the stop or until all messages are sent, then waits for those
-/// that are still to come back. One that ends is counted, and opened anew for the next message.
+/// Keeps one WebSocket open until the stop or until all messages are sent, then waits for the
+/// outstanding echoes. A WebSocket that ends is counted; the next message opens another.
 pub(crate) async fn work(shared: Arc<Shared>, mut stop: Stop) {
     let mut ticks = shared.config.interval.map(interval);
-    let mut line = Line {
+    let mut session = EchoSession {
         shared: &shared,
         socket: None,
         version: None,
         pending: VecDeque::new(),
     };
     let mut sending = true;
-    while sending || !line.pending.is_empty() {
-        let is_quiet = line.pending.is_empty();
+    while sending || !session.pending.is_empty() {
+        let is_idle = session.pending.is_empty();
         tokio::select! {
             biased;
             () = stop.wait(), if sending => sending = false,
-            message = next(&mut line.socket) => line.receive(message).await,
-            () = overdue(&line.pending, shared.config.timeout) => {
+            message = next(&mut session.socket) => session.receive(message).await,
+            () = overdue(&session.pending, shared.config.timeout) => {
                 let deadline = Deadline::after(shared.config.timeout);
-                line.fail(deadline.missed(Cause::Stall, "no echo"));
+                session.fail(deadline.missed(Cause::Stall, "no echo"));
             }
-            () = due(&mut ticks, is_quiet), if sending => {
+            () = due(&mut ticks, is_idle), if sending => {
                 if shared.schedule.take().is_none() {
                     sending = false;
-                } else if !line.send().await && ticks.is_none() {
-                    stop.or_pause(REFUSED_PAUSE).await;
+                } else if !session.send().await && ticks.is_none() {
+                    stop.sleep_or_stop(REFUSED_PAUSE).await;
                 }
             }
         }
     }
-    line.close().await;
+    session.close().await;
 }
 
-/// A WebSocket, and the messages on their way.
-struct Line<'a> {
+/// A WebSocket and its outstanding messages.
+struct EchoSession<'a> {
     shared: &'a Shared,
     socket: Option<Socket>,
-    /// What the server said first.
+    /// The server's first message: its version.
     version: Option<String>,
-    /// Sent and not yet back, the oldest first.
+    /// Messages without an echo so far, the oldest first.
     pending: VecDeque<(String, Instant)>,
 }
 
-impl Line<'_> {
-    /// Sends one message, over a new WebSocket where there is none. Whether there is one now.
+impl EchoSession<'_> {
+    /// Sends one message, on a new WebSocket if none is open. Returns whether one was opened or
+    /// already open.
     async fn send(&mut self) -> bool {
         let report = &self.shared.report;
         let number = report.request();
@@ -96,7 +97,7 @@ impl Line<'_> {
                 self.socket = Some(socket);
             }
             Ok(Err(error)) => self.fail(ended_by(&error)),
-            Err(_) => self.fail(deadline.missed(Cause::Stall, "a message was not taken")),
+            Err(_) => self.fail(deadline.missed(Cause::Stall, "a message could not be sent")),
         }
         true
     }
@@ -104,7 +105,7 @@ impl Line<'_> {
     async fn receive(&mut self, message: Option<Result<Message, Error>>) {
         match message {
             Some(Ok(Message::Text(text))) => self.receive_text(&text),
-            // The socket itself answers pings as it is read.
+            // tungstenite replies to pings while the socket is read.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             Some(Ok(Message::Close(frame))) => {
                 let detail = frame.map_or("a Close frame without a code".to_owned(), |frame| {
@@ -115,19 +116,16 @@ impl Line<'_> {
                     )
                 });
                 if let Some(socket) = &mut self.socket {
-                    // Sends the answer to it. A server that has left is no news.
+                    // Sends the Close frame in reply. It does not matter whether it arrives.
                     let _ = timeout(CLOSE_TIMEOUT, socket.flush()).await;
                 }
                 self.fail(Failure::new(Cause::Closed, detail.trim_end()));
             }
             Some(Ok(Message::Binary(_) | Message::Frame(_))) => {
-                self.fail(Failure::new(
-                    Cause::Protocol,
-                    "a message that was never sent",
-                ));
+                self.fail(Failure::new(Cause::Protocol, "a message that is no echo"));
             }
             Some(Err(error)) => self.fail(ended_by(&error)),
-            None => self.fail(Failure::new(Cause::Cut, "the end without a Close frame")),
+            None => self.fail(Failure::new(Cause::Cut, "ended without a Close frame")),
         }
     }
 
@@ -140,19 +138,16 @@ impl Line<'_> {
                 self.pending.pop_front();
             }
             _ if self.version.is_none() => self.version = Some(text.to_owned()),
-            _ => self.fail(Failure::new(
-                Cause::Protocol,
-                "a message that was never sent",
-            )),
+            _ => self.fail(Failure::new(Cause::Protocol, "a message that is no echo")),
         }
     }
 
-    /// Counts the end of this WebSocket, once, whatever was on its way.
+    /// Counts the end of this WebSocket as one failure, however many messages are outstanding.
     fn fail(&mut self, mut failure: Failure) {
         if !self.pending.is_empty() {
             failure
                 .detail
-                .push_str(&format!(", with {} sent and not back", self.pending.len()));
+                .push_str(&format!(", with {} outstanding", self.pending.len()));
         }
         self.shared.report.failure(&failure);
         self.pending.clear();
@@ -160,7 +155,7 @@ impl Line<'_> {
         self.socket = None;
     }
 
-    /// Says good-bye properly.
+    /// Closes the WebSocket with a closing handshake.
     async fn close(mut self) {
         let Some(mut socket) = self.socket.take() else {
             return;
@@ -174,7 +169,7 @@ impl Line<'_> {
             while socket.next().await.transpose()?.is_some() {}
             Ok::<(), Error>(())
         };
-        // Nothing is on its way any more: how the server takes it changes nothing.
+        // No message is outstanding, so a failed closing handshake loses nothing.
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
 }
@@ -193,26 +188,29 @@ async fn overdue(pending: &VecDeque<(String, Instant)>, timeout: Duration) {
     }
 }
 
-/// Without a pace, a message is due when the one before it is back.
-async fn due(ticks: &mut Option<Interval>, is_quiet: bool) {
+/// Without a rate, a message is due when the one before it has come back.
+async fn due(ticks: &mut Option<Interval>, is_idle: bool) {
     match ticks {
         Some(ticks) => {
             ticks.tick().await;
         }
-        None if is_quiet => {}
+        None if is_idle => {}
         None => std::future::pending().await,
     }
 }
 
 async fn open(shared: &Shared, deadline: Deadline) -> Result<Socket, Failure> {
-    let stream = timeout_at(deadline.at, connect(&shared.names, &shared.config.target))
-        .await
-        .map_err(|_| deadline.missed(Cause::Connect, "no connection"))??;
+    let stream = timeout_at(
+        deadline.at,
+        connect(&shared.resolver, &shared.config.target),
+    )
+    .await
+    .map_err(|_| deadline.missed(Cause::Connect, "no connection"))??;
     shared.report.opened();
     let request = handshake(&shared.config)?;
     let (socket, _) = timeout_at(deadline.at, client_async(request, stream))
         .await
-        .map_err(|_| deadline.missed(Cause::Stall, "no answer to the handshake"))?
+        .map_err(|_| deadline.missed(Cause::Stall, "no response to the handshake"))?
         .map_err(|error| refused_by(&error))?;
     Ok(socket)
 }
@@ -245,11 +243,11 @@ fn refused_by(error: &Error) -> Failure {
     match error {
         Error::Http(response) if response.status().is_server_error() => Failure::new(
             Cause::Http5xx,
-            format!("the handshake was answered {}", response.status()),
+            format!("the response to the handshake was {}", response.status()),
         ),
         Error::Http(response) => Failure::new(
             Cause::Protocol,
-            format!("the handshake was answered {}", response.status()),
+            format!("the response to the handshake was {}", response.status()),
         ),
         Error::Io(_)
         | Error::ConnectionClosed

@@ -1,4 +1,4 @@
-//! One keep-alive connection after the other, and the requests that are sent on them.
+//! A worker: one keep-alive connection at a time, and the requests on it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use http_body_util::Empty;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::connection::{Connection, IdleEnd, connect};
-use crate::exchange::{Broken, Deadline, exchange};
+use crate::exchange::{Deadline, ExchangeError, exchange};
 use crate::failure::{Cause, Failure};
 use crate::options::Config;
 use crate::schedule::Ticket;
 use crate::shared::{Shared, Stop};
 
-/// Where no pace is set, a server that refuses connections is asked again after this.
+/// The pause after a refused connection if no rate is set.
 pub(crate) const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
-const OUR_NAME: &str = concat!("crossfade-sample-client/", env!("CARGO_PKG_VERSION"));
+const DEFAULT_USER_AGENT: &str = concat!("crossfade-sample-client/", env!("CARGO_PKG_VERSION"));
 
-/// Sends requests, one at a time, until the stop or until no ticket is left.
+/// Sends requests, one at a time, until the stop or until all tickets are taken.
 pub(crate) async fn work(shared: Arc<Shared>, mut stop: Stop) {
     let mut worker = Worker {
         connection: None,
@@ -37,7 +37,7 @@ pub(crate) async fn work(shared: Arc<Shared>, mut stop: Stop) {
         };
         let connected = worker.request(since).await;
         if !connected && ticket.due.is_none() {
-            stop.or_pause(REFUSED_PAUSE).await;
+            stop.sleep_or_stop(REFUSED_PAUSE).await;
         }
     }
 }
@@ -45,24 +45,24 @@ pub(crate) async fn work(shared: Arc<Shared>, mut stop: Stop) {
 struct Worker<'a> {
     shared: &'a Shared,
     request: Request<Empty<Bytes>>,
-    /// The connection that the last request left behind.
+    /// The connection of the last request, if it can take another.
     connection: Option<Connection>,
 }
 
 impl Worker<'_> {
-    /// Waits until the ticket is due, with an eye on the idle connection. Tells from when on the
-    /// request's latency counts; none at the stop.
+    /// Waits until the ticket is due, and watches the idle connection meanwhile. Returns the time
+    /// from which the request's latency counts, or `None` at the stop.
     async fn wait(&mut self, ticket: Ticket, stop: &mut Stop) -> Option<Instant> {
         let now = Instant::now();
         let due = ticket.due.unwrap_or(now);
-        // Due while every connection was busy: the time that it waited for one counts.
+        // It was due while every connection was busy: its wait for one counts as latency.
         if due <= now {
             return Some(due);
         }
         loop {
             tokio::select! {
                 biased;
-                // The timer's own delay is none of the server's doing, so it does not count.
+                // The timer's own delay is not the server's latency.
                 () = sleep_until(due) => return Some(Instant::now()),
                 () = stop.wait() => return None,
                 end = idle_end(&mut self.connection) => {
@@ -73,7 +73,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Sends one request, once, and tells how it went. Whether there was a connection for it.
+    /// Sends one request, once, and reports the result. Returns whether it had a connection.
     async fn request(&mut self, since: Instant) -> bool {
         let report = &self.shared.report;
         report.request();
@@ -81,7 +81,7 @@ impl Worker<'_> {
         if let Some(reused) = self.connection.take() {
             match self.send(reused, since, deadline).await {
                 None => return true,
-                // Nothing was written, so the first sending is still to come.
+                // Nothing was written: the request goes out on a new connection.
                 Some(end) => report.idle_end(end),
             }
         }
@@ -98,17 +98,17 @@ impl Worker<'_> {
         };
         match self.send(connection, since, deadline).await {
             None => {}
-            // A connection made for this request broke before an answer's head, as seen from here.
+            // The connection that was opened for this request broke before the request was sent.
             Some(IdleEnd::Closed) => {
                 let detail = "the server closed a new connection before a request was sent";
                 report.failure(&Failure::new(Cause::Reset, detail));
             }
-            Some(IdleEnd::Unasked(failure)) => report.failure(&failure),
+            Some(IdleEnd::Unsolicited(failure)) => report.failure(&failure),
         }
         true
     }
 
-    /// Tells how the connection ended if it did so before the request was written.
+    /// Returns how the connection ended, if it ended before the request was written.
     async fn send(
         &mut self,
         mut connection: Connection,
@@ -116,22 +116,22 @@ impl Worker<'_> {
         deadline: Deadline,
     ) -> Option<IdleEnd> {
         match exchange(&mut connection, self.request.clone(), deadline).await {
-            Ok((answer, keeps_alive)) => {
-                self.shared.report.answer(&answer, since.elapsed());
+            Ok((response, keeps_alive)) => {
+                self.shared.report.response(&response, since.elapsed());
                 self.connection = keeps_alive.then_some(connection);
                 None
             }
-            Err(Broken::Failed(failure)) => {
+            Err(ExchangeError::Failed(failure)) => {
                 self.shared.report.failure(&failure);
                 None
             }
-            Err(Broken::Unsent(end)) => Some(end),
+            Err(ExchangeError::Unsent(end)) => Some(end),
         }
     }
 }
 
 async fn open(shared: &Shared) -> Result<Connection, Failure> {
-    let stream = connect(&shared.names, &shared.config.target).await?;
+    let stream = connect(&shared.resolver, &shared.config.target).await?;
     shared.report.opened();
     Connection::new(stream).await
 }
@@ -150,7 +150,7 @@ fn head(config: &Config) -> Request<Empty<Bytes>> {
     request
 }
 
-/// What every request says, WebSocket or not.
+/// The headers of every request and of every WebSocket handshake.
 pub(crate) fn headers(config: &Config) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(HOST, config.target.host_header.clone());
@@ -159,7 +159,7 @@ pub(crate) fn headers(config: &Config) -> HeaderMap {
     }
     headers
         .entry(USER_AGENT)
-        .or_insert(HeaderValue::from_static(OUR_NAME));
+        .or_insert(HeaderValue::from_static(DEFAULT_USER_AGENT));
     headers
         .entry(ACCEPT)
         .or_insert(HeaderValue::from_static("*/*"));

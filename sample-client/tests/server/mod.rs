@@ -1,4 +1,4 @@
-//! Servers written by hand, which do exactly what a test says, and a client to watch.
+//! Servers that send exactly the bytes that a test gives them, and a client to observe.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -9,8 +9,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A whole answer, which keeps the connection.
-pub(crate) const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 43\r\n\r\n{\"message\":\"Hello World\",\"version\":\"1.0.0\"}";
+/// A complete response that keeps the connection open.
+pub(crate) const RESPONSE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 43\r\n\r\n{\"message\":\"Hello World\",\"version\":\"1.0.0\"}";
 
 pub(crate) struct TestServer {
     listener: TcpListener,
@@ -31,7 +31,7 @@ impl TestServer {
         }
     }
 
-    /// So many requests, one after the other.
+    /// A config for `count` requests, one after the other.
     pub(crate) fn config(&self, count: u64) -> Config {
         Config {
             count: Some(count),
@@ -51,7 +51,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// The head of the next request; none when the client has closed.
+    /// The head of the next request, or `None` if the client has closed.
     pub(crate) async fn request(&mut self) -> Option<String> {
         loop {
             let end = self.unread.windows(4).position(|four| four == b"\r\n\r\n");
@@ -70,8 +70,8 @@ impl Peer {
         self.stream.write_all(bytes.as_bytes()).await.unwrap();
     }
 
-    /// Takes a request and answers so.
-    pub(crate) async fn answer(&mut self, bytes: &str) {
+    /// Reads a request and sends these bytes.
+    pub(crate) async fn respond(&mut self, bytes: &str) {
         assert!(self.request().await.is_some());
         self.send(bytes).await;
     }
@@ -84,7 +84,7 @@ impl Peer {
     }
 }
 
-/// What the client printed.
+/// The output of the client.
 #[derive(Clone, Default)]
 pub(crate) struct Output(Arc<Mutex<Vec<u8>>>);
 
@@ -110,7 +110,7 @@ impl Write for Output {
     }
 }
 
-/// Runs the client to its end, beside the server that it asks.
+/// Runs the client to its end, together with the server.
 pub(crate) async fn watch(
     config: Config,
     server: impl Future<Output = ()>,
@@ -121,7 +121,7 @@ pub(crate) async fn watch(
     (summary.unwrap(), output.lines())
 }
 
-/// A client whose reader has gone.
+/// Runs a client whose standard output is closed.
 pub(crate) async fn without_reader(config: Config) -> Result<Summary, RunError> {
     struct Gone;
     impl Write for Gone {

@@ -1,6 +1,6 @@
-//! Every way in which a server can fail a client counts as what it is, and is never retried.
+//! Every failure of a server is counted by its cause, and no request is retried.
 
-// For clippy, which takes only this for a test and lets it unwrap.
+// Clippy allows `unwrap` only below `cfg(test)`.
 #[cfg(test)]
 mod server;
 
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use sample_client::{Cause, Config, Mode, Output, RunError, Summary};
-use server::{ANSWER, TestServer, target, watch, without_reader};
+use server::{RESPONSE, TestServer, target, watch, without_reader};
 use tokio::net::TcpListener;
 use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-/// Nothing failed but this, so often.
+/// Asserts that exactly these failures were counted.
 #[track_caller]
 fn assert_failures(summary: &Summary, want: &[(Cause, u64)]) {
     let failures: Vec<_> = Cause::ALL
@@ -26,17 +26,17 @@ fn assert_failures(summary: &Summary, want: &[(Cause, u64)]) {
     assert_eq!(failures, want);
 }
 
-fn answered(summary: &Summary) -> u64 {
-    summary.answers.values().sum()
+fn responses(summary: &Summary) -> u64 {
+    summary.responses.values().sum()
 }
 
 #[tokio::test]
-async fn answers_are_printed_as_python_would() {
+async fn responses_are_printed_as_python_dicts() {
     let server = TestServer::new().await;
     let (summary, lines) = watch(server.config(2), async {
         let mut peer = server.accept().await;
-        peer.answer(ANSWER).await;
-        peer.answer("HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\nit's\n")
+        peer.respond(RESPONSE).await;
+        peer.respond("HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\nit's\n")
             .await;
         assert_eq!(peer.request().await, None);
     })
@@ -58,11 +58,11 @@ async fn answers_are_printed_as_python_would() {
         ),
         (2, 1, 0)
     );
-    assert_eq!(summary.answers[&(Some("1.0.0".to_owned()), 200)], 1);
+    assert_eq!(summary.responses[&(Some("1.0.0".to_owned()), 200)], 1);
 }
 
 #[tokio::test]
-async fn answers_are_printed_as_json() {
+async fn responses_are_printed_as_json() {
     let server = TestServer::new().await;
     let config = Config {
         output: Output::Json,
@@ -71,7 +71,7 @@ async fn answers_are_printed_as_json() {
     };
     let (_, lines) = watch(config, async {
         let mut peer = server.accept().await;
-        peer.answer(ANSWER).await;
+        peer.respond(RESPONSE).await;
         assert!(peer.request().await.is_some());
     })
     .await;
@@ -92,7 +92,7 @@ async fn answers_are_printed_as_json() {
 }
 
 #[tokio::test]
-async fn a_request_says_what_it_was_told_to() {
+async fn a_request_has_the_configured_host_and_headers() {
     let server = TestServer::new().await;
     let mut config = server.config(1);
     config.target = target(server.address, "/path?a=b");
@@ -104,13 +104,13 @@ async fn a_request_says_what_it_was_told_to() {
         assert!(head.starts_with("GET /path?a=b HTTP/1.1\r\n"), "{head}");
         assert!(head.contains("\r\nhost: app.example\r\n"), "{head}");
         assert!(head.contains("\r\nx-a: 1\r\n"), "{head}");
-        peer.send(ANSWER).await;
+        peer.send(RESPONSE).await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_port_where_nobody_listens_is_connect() {
+async fn a_refused_connection_is_connect() {
     let address = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
@@ -130,15 +130,15 @@ async fn a_port_where_nobody_listens_is_connect() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_closed_instead_of_an_answer_is_reset() {
+async fn a_connection_closed_before_the_response_is_reset() {
     let server = TestServer::new().await;
     let (summary, _) = watch(server.config(2), async {
         let mut peer = server.accept().await;
         assert!(peer.request().await.is_some());
         drop(peer);
-        // The request after it has a connection of its own; the first never comes again.
+        // The next request has a new connection; the first request is not sent again.
         let mut peer = server.accept().await;
-        peer.answer(ANSWER).await;
+        peer.respond(RESPONSE).await;
         assert_eq!(peer.request().await, None);
     })
     .await;
@@ -146,7 +146,7 @@ async fn a_connection_that_is_closed_instead_of_an_answer_is_reset() {
     assert_eq!(
         (
             summary.requests,
-            answered(&summary),
+            responses(&summary),
             summary.connections_opened
         ),
         (2, 1, 2)
@@ -154,7 +154,7 @@ async fn a_connection_that_is_closed_instead_of_an_answer_is_reset() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_reset_instead_of_an_answer_is_reset() {
+async fn a_connection_reset_before_the_response_is_reset() {
     let server = TestServer::new().await;
     let (summary, _) = watch(server.config(1), async {
         let mut peer = server.accept().await;
@@ -173,7 +173,7 @@ async fn half_a_head_is_reset() {
         server
             .accept()
             .await
-            .answer("HTTP/1.1 200 OK\r\ncontent-le")
+            .respond("HTTP/1.1 200 OK\r\ncontent-le")
             .await;
     })
     .await;
@@ -185,17 +185,17 @@ async fn a_reused_connection_that_breaks_under_a_request_is_reset_and_not_retrie
     let server = TestServer::new().await;
     let (summary, _) = watch(server.config(3), async {
         let mut peer = server.accept().await;
-        peer.answer(ANSWER).await;
+        peer.respond(RESPONSE).await;
         assert!(peer.request().await.is_some());
         drop(peer);
         let mut peer = server.accept().await;
-        peer.answer(ANSWER).await;
+        peer.respond(RESPONSE).await;
         assert_eq!(peer.request().await, None);
     })
     .await;
     assert_failures(&summary, &[(Cause::Reset, 1)]);
     assert_eq!(
-        (summary.requests, answered(&summary), summary.closed_idle),
+        (summary.requests, responses(&summary), summary.closed_idle),
         (3, 2, 0)
     );
 }
@@ -209,11 +209,11 @@ async fn a_body_that_breaks_off_is_cut() {
     ] {
         let server = TestServer::new().await;
         let (summary, _) = watch(server.config(1), async {
-            server.accept().await.answer(half).await;
+            server.accept().await.respond(half).await;
         })
         .await;
         assert_failures(&summary, &[(Cause::Cut, 1)]);
-        assert_eq!(answered(&summary), 0);
+        assert_eq!(responses(&summary), 0);
     }
 }
 
@@ -222,18 +222,18 @@ async fn a_body_that_is_reset_is_cut() {
     let server = TestServer::new().await;
     let (summary, _) = watch(server.config(1), async {
         let mut peer = server.accept().await;
-        peer.answer("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234")
+        peer.respond("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n01234")
             .await;
         peer.reset();
     })
     .await;
     // The reset may overtake what was sent before it.
     let failures = summary.failures(Cause::Cut) + summary.failures(Cause::Reset);
-    assert_eq!((failures, answered(&summary)), (1, 0));
+    assert_eq!((failures, responses(&summary)), (1, 0));
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_come_is_a_stall() {
+async fn a_missing_response_is_a_stall() {
     for begun in [
         "",
         "HTTP/1.1 200 OK\r\n",
@@ -246,7 +246,7 @@ async fn an_answer_that_does_not_come_is_a_stall() {
         };
         let (summary, lines) = watch(config, async {
             let mut peer = server.accept().await;
-            peer.answer(begun).await;
+            peer.respond(begun).await;
             assert_eq!(peer.request().await, None);
         })
         .await;
@@ -266,7 +266,7 @@ async fn what_is_not_http_is_protocol() {
     ] {
         let server = TestServer::new().await;
         let (summary, _) = watch(server.config(1), async {
-            server.accept().await.answer(garbage).await;
+            server.accept().await.respond(garbage).await;
         })
         .await;
         assert_failures(&summary, &[(Cause::Protocol, 1)]);
@@ -274,7 +274,7 @@ async fn what_is_not_http_is_protocol() {
 }
 
 #[tokio::test]
-async fn an_answer_too_many_is_protocol() {
+async fn an_unsolicited_response_is_protocol() {
     let server = TestServer::new().await;
     let config = Config {
         interval: Some(Duration::from_millis(50)),
@@ -282,21 +282,21 @@ async fn an_answer_too_many_is_protocol() {
     };
     let (summary, _) = watch(config, async {
         let mut peer = server.accept().await;
-        peer.answer(&ANSWER.repeat(2)).await;
+        peer.respond(&RESPONSE.repeat(2)).await;
         assert_eq!(peer.request().await, None);
-        server.accept().await.answer(ANSWER).await;
+        server.accept().await.respond(RESPONSE).await;
     })
     .await;
     assert_failures(&summary, &[(Cause::Protocol, 1)]);
-    assert_eq!((summary.requests, answered(&summary)), (2, 2));
+    assert_eq!((summary.requests, responses(&summary)), (2, 2));
 }
 
 #[tokio::test]
-async fn an_error_of_the_server_is_an_answer_and_a_failure() {
+async fn a_server_error_is_a_response_and_a_failure() {
     let server = TestServer::new().await;
     let (summary, lines) = watch(server.config(1), async {
         let error = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n";
-        server.accept().await.answer(error).await;
+        server.accept().await.respond(error).await;
     })
     .await;
     assert_failures(&summary, &[(Cause::Http5xx, 1)]);
@@ -313,15 +313,15 @@ async fn a_connection_closed_between_requests_is_no_failure_and_is_counted() {
     };
     let (summary, lines) = watch(config, async {
         let mut peer = server.accept().await;
-        peer.answer(ANSWER).await;
+        peer.respond(RESPONSE).await;
         drop(peer);
-        server.accept().await.answer(ANSWER).await;
+        server.accept().await.respond(RESPONSE).await;
     })
     .await;
     assert_failures(&summary, &[]);
     assert_eq!((summary.closed_idle, summary.connections_opened), (1, 2));
     assert_eq!(
-        (summary.requests, answered(&summary), lines.len()),
+        (summary.requests, responses(&summary), lines.len()),
         (2, 2, 2)
     );
 }
@@ -332,7 +332,7 @@ async fn a_connection_that_was_said_to_close_is_not_counted_as_closed_idle() {
     let (summary, _) = watch(server.config(2), async {
         for _ in 0..2 {
             let last = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-            server.accept().await.answer(last).await;
+            server.accept().await.respond(last).await;
         }
     })
     .await;
@@ -364,9 +364,9 @@ async fn a_request_that_waited_for_a_connection_is_late_by_its_wait() {
         let mut peer = server.accept().await;
         assert!(peer.request().await.is_some());
         tokio::time::sleep(Duration::from_millis(100)).await;
-        peer.send(ANSWER).await;
-        peer.answer(ANSWER).await;
-        peer.answer(ANSWER).await;
+        peer.send(RESPONSE).await;
+        peer.respond(RESPONSE).await;
+        peer.respond(RESPONSE).await;
     })
     .await;
     // Due after 10 and 20 ms, sent after 100.
@@ -375,7 +375,7 @@ async fn a_request_that_waited_for_a_connection_is_late_by_its_wait() {
 }
 
 #[tokio::test]
-async fn at_the_end_the_answer_in_flight_is_waited_for_and_the_unsent_are_told() {
+async fn the_end_waits_for_the_response_in_flight_and_counts_the_unsent() {
     let server = TestServer::new().await;
     let config = Config {
         interval: Some(Duration::from_millis(10)),
@@ -387,12 +387,12 @@ async fn at_the_end_the_answer_in_flight_is_waited_for_and_the_unsent_are_told()
         let mut peer = server.accept().await;
         assert!(peer.request().await.is_some());
         tokio::time::sleep(Duration::from_millis(100)).await;
-        peer.send(ANSWER).await;
+        peer.send(RESPONSE).await;
         assert_eq!(peer.request().await, None);
     })
     .await;
     assert_failures(&summary, &[]);
-    assert_eq!((summary.requests, answered(&summary)), (1, 1));
+    assert_eq!((summary.requests, responses(&summary)), (1, 1));
     // Those of 10, 20, 30 and 40 ms; more where the timer was late.
     assert!(summary.unsent >= 4, "{}", summary.unsent);
 }
@@ -410,11 +410,11 @@ async fn connections_share_the_requests() {
             peers.push(server.accept().await);
         }
         for peer in &mut peers {
-            peer.answer(ANSWER).await;
+            peer.respond(RESPONSE).await;
         }
     })
     .await;
-    assert_eq!((answered(&summary), summary.connections_opened), (3, 3));
+    assert_eq!((responses(&summary), summary.connections_opened), (3, 3));
 }
 
 #[tokio::test]
@@ -426,7 +426,7 @@ async fn quiet_prints_failures_only() {
     };
     let (_, lines) = watch(config, async {
         let mut peer = server.accept().await;
-        peer.answer(ANSWER).await;
+        peer.respond(RESPONSE).await;
         assert!(peer.request().await.is_some());
     })
     .await;
@@ -443,13 +443,13 @@ async fn a_client_whose_reader_is_gone_stops() {
         count: None,
         ..server.config(0)
     };
-    let answering = async {
+    let responding = async {
         let mut peer = server.accept().await;
         while peer.request().await.is_some() {
-            peer.send(ANSWER).await;
+            peer.send(RESPONSE).await;
         }
     };
-    let (ended, ()) = tokio::join!(without_reader(config), answering);
+    let (ended, ()) = tokio::join!(without_reader(config), responding);
     assert!(matches!(ended, Err(RunError::Output(_))));
 }
 
@@ -506,13 +506,13 @@ async fn a_websocket_without_a_close_frame_is_cut_and_with_one_closed() {
     assert_eq!((summary.requests, summary.echoes[&None]), (3, 1));
     assert_eq!(
         lines[1],
-        "{'error': 'closed', 'detail': 'a Close frame with 1001 bye, with 1 sent and not back'}"
+        "{'error': 'closed', 'detail': 'a Close frame with 1001 bye, with 1 outstanding'}"
     );
 }
 
 #[tokio::test]
 async fn a_handshake_that_fails_counts_by_how() {
-    for (answer, cause) in [
+    for (response, cause) in [
         (
             "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
             Cause::Http5xx,
@@ -526,7 +526,7 @@ async fn a_handshake_that_fails_counts_by_how() {
     ] {
         let server = TestServer::new().await;
         let (summary, lines) = watch(websocket(&server, 1), async {
-            server.accept().await.answer(answer).await;
+            server.accept().await.respond(response).await;
         })
         .await;
         assert_eq!(summary.failures(cause), 1, "{lines:?}");

@@ -1,12 +1,13 @@
-//! Text as Python's `repr` shows it.
+//! The quoting of the text line format: each line is a Python dict literal, so strings are written
+//! as Python's `repr` writes them.
 
 use std::fmt::Write as _;
 
-/// `text` in quotes, as Python 3 prints a `str` inside of a `dict`.
+/// Returns `text` in quotes, as Python 3 prints a `str` inside a `dict`.
 ///
-/// The rare characters that Python knows to be unprintable by their Unicode category alone are
-/// covered as far as they occur in practice: controls, spaces and format marks.
-pub(crate) fn repr(text: &str) -> String {
+/// Python escapes characters by their Unicode category. This function covers the categories that
+/// occur in practice: controls, spaces and format marks.
+pub(crate) fn quoted(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') {
         '"'
     } else {
@@ -57,11 +58,11 @@ fn is_printable(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::repr;
+    use super::quoted;
 
     // What Python 3 prints for each.
     #[test]
-    fn text_is_shown_as_python_shows_it() {
+    fn text_is_quoted_as_python_quotes_it() {
         for (text, want) in [
             ("", "''"),
             (
@@ -77,7 +78,7 @@ mod tests {
             ("grüße, 世界 🎚", "'grüße, 世界 🎚'"),
             ("\u{2028}\u{feff}\u{fffd}", "'\\u2028\\ufeff\u{fffd}'"),
         ] {
-            assert_eq!(repr(text), want);
+            assert_eq!(quoted(text), want);
         }
     }
 }

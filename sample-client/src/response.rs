@@ -1,17 +1,17 @@
-//! A complete answer.
+//! A complete response.
 
 use serde::Deserialize;
 
-/// An answer that was read to its promised end.
+/// A response that was read to its announced end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct CompleteResponse {
     pub(crate) status: u16,
-    /// What the body says is the version of the service, where it says so.
+    /// The `version` field of a JSON body, if there is one.
     pub(crate) version: Option<String>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl CompleteResponse {
     pub(crate) fn new(status: u16, body: Vec<u8>) -> Self {
         Self {
             status,
