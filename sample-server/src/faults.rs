@@ -1,4 +1,4 @@
-//! What goes wrong, and when: counted, never by chance.
+//! Fault injection: faults are spread by counting, not by chance.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::options::Config;
 use crate::share::Spread;
 
-/// The faults of one server, over all its connections.
+/// The faults of one server, counted over all its connections.
 #[derive(Debug)]
 pub(crate) struct Faults {
     errors: Spread,
@@ -15,12 +15,12 @@ pub(crate) struct Faults {
     taken: AtomicU64,
 }
 
-/// What is wrong with one answer.
+/// The faults of one response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// It is a 500.
+    /// The status is 500.
     pub(crate) error: bool,
-    /// It breaks off half-way.
+    /// The body ends half-way.
     pub(crate) cut: bool,
 }
 
@@ -28,20 +28,20 @@ impl Faults {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             errors: Spread::new(config.error_rate),
-            // Else the answers that are cut would be the errors, of which clients see no body.
-            cuts: Spread::half_a_turn_on(config.cut_body_rate),
+            // Shifted by half a phase, so that the responses that are cut are not those that are errors.
+            cuts: Spread::with_half_phase(config.cut_body_rate),
             crash_after: config.crash_after,
             taken: AtomicU64::new(0),
         }
     }
 
-    /// Counts a request; whether it is the one that crashes the server.
+    /// Counts a request. Returns whether it is the one that crashes the server.
     pub(crate) fn crashes(&self) -> bool {
         let before = self.taken.fetch_add(1, Ordering::Relaxed);
         self.crash_after.is_some_and(|limit| before >= limit)
     }
 
-    /// The faults of the next answer.
+    /// The faults of the next response.
     pub(crate) fn next(&self) -> Fault {
         Fault {
             error: self.errors.picks(),
@@ -50,7 +50,7 @@ impl Faults {
     }
 }
 
-/// Whether `/healthz` is 200 at this age of the server.
+/// Whether `/healthz` is 200 when the server has this age.
 pub(crate) fn is_healthy(config: &Config, age: Duration) -> bool {
     age >= config.ready_after && config.unhealthy_after.is_none_or(|end| age < end)
 }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_request_after_the_last_one_allowed_crashes() {
+    fn the_request_after_the_last_allowed_one_crashes() {
         let faults = Faults::new(&Config {
             crash_after: Some(2),
             ..Config::default()

@@ -1,14 +1,14 @@
-//! A service to roll out: it answers every request with its version, and fails, stalls, breaks
-//! off or crashes exactly as much as it is told to.
+//! A sample service for rollouts: every response carries the version. It can be configured to
+//! return errors, to stall, to cut bodies and to crash.
 //!
 //! ```text
-//! accept → read head → count → route → fault → answer
-//! server               faults  router  faults  reply
+//! accept → read head → count → route → fault → response
+//! server               faults  router  faults  response
 //! ```
 
 mod faults;
 mod options;
-mod reply;
+mod response;
 mod router;
 mod server;
 mod share;
@@ -17,5 +17,5 @@ mod websocket;
 
 pub use options::{Config, EXIT_USAGE, Options};
 pub use server::{Ended, StartError, bind, run};
-pub use share::{NotAShare, Share};
+pub use share::{InvalidShare, Share};
 pub use signals::shutdown_signal;

@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => {
-            // Where stdout and stderr are gone there is nobody left to tell.
+            // If stdout and stderr are closed, the message is lost; the exit code remains.
             let _ = error.print();
             return if error.use_stderr() {
                 ExitCode::from(EXIT_USAGE)
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     };
     match serve(options) {
         Ok(Ended::Stopped) => ExitCode::SUCCESS,
-        // At once means at once: nothing is unwound, as in a real crash.
+        // As in a real crash: without unwinding, and without closing connections in order.
         Ok(Ended::Crashed) => std::process::exit(1),
         Err(error) => {
             eprintln!("crossfade-sample-server: {error}");
@@ -39,7 +39,7 @@ fn serve(options: Options) -> Result<Ended, StartError> {
         let shutdown = shutdown_signal().map_err(StartError::Signals)?;
         let (listener, address) = bind(options.listen_address()).await?;
         let config = options.config();
-        // Served all the same where stdout is gone.
+        // The server runs even if stdout is closed.
         let _ = writeln!(
             io::stdout(),
             "listening on {address}, version {}",

@@ -1,4 +1,4 @@
-//! What the server is told on its command line and in its environment.
+//! The command line and the environment variables.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -7,25 +7,25 @@ use clap::Parser;
 
 use crate::share::Share;
 
-/// The exit code for a command line or an environment that makes no sense (`EX_USAGE`).
+/// The exit code for an invalid command line or environment (`EX_USAGE`).
 pub const EXIT_USAGE: u8 = 64;
 
 const DEFAULT_VERSION: &str = "1.0.0";
 
-/// A sample service that answers every request with its version.
+/// A sample service whose responses carry its version.
 ///
-/// `/healthz` tells its health, `/slow?for=2s` answers late, `POST /echo` sends the request's
-/// body back, `/headers` shows the request's head, `/ws` is a WebSocket that sends the version
-/// and then echoes. Every other path answers with a message and the version, after the faults
-/// that are asked for here.
+/// `/healthz` is the health check, `/slow?for=2s` responds after that time, `POST /echo` returns
+/// the request's body, `/headers` returns the request's head as JSON, `/ws` is a WebSocket that
+/// sends the version and then echoes. Every other path returns a message and the version. The
+/// options below inject faults into these responses.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "crossfade-sample-server", version)]
 pub struct Options {
-    /// The version that answers carry [default: $CROSSFADE_VERSION, else 1.0.0]
+    /// The version in responses [default: $CROSSFADE_VERSION, else 1.0.0]
     #[arg(long, env = "VERSION", value_name = "LABEL", hide_env_values = true)]
     version_label: Option<String>,
 
-    /// What images of Crossfade set, for when nobody sets VERSION.
+    /// Set by images of Crossfade; used if VERSION is not set.
     #[arg(long, env = "CROSSFADE_VERSION", hide = true)]
     crossfade_version: Option<String>,
 
@@ -33,40 +33,39 @@ pub struct Options {
     #[arg(long, env = "ADDRESS", value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     address: IpAddr,
 
-    /// The port to listen on; 0 takes a free one, and the first line of output tells which
+    /// The port to listen on; 0: a free port, which the first line of output names
     #[arg(long, env = "PORT", default_value_t = 8080)]
     port: u16,
 
-    /// The share of answers, 0 to 1, that are a 500, spread evenly
+    /// The share of responses, 0 to 1, that have status 500, spread evenly
     #[arg(long, env = "ERROR_RATE", value_name = "SHARE", default_value_t = Share::NONE)]
     error_rate: Share,
 
-    /// Wait so long before each answer, such as 20ms
+    /// Wait this long before each response, such as 20ms
     #[arg(long, env = "LATENCY", value_name = "TIME", default_value = "0", value_parser = humantime::parse_duration)]
     latency: Duration,
 
-    /// /healthz is 503 for so long after the start
+    /// /healthz is 503 for this long after the start
     #[arg(long, env = "READY_AFTER", value_name = "TIME", default_value = "0", value_parser = humantime::parse_duration)]
     ready_after: Duration,
 
-    /// /healthz is 503 again so long after the start
+    /// /healthz is 503 again from this time after the start
     #[arg(long, env = "UNHEALTHY_AFTER", value_name = "TIME", value_parser = humantime::parse_duration)]
     unhealthy_after: Option<Duration>,
 
-    /// Take so many requests, health checks not counted; the next one ends the process at once,
-    /// with exit code 1
+    /// Crash, with exit code 1, at the request after this many; health checks do not count
     #[arg(long, env = "CRASH_AFTER", value_name = "REQUESTS")]
     crash_after: Option<u64>,
 
-    /// Send the body in pieces over so long a time
+    /// Send the body in pieces over this time
     #[arg(long, env = "SLOW_BODY", value_name = "TIME", default_value = "0", value_parser = humantime::parse_duration)]
     slow_body: Duration,
 
-    /// The share of answers, 0 to 1, that break off half-way through their body
+    /// The share of responses, 0 to 1, whose body ends half-way
     #[arg(long, env = "CUT_BODY_RATE", value_name = "SHARE", default_value_t = Share::NONE)]
     cut_body_rate: Share,
 
-    /// Fill the body up to so many bytes, with a field named `padding`
+    /// Pad the body to this many bytes, with a field named `padding`
     #[arg(long, env = "BODY_BYTES", value_name = "BYTES", default_value_t = 0)]
     body_bytes: usize,
 }
@@ -74,23 +73,23 @@ pub struct Options {
 /// How the server behaves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The label that every answer carries.
+    /// The label in every response.
     pub version: String,
-    /// The share of answers that are a 500.
+    /// The share of responses with status 500.
     pub error_rate: Share,
-    /// The wait before each answer.
+    /// The wait before each response.
     pub latency: Duration,
-    /// `/healthz` is 503 until so long after the start.
+    /// `/healthz` is 503 until this time after the start.
     pub ready_after: Duration,
-    /// `/healthz` is 503 from so long after the start on.
+    /// `/healthz` is 503 from this time after the start.
     pub unhealthy_after: Option<Duration>,
-    /// How many requests are taken before the one that crashes the server.
+    /// The number of requests before the one that crashes the server.
     pub crash_after: Option<u64>,
     /// The time over which a body is sent.
     pub slow_body: Duration,
-    /// The share of answers that break off half-way.
+    /// The share of responses whose body ends half-way.
     pub cut_body_rate: Share,
-    /// The size up to which a body is filled; 0 leaves it as it is.
+    /// The size to which a body is padded; 0: no padding.
     pub body_bytes: usize,
 }
 
@@ -111,14 +110,14 @@ impl Default for Config {
 }
 
 impl Options {
-    /// Where to listen.
+    /// The address to listen on.
     pub fn listen_address(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
     }
 
-    /// How to behave.
+    /// Checks the options.
     pub fn config(self) -> Config {
-        // An image may well set `VERSION=` to nothing: that is not a label.
+        // `VERSION=` without a value counts as not set.
         let version = [self.version_label, self.crossfade_version]
             .into_iter()
             .flatten()
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_label_of_the_image_counts_only_where_no_other_is_set() {
+    fn the_label_of_the_image_counts_only_without_another() {
         assert_eq!(parse(&["--crossfade-version", "3"]).config().version, "3");
         assert_eq!(
             parse(&["--crossfade-version", "3", "--version-label", "2"])

@@ -1,4 +1,4 @@
-//! The answers, and bodies that are slow or break off.
+//! The responses, and bodies that are slow or cut.
 
 use std::io;
 use std::pin::Pin;
@@ -17,15 +17,15 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::faults::Fault;
 use crate::options::Config;
 
-/// The body of any answer.
-pub(crate) type ReplyBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+/// The body of any response.
+pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-/// A slow body comes in about so many pieces.
+/// A slow body is sent in about this many pieces.
 const PIECES: u32 = 10;
 
-/// The two answers that a server gives, made once.
+/// The bodies of the two responses, made once.
 #[derive(Debug)]
-pub(crate) struct Replies {
+pub(crate) struct Responses {
     hello: Bytes,
     error: Bytes,
     slow_body: Duration,
@@ -39,7 +39,7 @@ struct Message<'a> {
     padding: Option<String>,
 }
 
-impl Replies {
+impl Responses {
     pub(crate) fn new(config: &Config) -> Self {
         let body = |message| padded(message, &config.version, config.body_bytes);
         Self {
@@ -49,8 +49,8 @@ impl Replies {
         }
     }
 
-    /// The answer to a request that hits this fault.
-    pub(crate) fn with(&self, fault: Fault) -> Response<ReplyBody> {
+    /// The response with this fault.
+    pub(crate) fn with(&self, fault: Fault) -> Response<ResponseBody> {
         let (status, body) = if fault.error {
             (StatusCode::INTERNAL_SERVER_ERROR, self.error.clone())
         } else {
@@ -65,34 +65,34 @@ impl Replies {
     }
 }
 
-/// A body that is there at once.
-pub(crate) fn full(body: impl Into<Bytes>) -> ReplyBody {
+/// A body that is complete at once.
+pub(crate) fn full(body: impl Into<Bytes>) -> ResponseBody {
     Full::new(body.into())
         .map_err(|never| match never {})
         .boxed_unsync()
 }
 
-/// A plain text of our own, for people.
-pub(crate) fn text(status: StatusCode, body: &'static str) -> Response<ReplyBody> {
+/// A plain-text response.
+pub(crate) fn text(status: StatusCode, body: &'static str) -> Response<ResponseBody> {
     with_type(status, full(body), HeaderValue::from_static("text/plain"))
 }
 
-/// An answer whose body is JSON.
-pub(crate) fn json(status: StatusCode, body: ReplyBody) -> Response<ReplyBody> {
+/// A JSON response.
+pub(crate) fn json(status: StatusCode, body: ResponseBody) -> Response<ResponseBody> {
     with_type(status, body, HeaderValue::from_static("application/json"))
 }
 
-fn with_type(status: StatusCode, body: ReplyBody, kind: HeaderValue) -> Response<ReplyBody> {
+fn with_type(status: StatusCode, body: ResponseBody, kind: HeaderValue) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
 }
 
-/// The message as JSON, filled up to `size` bytes where it is shorter.
+/// The message as JSON, padded to `size` bytes if it is shorter.
 fn padded(message: &str, version: &str, size: usize) -> Bytes {
     let encode = |padding: Option<String>| {
-        // A struct of strings is always JSON; nothing here can fail.
+        // A struct of strings always serializes.
         serde_json::to_vec(&Message {
             message,
             version,
@@ -108,16 +108,16 @@ fn padded(message: &str, version: &str, size: usize) -> Bytes {
     encode(Some("x".repeat(size.saturating_sub(smallest)))).into()
 }
 
-/// A body that is sent in equal pieces over some time, and may break off half-way.
+/// A body that is sent in equal pieces over some time, and may be cut half-way.
 struct PacedBody {
-    /// What is still promised; a cut leaves some of it unsent.
+    /// The announced bytes that are not sent yet; a cut leaves some of them unsent.
     rest: Bytes,
     piece: usize,
     pace: Duration,
     next: Pin<Box<Sleep>>,
-    /// Where the body breaks off: with so much of `rest` unsent.
+    /// The length of `rest` at which the body is cut.
     cut_at: Option<usize>,
-    /// The piece before the cut had its chance to reach the socket.
+    /// The connection had a chance to write the piece before the cut.
     flushed: bool,
 }
 
@@ -148,13 +148,13 @@ impl Body for PacedBody {
         }
         if self.cut_at == Some(self.rest.len()) {
             if !self.flushed {
-                // The connection writes out what it has when a body has nothing for it; an error
-                // at once would take the first half with it.
+                // hyper flushes when the body is pending. An error at once would discard the first
+                // half.
                 self.flushed = true;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let cut = io::Error::new(io::ErrorKind::UnexpectedEof, "cut half-way, as asked for");
+            let cut = io::Error::new(io::ErrorKind::UnexpectedEof, "cut half-way, as configured");
             return Poll::Ready(Some(Err(cut.into())));
         }
         if !self.pace.is_zero() {
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_plain_answer_is_byte_for_byte_what_clients_expect() {
+    fn the_plain_body_is_byte_for_byte_what_clients_expect() {
         let body = padded("Hello World", "1.0.0", 0);
         assert_eq!(body, r#"{"message":"Hello World","version":"1.0.0"}"#);
     }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_below_the_plain_answer_changes_nothing() {
+    fn a_size_below_the_plain_body_changes_nothing() {
         assert_eq!(padded("Hello World", "1", 5), padded("Hello World", "1", 0));
     }
 
@@ -204,7 +204,7 @@ mod tests {
         let body = PacedBody::new(Bytes::from("0123456789abc"), Duration::from_secs(5), false);
         let whole = body.collect().await.unwrap().to_bytes();
         assert_eq!(whole, "0123456789abc");
-        // 13 bytes are seven pieces of two, each half a second after the one before.
+        // 13 bytes are 7 pieces of 2, one every 500 ms.
         let want = Duration::from_millis(3500);
         let took = start.elapsed();
         assert!(
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cut_body_promises_all_and_sends_half() {
+    async fn a_cut_body_announces_all_and_sends_half() {
         let mut body = PacedBody::new(Bytes::from("0123456789"), Duration::ZERO, true);
         assert_eq!(body.size_hint().exact(), Some(10));
         let first = body.frame().await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! The life of a request: counted, routed, answered.
+//! The life of a request: count, route, respond.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,21 +15,21 @@ use tokio::time::{Instant, sleep};
 
 use crate::faults::{Faults, is_healthy};
 use crate::options::Config;
-use crate::reply::{Replies, ReplyBody, full, json, text};
+use crate::response::{ResponseBody, Responses, full, json, text};
 use crate::websocket;
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
 pub(crate) struct Router {
     config: Config,
     started: Instant,
     faults: Faults,
-    replies: Replies,
-    /// Told when a request crashes the server.
+    responses: Responses,
+    /// Notified when a request crashes the server.
     pub(crate) crash: Notify,
 }
 
-/// Where a connection finds the WebSocket it has become.
+/// Holds the upgrade after a WebSocket handshake, for the connection to take.
 pub(crate) type UpgradeSlot = Arc<Mutex<Option<OnUpgrade>>>;
 
 impl Router {
@@ -37,7 +37,7 @@ impl Router {
         Self {
             started: now,
             faults: Faults::new(&config),
-            replies: Replies::new(&config),
+            responses: Responses::new(&config),
             crash: Notify::new(),
             config,
         }
@@ -47,18 +47,18 @@ impl Router {
         &self.config.version
     }
 
-    /// Answers one request. An error means that the client broke off its body.
-    pub(crate) async fn answer(
+    /// Responds to one request. An error means that the client did not complete its body.
+    pub(crate) async fn respond(
         &self,
         request: Request<Incoming>,
         upgrades: &UpgradeSlot,
-    ) -> Result<Response<ReplyBody>, hyper::Error> {
+    ) -> Result<Response<ResponseBody>, hyper::Error> {
         if request.uri().path() == "/healthz" {
             return Ok(self.health());
         }
         if self.faults.crashes() {
             self.crash.notify_one();
-            // The process is about to end; nobody gets an answer any more.
+            // The process ends now: there is no response.
             return std::future::pending().await;
         }
         match request.uri().path() {
@@ -66,31 +66,31 @@ impl Router {
             "/ws" => Ok(websocket_handshake(request, upgrades)),
             "/headers" => {
                 let (head, body) = request.into_parts();
-                read_out(body).await?;
-                Ok(show(&head))
+                discard(body).await?;
+                Ok(echo_head(&head))
             }
             "/slow" => {
                 let (head, body) = request.into_parts();
-                read_out(body).await?;
-                match wait_asked_for(head.uri.query()) {
+                discard(body).await?;
+                match wait_in_query(head.uri.query()) {
                     Some(wait) => {
                         sleep(wait).await;
                         Ok(self.hello().await)
                     }
                     None => Ok(text(
                         StatusCode::BAD_REQUEST,
-                        "say for how long, such as /slow?for=2s or /slow?for=500ms\n",
+                        "write a time, such as /slow?for=2s or /slow?for=500ms\n",
                     )),
                 }
             }
             _ => {
-                read_out(request.into_body()).await?;
+                discard(request.into_body()).await?;
                 Ok(self.hello().await)
             }
         }
     }
 
-    fn health(&self) -> Response<ReplyBody> {
+    fn health(&self) -> Response<ResponseBody> {
         if is_healthy(&self.config, self.started.elapsed()) {
             text(StatusCode::OK, "ok")
         } else {
@@ -98,31 +98,31 @@ impl Router {
         }
     }
 
-    async fn hello(&self) -> Response<ReplyBody> {
+    async fn hello(&self) -> Response<ResponseBody> {
         if !self.config.latency.is_zero() {
             sleep(self.config.latency).await;
         }
-        self.replies.with(self.faults.next())
+        self.responses.with(self.faults.next())
     }
 }
 
-/// Reads a body that nobody wants: a connection with half a request on it could not be kept.
-async fn read_out(mut body: Incoming) -> Result<(), hyper::Error> {
+/// Reads a body and discards it, so that the connection can be kept.
+async fn discard(mut body: Incoming) -> Result<(), hyper::Error> {
     while let Some(frame) = body.frame().await {
         frame?;
     }
     Ok(())
 }
 
-/// `for=2s` in a query.
-fn wait_asked_for(query: Option<&str>) -> Option<Duration> {
+/// The value of `for=` in a query.
+fn wait_in_query(query: Option<&str>) -> Option<Duration> {
     let text = query?
         .split('&')
         .find_map(|pair| pair.strip_prefix("for="))?;
     humantime::parse_duration(text).ok()
 }
 
-fn echo(request: Request<Incoming>) -> Response<ReplyBody> {
+fn echo(request: Request<Incoming>) -> Response<ResponseBody> {
     if request.method() != Method::POST {
         let mut refusal = text(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -148,7 +148,7 @@ struct Head<'a> {
     headers: Vec<(&'a str, String)>,
 }
 
-fn show(head: &Parts) -> Response<ReplyBody> {
+fn echo_head(head: &Parts) -> Response<ResponseBody> {
     let headers = head
         .headers
         .iter()
@@ -164,14 +164,17 @@ fn show(head: &Parts) -> Response<ReplyBody> {
         path: head.uri.to_string(),
         headers,
     };
-    // Strings are always JSON; nothing here can fail.
+    // Strings always serialize.
     json(
         StatusCode::OK,
         full(serde_json::to_vec(&shown).unwrap_or_default()),
     )
 }
 
-fn websocket_handshake(mut request: Request<Incoming>, slot: &UpgradeSlot) -> Response<ReplyBody> {
+fn websocket_handshake(
+    mut request: Request<Incoming>,
+    slot: &UpgradeSlot,
+) -> Response<ResponseBody> {
     match websocket::check(&request) {
         Ok(key) => {
             let upgrade = hyper::upgrade::on(&mut request);
@@ -188,13 +191,13 @@ mod tests {
 
     #[test]
     fn the_wait_is_read_from_the_query() {
-        assert_eq!(wait_asked_for(Some("for=2s")), Some(Duration::from_secs(2)));
+        assert_eq!(wait_in_query(Some("for=2s")), Some(Duration::from_secs(2)));
         assert_eq!(
-            wait_asked_for(Some("a=b&for=50ms")),
+            wait_in_query(Some("a=b&for=50ms")),
             Some(Duration::from_millis(50))
         );
-        assert_eq!(wait_asked_for(Some("for=two")), None);
-        assert_eq!(wait_asked_for(Some("before=2s")), None);
-        assert_eq!(wait_asked_for(None), None);
+        assert_eq!(wait_in_query(Some("for=two")), None);
+        assert_eq!(wait_in_query(Some("before=2s")), None);
+        assert_eq!(wait_in_query(None), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Accepts connections, gives each a task, and sees them all to their end.
+//! Accepts connections, serves each in a task, and waits for all of them at the end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,22 +17,22 @@ use crate::options::Config;
 use crate::router::{Router, UpgradeSlot};
 use crate::websocket;
 
-/// After an accept that failed for want of file descriptors or memory.
+/// The pause after an accept that failed for lack of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How a server came to its end.
+/// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It was asked to stop, and every request in flight was answered.
+    /// It was stopped, and every request in flight got its response.
     Stopped,
-    /// A request crashed it, as it was told to. What is in flight is lost.
+    /// A request crashed it, as configured. Requests in flight are lost.
     Crashed,
 }
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address cannot be had.
+    /// The address cannot be bound.
     #[error("cannot listen on {address}: {}", match source.kind() {
         io::ErrorKind::AddrInUse => "another program has this port".to_owned(),
         io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need privileges".to_owned(),
@@ -40,9 +40,9 @@ pub enum StartError {
         _ => source.to_string(),
     })]
     Listen {
-        /// What was asked for.
+        /// The address that was configured.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The signals cannot be caught.
@@ -53,10 +53,10 @@ pub enum StartError {
     Runtime(#[source] io::Error),
 }
 
-/// Takes the address; tells the real one, which for port 0 the system has picked.
+/// Binds the address. Returns the actual address too: for port 0 the system picks a port.
 ///
 /// # Errors
-/// When the address is taken, not of this machine, or not permitted.
+/// If the address is in use, not one of this machine's, or not permitted.
 pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -64,8 +64,8 @@ pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Star
     Ok((listener, real))
 }
 
-/// Serves until `shutdown` completes and what was in flight then is done, or until a crash that
-/// the config asks for.
+/// Serves until `shutdown` completes and the requests in flight are complete, or until the crash
+/// that is configured.
 pub async fn run(
     config: Config,
     listener: TcpListener,
@@ -73,7 +73,7 @@ pub async fn run(
 ) -> Ended {
     let router = Arc::new(Router::new(config, Instant::now()));
     let (stop, stopping) = watch::channel(false);
-    // Dropped with all its tasks at a crash.
+    // At a crash it is dropped, with all its tasks.
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
     loop {
@@ -103,21 +103,21 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
-            // A client that left before it was accepted is no reason to wait.
+            // The client left before it was accepted: no pause is needed.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-/// One connection, from accept to close, as a WebSocket too.
+/// Serves one connection from accept to close, also as a WebSocket.
 async fn serve(stream: TcpStream, router: Arc<Router>, mut stopping: watch::Receiver<bool>) {
-    // Only a hint to the kernel: without it answers are late, not wrong.
+    // An error only means that responses are late.
     let _ = stream.set_nodelay(true);
     let upgrades = UpgradeSlot::default();
-    let service = service_fn(|request| router.answer(request, &upgrades));
+    let service = service_fn(|request| router.respond(request, &upgrades));
     let connection = http1::Builder::new()
-        // A connection is closed when a fault says so and not by a clock that nobody set.
+        // Connections are closed by faults only, not by a timeout that is not configured.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -129,7 +129,7 @@ async fn serve(stream: TcpStream, router: Arc<Router>, mut stopping: watch::Rece
             connection.await
         }
     };
-    // A client that breaks off is its own affair, and a cut body ends in an error by design.
+    // The client disconnected, or a cut body ended in an error as configured.
     if ended.is_err() {
         return;
     }
@@ -140,12 +140,12 @@ async fn serve(stream: TcpStream, router: Arc<Router>, mut stopping: watch::Rece
     if let Some(upgrade) = upgrade
         && let Ok(upgraded) = upgrade.await
     {
-        // As above: a WebSocket that ends badly has ended.
+        // As above: an error only means that the WebSocket has ended.
         let _ = websocket::echo(upgraded, router.version(), stopped(&mut stopping)).await;
     }
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // An error means that the server is gone, which is as good as being told.
+    // An error means that the server has ended, which is a stop too.
     let _ = stopping.wait_for(|stop| *stop).await;
 }

@@ -1,4 +1,4 @@
-//! A part of all requests, spread evenly over them.
+//! A share of all requests, spread evenly over them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,29 +6,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const WHOLE: u64 = 1_000_000_000;
 
-/// A part of a whole, from 0 to 1.
-// In billionths: whole numbers, so that a million turns of 0.29 are exactly 290 000.
+/// A share, from 0 to 1.
+// In billionths: integers, so that 1,000,000 turns of 0.29 are exactly 290,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share(u64);
 
 impl Share {
-    /// Nothing.
+    /// 0.
     pub const NONE: Self = Self(0);
 }
 
-/// A share that is not a number from 0 to 1.
+/// The text is not a number from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a share is a number from 0 to 1, such as 0.05")]
-pub struct NotAShare;
+pub struct InvalidShare;
 
 impl FromStr for Share {
-    type Err = NotAShare;
+    type Err = InvalidShare;
 
-    fn from_str(text: &str) -> Result<Self, NotAShare> {
-        let value: f64 = text.trim().parse().map_err(|_| NotAShare)?;
-        // A NaN is in no range.
+    fn from_str(text: &str) -> Result<Self, InvalidShare> {
+        let value: f64 = text.trim().parse().map_err(|_| InvalidShare)?;
+        // NaN is in no range.
         if !(0.0..=1.0).contains(&value) {
-            return Err(NotAShare);
+            return Err(InvalidShare);
         }
         Ok(Self((value * WHOLE as f64).round() as u64))
     }
@@ -40,8 +40,7 @@ impl fmt::Display for Share {
     }
 }
 
-/// Picks a share of turns, without chance: after any n turns, n × share were picked, give or
-/// take one.
+/// Picks a share of turns deterministically: after n turns it has picked n × share, to within one.
 #[derive(Debug)]
 pub(crate) struct Spread {
     share: Share,
@@ -50,7 +49,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// The first pick comes when a whole is full.
+    /// The first pick is the turn at which the sum of shares reaches 1.
     pub(crate) fn new(share: Share) -> Self {
         Self {
             share,
@@ -59,15 +58,15 @@ impl Spread {
         }
     }
 
-    /// Starts half-full, so that its picks fall between those of [`Spread::new`] of one share.
-    pub(crate) fn half_a_turn_on(share: Share) -> Self {
+    /// Starts at one half, so that its picks fall between those of [`Spread::new`].
+    pub(crate) fn with_half_phase(share: Share) -> Self {
         Self {
             phase: WHOLE / 2,
             ..Self::new(share)
         }
     }
 
-    /// Takes a turn; whether it is one of the picked.
+    /// Takes a turn. Returns whether it is picked.
     pub(crate) fn picks(&self) -> bool {
         let turn = self.turns.fetch_add(1, Ordering::Relaxed);
         self.wholes(turn.wrapping_add(1)) > self.wholes(turn)
@@ -110,14 +109,14 @@ mod tests {
     #[test]
     fn two_spreads_of_one_half_never_pick_the_same_turn() {
         let half: Share = "0.5".parse().unwrap();
-        let (first, second) = (Spread::new(half), Spread::half_a_turn_on(half));
+        let (first, second) = (Spread::new(half), Spread::with_half_phase(half));
         assert!((0..100).all(|_| first.picks() != second.picks()));
     }
 
     #[test]
     fn only_numbers_from_0_to_1_are_shares() {
         for text in ["-0.1", "1.1", "NaN", "inf", "", "5%", "half"] {
-            assert_eq!(text.parse::<Share>(), Err(NotAShare), "{text}");
+            assert_eq!(text.parse::<Share>(), Err(InvalidShare), "{text}");
         }
         assert_eq!(" 0.05 ".parse::<Share>().unwrap().to_string(), "0.05");
     }

@@ -1,15 +1,15 @@
-//! SIGTERM and SIGINT: the first asks to stop, the second ends at once.
+//! SIGTERM and SIGINT: the first stops the program in order, the second ends it at once.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Completes at the first SIGTERM or SIGINT. The second ends the process at once, with 128 plus
-/// its number. Both are caught from the moment this returns: the first process of a container
-/// has no other way to be stopped.
+/// its number. Both signals are caught from the moment this function returns. The first process of
+/// a container needs that: the kernel gives it no default action for them.
 ///
 /// # Errors
-/// When the system allows no handler.
+/// If a handler cannot be installed.
 pub fn shutdown_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

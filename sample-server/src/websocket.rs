@@ -1,4 +1,4 @@
-//! A WebSocket that tells the version and then echoes (RFC 6455).
+//! A WebSocket that sends the version and then echoes (RFC 6455).
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// How long the client may take to answer our Close frame.
+/// How long the client may take to reply to the server's Close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Checks the client's half of the handshake (RFC 6455, section 4.2.1): the key that proves that
-/// it was read, or why it is none.
+/// Checks the client's half of the handshake (RFC 6455, section 4.2.1). Returns the value of
+/// `Sec-WebSocket-Accept`, or why the request is no handshake.
 pub(crate) fn check<B>(request: &Request<B>) -> Result<HeaderValue, &'static str> {
     let headers = request.headers();
     let has_token = |name, token: &str| {
@@ -35,24 +35,24 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<HeaderValue, &'static str
         && has_token(CONNECTION, "upgrade")
         && has_token(UPGRADE, "websocket");
     let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| asks);
-    let key = key.ok_or("this is a WebSocket: connect to it as one\n")?;
+    let key = key.ok_or("this path is a WebSocket: send a WebSocket handshake\n")?;
     if !has_token(SEC_WEBSOCKET_VERSION, "13") {
-        return Err("only version 13 of WebSocket is spoken here\n");
+        return Err("only version 13 of WebSocket is supported\n");
     }
-    // Base64 is always a header value; nothing here can fail.
+    // Base64 is always a valid header value.
     derive_accept_key(key.as_bytes())
         .parse()
-        .map_err(|_| "this key cannot be answered\n")
+        .map_err(|_| "this Sec-WebSocket-Key is not valid\n")
 }
 
-/// The answer that makes the connection a WebSocket.
+/// The response that makes the connection a WebSocket.
 pub(crate) fn switch<B>(key: HeaderValue, body: B) -> Response<B> {
     let mut response = upgrade(StatusCode::SWITCHING_PROTOCOLS, body);
     response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, key);
     response
 }
 
-/// The answer to a request that is no handshake.
+/// The response to a request that is no handshake.
 pub(crate) fn refuse<B>(why: B) -> Response<B> {
     let mut response = upgrade(StatusCode::UPGRADE_REQUIRED, why);
     response
@@ -71,7 +71,7 @@ fn upgrade<B>(status: StatusCode, body: B) -> Response<B> {
 }
 
 /// Sends the version, then every message back, until the client leaves or `stop` completes;
-/// then says good-bye with 1001, "going away" (RFC 6455, section 7.4.1).
+/// then closes with 1001, "going away" (RFC 6455, section 7.4.1).
 pub(crate) async fn echo(
     upgraded: Upgraded,
     version: &str,
@@ -88,7 +88,7 @@ pub(crate) async fn echo(
                 Some(message @ (Message::Text(_) | Message::Binary(_))) => {
                     socket.send(message).await?;
                 }
-                // Pings and Close frames are answered by the socket itself as it is read.
+                // tungstenite replies to pings and Close frames while the socket is read.
                 Some(_) => {}
             },
             () = &mut stop => break,
@@ -99,8 +99,8 @@ pub(crate) async fn echo(
         reason: "the server is stopping".into(),
     };
     socket.close(Some(going_away)).await?;
-    let answered = async { while let Some(Ok(_)) = socket.next().await {} };
-    // A client that does not answer is left.
-    let _ = timeout(CLOSE_TIMEOUT, answered).await;
+    let replied = async { while let Some(Ok(_)) = socket.next().await {} };
+    // A client that does not reply is disconnected.
+    let _ = timeout(CLOSE_TIMEOUT, replied).await;
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! The server over real sockets: what it answers, how it fails, how it stops.
+//! The server over real sockets: its responses, its faults, its stop.
 
-// For clippy, which takes only this for a test and lets it unwrap.
+// Clippy allows `unwrap` only below `cfg(test)`.
 #[cfg(test)]
 mod server;
 
@@ -17,22 +17,22 @@ fn config() -> Config {
 }
 
 #[tokio::test]
-async fn every_path_answers_with_the_version() {
+async fn every_path_returns_the_version() {
     let server = TestServer::start(config()).await;
     let mut client = server.client().await;
     for path in ["/", "/anything?x=1"] {
-        let answer = client.get(path).await.unwrap();
-        assert_eq!(answer.status, 200);
+        let response = client.get(path).await.unwrap();
+        assert_eq!(response.status, 200);
         assert_eq!(
-            answer.text(),
+            response.text(),
             r#"{"message":"Hello World","version":"1.0.0"}"#
         );
-        assert_eq!(answer.header("content-type"), "application/json");
+        assert_eq!(response.header("content-type"), "application/json");
     }
 }
 
 #[tokio::test]
-async fn a_quarter_of_the_answers_are_errors_and_health_checks_are_none() {
+async fn a_quarter_of_the_responses_are_errors_and_health_checks_are_not() {
     let server = TestServer::start(Config {
         error_rate: "0.25".parse().unwrap(),
         ..config()
@@ -48,16 +48,16 @@ async fn a_quarter_of_the_answers_are_errors_and_health_checks_are_none() {
 }
 
 #[tokio::test]
-async fn an_error_tells_its_version_too() {
+async fn an_error_carries_the_version_too() {
     let server = TestServer::start(Config {
         error_rate: "1".parse().unwrap(),
         ..config()
     })
     .await;
-    let answer = server.client().await.get("/").await.unwrap();
-    assert_eq!(answer.status, 500);
+    let response = server.client().await.get("/").await.unwrap();
+    assert_eq!(response.status, 500);
     assert_eq!(
-        answer.text(),
+        response.text(),
         r#"{"message":"Internal Server Error","version":"1.0.0"}"#
     );
 }
@@ -73,12 +73,12 @@ async fn health_begins_when_the_server_is_ready() {
     assert_eq!(client.get("/healthz").await.unwrap().status, 503);
     assert_eq!(client.get("/").await.unwrap().status, 200);
     tokio::time::advance(Duration::from_secs(60)).await;
-    let answer = client.get("/healthz").await.unwrap();
-    assert_eq!((answer.status, answer.text()), (200, "ok".to_owned()));
+    let response = client.get("/healthz").await.unwrap();
+    assert_eq!((response.status, response.text()), (200, "ok".to_owned()));
 }
 
 #[tokio::test]
-async fn latency_comes_before_each_answer() {
+async fn latency_comes_before_each_response() {
     let latency = Duration::from_millis(30);
     let server = TestServer::start(Config {
         latency,
@@ -92,7 +92,7 @@ async fn latency_comes_before_each_answer() {
 }
 
 #[tokio::test]
-async fn slow_answers_after_the_time_it_is_asked_for() {
+async fn slow_responds_after_the_time_in_its_query() {
     let server = TestServer::start(config()).await;
     let mut client = server.client().await;
     let start = std::time::Instant::now();
@@ -111,16 +111,16 @@ async fn a_slow_body_arrives_whole() {
     })
     .await;
     let start = std::time::Instant::now();
-    let answer = server.client().await.get("/").await.unwrap();
+    let response = server.client().await.get("/").await.unwrap();
     assert_eq!(
-        (answer.body.len(), answer.header("content-length")),
+        (response.body.len(), response.header("content-length")),
         (5000, "5000")
     );
     assert!(start.elapsed() >= slow_body);
 }
 
 #[tokio::test]
-async fn a_cut_body_breaks_off_half_way() {
+async fn a_cut_body_ends_half_way() {
     let server = TestServer::start(Config {
         cut_body_rate: "1".parse().unwrap(),
         ..config()
@@ -157,20 +157,20 @@ async fn echo_sends_the_body_back() {
 }
 
 #[tokio::test]
-async fn headers_shows_the_head_of_the_request() {
+async fn headers_returns_the_head_of_the_request() {
     let server = TestServer::start(config()).await;
-    let answer = server.client().await.get("/headers?a=b").await.unwrap();
+    let response = server.client().await.get("/headers?a=b").await.unwrap();
     assert_eq!(
-        answer.text(),
+        response.text(),
         r#"{"method":"GET","path":"/headers?a=b","headers":[["host","test"]]}"#
     );
 }
 
 #[tokio::test]
-async fn stopping_waits_for_the_answer_in_flight() {
+async fn stopping_waits_for_the_response_in_flight() {
     let mut server = TestServer::start(config()).await;
     let mut client = server.client().await;
-    // Answered, so that the connection is known to the server.
+    // After a response the server has accepted the connection.
     client.get("/").await.unwrap();
     let mut echo = server
         .open("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nab")
@@ -184,7 +184,7 @@ async fn stopping_waits_for_the_answer_in_flight() {
 }
 
 #[tokio::test]
-async fn a_websocket_tells_the_version_then_echoes_then_is_closed_by_the_stop() {
+async fn a_websocket_sends_the_version_then_echoes_then_is_closed_by_the_stop() {
     let mut server = TestServer::start(config()).await;
     let mut socket = server.websocket("/ws").await.unwrap();
     assert_eq!(
@@ -205,17 +205,17 @@ async fn a_websocket_tells_the_version_then_echoes_then_is_closed_by_the_stop() 
 }
 
 #[tokio::test]
-async fn a_plain_request_to_the_websocket_is_told_to_upgrade() {
+async fn a_plain_request_to_the_websocket_gets_426() {
     let server = TestServer::start(config()).await;
-    let answer = server.client().await.get("/ws").await.unwrap();
+    let response = server.client().await.get("/ws").await.unwrap();
     assert_eq!(
-        (answer.status, answer.header("upgrade")),
+        (response.status, response.header("upgrade")),
         (426, "websocket")
     );
 }
 
 #[tokio::test]
-async fn a_taken_port_is_one_clear_message() {
+async fn a_port_in_use_is_one_clear_message() {
     let server = TestServer::start(config()).await;
     let error = sample_server::bind(server.address).await.unwrap_err();
     assert_eq!(

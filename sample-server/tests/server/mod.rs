@@ -1,4 +1,4 @@
-//! A server on a port of its own, and clients that see every byte.
+//! A server on a free port, and clients that see every byte.
 
 use std::net::SocketAddr;
 
@@ -36,7 +36,7 @@ impl TestServer {
         }
     }
 
-    /// What a signal does.
+    /// Stops it as a signal would.
     pub(crate) fn stop(&mut self) {
         self.stop.take().unwrap().send(()).unwrap();
     }
@@ -53,7 +53,7 @@ impl TestServer {
         Client { sender }
     }
 
-    /// A connection on which these bytes were sent.
+    /// Opens a connection and sends these bytes.
     pub(crate) async fn open(&self, request: &str) -> RawClient {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let mut raw = RawClient {
@@ -64,7 +64,7 @@ impl TestServer {
         raw
     }
 
-    /// All that comes back on such a connection.
+    /// Sends these bytes on a new connection and returns everything that comes back.
     pub(crate) async fn exchange(&self, request: &str) -> Vec<u8> {
         self.open(request).await.read_to_end().await.into_bytes()
     }
@@ -86,15 +86,15 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) async fn get(&mut self, path: &str) -> hyper::Result<Answer> {
+    pub(crate) async fn get(&mut self, path: &str) -> hyper::Result<TestResponse> {
         self.send("GET", path, "").await
     }
 
-    pub(crate) async fn post(&mut self, path: &str, body: &str) -> hyper::Result<Answer> {
+    pub(crate) async fn post(&mut self, path: &str, body: &str) -> hyper::Result<TestResponse> {
         self.send("POST", path, body).await
     }
 
-    async fn send(&mut self, method: &str, path: &str, body: &str) -> hyper::Result<Answer> {
+    async fn send(&mut self, method: &str, path: &str, body: &str) -> hyper::Result<TestResponse> {
         self.sender.ready().await?;
         let request = Request::builder()
             .method(method)
@@ -104,7 +104,7 @@ impl Client {
             .unwrap();
         let (head, body) = self.sender.send_request(request).await?.into_parts();
         let body = body.collect().await?.to_bytes();
-        Ok(Answer {
+        Ok(TestResponse {
             status: head.status.as_u16(),
             headers: head.headers,
             body,
@@ -113,13 +113,13 @@ impl Client {
 }
 
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct TestResponse {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
-impl Answer {
+impl TestResponse {
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.to_vec()).unwrap()
     }
@@ -140,7 +140,7 @@ impl RawClient {
         self.stream.write_all(bytes.as_bytes()).await.unwrap();
     }
 
-    /// Reads on until all that was read ends so.
+    /// Reads until everything that was read ends with `end`.
     pub(crate) async fn read_until(&mut self, end: &str) {
         while !self.read.ends_with(end.as_bytes()) {
             let read = self.stream.read_buf(&mut self.read).await.unwrap();
@@ -152,7 +152,7 @@ impl RawClient {
         }
     }
 
-    /// Everything, from the first byte to the end of the connection.
+    /// Reads to the end of the connection and returns every byte of it.
     pub(crate) async fn read_to_end(mut self) -> String {
         self.stream.read_to_end(&mut self.read).await.unwrap();
         String::from_utf8(self.read).unwrap()
