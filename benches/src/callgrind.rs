@@ -11,8 +11,8 @@ use crate::error::{Context, Error, Result};
 use crate::load::Load;
 use crate::peers::{Installed, Peer};
 use crate::plan::{End, Outcome, Plan};
-use crate::stage::Stage;
 use crate::table::Table;
+use crate::test_env::TestEnv;
 use crate::work::{Contender, Work};
 
 /// Requests of the shorter run, and how many more the longer one has.
@@ -30,15 +30,15 @@ const COUNTED: [Work; 5] = [
 const CONNECTIONS: usize = 8;
 
 /// Counts for each workload, and prints a table.
-pub(crate) fn run(stage: &Stage, works: &[Work], proxies: &[Installed]) -> Result<()> {
+pub(crate) fn run(env: &TestEnv, works: &[Work], proxies: &[Installed]) -> Result<()> {
     // nginx's worker, which is another user when root starts it, has a file to write too.
-    fs::set_permissions(stage.folder(), fs::Permissions::from_mode(0o777))
-        .context(|| stage.folder().display().to_string())?;
+    fs::set_permissions(env.folder(), fs::Permissions::from_mode(0o777))
+        .context(|| env.folder().display().to_string())?;
     let mut table = Table::new(&["user instructions", "a request"]);
     for &work in works.iter().filter(|work| COUNTED.contains(work)) {
         for contender in work.contenders(proxies) {
-            let few = count(stage, work, &contender, FEW)?;
-            let many = count(stage, work, &contender, FEW + MORE)?;
+            let few = count(env, work, &contender, FEW)?;
+            let many = count(env, work, &contender, FEW + MORE)?;
             let each = many.saturating_sub(few) / MORE;
             table.row(vec![
                 format!("{} {}", contender.label, work.name()),
@@ -51,12 +51,12 @@ pub(crate) fn run(stage: &Stage, works: &[Work], proxies: &[Installed]) -> Resul
 }
 
 /// All instructions of a run with so many requests.
-fn count(stage: &Stage, work: Work, contender: &Contender, requests: u64) -> Result<u64> {
-    stage.check_interrupted()?;
-    let setup = stage.setup(0, contender)?;
-    let output = stage.folder().join("callgrind.out");
+fn count(env: &TestEnv, work: Work, contender: &Contender, requests: u64) -> Result<u64> {
+    env.check_interrupted()?;
+    let setup = env.setup(0, contender)?;
+    let output = env.folder().join("callgrind.out");
     // One file for each process: nginx's worker is a child.
-    for old in outputs(stage.folder())? {
+    for old in outputs(env.folder())? {
         fs::remove_file(&old).context(|| old.display().to_string())?;
     }
     let missing = || Error::Usage(format!("{} cannot be counted", contender.label));
@@ -69,15 +69,15 @@ fn count(stage: &Stage, work: Work, contender: &Contender, requests: u64) -> Res
     .map(OsString::from)
     .into();
     command.extend(contender.installed.command(&setup)?.ok_or_else(missing)?);
-    let started = stage.start_command(&setup, contender, &command)?;
+    let started = env.start_command(&setup, contender, &command)?;
 
     let plan = Plan {
         connections: CONNECTIONS,
         ..work.plan(contender, started.target)?
     };
     let mut failed = 0;
-    Load::new(plan, &stage.interrupted)?.run(End::Requests(requests), &mut |request| {
-        if !matches!(request.outcome, Outcome::Answered(whole) if whole.status == 200) {
+    Load::new(plan, &env.interrupted)?.run(End::Requests(requests), &mut |request| {
+        if !matches!(request.outcome, Outcome::Response(response) if response.status == 200) {
             failed += 1;
         }
     })?;
@@ -88,7 +88,7 @@ fn count(stage: &Stage, work: Work, contender: &Contender, requests: u64) -> Res
         return Err(Error::Usage(format!("{label}: {failed} requests failed")));
     }
     let mut all = 0;
-    for file in outputs(stage.folder())? {
+    for file in outputs(env.folder())? {
         let text = fs::read_to_string(&file).context(|| file.display().to_string())?;
         all += total(&text).unwrap_or(0);
     }

@@ -5,36 +5,38 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::answer::{Answer, Whole};
 use crate::error::{Context, Error, Result};
+use crate::response::{Response, ResponseReader};
 
 /// How long an answer may take. A drain with `?wait` may take as long as it waits.
-const PATIENCE: Duration = Duration::from_secs(40);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A keep-alive connection.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct BlockingClient {
     stream: TcpStream,
 }
 
-impl Client {
+impl BlockingClient {
     /// Connects.
     pub(crate) fn connect(target: SocketAddr) -> Result<Self> {
         let at = || format!("connect to {target}");
         let stream = TcpStream::connect(target).context(at)?;
         stream.set_nodelay(true).context(at)?;
-        stream.set_read_timeout(Some(PATIENCE)).context(at)?;
+        stream
+            .set_read_timeout(Some(RESPONSE_TIMEOUT))
+            .context(at)?;
         Ok(Self { stream })
     }
 
     /// Sends a request, reads the answer to its end, and gives back all of its text too.
-    pub(crate) fn ask(&mut self, request: &[u8]) -> Result<(Whole, Vec<u8>)> {
+    pub(crate) fn request(&mut self, request: &[u8]) -> Result<(Response, Vec<u8>)> {
         let closed = || Error::Program {
             name: "connection".into(),
             why: "closed before the answer was whole".into(),
         };
         self.stream.write_all(request).context(|| "send".into())?;
-        let mut answer = Answer::default();
+        let mut answer = ResponseReader::default();
         let mut text = Vec::new();
         let mut buffer = [0; 16 * 1024];
         loop {
@@ -47,8 +49,8 @@ impl Client {
             if bytes.is_empty() {
                 return Err(closed());
             }
-            if let Some(whole) = answer.read(bytes).map_err(|_| closed())? {
-                return Ok((whole, text));
+            if let Some(response) = answer.read(bytes).map_err(|_| closed())? {
+                return Ok((response, text));
             }
         }
     }
@@ -59,9 +61,9 @@ impl Client {
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         );
-        let (whole, text) = self.ask(request.as_bytes())?;
+        let (response, text) = self.request(request.as_bytes())?;
         let text = String::from_utf8_lossy(&text).into_owned();
-        if whole.status == 200 {
+        if response.status == 200 {
             return Ok(text);
         }
         Err(Error::Program {
@@ -92,11 +94,15 @@ impl Client {
 }
 
 /// Opens so many connections; each has had one answer.
-pub(crate) fn idle(target: SocketAddr, count: usize, request: &[u8]) -> Result<Vec<Client>> {
+pub(crate) fn open_idle(
+    target: SocketAddr,
+    count: usize,
+    request: &[u8],
+) -> Result<Vec<BlockingClient>> {
     (0..count)
         .map(|_| {
-            let mut client = Client::connect(target)?;
-            client.ask(request)?;
+            let mut client = BlockingClient::connect(target)?;
+            client.request(request)?;
             Ok(client)
         })
         .collect()
@@ -110,7 +116,7 @@ mod tests {
     #[test]
     fn a_connection_knows_whether_the_other_side_has_closed_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = Client::connect(listener.local_addr().unwrap()).unwrap();
+        let client = BlockingClient::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
         assert!(!client.is_closed());
         drop(server);

@@ -4,17 +4,17 @@
 use std::io::{self, ErrorKind};
 use std::time::Instant;
 
-use crate::answer::{Answer, Whole};
 use crate::error::Result;
-use crate::h2::{self, Client};
-use crate::link::Link;
-use crate::plan::{Ask, Failure, Outcome, Plan, Request};
+use crate::h2::{self, Session};
+use crate::plan::{Exchange, Failure, Outcome, Plan, Requests};
 use crate::poll::Poll;
+use crate::response::{Response, ResponseReader};
+use crate::socket::ClientSocket;
 
 /// A connection, opened with its first request and again after its end.
 #[derive(Default)]
 pub(crate) struct Connection {
-    link: Option<Link>,
+    socket: Option<ClientSocket>,
     wire: Wire,
     /// What is to be sent, and how much of it has been.
     out: Vec<u8>,
@@ -34,8 +34,8 @@ pub(crate) struct Connection {
 enum Wire {
     #[default]
     Closed,
-    Http1(Answer),
-    Http2(Client),
+    Http1(ResponseReader),
+    Http2(Session),
 }
 
 #[derive(Clone, Copy)]
@@ -48,11 +48,11 @@ struct InFlight {
 
 /// How a connection goes on after bytes have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Goes {
+pub(crate) enum State {
     /// As before.
-    On,
+    Open,
     /// It is over, and nothing was in flight.
-    Over,
+    Closed,
     /// It is over, and what was in flight has failed.
     Failed(Failure),
 }
@@ -81,64 +81,64 @@ impl Connection {
             due,
             sent,
         };
-        if self.link.is_none() {
-            match Link::open(plan.target, plan.tls.as_ref()) {
-                Ok(link) => {
-                    poll.add(&link, number)?;
-                    self.link = Some(link);
+        if self.socket.is_none() {
+            match ClientSocket::open(plan.target, plan.tls.as_ref()) {
+                Ok(socket) => {
+                    poll.add(&socket, number)?;
+                    self.socket = Some(socket);
                 }
                 Err(error) => {
                     self.in_flight.push(flight);
                     return Ok(Err(error));
                 }
             }
-            self.wire = match plan.ask {
-                Ask::Http1(_) => Wire::Http1(Answer::default()),
-                Ask::Http2 { .. } => Wire::Http2(Client::new(&mut self.out)),
+            self.wire = match plan.requests {
+                Requests::Http1(_) => Wire::Http1(ResponseReader::default()),
+                Requests::Http2 { .. } => Wire::Http2(Session::new(&mut self.out)),
             };
         }
-        match (&plan.ask, &mut self.wire) {
-            (Ask::Http2 { blocks, .. }, Wire::Http2(client)) => {
-                flight.stream = client.ask(blocks, &mut self.out);
+        match (&plan.requests, &mut self.wire) {
+            (Requests::Http2 { blocks, .. }, Wire::Http2(session)) => {
+                flight.stream = session.request(blocks, &mut self.out);
             }
-            (Ask::Http1(requests), _) => {
+            (Requests::Http1(requests), _) => {
                 if let Some(request) = requests.get(self.next) {
                     self.out.extend_from_slice(request);
                 }
                 self.next = (self.next + 1) % requests.len().max(1);
             }
-            (Ask::Http2 { .. }, _) => {}
+            (Requests::Http2 { .. }, _) => {}
         }
         self.in_flight.push(flight);
         Ok(Ok(()))
     }
 
     /// Sends what there is to send, as far as there is room.
-    pub(crate) fn send(&mut self, poll: &Poll, number: usize) -> Result<Goes> {
-        let Some(link) = &mut self.link else {
-            return Ok(Goes::On);
+    pub(crate) fn send(&mut self, poll: &Poll, number: usize) -> Result<State> {
+        let Some(socket) = &mut self.socket else {
+            return Ok(State::Open);
         };
         // Also with nothing of our own to send: TLS may have some.
-        match link.send(self.out.get(self.sent..).unwrap_or_default()) {
+        match socket.send(self.out.get(self.sent..).unwrap_or_default()) {
             Ok(length) => self.sent += length,
             Err(error) => {
                 let failure = match error.kind() {
                     ErrorKind::ConnectionRefused => Failure::Connect,
                     _ => self.closed(),
                 };
-                return Ok(Goes::Failed(failure));
+                return Ok(State::Failed(failure));
             }
         }
         if self.sent == self.out.len() {
             self.out.clear();
             self.sent = 0;
         }
-        let waits = !self.out.is_empty() || link.has_unsent();
+        let waits = !self.out.is_empty() || socket.has_unsent();
         if waits != self.waits_for_room {
             self.waits_for_room = waits;
-            poll.want_write(&*link, number, waits)?;
+            poll.want_write(&*socket, number, waits)?;
         }
-        Ok(Goes::On)
+        Ok(State::Open)
     }
 
     /// Whether it was waiting for room to send, and not for an answer.
@@ -151,7 +151,7 @@ impl Connection {
         !self.out.is_empty()
     }
 
-    /// It takes no more requests: its last answer was whole.
+    /// It takes no more requests: its last answer was complete.
     pub(crate) const fn is_ending(&self) -> bool {
         self.ending
     }
@@ -166,55 +166,64 @@ impl Connection {
         &mut self,
         reconnect: bool,
         buffer: &mut [u8],
-        done: &mut Vec<Request>,
-    ) -> Goes {
-        let Some(link) = &mut self.link else {
-            return Goes::On;
+        done: &mut Vec<Exchange>,
+    ) -> State {
+        let Some(socket) = &mut self.socket else {
+            return State::Open;
         };
         let left = match &self.wire {
-            Wire::Http1(answer) => answer.body_left(),
+            Wire::Http1(reader) => reader.body_left(),
             Wire::Closed | Wire::Http2(_) => 0,
         };
         let read = if left > 0 {
-            link.skip(buffer, left)
+            socket.skip(buffer, left)
         } else {
-            link.recv(buffer)
+            socket.recv(buffer)
         };
         let length = match read {
             Ok(length) => length,
             Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::Interrupted => return Goes::On,
-                ErrorKind::InvalidData => return Goes::Failed(Failure::NotUnderstood),
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => return State::Open,
+                ErrorKind::InvalidData => return State::Failed(Failure::Malformed),
                 _ => 0,
             },
         };
         let bytes = buffer.get(..length).unwrap_or_default();
         let understood = match &mut self.wire {
             _ if length == 0 => return self.over(),
-            Wire::Closed => return Goes::On,
+            Wire::Closed => return State::Open,
             // Nothing was asked: it can only be a last word before the connection closes.
             Wire::Http1(_) if self.in_flight.is_empty() => return self.over(),
-            Wire::Http1(answer) => {
+            Wire::Http1(reader) => {
                 let read = match left {
-                    0 => answer.read(bytes),
-                    _ => answer.skip(length),
+                    0 => reader.read(bytes),
+                    _ => reader.skip(length),
                 };
-                read.map(|whole| self.ended.extend(whole.map(|whole| (0, Some(whole)))))
+                read.map(|response| {
+                    self.ended
+                        .extend(response.map(|response| (0, Some(response))))
+                })
             }
-            Wire::Http2(client) => client.read(bytes, &mut self.out, &mut self.ended),
+            Wire::Http2(session) => session.read(bytes, &mut self.out, &mut self.ended),
         };
         let mut ended = std::mem::take(&mut self.ended);
-        for (stream, whole) in ended.drain(..) {
-            self.end(stream, whole, reconnect, done);
+        for (stream, response) in ended.drain(..) {
+            self.end(stream, response, reconnect, done);
         }
         self.ended = ended;
         match understood {
-            Ok(()) => Goes::On,
-            Err(_) => Goes::Failed(Failure::NotUnderstood),
+            Ok(()) => State::Open,
+            Err(_) => State::Failed(Failure::Malformed),
         }
     }
 
-    fn end(&mut self, stream: u32, whole: Option<Whole>, reconnect: bool, done: &mut Vec<Request>) {
+    fn end(
+        &mut self,
+        stream: u32,
+        response: Option<Response>,
+        reconnect: bool,
+        done: &mut Vec<Exchange>,
+    ) {
         let place = self
             .in_flight
             .iter()
@@ -223,20 +232,20 @@ impl Connection {
             return;
         };
         self.reused = true;
-        self.ending = whole.is_some_and(|whole| whole.last) || reconnect;
-        done.push(flight.end(whole.map_or(Outcome::Failed(Failure::Cut), Outcome::Answered)));
+        self.ending = response.is_some_and(|response| response.last) || reconnect;
+        done.push(flight.end(response.map_or(Outcome::Failed(Failure::Cut), Outcome::Response)));
     }
 
-    fn over(&self) -> Goes {
+    fn over(&self) -> State {
         if self.in_flight.is_empty() {
-            return Goes::Over;
+            return State::Closed;
         }
-        Goes::Failed(self.closed())
+        State::Failed(self.closed())
     }
 
     fn closed(&self) -> Failure {
         match &self.wire {
-            Wire::Http1(answer) if !answer.is_empty() => Failure::Cut,
+            Wire::Http1(reader) if !reader.is_empty() => Failure::Cut,
             Wire::Closed | Wire::Http1(_) | Wire::Http2(_) => Failure::Closed {
                 reused: self.reused,
             },
@@ -249,7 +258,7 @@ impl Connection {
     }
 
     /// Closes it. What was in flight has failed.
-    pub(crate) fn fail(&mut self, failure: Failure, done: &mut Vec<Request>) {
+    pub(crate) fn fail(&mut self, failure: Failure, done: &mut Vec<Exchange>) {
         for flight in self.in_flight.drain(..) {
             done.push(flight.end(Outcome::Failed(failure)));
         }
@@ -258,8 +267,8 @@ impl Connection {
 }
 
 impl InFlight {
-    fn end(self, outcome: Outcome) -> Request {
-        Request {
+    fn end(self, outcome: Outcome) -> Exchange {
+        Exchange {
             due: self.due,
             sent: self.sent,
             done: Instant::now(),

@@ -19,7 +19,7 @@ const TAIL: f64 = 0.025;
 
 /// What one round has measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Pair {
+pub(crate) struct PairedRound {
     /// Which start of the processes it belongs to.
     pub(crate) start: usize,
     /// The contender's own figure.
@@ -30,7 +30,7 @@ pub(crate) struct Pair {
 
 /// A figure over all rounds, and its ratio to the base's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(crate) struct Figure {
+pub(crate) struct Estimate {
     /// The median over the rounds.
     pub(crate) value: f64,
     /// How many times the base's figure it is.
@@ -41,9 +41,9 @@ pub(crate) struct Figure {
     pub(crate) high: f64,
 }
 
-impl Figure {
+impl Estimate {
     /// From all rounds. `None` where there are none.
-    pub(crate) fn of(rounds: &[Pair]) -> Option<Self> {
+    pub(crate) fn of(rounds: &[PairedRound]) -> Option<Self> {
         let own: Vec<f64> = rounds.iter().map(|round| round.own).collect();
         let mut by_start: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
         for round in rounds {
@@ -130,8 +130,8 @@ mod tests {
     use super::*;
 
     /// Rounds against a base of 10, two for each start.
-    fn rounds(own: &[f64]) -> Vec<Pair> {
-        let pair = |(number, own): (usize, &f64)| Pair {
+    fn rounds(own: &[f64]) -> Vec<PairedRound> {
+        let pair = |(number, own): (usize, &f64)| PairedRound {
             start: number / 2,
             own: *own,
             base: 10.0,
@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn ratio(own: &[f64]) -> f64 {
-        Figure::of(&rounds(own)).unwrap().ratio
+        Estimate::of(&rounds(own)).unwrap().ratio
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
         // The machine was half as fast in the second round, for both.
         let mut rounds = rounds(&[9.0, 18.0, 9.0]);
         rounds[1].base = 20.0;
-        let figure = Figure::of(&rounds).unwrap();
+        let figure = Estimate::of(&rounds).unwrap();
         assert_eq!(figure.value, 9.0);
         assert!((figure.ratio - 0.9).abs() < 1e-9);
         assert!((figure.high - figure.low).abs() < 1e-9);
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn the_interval_holds_the_ratio_and_widens_with_what_starts_differ_by() {
         let width = |own: &[f64]| {
-            let figure = Figure::of(&rounds(own)).unwrap();
+            let figure = Estimate::of(&rounds(own)).unwrap();
             assert!(figure.low <= figure.ratio && figure.ratio <= figure.high);
             figure.high / figure.low
         };
@@ -203,20 +203,20 @@ mod tests {
     #[test]
     fn the_same_rounds_give_the_same_interval() {
         let own = [9.0, 11.0, 10.0, 12.0, 9.5, 10.5];
-        let figure = Figure::of(&rounds(&own)).unwrap();
-        assert_eq!(Figure::of(&rounds(&own)), Some(figure));
+        let figure = Estimate::of(&rounds(&own)).unwrap();
+        assert_eq!(Estimate::of(&rounds(&own)), Some(figure));
         assert!(figure.is_a_draw());
     }
 
     #[test]
     fn a_base_of_zero_gives_no_ratio() {
-        let nothing = Pair {
+        let nothing = PairedRound {
             start: 0,
             own: 1.0,
             base: 0.0,
         };
-        let figure = Figure::of(&[nothing]).unwrap();
+        let figure = Estimate::of(&[nothing]).unwrap();
         assert!(figure.ratio.is_nan() && !figure.is_a_draw());
-        assert_eq!(Figure::of(&[]), None);
+        assert_eq!(Estimate::of(&[]), None);
     }
 }

@@ -2,7 +2,7 @@
 //! client's half of RFC 9113, with header blocks made beforehand. Not a client for anything else:
 //! of an answer's fields it understands the status, and only from HPACK's static table.
 
-use crate::answer::{NotUnderstood, Whole};
+use crate::response::{Malformed, Response};
 
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -87,22 +87,22 @@ fn integer(out: &mut Vec<u8>, value: usize, prefix: u32) {
 
 /// One connection's state.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct Session {
     next_stream: u32,
     /// The start of a frame whose end has not come.
     partial: Vec<u8>,
-    /// What has come of the answers that are not whole.
-    open: Vec<(u32, Whole)>,
+    /// What has come of the answers that are not complete.
+    open: Vec<(u32, Response)>,
     /// The stream whose header block goes on in the next frame.
     continued: Option<u32>,
     /// Bytes of bodies since the connection's window was filled up.
     used: usize,
 }
 
-/// A stream that has come to its end: with its answer, or reset.
-pub(crate) type Ended = (u32, Option<Whole>);
+/// A stream that has come to its end: with its response, or reset.
+pub(crate) type Ended = (u32, Option<Response>);
 
-impl Client {
+impl Session {
     /// A connection that is just made. What it has to say first goes to `out`.
     pub(crate) fn new(out: &mut Vec<u8>) -> Self {
         out.extend_from_slice(PREFACE);
@@ -128,7 +128,7 @@ impl Client {
     }
 
     /// Asks once more, on a stream of its own.
-    pub(crate) fn ask(&mut self, blocks: &Blocks, out: &mut Vec<u8>) -> u32 {
+    pub(crate) fn request(&mut self, blocks: &Blocks, out: &mut Vec<u8>) -> u32 {
         let stream = self.next_stream;
         let block = match stream {
             1 => &blocks.first,
@@ -142,7 +142,7 @@ impl Client {
             block,
         );
         self.next_stream += 2;
-        let nothing = Whole {
+        let nothing = Response {
             status: 0,
             length: 0,
             last: false,
@@ -158,7 +158,7 @@ impl Client {
         bytes: &[u8],
         out: &mut Vec<u8>,
         ended: &mut Vec<Ended>,
-    ) -> Result<(), NotUnderstood> {
+    ) -> Result<(), Malformed> {
         let joined;
         let mut bytes = bytes;
         if !self.partial.is_empty() {
@@ -171,7 +171,7 @@ impl Client {
         {
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
             if length > MAX_FRAME {
-                return Err(NotUnderstood);
+                return Err(Malformed);
             }
             let Some(payload) = bytes.get(FRAME_HEADER..FRAME_HEADER + length) else {
                 break;
@@ -192,10 +192,10 @@ impl Client {
         payload: &[u8],
         out: &mut Vec<u8>,
         ended: &mut Vec<Ended>,
-    ) -> Result<(), NotUnderstood> {
+    ) -> Result<(), Malformed> {
         let has = |flag: u8| flags & flag != 0;
         if self.continued.is_some() != (kind == kind::CONTINUATION) {
-            return Err(NotUnderstood);
+            return Err(Malformed);
         }
         match kind {
             kind::DATA => {
@@ -206,7 +206,7 @@ impl Client {
                     self.used = 0;
                 }
                 let length = unpadded(payload, flags)?.len();
-                self.answer(stream)?.length += length;
+                self.response(stream)?.length += length;
                 if has(flag::END_STREAM) {
                     self.end(stream, true, ended);
                 }
@@ -214,14 +214,14 @@ impl Client {
             kind::HEADERS => {
                 let block = unpadded(payload, flags)?;
                 let skipped = if has(flag::PRIORITY) { 5 } else { 0 };
-                let block = block.get(skipped..).ok_or(NotUnderstood)?;
-                let answer = self.answer(stream)?;
+                let block = block.get(skipped..).ok_or(Malformed)?;
+                let response = self.response(stream)?;
                 // A second block is trailers.
-                if answer.status == 0 {
-                    answer.status = status(block).ok_or(NotUnderstood)?;
+                if response.status == 0 {
+                    response.status = status(block).ok_or(Malformed)?;
                 }
                 // The stream cannot end before the block does.
-                answer.last = has(flag::END_STREAM);
+                response.last = has(flag::END_STREAM);
                 self.continued = Some(stream);
                 if has(flag::END_HEADERS) {
                     self.end_of_block(ended)?;
@@ -236,32 +236,32 @@ impl Client {
             }
             kind::PING if !has(flag::ACK) => frame(out, kind::PING, flag::ACK, 0, payload),
             // Nobody has a reason to send us away.
-            kind::GOAWAY => return Err(NotUnderstood),
+            kind::GOAWAY => return Err(Malformed),
             // Room to write, acknowledgements, and what is to be ignored: section 5.5.
             _ => {}
         }
         Ok(())
     }
 
-    fn answer(&mut self, stream: u32) -> Result<&mut Whole, NotUnderstood> {
+    fn response(&mut self, stream: u32) -> Result<&mut Response, Malformed> {
         let open = self.open.iter_mut().find(|(open, _)| *open == stream);
-        open.map(|(_, answer)| answer).ok_or(NotUnderstood)
+        open.map(|(_, response)| response).ok_or(Malformed)
     }
 
-    fn end_of_block(&mut self, ended: &mut Vec<Ended>) -> Result<(), NotUnderstood> {
-        let stream = self.continued.take().ok_or(NotUnderstood)?;
-        let answer = self.answer(stream)?;
-        if std::mem::take(&mut answer.last) {
+    fn end_of_block(&mut self, ended: &mut Vec<Ended>) -> Result<(), Malformed> {
+        let stream = self.continued.take().ok_or(Malformed)?;
+        let response = self.response(stream)?;
+        if std::mem::take(&mut response.last) {
             self.end(stream, true, ended);
         }
         Ok(())
     }
 
-    fn end(&mut self, stream: u32, whole: bool, ended: &mut Vec<Ended>) {
+    fn end(&mut self, stream: u32, complete: bool, ended: &mut Vec<Ended>) {
         let place = self.open.iter().position(|(open, _)| *open == stream);
         if let Some(place) = place {
-            let (stream, answer) = self.open.swap_remove(place);
-            ended.push((stream, whole.then_some(answer)));
+            let (stream, response) = self.open.swap_remove(place);
+            ended.push((stream, complete.then_some(response)));
         }
     }
 }
@@ -274,15 +274,15 @@ fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
 }
 
 /// Without padding, where the flags say that there is some: section 6.1.
-fn unpadded(payload: &[u8], flags: u8) -> Result<&[u8], NotUnderstood> {
+fn unpadded(payload: &[u8], flags: u8) -> Result<&[u8], Malformed> {
     if flags & flag::PADDED == 0 {
         return Ok(payload);
     }
-    let (&padding, rest) = payload.split_first().ok_or(NotUnderstood)?;
+    let (&padding, rest) = payload.split_first().ok_or(Malformed)?;
     let length = rest.len().checked_sub(padding.into());
     length
         .and_then(|length| rest.get(..length))
-        .ok_or(NotUnderstood)
+        .ok_or(Malformed)
 }
 
 /// The status, if it is the first field and in the static table, as all peers have it.
@@ -312,15 +312,15 @@ fn status(mut block: &[u8]) -> Option<u16> {
 
 /// We put four fields into the table and ask on a few streams: whoever does not allow as much
 /// cannot be measured.
-fn check_settings(payload: &[u8]) -> Result<(), NotUnderstood> {
+fn check_settings(payload: &[u8]) -> Result<(), Malformed> {
     for setting in payload.chunks(6) {
         let &[n0, n1, v0, v1, v2, v3] = setting else {
-            return Err(NotUnderstood);
+            return Err(Malformed);
         };
         let value = u32::from_be_bytes([v0, v1, v2, v3]);
         match u16::from_be_bytes([n0, n1]) {
-            setting::HEADER_TABLE_SIZE if value < 1024 => return Err(NotUnderstood),
-            setting::MAX_CONCURRENT_STREAMS if value < 16 => return Err(NotUnderstood),
+            setting::HEADER_TABLE_SIZE if value < 1024 => return Err(Malformed),
+            setting::MAX_CONCURRENT_STREAMS if value < 16 => return Err(Malformed),
             _ => {}
         }
     }
@@ -336,7 +336,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     use crate::load::Load;
-    use crate::plan::{Ask, End, Outcome, Pace, Plan};
+    use crate::plan::{End, Outcome, Pace, Plan, Requests};
 
     /// A server that answers every stream but the seventh, which it resets.
     fn server() -> SocketAddr {
@@ -375,7 +375,7 @@ mod tests {
         let plan = Plan {
             target: server(),
             connections: 1,
-            ask: Ask::Http2 {
+            requests: Requests::Http2 {
                 blocks: Rc::new(Blocks::get("a", "/")),
                 streams: 4,
             },
@@ -387,7 +387,9 @@ mod tests {
         let mut load = Load::new(plan, &interrupted).unwrap();
         let (mut answered, mut failed) = (0, 0);
         let end = load.run(End::Requests(200), &mut |request| match request.outcome {
-            Outcome::Answered(whole) if whole.status == 200 && whole.length == 2 => answered += 1,
+            Outcome::Response(response) if response.status == 200 && response.length == 2 => {
+                answered += 1
+            }
             _ => failed += 1,
         });
         end.unwrap();
@@ -422,30 +424,30 @@ mod tests {
         bytes
     }
 
-    fn client() -> (Client, Vec<u8>) {
+    fn client() -> (Session, Vec<u8>) {
         let mut out = Vec::new();
-        let mut client = Client::new(&mut out);
-        client.ask(&Blocks::get("a", "/"), &mut out);
-        (client, out)
+        let mut session = Session::new(&mut out);
+        session.request(&Blocks::get("a", "/"), &mut out);
+        (session, out)
     }
 
     #[test]
     fn an_answer_is_the_same_in_however_many_pieces_it_comes() {
         let bytes = answers(1);
         for cut in 0..=bytes.len() {
-            let (mut client, mut out) = client();
+            let (mut session, mut out) = client();
             out.clear();
             let mut ended = Vec::new();
             for piece in [&bytes[..cut], &bytes[cut..]] {
-                client.read(piece, &mut out, &mut ended).unwrap();
+                session.read(piece, &mut out, &mut ended).unwrap();
             }
-            let whole = Whole {
+            let response = Response {
                 status: 200,
                 length: 5,
                 last: false,
                 version: b'?',
             };
-            assert_eq!(ended, [(1, Some(whole))], "cut at {cut}");
+            assert_eq!(ended, [(1, Some(response))], "cut at {cut}");
             let mut replies = Vec::new();
             frame(&mut replies, kind::SETTINGS, flag::ACK, 0, &[]);
             frame(&mut replies, kind::PING, flag::ACK, 0, b"12345678");
@@ -455,11 +457,11 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_reset_has_no_answer() {
-        let (mut client, mut out) = client();
+        let (mut session, mut out) = client();
         let mut bytes = Vec::new();
         frame(&mut bytes, kind::RST_STREAM, 0, 1, &[0, 0, 0, 7]);
         let mut ended = Vec::new();
-        client.read(&bytes, &mut out, &mut ended).unwrap();
+        session.read(&bytes, &mut out, &mut ended).unwrap();
         assert_eq!(ended, [(1, None)]);
     }
 
@@ -467,11 +469,11 @@ mod tests {
     fn what_cannot_be_answered_for_is_refused() {
         #[track_caller]
         fn refused(kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-            let (mut client, mut out) = client();
+            let (mut session, mut out) = client();
             let mut bytes = Vec::new();
             frame(&mut bytes, kind, flags, stream, payload);
-            let read = client.read(&bytes, &mut out, &mut Vec::new());
-            assert_eq!(read, Err(NotUnderstood));
+            let read = session.read(&bytes, &mut out, &mut Vec::new());
+            assert_eq!(read, Err(Malformed));
         }
         refused(kind::GOAWAY, 0, 0, &[0; 8]);
         refused(kind::DATA, 0, 3, b"for nobody");

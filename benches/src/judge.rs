@@ -1,10 +1,10 @@
 //! How well rollouts are judged, by simulation: the controller's own verdict, and beside it the
 //! rules of Flagger and Argo Rollouts, on requests that are drawn from seeds.
 
-mod beside;
-mod dice;
+mod comparison;
 mod report;
 mod rivals;
+mod rng;
 mod rows;
 pub(crate) mod section;
 mod trial;
@@ -16,8 +16,8 @@ use std::thread;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 
-use beside::Beside;
-use rows::{Outcome, Row};
+use comparison::Comparison;
+use rows::{Row, RowResult};
 
 /// What is to be simulated.
 #[derive(Debug, clap::Args)]
@@ -38,35 +38,35 @@ pub(crate) struct JudgeOptions {
 /// # Errors
 /// If a row misses its goal.
 pub(crate) fn run(options: &JudgeOptions) -> Result<()> {
-    let (rows, besides) = (rows::all(), beside::all());
-    let progress = Progress::new(rows.len() + besides.len());
-    let mut outcomes: Vec<(Row, Outcome)> = Vec::new();
+    let (rows, comparisons) = (rows::all(), comparison::all());
+    let progress = Progress::new(rows.len() + comparisons.len());
+    let mut results: Vec<(Row, RowResult)> = Vec::new();
     for row in rows {
-        progress.say("judge", row.what);
+        progress.set_message("judge", row.what);
         let trials = each(options, |seed| row.trial(seed));
-        let outcome = Outcome::of(trials);
-        outcomes.push((row, outcome));
+        let result = RowResult::of(trials);
+        results.push((row, result));
         progress.step();
     }
     let mut compared = Vec::new();
-    for beside in besides {
-        progress.say("judge", beside.what);
-        let trials = each(options, |seed| beside.trial(seed));
-        compared.push((beside, Beside::figures(&trials)));
+    for comparison in comparisons {
+        progress.set_message("judge", comparison.what);
+        let trials = each(options, |seed| comparison.trial(seed));
+        compared.push((comparison, Comparison::stats(&trials)));
         progress.step();
     }
     progress.finish();
-    println!("{}", report::plain(options, &outcomes, &compared));
+    println!("{}", report::plain(options, &results, &compared));
     if let Some(folder) = &options.write {
         let path = folder.join("RESULTS.md");
         let context = || path.display().to_string();
         let text = fs::read_to_string(&path).context(context)?;
-        let written = section::put(&text, &report::markdown(options, &outcomes, &compared));
+        let written = section::put(&text, &report::markdown(options, &results, &compared));
         fs::write(&path, written).context(context)?;
     }
-    let missed: Vec<String> = outcomes
+    let missed: Vec<String> = results
         .iter()
-        .filter_map(|(row, outcome)| row.missed(outcome))
+        .filter_map(|(row, result)| row.missed(result))
         .collect();
     if missed.is_empty() {
         return Ok(());
@@ -108,8 +108,8 @@ mod tests {
         };
         for mut row in rows::all() {
             row.shorten();
-            let outcome = Outcome::of(each(&options, |seed| row.trial(seed)));
-            assert_eq!(row.missed(&outcome), None, "{}", row.what);
+            let result = RowResult::of(each(&options, |seed| row.trial(seed)));
+            assert_eq!(row.missed(&result), None, "{}", row.what);
         }
     }
 

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::connection::{Connection, Goes};
+use crate::connection::{Connection, State};
 use crate::error::{Context, Error, Result};
-use crate::plan::{Ask, End, Failure, Pace, Plan, Request};
+use crate::plan::{End, Exchange, Failure, Pace, Plan, Requests};
 use crate::poll::Poll;
 
 /// What is read of an answer with one call; bodies past it are dropped by the kernel unread.
@@ -37,7 +37,7 @@ pub(crate) struct Load<'a> {
     /// Connections that are opened again later.
     broken: Vec<(Instant, usize)>,
     /// Requests that have come to their end; here to be used again.
-    done: Vec<Request>,
+    done: Vec<Exchange>,
     buffer: Vec<u8>,
     interrupted: &'a AtomicBool,
 }
@@ -45,9 +45,9 @@ pub(crate) struct Load<'a> {
 impl<'a> Load<'a> {
     /// Prepares the connections. They open with their first requests.
     pub(crate) fn new(plan: Plan, interrupted: &'a AtomicBool) -> Result<Self> {
-        let (kinds, streams) = match &plan.ask {
-            Ask::Http1(requests) => (requests.len(), 1),
-            Ask::Http2 { streams, .. } => (1, *streams),
+        let (kinds, streams) = match &plan.requests {
+            Requests::Http1(requests) => (requests.len(), 1),
+            Requests::Http2 { streams, .. } => (1, *streams),
         };
         if kinds == 0 || streams == 0 || plan.connections == 0 {
             return Err(Error::Usage("a load needs requests and connections".into()));
@@ -75,7 +75,7 @@ impl<'a> Load<'a> {
 
     /// Asks until the end, telling `observe` of each request that has come to its own.
     /// Connections, and what is in flight on them, carry over to the next run.
-    pub(crate) fn run(&mut self, end: End, observe: &mut dyn FnMut(&Request)) -> Result<Instant> {
+    pub(crate) fn run(&mut self, end: End, observe: &mut dyn FnMut(&Exchange)) -> Result<Instant> {
         let start = Instant::now();
         let mut scheduled: u64 = 0;
         let mut ended: u64 = 0;
@@ -93,7 +93,7 @@ impl<'a> Load<'a> {
                 return Err(Error::Interrupted);
             }
             self.reopen(now);
-            let mut count = |request: &Request| {
+            let mut count = |request: &Exchange| {
                 ended += 1;
                 observe(request);
             };
@@ -136,7 +136,7 @@ impl<'a> Load<'a> {
     pub(crate) fn finish(
         &mut self,
         within: Duration,
-        observe: &mut dyn FnMut(&Request),
+        observe: &mut dyn FnMut(&Exchange),
     ) -> Result<usize> {
         let deadline = Instant::now() + within;
         let mut ready = Vec::new();
@@ -178,7 +178,7 @@ impl<'a> Load<'a> {
         &mut self,
         number: usize,
         due: Instant,
-        observe: &mut dyn FnMut(&Request),
+        observe: &mut dyn FnMut(&Exchange),
     ) -> Result<()> {
         let connection = &mut self.connections[number];
         if let Err(error) = connection.begin(&self.plan, &self.poll, number, due)? {
@@ -188,7 +188,7 @@ impl<'a> Load<'a> {
             self.fail(number, Failure::Connect, observe);
             return Ok(());
         }
-        if self.plan.ask.is_multiplexed() {
+        if self.plan.requests.is_multiplexed() {
             if self.unsent.last() != Some(&number) {
                 self.unsent.push(number);
             }
@@ -197,19 +197,19 @@ impl<'a> Load<'a> {
         self.send(number, observe)
     }
 
-    fn send(&mut self, number: usize, observe: &mut dyn FnMut(&Request)) -> Result<()> {
-        let goes = self.connections[number].send(&self.poll, number)?;
-        self.go(number, goes, observe);
+    fn send(&mut self, number: usize, observe: &mut dyn FnMut(&Exchange)) -> Result<()> {
+        let state = self.connections[number].send(&self.poll, number)?;
+        self.follow(number, state, observe);
         Ok(())
     }
 
     /// Goes on with a connection that is ready.
-    fn step(&mut self, number: usize, observe: &mut dyn FnMut(&Request)) -> Result<()> {
+    fn step(&mut self, number: usize, observe: &mut dyn FnMut(&Exchange)) -> Result<()> {
         let connection = &mut self.connections[number];
         if connection.waits_for_room() {
             return self.send(number, observe);
         }
-        let goes = connection.receive(self.plan.reconnect, &mut self.buffer, &mut self.done);
+        let state = connection.receive(self.plan.reconnect, &mut self.buffer, &mut self.done);
         let ending = connection.is_ending();
         let has_to_send = connection.has_to_send();
         for request in self.done.drain(..) {
@@ -218,18 +218,18 @@ impl<'a> Load<'a> {
                 self.idle.push(number);
             }
         }
-        self.go(number, goes, observe);
-        if has_to_send && goes == Goes::On {
+        self.follow(number, state, observe);
+        if has_to_send && state == State::Open {
             return self.send(number, observe);
         }
         Ok(())
     }
 
-    fn go(&mut self, number: usize, goes: Goes, observe: &mut dyn FnMut(&Request)) {
-        match goes {
-            Goes::On => {}
-            Goes::Failed(failure) => self.fail(number, failure, observe),
-            Goes::Over => {
+    fn follow(&mut self, number: usize, state: State, observe: &mut dyn FnMut(&Exchange)) {
+        match state {
+            State::Open => {}
+            State::Failed(failure) => self.fail(number, failure, observe),
+            State::Closed => {
                 let connection = &mut self.connections[number];
                 // One that was idle is in the list already, and is opened anew with its next
                 // request.
@@ -241,7 +241,7 @@ impl<'a> Load<'a> {
         }
     }
 
-    fn fail(&mut self, number: usize, failure: Failure, observe: &mut dyn FnMut(&Request)) {
+    fn fail(&mut self, number: usize, failure: Failure, observe: &mut dyn FnMut(&Exchange)) {
         self.connections[number].fail(failure, &mut self.done);
         for request in self.done.drain(..) {
             observe(&request);
@@ -291,11 +291,11 @@ mod tests {
         address
     }
 
-    fn run(target: SocketAddr, pace: Pace, end: End) -> Vec<Request> {
+    fn run(target: SocketAddr, pace: Pace, end: End) -> Vec<Exchange> {
         let plan = Plan {
             target,
             connections: 2,
-            ask: Ask::Http1(Rc::new([REQUEST.to_vec()])),
+            requests: Requests::Http1(Rc::new([REQUEST.to_vec()])),
             tls: None,
             pace,
             reconnect: false,
@@ -312,7 +312,7 @@ mod tests {
     fn a_closed_loop_asks_until_it_has_its_count() {
         let requests = run(server(usize::MAX), Pace::Closed, End::Requests(100));
         assert!(requests.len() >= 100);
-        let answered = |request: &Request| matches!(request.outcome, Outcome::Answered(whole) if whole.status == 200);
+        let answered = |request: &Exchange| matches!(request.outcome, Outcome::Response(response) if response.status == 200);
         assert!(requests.iter().all(answered));
     }
 
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn a_connection_that_closes_on_a_request_is_a_failure_and_is_opened_again() {
         let requests = run(server(3), Pace::Closed, End::Requests(20));
-        let closed = |request: &&Request| {
+        let closed = |request: &&Exchange| {
             matches!(
                 request.outcome,
                 Outcome::Failed(Failure::Closed { reused: true })
@@ -341,7 +341,7 @@ mod tests {
         let plan = Plan {
             target: server(usize::MAX),
             connections: 2,
-            ask: Ask::Http1(Rc::new([REQUEST.to_vec()])),
+            requests: Requests::Http1(Rc::new([REQUEST.to_vec()])),
             tls: None,
             pace: Pace::Closed,
             reconnect: false,
@@ -363,7 +363,7 @@ mod tests {
         drop(listener);
         let requests = run(address, Pace::Closed, End::Requests(2));
         let refused =
-            |request: &Request| matches!(request.outcome, Outcome::Failed(Failure::Connect));
+            |request: &Exchange| matches!(request.outcome, Outcome::Failed(Failure::Connect));
         assert!(requests.iter().all(refused));
     }
 }

@@ -1,6 +1,6 @@
 //! What we lose at: said first, found by the program, so that nobody has to want to see it.
 
-use crate::figures::Figure;
+use crate::estimate::Estimate;
 use crate::memory::Memory;
 use crate::peers::Peer;
 use crate::results::{Results, Row, Workload};
@@ -31,7 +31,7 @@ fn by_workload(workload: &Workload) -> Vec<String> {
             .iter()
             .filter(|row| row.peer.is_rival() && row.label.ends_with(shape))
             .collect();
-        let mut compare = |what: &str, higher_is_better: bool, figure: Figures| {
+        let mut compare = |what: &str, higher_is_better: bool, figure: Metric| {
             if let Some(loss) = loss(ours, &rivals, higher_is_better, figure) {
                 losses.push(format!("{name}{shape}, {what}: {loss}"));
             }
@@ -54,10 +54,10 @@ fn by_workload(workload: &Workload) -> Vec<String> {
     losses
 }
 
-type Figures = fn(&Row) -> Option<Figure>;
+type Metric = fn(&Row) -> Option<Estimate>;
 
 /// `1.10 × nginx, 1.05 × haproxy`.
-fn loss(ours: &Row, rivals: &[&Row], higher_is_better: bool, figure: Figures) -> Option<String> {
+fn loss(ours: &Row, rivals: &[&Row], higher_is_better: bool, figure: Metric) -> Option<String> {
     let own = figure(ours)?;
     let worse: Vec<String> = rivals
         .iter()
@@ -152,7 +152,7 @@ mod tests {
 
     fn row(peer: Peer, cpu: f64, rate: f64) -> Row {
         let figure = |ratio: f64, spread: f64| {
-            Some(Figure {
+            Some(Estimate {
                 value: ratio,
                 ratio,
                 low: ratio - spread,

@@ -2,16 +2,14 @@
 //! how it measures.
 
 mod accounting;
-mod answer;
 mod callgrind;
 mod client;
 mod connection;
 mod cores;
 mod error;
-mod figures;
+mod estimate;
 mod h2;
 mod judge;
-mod link;
 mod load;
 mod losses;
 mod machine;
@@ -27,12 +25,14 @@ mod progress;
 mod race;
 mod repeat;
 mod report;
+mod response;
 mod results;
 mod rounds;
 mod run;
-mod stage;
+mod socket;
 mod swapper;
 mod table;
+mod test_env;
 mod tls;
 mod work;
 
@@ -45,10 +45,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use error::{Context, Result};
-use options::{Options, Other};
+use options::{BenchCommand, Options};
 
 fn main() -> ExitCode {
-    match timeline(Options::parse()) {
+    match run_command(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("crossfade-bench: {error}");
@@ -57,19 +57,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn timeline(options: Options) -> Result<()> {
+fn run_command(options: Options) -> Result<()> {
     let (bench, callgrind) = match options.command {
-        Some(Other::Launch { cores, command }) => return process::launch(&cores, &command),
-        Some(Other::Origin {
+        Some(BenchCommand::Launch { cores, command }) => return process::launch(&cores, &command),
+        Some(BenchCommand::Origin {
             port,
             endpoints,
             version,
         }) => return origin::serve(port, endpoints, &version),
-        Some(Other::Judge { judge }) => return judge::run(&judge),
-        Some(Other::Callgrind { bench }) => (bench, true),
+        Some(BenchCommand::Judge { judge }) => return judge::run(&judge),
+        Some(BenchCommand::Callgrind { bench }) => (bench, true),
         None => (options.bench, false),
     };
-    let wanted = bench.check()?;
+    let selection = bench.check()?;
     let cores = cores::Cores::of_this_machine()?;
     cores::pin(&[cores.load])?;
     raise_file_limit()?;
@@ -77,11 +77,11 @@ fn timeline(options: Options) -> Result<()> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, interrupted.clone()).context(|| "signals".into())?;
     }
-    let stage = stage::Stage::new(bench.port, cores, interrupted)?;
+    let env = test_env::TestEnv::new(bench.port, cores, interrupted)?;
     if callgrind {
-        run::count_instructions(&stage, &wanted)
+        run::count_instructions(&env, &selection)
     } else {
-        run::benchmark(&stage, &bench, &wanted)
+        run::benchmark(&env, &bench, &selection)
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::accounting::pss_kib;
-use crate::client::idle;
+use crate::client::open_idle;
 use crate::error::Result;
-use crate::figures::median;
+use crate::estimate::median;
 use crate::progress::Progress;
-use crate::stage::Stage;
+use crate::test_env::TestEnv;
 use crate::work::{Contender, Work};
 
 /// How often each proxy is started and looked at.
@@ -44,7 +44,7 @@ impl Memory {
 
 /// Measures every contender.
 pub(crate) fn measure(
-    stage: &Stage,
+    env: &TestEnv,
     contenders: &[Contender],
     progress: &Progress,
 ) -> Result<Vec<Memory>> {
@@ -52,8 +52,8 @@ pub(crate) fn measure(
     for (number, contender) in contenders.iter().enumerate() {
         let mut looks = [const { Vec::new() }; 4];
         for _ in 0..REPEATS {
-            progress.say("memory", &contender.label);
-            let four = look(stage, number, contender)?;
+            progress.set_message("memory", &contender.label);
+            let four = look(env, number, contender)?;
             for (looks, look) in looks.iter_mut().zip(four) {
                 looks.push(look as f64);
             }
@@ -72,9 +72,9 @@ pub(crate) fn measure(
     Ok(all)
 }
 
-fn look(stage: &Stage, number: usize, contender: &Contender) -> Result<[u64; 4]> {
-    stage.check_interrupted()?;
-    let started = stage.start(number, contender)?;
+fn look(env: &TestEnv, number: usize, contender: &Contender) -> Result<[u64; 4]> {
+    env.check_interrupted()?;
+    let started = env.start(number, contender)?;
     let Some(running) = &started.running else {
         return Ok([0; 4]);
     };
@@ -82,11 +82,11 @@ fn look(stage: &Stage, number: usize, contender: &Contender) -> Result<[u64; 4]>
     let request = requests.first().map_or(&[][..], Vec::as_slice);
     sleep(SETTLE);
     let none = pss_kib(running.id())?;
-    let mut clients = idle(started.target, 1_000, request)?;
+    let mut clients = open_idle(started.target, 1_000, request)?;
     sleep(SETTLE);
     let thousand = pss_kib(running.id())?;
-    stage.check_interrupted()?;
-    clients.extend(idle(started.target, 7_000, request)?);
+    env.check_interrupted()?;
+    clients.extend(open_idle(started.target, 7_000, request)?);
     sleep(SETTLE);
     let eight_thousand = pss_kib(running.id())?;
     drop(clients);

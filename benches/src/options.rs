@@ -18,7 +18,7 @@ use crate::work::Work;
 pub(crate) struct Options {
     /// What to do in place of the benchmark.
     #[command(subcommand)]
-    pub(crate) command: Option<Other>,
+    pub(crate) command: Option<BenchCommand>,
     #[command(flatten)]
     pub(crate) bench: BenchOptions,
 }
@@ -54,7 +54,7 @@ pub(crate) struct BenchOptions {
 
 /// What this program does beside the benchmark.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Other {
+pub(crate) enum BenchCommand {
     /// Counts instructions for each request, with callgrind.
     Callgrind {
         #[command(flatten)]
@@ -87,7 +87,7 @@ pub(crate) enum Other {
 
 /// What is to be measured.
 #[derive(Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct Selection {
     /// Who takes part, crossfade first.
     pub(crate) installed: Vec<Installed>,
     /// Who would, but is not installed.
@@ -100,7 +100,7 @@ pub(crate) struct Wanted {
 
 impl BenchOptions {
     /// Finds the programs. One that was asked for by name has to be there.
-    pub(crate) fn check(&self) -> Result<Wanted> {
+    pub(crate) fn check(&self) -> Result<Selection> {
         let mut installed = Vec::new();
         let mut absent = Vec::new();
         for peer in Peer::ALL {
@@ -128,7 +128,7 @@ impl BenchOptions {
         };
         works.sort_unstable();
         works.dedup();
-        Ok(Wanted {
+        Ok(Selection {
             installed,
             absent,
             works,

@@ -1,4 +1,4 @@
-//! The origin: the server behind every proxy. One thread, answers made beforehand, so that it
+//! The origin: the server behind every proxy. One thread, responses made beforehand, so that it
 //! takes as little as can be of the core that it shares with the load generator.
 
 use std::collections::VecDeque;
@@ -34,8 +34,8 @@ pub(crate) fn serve(port: u16, endpoints: u16, version: &str) -> Result<()> {
     let mut origin = Origin {
         poll: Poll::new()?,
         listeners: Vec::with_capacity(addresses.len()),
-        clients: Slab::new(),
-        answers: Answers::of(version),
+        connections: Slab::new(),
+        responses: Responses::of(version),
         buffer: vec![0; READ],
     };
     for address in addresses {
@@ -61,7 +61,7 @@ fn listen(address: SocketAddr) -> std::io::Result<Socket> {
 }
 
 /// Every answer there is, head and body, ready to be sent.
-struct Answers {
+struct Responses {
     small: Vec<u8>,
     ten_k: Vec<u8>,
     one_m: Vec<u8>,
@@ -72,7 +72,7 @@ struct Answers {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ResponseKind {
     Small,
     TenK,
     OneM,
@@ -82,7 +82,7 @@ enum Kind {
     Frame,
 }
 
-impl Answers {
+impl Responses {
     fn of(version: &str) -> Self {
         let padding = "abcdefghijklmnopqrstuvwxyz0123456789";
         let small = format!(
@@ -90,31 +90,31 @@ impl Answers {
         );
         let body = |length: usize| "crossfade-".repeat(length.div_ceil(10))[..length].to_owned();
         Self {
-            small: answer("200 OK", version, &small),
-            ten_k: answer("200 OK", version, &body(10 * 1024)),
-            one_m: answer("200 OK", version, &body(1024 * 1024)),
-            unknown: answer("404 Not Found", version, "no such path\n"),
-            bad: answer("400 Bad Request", version, "not understood\n"),
+            small: response("200 OK", version, &small),
+            ten_k: response("200 OK", version, &body(10 * 1024)),
+            one_m: response("200 OK", version, &body(1024 * 1024)),
+            unknown: response("404 Not Found", version, "no such path\n"),
+            bad: response("400 Bad Request", version, "not understood\n"),
             // The key that our client always sends, and its answer: RFC 6455, section 1.3.
             switched: b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n".to_vec(),
             frame: vec![0x81, 2, b'o', b'k'],
         }
     }
 
-    fn bytes(&self, kind: Kind) -> &[u8] {
+    fn bytes(&self, kind: ResponseKind) -> &[u8] {
         match kind {
-            Kind::Small => &self.small,
-            Kind::TenK => &self.ten_k,
-            Kind::OneM => &self.one_m,
-            Kind::Unknown => &self.unknown,
-            Kind::Bad => &self.bad,
-            Kind::Switched => &self.switched,
-            Kind::Frame => &self.frame,
+            ResponseKind::Small => &self.small,
+            ResponseKind::TenK => &self.ten_k,
+            ResponseKind::OneM => &self.one_m,
+            ResponseKind::Unknown => &self.unknown,
+            ResponseKind::Bad => &self.bad,
+            ResponseKind::Switched => &self.switched,
+            ResponseKind::Frame => &self.frame,
         }
     }
 }
 
-fn answer(status: &str, version: &str, body: &str) -> Vec<u8> {
+fn response(status: &str, version: &str, body: &str) -> Vec<u8> {
     // A proxy may add a date where there is none; with one, all do the same work.
     let date = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -130,8 +130,8 @@ fn answer(status: &str, version: &str, body: &str) -> Vec<u8> {
 struct Origin {
     poll: Poll,
     listeners: Vec<Socket>,
-    clients: Slab<Client>,
-    answers: Answers,
+    connections: Slab<Connection>,
+    responses: Responses,
     buffer: Vec<u8>,
 }
 
@@ -143,10 +143,11 @@ impl Origin {
             for &number in &ready {
                 if number >= LISTENERS {
                     self.accept(number - LISTENERS)?;
-                } else if let Some(client) = self.clients.get_mut(number) {
-                    let open = client.step(number, &self.poll, &self.answers, &mut self.buffer)?;
+                } else if let Some(client) = self.connections.get_mut(number) {
+                    let open =
+                        client.step(number, &self.poll, &self.responses, &mut self.buffer)?;
                     if !open {
-                        self.clients.remove(number);
+                        self.connections.remove(number);
                     }
                 }
             }
@@ -165,22 +166,22 @@ impl Origin {
             socket
                 .set_nonblocking(true)
                 .context(|| "a client's socket".into())?;
-            let entry = self.clients.vacant_entry();
+            let entry = self.connections.vacant_entry();
             self.poll.add(&socket, entry.key())?;
-            entry.insert(Client::of(socket));
+            entry.insert(Connection::of(socket));
         }
         Ok(())
     }
 }
 
-struct Client {
+struct Connection {
     socket: Socket,
     /// The start of a head whose end has not come.
     head: Vec<u8>,
     /// What is left to come of a request's body.
     body_left: usize,
     /// What is to be said, and how much of the first has been.
-    out: VecDeque<Kind>,
+    out: VecDeque<ResponseKind>,
     sent: usize,
     waits_for_room: bool,
     upgraded: bool,
@@ -188,7 +189,7 @@ struct Client {
     last: bool,
 }
 
-impl Client {
+impl Connection {
     fn of(socket: Socket) -> Self {
         Self {
             socket,
@@ -202,12 +203,12 @@ impl Client {
         }
     }
 
-    /// Reads and answers. False: the connection is over.
+    /// Reads requests and sends responses. False: the connection is over.
     fn step(
         &mut self,
         number: usize,
         poll: &Poll,
-        answers: &Answers,
+        responses: &Responses,
         buffer: &mut [u8],
     ) -> Result<bool> {
         if self.out.is_empty() {
@@ -218,7 +219,7 @@ impl Client {
                 Err(_) => return Ok(false),
             }
         }
-        if !self.send(answers) {
+        if !self.send(responses) {
             return Ok(false);
         }
         let waits = !self.out.is_empty();
@@ -240,7 +241,7 @@ impl Client {
         }
         while !bytes.is_empty() && !self.last {
             if self.upgraded {
-                self.out.push_back(Kind::Frame);
+                self.out.push_back(ResponseKind::Frame);
                 return;
             }
             if self.body_left > 0 {
@@ -248,33 +249,33 @@ impl Client {
                 self.body_left -= taken;
                 bytes = &bytes[taken..];
                 if self.body_left == 0 {
-                    self.out.push_back(Kind::Small);
+                    self.out.push_back(ResponseKind::Small);
                 }
                 continue;
             }
-            let Some(asked) = Asked::parse(bytes) else {
+            let Some(head) = RequestHead::parse(bytes) else {
                 if bytes.len() > MAX_HEAD {
                     self.last = true;
-                    self.out.push_back(Kind::Bad);
+                    self.out.push_back(ResponseKind::Bad);
                 } else {
                     self.head = bytes.to_vec();
                 }
                 return;
             };
-            bytes = &bytes[asked.head_length..];
-            self.body_left = asked.body_length;
-            self.last = asked.last;
-            self.upgraded = asked.kind == Kind::Switched;
+            bytes = &bytes[head.head_length..];
+            self.body_left = head.body_length;
+            self.last = head.last;
+            self.upgraded = head.kind == ResponseKind::Switched;
             if self.body_left == 0 {
-                self.out.push_back(asked.kind);
+                self.out.push_back(head.kind);
             }
         }
     }
 
     /// Sends as much as there is room for. False: the other side is gone.
-    fn send(&mut self, answers: &Answers) -> bool {
+    fn send(&mut self, responses: &Responses) -> bool {
         while let Some(&kind) = self.out.front() {
-            let bytes = answers.bytes(kind);
+            let bytes = responses.bytes(kind);
             match send(&self.socket, &bytes[self.sent..], SendFlags::NOSIGNAL) {
                 Ok(length) => self.sent += length,
                 Err(Errno::AGAIN | Errno::INTR) => return true,
@@ -291,53 +292,53 @@ impl Client {
 
 /// What the head of a request asks for.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
-    kind: Kind,
+struct RequestHead {
+    kind: ResponseKind,
     head_length: usize,
     body_length: usize,
     last: bool,
 }
 
-impl Asked {
+impl RequestHead {
     /// `None`: the head is not whole yet.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; 64];
-        let mut request = httparse::Request::new(&mut headers);
-        let head_length = match request.parse(bytes) {
+        let mut parsed = httparse::Request::new(&mut headers);
+        let head_length = match parsed.parse(bytes) {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return None,
             Err(_) => {
                 return Some(Self {
-                    kind: Kind::Bad,
+                    kind: ResponseKind::Bad,
                     head_length: bytes.len(),
                     body_length: 0,
                     last: true,
                 });
             }
         };
-        let mut asked = Self {
-            kind: match request.path.unwrap_or_default() {
-                "/small" | "/healthz" => Kind::Small,
-                "/10k" => Kind::TenK,
-                "/1m" => Kind::OneM,
-                "/sink" => Kind::Small,
-                _ => Kind::Unknown,
+        let mut head = Self {
+            kind: match parsed.path.unwrap_or_default() {
+                "/small" | "/healthz" => ResponseKind::Small,
+                "/10k" => ResponseKind::TenK,
+                "/1m" => ResponseKind::OneM,
+                "/sink" => ResponseKind::Small,
+                _ => ResponseKind::Unknown,
             },
             head_length,
             body_length: 0,
-            last: request.version == Some(0),
+            last: parsed.version == Some(0),
         };
-        for header in request.headers {
+        for header in parsed.headers {
             let value = std::str::from_utf8(header.value).unwrap_or_default();
             if header.name.eq_ignore_ascii_case("content-length") {
-                asked.body_length = value.parse().unwrap_or(0);
+                head.body_length = value.parse().unwrap_or(0);
             } else if header.name.eq_ignore_ascii_case("connection") {
-                asked.last |= value.eq_ignore_ascii_case("close");
+                head.last |= value.eq_ignore_ascii_case("close");
             } else if header.name.eq_ignore_ascii_case("upgrade") {
-                asked.kind = Kind::Switched;
+                head.kind = ResponseKind::Switched;
             }
         }
-        Some(asked)
+        Some(head)
     }
 }
 
@@ -346,45 +347,50 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(head: &str, kind: Kind, body_length: usize, last: bool) {
-        let want = Asked {
+    fn check(head: &str, kind: ResponseKind, body_length: usize, last: bool) {
+        let want = RequestHead {
             kind,
             head_length: head.len(),
             body_length,
             last,
         };
-        assert_eq!(Asked::parse(head.as_bytes()), Some(want));
+        assert_eq!(RequestHead::parse(head.as_bytes()), Some(want));
     }
 
     #[test]
     fn a_request_is_understood_by_its_path_and_headers() {
         check(
             "GET /small HTTP/1.1\r\nHost: a\r\n\r\n",
-            Kind::Small,
+            ResponseKind::Small,
             0,
             false,
         );
         check(
             "GET /1m HTTP/1.1\r\nConnection: close\r\n\r\n",
-            Kind::OneM,
+            ResponseKind::OneM,
             0,
             true,
         );
         check(
             "POST /sink HTTP/1.1\r\ncontent-length: 16384\r\n\r\n",
-            Kind::Small,
+            ResponseKind::Small,
             16_384,
             false,
         );
         check(
             "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
-            Kind::Switched,
+            ResponseKind::Switched,
             0,
             false,
         );
-        check("GET /nowhere HTTP/1.1\r\n\r\n", Kind::Unknown, 0, false);
-        check("what\r\n\r\n", Kind::Bad, 0, true);
-        assert_eq!(Asked::parse(b"GET /small HTTP/1.1\r\nHo"), None);
+        check(
+            "GET /nowhere HTTP/1.1\r\n\r\n",
+            ResponseKind::Unknown,
+            0,
+            false,
+        );
+        check("what\r\n\r\n", ResponseKind::Bad, 0, true);
+        assert_eq!(RequestHead::parse(b"GET /small HTTP/1.1\r\nHo"), None);
     }
 
     #[test]
@@ -401,8 +407,8 @@ mod tests {
 
     #[test]
     fn the_small_answer_is_about_a_hundred_bytes_of_json() {
-        let answers = Answers::of("1.0.0");
-        let text = String::from_utf8(answers.small).unwrap();
+        let responses = Responses::of("1.0.0");
+        let text = String::from_utf8(responses.small).unwrap();
         let (_, body) = text.split_once("\r\n\r\n").unwrap();
         assert!((90..110).contains(&body.len()), "{}", body.len());
         assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 
-use crate::answer::Whole;
 use crate::h2::Blocks;
+use crate::response::Response;
 
 /// What is asked, and how.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub(crate) struct Plan {
     /// How many connections.
     pub(crate) connections: usize,
     /// What is asked.
-    pub(crate) ask: Ask,
+    pub(crate) requests: Requests,
     /// How it is encrypted, if it is.
     pub(crate) tls: Option<Arc<ClientConfig>>,
     /// When.
@@ -29,7 +29,7 @@ pub(crate) struct Plan {
 
 /// What is asked, in the words of a protocol.
 #[derive(Debug, Clone)]
-pub(crate) enum Ask {
+pub(crate) enum Requests {
     /// Each connection goes through these requests in turn.
     Http1(Rc<[Vec<u8>]>),
     /// Always the same, on so many streams of each connection at once.
@@ -41,7 +41,7 @@ pub(crate) enum Ask {
     },
 }
 
-impl Ask {
+impl Requests {
     /// A connection carries several requests at once.
     pub(crate) const fn is_multiplexed(&self) -> bool {
         matches!(self, Self::Http2 { .. })
@@ -70,7 +70,7 @@ pub(crate) enum End {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Outcome {
     /// It was answered.
-    Answered(Whole),
+    Response(Response),
     /// It was not.
     Failed(Failure),
 }
@@ -89,12 +89,12 @@ pub(crate) enum Failure {
     /// The connection closed in the middle of the answer.
     Cut,
     /// What came is no answer.
-    NotUnderstood,
+    Malformed,
 }
 
 /// One request from beginning to end.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Request {
+pub(crate) struct Exchange {
     /// When it should have been sent.
     pub(crate) due: Instant,
     /// When it was.

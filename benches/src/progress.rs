@@ -20,7 +20,7 @@ impl Progress {
     }
 
     /// What is being done.
-    pub(crate) fn say(&self, work: &str, what: &str) {
+    pub(crate) fn set_message(&self, work: &str, what: &str) {
         self.bar.set_message(format!("{work}: {what}"));
     }
 

@@ -14,13 +14,13 @@ use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::accounting::tree;
-use crate::client::{Client, idle};
+use crate::client::{BlockingClient, open_idle};
 use crate::error::{Context, Error, Result};
 use crate::load::Load;
 use crate::peers::{Peer, Setup};
-use crate::plan::{Ask, End, Failure, Outcome, Pace, Plan, Request};
+use crate::plan::{End, Exchange, Failure, Outcome, Pace, Plan, Requests};
 use crate::progress::Progress;
-use crate::stage::{Stage, Started};
+use crate::test_env::{Started, TestEnv};
 use crate::work::{Contender, Work};
 
 /// Requests a second of the load, and its connections.
@@ -76,24 +76,24 @@ pub(crate) const fn takes_part(peer: Peer) -> bool {
 
 /// Runs the race of one contender.
 pub(crate) fn run(
-    stage: &Stage,
+    env: &TestEnv,
     number: usize,
     contender: &Contender,
     progress: &Progress,
 ) -> Result<Race> {
-    progress.say("race", &contender.label);
-    let setup = stage.setup(number, contender)?;
-    let rollout = Rollout::start(stage, setup, contender)?;
+    progress.set_message("race", &contender.label);
+    let setup = env.setup(number, contender)?;
+    let rollout = Rollout::start(env, setup, contender)?;
     let target = rollout.started.target;
     let requests = Work::Race.requests(contender);
     let request = requests.first().cloned().unwrap_or_default();
 
-    let idle = idle(target, IDLE, &request)?;
-    let websockets: Vec<Client> = (0..WEBSOCKETS)
+    let idle = open_idle(target, IDLE, &request)?;
+    let websockets: Vec<BlockingClient> = (0..WEBSOCKETS)
         .map(|_| websocket(target))
         .collect::<Result<_>>()?;
 
-    let interrupted = &*stage.interrupted;
+    let interrupted = &*env.interrupted;
     let loaded = request.clone();
     let (observed, removed, mut race) = std::thread::scope(|scope| {
         let load = scope.spawn(move || load(target, loaded, interrupted));
@@ -115,11 +115,11 @@ pub(crate) fn run(
 }
 
 /// All requests of the load.
-fn load(target: SocketAddr, request: Vec<u8>, interrupted: &AtomicBool) -> Result<Vec<Request>> {
+fn load(target: SocketAddr, request: Vec<u8>, interrupted: &AtomicBool) -> Result<Vec<Exchange>> {
     let plan = Plan {
         target,
         connections: CONNECTIONS,
-        ask: Ask::Http1(Rc::new([request])),
+        requests: Requests::Http1(Rc::new([request])),
         tls: None,
         pace: Pace::Rate(RATE),
         reconnect: false,
@@ -129,7 +129,7 @@ fn load(target: SocketAddr, request: Vec<u8>, interrupted: &AtomicBool) -> Resul
     load.run(End::After(RACE), &mut |one| requests.push(*one))?;
     let hung = load.finish(RACE, &mut |one| requests.push(*one))?;
     let now = Instant::now();
-    requests.extend((0..hung).map(|_| Request {
+    requests.extend((0..hung).map(|_| Exchange {
         due: now,
         sent: now,
         done: now,
@@ -141,9 +141,9 @@ fn load(target: SocketAddr, request: Vec<u8>, interrupted: &AtomicBool) -> Resul
 /// The rollout, and the look at what was idle. Gives back when version 1 was gone.
 fn walk(
     rollout: &Rollout<'_>,
-    idle: Vec<Client>,
+    idle: Vec<BlockingClient>,
     request: &[u8],
-    mut websockets: Vec<Client>,
+    mut websockets: Vec<BlockingClient>,
 ) -> Result<(Instant, Race)> {
     let before = rollout.processes()?;
     sleep(Duration::from_millis(500));
@@ -162,12 +162,12 @@ fn walk(
             race.idle_closed += 1;
             continue;
         }
-        match client.ask(request) {
-            Ok((whole, _)) if whole.version == b'1' => {
+        match client.request(request) {
+            Ok((response, _)) if response.version == b'1' => {
                 race.stale += 1;
                 race.stale_for_ms = removed.elapsed().as_secs_f64() * 1e3;
             }
-            Ok((whole, _)) if whole.status == 200 => {}
+            Ok((response, _)) if response.status == 200 => {}
             _ => race.failed += 1,
         }
     }
@@ -200,14 +200,14 @@ impl Default for Race {
 
 impl Race {
     /// Adds what became of the load's requests.
-    fn count(&mut self, requests: &[Request], removed: Instant) {
+    fn count(&mut self, requests: &[Exchange], removed: Instant) {
         for request in requests {
             self.requests += 1;
             let latency = request.done.saturating_duration_since(request.due);
             self.worst_ms = self.worst_ms.max(latency.as_secs_f64() * 1e3);
             match request.outcome {
-                Outcome::Answered(whole) if whole.status == 200 => {
-                    if whole.version == b'1' && request.sent > removed {
+                Outcome::Response(response) if response.status == 200 => {
+                    if response.version == b'1' && request.sent > removed {
                         self.stale += 1;
                         let after = request.sent.saturating_duration_since(removed);
                         self.stale_for_ms = self.stale_for_ms.max(after.as_secs_f64() * 1e3);
@@ -217,19 +217,19 @@ impl Race {
                     self.failed += 1;
                     self.retriable += 1;
                 }
-                Outcome::Answered(_) | Outcome::Failed(_) => self.failed += 1,
+                Outcome::Response(_) | Outcome::Failed(_) => self.failed += 1,
             }
         }
     }
 }
 
-fn websocket(target: SocketAddr) -> Result<Client> {
-    let mut client = Client::connect(target)?;
-    let (whole, _) = client.ask(UPGRADE)?;
-    if whole.status != 101 || !client.exchange(FRAME, REPLY) {
+fn websocket(target: SocketAddr) -> Result<BlockingClient> {
+    let mut client = BlockingClient::connect(target)?;
+    let (response, _) = client.request(UPGRADE)?;
+    if response.status != 101 || !client.exchange(FRAME, REPLY) {
         return Err(Error::Program {
             name: "WebSocket".into(),
-            why: format!("no upgrade through {target}: status {}", whole.status),
+            why: format!("no upgrade through {target}: status {}", response.status),
         });
     }
     Ok(client)
@@ -237,7 +237,7 @@ fn websocket(target: SocketAddr) -> Result<Client> {
 
 /// A proxy with two versions behind it, and the way its traffic is moved.
 struct Rollout<'a> {
-    stage: &'a Stage,
+    env: &'a TestEnv,
     setup: Setup<'a>,
     peer: Peer,
     program: PathBuf,
@@ -245,11 +245,11 @@ struct Rollout<'a> {
 }
 
 impl<'a> Rollout<'a> {
-    fn start(stage: &'a Stage, mut setup: Setup<'a>, contender: &Contender) -> Result<Self> {
+    fn start(env: &'a TestEnv, mut setup: Setup<'a>, contender: &Contender) -> Result<Self> {
         let peer = contender.installed.peer;
         let missing = || Error::Usage(format!("{} takes no part in the race", peer.name()));
         let program = contender.installed.program.clone().ok_or_else(missing)?;
-        setup.services = servers(stage, peer, 0);
+        setup.services = servers(env, peer, 0);
         let file = write(&setup, peer)?.into_os_string();
         let mut command: Vec<OsString> = vec![program.clone().into()];
         let arguments: &[&str] = match peer {
@@ -260,9 +260,9 @@ impl<'a> Rollout<'a> {
         };
         command.extend(arguments.iter().map(OsString::from));
         command.push(file);
-        let started = stage.start_command(&setup, contender, &command)?;
+        let started = env.start_command(&setup, contender, &command)?;
         Ok(Self {
-            stage,
+            env,
             setup,
             peer,
             program,
@@ -281,7 +281,7 @@ impl<'a> Rollout<'a> {
             return self.shift_by_admin_api(share);
         }
         let mut setup = self.setup.clone();
-        setup.services = servers(self.stage, self.peer, share);
+        setup.services = servers(self.env, self.peer, share);
         let file = write(&setup, self.peer)?;
         if self.peer == Peer::Haproxy {
             // What its `reload` in an init script does.
@@ -306,11 +306,11 @@ impl<'a> Rollout<'a> {
     }
 
     fn shift_by_admin_api(&self, share: u32) -> Result<()> {
-        let mut admin = Client::connect(self.started.admin)?;
+        let mut admin = BlockingClient::connect(self.started.admin)?;
         let stable = 100 - share;
         let split = format!("{{\"split\":{{\"1\":{stable},\"2\":{share}}}}}");
         if share == STEPS[0] {
-            let [one, two] = [self.stage.origin(1), self.stage.origin(2)];
+            let [one, two] = [self.env.origin(1), self.env.origin(2)];
             let service = format!(
                 "{{\"split\":{{\"1\":{stable},\"2\":{share}}},\"endpoints\":[{{\"address\":\"{one}\",\"version\":\"1\"}},{{\"address\":\"{two}\",\"version\":\"2\"}}]}}"
             );
@@ -322,7 +322,7 @@ impl<'a> Rollout<'a> {
             // WebSockets may stay: the receipt would wait for them, so it is asked for and not
             // waited for. New requests have stopped when the call is answered.
             admin.call("POST", "/v1/services/web/drain", "{\"version\":\"1\"}")?;
-            let two = self.stage.origin(2);
+            let two = self.env.origin(2);
             let service =
                 format!("{{\"endpoints\":[{{\"address\":\"{two}\",\"version\":\"2\"}}]}}");
             admin.call("PUT", "/v1/services/web", &service)?;
@@ -350,13 +350,13 @@ fn write(setup: &Setup<'_>, peer: Peer) -> Result<PathBuf> {
 }
 
 /// The servers of a config, when version 2 has this share.
-fn servers(stage: &Stage, peer: Peer, share: u32) -> String {
+fn servers(env: &TestEnv, peer: Peer, share: u32) -> String {
     if peer == Peer::Crossfade {
-        return crate::peers::services(1, &[stage.origin(1)]);
+        return crate::peers::services(1, &[env.origin(1)]);
     }
     let mut lines = Vec::new();
     for (version, weight) in [(1, 100 - share), (2, share)] {
-        let address = stage.origin(version);
+        let address = env.origin(version);
         match (peer, weight) {
             (_, 0) => {}
             (Peer::Nginx, _) => lines.push(format!("        server {address} weight={weight};")),
@@ -369,17 +369,17 @@ fn servers(stage: &Stage, peer: Peer, share: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::Whole;
+    use crate::response::Response;
 
     #[test]
     fn an_answer_of_the_removed_version_is_stale_only_if_it_was_asked_for_afterwards() {
         let start = Instant::now();
         let at = |milliseconds: u64| start + Duration::from_millis(milliseconds);
-        let request = |sent: u64, version: u8| Request {
+        let request = |sent: u64, version: u8| Exchange {
             due: at(sent),
             sent: at(sent),
             done: at(sent + 20),
-            outcome: Outcome::Answered(Whole {
+            outcome: Outcome::Response(Response {
                 status: 200,
                 length: 1,
                 last: false,

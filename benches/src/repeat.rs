@@ -1,7 +1,7 @@
 //! The same run several times over: how far apart are its ratios? A figure that does not come out
 //! the same again says nothing about a proxy.
 
-use crate::figures::Figure;
+use crate::estimate::Estimate;
 use crate::results::{Repeated, Results, Row, Workload, apart};
 
 /// Ratios are to repeat within this.
@@ -44,7 +44,7 @@ pub(crate) fn compare(runs: &[Results]) -> Vec<Repeated> {
     repeated
 }
 
-type Of = fn(&Row) -> Option<Figure>;
+type Of = fn(&Row) -> Option<Estimate>;
 
 /// What is compared: at a fixed rate requests a second are the same for all, and only there does
 /// latency say something of its own.
@@ -87,7 +87,7 @@ mod tests {
 
     fn run(crossfade: f64, haproxy: f64, fixed_rate: bool) -> Results {
         let row = |peer: Peer, ratio: f64| {
-            let figure = Some(Figure {
+            let figure = Some(Estimate {
                 value: 1.0,
                 ratio,
                 low: ratio,

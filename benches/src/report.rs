@@ -1,6 +1,6 @@
 //! Results as people read them: tables in the terminal, and `RESULTS.md`.
 
-use crate::figures::Figure;
+use crate::estimate::Estimate;
 use crate::losses;
 use crate::memory::Memory;
 use crate::race::Race;
@@ -245,7 +245,7 @@ fn none() -> String {
     "–".into()
 }
 
-fn value(figure: Option<Figure>) -> String {
+fn value(figure: Option<Estimate>) -> String {
     figure.map_or_else(none, |figure| precise(figure.value))
 }
 

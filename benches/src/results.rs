@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::figures::{Figure, Pair, median};
+use crate::estimate::{Estimate, PairedRound, median};
 use crate::machine::Machine;
 use crate::memory::Memory;
 use crate::peers::{Installed, Peer};
@@ -71,19 +71,19 @@ pub(crate) struct Row {
     /// The proxy.
     pub(crate) peer: Peer,
     /// CPU time of the proxy; none where there is no proxy.
-    pub(crate) cpu: Option<Figure>,
+    pub(crate) cpu: Option<Estimate>,
     /// The part of it in user mode, from 0 to 1.
     pub(crate) user_share: f64,
     /// Pages of memory that it had to ask the kernel for, by request.
     pub(crate) page_faults_per_request: f64,
     /// Requests a second.
-    pub(crate) rate: Option<Figure>,
+    pub(crate) rate: Option<Estimate>,
     /// Latencies in milliseconds.
-    pub(crate) p50: Option<Figure>,
+    pub(crate) p50: Option<Estimate>,
     /// 99 of 100 are faster.
-    pub(crate) p99: Option<Figure>,
+    pub(crate) p99: Option<Estimate>,
     /// 999 of 1,000 are faster.
-    pub(crate) p999: Option<Figure>,
+    pub(crate) p999: Option<Estimate>,
     /// Requests that failed, in all rounds.
     pub(crate) failed: u64,
     /// Swaps of the table a second, as they came out.
@@ -156,13 +156,13 @@ impl Workload {
         let base_samples = samples.get(base).unwrap_or(&empty);
         let row = |(contender, samples): (&Contender, &Vec<Sample>)| {
             let figure = |value: &dyn Fn(&Sample) -> f64| {
-                let pair = |(own, base): (&Sample, &Sample)| Pair {
+                let pair = |(own, base): (&Sample, &Sample)| PairedRound {
                     start: own.start,
                     own: value(own),
                     base: value(base),
                 };
-                let rounds: Vec<Pair> = samples.iter().zip(base_samples).map(pair).collect();
-                Figure::of(&rounds)
+                let rounds: Vec<PairedRound> = samples.iter().zip(base_samples).map(pair).collect();
+                Estimate::of(&rounds)
             };
             let has_cpu = samples.iter().all(|sample| sample.cpu.is_some());
             let limited = samples

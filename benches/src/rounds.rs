@@ -10,10 +10,10 @@ use hdrhistogram::Histogram;
 use crate::accounting::{CoreTime, CpuTime, busy_elsewhere};
 use crate::error::{Error, Result};
 use crate::load::Load;
-use crate::plan::{End, Outcome, Pace, Request};
+use crate::plan::{End, Exchange, Outcome, Pace};
 use crate::progress::Progress;
-use crate::stage::{Stage, Started};
 use crate::swapper::Swapper;
+use crate::test_env::{Started, TestEnv};
 use crate::work::{Contender, Work};
 
 /// Rounds between two restarts.
@@ -91,7 +91,7 @@ impl Sample {
 
 /// Measures a workload: the samples of each contender, round by round.
 pub(crate) fn measure(
-    stage: &Stage,
+    env: &TestEnv,
     work: Work,
     contenders: &[Contender],
     effort: Effort,
@@ -103,9 +103,9 @@ pub(crate) fn measure(
     for (start, group) in effort.groups().into_iter().enumerate() {
         let mut started = Vec::new();
         for (number, contender) in contenders.iter().enumerate() {
-            stage.check_interrupted()?;
-            progress.say(work.name(), &format!("starting {}", contender.label));
-            started.push(stage.start(number, contender)?);
+            env.check_interrupted()?;
+            progress.set_message(work.name(), &format!("starting {}", contender.label));
+            started.push(env.start(number, contender)?);
         }
         for round in 0..group {
             let warm_up = if round == 0 { FIRST_WARM_UP } else { WARM_UP };
@@ -114,10 +114,10 @@ pub(crate) fn measure(
                 each.reverse();
             }
             for ((contender, started), samples) in each {
-                progress.say(work.name(), &contender.label);
+                progress.set_message(work.name(), &contender.label);
                 let mut failed = 0;
                 let sample = loop {
-                    let round = one_round(stage, work, contender, started, warm_up, effort.round)?;
+                    let round = one_round(env, work, contender, started, warm_up, effort.round)?;
                     failed += round.failed;
                     if !round.is_disturbed() || again == 0 {
                         break round;
@@ -137,7 +137,7 @@ pub(crate) fn measure(
 }
 
 fn one_round(
-    stage: &Stage,
+    env: &TestEnv,
     work: Work,
     contender: &Contender,
     started: &Started,
@@ -146,7 +146,7 @@ fn one_round(
 ) -> Result<Sample> {
     let plan = work.plan(contender, started.target)?;
     let request_body = if work == Work::Post { 16_384 } else { 0 };
-    let mut load = Load::new(plan, &stage.interrupted)?;
+    let mut load = Load::new(plan, &env.interrupted)?;
     let mut tally = Tally::new(request_body)?;
     // Failures count from the first request on; the rest is measured below.
     load.run(End::After(warm_up), &mut |request| tally.add(request))?;
@@ -181,11 +181,11 @@ fn one_round(
         _ => 0.0,
     };
     let cpu = cpu_before.zip(cpu_after);
-    let proxy_idled = stage
+    let proxy_idled = env
         .cores
         .of_workers(contender.workers)
         .iter()
-        .any(|&core| core != stage.cores.load && busy(core) < 0.95);
+        .any(|&core| core != env.cores.load && busy(core) < 0.95);
     let seconds = end.duration_since(begin).as_secs_f64();
     Ok(Sample {
         start: 0,
@@ -200,7 +200,7 @@ fn one_round(
         swaps,
         load_was_limit: cpu.is_some()
             && work.pace() == Pace::Closed
-            && busy(stage.cores.load) > 0.97
+            && busy(env.cores.load) > 0.97
             && proxy_idled,
         busy_elsewhere: busy_elsewhere(
             (&cores_before, &cores_after),
@@ -210,8 +210,8 @@ fn one_round(
     })
 }
 
-const fn is_success(request: &Request) -> bool {
-    matches!(request.outcome, Outcome::Answered(whole) if whole.status == 200)
+const fn is_success(request: &Exchange) -> bool {
+    matches!(request.outcome, Outcome::Response(response) if response.status == 200)
 }
 
 /// What the requests of a round add up to.
@@ -237,14 +237,14 @@ impl Tally {
         })
     }
 
-    fn add(&mut self, request: &Request) {
+    fn add(&mut self, request: &Exchange) {
         match request.outcome {
-            Outcome::Answered(whole) if is_success(request) => {
+            Outcome::Response(response) if is_success(request) => {
                 self.answered += 1;
-                self.bytes += whole.length as u64 + self.request_body;
+                self.bytes += response.length as u64 + self.request_body;
                 self.record(request.done.saturating_duration_since(request.due));
             }
-            Outcome::Answered(_) | Outcome::Failed(_) => self.failed += 1,
+            Outcome::Response(_) | Outcome::Failed(_) => self.failed += 1,
         }
     }
 
@@ -269,12 +269,12 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
-    use crate::answer::Whole;
     use crate::plan::Failure;
+    use crate::response::Response;
 
-    fn request(milliseconds: u64, outcome: Outcome) -> Request {
+    fn request(milliseconds: u64, outcome: Outcome) -> Exchange {
         let due = Instant::now();
-        Request {
+        Exchange {
             due,
             sent: due,
             done: due + Duration::from_millis(milliseconds),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     fn answered(status: u16) -> Outcome {
-        Outcome::Answered(Whole {
+        Outcome::Response(Response {
             status,
             length: 100,
             last: false,

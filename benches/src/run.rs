@@ -8,7 +8,7 @@ use crate::error::{Context, Error, Result};
 use crate::judge::section;
 use crate::machine::Machine;
 use crate::memory;
-use crate::options::{BenchOptions, Wanted};
+use crate::options::{BenchOptions, Selection};
 use crate::peers::Installed;
 use crate::plot;
 use crate::progress::Progress;
@@ -17,19 +17,27 @@ use crate::repeat;
 use crate::report;
 use crate::results::{Results, Workload};
 use crate::rounds;
-use crate::stage::Stage;
+use crate::test_env::TestEnv;
 use crate::work::{Contender, Work};
 
-/// Measures all that is wanted, as often as it is wanted, prints it, and writes the last run if
-/// that is wanted too.
+/// Measures everything that is selected, as often as asked for, prints it, and writes the last run
+/// if a folder is given.
 ///
 /// # Errors
 /// If a contender could not be measured, or failed requests. The rest is measured all the same.
-pub(crate) fn benchmark(stage: &Stage, options: &BenchOptions, wanted: &Wanted) -> Result<()> {
-    let steps: usize = wanted.works.iter().map(|work| steps(*work, wanted)).sum();
+pub(crate) fn benchmark(
+    env: &TestEnv,
+    options: &BenchOptions,
+    selection: &Selection,
+) -> Result<()> {
+    let steps: usize = selection
+        .works
+        .iter()
+        .map(|work| steps(*work, selection))
+        .sum();
     let progress = Progress::new(steps * usize::from(options.repeat));
-    if !wanted.absent.is_empty() {
-        let names: Vec<&str> = wanted.absent.iter().map(|peer| peer.name()).collect();
+    if !selection.absent.is_empty() {
+        let names: Vec<&str> = selection.absent.iter().map(|peer| peer.name()).collect();
         progress.print(&format!("not installed, left out: {}\n", names.join(", ")));
     }
     let mut runs = Vec::new();
@@ -37,7 +45,7 @@ pub(crate) fn benchmark(stage: &Stage, options: &BenchOptions, wanted: &Wanted) 
         if options.repeat > 1 {
             progress.print(&format!("run {run} of {}\n", options.repeat));
         }
-        match all(stage, options, wanted, &progress) {
+        match all(env, options, selection, &progress) {
             Ok(results) => runs.push(results),
             Err(error) => {
                 progress.finish();
@@ -61,24 +69,24 @@ pub(crate) fn benchmark(stage: &Stage, options: &BenchOptions, wanted: &Wanted) 
 
 /// One run. Only an interruption ends it early.
 fn all(
-    stage: &Stage,
+    env: &TestEnv,
     options: &BenchOptions,
-    wanted: &Wanted,
+    selection: &Selection,
     progress: &Progress,
 ) -> Result<Results> {
     let mut results = Results::new(
         options.make_command(),
-        wanted.effort,
-        &wanted.installed,
-        wanted.absent.clone(),
-        Machine::this(stage.cores.count()),
+        selection.effort,
+        &selection.installed,
+        selection.absent.clone(),
+        Machine::this(env.cores.count()),
     );
-    for &work in &wanted.works {
-        let contenders = contenders(work, &wanted.installed);
+    for &work in &selection.works {
+        let contenders = contenders(work, &selection.installed);
         if contenders.is_empty() {
             continue;
         }
-        match one(stage, work, &contenders, wanted, &mut results, progress) {
+        match one(env, work, &contenders, selection, &mut results, progress) {
             Ok(()) => {}
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => {
@@ -91,16 +99,16 @@ fn all(
 }
 
 fn one(
-    stage: &Stage,
+    env: &TestEnv,
     work: Work,
     contenders: &[Contender],
-    wanted: &Wanted,
+    selection: &Selection,
     results: &mut Results,
     progress: &Progress,
 ) -> Result<()> {
     match work {
         Work::Memory => {
-            results.memory = memory::measure(stage, contenders, progress)?;
+            results.memory = memory::measure(env, contenders, progress)?;
             let table = report::memory(&results.memory).plain();
             progress.print(&format!("{}: {}\n{table}", work.name(), work.title()));
         }
@@ -108,13 +116,13 @@ fn one(
             for (number, contender) in contenders.iter().enumerate() {
                 results
                     .race
-                    .push(race::run(stage, number, contender, progress)?);
+                    .push(race::run(env, number, contender, progress)?);
             }
             let table = report::race(&results.race).plain();
             progress.print(&format!("{}: {}\n{table}", work.name(), work.title()));
         }
         _ => {
-            let samples = rounds::measure(stage, work, contenders, wanted.effort, progress)?;
+            let samples = rounds::measure(env, work, contenders, selection.effort, progress)?;
             let workload = Workload::of(work, contenders, &samples);
             let (title, table, notes) = report::workload(&workload);
             progress.print(&format!("{title}\n{}{}", table.plain(), notes.join("\n")));
@@ -132,12 +140,12 @@ fn contenders(work: Work, installed: &[Installed]) -> Vec<Contender> {
     contenders
 }
 
-fn steps(work: Work, wanted: &Wanted) -> usize {
-    let contenders = contenders(work, &wanted.installed).len();
+fn steps(work: Work, selection: &Selection) -> usize {
+    let contenders = contenders(work, &selection.installed).len();
     match work {
         Work::Race => contenders,
         Work::Memory => contenders * memory::REPEATS,
-        _ => contenders * wanted.effort.rounds,
+        _ => contenders * selection.effort.rounds,
     }
 }
 
@@ -171,13 +179,13 @@ fn verdict(results: &Results) -> Result<()> {
     }
 }
 
-/// Counts instructions for each request of the workloads that are wanted.
-pub(crate) fn count_instructions(stage: &Stage, wanted: &Wanted) -> Result<()> {
-    let proxies: Vec<Installed> = wanted
+/// Counts instructions for each request of the workloads that are selected.
+pub(crate) fn count_instructions(env: &TestEnv, selection: &Selection) -> Result<()> {
+    let proxies: Vec<Installed> = selection
         .installed
         .iter()
         .filter(|installed| callgrind::can_count(installed.peer))
         .cloned()
         .collect();
-    callgrind::run(stage, &wanted.works, &proxies)
+    callgrind::run(env, &selection.works, &proxies)
 }

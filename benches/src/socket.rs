@@ -15,12 +15,12 @@ use rustls::{ClientConfig, ClientConnection};
 use crate::tls::HOST;
 
 /// A connection that is made, or being made.
-pub(crate) struct Link {
+pub(crate) struct ClientSocket {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
 }
 
-impl Link {
+impl ClientSocket {
     /// Begins to connect. The handshake of TLS goes on with the first bytes that are sent.
     pub(crate) fn open(target: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> io::Result<Self> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -111,7 +111,7 @@ impl Link {
     }
 }
 
-impl AsFd for Link {
+impl AsFd for ClientSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
-use crate::client::Client;
+use crate::client::BlockingClient;
 use crate::error::{Error, Result};
 
 /// Calls that wait for the disk share a write, so a thousand swaps a second need many callers.
@@ -65,7 +65,7 @@ fn swap(
     stop: &AtomicBool,
     swaps: &AtomicU64,
 ) -> Result<()> {
-    let mut client = Client::connect(admin)?;
+    let mut client = BlockingClient::connect(admin)?;
     let mut due = Instant::now() + first;
     let mut weight = 1;
     while !stop.load(Ordering::Relaxed) {

@@ -21,7 +21,7 @@ use crate::work::Contender;
 const ENDPOINTS: u16 = 1000;
 
 /// What all workloads share.
-pub(crate) struct Stage {
+pub(crate) struct TestEnv {
     /// Which core carries what.
     pub(crate) cores: Cores,
     /// The first of the hundred ports that are used.
@@ -42,7 +42,7 @@ pub(crate) struct Started {
     pub(crate) admin: SocketAddr,
 }
 
-impl Stage {
+impl TestEnv {
     /// Starts two origins, of versions 1 and 2.
     pub(crate) fn new(port: u16, cores: Cores, interrupted: Arc<AtomicBool>) -> Result<Self> {
         let folder = tempfile::tempdir().context(|| "a temporary folder".into())?;
@@ -50,7 +50,7 @@ impl Stage {
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
             .context(|| folder.path().display().to_string())?;
         tls::write_certificate(folder.path())?;
-        let mut stage = Self {
+        let mut env = Self {
             cores,
             port,
             folder,
@@ -58,7 +58,7 @@ impl Stage {
             origins: Vec::new(),
         };
         for version in [1, 2] {
-            let address = stage.origin(version);
+            let address = env.origin(version);
             let this = std::env::current_exe().context(|| "this program's path".into())?;
             let mut command = vec![this.into_os_string(), "origin".into()];
             for argument in [
@@ -73,11 +73,11 @@ impl Stage {
             }
             let name = format!("origin-{version}");
             let mut running =
-                Running::start(&name, &[stage.cores.load], &command, stage.folder.path())?;
+                Running::start(&name, &[env.cores.load], &command, env.folder.path())?;
             running.wait_until_listening(address)?;
-            stage.origins.push(running);
+            env.origins.push(running);
         }
-        Ok(stage)
+        Ok(env)
     }
 
     /// Where the origin of a version listens.

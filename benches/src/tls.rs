@@ -114,7 +114,7 @@ mod tests {
     use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
     use crate::load::Load;
-    use crate::plan::{Ask, End, Outcome, Pace, Plan};
+    use crate::plan::{End, Outcome, Pace, Plan, Requests};
 
     /// A server that answers each connection so often, then closes it. It tells of each handshake.
     fn server(answers: usize) -> (SocketAddr, Receiver<HandshakeKind>) {
@@ -161,7 +161,7 @@ mod tests {
         let plan = Plan {
             target,
             connections: 2,
-            ask: Ask::Http1(Rc::new([b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()])),
+            requests: Requests::Http1(Rc::new([b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()])),
             tls: Some(client("http/1.1", handshakes).unwrap()),
             pace: Pace::Closed,
             reconnect,
@@ -170,7 +170,7 @@ mod tests {
         let mut load = Load::new(plan, &interrupted).unwrap();
         let end = load.run(End::Requests(requests), &mut |request| {
             let answered =
-                matches!(request.outcome, Outcome::Answered(whole) if whole.status == 200);
+                matches!(request.outcome, Outcome::Response(response) if response.status == 200);
             assert!(answered, "{request:?}");
         });
         end.unwrap();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::error::Result;
 use crate::h2::Blocks;
 use crate::peers::{Installed, Peer, host};
-use crate::plan::{Ask, Pace, Plan};
+use crate::plan::{Pace, Plan, Requests};
 use crate::tls::{self, HOST, Handshakes};
 
 /// Streams of each HTTP/2 connection.
@@ -249,12 +249,12 @@ impl Work {
 
     /// What the load generator is to do.
     pub(crate) fn plan(self, contender: &Contender, target: SocketAddr) -> Result<Plan> {
-        let ask = match self {
-            Self::H2 => Ask::Http2 {
+        let requests = match self {
+            Self::H2 => Requests::Http2 {
                 blocks: Rc::new(Blocks::get(HOST, "/small")),
                 streams: STREAMS,
             },
-            _ => Ask::Http1(self.requests(contender)),
+            _ => Requests::Http1(self.requests(contender)),
         };
         let tls = match self {
             Self::Tls | Self::Handshake => Some(tls::client("http/1.1", Handshakes::Full)?),
@@ -265,7 +265,7 @@ impl Work {
         Ok(Plan {
             target,
             connections: self.connections(),
-            ask,
+            requests,
             tls,
             pace: self.pace(),
             reconnect: self.reconnects(),

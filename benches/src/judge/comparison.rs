@@ -1,11 +1,11 @@
 //! All judges on the same requests.
 
-use super::dice::Dice;
 use super::rivals::{HORIZON, Judge, Requests};
+use super::rng::Rng;
 
 /// A candidate that everybody judges.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Beside {
+pub(super) struct Comparison {
     pub(super) what: &'static str,
     candidate: f64,
     stable: f64,
@@ -27,7 +27,7 @@ pub(super) struct Call {
 
 /// What one judge did in all of them.
 #[derive(Debug)]
-pub(super) struct Figures {
+pub(super) struct JudgeStats {
     pub(super) judge: Judge,
     /// In what part it rolled back.
     pub(super) rolled_back: f64,
@@ -38,44 +38,44 @@ pub(super) struct Figures {
     pub(super) errors: f64,
 }
 
-pub(super) fn all() -> Vec<Beside> {
-    let beside = |what, candidate, stable| Beside {
+pub(super) fn all() -> Vec<Comparison> {
+    let comparison = |what, candidate, stable| Comparison {
         what,
         candidate,
         stable,
     };
     vec![
-        beside("half fail, 0.1% with stable", 0.5, 0.001),
-        beside("5% fail, 0.1% with stable", 0.05, 0.001),
-        beside("0.8% fail, 0.1% with stable", 0.008, 0.001),
-        beside("as good as stable: 0.1% fail", 0.001, 0.001),
-        beside("as bad as stable: 2% fail", 0.02, 0.02),
+        comparison("half fail, 0.1% with stable", 0.5, 0.001),
+        comparison("5% fail, 0.1% with stable", 0.05, 0.001),
+        comparison("0.8% fail, 0.1% with stable", 0.008, 0.001),
+        comparison("as good as stable: 0.1% fail", 0.001, 0.001),
+        comparison("as bad as stable: 2% fail", 0.02, 0.02),
     ]
 }
 
-impl Beside {
+impl Comparison {
     /// Whether rolling back is right.
     pub(super) fn is_worse(self) -> bool {
         self.candidate > self.stable
     }
 
     pub(super) fn trial(self, seed: u64) -> Vec<Call> {
-        let mut dice = Dice::new(seed);
-        let requests = Requests::new(&mut dice, SHARE, self.candidate, self.stable);
+        let mut rng = Rng::new(seed);
+        let requests = Requests::new(&mut rng, SHARE, self.candidate, self.stable);
         let call = |judge: Judge| {
             let at = judge.rolls_back(&requests);
-            let figures = requests.candidate.at(at.unwrap_or(HORIZON));
+            let stats = requests.candidate.at(at.unwrap_or(HORIZON));
             Call {
                 at,
-                requests: figures.tries,
-                errors: figures.failures,
+                requests: stats.tries,
+                errors: stats.failures,
             }
         };
         Judge::ALL.map(call).to_vec()
     }
 
     /// What each judge did in all the trials.
-    pub(super) fn figures(trials: &[Vec<Call>]) -> Vec<Figures> {
+    pub(super) fn stats(trials: &[Vec<Call>]) -> Vec<JudgeStats> {
         let of = |(index, judge): (usize, Judge)| {
             let calls = || trials.iter().filter_map(move |calls| calls.get(index));
             let mut ended: Vec<(f64, u64)> = calls()
@@ -84,7 +84,7 @@ impl Beside {
             ended.sort_by(|one, other| one.0.total_cmp(&other.0));
             let median = ended.get(ended.len() / 2);
             let count = trials.len().max(1) as f64;
-            Figures {
+            JudgeStats {
                 judge,
                 rolled_back: ended.len() as f64 / count,
                 requests: median.map(|(_, requests)| *requests),

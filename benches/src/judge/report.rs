@@ -1,22 +1,22 @@
 //! The simulation's tables.
 
 use super::JudgeOptions;
-use super::beside::{Beside, Figures};
-use super::rows::{Outcome, Row};
+use super::comparison::{Comparison, JudgeStats};
+use super::rows::{Row, RowResult};
 use crate::report::thousands;
 use crate::table::Table;
 
-type Rows = [(Row, Outcome)];
-type Compared = [(Beside, Vec<Figures>)];
+type Rows = [(Row, RowResult)];
+type Compared = [(Comparison, Vec<JudgeStats>)];
 
 /// For a terminal.
 pub(super) fn plain(options: &JudgeOptions, rows: &Rows, compared: &Compared) -> String {
     let mut text = format!("{}\n\n{}", seeds(options), promises(rows).plain());
-    for (beside, figures) in compared {
+    for (comparison, stats) in compared {
         text.push_str(&format!(
             "\n{}\n{}",
-            beside.what,
-            judges(*beside, figures).plain()
+            comparison.what,
+            judges(*comparison, stats).plain()
         ));
     }
     text
@@ -29,11 +29,11 @@ pub(super) fn markdown(options: &JudgeOptions, rows: &Rows, compared: &Compared)
         seeds(options),
         promises(rows).markdown()
     );
-    for (beside, figures) in compared {
+    for (comparison, stats) in compared {
         text.push_str(&format!(
             "\n#### {}\n\n{}",
-            beside.what,
-            judges(*beside, figures).markdown()
+            comparison.what,
+            judges(*comparison, stats).markdown()
         ));
     }
     text
@@ -61,20 +61,20 @@ fn promises(rows: &Rows) -> Table {
         "99%",
         "",
     ]);
-    for (row, outcome) in rows {
+    for (row, result) in rows {
         let requests = |part| {
-            outcome
+            result
                 .at(part)
                 .map_or("–".into(), |requests| thousands(requests as f64))
         };
         table.row(vec![
             row.what.into(),
             format!("{:.0}%", row.share * 100.0),
-            row.got(outcome),
+            row.got(result),
             row.goal(),
             requests(0.5),
             requests(0.99),
-            if row.missed(outcome).is_some() {
+            if row.missed(result).is_some() {
                 "missed".into()
             } else {
                 String::new()
@@ -84,14 +84,14 @@ fn promises(rows: &Rows) -> Table {
     table
 }
 
-fn judges(beside: Beside, figures: &[Figures]) -> Table {
-    let rolled_back = if beside.is_worse() {
+fn judges(comparison: Comparison, stats: &[JudgeStats]) -> Table {
+    let rolled_back = if comparison.is_worse() {
         "rolled back"
     } else {
         "false alarms"
     };
     let mut table = Table::new(&["", rolled_back, "errors", "requests", "seconds"]);
-    for of in figures {
+    for of in stats {
         let none = || "–".to_owned();
         table.row(vec![
             of.judge.name().into(),

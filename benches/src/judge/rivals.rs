@@ -16,8 +16,8 @@
 
 use controller::verdict::{Figures, Pair};
 
-use super::dice::Dice;
-use super::trial::{RATE, condemned, limits};
+use super::rng::Rng;
+use super::trial::{RATE, limits, should_roll_back};
 
 /// How long a step is watched, in seconds.
 pub(super) const HORIZON: f64 = 1800.0;
@@ -80,11 +80,11 @@ pub(super) struct Failing {
 }
 
 impl Requests {
-    pub(super) fn new(dice: &mut Dice, share: f64, candidate: f64, stable: f64) -> Self {
+    pub(super) fn new(rng: &mut Rng, share: f64, candidate: f64, stable: f64) -> Self {
         let rate = RATE as f64;
         Self {
-            candidate: Failing::new(dice, rate * share, candidate),
-            stable: Failing::new(dice, rate * (1.0 - share), stable),
+            candidate: Failing::new(rng, rate * share, candidate),
+            stable: Failing::new(rng, rate * (1.0 - share), stable),
         }
     }
 
@@ -97,13 +97,13 @@ impl Requests {
 }
 
 impl Failing {
-    fn new(dice: &mut Dice, rate: f64, chance: f64) -> Self {
+    fn new(rng: &mut Rng, rate: f64, chance: f64) -> Self {
         let last = (rate * HORIZON) as u64;
         let mut failing = Vec::new();
-        let mut next = dice.gap(chance);
+        let mut next = rng.gap(chance);
         while next < last {
             failing.push(next);
-            next = next.saturating_add(1).saturating_add(dice.gap(chance));
+            next = next.saturating_add(1).saturating_add(rng.gap(chance));
         }
         Self { rate, failing }
     }
@@ -136,7 +136,7 @@ fn crossfade(requests: &Requests) -> Option<f64> {
     for number in 1..=(HORIZON / LOOK_EVERY) as u64 {
         let seconds = number as f64 * LOOK_EVERY;
         let now = requests.at(seconds);
-        if condemned(&limits, now, recent, (seconds * RATE as f64) as u64) {
+        if should_roll_back(&limits, now, recent, (seconds * RATE as f64) as u64) {
             return Some(seconds);
         }
         if seconds % RECENT == 0.0 {
@@ -179,7 +179,7 @@ mod tests {
 
     #[track_caller]
     fn check(judge: Judge, candidate: f64, want: Option<f64>) {
-        let requests = Requests::new(&mut Dice::new(1), 0.1, candidate, 0.0);
+        let requests = Requests::new(&mut Rng::new(1), 0.1, candidate, 0.0);
         assert_eq!(judge.rolls_back(&requests), want, "{judge:?}");
     }
 

@@ -5,16 +5,16 @@ use std::f64::consts::TAU;
 /// SplitMix64 (Steele, Lea and Flood, 2014): eight bytes of state, and the same numbers on every
 /// machine and in every release.
 #[derive(Debug, Clone)]
-pub(super) struct Dice {
+pub(super) struct Rng {
     state: u64,
 }
 
-impl Dice {
+impl Rng {
     /// Neighbouring seeds have nothing in common.
     pub(super) fn new(seed: u64) -> Self {
-        let mut dice = Self { state: seed };
-        dice.state = dice.next();
-        dice
+        let mut rng = Self { state: seed };
+        rng.state = rng.next();
+        rng
     }
 
     fn next(&mut self) -> u64 {
@@ -58,14 +58,14 @@ mod tests {
 
     #[test]
     fn chances_come_out_as_they_should() {
-        let mut dice = Dice::new(1);
-        let hits = (0..100_000).filter(|_| dice.chance(0.02)).count();
+        let mut rng = Rng::new(1);
+        let hits = (0..100_000).filter(|_| rng.chance(0.02)).count();
         assert!((1_850..2_150).contains(&hits), "{hits}");
-        let gaps: u64 = (0..20_000).map(|_| dice.gap(0.02)).sum();
+        let gaps: u64 = (0..20_000).map(|_| rng.gap(0.02)).sum();
         let mean = gaps as f64 / 20_000.0;
         assert!((48.0..50.0).contains(&mean), "{mean}, not 49");
-        assert_eq!(dice.gap(1.0), 0);
-        let beyond = (0..100_000).filter(|_| dice.normal() > 2.326).count();
+        assert_eq!(rng.gap(1.0), 0);
+        let beyond = (0..100_000).filter(|_| rng.normal() > 2.326).count();
         assert!((900..1_100).contains(&beyond), "{beyond}");
     }
 }

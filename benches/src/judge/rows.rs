@@ -1,6 +1,6 @@
 //! What the verdict has to hold to: one row for each promise.
 
-use super::trial::{Deal, Stream, Tail, trial};
+use super::trial::{Assignment, Stream, Tail, trial};
 
 /// Rollouts of one kind, and what is to come of them.
 #[derive(Debug, Clone)]
@@ -8,7 +8,7 @@ pub(super) struct Row {
     pub(super) what: &'static str,
     /// The candidate's share of the requests.
     pub(super) share: f64,
-    deal: Deal,
+    assignment: Assignment,
     stream: Stream,
     /// So many requests the candidate gets at most.
     requests: u64,
@@ -32,7 +32,7 @@ enum Goal {
 /// After how many requests to the candidate each rollout was rolled back: the earliest first,
 /// then those that never were.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct RowResult {
     after: Vec<Option<u64>>,
 }
 
@@ -41,14 +41,14 @@ pub(super) fn all() -> Vec<Row> {
     let failing = |what, share, candidate, stable, requests, goal| Row {
         what,
         share,
-        deal: Deal::Sequence,
+        assignment: Assignment::Sequence,
         stream: Stream::Failures { candidate, stable },
         requests,
         goal,
     };
     let good = |what, share, rate| failing(what, share, rate, rate, 5000, Goal::Hardly(0.01));
     let coin = |row| Row {
-        deal: Deal::Coin,
+        assignment: Assignment::Coin,
         ..row
     };
     let found = |within, part, median| Goal::Found {
@@ -59,7 +59,7 @@ pub(super) fn all() -> Vec<Row> {
     let late = |what, share, tail, requests, goal| Row {
         what,
         share,
-        deal: Deal::Sequence,
+        assignment: Assignment::Sequence,
         stream: Stream::Latency(tail),
         requests,
         goal,
@@ -128,7 +128,13 @@ pub(super) fn all() -> Vec<Row> {
 impl Row {
     /// One rollout: after how many requests to the candidate it was rolled back.
     pub(super) fn trial(&self, seed: u64) -> Option<u64> {
-        trial(self.share, self.deal, &self.stream, self.requests, seed)
+        trial(
+            self.share,
+            self.assignment,
+            &self.stream,
+            self.requests,
+            seed,
+        )
     }
 
     /// For a test that is to take seconds: fewer requests, and goals that a few hundred rollouts
@@ -167,25 +173,25 @@ impl Row {
     }
 
     /// What came of it, in the goal's words.
-    pub(super) fn got(&self, outcome: &Outcome) -> String {
+    pub(super) fn got(&self, result: &RowResult) -> String {
         let per_cent = |part: f64| format!("{:.2}%", part * 100.0);
         match self.goal {
-            Goal::Found { within, .. } => per_cent(outcome.within(within)),
-            Goal::Hardly(_) | Goal::Shown => per_cent(outcome.within(u64::MAX)),
+            Goal::Found { within, .. } => per_cent(result.within(within)),
+            Goal::Hardly(_) | Goal::Shown => per_cent(result.within(u64::MAX)),
         }
     }
 
     /// What is missing to the goal.
-    pub(super) fn missed(&self, outcome: &Outcome) -> Option<String> {
+    pub(super) fn missed(&self, result: &RowResult) -> Option<String> {
         let fine = match self.goal {
-            Goal::Hardly(part) => outcome.within(u64::MAX) <= part,
+            Goal::Hardly(part) => result.within(u64::MAX) <= part,
             Goal::Found {
                 within,
                 part,
                 median,
             } => {
-                let median = median.is_none_or(|most| outcome.at(0.5).is_some_and(|at| at <= most));
-                outcome.within(within) >= part && median
+                let median = median.is_none_or(|most| result.at(0.5).is_some_and(|at| at <= most));
+                result.within(within) >= part && median
             }
             Goal::Shown => true,
         };
@@ -194,15 +200,15 @@ impl Row {
                 "{} at {}%: {}, median {:?}, where the goal is {}",
                 self.what,
                 self.share * 100.0,
-                self.got(outcome),
-                outcome.at(0.5),
+                self.got(result),
+                result.at(0.5),
                 self.goal()
             )
         })
     }
 }
 
-impl Outcome {
+impl RowResult {
     pub(super) fn of(mut after: Vec<Option<u64>>) -> Self {
         after.sort_by_key(|after| after.unwrap_or(u64::MAX));
         Self { after }

@@ -6,7 +6,7 @@ use admin_api::{Bucket, VersionStats};
 use controller::manifest::RolloutSettings;
 use controller::verdict::{Case, Figures, Limits, Look, Pair, Window};
 
-use super::dice::Dice;
+use super::rng::Rng;
 
 /// Requests a second, in all.
 pub(super) const RATE: u64 = 500;
@@ -19,7 +19,7 @@ const RECORD: u64 = 10_000;
 
 /// How requests are dealt to the versions.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Deal {
+pub(super) enum Assignment {
     /// As the proxy does: by a low-discrepancy sequence.
     Sequence,
     /// By chance.
@@ -61,37 +61,40 @@ pub(super) fn limits() -> Limits {
 /// After how many requests to the candidate it is rolled back, if it is within `requests`.
 pub(super) fn trial(
     share: f64,
-    deal: Deal,
+    assignment: Assignment,
     stream: &Stream,
     requests: u64,
     seed: u64,
 ) -> Option<u64> {
-    let mut dice = Dice::new(seed);
-    let mut dealer = Dealer {
+    let mut rng = Rng::new(seed);
+    let mut assigner = Assigner {
         share,
-        deal,
-        point: dice.uniform(),
+        assignment,
+        point: rng.uniform(),
     };
     match *stream {
-        Stream::Failures { candidate, stable } => {
-            failures(&mut dice, &mut dealer, Pair { candidate, stable }, requests)
-        }
-        Stream::Latency(tail) => latency(&mut dice, &mut dealer, tail, requests),
+        Stream::Failures { candidate, stable } => failures(
+            &mut rng,
+            &mut assigner,
+            Pair { candidate, stable },
+            requests,
+        ),
+        Stream::Latency(tail) => latency(&mut rng, &mut assigner, tail, requests),
     }
 }
 
-struct Dealer {
+struct Assigner {
     share: f64,
-    deal: Deal,
+    assignment: Assignment,
     point: f64,
 }
 
-impl Dealer {
+impl Assigner {
     /// Whether the next request is the candidate's.
-    fn is_candidates(&mut self, dice: &mut Dice) -> bool {
-        match self.deal {
-            Deal::Coin => dice.chance(self.share),
-            Deal::Sequence => {
+    fn is_candidates(&mut self, rng: &mut Rng) -> bool {
+        match self.assignment {
+            Assignment::Coin => rng.chance(self.share),
+            Assignment::Sequence => {
                 self.point += self.share;
                 let due = self.point >= 1.0;
                 self.point -= f64::from(u8::from(due));
@@ -102,7 +105,12 @@ impl Dealer {
 }
 
 /// Looked at after every request to the candidate.
-fn failures(dice: &mut Dice, dealer: &mut Dealer, rates: Pair<f64>, requests: u64) -> Option<u64> {
+fn failures(
+    rng: &mut Rng,
+    assigner: &mut Assigner,
+    rates: Pair<f64>,
+    requests: u64,
+) -> Option<u64> {
     let limits = limits();
     let mut now = Pair::<Figures>::default();
     let mut recent = now;
@@ -110,14 +118,14 @@ fn failures(dice: &mut Dice, dealer: &mut Dealer, rates: Pair<f64>, requests: u6
         if request % RECENT == 0 {
             recent = now;
         }
-        if !dealer.is_candidates(dice) {
+        if !assigner.is_candidates(rng) {
             now.stable.tries += 1;
-            now.stable.failures += u64::from(dice.chance(rates.stable));
+            now.stable.failures += u64::from(rng.chance(rates.stable));
             continue;
         }
         now.candidate.tries += 1;
-        now.candidate.failures += u64::from(dice.chance(rates.candidate));
-        if condemned(&limits, now, recent, request) {
+        now.candidate.failures += u64::from(rng.chance(rates.candidate));
+        if should_roll_back(&limits, now, recent, request) {
             return Some(now.candidate.tries);
         }
         if now.candidate.tries >= requests {
@@ -128,7 +136,7 @@ fn failures(dice: &mut Dice, dealer: &mut Dealer, rates: Pair<f64>, requests: u6
 }
 
 /// Whether the figures `now` speak against the candidate; `recent` are those of some seconds ago.
-pub(super) fn condemned(
+pub(super) fn should_roll_back(
     limits: &Limits,
     now: Pair<Figures>,
     recent: Pair<Figures>,
@@ -156,11 +164,11 @@ fn elapsed(request: u64) -> Duration {
 }
 
 /// Through the proxy's histogram and the controller's window, as in earnest.
-fn latency(dice: &mut Dice, dealer: &mut Dealer, tail: Tail, requests: u64) -> Option<u64> {
+fn latency(rng: &mut Rng, assigner: &mut Assigner, tail: Tail, requests: u64) -> Option<u64> {
     let limits = limits();
     let (mut candidate, mut stable) = (Histogram::default(), Histogram::default());
     for _ in 0..RECORD {
-        stable.answer(MEDIAN * (SIGMA * dice.normal()).exp());
+        stable.answer(MEDIAN * (SIGMA * rng.normal()).exp());
     }
     let reading = |candidate: &Histogram, stable: &Histogram| Pair {
         candidate: candidate.stats(),
@@ -173,11 +181,11 @@ fn latency(dice: &mut Dice, dealer: &mut Dealer, tail: Tail, requests: u64) -> O
     };
     let mut window = Window::open(reading(&candidate, &stable));
     for request in 1.. {
-        if !dealer.is_candidates(dice) {
-            stable.answer(MEDIAN * (SIGMA * dice.normal()).exp());
+        if !assigner.is_candidates(rng) {
+            stable.answer(MEDIAN * (SIGMA * rng.normal()).exp());
             continue;
         }
-        candidate.answer(median * (sigma * dice.normal()).exp());
+        candidate.answer(median * (sigma * rng.normal()).exp());
         if candidate.answers % LOOK_AT_LATENCY == 0 {
             let look = window.look(&reading(&candidate, &stable), elapsed(request), &limits)?;
             if Case::against(&limits, &look).condemns() {
