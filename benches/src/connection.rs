@@ -201,7 +201,7 @@ impl Connection {
                 };
                 read.map(|response| {
                     self.ended
-                        .extend(response.map(|response| (0, Some(response))))
+                        .extend(response.map(|response| (0, Some(response))));
                 })
             }
             Wire::Http2(session) => session.read(bytes, &mut self.out, &mut self.ended),

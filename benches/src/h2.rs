@@ -388,7 +388,7 @@ mod tests {
         let (mut answered, mut failed) = (0, 0);
         let end = load.run(End::Requests(200), &mut |request| match request.outcome {
             Outcome::Response(response) if response.status == 200 && response.length == 2 => {
-                answered += 1
+                answered += 1;
             }
             _ => failed += 1,
         });
