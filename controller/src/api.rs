@@ -9,11 +9,10 @@ use admin_api::Period;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
+use crate::journal::{Event, Phase};
 use crate::manifest::RolloutOverrides;
 use crate::plan::Step;
-use crate::rollout::Phase;
 use crate::runtime::PullStep;
-use crate::store::Event;
 use crate::verdict::Figures;
 
 /// `up`: make it so.

@@ -97,7 +97,7 @@ impl Client {
 
     /// Whether this folder has ever had a controller.
     pub fn has_journal(&self) -> bool {
-        self.dir.join(crate::store::FILE).exists()
+        self.dir.join(crate::journal::FILE).exists()
     }
 
     /// Starts a controller in the background unless one answers.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use admin_api::strict::InputError;
 
-use crate::admin::AdminError;
+use crate::http::proxy_admin::AdminError;
 use crate::runtime::RuntimeError;
 
 /// The result of everything here that can fail.

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use crate::api::{Explanation, RolloutStatus, StepExplained};
 use crate::clock::Millis;
+use crate::journal::Event;
 use crate::plan::Step;
-use crate::store::Event;
 
 /// Sorts the events of a rollout, oldest first, by its steps.
 pub(crate) fn explain(rollout: RolloutStatus, steps: &[Step], events: Vec<Event>) -> Explanation {
@@ -170,8 +170,8 @@ mod tests {
     use super::*;
     use crate::plan::Strategy;
     use crate::rollout::Live;
+    use crate::server::verbs::status_of;
     use crate::testing::TestSite;
-    use crate::verbs::status_of;
 
     async fn explained(strategy: &str, play: &[(&str, Option<Value>)]) -> Explanation {
         let test = TestSite::new().await;

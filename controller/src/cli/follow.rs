@@ -9,11 +9,10 @@ use serde::de::DeserializeOwned;
 
 use super::{Output, print, print_line, say};
 use crate::api::{Done, EventsReply, EventsRequest, Progress, ProgressRequest, RolloutStatus};
+use crate::cli::report;
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::report;
-use crate::rollout::Phase;
-use crate::store::Event;
+use crate::journal::{Event, Phase};
 
 /// From one line of figures to the next, and from one look at the bar.
 const EVERY: Duration = Duration::from_secs(2);

@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::admin::{Admin, Dial};
 use crate::api::{Done, DownRequest, UpRequest};
 use crate::cli::say;
 use crate::client::Client;
-use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
+use crate::http::proxy_admin::{Admin, Dial};
 use crate::manifest::{Manifest, RuntimeChoice};
+use crate::project::proxy;
 use crate::runtime::RuntimeError;
-use crate::{proxy, state_dir};
+use crate::server::engine::{self, Engine};
+use crate::state_dir;
 
 /// The service that is rolled out.
 pub(super) const SERVICE: &str = "web";

@@ -102,7 +102,7 @@ async fn api() -> Result<(), String> {
 
 /// What podman needs where it is not root's.
 fn rootless(manifest: Option<&Manifest>, findings: &mut Vec<Finding>) {
-    let user = crate::caller::name_of(geteuid().as_raw());
+    let user = crate::project::caller::name_of(geteuid().as_raw());
     for file in ["/etc/subuid", "/etc/subgid"] {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let there = has_range(&text, &user, geteuid().as_raw());

@@ -10,9 +10,9 @@ use rustix::process::geteuid;
 use super::{Finding, addresses, first_line, image_of, ports, run};
 use crate::api::{About, StatusReply};
 use crate::client::Client;
+use crate::journal::{self, Store};
 use crate::manifest::{Manifest, RuntimeChoice};
-use crate::proxy;
-use crate::store::{self, Store};
+use crate::project::proxy;
 
 /// Below this the journal may not grow any more.
 const LEAST_ROOM: u64 = 64 << 20;
@@ -77,7 +77,10 @@ pub(super) fn state(dir: &Path, findings: &mut Vec<Finding>) {
     findings.push(if owner != geteuid().as_raw() {
         Finding::failed(
             "state",
-            format!("{shown} belongs to {}", crate::caller::name_of(owner)),
+            format!(
+                "{shown} belongs to {}",
+                crate::project::caller::name_of(owner)
+            ),
             "run as that user, or name another folder by `--state FOLDER`",
         )
     } else if mode & 0o077 != 0 {
@@ -89,7 +92,7 @@ pub(super) fn state(dir: &Path, findings: &mut Vec<Finding>) {
     } else {
         Finding::ok("state", format!("{shown} is this user's alone"))
     });
-    let journal = dir.join(store::FILE);
+    let journal = dir.join(journal::FILE);
     if journal.exists() {
         findings.push(match Store::examine(&journal) {
             Ok(()) => Finding::ok("journal", "it is whole"),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Webhook;
 use crate::hooks::{Action, Hook, On, Query};
-use crate::post::{Target, Url};
+use crate::http::post::{Target, Url};
 
 /// How long a hook may take where nobody said so.
 const HOOK_TIMEOUT: Period = Period::from_secs(30);

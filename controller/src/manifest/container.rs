@@ -25,7 +25,7 @@ pub struct Recipe {
     pub env: BTreeMap<String, String>,
     /// The port on which they serve.
     pub port: u16,
-    /// By name, which content of [`Secrets`](crate::secrets::Secrets) it is.
+    /// By name, which content of [`Secrets`](crate::project::secrets::Secrets) it is.
     pub secrets: BTreeMap<String, String>,
     /// Folders and files of the host, by absolute paths.
     pub volumes: Vec<Volume>,

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Leave, Rollout, Stay};
-use crate::endpoints::Dead;
+use crate::journal::Split;
 use crate::plan::replicas_for_split;
-use crate::store::Split;
+use crate::project::containers::Dead;
 
 impl Rollout {
     /// Sees to it that the candidate has so many containers, and that the proxy has seen them

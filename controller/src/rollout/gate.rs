@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use super::{Leave, Rollout, Stay};
 use crate::error::Result;
 use crate::hooks::{About, Hook, NotPassed, On};
+use crate::journal::Mark;
 use crate::plan::Step;
-use crate::store::Mark;
 
 /// Hooks that run now, one after the other. Ended when dropped.
 pub(super) struct Running {

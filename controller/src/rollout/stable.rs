@@ -5,8 +5,8 @@ use admin_api::HealthState;
 use tokio::time::Instant;
 
 use super::{DRAIN_WAIT, Phase, Rollout, Stay};
-use crate::endpoints::{Dead, of_version};
-use crate::store::Split;
+use crate::journal::Split;
+use crate::project::containers::{Dead, of_version};
 
 impl Rollout {
     /// Takes containers of stable away, drained, until `keep` are left, so that there is room

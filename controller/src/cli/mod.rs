@@ -1,0 +1,505 @@
+//! The command line: what can be asked, and asking it.
+
+mod args;
+mod follow;
+mod lines;
+mod pull;
+pub(crate) mod report;
+
+use std::future::Future;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use admin_api::MAX_WEIGHT;
+use clap::CommandFactory;
+use serde::Serialize;
+
+use crate::api::{
+    DeployRequest, Done, DownRequest, ExplainRequest, Explanation, HistoryReply, HistoryRequest,
+    LogsRequest, ProxyUpgradeRequest, PullRequest, RollbackRequest, RolloutRequest, ScaleRequest,
+    SplitRequest, StatusReply, UpRequest,
+};
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::journal::Split;
+use crate::manifest::Manifest;
+use crate::{demo, doctor, server, state_dir};
+
+pub use args::{Args, Deploy, Output, ProxyVerb, Verb};
+
+/// Does what was asked.
+pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let place = Place {
+        file: args.file,
+        state: args.state,
+        output: args.output,
+        if_generation: args.if_generation,
+    };
+    if let Verb::Serve { until_down } = args.verb {
+        let folder = server::open(&place.state()?)?;
+        server::run(folder, until_down, shutdown).await;
+        return Ok(());
+    }
+    if let Verb::Doctor = args.verb {
+        let report = tokio::select! {
+            report = doctor::examine(&place.file, place.state) => report,
+            () = shutdown => return Err(Error::Refused("interrupted".into())),
+        };
+        print(place.output, &report, doctor::text)?;
+        return match report.ok {
+            true => Ok(()),
+            false => Err(Error::Refused(doctor::summary(&report))),
+        };
+    }
+    if let Verb::Completions { shell } = args.verb {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "crossfade", &mut script);
+        let completions = Completions {
+            shell: shell.to_string(),
+            script: String::from_utf8_lossy(&script).into_owned(),
+        };
+        return print(place.output, &completions, |told| told.script.clone());
+    }
+    if let Verb::Demo { runtime } = args.verb {
+        if place.output == Output::Json {
+            let why = "`demo` tells its story to people: leave `--output json` out";
+            return Err(Error::Usage(why.into()));
+        }
+        return demo::run(runtime.into(), shutdown).await;
+    }
+    tokio::select! {
+        done = ask(args.verb, &place) => done,
+        // What was asked goes on in the controller.
+        () = shutdown => Err(Error::Refused("interrupted; `crossfade status` says how it goes".into())),
+    }
+}
+
+async fn ask(verb: Verb, place: &Place) -> Result<()> {
+    match verb {
+        Verb::Up { wait, prune } => up(place, wait, prune).await,
+        Verb::Down => down(place).await,
+        Verb::Deploy(deploy) => self::deploy(*deploy, place).await,
+        Verb::Split { service, weights } => {
+            let split = read_split(&weights)?;
+            place.say("split", &SplitRequest { service, split }).await
+        }
+        Verb::Promote { service } => place.say("promote", &RolloutRequest { service }).await,
+        Verb::Abort { service } => place.say("abort", &RolloutRequest { service }).await,
+        Verb::Pause { service } => place.say("pause", &RolloutRequest { service }).await,
+        Verb::Resume { service } => place.say("resume", &RolloutRequest { service }).await,
+        Verb::Rollback { service, to, wait } => {
+            let client = place.running().await?;
+            let done: Done = client
+                .ask("rollback", &RollbackRequest { service, to })
+                .await?;
+            follow::finish(&client, done, wait, place.output).await
+        }
+        Verb::Scale { service, replicas } => {
+            place
+                .say("scale", &ScaleRequest { service, replicas })
+                .await
+        }
+        Verb::Proxy {
+            verb: ProxyVerb::Upgrade { image },
+        } => {
+            let dir = std::env::current_dir().map_err(Error::file("."))?;
+            let request = ProxyUpgradeRequest { image, dir };
+            place.say("proxy-upgrade", &request).await
+        }
+        Verb::Status { watch } => status(place, watch).await,
+        Verb::History { service } => {
+            let client = place.to_ask()?;
+            let reply: HistoryReply = client.ask("history", &HistoryRequest { service }).await?;
+            print(place.output, &reply, report::history)
+        }
+        Verb::Explain { rollout } => {
+            let client = place.to_ask()?;
+            let reply: Explanation = client.ask("explain", &ExplainRequest { rollout }).await?;
+            print(place.output, &reply, report::explanation)
+        }
+        Verb::Events {
+            service,
+            after,
+            follow,
+        } => {
+            let client = place.running().await?;
+            follow::events(&client, service, after, follow, place.output).await
+        }
+        Verb::Logs {
+            service,
+            version,
+            tail,
+            follow,
+        } => {
+            let request = LogsRequest {
+                service,
+                version,
+                tail,
+                follow,
+            };
+            let client = place.running().await?;
+            match place.output {
+                Output::Table => client.copy("logs", &request, &mut std::io::stdout()).await,
+                Output::Json => {
+                    let mut lines = lines::Lines::new(|line: &[u8]| {
+                        print_line(&lines::LogLine::of(line)).map_err(std::io::Error::other)
+                    });
+                    client.copy("logs", &request, &mut lines).await
+                }
+            }
+        }
+        // Answered before, since they need no controller of this place.
+        Verb::Serve { .. } | Verb::Demo { .. } | Verb::Doctor | Verb::Completions { .. } => Ok(()),
+    }
+}
+
+async fn up(place: &Place, wait: bool, prune: bool) -> Result<()> {
+    let (path, text) = place.manifest_text()?;
+    // Before a controller is started for it: most slips are found here.
+    Manifest::parse(&text).map_err(|source| Error::Manifest {
+        path: place.file.clone(),
+        source,
+    })?;
+    let client = place.client()?;
+    client.ensure_controller().await?;
+    let images = PullRequest {
+        manifest: Some(text.clone()),
+        path: path.clone(),
+        image: None,
+        service: None,
+    };
+    pull::pull(&client, &images, place.output).await?;
+    let spinner = follow::spinner(place.output, "starting what is missing");
+    let done: Result<Done> = client
+        .ask(
+            "up",
+            &UpRequest {
+                manifest: text,
+                path,
+                prune,
+            },
+        )
+        .await;
+    spinner.finish_and_clear();
+    let done = done?;
+    follow::finish_all(&client, done, wait, place.output).await
+}
+
+async fn down(place: &Place) -> Result<()> {
+    let client = place.client()?;
+    let manifest = place.manifest_text().ok().map(|(_, text)| text);
+    if !client.has_journal() && manifest.is_none() {
+        return place.show(&Done::say("nothing is up here"));
+    }
+    client.ensure_controller().await?;
+    let done: Done = client.ask("down", &DownRequest { manifest }).await?;
+    client.until_gone().await;
+    place.show(&done)
+}
+
+async fn deploy(deploy: Deploy, place: &Place) -> Result<()> {
+    let rollout = deploy.overrides()?;
+    let mut env = std::collections::BTreeMap::new();
+    for pair in deploy.env {
+        let Some((key, value)) = pair.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+            return Err(Error::Usage(format!(
+                "--env {pair}: write it as NAME=value"
+            )));
+        };
+        env.insert(key.to_owned(), value.to_owned());
+    }
+    let request = DeployRequest {
+        service: deploy.service,
+        image: deploy.image,
+        version: deploy.version,
+        env,
+        rollout,
+        dir: std::env::current_dir().map_err(Error::file("."))?,
+        dry_run: deploy.dry_run,
+        replace: deploy.replace,
+    };
+    let client = place.running().await?;
+    if !request.dry_run {
+        let image = PullRequest {
+            manifest: None,
+            path: place.file.clone(),
+            image: Some(request.image.clone()),
+            service: Some(request.service.clone()),
+        };
+        pull::pull(&client, &image, place.output).await?;
+    }
+    let done: Done = client.ask("deploy", &request).await?;
+    follow::finish(&client, done, deploy.wait, place.output).await
+}
+
+async fn status(place: &Place, watch: bool) -> Result<()> {
+    let client = match watch {
+        true => place.running().await?,
+        false => place.to_ask()?,
+    };
+    loop {
+        let reply: StatusReply = client.ask("status", &()).await?;
+        if watch && place.output == Output::Table {
+            // Home, and clear what is below.
+            say_raw("\x1b[H\x1b[J")?;
+        }
+        print(place.output, &reply, report::status)?;
+        if !watch {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Where the manifest and the state are.
+struct Place {
+    file: PathBuf,
+    state: Option<PathBuf>,
+    output: Output,
+    if_generation: Option<i64>,
+}
+
+impl Place {
+    fn client(&self) -> Result<Client> {
+        Ok(Client::new(self.state()?).if_generation(self.if_generation))
+    }
+
+    fn show(&self, done: &Done) -> Result<()> {
+        print(self.output, done, |done| format!("{}\n", done.text))
+    }
+
+    /// The state folder: as given, else by the manifest's project.
+    fn state(&self) -> Result<PathBuf> {
+        if let Some(state) = &self.state {
+            return std::path::absolute(state).map_err(Error::file(state));
+        }
+        let (_, text) = self.manifest_text()?;
+        let manifest = Manifest::parse(&text).map_err(|source| Error::Manifest {
+            path: self.file.clone(),
+            source,
+        })?;
+        state_dir::default_for(&manifest.project)
+    }
+
+    /// The manifest's absolute path and its text.
+    fn manifest_text(&self) -> Result<(PathBuf, String)> {
+        let text = std::fs::read_to_string(&self.file).map_err(|error| {
+            let hint = if self.file == Path::new(args::MANIFEST) {
+                "; --file FILE names another, --state FOLDER does without"
+            } else {
+                ""
+            };
+            Error::Usage(format!("{}: {error}{hint}", self.file.display()))
+        })?;
+        let path = std::path::absolute(&self.file).map_err(Error::file(&self.file))?;
+        Ok((path, text))
+    }
+
+    /// The controller; where it was killed while something is up, it is started again.
+    async fn running(&self) -> Result<Client> {
+        let client = self.client()?;
+        if client.has_journal() {
+            client.ensure_controller().await?;
+        }
+        Ok(client)
+    }
+
+    /// The same, for one question alone, which finds out by itself whether there is one.
+    fn to_ask(&self) -> Result<Client> {
+        Ok(self.client()?.for_a_question())
+    }
+
+    async fn say(&self, verb: &str, request: &impl Serialize) -> Result<()> {
+        let done: Done = self.running().await?.ask(verb, request).await?;
+        self.show(&done)
+    }
+}
+
+/// Reads `1.0.0=90 2.0.0=10`.
+fn read_split(weights: &[String]) -> Result<Split> {
+    let mut split = Split::new();
+    for pair in weights {
+        let wrong = |why: String| Error::Usage(format!("{pair}: {why}"));
+        let (version, weight) = pair
+            .split_once('=')
+            .filter(|(version, _)| !version.is_empty())
+            .ok_or_else(|| wrong("write it as VERSION=WEIGHT, such as 1.0.0=90".into()))?;
+        let weight: u32 = weight
+            .parse()
+            .ok()
+            .filter(|weight| *weight <= MAX_WEIGHT)
+            .ok_or_else(|| wrong(format!("a weight is a whole number from 0 to {MAX_WEIGHT}")))?;
+        if split.insert(version.to_owned(), weight).is_some() {
+            return Err(wrong(format!("{version} is there twice")));
+        }
+    }
+    Ok(split)
+}
+
+/// An error as it is shown: as a line for people, or as `{"error":{"exit":64,"message":"…"}}`.
+pub fn complaint(output: Output, message: &str, exit: u8) -> String {
+    let message = message.trim().trim_start_matches("error: ");
+    match output {
+        Output::Table => format!("error: {message}"),
+        Output::Json => {
+            serde_json::json!({ "error": { "exit": exit, "message": message } }).to_string()
+        }
+    }
+}
+
+/// What `completions` prints.
+#[derive(Serialize)]
+struct Completions {
+    shell: String,
+    script: String,
+}
+
+fn print<T: Serialize>(output: Output, value: &T, table: fn(&T) -> String) -> Result<()> {
+    match output {
+        Output::Table => say_raw(&table(value)),
+        Output::Json => {
+            let json = serde_json::to_string_pretty(value)
+                .map_err(|error| Error::Refused(format!("cannot be shown: {error}")))?;
+            say(&json)
+        }
+    }
+}
+
+/// A line of JSON.
+fn print_line(value: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_string(value)
+        .map_err(|error| Error::Refused(format!("cannot be shown: {error}")))?;
+    say(&json)
+}
+
+pub(crate) fn say(text: &str) -> Result<()> {
+    say_raw(&format!("{text}\n"))
+}
+
+fn say_raw(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever read it has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.map_err(Error::file("standard output")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    /// Every verb, with those before it: `proxy upgrade`.
+    fn verbs(command: &clap::Command, before: &str) -> Vec<(String, clap::Command)> {
+        let of = |verb: &clap::Command| {
+            let name = format!("{before}{}", verb.get_name());
+            let mut found = verbs(verb, &format!("{name} "));
+            found.push((name, verb.clone()));
+            found
+        };
+        command.get_subcommands().flat_map(of).collect()
+    }
+
+    #[test]
+    fn every_verb_has_examples_that_can_be_written_and_says_what_each_flag_is() {
+        for (name, verb) in verbs(&Args::command(), "") {
+            let after = verb.get_after_help().map(ToString::to_string);
+            let after = after.unwrap_or_default();
+            let examples = after
+                .lines()
+                .filter(|line| line.starts_with("  crossfade "));
+            let examples: Vec<&str> = examples.collect();
+            assert!(after.contains("Exit codes:"), "{name}");
+            assert!(examples.iter().any(|one| one.contains(&name)), "{name}");
+            for example in examples {
+                let line = example.split(" > ").next().unwrap_or(example);
+                let parsed = Args::try_parse_from(line.split_whitespace());
+                assert!(parsed.is_ok(), "{example}: {parsed:?}");
+            }
+            for arg in verb.get_arguments() {
+                let help = arg.get_help().map(ToString::to_string);
+                let help = help.unwrap_or_default();
+                let flag = arg.get_id();
+                assert!(!help.is_empty(), "{name}: {flag}");
+                let unit = arg.get_value_names().and_then(|names| names.first());
+                let unit = unit.map_or("", |unit| unit.as_str());
+                if ["DURATION", "COUNT", "PERCENT", "LINES"].contains(&unit) {
+                    assert!(help.contains("[default: "), "{name}: {flag}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_defaults_in_the_help_are_those_that_hold() {
+        let defaults = crate::manifest::RolloutSettings::default();
+        let deploy = Args::command();
+        let deploy = deploy.find_subcommand("deploy").expect("a verb");
+        for (flag, default) in [
+            ("strategy", "canary".to_owned()),
+            ("step_min_duration", defaults.step_min_duration.to_string()),
+            ("min_requests", defaults.min_requests.to_string()),
+            ("max_hold", defaults.max_hold.to_string()),
+            ("success_rate", defaults.success_rate.to_string()),
+            ("latency_p99", defaults.latency_p99.to_string()),
+            ("bake", defaults.bake.to_string()),
+            ("min_healthy_time", defaults.min_healthy_time.to_string()),
+            ("start_timeout", defaults.start_timeout.to_string()),
+        ] {
+            let mut arguments = deploy.get_arguments();
+            let arg = arguments.find(|arg| arg.get_id() == flag).expect(flag);
+            let help = arg.get_help().expect(flag).to_string();
+            let want = format!("[default: the manifest's, else {default}]");
+            assert!(help.contains(&want), "{flag}: {help}, not {want}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_json_where_that_was_asked_for() {
+        let asked = |line: &str| Output::of_line(line.split(' ').map(Into::into));
+        assert_eq!(asked("status --ouput json"), Output::Table);
+        assert_eq!(asked("--output json sttus"), Output::Json);
+        assert_eq!(asked("sttus --output=json"), Output::Json);
+        assert_eq!(complaint(Output::Table, "no", 1), "error: no");
+        let said = complaint(Output::Json, "error: a \"name\"\n", 64);
+        assert_eq!(said, r#"{"error":{"exit":64,"message":"a \"name\""}}"#);
+    }
+
+    #[track_caller]
+    fn check_split(weights: &[&str], says: Option<&str>) {
+        let weights: Vec<String> = weights.iter().map(|pair| (*pair).to_owned()).collect();
+        match (read_split(&weights), says) {
+            (Ok(_), None) => {}
+            (Err(error), Some(says)) => {
+                assert!(error.to_string().contains(says), "{error}");
+                assert_eq!(error.exit_code(), 64);
+            }
+            (got, want) => panic!("{got:?}, not {want:?}"),
+        }
+    }
+
+    #[test]
+    fn weights_are_whole_numbers_each_with_its_version() {
+        check_split(&["1.0.0=90", "2.0.0=10"], None);
+        check_split(&["1.0.0=-1"], Some("1.0.0=-1: a weight is a whole number"));
+        check_split(&["1.0.0=ten"], Some("a whole number"));
+        check_split(&["1.0.0=1.5"], Some("a whole number"));
+        check_split(&["1.0.0"], Some("VERSION=WEIGHT"));
+        check_split(&["=5"], Some("VERSION=WEIGHT"));
+        check_split(&["1=5", "1=6"], Some("twice"));
+    }
+
+    #[test]
+    fn a_negative_weight_is_not_taken_for_a_flag() {
+        let args = Args::try_parse_from(["crossfade", "split", "web", "1.0.0=-1"]);
+        assert!(args.is_ok(), "{args:?}");
+    }
+}

@@ -1,0 +1,5 @@
+//! HTTP that the controller speaks itself: requests to the proxy's admin API, to Prometheus and
+//! to webhooks.
+
+pub mod post;
+pub mod proxy_admin;

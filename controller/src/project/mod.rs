@@ -1,0 +1,217 @@
+//! What every verb and every rollout works on: the journal, the containers, the proxy.
+
+mod authorities;
+pub(crate) mod caller;
+pub(crate) mod containers;
+mod drain;
+pub(crate) mod proxy;
+pub(crate) mod reconcile;
+pub mod secrets;
+pub(crate) mod upstreams;
+pub(crate) mod webhooks;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::http::proxy_admin::Admin;
+use crate::journal::{NewEvent, ServiceRecord, Store};
+use crate::manifest::{Manifest, Recipe, ServiceSettings};
+use crate::runtime::Runtime;
+use caller::Caller;
+use secrets::Secrets;
+
+pub(crate) use authorities::Authorities;
+
+/// One project on one host, while it is up.
+pub struct Site {
+    /// The project's name.
+    pub project: String,
+    /// What is wanted and what was decided.
+    pub store: Arc<Store>,
+    /// What runs the containers.
+    pub runtime: Arc<dyn Runtime>,
+    /// The proxy.
+    pub admin: Admin,
+    /// The time.
+    pub clock: Clock,
+    /// What containers are given as files.
+    pub secrets: Secrets,
+    /// Who signs the certificates of containers.
+    pub(crate) authorities: Authorities,
+    /// Replaced by `up`.
+    manifest: RwLock<Arc<Manifest>>,
+    /// Held from reading the containers to the proxy's answer, so that an older table never
+    /// overtakes a newer one. One for each service.
+    pushing: Locks,
+    /// Held while retired containers of a service are drained and stopped.
+    pub(crate) sweeping: Locks,
+    /// Held from reading what a service is to have and has, to the last container started or
+    /// retired for it.
+    placing: Locks,
+}
+
+impl Site {
+    /// Puts the parts together.
+    pub(crate) fn new(
+        manifest: Manifest,
+        store: Arc<Store>,
+        runtime: Arc<dyn Runtime>,
+        admin: Admin,
+        clock: Clock,
+        secrets: Secrets,
+        authorities: Authorities,
+    ) -> Self {
+        Self {
+            project: manifest.project.clone(),
+            store,
+            runtime,
+            admin,
+            clock,
+            secrets,
+            authorities,
+            manifest: RwLock::new(Arc::new(manifest)),
+            pushing: Locks::default(),
+            sweeping: Locks::default(),
+            placing: Locks::default(),
+        }
+    }
+
+    /// The manifest that holds now.
+    pub fn manifest(&self) -> Arc<Manifest> {
+        self.manifest
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Another manifest holds from now on.
+    pub fn set_manifest(&self, manifest: Manifest) {
+        *self
+            .manifest
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(manifest);
+    }
+
+    /// The service, or an error that names those there are.
+    pub fn service(&self, name: &str) -> Result<ServiceRecord> {
+        let services = self.store.services()?;
+        if let Some(found) = services.iter().find(|service| service.name == name) {
+            return Ok(found.clone());
+        }
+        let names: Vec<&str> = services
+            .iter()
+            .map(|service| service.name.as_str())
+            .collect();
+        Err(Error::Usage(no_such("service", name, &names)))
+    }
+
+    /// The folder of the manifest: what it names by relative paths is meant from there.
+    pub(crate) fn folder(&self) -> Result<PathBuf> {
+        let path = self.store.applied()?.map(|applied| applied.path);
+        let folder = path.as_deref().and_then(Path::parent);
+        Ok(folder.unwrap_or(Path::new("/")).to_owned())
+    }
+
+    /// How the containers of a version are made that is as `settings` have it, seen from `folder`.
+    /// Keeps what its secrets, and who signs its containers' certificates, are now.
+    pub(crate) fn recipe(&self, settings: &ServiceSettings, folder: &Path) -> Result<Recipe> {
+        let keep = |(name, file): (&String, &PathBuf)| {
+            let kept = self.secrets.keep(&folder.join(file));
+            let id = kept.map_err(|error| {
+                Error::Usage(format!("{}: secret `{name}`: {error}", settings.name))
+            })?;
+            Ok((name.clone(), id))
+        };
+        let mut reach = settings.reach.clone();
+        if let Some(ca) = reach.tls.as_mut().and_then(|tls| tls.ca.as_mut()) {
+            *ca = self.authorities.keep(&folder.join(&*ca))?;
+        }
+        Ok(Recipe {
+            reach,
+            command: settings.command.clone(),
+            env: settings.env.clone(),
+            port: settings.port,
+            secrets: settings.secrets.iter().map(keep).collect::<Result<_>>()?,
+            volumes: settings
+                .volumes
+                .iter()
+                .map(|volume| volume.seen_from(folder))
+                .collect(),
+            limits: settings.limits,
+            labels: settings.labels.clone(),
+        })
+    }
+
+    /// Writes an event of a service.
+    pub fn note(
+        &self,
+        service: &str,
+        rollout: Option<i64>,
+        kind: &str,
+        text: &str,
+        figures: Option<&serde_json::Value>,
+    ) -> Result<()> {
+        let event = NewEvent {
+            rollout,
+            service: Some(service),
+            who: None,
+            kind,
+            text,
+            figures,
+        };
+        self.store.note(&event, self.clock.now())
+    }
+
+    /// Writes an event of a service that somebody asked for.
+    pub(crate) fn note_of(
+        &self,
+        caller: &Caller,
+        service: Option<&str>,
+        kind: &str,
+        text: &str,
+    ) -> Result<()> {
+        let event = NewEvent {
+            rollout: None,
+            service,
+            who: caller.who(),
+            kind,
+            text,
+            figures: None,
+        };
+        self.store.note(&event, self.clock.now())
+    }
+
+    pub(crate) async fn push_lock(&self, service: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        self.pushing.of(service).lock_owned().await
+    }
+
+    pub(crate) async fn place_lock(&self, service: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        self.placing.of(service).lock_owned().await
+    }
+}
+
+/// A lock for each service.
+#[derive(Debug, Default)]
+pub(crate) struct Locks(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Locks {
+    pub(crate) fn of(&self, service: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.entry(service.to_owned()).or_default().clone()
+    }
+}
+
+/// `there is no service `wbe`, only web; did you mean `web`?`
+pub(crate) fn no_such(what: &str, name: &str, known: &[&str]) -> String {
+    if known.is_empty() {
+        return format!("there is no {what} `{name}`");
+    }
+    let list = known.join(", ");
+    let hint = admin_api::strict::closest(name, known.iter().copied())
+        .map(|meant| format!("; did you mean `{meant}`?"))
+        .unwrap_or_default();
+    format!("there is no {what} `{name}`, only {list}{hint}")
+}

@@ -1,0 +1,499 @@
+//! The proxy as the controller runs it: one container in the network namespace of a small
+//! holder, which publishes the ports and stays when the proxy is replaced; or one process.
+
+mod certificates;
+mod config;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::OpenOptions;
+use std::hash::Hasher;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use crate::error::{Error, Result};
+use crate::http::proxy_admin::{Admin, Dial};
+use crate::journal::{ProxyRecord, ProxyUpgrade};
+use crate::manifest::{ProxySettings, RuntimeChoice};
+use crate::project::Site;
+use crate::runtime::{
+    Container, ContainerSpec, ContainerState, Mount, Network, Publish, Relabel, ResourceLimits,
+    RuntimeError, label,
+};
+use crate::state_dir;
+
+/// The role of the proxy's container.
+pub(crate) const PROXY: &str = "proxy";
+/// The role of the container that publishes the proxy's ports.
+pub(crate) const HOLDER: &str = "holder";
+
+/// Where the proxy's container sees its folder.
+pub(super) const INSIDE: &str = "/run/crossfade-proxy";
+/// What the proxy remembers, in its folder.
+const STATE_FILE: &str = "state.json";
+/// The ports inside the container: clients, then admin.
+const FIRST_PORT: u16 = 8080;
+const ADMIN_PORT: u16 = 9900;
+/// How long the proxy may take to answer on its admin port.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a new proxy may take until it has taken over.
+const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(60);
+/// What is left at SIGTERM is finished until the drain's end; then it may still say goodbye.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
+
+/// The proxy's folder: its config, its token, what it remembers.
+pub(crate) fn folder(state: &Path) -> PathBuf {
+    state.join("proxy")
+}
+
+/// A client of the admin port. Makes the folder and the token where they are not there yet.
+pub(crate) fn admin(state: &Path, settings: &ProxySettings) -> Result<Admin> {
+    let folder = folder(state);
+    state_dir::make(&folder)?;
+    let token = token(&folder)?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
+    Ok(Admin::new(Dial::Tcp(address), token))
+}
+
+/// Takes away what the proxy remembers: the next one is to begin with nothing.
+pub(crate) fn forget(state: &Path) -> Result<()> {
+    let path = folder(state).join(STATE_FILE);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// What makes a proxy for a project.
+pub(crate) struct ProxyHost<'a> {
+    /// The project.
+    pub(crate) site: &'a Site,
+    /// The project's state folder.
+    pub(crate) state: &'a Path,
+    /// What the project runs on.
+    pub(crate) kind: RuntimeChoice,
+    /// Which proxy it is.
+    pub(crate) record: ProxyRecord,
+}
+
+impl ProxyHost<'_> {
+    /// What has to be there before anything is started: the proxy's image or program.
+    pub(crate) async fn check(&self, settings: &ProxySettings) -> Result<()> {
+        self.site
+            .runtime
+            .resolve_image(&self.image_text(settings)?)
+            .await?;
+        Ok(())
+    }
+
+    /// Sees to it that the proxy runs and answers. `started` gets what was started, also when
+    /// it fails half-way.
+    pub(crate) async fn ensure(&self, started: &mut Vec<Container>) -> Result<()> {
+        let manifest = self.site.manifest();
+        let settings = &manifest.proxy;
+        let containers = self.site.runtime.list().await?;
+        let has_role =
+            |c: &Container, role: &str| c.labels.get(label::ROLE).is_some_and(|r| r == role);
+        let runs = |c: &&Container| c.state == ContainerState::Running;
+        let find = |role| containers.iter().find(|c| has_role(c, role));
+        let holder = find(HOLDER).filter(runs).is_some();
+        let podman = self.kind == RuntimeChoice::Podman;
+        let proxies = || containers.iter().filter(|c| has_role(c, PROXY));
+        let current = self.proxy_name();
+        if (holder || !podman) && proxies().filter(runs).any(|c| c.name == current) {
+            return self.until_it_answers().await;
+        }
+        // Another one that still runs hands over; but proxies without their holder have no
+        // network any more: all of them are made again.
+        let is_lost = |c: &&Container| !runs(c) || podman && !holder;
+        for dead in proxies()
+            .filter(is_lost)
+            .chain(find(HOLDER).filter(|c| !runs(c)))
+        {
+            self.site.runtime.stop(&dead.id).await?;
+        }
+        let hands_over = proxies().any(|c| !is_lost(&c));
+        self.write_config(settings)?;
+        if podman {
+            if !holder {
+                started.push(
+                    self.site
+                        .runtime
+                        .start(&self.holder_spec(settings)?)
+                        .await?,
+                );
+            }
+        } else if !hands_over {
+            let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
+            let clients = settings.listeners.iter().map(|listener| listener.address);
+            check_ports(clients.chain([admin]))?;
+        }
+        started.push(self.site.runtime.start(&self.proxy_spec(settings)?).await?);
+        self.until_it_answers().await
+    }
+
+    /// Whether the proxy in force was started with these settings. One that is not there, or does
+    /// not say, counts as such: it is seen to elsewhere.
+    pub(crate) async fn runs_as(&self, settings: &ProxySettings) -> Result<bool> {
+        let name = self.proxy_name();
+        let containers = self.site.runtime.list().await?;
+        let found = containers.iter().find(|one| one.name == name);
+        let was = found.and_then(|one| one.labels.get(label::SETTINGS));
+        Ok(match was {
+            Some(was) => *was == self.settings_label(settings)?,
+            None => true,
+        })
+    }
+
+    /// Another for each config and each image.
+    fn settings_label(&self, settings: &ProxySettings) -> Result<String> {
+        let mut hasher = SipHasher24::new();
+        hasher.write(self.config_text(settings)?.as_bytes());
+        hasher.write(self.image_text(settings)?.as_bytes());
+        Ok(format!("{:032x}", hasher.finish128().as_u128()))
+    }
+
+    /// The proxy that an upgrade is to bring.
+    pub(crate) fn after(self, upgrade: &ProxyUpgrade) -> Self {
+        let record = ProxyRecord {
+            number: self.record.number + 1,
+            image: upgrade.image.clone(),
+            upgrade: None,
+        };
+        Self { record, ..self }
+    }
+
+    /// Starts this proxy beside the one that runs, and waits until it has taken over: somebody
+    /// else answers on the admin port than `before`. If it does not, it is taken away again.
+    pub(crate) async fn take_over(&self, settings: &ProxySettings, before: &str) -> Result<()> {
+        self.write_config(settings)?;
+        let started = self.site.runtime.start(&self.proxy_spec(settings)?).await?;
+        let taken_over = self.until_another_answers(&started, before).await;
+        if taken_over.is_err() {
+            self.site.runtime.stop(&started.id).await?;
+        }
+        taken_over
+    }
+
+    async fn until_another_answers(&self, started: &Container, before: &str) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + TAKE_OVER_TIMEOUT;
+        loop {
+            let answered = self.site.admin.status().await;
+            if answered.is_ok_and(|status| status.process != before) {
+                return Ok(());
+            }
+            let containers = self.site.runtime.list().await?;
+            let found = containers.iter().find(|c| c.id == started.id);
+            if let Some(exited) = found.filter(|c| c.state != ContainerState::Running) {
+                return Err(self.site.exit_of(exited).await);
+            }
+            if tokio::time::Instant::now() >= deadline {
+                let seconds = TAKE_OVER_TIMEOUT.as_secs();
+                return Err(Error::Refused(format!(
+                    "{} has not taken over within {seconds} s",
+                    started.name
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn until_it_answers(&self) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + START_TIMEOUT;
+        loop {
+            let Err(error) = self.site.admin.status().await else {
+                return Ok(());
+            };
+            for container in self.site.runtime.list().await? {
+                let role = container.labels.get(label::ROLE).map(String::as_str);
+                let exited = matches!(container.state, ContainerState::Exited(_));
+                if exited && matches!(role, Some(PROXY | HOLDER)) {
+                    return Err(self.site.exit_of(&container).await);
+                }
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(error.into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Its image, or the path of its program.
+    pub(crate) fn image_text(&self, settings: &ProxySettings) -> Result<String> {
+        if let Some(image) = &self.record.image {
+            return Ok(image.clone());
+        }
+        if self.kind != RuntimeChoice::Process {
+            return Ok(settings.image.clone());
+        }
+        let program = match &settings.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()
+                .map_err(Error::file("crossfade"))?
+                .with_file_name("crossfade-proxy"),
+        };
+        Ok(program.to_string_lossy().into_owned())
+    }
+
+    fn write_config(&self, settings: &ProxySettings) -> Result<()> {
+        let folder = folder(self.state);
+        state_dir::make(&folder)?;
+        token(&folder)?;
+        write_private(&folder.join("proxy.toml"), &self.config_text(settings)?)
+    }
+
+    fn config_text(&self, settings: &ProxySettings) -> Result<String> {
+        match self.kind {
+            RuntimeChoice::Process => {
+                let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
+                let listen = settings.listeners.iter().map(|listener| listener.address);
+                self.config(&folder(self.state), admin, listen, settings)
+            }
+            _ => {
+                let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+                let listen = inside_ports(settings).map(|(_, port)| any(port));
+                self.config(Path::new(INSIDE), any(ADMIN_PORT), listen, settings)
+            }
+        }
+    }
+
+    fn holder_spec(&self, settings: &ProxySettings) -> Result<ContainerSpec> {
+        let mut publish: Vec<Publish> = inside_ports(settings)
+            .map(|(host, container_port)| Publish {
+                host,
+                container_port,
+            })
+            .collect();
+        publish.push(Publish {
+            host: SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port)),
+            container_port: ADMIN_PORT,
+        });
+        let aliases = vec![self.site.project.clone()];
+        Ok(ContainerSpec {
+            command: vec!["--hold".into()],
+            network: Network::Project { aliases },
+            publish,
+            stop_timeout: STOP_MARGIN,
+            ..self.spec(HOLDER, settings)?
+        })
+    }
+
+    fn proxy_spec(&self, settings: &ProxySettings) -> Result<ContainerSpec> {
+        let folder = folder(self.state);
+        let podman = self.kind == RuntimeChoice::Podman;
+        let seen_as = if podman {
+            PathBuf::from(INSIDE)
+        } else {
+            folder.clone()
+        };
+        let config = seen_as.join("proxy.toml").to_string_lossy().into_owned();
+        let network = if podman {
+            Network::Container(self.name(HOLDER))
+        } else {
+            Network::Project {
+                aliases: Vec::new(),
+            }
+        };
+        // The proxy writes what it was told last into its folder.
+        let mount = Mount {
+            host: folder,
+            container: INSIDE.into(),
+            read_only: false,
+            relabel: Relabel::Shared,
+        };
+        let mut spec = self.spec(PROXY, settings)?;
+        spec.labels
+            .insert(label::SETTINGS.into(), self.settings_label(settings)?);
+        Ok(ContainerSpec {
+            command: vec!["--config".into(), config],
+            network,
+            mounts: self.certificate_folders(settings)?.chain([mount]).collect(),
+            stop_timeout: settings.drain_timeout.get() + STOP_MARGIN,
+            name: self.proxy_name(),
+            ..spec
+        })
+    }
+
+    fn spec(&self, role: &str, settings: &ProxySettings) -> Result<ContainerSpec> {
+        let labels = [
+            (label::PROJECT.to_owned(), self.site.project.clone()),
+            (label::ROLE.to_owned(), role.to_owned()),
+        ];
+        Ok(ContainerSpec {
+            name: self.name(role),
+            image: self.image_text(settings)?,
+            command: Vec::new(),
+            env: [].into(),
+            labels: labels.into(),
+            network: Network::Project {
+                aliases: Vec::new(),
+            },
+            publish: Vec::new(),
+            mounts: Vec::new(),
+            secrets: [].into(),
+            limits: ResourceLimits::default(),
+            port: None,
+            stop_timeout: STOP_MARGIN,
+        })
+    }
+
+    /// What the proxy is told at its start. It sees its folder as `folder`, and certificates where
+    /// the host has them.
+    fn config(
+        &self,
+        folder: &Path,
+        admin: SocketAddr,
+        listen: impl Iterator<Item = SocketAddr>,
+        settings: &ProxySettings,
+    ) -> Result<String> {
+        let config = config::Config {
+            admin,
+            folder,
+            state_file: STATE_FILE,
+            drain: settings.drain_timeout,
+            listeners: settings.listeners.iter().zip(listen),
+            certificates: &self.site.folder()?,
+        };
+        Ok(config.text())
+    }
+
+    /// The folders of the certificates, for a container to see them where the host has them.
+    fn certificate_folders(&self, settings: &ProxySettings) -> Result<impl Iterator<Item = Mount>> {
+        let from = self.site.folder()?;
+        let tls = settings
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.tls.as_ref());
+        let folders = certificates::folders_of(tls.flat_map(|tls| tls.files(&from)));
+        Ok(folders.into_iter().map(|folder| Mount {
+            host: folder.clone(),
+            container: folder,
+            read_only: true,
+            relabel: Relabel::Shared,
+        }))
+    }
+
+    /// The name of the proxy that is in force. The next one has another: for a while both run.
+    pub(crate) fn proxy_name(&self) -> String {
+        match self.record.number {
+            0 => self.name(PROXY),
+            number => format!("{}-{number}", self.name(PROXY)),
+        }
+    }
+
+    fn name(&self, role: &str) -> String {
+        format!("{}-{role}", self.site.project)
+    }
+}
+
+/// Each address of the host with the port that it leads to inside, in the order of the listeners.
+/// The ports do not depend on that order: they are published once, and the manifest may change.
+fn inside_ports(settings: &ProxySettings) -> impl Iterator<Item = (SocketAddr, u16)> + '_ {
+    let addresses = settings.listeners.iter().map(|listener| listener.address);
+    let ports: BTreeMap<SocketAddr, u16> = addresses
+        .clone()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .zip(FIRST_PORT..)
+        .collect();
+    addresses.filter_map(move |address| Some((address, *ports.get(&address)?)))
+}
+
+/// The proxy shares its ports among its threads, so it might share them with another proxy
+/// unasked: look first.
+pub(crate) fn check_ports(addresses: impl Iterator<Item = SocketAddr>) -> Result<()> {
+    for address in addresses {
+        match TcpListener::bind(address) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                return Err(RuntimeError::PortTaken { address }.into());
+            }
+            Err(error) => {
+                return Err(Error::Unavailable(format!(
+                    "cannot listen on {address}: {error}"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The secret by which the proxy knows its controller; made at the first call.
+fn token(folder: &Path) -> Result<String> {
+    let path = folder.join("token");
+    match std::fs::read_to_string(&path) {
+        Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::file(path)(error)),
+    }
+    let secret: [u8; 32] = rand::random();
+    let token: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    write_private(&path, &token)?;
+    Ok(token)
+}
+
+/// Written beside and renamed, readable by its owner alone.
+pub(super) fn write_private(path: &Path, text: &str) -> Result<()> {
+    let beside = path.with_extension("new");
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    };
+    write().map_err(Error::file(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::manifest::Manifest;
+
+    #[test]
+    fn the_token_is_made_once_and_for_its_owner_alone() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let first = token(dir.path()).expect("made");
+        assert_eq!(first.len(), 64);
+        assert_eq!(token(dir.path()).expect("read"), first);
+        let mode = std::fs::metadata(dir.path().join("token"))
+            .expect("a file")
+            .permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_taken_port_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("its address");
+        let error = check_ports([address].into_iter()).expect_err("taken");
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_listener_keeps_its_port_inside_wherever_it_stands_in_the_manifest() {
+        let ports = |listen: &str| {
+            let services = "[[services]]\nname = \"web\"\nimage = \"web:1\"";
+            let text = format!("[proxy]\nlisten = [{listen}]\n{services}\n");
+            let manifest = Manifest::parse(&text).expect("a manifest");
+            let ports = inside_ports(&manifest.proxy);
+            ports
+                .map(|(address, port)| (address.port(), port))
+                .collect::<Vec<_>>()
+        };
+        let (a, b) = ("\"127.0.0.1:9001\"", "\"127.0.0.1:9002\"");
+        assert_eq!(ports(&format!("{a}, {b}")), [(9001, 8080), (9002, 8081)]);
+        assert_eq!(ports(&format!("{b}, {a}")), [(9002, 8081), (9001, 8080)]);
+    }
+}

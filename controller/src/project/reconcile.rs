@@ -1,0 +1,114 @@
+//! Desired against actual: which versions of a service have a place here, and what is to be done
+//! about the containers that are there. Decisions only; `server/reconciler.rs` carries them out.
+//!
+//! The number of a candidate's containers is its rollout's business, which also judges it by those
+//! that die. Everything else is seen to here, while a rollout runs too: stable, and the old version
+//! while it is warm.
+
+use crate::journal::{Phase, RolloutRecord, ServiceRecord, VersionRecord};
+use crate::plan::replicas_for_split;
+use crate::project::containers::version_id;
+use crate::runtime::{Container, ContainerState};
+
+/// A version that has a place here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) version: VersionRecord,
+    pub(crate) number: Number,
+}
+
+/// How many containers a version has to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Number {
+    /// So many.
+    Exactly(u32),
+    /// So many or more: whoever is changing the number takes away what is too much.
+    AtLeast(u32),
+    /// As many as its rollout has made.
+    Any,
+}
+
+/// What is to be done about the containers of a service.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Todo<'a> {
+    /// Versions that lack containers, or have dead ones, with how many they have to have.
+    pub(crate) short: Vec<(&'a VersionRecord, u32)>,
+    /// To be retired: of no version that has a place, or more than wanted.
+    pub(crate) extra: Vec<&'a Container>,
+}
+
+/// The versions of a service that have a place here.
+pub(crate) fn wanted(service: &ServiceRecord, rollout: Option<&RolloutRecord>) -> Vec<Wanted> {
+    let of = |version: &VersionRecord, number| Wanted {
+        version: version.clone(),
+        number,
+    };
+    let Some(rollout) = rollout.filter(|rollout| !rollout.phase.is_over()) else {
+        return vec![of(&service.stable, Number::Exactly(service.replicas))];
+    };
+    let all = Number::AtLeast(service.replicas);
+    let (of_from, of_to) = match rollout.phase {
+        // The old version is being retired by its rollout.
+        Phase::Draining => (Number::Any, all),
+        Phase::RollingBack => (all, Number::Any),
+        _ => {
+            let kept = kept_by(rollout, service.replicas);
+            (kept.map_or(all, Number::AtLeast), Number::Any)
+        }
+    };
+    vec![of(&rollout.from, of_from), of(&rollout.to, of_to)]
+}
+
+/// How many containers of stable the rollout's step has left, or a split by hand has brought back;
+/// `None`: all of them.
+pub(crate) fn kept_by(rollout: &RolloutRecord, replicas: u32) -> Option<u32> {
+    let last = rollout.steps.len().checked_sub(1)?;
+    let kept = rollout.steps[rollout.step.min(last)].stable?;
+    let by_hand = rollout.hand_split.iter();
+    let by_hand = by_hand.map(|split| replicas_for_split(replicas, split, &rollout.from.version));
+    by_hand.chain([kept]).max()
+}
+
+/// What is to be done so that `containers`, those of the service that are not retired, become
+/// what is wanted.
+pub(crate) fn compare<'a>(wanted: &'a [Wanted], containers: &'a [Container]) -> Todo<'a> {
+    let mut todo = Todo::default();
+    for one in wanted {
+        let theirs = || {
+            containers
+                .iter()
+                .filter(|container| version_id(container) == Some(one.version.id))
+        };
+        let runs = |container: &&Container| container.state == ContainerState::Running;
+        let running = theirs().filter(runs).count();
+        let dead = theirs().count() > running;
+        match one.number {
+            Number::Any => {}
+            Number::Exactly(count) | Number::AtLeast(count) => {
+                if dead || running < count as usize {
+                    todo.short.push((&one.version, count));
+                }
+            }
+        }
+        if let Number::Exactly(count) = one.number {
+            // The youngest are the first to go, by their numbers.
+            let mut running: Vec<&Container> = theirs().filter(runs).collect();
+            running.sort_by_key(|container| (container.name.len(), &container.name));
+            todo.extra.extend(running.into_iter().skip(count as usize));
+        }
+    }
+    let has_a_place = |container: &&Container| {
+        wanted
+            .iter()
+            .any(|one| version_id(container) == Some(one.version.id))
+    };
+    todo.extra.extend(
+        containers
+            .iter()
+            .filter(|container| !has_a_place(container)),
+    );
+    todo
+}
+
+#[cfg(test)]
+mod tests;

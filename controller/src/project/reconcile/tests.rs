@@ -1,0 +1,186 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::manifest::{Recipe, RolloutSettings};
+use crate::plan::{Step, Strategy};
+use crate::project::containers::label_of_version;
+
+fn version(id: i64) -> VersionRecord {
+    VersionRecord {
+        id,
+        service: "web".into(),
+        version: format!("{id}.0.0"),
+        image: "web".into(),
+        resolved: "web".into(),
+        pull_name: None,
+        recipe: Recipe::default(),
+    }
+}
+
+fn service(stable: i64, replicas: u32) -> ServiceRecord {
+    ServiceRecord {
+        name: "web".into(),
+        stable: version(stable),
+        previous: None,
+        replicas,
+        split: BTreeMap::new(),
+        asked: None,
+    }
+}
+
+/// From 1.0.0 to 2.0.0.
+fn rollout(phase: Phase) -> RolloutRecord {
+    RolloutRecord {
+        id: 1,
+        service: "web".into(),
+        from: version(1),
+        to: version(2),
+        settings: RolloutSettings::default(),
+        steps: Vec::new(),
+        phase,
+        step: 0,
+        paused: None,
+        hand_split: None,
+        why: None,
+        created: 0,
+        phase_since: 0,
+        ended: None,
+        marks: BTreeSet::new(),
+    }
+}
+
+/// `2-1` runs and is the first container of version 2; `2-1!` has died.
+fn container(text: &str) -> Container {
+    let name = text.trim_end_matches('!');
+    let (version, _) = name.split_once('-').expect("version and number");
+    Container {
+        id: name.into(),
+        name: format!("web-{name}"),
+        image: "web".into(),
+        labels: BTreeMap::from([label_of_version(version.parse().expect("a number"))]),
+        state: match text.ends_with('!') {
+            true => ContainerState::Exited(Some(1)),
+            false => ContainerState::Running,
+        },
+        address: None,
+    }
+}
+
+#[track_caller]
+fn check(
+    stable: i64,
+    phase: Option<Phase>,
+    containers: &[&str],
+    short: &[(i64, u32)],
+    extra: &[&str],
+) {
+    let containers: Vec<Container> = containers.iter().map(|text| container(text)).collect();
+    let rollout = phase.map(rollout);
+    let wanted = wanted(&service(stable, 2), rollout.as_ref());
+    let todo = compare(&wanted, &containers);
+    let got: Vec<(i64, u32)> = todo
+        .short
+        .iter()
+        .map(|(of, count)| (of.id, *count))
+        .collect();
+    assert_eq!(got, short, "short");
+    let got: Vec<&str> = todo.extra.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(got, extra, "extra");
+}
+
+#[test]
+fn without_a_rollout_stable_has_its_number_and_nobody_else_a_place() {
+    check(1, None, &["1-1", "1-2"], &[], &[]);
+    check(1, None, &[], &[(1, 2)], &[]);
+    check(1, None, &["1-1", "1-2!"], &[(1, 2)], &[]);
+    // Enough of them run, and one is to be cleared away.
+    check(1, None, &["1-1", "1-2", "1-3!"], &[(1, 2)], &[]);
+    check(
+        1,
+        None,
+        &["1-1", "1-10", "1-2", "1-3"],
+        &[],
+        &["1-3", "1-10"],
+    );
+    check(
+        1,
+        None,
+        &["1-1", "1-2", "2-1", "3-1!"],
+        &[],
+        &["2-1", "3-1"],
+    );
+}
+
+#[test]
+fn stable_is_healed_while_a_candidate_is_judged_by_its_dead() {
+    for phase in [
+        Phase::Starting,
+        Phase::Checking,
+        Phase::Shifting,
+        Phase::Promoting,
+        Phase::RollingBack,
+    ] {
+        check(1, Some(phase), &["1-1", "1-2!", "2-1!"], &[(1, 2)], &[]);
+        check(1, Some(phase), &["1-1", "1-2", "2-1", "3-1"], &[], &["3-1"]);
+    }
+}
+
+#[test]
+fn the_warm_version_is_healed_until_it_is_drained() {
+    check(
+        2,
+        Some(Phase::Baking),
+        &["1-1!", "1-2", "2-1", "2-2"],
+        &[(1, 2)],
+        &[],
+    );
+    check(
+        2,
+        Some(Phase::Draining),
+        &["1-1!", "2-1", "2-2!"],
+        &[(2, 2)],
+        &[],
+    );
+}
+
+#[test]
+fn what_a_step_has_taken_away_is_not_brought_back() {
+    let mut rollout = rollout(Phase::Shifting);
+    rollout.steps = [Some(1), Some(0)]
+        .map(|stable| Step {
+            stable,
+            ..Strategy::BlueGreen.steps(2)[0]
+        })
+        .to_vec();
+    let number = |rollout: &RolloutRecord| wanted(&service(1, 2), Some(rollout))[0].number;
+    assert_eq!(number(&rollout), Number::AtLeast(1));
+    (rollout.phase, rollout.step) = (Phase::Baking, 2);
+    assert_eq!(number(&rollout), Number::AtLeast(0));
+    rollout.phase = Phase::RollingBack;
+    assert_eq!(number(&rollout), Number::AtLeast(2));
+}
+
+#[test]
+fn what_a_split_by_hand_has_brought_back_is_kept() {
+    let mut rollout = rollout(Phase::Baking);
+    rollout.steps = Strategy::BlueGreen.steps(2);
+    rollout.steps[0].stable = Some(0);
+    for (weight, kept) in [(0, 0), (10, 1), (50, 1), (51, 2), (100, 2)] {
+        let split = [("1.0.0", weight), ("2.0.0", 100 - weight)];
+        rollout.hand_split = Some(split.map(|(of, weight)| (of.to_owned(), weight)).into());
+        let wanted = wanted(&service(1, 2), Some(&rollout));
+        assert_eq!(wanted[0].number, Number::AtLeast(kept), "{weight}%");
+    }
+}
+
+#[test]
+fn a_rollout_that_is_over_protects_nobody() {
+    check(2, Some(Phase::Done), &["1-1", "2-1", "2-2"], &[], &["1-1"]);
+    check(
+        1,
+        Some(Phase::RolledBack),
+        &["1-1", "1-2", "2-1"],
+        &[],
+        &["2-1"],
+    );
+}

@@ -1,0 +1,292 @@
+//! One look at a candidate: its containers, its health, and its figures since the step began.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use admin_api::{CopyStats, HealthState, ServiceStats, ServiceView, VersionStats};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{Rollout, Stay};
+use crate::error::{Error, Result};
+use crate::journal::RolloutRecord;
+use crate::project::containers::of_version;
+use crate::runtime::ContainerState;
+use crate::verdict::{Case, Figures, Limits, Look, Pair, Reading, Verdict, Window};
+
+/// What is known of a rollout now.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// As the journal has it.
+    pub record: RolloutRecord,
+    /// The candidate's figures since the step began.
+    pub candidate: Figures,
+    /// Stable's, in the same window.
+    pub stable: Figures,
+    /// What the last look said.
+    pub verdict: Option<String>,
+    /// What cannot be done now, for reasons of our own.
+    pub trouble: Option<String>,
+    /// What the proxy said at the last look, for whoever does not want to ask it.
+    pub proxy: Option<Arc<ProxySaid>>,
+}
+
+/// What the proxy said of a service.
+#[derive(Debug)]
+pub struct ProxySaid {
+    /// What it has.
+    pub view: ServiceView,
+    /// What came of the requests.
+    pub stats: ServiceStats,
+    /// When.
+    pub at: Instant,
+}
+
+impl Live {
+    /// Before the first look.
+    pub(crate) fn of(record: &RolloutRecord) -> Self {
+        Self {
+            record: record.clone(),
+            candidate: Figures::default(),
+            stable: Figures::default(),
+            verdict: None,
+            trouble: None,
+            proxy: None,
+        }
+    }
+}
+
+/// The window in which candidate and stable are compared, and how long it has been open.
+pub(super) struct Watch {
+    window: Window,
+    /// Without the time in which nothing could be seen.
+    watched: Duration,
+    last_look: Instant,
+}
+
+/// What the proxy has seen of the candidate.
+pub(super) struct Seen {
+    /// Its endpoints that get requests.
+    pub(super) up: u32,
+    /// Its containers that run.
+    pub(super) running: u32,
+    /// What its first endpoint that is down says.
+    pub(super) down: Option<String>,
+    /// Whether a check of the candidate has failed.
+    pub(super) failing: bool,
+    /// Whether stable serves: one of its endpoints is up, or it has none.
+    pub(super) stable_is_well: bool,
+    view: ServiceView,
+}
+
+impl Rollout {
+    /// A container that has exited is an error.
+    pub(super) async fn observe(&mut self) -> Result<Seen> {
+        let table = self.site.check_table(&self.record.service).await?;
+        let candidates = of_version(&table.containers, &self.record.to);
+        let exited = |state| matches!(state, ContainerState::Exited(_));
+        if let Some(dead) = candidates.iter().find(|container| exited(container.state)) {
+            return Err(self.site.exit_of(dead).await);
+        }
+        let running = candidates
+            .iter()
+            .filter(|c| c.state == ContainerState::Running)
+            .count();
+        let running = u32::try_from(running).unwrap_or(u32::MAX);
+        let (mut up, mut down, mut failing) = (0, None, false);
+        if let Some(version) = table.view.versions.get(&self.record.to.version) {
+            for endpoint in &version.endpoints {
+                match endpoint.health {
+                    HealthState::Up => up += 1,
+                    HealthState::Draining => {}
+                    HealthState::Down | HealthState::Ejected | HealthState::Unresolved => {
+                        failing |= endpoint.reason.is_some();
+                        down.get_or_insert_with(|| {
+                            let reason = endpoint.reason.as_deref().unwrap_or("not checked yet");
+                            format!("{} is {}: {reason}", endpoint.address, endpoint.health)
+                        });
+                    }
+                }
+            }
+        }
+        let stable = table.view.versions.get(&self.record.from.version);
+        let stable_is_well = stable.is_none_or(|version| {
+            let endpoints = || version.endpoints.iter().map(|endpoint| endpoint.health);
+            endpoints().any(|health| health == HealthState::Up)
+                || endpoints().all(|health| health == HealthState::Draining)
+        });
+        Ok(Seen {
+            up,
+            running,
+            down,
+            failing,
+            stable_is_well,
+            view: table.view,
+        })
+    }
+
+    /// What has come of candidate and stable since the window opened; `None` where that cannot
+    /// be had now, which says nothing about the candidate.
+    pub(super) async fn look(&mut self, watch: &mut Watch, replicas: u32) -> Stay<Option<Look>> {
+        let Some(now) = self.reading(replicas).await? else {
+            watch.last_look = Instant::now();
+            return Ok(None);
+        };
+        watch.watched += watch.last_look.elapsed();
+        watch.last_look = Instant::now();
+        let was_warm = watch.window.is_warm();
+        let limits = self.record.settings.limits();
+        let look = watch.window.look(&now, watch.watched, &limits);
+        if look.is_none() || watch.window.is_warm() != was_warm {
+            self.keep(&watch.window);
+        }
+        Ok(look)
+    }
+
+    async fn reading(&mut self, replicas: u32) -> Stay<Option<Reading>> {
+        let seen = match self.observe().await {
+            Ok(seen) => seen,
+            Err(error) if error.is_ours() => {
+                self.trouble(error.to_string());
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if let (true, Some(down)) = (seen.failing && seen.stable_is_well, seen.down) {
+            return Err(Error::Refused(down).into());
+        }
+        if seen.running < replicas {
+            // Somebody took a container away by hand.
+            self.capacity(replicas, Duration::ZERO).await?;
+            return Ok(None);
+        }
+        let stats = match self.site.admin.stats(&self.record.service).await {
+            Ok(stats) => stats,
+            Err(error) => {
+                self.trouble(error.to_string());
+                return Ok(None);
+            }
+        };
+        let reading = self.reading_of(stats.clone());
+        let said = ProxySaid {
+            view: seen.view,
+            stats,
+            at: Instant::now(),
+        };
+        self.live.send_modify(|live| {
+            live.trouble = None;
+            live.proxy = Some(Arc::new(said));
+        });
+        Ok(Some(reading))
+    }
+
+    /// Opens the window of this step, or takes up the one that the journal has: then the
+    /// figures go on, and only the time begins anew.
+    pub(super) async fn watch(&mut self) -> Result<Watch> {
+        let window = match self.site.store.window(self.record.id)? {
+            Some(window) => window,
+            None => {
+                let mut window = Window::open(self.stats().await?);
+                if self.record.mirrors().is_some() {
+                    window = window.with_record(self.stats_of_all().await?.stable);
+                }
+                self.keep(&window);
+                window
+            }
+        };
+        Ok(Watch {
+            window,
+            watched: Duration::ZERO,
+            last_look: Instant::now(),
+        })
+    }
+
+    /// A window that cannot be written down is a window all the same.
+    fn keep(&self, window: &Window) {
+        if let Err(error) = self.site.store.keep_window(self.record.id, window) {
+            self.trouble(error.to_string());
+        }
+    }
+
+    async fn stats(&self) -> Result<Reading> {
+        let stats = self.site.admin.stats(&self.record.service).await?;
+        Ok(self.reading_of(stats))
+    }
+
+    /// What the candidate is judged by: what came of its requests, or of its copies.
+    fn reading_of(&self, stats: ServiceStats) -> Reading {
+        if self.record.mirrors().is_none() {
+            return self.reading_of_all(stats);
+        }
+        let mirror = stats.mirror.unwrap_or_default();
+        if mirror.version != self.record.to.version {
+            // A proxy that has started again, and knows of no copies yet.
+            return Reading::default();
+        }
+        Pair {
+            candidate: of_copies(mirror.copies),
+            stable: of_copies(mirror.originals),
+        }
+    }
+
+    async fn stats_of_all(&self) -> Result<Reading> {
+        let stats = self.site.admin.stats(&self.record.service).await?;
+        Ok(self.reading_of_all(stats))
+    }
+
+    fn reading_of_all(&self, stats: ServiceStats) -> Reading {
+        let ServiceStats { mut versions, .. } = stats;
+        let candidate = versions.remove(&self.record.to.version).unwrap_or_default();
+        let stable = versions
+            .remove(&self.record.from.version)
+            .unwrap_or_default();
+        Pair { candidate, stable }
+    }
+
+    pub(super) fn show(&self, verdict: &Verdict, look: &Look) {
+        self.live.send_modify(|live| {
+            live.candidate = look.step.candidate;
+            live.stable = look.step.stable;
+            live.verdict = Some(verdict.to_string());
+        });
+    }
+}
+
+/// The figures of copies, or of their originals. One that is answered with an error of its
+/// client's counts as failed, whoever answered: the same requests are to be answered alike.
+fn of_copies(stats: CopyStats) -> VersionStats {
+    let CopyStats {
+        mut responses,
+        failed_tries,
+        latency,
+    } = stats;
+    responses.server_error += std::mem::take(&mut responses.client_error);
+    VersionStats {
+        responses,
+        failed_tries,
+        latency,
+        ..VersionStats::default()
+    }
+}
+
+/// A decision's figures for the history: enough to make it again.
+pub(super) fn figures(limits: &Limits, look: &Look) -> serde_json::Value {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "candidate": look.step.candidate,
+        "stable": look.step.stable,
+        "recent": look.recent,
+        "record": look.record,
+        "slow_ms": look.slow.map(|seconds| seconds * 1000.0),
+        "elapsed_ms": millis(look.elapsed),
+        "evidence": Case::against(limits, look),
+        "limits": {
+            "success_rate": limits.success_rate,
+            "success_rate_tolerance": limits.success_rate_tolerance,
+            "latency_p99_ms": millis(limits.latency_p99),
+            "latency_tolerance": limits.latency_tolerance,
+            "min_requests": limits.min_requests,
+            "step_min_duration_ms": millis(limits.step_min_duration),
+        },
+    })
+}

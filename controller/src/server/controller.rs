@@ -1,0 +1,316 @@
+//! The controller of one state folder, and the project that is up in it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, OwnedMutexGuard};
+
+use super::reconciler::{Patience, Watch};
+use crate::api::{Done, RolloutRequest};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::journal::{RolloutRecord, Store};
+use crate::manifest::{Manifest, RuntimeChoice};
+use crate::project::caller::Caller;
+use crate::project::containers::ENDPOINT;
+use crate::project::secrets::Secrets;
+use crate::project::webhooks::Webhooks;
+use crate::project::{Authorities, Locks, Site, proxy as proxy_host};
+use crate::rollout::{self, Ask, Handle};
+use crate::runtime::{ContainerState, Runtime, RuntimeError, label};
+use crate::server::engine::{self, Engine};
+use crate::state_dir;
+
+/// The controller of one state folder.
+pub(crate) struct Controller {
+    pub(super) dir: PathBuf,
+    pub(super) store: Arc<Store>,
+    pub(super) clock: Clock,
+    /// What is up; `None` before the first `up` and after `down`.
+    pub(super) up: Mutex<Option<Arc<Up>>>,
+    /// What a `down` could not take away: its project and its runtime.
+    pub(super) leaving: Mutex<Option<(String, Arc<dyn Runtime>)>>,
+    /// Why it is not, where it should be.
+    pub(super) trouble: Mutex<Option<String>>,
+    /// Held by verbs that start or stop things, one at a time.
+    pub(super) changing: tokio::sync::Mutex<()>,
+    /// Held while somebody changes a service, from looking at its generation on.
+    pub(super) admitting: Locks,
+    /// Held while desired and actual are compared, and by verbs that change both at once. Never
+    /// taken before `changing`.
+    pub(super) reconciling: tokio::sync::Mutex<()>,
+    /// Told when nothing is left to control.
+    pub(super) finished: Notify,
+    /// Held by whoever pulls an image.
+    pub(super) pulling: Arc<()>,
+}
+
+/// A project that is up.
+pub(crate) struct Up {
+    pub(crate) site: Arc<Site>,
+    pub(super) kind: RuntimeChoice,
+    /// The rollouts that run, by service.
+    pub(super) rollouts: Mutex<HashMap<String, Arc<Handle>>>,
+    /// Who is told of events.
+    pub(super) webhooks: Webhooks,
+    /// Told when a container may have come or gone.
+    pub(super) changed: Arc<Notify>,
+    pub(super) _watch: Watch,
+    pub(super) patience: Mutex<Patience>,
+    /// What could not be put right when it was looked at last.
+    pub(super) trouble: Mutex<Vec<String>>,
+}
+
+impl Controller {
+    /// A controller with its folder and its journal.
+    pub(crate) fn new(dir: PathBuf, store: Arc<Store>) -> Arc<Self> {
+        Arc::new(Self {
+            dir,
+            store,
+            clock: Clock::new(),
+            up: Mutex::new(None),
+            leaving: Mutex::new(None),
+            trouble: Mutex::new(None),
+            changing: tokio::sync::Mutex::new(()),
+            admitting: Locks::default(),
+            reconciling: tokio::sync::Mutex::new(()),
+            finished: Notify::new(),
+            pulling: Arc::default(),
+        })
+    }
+
+    /// Takes up what the journal says is up, unfinished rollouts included. `false` where the
+    /// engine is not there yet: try again.
+    pub(crate) async fn take_up(&self) -> bool {
+        if self.get_up().is_some() {
+            return true;
+        }
+        let trouble = match self.take_up_applied().await {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::warn!("cannot go on where it was left: {error}");
+                Some(error.to_string())
+            }
+        };
+        let fine = trouble.is_none();
+        *lock(&self.trouble) = trouble;
+        fine
+    }
+
+    pub(super) async fn take_up_applied(&self) -> Result<()> {
+        let Some(applied) = self.store.applied()? else {
+            return Ok(());
+        };
+        let mut manifest = Manifest::parse(&applied.text).map_err(|source| Error::Manifest {
+            path: applied.path,
+            source,
+        })?;
+        manifest.services.extend(applied.kept);
+        let engine = engine::choose(applied.runtime, &manifest.project, &self.dir).await?;
+        let up = self.make_up(manifest, engine)?;
+        self.clear_after_boot(&up, &applied.boot).await?;
+        for record in self.store.unfinished()? {
+            tracing::info!(phase = %record.phase, "takes up {}", record.title());
+            up.run(record);
+        }
+        *lock(&self.up) = Some(up);
+        Ok(())
+    }
+
+    /// The containers that were there when the machine went down died of that, and of nothing
+    /// else: they are cleared away before anybody is judged by them.
+    pub(super) async fn clear_after_boot(&self, up: &Up, before: &str) -> Result<()> {
+        let now = state_dir::boot();
+        if now == before {
+            return Ok(());
+        }
+        for container in up.site.runtime.list().await? {
+            // The proxy and its holder are made again together.
+            let serves = container
+                .labels
+                .get(label::ROLE)
+                .is_some_and(|role| role == ENDPOINT);
+            if !serves || container.state == ContainerState::Running {
+                continue;
+            }
+            match up.site.runtime.stop(&container.id).await {
+                Ok(()) => self.store.forget_retired(&container.name)?,
+                Err(error @ RuntimeError::Unavailable { .. }) => return Err(error.into()),
+                Err(error) => {
+                    // It is nobody's, and taken away when that can be done.
+                    tracing::warn!("{}: {error}", container.name);
+                    let service = container.labels.get(label::SERVICE);
+                    let service = service.map(String::as_str).unwrap_or_default();
+                    up.site.retire(service, std::slice::from_ref(&container))?;
+                }
+            }
+        }
+        tracing::info!("the machine has started again: so does everything here");
+        self.store.set_boot(&now)
+    }
+
+    pub(super) fn make_up(&self, manifest: Manifest, engine: Engine) -> Result<Arc<Up>> {
+        let admin = proxy_host::admin(&self.dir, &manifest.proxy)?;
+        let site = Site::new(
+            manifest,
+            self.store.clone(),
+            engine.runtime,
+            admin,
+            self.clock,
+            Secrets::new(&self.dir),
+            Authorities::new(&self.dir, engine.kind),
+        );
+        let up = Up::new(Arc::new(site), engine.kind);
+        up.webhooks.follow(&up.site)?;
+        Ok(Arc::new(up))
+    }
+
+    /// Ends when `down` has taken everything away.
+    pub(crate) async fn finished(&self) {
+        self.finished.notified().await;
+    }
+
+    /// Drops running rollouts where they are. The journal knows where to go on.
+    pub(crate) fn stop(&self) {
+        if let Some(up) = self.get_up() {
+            for handle in lock(&up.rollouts).values() {
+                handle.stop();
+            }
+        }
+    }
+
+    /// `promote`.
+    pub(crate) async fn promote(&self, request: RolloutRequest, caller: &Caller) -> Result<Done> {
+        self.ask(request, Ask::Promote, caller).await
+    }
+
+    /// `abort`.
+    pub(crate) async fn abort(&self, request: RolloutRequest, caller: &Caller) -> Result<Done> {
+        let why = "aborted by hand".into();
+        self.ask(request, Ask::Abort { why }, caller).await
+    }
+
+    /// `pause`.
+    pub(crate) async fn pause(&self, request: RolloutRequest, caller: &Caller) -> Result<Done> {
+        self.ask(request, Ask::Pause, caller).await
+    }
+
+    /// `resume`.
+    pub(crate) async fn resume(&self, request: RolloutRequest, caller: &Caller) -> Result<Done> {
+        self.ask(request, Ask::Resume, caller).await
+    }
+
+    pub(super) async fn ask(
+        &self,
+        request: RolloutRequest,
+        ask: Ask,
+        caller: &Caller,
+    ) -> Result<Done> {
+        let up = self.up()?;
+        let service = match request.service {
+            Some(service) => up.site.service(&service)?.name,
+            None => match self.store.unfinished()?.as_slice() {
+                [] => return Err(Error::Refused("no rollout is running".into())),
+                [one] => one.service.clone(),
+                several => {
+                    let names: Vec<&str> = several.iter().map(|r| r.service.as_str()).collect();
+                    return Err(Error::Usage(format!(
+                        "{} have rollouts that run: say which one is meant",
+                        names.join(" and ")
+                    )));
+                }
+            },
+        };
+        let Some(handle) = up.rollout(&service) else {
+            return Err(Error::Refused(format!(
+                "no rollout of {service} is running"
+            )));
+        };
+        let _admitted = self.admit(&service, caller).await?;
+        Ok(Done::say(handle.ask_by(caller.who(), ask).await?))
+    }
+
+    /// Lets one caller at a time change a service, and refuses whoever has seen an older
+    /// generation than it has by now. What this gives is held until the change is made.
+    pub(super) async fn admit(
+        &self,
+        service: &str,
+        caller: &Caller,
+    ) -> Result<OwnedMutexGuard<()>> {
+        let admitted = self.admitting.of(service).lock_owned().await;
+        let Some(seen) = caller.if_generation else {
+            return Ok(admitted);
+        };
+        let now = self.store.generation(service)?;
+        if now == seen {
+            return Ok(admitted);
+        }
+        Err(Error::Stale(format!(
+            "{service} is at generation {now}, not {seen}: somebody changed it meanwhile; see \
+             `crossfade status` and `crossfade history {service}`"
+        )))
+    }
+
+    pub(super) fn get_up(&self) -> Option<Arc<Up>> {
+        lock(&self.up).clone()
+    }
+
+    /// Lets one verb at a time start or stop things, as long as `up` is what is up.
+    pub(super) async fn alone(&self, up: &Arc<Up>) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        let alone = self.changing.lock().await;
+        match self.get_up() {
+            Some(now) if Arc::ptr_eq(&now, up) => Ok(alone),
+            _ => Err(Error::Refused(format!(
+                "{} went down meanwhile; try again",
+                up.site.project
+            ))),
+        }
+    }
+
+    /// What is up, or what to do about it.
+    pub(super) fn up(&self) -> Result<Arc<Up>> {
+        self.get_up().ok_or_else(|| match &*lock(&self.trouble) {
+            Some(trouble) => Error::Unavailable(trouble.clone()),
+            None => Error::Refused("nothing is up here: `crossfade up` starts it".into()),
+        })
+    }
+}
+
+impl Up {
+    pub(super) fn new(site: Arc<Site>, kind: RuntimeChoice) -> Self {
+        let changed = Arc::new(Notify::new());
+        Self {
+            _watch: Watch::start(site.runtime.clone(), changed.clone()),
+            site,
+            kind,
+            rollouts: Mutex::default(),
+            changed,
+            webhooks: Webhooks::default(),
+            patience: Mutex::default(),
+            trouble: Mutex::default(),
+        }
+    }
+
+    /// Begins or goes on with a rollout that is in the journal.
+    pub(super) fn run(&self, record: RolloutRecord) {
+        let service = record.service.clone();
+        let handle = rollout::spawn(self.site.clone(), record);
+        lock(&self.rollouts).insert(service, Arc::new(handle));
+    }
+
+    /// The service's rollout, while it runs.
+    pub(super) fn rollout(&self, service: &str) -> Option<Arc<Handle>> {
+        let handle = lock(&self.rollouts).get(service).cloned();
+        handle.filter(|handle| !handle.live().record.phase.is_over())
+    }
+}
+
+/// The folder of a manifest.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

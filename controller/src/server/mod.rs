@@ -1,0 +1,257 @@
+//! The controller process: its folder, its socket, and what it answers there.
+
+mod controller;
+pub(crate) mod engine;
+mod reconciler;
+pub(crate) mod verbs;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Either, Full, Limited};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use crate::api::{About, Failure};
+use crate::error::{Error, Result};
+use crate::journal::{self, Store};
+use crate::project::caller::Caller;
+use crate::state_dir::{self, Lock};
+use controller::Controller;
+use verbs::LogLines;
+
+/// A manifest is the largest thing that is ever sent.
+const MAX_BODY: usize = 4 << 20;
+/// How long a controller that ends waits for answers that are still being read.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// A state folder that is ours alone, with its socket.
+pub struct Folder {
+    controller: Arc<Controller>,
+    listener: UnixListener,
+    // Given back last.
+    _lock: Lock,
+}
+
+/// Takes the folder: lock, journal, socket.
+///
+/// # Errors
+/// When another controller has it (named by its process), or it cannot be used.
+pub fn open(dir: &Path) -> Result<Folder> {
+    state_dir::make(dir)?;
+    let lock = state_dir::lock(dir)?;
+    let store = Store::open(&dir.join(journal::FILE))?;
+    let socket = state_dir::socket(dir);
+    match std::fs::remove_file(&socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::file(socket)(error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&socket).map_err(Error::file(&socket))?;
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))
+        .map_err(Error::file(&socket))?;
+    Ok(Folder {
+        controller: Controller::new(dir.to_owned(), Arc::new(store)),
+        listener,
+        _lock: lock,
+    })
+}
+
+/// Serves the folder until `shutdown`, or until `down` has left nothing to control; with
+/// `until_down` also when nothing has come up for a while. What runs goes on without a
+/// controller.
+pub async fn run(folder: Folder, until_down: bool, shutdown: impl Future<Output = ()>) {
+    let Folder {
+        controller,
+        listener,
+        _lock,
+    } = folder;
+    controller.take_up().await;
+    let tending = tokio::spawn(controller.clone().keep_tending(until_down));
+    let mut answering = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            () = controller.finished() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    answering.spawn(answer(stream, controller.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!("cannot accept: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = answering.join_next(), if !answering.is_empty() => {}
+        }
+    }
+    // Whoever comes now is told at once that nobody is here.
+    drop(listener);
+    tending.abort();
+    controller.stop();
+    // Whoever asked for the end is still to be answered.
+    let rest = async { while answering.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_ANSWERS, rest).await;
+}
+
+async fn answer(stream: UnixStream, controller: Arc<Controller>) {
+    let caller = Caller::of(&stream);
+    let service = service_fn(move |request| {
+        let (controller, caller) = (controller.clone(), caller.clone());
+        async move { Ok::<_, Infallible>(respond(request, controller, caller).await) }
+    });
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!("a client went away: {error}");
+    }
+}
+
+type Answer = Response<Either<Full<Bytes>, Lines>>;
+
+async fn respond(
+    request: Request<Incoming>,
+    controller: Arc<Controller>,
+    mut caller: Caller,
+) -> Answer {
+    let path = request.uri().path().to_owned();
+    let Some(verb) = path
+        .strip_prefix("/v1/")
+        .filter(|_| request.method() == Method::POST)
+    else {
+        return failed(&Error::Usage(format!(
+            "there is no {} {path}",
+            request.method()
+        )));
+    };
+    if let Some(seen) = request.headers().get(header::IF_MATCH) {
+        let seen = seen.to_str().ok().map(|seen| seen.trim_matches('"'));
+        let Some(seen) = seen.and_then(|seen| seen.parse().ok()) else {
+            return failed(&Error::Usage(
+                "If-Match: a generation is a whole number".into(),
+            ));
+        };
+        caller.if_generation = Some(seen);
+    }
+    let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return failed(&Error::Usage(format!("the request broke off: {error}"))),
+    };
+    let verb = verb.to_owned();
+    // In a task of its own: a verb that has begun goes on when whoever asked goes away.
+    let task = tokio::spawn(async move { dispatch(&verb, &body, &controller, &caller).await });
+    match task.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&Error::Refused(format!(
+            "the controller broke down: {error}"
+        ))),
+    }
+}
+
+async fn dispatch(
+    verb: &str,
+    body: &[u8],
+    controller: &Controller,
+    caller: &Caller,
+) -> Result<Answer> {
+    match verb {
+        "about" => {
+            let version = env!("CARGO_PKG_VERSION").to_owned();
+            json(&About {
+                version,
+                pid: std::process::id(),
+            })
+        }
+        "up" => json(&controller.up_verb(read(body)?, caller).await?),
+        "down" => json(&controller.down(read(body)?, caller).await?),
+        "deploy" => json(&controller.deploy(read(body)?, caller).await?),
+        "split" => json(&controller.split(read(body)?, caller).await?),
+        "promote" => json(&controller.promote(read(body)?, caller).await?),
+        "abort" => json(&controller.abort(read(body)?, caller).await?),
+        "pause" => json(&controller.pause(read(body)?, caller).await?),
+        "resume" => json(&controller.resume(read(body)?, caller).await?),
+        "rollback" => json(&controller.rollback(read(body)?, caller).await?),
+        "proxy-upgrade" => json(&controller.upgrade_proxy(read(body)?, caller).await?),
+        "scale" => json(&controller.scale(read(body)?, caller).await?),
+        "status" => json(&controller.status().await?),
+        "history" => json(&controller.history(&read(body)?)?),
+        "events" => json(&controller.events(read(body)?).await?),
+        "explain" => json(&controller.explain(&read(body)?)?),
+        "rollout" => json(&controller.progress(read(body)?).await?),
+        "pull" => {
+            let lines = Lines(controller.pull(read(body)?).await?);
+            Ok(Response::new(Either::Right(lines)))
+        }
+        "logs" => {
+            let lines = Lines(controller.logs(read(body)?).await?);
+            Ok(Response::new(Either::Right(lines)))
+        }
+        _ => Err(Error::Usage(format!(
+            "the controller is of release {} and does not know `{verb}`",
+            env!("CARGO_PKG_VERSION")
+        ))),
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    admin_api::strict::from_json(body).map_err(|error| Error::Usage(error.to_string()))
+}
+
+fn json(value: &impl Serialize) -> Result<Answer> {
+    let body = serde_json::to_vec(value)
+        .map_err(|error| Error::Refused(format!("the answer cannot be written: {error}")))?;
+    Ok(response(StatusCode::OK, body))
+}
+
+fn failed(error: &Error) -> Answer {
+    let failure = Failure {
+        exit: error.exit_code(),
+        message: error.to_string(),
+    };
+    // Of a number and a string: cannot fail.
+    let body = serde_json::to_vec(&failure).unwrap_or_default();
+    response(StatusCode::UNPROCESSABLE_ENTITY, body)
+}
+
+fn response(status: StatusCode, body: Vec<u8>) -> Answer {
+    let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
+    *response.status_mut() = status;
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// Log lines as a body.
+struct Lines(LogLines);
+
+impl Body for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0
+            .poll_recv(cx)
+            .map(|lines| lines.map(|lines| Ok(Frame::data(lines))))
+    }
+}

@@ -1,0 +1,290 @@
+//! What nobody has to ask for: a proxy that is gone is started again, a table that was lost is
+//! told again, a container that died is replaced, one that has no place here is drained and taken
+//! away, and retired ones are seen to their end. While rollouts run, too.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use admin_api::ServiceView;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
+
+use crate::error::Result;
+use crate::journal::ServiceRecord;
+use crate::project::Site;
+use crate::project::containers::Dead;
+use crate::project::reconcile::{compare, wanted};
+use crate::runtime::{Container, Runtime};
+use crate::server::controller::{Controller, Up, lock};
+
+/// So often everything is looked at, also when the engine has told nothing.
+const EVERY: Duration = Duration::from_secs(2);
+/// One container that ends is several events, and seldom comes alone.
+const SETTLE: Duration = Duration::from_millis(50);
+/// So often nothing is found up before a controller in the background ends.
+const IDLE_TICKS: u32 = 5;
+const DRAIN_WAIT: Duration = Duration::from_millis(500);
+
+impl Controller {
+    /// Looks after everything, whenever the engine tells of a change and every two seconds.
+    /// `until_down`: ends the controller when nothing has come up for a while.
+    pub(crate) async fn keep_tending(self: Arc<Self>, until_down: bool) {
+        let mut tick = interval(EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut idle = 0;
+        loop {
+            let ticked = self.next_occasion(&mut tick).await;
+            // An `up` that has begun is in the journal, and not to be taken up beside it.
+            let is_up = self.get_up().is_some() || {
+                let _alone = self.changing.lock().await;
+                self.take_up().await
+            };
+            if is_up {
+                self.tend().await;
+            }
+            // Somebody may have looked into the history, and may do so again.
+            let is_idle = is_up && self.get_up().is_none() && Arc::strong_count(&self.pulling) == 1;
+            idle = match (is_idle, ticked) {
+                (true, true) => idle + 1,
+                (true, false) => idle,
+                (false, _) => 0,
+            };
+            if until_down && idle >= IDLE_TICKS {
+                self.finished.notify_one();
+            }
+        }
+    }
+
+    /// Whether it was the timer.
+    async fn next_occasion(&self, tick: &mut Interval) -> bool {
+        let up = self.get_up();
+        let told = async {
+            match &up {
+                Some(up) => up.changed.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = tick.tick() => true,
+            () = told => {
+                sleep(SETTLE).await;
+                false
+            }
+        }
+    }
+
+    pub(super) async fn tend(&self) {
+        // Whoever has it now sees to all this, too, or takes everything away.
+        let Ok(_alone) = self.reconciling.try_lock() else {
+            return;
+        };
+        let Some(up) = self.get_up() else { return };
+        // A proxy that takes long to come back holds up no container.
+        let proxy = async {
+            self.tend_proxy(&up).await?;
+            self.clear_table(&up.site).await
+        };
+        let (proxy, mut trouble) = tokio::join!(proxy, self.tend_services(&up));
+        if let Err(error) = proxy {
+            trouble.insert(0, format!("the proxy: {error}"));
+        }
+        if let Err(error) = self.sweep_aside(&up) {
+            trouble.push(error.to_string());
+        }
+        let before = std::mem::replace(&mut *lock(&up.trouble), trouble.clone());
+        for trouble in trouble.iter().filter(|one| !before.contains(one)) {
+            tracing::warn!("{trouble}");
+        }
+    }
+
+    async fn tend_proxy(&self, up: &Up) -> Result<()> {
+        if self.store.proxy()?.upgrade.is_some() {
+            // The controller was killed in the middle of it.
+            self.finish_proxy_upgrade(up).await?;
+        }
+        self.clear_old_proxies(up).await?;
+        if up.site.admin.status().await.is_ok() {
+            return Ok(());
+        }
+        self.proxy_host(up)?.ensure(&mut Vec::new()).await?;
+        // It may have come back with nothing.
+        up.changed.notify_one();
+        Ok(())
+    }
+
+    /// Takes services out of the proxy that are in no journal: who began with them did not come to
+    /// their end. The table is the controller's alone.
+    async fn clear_table(&self, site: &Site) -> Result<()> {
+        let in_proxy = site.admin.services().await?.services;
+        let known = self.store.services()?;
+        let is_known = |name: &str| known.iter().any(|service| service.name == name);
+        for ServiceView { name, .. } in in_proxy {
+            if !is_known(&name) {
+                tracing::info!("{name} is in the proxy and in no journal: it is taken out");
+                site.take_out(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What could not be done, service by service.
+    async fn tend_services(&self, up: &Up) -> Vec<String> {
+        let services = match self.store.services() {
+            Ok(services) => services,
+            Err(error) => return vec![error.to_string()],
+        };
+        // One that takes long holds up no other.
+        let all = services
+            .iter()
+            .map(|service| self.tend_service(up, service));
+        let outcomes = futures_util::future::join_all(all).await;
+        let failed = services.iter().zip(outcomes).filter_map(|(service, done)| {
+            let error = done.err()?;
+            Some(format!("{}: {error}", service.name))
+        });
+        failed.collect()
+    }
+
+    async fn tend_service(&self, up: &Up, service: &ServiceRecord) -> Result<()> {
+        let site = &up.site;
+        if site.manifest().service(&service.name).is_none() {
+            // An `up` without it was cut short.
+            return self.remove(site, &service.name).await;
+        }
+        self.retire_extra(up, &service.name).await?;
+        // Containers need no proxy to be started.
+        let healed = self.heal(up, &service.name).await;
+        let told = site.check_table(&service.name).await.map(|_| ());
+        healed.and(told)
+    }
+
+    /// Sees retired containers to their end, also those whose service is there no more; each
+    /// service's in a task of its own: one may take long to stop, and nobody else is to wait for it.
+    fn sweep_aside(&self, up: &Up) -> Result<()> {
+        let retired = self.store.retired()?;
+        let services: BTreeSet<String> = retired.into_iter().map(|one| one.service).collect();
+        for service in services {
+            if up.site.sweeping.of(&service).try_lock().is_err() {
+                continue;
+            }
+            let site = up.site.clone();
+            tokio::spawn(async move {
+                if let Err(error) = site.sweep(&service, DRAIN_WAIT).await {
+                    tracing::warn!("{service}: {error}");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Retires containers that have no place here.
+    async fn retire_extra(&self, up: &Up, service: &str) -> Result<()> {
+        let site = &up.site;
+        // Nobody starts or wants others between this look and what is made of it.
+        let _alone = site.place_lock(service).await;
+        let wanted = wanted(
+            &site.service(service)?,
+            self.store.running(service)?.as_ref(),
+        );
+        let containers = site.live_containers(service).await?;
+        let extra = compare(&wanted, &containers).extra;
+        if extra.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = extra.iter().map(|one| one.name.as_str()).collect();
+        let text = format!("nobody wants {}: drained and taken away", names.join(", "));
+        let extra: Vec<Container> = extra.into_iter().cloned().collect();
+        site.retire(service, &extra)?;
+        site.note(service, None, "healed", &text, None)
+    }
+
+    /// Replaces what has died or is missing.
+    async fn heal(&self, up: &Up, service: &str) -> Result<()> {
+        let site = &up.site;
+        let wanted = wanted(
+            &site.service(service)?,
+            self.store.running(service)?.as_ref(),
+        );
+        let containers = site.live_containers(service).await?;
+        if compare(&wanted, &containers).short.is_empty() || !lock(&up.patience).may(service) {
+            return Ok(());
+        }
+        // The dead are to get no requests while their successors start.
+        let told = site.push(service).await;
+        let mut started = Vec::new();
+        let done = self.replace_dead(site, service, &mut started).await;
+        if !started.is_empty() {
+            lock(&up.patience).healed(service);
+            let names: Vec<&str> = started.iter().map(|one| one.name.as_str()).collect();
+            let text = format!("{} took the place of what was missing", names.join(", "));
+            site.note(service, None, "healed", &text, None)?;
+        }
+        done.and(told)
+    }
+
+    async fn replace_dead(
+        &self,
+        site: &Site,
+        service: &str,
+        started: &mut Vec<Container>,
+    ) -> Result<()> {
+        let _alone = site.place_lock(service).await;
+        let wanted = wanted(
+            &site.service(service)?,
+            self.store.running(service)?.as_ref(),
+        );
+        let containers = site.live_containers(service).await?;
+        let mut stays = None;
+        for (version, count) in compare(&wanted, &containers).short {
+            let of_this = site
+                .start_missing_alone(version, count, Dead::Replace, started)
+                .await?;
+            stays = stays.or(of_this);
+        }
+        stays.map_or(Ok(()), Err)
+    }
+}
+
+/// How long to wait before a service is healed again: a container that dies again and again is
+/// not replaced as fast as it dies.
+#[derive(Debug, Default)]
+pub(super) struct Patience(HashMap<String, (Instant, Duration)>);
+
+impl Patience {
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    fn may(&self, service: &str) -> bool {
+        let last = self.0.get(service);
+        last.is_none_or(|(last, wait)| last.elapsed() >= *wait)
+    }
+
+    fn healed(&mut self, service: &str) {
+        let next = match self.0.get(service) {
+            // It did not hold for long.
+            Some((last, wait)) if last.elapsed() < *wait * 4 => (*wait * 2).min(Self::LONGEST),
+            _ => Self::FIRST,
+        };
+        self.0.insert(service.to_owned(), (Instant::now(), next));
+    }
+}
+
+/// Has `changed` told whenever the runtime tells of a change. Ended by dropping.
+#[derive(Debug)]
+pub(super) struct Watch(tokio::task::JoinHandle<()>);
+
+impl Watch {
+    pub(super) fn start(runtime: Arc<dyn Runtime>, changed: Arc<Notify>) -> Self {
+        Self(tokio::spawn(async move { runtime.watch(&changed).await }))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::journal::Phase;
+use crate::rollout::Ask;
+use crate::runtime::{ContainerState, label};
+use crate::server::verbs::tests::{Tended, proxy};
+use crate::testing::TestSite;
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_died_is_replaced_and_its_endpoint_swapped() {
+    let tended = Tended::new().await;
+    let before = tended.test.proxy.addresses();
+    tended.test.runtime.exit("1.0.0", 137);
+    let died = Instant::now();
+    tended.until_whole(&["1.0.0"]).await;
+    assert!(
+        died.elapsed() < Duration::from_secs(1),
+        "told by the engine"
+    );
+    assert_ne!(tended.test.proxy.addresses(), before);
+    assert_eq!(tended.healed(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_container_that_cannot_be_taken_away_is_replaced_and_told() {
+    let tended = Tended::new().await;
+    let runtime = &tended.test.runtime;
+    runtime.keeps_dead.store(true, Ordering::Relaxed);
+    runtime.exit("1.0.0", 137);
+    tended
+        .until("replaced", |test| {
+            test.running()["1.0.0"] == 4 && test.proxy.addresses() == test.runtime.addresses()
+        })
+        .await;
+    let names: BTreeSet<String> = runtime
+        .containers()
+        .iter()
+        .map(|one| one.name.clone())
+        .collect();
+    assert_eq!(names.len(), 5, "the dead one keeps its name: {names:?}");
+    tended
+        .until("told", |_| {
+            let trouble = lock(&tended.up.trouble);
+            let says = |one: &String| one.contains("cannot be taken away");
+            trouble.iter().any(says)
+        })
+        .await;
+
+    runtime.keeps_dead.store(false, Ordering::Relaxed);
+    tended
+        .until("taken away", |test| test.runtime.containers().len() == 4)
+        .await;
+    tended
+        .until("nothing is left to tell", |_| {
+            lock(&tended.up.trouble).is_empty()
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_died_with_the_machine_and_cannot_be_taken_away_holds_nothing_up() {
+    let tended = Tended::new().await;
+    let runtime = &tended.test.runtime;
+    runtime.keeps_dead.store(true, Ordering::Relaxed);
+    runtime.exit("1.0.0", 137);
+    let controller = Controller::new(tended.test.dir().to_owned(), tended.test.site.store.clone());
+    let cleared = controller.clear_after_boot(&tended.up, "an earlier start");
+    cleared.await.expect("it goes on without");
+    let four = |test: &TestSite| test.running().get("1.0.0") == Some(&4);
+    tended.until("replaced", four).await;
+    assert_eq!(runtime.containers().len(), 5, "the dead one is still there");
+    runtime.keeps_dead.store(false, Ordering::Relaxed);
+    tended.until_whole(&["1.0.0"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_dies_of_stable_during_a_rollout_is_replaced_too() {
+    for phase in [Phase::Checking, Phase::Shifting, Phase::Baking] {
+        let tended = Tended::new().await;
+        tended.test.proxy.set_idle(true);
+        let handle = tended.rollout_in(Phase::Checking).await;
+        if phase != Phase::Checking {
+            tended.test.proxy.set_idle(false);
+            let mut live = handle.watch();
+            let there = live.wait_for(|live| live.record.phase == phase).await;
+            there.expect("it gets there");
+        }
+        tended.test.runtime.exit("1.0.0", 1);
+        tended
+            .until("1.0.0 × 4 again", |test| {
+                test.running()["1.0.0"] == 4 && test.proxy.addresses() == test.runtime.addresses()
+            })
+            .await;
+        tended.test.proxy.set_idle(false);
+        handle.ended().await;
+        assert_eq!(
+            handle.live().record.phase,
+            Phase::Done,
+            "nobody blamed 2.0.0"
+        );
+        tended.until_whole(&["2.0.0"]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_taken_away_by_hand_and_one_with_a_new_address_are_seen_to() {
+    let tended = Tended::new().await;
+    tended.test.runtime.containers().remove(0);
+    tended.until_whole(&["1.0.0"]).await;
+    let new = "10.1.1.1:8080".parse().expect("an address");
+    tended.test.runtime.containers()[0].address = Some(new);
+    tended.until_whole(&["1.0.0"]).await;
+    assert!(tended.test.proxy.addresses().contains("10.1.1.1:8080"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stray_container_is_drained_and_removed() {
+    let tended = Tended::new().await;
+    let mut stray = tended.test.runtime.containers()[0].clone();
+    stray.id = "id-stray".into();
+    stray.name = "crossfade-web-0.9.0-9-1".into();
+    stray.labels.insert(label::VERSION.into(), "0.9.0".into());
+    stray
+        .labels
+        .extend([crate::project::containers::label_of_version(9)]);
+    stray.address = "10.1.1.9:8080".parse().ok();
+    tended.test.runtime.containers().push(stray);
+    tended.until_whole(&["1.0.0"]).await;
+    let calls = tended.test.calls.all();
+    let at = |call: &str| calls.iter().position(|one| one == call);
+    let (receipt, stop) = (at("receipt 0.9.0"), at("stop stray"));
+    assert!(receipt.is_some() && receipt < stop, "{calls:#?}");
+    assert!(tended.healed() > 0, "the history says so");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_taken_is_stepped_around() {
+    let tended = Tended::new().await;
+    let names = [1, 2, 5].map(|n| format!("crossfade-web-2.0.0-2-{n}"));
+    tended.test.runtime.foreign(&names[..2]);
+    tended.test.runtime.forgotten(&names[2..]);
+    tended.rollout_in(Phase::Done).await;
+    tended.until_whole(&["2.0.0"]).await;
+    let containers = tended.test.runtime.containers().clone();
+    assert!(containers.iter().all(|one| !names.contains(&one.name)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scale_that_was_cut_short_is_finished() {
+    let tended = Tended::new().await;
+    let store = &tended.test.site.store;
+    store.set_replicas("web", 2).expect("recorded");
+    tended
+        .until("1.0.0 × 2", |test| test.running()["1.0.0"] == 2)
+        .await;
+    store.set_replicas("web", 4).expect("recorded");
+    tended.until_whole(&["1.0.0"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_is_away_holds_up_no_healing_and_is_told_when_it_is_back() {
+    let tended = Tended::new().await;
+    let runtime = &tended.test.runtime;
+    runtime.containers().push(proxy());
+    tended.test.proxy.set_away(true);
+    runtime.exit("1.0.0", 1);
+    let dead = |test: &TestSite| {
+        let containers = test.runtime.containers();
+        containers
+            .iter()
+            .any(|one| one.state != ContainerState::Running)
+    };
+    tended
+        .until("replaced without a proxy", |test| {
+            test.running()["1.0.0"] == 4 && !dead(test)
+        })
+        .await;
+    tended.test.proxy.set_away(false);
+    tended.test.proxy.forget();
+    tended.until_whole(&["1.0.0"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_of_the_proxy_that_no_journal_has_is_taken_out() {
+    let tended = Tended::new().await;
+    tended.test.runtime.containers().push(proxy());
+    tended.test.proxy.add("old");
+    tended
+        .until("taken out", |test| test.proxy.others().is_empty())
+        .await;
+    assert_eq!(
+        tended.test.proxy.split(),
+        [("1.0.0".to_owned(), 100)].into()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_is_away_blocks_promotion_and_not_the_record_of_a_rollback() {
+    let tended = Tended::new().await;
+    let handle = tended.rollout_in(Phase::Shifting).await;
+    tended.test.runtime.containers().push(proxy());
+    tended.test.proxy.set_away(true);
+    let asked = handle.clone();
+    let promoted = tokio::spawn(async move { asked.ask(Ask::Promote).await });
+    sleep(Duration::from_secs(120)).await;
+    promoted.await.expect("answered").expect("written down");
+    let stable = |of: &Tended| of.test.site.service("web").expect("there").stable.version;
+    assert_eq!(handle.live().record.phase, Phase::Promoting);
+    assert_eq!(stable(&tended), "1.0.0", "2.0.0 has not got its requests");
+
+    let why = "not while the proxy is away".to_owned();
+    handle.ask(Ask::Abort { why }).await.expect("written down");
+    assert_eq!(handle.live().record.phase, Phase::RollingBack);
+    assert_eq!(stable(&tended), "1.0.0");
+    tended.test.proxy.set_away(false);
+    handle.ended().await;
+    tended.until_whole(&["1.0.0"]).await;
+    assert_eq!(
+        tended.test.proxy.split(),
+        [("1.0.0".to_owned(), 100)].into()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_dies_again_and_again_is_replaced_more_and_more_slowly() {
+    let mut patience = Patience::default();
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        let began = Instant::now();
+        while !patience.may("web") {
+            sleep(Duration::from_millis(100)).await;
+        }
+        waits.push(began.elapsed().as_secs());
+        patience.healed("web");
+    }
+    assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
+    assert!(patience.may("api"), "each service has its own");
+    sleep(Duration::from_secs(600)).await;
+    patience.healed("web");
+    sleep(Patience::FIRST).await;
+    assert!(patience.may("web"), "it held for a while");
+}

@@ -1,0 +1,271 @@
+//! `deploy`: begins a rollout.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::{DeployRequest, Done};
+use crate::error::{Error, Result};
+use crate::journal::{NewRollout, NewVersion, Phase, ServiceRecord};
+use crate::manifest::{RolloutSettings, check_version, tag_of};
+use crate::project::caller::Caller;
+use crate::rollout::{Ask, Handle};
+use crate::server::controller::{Controller, Up};
+use crate::server::engine;
+
+/// How much longer a rollout's end may take than its starts and drains.
+const MARGIN: Duration = Duration::from_secs(60);
+
+impl Controller {
+    /// `deploy`.
+    pub(crate) async fn deploy(&self, request: DeployRequest, caller: &Caller) -> Result<Done> {
+        let up = self.up()?;
+        let _admitted = self.admit(&request.service, caller).await?;
+        loop {
+            let alone = self.alone(&up).await?;
+            let begun = self.begin(&up, &request, caller).await;
+            let forgotten = self.forget_secrets();
+            match begun.and_then(|begun| forgotten.map(|()| begun))? {
+                Begun::Done(done) => return Ok(done),
+                Begun::After(ending) => {
+                    // Nobody else is to wait for it.
+                    drop(alone);
+                    ending.wait(&up, caller).await?;
+                }
+            }
+        }
+    }
+
+    async fn begin(&self, up: &Arc<Up>, request: &DeployRequest, caller: &Caller) -> Result<Begun> {
+        let site = &up.site;
+        let service = site.service(&request.service)?;
+        let manifest = site.manifest();
+        let settings = manifest.service(&service.name).ok_or_else(|| {
+            Error::Refused(format!(
+                "the manifest has no service `{}` any more",
+                service.name
+            ))
+        })?;
+        let label = match &request.version {
+            Some(version) => version.clone(),
+            None => tag_of(&request.image).map(str::to_owned).ok_or_else(|| {
+                let image = &request.image;
+                Error::Usage(format!(
+                    "`{image}` has no tag to name the version by: add --version"
+                ))
+            })?,
+        };
+        check_version(&label).map_err(|error| Error::Usage(format!("--version: {error}")))?;
+        let how = request.rollout.over(&settings.rollout).map_err(|error| {
+            let flag = error.field.unwrap_or_default().replace('_', "-");
+            Error::Usage(format!("--{flag}: {}", error.message))
+        })?;
+        let image = engine::image_from(up.kind, &request.dir, &request.image);
+        let mut recipe = site.recipe(settings, &site.folder()?)?;
+        recipe.env.extend(request.env.clone());
+        let candidate = NewVersion {
+            service: service.name.clone(),
+            version: label,
+            resolved: site.runtime.resolve_image(&image).await?,
+            pull_name: site.runtime.pull_name(&image).await?,
+            image,
+            recipe,
+        };
+        if request.dry_run && !request.replace {
+            self.check_can_begin(up, &service.name)?;
+        }
+        // Before anything is ended for it.
+        let runs = already_runs(&service, &candidate)?;
+        if request.dry_run {
+            let done = runs.unwrap_or_else(|| dry_run(&service, &candidate, &how));
+            return Ok(Begun::Done(done));
+        }
+        let replaced_by = request.replace.then_some(candidate.version.as_str());
+        if let Some(ending) = self.in_the_way(up, &service.name, replaced_by)? {
+            return Ok(Begun::After(ending));
+        }
+        if let Some(done) = runs {
+            return Ok(Begun::Done(done));
+        }
+        let done = self.begin_rollout(up, &service, candidate, how, caller)?;
+        Ok(Begun::Done(done))
+    }
+
+    pub(super) fn begin_rollout(
+        &self,
+        up: &Arc<Up>,
+        service: &ServiceRecord,
+        to: NewVersion,
+        settings: RolloutSettings,
+        caller: &Caller,
+    ) -> Result<Done> {
+        let steps = settings.strategy.steps(service.replicas);
+        let new = NewRollout {
+            from: service.stable.id,
+            to,
+            settings,
+            steps,
+            who: caller.who.clone(),
+        };
+        let record = self.store.begin_rollout(&new, self.clock.now())?;
+        let text = format!("{} begins: {}", record.title(), new.settings.strategy);
+        let rollout = Some(record.id);
+        up.run(record);
+        Ok(Done {
+            rollout,
+            ..Done::say(text)
+        })
+    }
+
+    /// The rollout that is to end before the service can have the next one. Refuses where
+    /// somebody has to end it, and the next one is not to take its place.
+    pub(super) fn in_the_way(
+        &self,
+        up: &Up,
+        service: &str,
+        replaced_by: Option<&str>,
+    ) -> Result<Option<Ending>> {
+        let Some(handle) = up.rollout(service) else {
+            return Ok(None);
+        };
+        let is_promoted = matches!(handle.live().record.phase, Phase::Baking | Phase::Draining);
+        let ask = match replaced_by {
+            Some(version) if !is_promoted => Ask::Abort {
+                why: format!("replaced by {version}"),
+            },
+            // There is nothing to go back from, and the next version wants the place of the old
+            // one, which is only kept warm.
+            _ => {
+                self.check_can_begin(up, service)?;
+                Ask::Promote
+            }
+        };
+        Ok(Some(Ending { handle, ask }))
+    }
+
+    /// Refuses where a rollout is running that a deploy would not end by itself.
+    pub(super) fn check_can_begin(&self, up: &Up, service: &str) -> Result<()> {
+        let live = up.rollout(service).map(|handle| handle.live().record);
+        match live {
+            Some(record) if record.phase == Phase::Draining => Ok(()),
+            Some(record) if record.phase == Phase::Baking && record.paused.is_none() => Ok(()),
+            _ => self.check_no_rollout(up, service),
+        }
+    }
+
+    pub(super) fn check_no_rollout(&self, up: &Up, service: &str) -> Result<()> {
+        let Some(handle) = up.rollout(service) else {
+            return Ok(());
+        };
+        let record = handle.live().record;
+        let paused = if record.paused.is_some() {
+            ", paused"
+        } else {
+            ""
+        };
+        Err(Error::Refused(format!(
+            "{} is running ({}{paused}): `crossfade promote` or `crossfade abort` ends it, and \
+             `crossfade deploy --replace` begins another in its place",
+            record.title(),
+            record.phase
+        )))
+    }
+}
+
+/// What came of a deploy.
+enum Begun {
+    Done(Done),
+    /// Nothing, until this has ended.
+    After(Ending),
+}
+
+/// A rollout that is to end, and how it is asked to.
+pub(super) struct Ending {
+    pub(super) handle: Arc<Handle>,
+    pub(super) ask: Ask,
+}
+
+impl Ending {
+    /// Sees the rollout to its end, for about as long as that may take.
+    pub(super) async fn wait(self, up: &Up, caller: &Caller) -> Result<()> {
+        let Self { handle, ask } = self;
+        let drains = up.site.manifest().proxy.drain_timeout.get();
+        let starts = handle.live().record.settings.start_timeout.get();
+        let limit = drains + starts + MARGIN;
+        let ended = async {
+            let is_abort = matches!(ask, Ask::Abort { .. });
+            let said = handle.ask_by(caller.who(), ask).await;
+            // One that bakes may end by itself at this very moment, which is as good.
+            if is_abort {
+                said?;
+            }
+            handle.ended().await;
+            Ok(())
+        };
+        tokio::time::timeout(limit, ended)
+            .await
+            .unwrap_or_else(|_| {
+                let live = handle.live();
+                let trouble = live.trouble.map(|trouble| format!(": {trouble}"));
+                Err(Error::Refused(format!(
+                    "{} is {} and has not ended within {} s{}; try again",
+                    live.record.title(),
+                    live.record.phase,
+                    limit.as_secs(),
+                    trouble.unwrap_or_default(),
+                )))
+            })
+    }
+}
+
+/// What a deploy would do.
+fn dry_run(service: &ServiceRecord, to: &NewVersion, how: &RolloutSettings) -> Done {
+    let steps = how.strategy.steps(service.replicas);
+    let mut lines = vec![
+        format!(
+            "{} {} → {}: {}",
+            service.name, service.stable.version, to.version, how.strategy
+        ),
+        format!("image {} ({})", to.image, to.resolved),
+        format!(
+            "healthy for {} before its first request",
+            how.min_healthy_time
+        ),
+    ];
+    for (n, step) in steps.iter().enumerate() {
+        lines.push(format!(
+            "step {} of {}: {}",
+            n + 1,
+            steps.len(),
+            step.plan(how)
+        ));
+    }
+    lines.push(format!(
+        "then {} is stable; {} stays warm for {}, and is drained and stopped",
+        to.version, service.stable.version, how.bake
+    ));
+    lines.push("nothing was changed".into());
+    Done {
+        plan: steps,
+        ..Done::say(lines.join("\n"))
+    }
+}
+
+/// Nothing to do where the very version is stable; an error where another one has its name.
+fn already_runs(service: &ServiceRecord, candidate: &NewVersion) -> Result<Option<Done>> {
+    let stable = &service.stable;
+    if stable.version != candidate.version {
+        return Ok(None);
+    }
+    if (&stable.resolved, &stable.recipe) == (&candidate.resolved, &candidate.recipe) {
+        let text = format!(
+            "{} runs {} already: nothing to do",
+            service.name, stable.version
+        );
+        return Ok(Some(Done::say(text)));
+    }
+    Err(Error::Usage(format!(
+        "{} runs {} already, with another image or other settings: give this one another name \
+         with --version",
+        service.name, stable.version
+    )))
+}

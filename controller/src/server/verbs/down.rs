@@ -1,0 +1,121 @@
+//! `down`: takes away exactly what carries the project's label.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::api::{Done, DownRequest};
+use crate::error::{Error, Result};
+use crate::journal::NewEvent;
+use crate::manifest::Manifest;
+use crate::project::caller::Caller;
+use crate::project::containers::ENDPOINT;
+use crate::project::proxy::{self, HOLDER, PROXY};
+use crate::project::secrets::Secrets;
+use crate::runtime::{Container, Runtime, label};
+use crate::server::controller::{Controller, lock};
+use crate::server::engine;
+
+/// How often it looks whether anything is left.
+const MOST_PASSES: usize = 3;
+
+impl Controller {
+    /// `down`. The proxy goes first and finishes what it has, then the containers behind it,
+    /// then the holder, then the network.
+    pub(crate) async fn down(&self, request: DownRequest, caller: &Caller) -> Result<Done> {
+        let _alone = self.changing.lock().await;
+        let _undisturbed = self.reconciling.lock().await;
+        let Some((project, runtime)) = self.what_to_take_down(request).await? else {
+            self.finished.notify_one();
+            return Ok(Done::say("nothing is up here"));
+        };
+        // Nothing of it is wanted any more, whatever happens on the way.
+        self.store.clear("crossfade down", self.clock.now())?;
+        let event = NewEvent {
+            rollout: None,
+            service: None,
+            who: caller.who(),
+            kind: "down",
+            text: &format!("{project} goes down"),
+            figures: None,
+        };
+        self.store.note(&event, self.clock.now())?;
+        *lock(&self.leaving) = Some((project.clone(), runtime.clone()));
+        let mut taken = 0;
+        // A rollout that was just stopped may have had one in the making.
+        for _ in 0..MOST_PASSES {
+            let containers = runtime.list().await?;
+            if containers.is_empty() {
+                break;
+            }
+            for role in [Some(PROXY), Some(ENDPOINT), Some(HOLDER), None] {
+                stop_role(&runtime, &containers, role).await?;
+            }
+            taken += containers.len();
+        }
+        runtime.remove_network().await?;
+        proxy::forget(&self.dir)?;
+        Secrets::new(&self.dir).retain(&[].into())?;
+        *lock(&self.leaving) = None;
+        self.finished.notify_one();
+        Ok(Done::say(match taken {
+            0 => format!("nothing of {project} was running"),
+            n => format!("{project} is down: {n} taken away"),
+        }))
+    }
+
+    /// The project and its runtime: what is up, what a `down` before could not finish, or what
+    /// the manifest names.
+    async fn what_to_take_down(
+        &self,
+        request: DownRequest,
+    ) -> Result<Option<(String, Arc<dyn Runtime>)>> {
+        if let Some(up) = self.get_up() {
+            self.stop();
+            *lock(&self.up) = None;
+            return Ok(Some((up.site.project.clone(), up.site.runtime.clone())));
+        }
+        if let Some(leaving) = lock(&self.leaving).clone() {
+            return Ok(Some(leaving));
+        }
+        if let Some(trouble) = lock(&self.trouble).clone() {
+            return Err(Error::Unavailable(trouble));
+        }
+        let Some(text) = request.manifest else {
+            return Ok(None);
+        };
+        let manifest = Manifest::parse(&text).map_err(|source| Error::Manifest {
+            path: "crossfade.toml".into(),
+            source,
+        })?;
+        let engine = engine::choose(manifest.runtime, &manifest.project, &self.dir).await?;
+        Ok(Some((manifest.project, engine.runtime)))
+    }
+}
+
+/// Stops those in one role at once; `None`: those that have no role we know.
+async fn stop_role(
+    runtime: &Arc<dyn Runtime>,
+    containers: &[Container],
+    role: Option<&str>,
+) -> Result<()> {
+    let mut stopping = JoinSet::new();
+    for container in containers {
+        let known = container
+            .labels
+            .get(label::ROLE)
+            .map(String::as_str)
+            .filter(|role| [PROXY, ENDPOINT, HOLDER].contains(role));
+        if known == role {
+            let (runtime, id) = (runtime.clone(), container.id.clone());
+            stopping.spawn(async move { runtime.stop(&id).await });
+        }
+    }
+    let mut failed = None;
+    while let Some(stopped) = stopping.join_next().await {
+        if let Ok(Err(error)) = stopped {
+            failed = Some(error);
+        }
+    }
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}

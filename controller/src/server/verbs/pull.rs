@@ -1,0 +1,110 @@
+//! `pull`: images that are not on this host yet, before anything is begun with them. What is here
+//! is not asked for again, so a version keeps what its name stood for.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::LogLines;
+use crate::api::{Failure, PullLine, PullRequest};
+use crate::error::{Error, Result};
+use crate::manifest::{Manifest, RuntimeChoice};
+use crate::runtime::{PullStep, Runtime, RuntimeError};
+use crate::server::controller::{Controller, folder_of};
+use crate::server::engine;
+
+impl Controller {
+    /// `pull`. Gives a line for every step, and at last one for how it ended.
+    pub(crate) async fn pull(&self, request: PullRequest) -> Result<LogLines> {
+        let (runtime, kind) = match self.get_up() {
+            Some(up) => {
+                if let Some(service) = &request.service {
+                    up.site.service(service)?;
+                }
+                (up.site.runtime.clone(), up.kind)
+            }
+            None => {
+                let manifest = request.manifest(&request.path)?;
+                let engine = engine::choose(manifest.runtime, &manifest.project, &self.dir).await?;
+                (engine.runtime, engine.kind)
+            }
+        };
+        let images = match (&request.image, kind) {
+            // Programs come from nowhere.
+            (_, RuntimeChoice::Process) => Vec::new(),
+            (Some(image), _) => vec![image.clone()],
+            (None, _) => {
+                let manifest = request.manifest(&request.path)?;
+                let services = manifest.services.into_iter().map(|service| service.image);
+                services.chain([manifest.proxy.image]).collect()
+            }
+        };
+        let folder = folder_of(&request.path).to_owned();
+        let (send, lines) = mpsc::channel(64);
+        // A controller in the background does not end meanwhile.
+        let busy = self.pulling.clone();
+        tokio::spawn(async move {
+            let _busy = busy;
+            for image in images {
+                let image = engine::image_from(kind, &folder, &image);
+                if let Err(error) = pull(runtime.as_ref(), &image, &send).await {
+                    let failure = Failure {
+                        exit: error.exit_code(),
+                        message: error.to_string(),
+                    };
+                    say(&send, &PullLine::Failed(failure)).await;
+                    break;
+                }
+            }
+        });
+        Ok(lines)
+    }
+}
+
+impl PullRequest {
+    fn manifest(&self, path: &Path) -> Result<Manifest> {
+        let text = self
+            .manifest
+            .as_deref()
+            .ok_or_else(|| Error::Refused("nothing is up here: `crossfade up` starts it".into()))?;
+        Manifest::parse(text).map_err(|source| Error::Manifest {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
+async fn pull(runtime: &dyn Runtime, image: &str, send: &mpsc::Sender<Bytes>) -> Result<()> {
+    match runtime.resolve_image(image).await {
+        Err(RuntimeError::ImageNotFound { .. }) => {}
+        // What else is wrong is said by what needs it.
+        _ => return Ok(()),
+    }
+    let image = image.to_owned();
+    let begun = AtomicBool::new(false);
+    // Whoever reads too slowly misses some steps. One of `localhost/` has none: nobody is asked.
+    let tell = |step: PullStep| {
+        if !begun.swap(true, Ordering::Relaxed) {
+            let image = image.clone();
+            let _ = send.try_send(line_of(&PullLine::Begins { image }));
+        }
+        let _ = send.try_send(line_of(&PullLine::Step(step)));
+    };
+    runtime.pull_image(&image, &tell).await?;
+    say(send, &PullLine::Here { image }).await;
+    Ok(())
+}
+
+/// Tells whoever asked, if they are still there.
+async fn say(send: &mpsc::Sender<Bytes>, line: &PullLine) {
+    let _ = send.send(line_of(line)).await;
+}
+
+fn line_of(line: &PullLine) -> Bytes {
+    // Of texts and numbers: cannot fail.
+    let mut json = serde_json::to_vec(line).unwrap_or_default();
+    json.push(b'\n');
+    json.into()
+}

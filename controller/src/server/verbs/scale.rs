@@ -1,0 +1,100 @@
+//! `scale`: another number of stable containers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::{Done, ScaleRequest};
+use crate::error::{Error, Result};
+use crate::project::caller::Caller;
+use crate::project::containers::Dead;
+use crate::server::controller::{Controller, Up};
+
+/// How long one call waits for a drain.
+const DRAIN_WAIT: Duration = Duration::from_secs(1);
+
+impl Controller {
+    /// `scale`.
+    pub(crate) async fn scale(&self, request: ScaleRequest, caller: &Caller) -> Result<Done> {
+        let up = self.up()?;
+        let _admitted = self.admit(&request.service, caller).await?;
+        let _alone = self.alone(&up).await?;
+        if !(1..=1000).contains(&request.replicas) {
+            let message = format!(
+                "{} containers: give a number from 1 to 1000",
+                request.replicas
+            );
+            return Err(Error::Usage(message));
+        }
+        Ok(Done::say(
+            self.scale_to(&up, &request.service, request.replicas, caller)
+                .await?,
+        ))
+    }
+
+    pub(super) async fn scale_to(
+        &self,
+        up: &Arc<Up>,
+        service: &str,
+        replicas: u32,
+        caller: &Caller,
+    ) -> Result<String> {
+        let site = &up.site;
+        let before = site.service(service)?;
+        self.check_no_rollout(up, service)?;
+        if before.replicas == replicas {
+            return Ok(format!(
+                "{service} has {replicas} containers already: nothing to do"
+            ));
+        }
+        // Those that come have a place from the start, and those that go until they are chosen.
+        let meanwhile = before.replicas.max(replicas);
+        self.store.set_replicas(service, meanwhile)?;
+        let mut started = Vec::new();
+        let there = async {
+            site.start_missing(&before.stable, replicas, Dead::Replace, &mut started)
+                .await?;
+            site.push(service).await?;
+            self.until_healthy(site, &before.stable, replicas).await
+        };
+        if let Err(error) = there.await {
+            // As it was: what was started has been given requests perhaps, so it is drained.
+            {
+                let _alone = site.place_lock(service).await;
+                self.store.set_replicas(service, before.replicas)?;
+                site.retire(service, &started)?;
+            }
+            site.sweep(service, DRAIN_WAIT).await?;
+            return Err(error);
+        }
+        let extra = {
+            let _alone = site.place_lock(service).await;
+            let extra = site
+                .check_table(service)
+                .await?
+                .extra(&before.stable, replicas);
+            site.retire(service, &extra)?;
+            self.store.set_replicas(service, replicas)?;
+            extra
+        };
+        loop {
+            match site.sweep(service, DRAIN_WAIT).await {
+                Ok(left) if left.only_lasting() => break,
+                Ok(_) => {}
+                Err(error) if error.is_ours() => return Err(error),
+                Err(error) => {
+                    // The proxy needs them: those that stay do not serve any more.
+                    let _alone = site.place_lock(service).await;
+                    self.store.set_replicas(service, before.replicas)?;
+                    site.keep_after_all(service, &extra).await?;
+                    return Err(error);
+                }
+            }
+        }
+        let text = format!(
+            "{service} has {replicas} containers; it had {}",
+            before.replicas
+        );
+        site.note_of(caller, Some(service), "scale", &text)?;
+        Ok(text)
+    }
+}

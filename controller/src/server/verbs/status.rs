@@ -1,0 +1,296 @@
+//! `status`, `history`, and how one rollout is doing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use admin_api::HealthState;
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use crate::api::{
+    EventsReply, EventsRequest, ExplainRequest, Explanation, HistoryReply, HistoryRequest,
+    Progress, ProgressRequest, RolloutStatus, ServiceStatus, StatusReply, VersionStatus,
+};
+use crate::error::{Error, Result};
+use crate::explain::explain;
+use crate::http::proxy_admin::AdminError;
+use crate::journal::{EventFilter, Phase, RolloutRecord, ServiceRecord};
+use crate::manifest::Listener;
+use crate::rollout::{Live, ProxySaid};
+use crate::server::controller::{Controller, Up, lock};
+use crate::verdict::Figures;
+
+/// A rollout's last look at the proxy is as good as another for so long.
+const FRESH: Duration = Duration::from_millis(500);
+const HISTORY: u32 = 100;
+/// Events in one answer.
+const AT_ONCE: u32 = 1000;
+/// Whoever waits for news is answered after so long without any.
+const LONGEST_WAIT_MS: u64 = 10_000;
+
+impl Controller {
+    /// `status`.
+    pub(crate) async fn status(&self) -> Result<StatusReply> {
+        let up = self.up()?;
+        let manifest = up.site.manifest();
+        let records = self.store.services()?;
+        let asked = records.iter().map(|service| ask_proxy(&up, service));
+        let mut trouble = None;
+        let mut services = Vec::new();
+        for (said, service) in join_all(asked).await.into_iter().zip(records) {
+            let said = match said {
+                Ok(said) => Some(said),
+                Err(error) => {
+                    trouble.get_or_insert_with(|| error.to_string());
+                    None
+                }
+            };
+            let rollout = self.newest_rollout(&up, &service.name)?;
+            let versions = versions(&service, rollout.as_ref(), said.as_deref());
+            services.push(ServiceStatus {
+                generation: self.store.generation(&service.name)?,
+                name: service.name,
+                stable: service.stable.version,
+                previous: service.previous.map(|previous| previous.version),
+                replicas: service.replicas,
+                versions,
+                rollout,
+            });
+        }
+        let unhealed = lock(&up.trouble).first().cloned();
+        Ok(StatusReply {
+            project: up.site.project.clone(),
+            runtime: up.site.runtime.name().to_owned(),
+            listen: manifest
+                .proxy
+                .listeners
+                .iter()
+                .map(|listener| listener.address.to_string())
+                .collect(),
+            urls: manifest.proxy.listeners.iter().map(Listener::url).collect(),
+            trouble: trouble.or(unhealed),
+            services,
+        })
+    }
+
+    /// `history`. What was stays readable when nothing is up.
+    pub(crate) fn history(&self, request: &HistoryRequest) -> Result<HistoryReply> {
+        let service = request.service.as_deref();
+        if let (Some(name), Some(up)) = (service, self.get_up()) {
+            up.site.service(name)?;
+        }
+        let rollouts = self.store.rollouts(service, HISTORY)?;
+        let filter = EventFilter {
+            service,
+            ..EventFilter::default()
+        };
+        Ok(HistoryReply {
+            rollouts: rollouts
+                .iter()
+                .map(|record| self.rollout_status(record))
+                .collect(),
+            events: self.store.events(filter)?,
+        })
+    }
+
+    /// `events`: those younger than the one known, as soon as there are some.
+    pub(crate) async fn events(&self, request: EventsRequest) -> Result<EventsReply> {
+        let service = request.service.as_deref();
+        if let (Some(name), Some(up)) = (service, self.get_up()) {
+            up.site.service(name)?;
+        }
+        let mut news = self.store.news();
+        let until = Instant::now() + Duration::from_millis(request.wait_ms.min(LONGEST_WAIT_MS));
+        let after = request.after.unwrap_or(*news.borrow());
+        loop {
+            let events = self.store.events_after(service, after, AT_ONCE)?;
+            if !events.is_empty() || Instant::now() >= until {
+                let last = events.last().map_or(after, |event| event.id);
+                return Ok(EventsReply { events, last });
+            }
+            // The journal is never closed while the controller runs.
+            let _ = tokio::time::timeout_at(until, news.changed()).await;
+        }
+    }
+
+    /// `explain`: why a rollout went as it went.
+    pub(crate) fn explain(&self, request: &ExplainRequest) -> Result<Explanation> {
+        let record = match request.rollout {
+            Some(id) => self.store.rollout(id)?,
+            None => self.store.rollouts(None, 1)?.pop(),
+        };
+        let record = record.ok_or_else(|| match request.rollout {
+            Some(id) => Error::Usage(format!("there is no rollout {id}: see `crossfade history`")),
+            None => Error::Refused("there has been no rollout yet".into()),
+        })?;
+        let events = self.store.events(EventFilter {
+            rollout: Some(record.id),
+            ..EventFilter::default()
+        })?;
+        Ok(explain(self.rollout_status(&record), &record.steps, events))
+    }
+
+    /// How a rollout is doing, as soon as it has an event younger than the one known.
+    pub(crate) async fn progress(&self, request: ProgressRequest) -> Result<Progress> {
+        let mut news = self.store.news();
+        let filter = EventFilter {
+            rollout: Some(request.rollout),
+            after: request.after,
+            ..EventFilter::default()
+        };
+        let wait = Duration::from_millis(request.wait_ms.min(LONGEST_WAIT_MS));
+        let until = Instant::now() + wait;
+        loop {
+            let events = self.store.events(filter)?;
+            let waited = Instant::now() >= until;
+            let record = self
+                .store
+                .rollout(request.rollout)?
+                .ok_or_else(|| Error::Usage(format!("there is no rollout {}", request.rollout)))?;
+            if !events.is_empty() || waited || record.phase.is_over() {
+                return Ok(Progress {
+                    rollout: self.rollout_status(&record),
+                    events,
+                });
+            }
+            // The journal is never closed while the controller runs.
+            let _ = tokio::time::timeout_at(until, news.changed()).await;
+        }
+    }
+
+    fn newest_rollout(&self, up: &Up, service: &str) -> Result<Option<RolloutStatus>> {
+        if let Some(handle) = up.rollout(service) {
+            return Ok(Some(status_of(&handle.live())));
+        }
+        let newest = self.store.rollouts(Some(service), 1)?;
+        Ok(newest.first().map(|record| status_of(&Live::of(record))))
+    }
+
+    /// With what the running task has seen, where there is one.
+    fn rollout_status(&self, record: &RolloutRecord) -> RolloutStatus {
+        let running = self.get_up().and_then(|up| up.rollout(&record.service));
+        let live = running
+            .map(|handle| handle.live())
+            .filter(|live| live.record.id == record.id);
+        let mut live = live.unwrap_or_else(|| Live::of(record));
+        // The journal is ahead of the task for a moment.
+        live.record = record.clone();
+        status_of(&live)
+    }
+}
+
+pub(crate) fn status_of(live: &Live) -> RolloutStatus {
+    let record = &live.record;
+    RolloutStatus {
+        id: record.id,
+        service: record.service.clone(),
+        from: record.from.version.clone(),
+        to: record.to.version.clone(),
+        strategy: record.settings.strategy.to_string(),
+        phase: record.phase,
+        step: (record.step + 1).min(record.steps.len()),
+        steps: record.steps.len(),
+        share: match record.phase {
+            Phase::Shifting => record.steps.get(record.step).map_or(0, |step| step.share),
+            Phase::Promoting | Phase::Baking | Phase::Draining | Phase::Done => 100,
+            Phase::Starting | Phase::Checking | Phase::RollingBack | Phase::RolledBack => 0,
+        },
+        paused: record.paused.clone(),
+        why: record.why.clone(),
+        verdict: live.verdict.clone().filter(|_| !record.phase.is_over()),
+        trouble: live.trouble.clone().filter(|_| !record.phase.is_over()),
+        candidate: live.candidate,
+        stable: live.stable,
+        created: record.created,
+        ended: record.ended,
+    }
+}
+
+/// What the proxy says of a service. A rollout that runs asks it all the time, so that nobody has to
+/// wait for it; but for whoever has just changed the split, it is asked anew.
+async fn ask_proxy(up: &Up, service: &ServiceRecord) -> Result<Arc<ProxySaid>, AdminError> {
+    let known = up.rollout(&service.name).and_then(|run| run.live().proxy);
+    let known = known
+        .filter(|said| said.at.elapsed() <= FRESH)
+        .filter(|said| {
+            service
+                .split
+                .iter()
+                .all(|(version, weight)| said.view.split.get(version).unwrap_or(&0) == weight)
+        });
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let admin = &up.site.admin;
+    let (view, stats) = tokio::try_join!(admin.service(&service.name), admin.stats(&service.name))?;
+    Ok(Arc::new(ProxySaid {
+        view,
+        stats,
+        at: Instant::now(),
+    }))
+}
+
+/// Every version that the proxy has, and those that should be there.
+fn versions(
+    service: &ServiceRecord,
+    rollout: Option<&RolloutStatus>,
+    said: Option<&ProxySaid>,
+) -> Vec<VersionStatus> {
+    let view = said.map(|said| &said.view);
+    let stats = said.map(|said| &said.stats);
+    let mut names: Vec<&str> = view
+        .map(|view| view.versions.keys().map(String::as_str).collect())
+        .unwrap_or_else(|| service.split.keys().map(String::as_str).collect());
+    if !names.contains(&service.stable.version.as_str()) {
+        names.push(&service.stable.version);
+    }
+    let split = view.map_or(&service.split, |view| &view.split);
+    let total: f64 = split.values().copied().map(f64::from).sum();
+    let running = rollout.filter(|rollout| rollout.ended.is_none());
+    let mut versions: Vec<VersionStatus> = names
+        .into_iter()
+        .map(|name| {
+            let role = if name == service.stable.version {
+                "stable"
+            } else if running.is_some_and(|rollout| rollout.to == name) {
+                "candidate"
+            } else if running.is_some_and(|rollout| rollout.from == name) {
+                "warm"
+            } else {
+                "draining"
+            };
+            let endpoints = view
+                .and_then(|view| view.versions.get(name))
+                .map(|version| version.endpoints.as_slice())
+                .unwrap_or_default();
+            let weight = split.get(name).copied().unwrap_or(0);
+            let of = stats.and_then(|stats| stats.versions.get(name));
+            let figures = Figures {
+                tries: of.map_or(0, admin_api::VersionStats::tries),
+                failures: of.map_or(0, admin_api::VersionStats::failures),
+                ..Figures::default()
+            };
+            VersionStatus {
+                version: name.to_owned(),
+                role: role.to_owned(),
+                weight,
+                share: if total > 0.0 {
+                    100.0 * f64::from(weight) / total
+                } else {
+                    0.0
+                },
+                healthy: endpoints
+                    .iter()
+                    .filter(|e| e.health == HealthState::Up)
+                    .count(),
+                endpoints: endpoints.len(),
+                in_flight: of.map_or(0, |of| of.in_flight),
+                requests: figures.tries,
+                failures: figures.failures,
+                success_rate: figures.success_rate(),
+            }
+        })
+        .collect();
+    versions.sort_by_key(|version| version.role != "stable");
+    versions
+}

@@ -1,0 +1,320 @@
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use std::sync::Arc;
+
+use crate::api::{DeployRequest, ScaleRequest, UpRequest};
+use crate::journal::{EventFilter, Phase};
+use crate::manifest::RuntimeChoice;
+use crate::project::caller::Caller;
+use crate::rollout::Handle;
+use crate::runtime::{Container, ContainerState, label};
+use crate::server::controller::{Controller, Up, lock};
+use crate::testing::{MANIFEST, TestSite};
+
+/// A controller over fakes, which looks after `web` 1.0.0 on four containers.
+pub(in crate::server) struct Tended {
+    pub(in crate::server) test: TestSite,
+    pub(in crate::server) controller: Arc<Controller>,
+    pub(in crate::server) up: Arc<Up>,
+    tending: tokio::task::JoinHandle<()>,
+}
+
+impl Tended {
+    pub(in crate::server) async fn new() -> Self {
+        let test = TestSite::new().await;
+        let dir = test.dir().to_owned();
+        let controller = Controller::new(dir, test.site.store.clone());
+        let up = Arc::new(Up::new(test.site.clone(), RuntimeChoice::Process));
+        *lock(&controller.up) = Some(up.clone());
+        let tending = tokio::spawn(controller.clone().keep_tending(false));
+        Self {
+            test,
+            controller,
+            up,
+            tending,
+        }
+    }
+
+    /// Runs a rollout to 2.0.0 until it is in this phase.
+    pub(in crate::server) async fn rollout_in(&self, phase: Phase) -> Arc<Handle> {
+        self.up.run(self.test.begin("canary"));
+        let handle = self.up.rollout("web").expect("it runs");
+        let mut live = handle.watch();
+        live.wait_for(|live| live.record.phase == phase)
+            .await
+            .expect("it gets there");
+        handle
+    }
+
+    #[track_caller]
+    pub(in crate::server) fn until(
+        &self,
+        what: &str,
+        holds: impl Fn(&TestSite) -> bool,
+    ) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let began = Instant::now();
+            while !holds(&self.test) {
+                let waited = began.elapsed();
+                assert!(waited < Duration::from_secs(60), "{caller}: not {what}");
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// Four containers of each of these versions run, the proxy has them and no other, and
+    /// nothing waits to be stopped.
+    pub(in crate::server) async fn until_whole(&self, versions: &[&str]) {
+        self.until(&format!("{versions:?} × 4"), |test| {
+            let running = test.running();
+            running.len() == versions.len()
+                && versions.iter().all(|of| running.get(*of) == Some(&4))
+                && test.proxy.addresses() == test.runtime.addresses()
+                && test.site.store.retired().expect("read").is_empty()
+        })
+        .await;
+    }
+
+    pub(in crate::server) fn healed(&self) -> usize {
+        let events = self.test.site.store.events(EventFilter::default());
+        let events = events.expect("read");
+        events.iter().filter(|event| event.kind == "healed").count()
+    }
+}
+
+impl Drop for Tended {
+    fn drop(&mut self) {
+        self.tending.abort();
+    }
+}
+
+/// The proxy's container: it runs, whether it answers or not.
+pub(in crate::server) fn proxy() -> Container {
+    Container {
+        id: "id-proxy".into(),
+        name: "crossfade-proxy".into(),
+        image: "proxy".into(),
+        labels: [(label::ROLE.to_owned(), "proxy".to_owned())].into(),
+        state: ContainerState::Running,
+        address: None,
+    }
+}
+
+/// Far longer than anything here may take.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Another service.
+const API: &str = r#"
+[[services]]
+name = "api"
+image = "api:9.0.0"
+hosts = ["api.test"]
+"#;
+
+fn deploy(version: &str) -> DeployRequest {
+    DeployRequest {
+        service: "web".into(),
+        image: format!("web:{version}"),
+        version: None,
+        env: Default::default(),
+        rollout: Default::default(),
+        dir: "/".into(),
+        dry_run: false,
+        replace: false,
+    }
+}
+
+fn up(manifest: impl Into<String>) -> UpRequest {
+    UpRequest {
+        manifest: manifest.into(),
+        path: "/crossfade.toml".into(),
+        prune: false,
+    }
+}
+
+fn scale(replicas: u32) -> ScaleRequest {
+    ScaleRequest {
+        service: "web".into(),
+        replicas,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_dies_while_a_verb_is_at_work_is_replaced() {
+    let tended = Tended::new().await;
+    let _at_work = tended.controller.changing.lock().await;
+    tended.test.runtime.exit("1.0.0", 1);
+    tended.until_whole(&["1.0.0"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deploy_that_waits_for_a_rollouts_end_holds_up_nobody_and_gives_up_in_the_end() {
+    let tended = Tended::new().await;
+    tended.test.proxy.set_in_flight("1.0.0", 3, 0);
+    let handle = tended.rollout_in(Phase::Draining).await;
+    let who = Caller::default();
+    let deployed = tended.controller.deploy(deploy("3.0.0"), &who);
+    let nobody_waits = async {
+        drop(tended.controller.changing.lock().await);
+        assert_eq!(handle.live().record.phase, Phase::Draining);
+    };
+    let deployed = async { tokio::join!(deployed, nobody_waits).0 };
+    let error = timeout(LONG, deployed).await.expect("it gives up");
+    let says =
+        "rollout 1 (web 1.0.0 → 2.0.0) is draining and has not ended within 100 s; try again";
+    assert_eq!(error.expect_err("it drains").to_string(), says);
+
+    tended.test.proxy.set_in_flight("1.0.0", 0, 0);
+    let again = tended.controller.deploy(deploy("3.0.0"), &who).await;
+    assert_eq!(again.expect("it has ended").rollout, Some(2));
+    tended.until_whole(&["3.0.0"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deploy_that_waited_is_not_begun_on_what_is_up_no_more() {
+    let tended = Tended::new().await;
+    tended.test.proxy.set_in_flight("1.0.0", 3, 0);
+    let handle = tended.rollout_in(Phase::Draining).await;
+    let who = Caller::default();
+    let deployed = tended.controller.deploy(deploy("3.0.0"), &who);
+    let goes_down = async {
+        let _alone = tended.controller.changing.lock().await;
+        *lock(&tended.controller.up) = None;
+        tended.test.proxy.set_in_flight("1.0.0", 0, 0);
+        handle.ended().await;
+    };
+    let (deployed, ()) = tokio::join!(deployed, goes_down);
+    let error = deployed.expect_err("it is down").to_string();
+    assert!(error.contains("went down meanwhile"), "{error}");
+    assert_eq!(tended.test.site.store.unfinished().expect("read"), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_up_that_waits_for_a_rollouts_end_heals_what_dies_and_gives_up_in_the_end() {
+    let tended = Tended::new().await;
+    tended.test.runtime.containers().push(proxy());
+    tended.test.proxy.set_in_flight("1.0.0", 3, 0);
+    tended.rollout_in(Phase::Draining).await;
+    let who = Caller::default();
+    let manifest = MANIFEST.replace("web:1.0.0", "web:3.0.0");
+    let upped = tended.controller.up_verb(up(manifest), &who);
+    let dies = async {
+        tended
+            .until("begun", |test| {
+                test.site.store.applied().expect("read").is_some()
+            })
+            .await;
+        tended.test.runtime.exit("2.0.0", 1);
+        tended
+            .until("2.0.0 × 4 again", |test| test.running()["2.0.0"] == 4)
+            .await;
+    };
+    let upped = async { tokio::join!(upped, dies).0 };
+    let error = timeout(LONG, upped).await.expect("it gives up");
+    let error = error.expect_err("it drains").to_string();
+    assert!(error.contains("has not ended within 100 s"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scale_down_keeps_those_that_are_healthy() {
+    let tended = Tended::new().await;
+    let hung = "10.0.0.1:8080";
+    tended.test.proxy.take_down(hung, "timed out");
+    let who = Caller::default();
+    let scaled = tended.controller.scale(scale(1), &who).await;
+    scaled.expect("three of them are healthy");
+    assert_eq!(tended.test.running()["1.0.0"], 1);
+    assert!(!tended.test.runtime.addresses().contains(hung));
+    assert_eq!(
+        tended.test.proxy.addresses(),
+        tended.test.runtime.addresses()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scale_down_that_would_leave_nobody_is_taken_back() {
+    let tended = Tended::new().await;
+    tended.test.proxy.set_needs_all(true);
+    let who = Caller::default();
+    let scaled = tended.controller.scale(scale(1), &who).await;
+    let error = scaled.expect_err("nobody would be left").to_string();
+    assert!(error.contains("nothing to send requests to"), "{error}");
+    tended.test.proxy.set_needs_all(false);
+    assert_eq!(tended.test.site.service("web").expect("there").replicas, 4);
+    tended.until_whole(&["1.0.0"]).await;
+    assert_eq!(tended.healed(), 0, "they are the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_up_that_failed_leaves_no_new_service_in_the_proxy() {
+    let tended = Tended::new().await;
+    tended.test.runtime.containers().push(proxy());
+    tended.test.proxy.take_down("9.0.0", "answered with 503");
+    let who = Caller::default();
+    let upped = tended
+        .controller
+        .up_verb(up(format!("{MANIFEST}\n{API}")), &who);
+    let error = upped.await.expect_err("it never gets healthy").to_string();
+    assert!(error.contains("0 of 1 containers of api 9.0.0"), "{error}");
+    assert_eq!(tended.test.proxy.others(), [""; 0]);
+    tended.until_whole(&["1.0.0"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_taken_away_holds_nobody_up_by_what_lasts() {
+    let tended = Tended::new().await;
+    tended.test.runtime.containers().push(proxy());
+    tended.test.proxy.set_in_flight("1.0.0", 0, 1);
+    let who = Caller::default();
+    let without_web = UpRequest {
+        prune: true,
+        ..up(API)
+    };
+    let upped = tended.controller.up_verb(without_web, &who);
+    let upped = timeout(Duration::from_secs(60), upped).await;
+    upped.expect("in time").expect("up");
+    assert_eq!(tended.test.running()["1.0.0"], 4, "it is not cut");
+    tended.test.proxy.set_in_flight("1.0.0", 0, 0);
+    tended
+        .until("stopped", |test| {
+            let retired = test.site.store.retired().expect("read");
+            retired.is_empty() && !test.running().contains_key("1.0.0")
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deploy_whose_label_is_taken_ends_no_rollout() {
+    let tended = Tended::new().await;
+    let handle = tended.rollout_in(Phase::Shifting).await;
+    let who = Caller::default();
+    let taken = DeployRequest {
+        image: "web:other".into(),
+        version: Some("1.0.0".into()),
+        replace: true,
+        ..deploy("1.0.0")
+    };
+    let error = tended.controller.deploy(taken, &who).await;
+    let error = error.expect_err("it is taken").to_string();
+    assert!(error.contains("another name with --version"), "{error}");
+    handle.ended().await;
+    assert_eq!(handle.live().record.phase, Phase::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deploy_of_what_is_stable_ends_the_rollout_that_it_replaces() {
+    let tended = Tended::new().await;
+    let handle = tended.rollout_in(Phase::Shifting).await;
+    let stable = DeployRequest {
+        replace: true,
+        ..deploy("1.0.0")
+    };
+    let back = tended.controller.deploy(stable, &Caller::default()).await;
+    let text = back.expect("back to stable").text;
+    assert!(text.contains("runs 1.0.0 already"), "{text}");
+    assert_eq!(handle.live().record.phase, Phase::RolledBack);
+    tended.until_whole(&["1.0.0"]).await;
+}
