@@ -17,6 +17,7 @@ pub mod http;
 pub mod journal;
 pub mod manifest;
 pub mod plan;
+mod print;
 pub mod project;
 pub mod rollout;
 pub mod runtime;

@@ -1,6 +1,5 @@
 //! What can be written after `crossfade`.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use admin_api::Period;
@@ -9,6 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::error::{Error, Result};
 use crate::manifest::{RolloutOverrides, RolloutSettings, RuntimeChoice};
 use crate::plan::Amount;
+use crate::print::Output;
 
 /// The manifest, unless `--file` names another.
 pub(super) const MANIFEST: &str = "crossfade.toml";
@@ -57,27 +57,6 @@ pub struct Args {
     /// What is to be done.
     #[command(subcommand)]
     pub verb: Verb,
-}
-
-/// How something is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-}
-
-impl Output {
-    /// What a line asks for, also one that is wrong elsewhere.
-    pub fn of_line(line: impl Iterator<Item = OsString>) -> Self {
-        let line: Vec<OsString> = line.collect();
-        let apart = line.windows(2).any(|two| two == ["--output", "json"]);
-        match apart || line.iter().any(|one| one == "--output=json") {
-            true => Self::Json,
-            false => Self::Table,
-        }
-    }
 }
 
 /// Where containers run.

@@ -7,12 +7,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Output, print, print_line, say};
 use crate::api::{Done, EventsReply, EventsRequest, Progress, ProgressRequest, RolloutStatus};
 use crate::cli::report;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::journal::{Event, Phase};
+use crate::print::{Output, print, print_line, say};
 
 /// From one line of figures to the next, and from one look at the bar.
 const EVERY: Duration = Duration::from_secs(2);

@@ -4,10 +4,9 @@ mod args;
 mod follow;
 mod lines;
 mod pull;
-pub(crate) mod report;
+mod report;
 
 use std::future::Future;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,9 +23,11 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::journal::Split;
 use crate::manifest::Manifest;
+use crate::print::{print, print_line, say_raw};
 use crate::{demo, doctor, server, state_dir};
 
-pub use args::{Args, Deploy, Output, ProxyVerb, Verb};
+pub use crate::print::Output;
+pub use args::{Args, Deploy, ProxyVerb, Verb};
 
 /// Does what was asked.
 pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
@@ -353,37 +354,6 @@ pub fn complaint(output: Output, message: &str, exit: u8) -> String {
 struct Completions {
     shell: String,
     script: String,
-}
-
-fn print<T: Serialize>(output: Output, value: &T, table: fn(&T) -> String) -> Result<()> {
-    match output {
-        Output::Table => say_raw(&table(value)),
-        Output::Json => {
-            let json = serde_json::to_string_pretty(value)
-                .map_err(|error| Error::Refused(format!("cannot be shown: {error}")))?;
-            say(&json)
-        }
-    }
-}
-
-/// A line of JSON.
-fn print_line(value: &impl Serialize) -> Result<()> {
-    let json = serde_json::to_string(value)
-        .map_err(|error| Error::Refused(format!("cannot be shown: {error}")))?;
-    say(&json)
-}
-
-pub(crate) fn say(text: &str) -> Result<()> {
-    say_raw(&format!("{text}\n"))
-}
-
-fn say_raw(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever read it has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        done => done.map_err(Error::file("standard output")),
-    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use std::io::IsTerminal;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::Output;
 use super::lines::Lines;
 use crate::api::{PullLine, PullRequest};
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::print::Output;
 use crate::runtime::PullStep;
 
 /// Pulls what is not there, and shows how it goes.

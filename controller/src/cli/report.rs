@@ -9,6 +9,7 @@ use crate::api::{
 use crate::clock::Millis;
 use crate::explain;
 use crate::journal::Event;
+use crate::print::table;
 
 /// `status`.
 pub(crate) fn status(reply: &StatusReply) -> String {
@@ -158,30 +159,6 @@ fn step(step: &StepExplained) -> String {
     text
 }
 
-/// Columns as wide as their widest cell.
-pub(crate) fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-    };
-    let widths: Vec<usize> = (0..columns)
-        .map(|column| width(column).unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 /// `("2025-01-31", "12:30:05")`, in UTC.
 fn date_and_time(at: Millis) -> (String, String) {
     let since = Duration::from_millis(u64::try_from(at).unwrap_or(0));
@@ -200,14 +177,5 @@ mod tests {
     fn times_are_shown_in_utc() {
         let (date, time) = date_and_time(1_738_326_605_000);
         assert_eq!((date.as_str(), time.as_str()), ("2025-01-31", "12:30:05"));
-    }
-
-    #[test]
-    fn columns_stand_under_each_other() {
-        let rows = [
-            vec!["A".to_owned(), "B".to_owned()],
-            vec!["long".to_owned(), "x".to_owned()],
-        ];
-        assert_eq!(table(&rows), "A     B\nlong  x\n");
     }
 }

@@ -18,9 +18,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::{DeployRequest, Done, Progress, ProgressRequest};
-use crate::cli::say;
 use crate::error::{Error, Result};
 use crate::manifest::{RolloutOverrides, RuntimeChoice};
+use crate::print::say;
 
 use place::{Place, SERVICE};
 use scene::{Scenes, Shares};

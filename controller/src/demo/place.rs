@@ -8,11 +8,11 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::api::{Done, DownRequest, UpRequest};
-use crate::cli::say;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::http::proxy_admin::{Admin, Dial};
 use crate::manifest::{Manifest, RuntimeChoice};
+use crate::print::say;
 use crate::project::proxy;
 use crate::runtime::RuntimeError;
 use crate::server::engine::{self, Engine};

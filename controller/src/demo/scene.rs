@@ -132,7 +132,7 @@ impl Scenes {
                 tally.bad_answers.to_string(),
             ]);
         }
-        let mut text = crate::cli::report::table(&rows);
+        let mut text = crate::print::table(&rows);
         if let Some(lasted) = bad_release_lasted(seen) {
             text.push_str(&format!(
                 "\nfrom 3.0.0's first bad answer to its last answer of all: {:.2} s\n",
