@@ -1,4 +1,5 @@
-//! Time as the journal writes it, driven by tokio's clock, so that a test can pause it.
+//! Time as the journal writes it, driven by tokio's clock, so that a test can pause it; and which
+//! start of the machine this is.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -42,6 +43,12 @@ impl Default for Clock {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Which start of the machine this is; empty where the kernel does not say.
+pub(crate) fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.unwrap_or_default().trim().to_owned()
 }
 
 fn millis(duration: Duration) -> Millis {

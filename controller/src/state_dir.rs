@@ -34,12 +34,6 @@ pub fn default_for(project: &str) -> Result<PathBuf> {
     Ok(base.join("crossfade").join(project))
 }
 
-/// Which start of the machine this is; empty where the kernel does not say.
-pub(crate) fn boot() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    id.unwrap_or_default().trim().to_owned()
-}
-
 /// The controller's socket in a state folder.
 pub fn socket(dir: &Path) -> PathBuf {
     dir.join("controller.sock")
@@ -50,6 +44,11 @@ pub fn log_file(dir: &Path) -> PathBuf {
     dir.join("controller.log")
 }
 
+/// The proxy's folder: its config, its token, what it remembers.
+pub(crate) fn proxy_folder(state: &Path) -> PathBuf {
+    state.join("proxy")
+}
+
 /// Makes the folder, for its owner alone.
 pub fn make(dir: &Path) -> Result<()> {
     DirBuilder::new()
@@ -57,6 +56,23 @@ pub fn make(dir: &Path) -> Result<()> {
         .mode(0o700)
         .create(dir)
         .map_err(Error::file(dir))
+}
+
+/// Writes a file that its owner alone can read: beside `path`, then renamed.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
+    let beside = path.with_extension("new");
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    };
+    write().map_err(Error::file(path))
 }
 
 /// Held by the one controller of a state folder, until it is dropped or the process is gone.

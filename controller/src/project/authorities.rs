@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use super::proxy::{INSIDE, folder, write_private};
+use super::proxy::INSIDE;
 use crate::error::{Error, Result};
 use crate::manifest::RuntimeChoice;
-use crate::state_dir;
+use crate::state_dir::{self, proxy_folder, write_private};
 
 /// The folder in the proxy's.
 const FOLDER: &str = "authorities";
@@ -24,7 +24,7 @@ pub(crate) struct Authorities {
 impl Authorities {
     /// Those in this state folder, for a proxy that runs on `kind`.
     pub(crate) fn new(state: &Path, kind: RuntimeChoice) -> Self {
-        let folder = folder(state);
+        let folder = proxy_folder(state);
         let seen_as = match kind {
             RuntimeChoice::Podman => Path::new(INSIDE).join(FOLDER),
             _ => folder.join(FOLDER),

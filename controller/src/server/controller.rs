@@ -8,7 +8,7 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 
 use super::reconciler::{Patience, Watch};
 use crate::api::{Done, RolloutRequest};
-use crate::clock::Clock;
+use crate::clock::{Clock, boot};
 use crate::error::{Error, Result};
 use crate::journal::{RolloutRecord, Store};
 use crate::manifest::{Manifest, RuntimeChoice};
@@ -20,7 +20,6 @@ use crate::project::{Authorities, Locks, Site, proxy as proxy_host};
 use crate::rollout::{self, Ask, Handle};
 use crate::runtime::{ContainerState, Runtime, RuntimeError, label};
 use crate::server::engine::{self, Engine};
-use crate::state_dir;
 
 /// The controller of one state folder.
 pub(crate) struct Controller {
@@ -121,7 +120,7 @@ impl Controller {
     /// The containers that were there when the machine went down died of that, and of nothing
     /// else: they are cleared away before anybody is judged by them.
     pub(super) async fn clear_after_boot(&self, up: &Up, before: &str) -> Result<()> {
-        let now = state_dir::boot();
+        let now = boot();
         if now == before {
             return Ok(());
         }

@@ -5,11 +5,8 @@ mod certificates;
 mod config;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::OpenOptions;
 use std::hash::Hasher;
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +21,7 @@ use crate::runtime::{
     Container, ContainerSpec, ContainerState, Mount, Network, Publish, Relabel, ResourceLimits,
     RuntimeError, label,
 };
-use crate::state_dir;
+use crate::state_dir::{self, proxy_folder, write_private};
 
 /// The role of the proxy's container.
 pub(crate) const PROXY: &str = "proxy";
@@ -45,14 +42,9 @@ const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(60);
 /// What is left at SIGTERM is finished until the drain's end; then it may still say goodbye.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
 
-/// The proxy's folder: its config, its token, what it remembers.
-pub(crate) fn folder(state: &Path) -> PathBuf {
-    state.join("proxy")
-}
-
 /// A client of the admin port. Makes the folder and the token where they are not there yet.
 pub(crate) fn admin(state: &Path, settings: &ProxySettings) -> Result<Admin> {
-    let folder = folder(state);
+    let folder = proxy_folder(state);
     state_dir::make(&folder)?;
     let token = token(&folder)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
@@ -61,7 +53,7 @@ pub(crate) fn admin(state: &Path, settings: &ProxySettings) -> Result<Admin> {
 
 /// Takes away what the proxy remembers: the next one is to begin with nothing.
 pub(crate) fn forget(state: &Path) -> Result<()> {
-    let path = folder(state).join(STATE_FILE);
+    let path = proxy_folder(state).join(STATE_FILE);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(path)(error)),
         _ => Ok(()),
@@ -240,7 +232,7 @@ impl ProxyHost<'_> {
     }
 
     fn write_config(&self, settings: &ProxySettings) -> Result<()> {
-        let folder = folder(self.state);
+        let folder = proxy_folder(self.state);
         state_dir::make(&folder)?;
         token(&folder)?;
         write_private(&folder.join("proxy.toml"), &self.config_text(settings)?)
@@ -251,7 +243,7 @@ impl ProxyHost<'_> {
             RuntimeChoice::Process => {
                 let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
                 let listen = settings.listeners.iter().map(|listener| listener.address);
-                self.config(&folder(self.state), admin, listen, settings)
+                self.config(&proxy_folder(self.state), admin, listen, settings)
             }
             _ => {
                 let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
@@ -283,7 +275,7 @@ impl ProxyHost<'_> {
     }
 
     fn proxy_spec(&self, settings: &ProxySettings) -> Result<ContainerSpec> {
-        let folder = folder(self.state);
+        let folder = proxy_folder(self.state);
         let podman = self.kind == RuntimeChoice::Podman;
         let seen_as = if podman {
             PathBuf::from(INSIDE)
@@ -435,23 +427,6 @@ fn token(folder: &Path) -> Result<String> {
     let token: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     write_private(&path, &token)?;
     Ok(token)
-}
-
-/// Written beside and renamed, readable by its owner alone.
-pub(super) fn write_private(path: &Path, text: &str) -> Result<()> {
-    let beside = path.with_extension("new");
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)
-    };
-    write().map_err(Error::file(path))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use crate::state_dir::boot;
+use crate::clock::boot;
 
 /// A process, and no later one that was given the same pid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,6 +13,7 @@ use admin_api::strict::InputError;
 use tokio::sync::MutexGuard;
 
 use crate::api::{Done, UpRequest};
+use crate::clock::boot;
 use crate::error::{Error, Result};
 use crate::http::proxy_admin::AdminError;
 use crate::journal::{Applied, Asked, NewVersion, VersionRecord};
@@ -25,7 +26,6 @@ use crate::project::secrets::Secrets;
 use crate::runtime::{Container, ContainerState};
 use crate::server::controller::{Controller, Up, folder_of, lock};
 use crate::server::engine;
-use crate::state_dir;
 use diff::Change;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -68,7 +68,7 @@ impl Controller {
             text: request.manifest.clone(),
             path: request.path.clone(),
             runtime: engine.kind,
-            boot: state_dir::boot(),
+            boot: boot(),
             kept: Vec::new(),
         };
         let why = engine.why.clone();
@@ -138,7 +138,7 @@ impl Controller {
             text: request.manifest.clone(),
             path: request.path.clone(),
             runtime: up.kind,
-            boot: state_dir::boot(),
+            boot: boot(),
             kept: kept.clone(),
         };
         let is_changed = Manifest::parse(&request.manifest).is_ok_and(|now| {
