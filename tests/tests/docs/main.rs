@@ -1,0 +1,13 @@
+//! The documentation says what the code does: every key, command, option and metric is in it, it
+//! names no other, and every link leads somewhere.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what went wrong by panicking"
+)]
+
+mod commands;
+mod config;
+mod links;
+mod metrics;
+mod page;
