@@ -1,5 +1,5 @@
-//! docs/config.md has every key of both config files and no other. The code is asked for its keys:
-//! it lists them where it refuses one that it does not know.
+//! docs/config.md has every key of both config files and no other. The code lists its keys in the
+//! error about a key that it does not know.
 
 use std::collections::BTreeSet;
 
@@ -80,13 +80,13 @@ impl Half {
             "" => key.to_owned(),
             outer => format!("{outer}.{key}"),
         };
-        let ask = |value: String| self.known(&self.file(table, &format!("{key} = {value}")));
-        let one = ask(format!("{{ {UNKNOWN} = 1 }}"));
-        let one = one.or_else(|| ask(format!("[{{ {UNKNOWN} = 1 }}]")));
+        let probe = |value: String| self.known(&self.file(table, &format!("{key} = {value}")));
+        let one = probe(format!("{{ {UNKNOWN} = 1 }}"));
+        let one = one.or_else(|| probe(format!("[{{ {UNKNOWN} = 1 }}]")));
         if let Some(keys) = one {
             return Some((path, keys));
         }
-        let of_each = ask(format!("{{ {LABEL} = {{ {UNKNOWN} = 1 }} }}"))?;
+        let of_each = probe(format!("{{ {LABEL} = {{ {UNKNOWN} = 1 }} }}"))?;
         Some((format!("{path}.{LABEL}"), of_each))
     }
 }
