@@ -10,6 +10,7 @@ mod admin;
 pub mod bench;
 mod config;
 mod control;
+mod file;
 mod forward;
 // For the fuzzers, and tests that share their properties: no promise to anybody else.
 #[doc(hidden)]
@@ -26,11 +27,10 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use socket2::TcpKeepalive;
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinSet;
 
@@ -257,11 +257,4 @@ fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
-}
-
-/// TCP's own probes, by which a peer that vanished without a word is noticed.
-pub(crate) fn keep_alive() -> TcpKeepalive {
-    TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15))
 }

@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::file::read_file;
 use crate::table::definition::Definition;
 use crate::table::route::Routes;
 use crate::wire::h1::head::MAX_FIELDS;
@@ -345,20 +345,6 @@ impl Config {
             services: check_services(raw.services)?,
         })
     }
-}
-
-/// What is in a file, if it is one: opening a pipe would wait for somebody to write into it.
-pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("is not a file"));
-    }
-    let mut bytes = Vec::new();
-    let read = File::open(path)?.take(most).read_to_end(&mut bytes)?;
-    if read as u64 == most {
-        let most = ByteSize(most);
-        return Err(io::Error::other(format!("is longer than {most}")));
-    }
-    Ok(bytes)
 }
 
 fn read_text(path: &Path) -> io::Result<String> {

@@ -301,7 +301,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::table::counts::stats::Stats;
-    use crate::table::definition::Address;
+    use crate::wire::address::Address;
 
     fn endpoint() -> Arc<Endpoint> {
         let target = "10.0.0.1:80".parse().unwrap();

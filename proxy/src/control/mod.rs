@@ -34,11 +34,12 @@ use crate::control::health::Health;
 use crate::control::resolve::Resolver;
 use crate::control::state_file::StateFile;
 use crate::table::Table;
-use crate::table::definition::{Address, Definition, unknown_version};
+use crate::table::definition::{Definition, unknown_version};
 use crate::table::endpoint::Endpoint;
 use crate::table::hold::Hold;
 use crate::table::route::{Conflict, Routes};
 use crate::table::service::{Drained, Resolved, Service};
+use crate::wire::address::Address;
 
 /// How long the first clients wait for the health of every endpoint, and how long for one that
 /// is up in each service.

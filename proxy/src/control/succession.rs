@@ -16,12 +16,13 @@ use crate::lifecycle::handover::message::{EndpointFigures, Picture, Report, Serv
 use crate::table::Table;
 use crate::table::counts::elsewhere::ProcessId;
 use crate::table::counts::stats::Stats;
-use crate::table::definition::{Definition, check_address};
+use crate::table::definition::Definition;
 use crate::table::endpoint::{Endpoint, EndpointId, next_id, skip_ids};
 use crate::table::hold::Hold;
 use crate::table::mirror::Mirror;
 use crate::table::service::Service;
 use crate::table::version::Draft;
+use crate::wire::address::check_address;
 use crate::worker::counters::Counters;
 
 /// Endpoints that the process which died may have made, and nobody here knows of.
@@ -204,7 +205,7 @@ impl Control {
             let endpoint = known.entry(drain.endpoint.id).or_insert_with(|| {
                 let address = check_address(&drain.endpoint.address);
                 let address =
-                    address.unwrap_or(crate::table::definition::Address::Ip(drain.endpoint.target));
+                    address.unwrap_or(crate::wire::address::Address::Ip(drain.endpoint.target));
                 // Nothing is sent there any more: how it is reached does not matter.
                 let (reach, stats) = (Arc::default(), Arc::new(Stats::new(self.workers)));
                 let picture = &drain.endpoint;

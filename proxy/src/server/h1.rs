@@ -20,9 +20,10 @@ use crate::wire::h1::head::{BadHead, find_end, read_request, request_at_once, re
 use crate::wire::h1::write::{answer_fields, end_head, say_connection, status_line};
 use crate::wire::h2::transport::Transport;
 use crate::wire::head::{Head, Known, Message};
-use crate::wire::headers::{Peer, Sink};
+use crate::wire::headers::Peer;
 use crate::wire::pump::{Passage, Pump, Source};
 use crate::wire::reply::{Refusal, wants_json};
+use crate::wire::sink::Sink;
 use crate::wire::socket::{Inbox, Pool, Socket};
 use crate::wire::tunnel::tunnel;
 use crate::worker::Worker;

@@ -15,6 +15,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::config::{AdminAddress, Config, Listener, ListenersTls};
 use crate::lifecycle::handover::message::{Label, Role};
+use crate::wire::keep_alive::keep_alive;
 use crate::wire::tls::{ListenerTls, Listening};
 
 /// Connections that wait to be accepted, on each socket.
@@ -343,7 +344,7 @@ fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     // Accepted connections inherit it. A peer that vanished is noticed in some minutes.
-    socket.set_tcp_keepalive(&crate::keep_alive())?;
+    socket.set_tcp_keepalive(&keep_alive())?;
     socket.bind(&address.into())?;
     Ok(socket.into())
 }

@@ -12,8 +12,8 @@ use crate::table::counts::claim::{Claims, InFlight};
 use crate::table::counts::elsewhere::Elsewhere;
 use crate::table::counts::stats::{Failure, Stats};
 use crate::table::counts::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use crate::table::definition::Address;
 use crate::table::reach::Reach;
+use crate::wire::address::Address;
 use crate::worker::upstream::Kind;
 
 /// The number of an endpoint, never used twice: not by the process that takes over either.

@@ -10,7 +10,7 @@ use admin_api::{ServiceStats, ServiceView, VersionStats};
 use crate::table::balance::rendezvous;
 use crate::table::balance::sequence::{Sequence, Wheel};
 use crate::table::balance::{DRAWS, Draw};
-use crate::table::definition::{Address, Definition};
+use crate::table::definition::Definition;
 use crate::table::endpoint::{Endpoint, EndpointId};
 use crate::table::hold::Hold;
 use crate::table::mirror::Mirror;
@@ -18,6 +18,7 @@ use crate::table::retry_budget::RetryBudget;
 use crate::table::sticky::Client;
 use crate::table::version::{Draft, Version, targets};
 use crate::table::wish::Wish;
+use crate::wire::address::Address;
 
 /// What names stand for at the moment. A name that is missing has no address.
 pub(crate) type Resolved = HashMap<Arc<str>, Vec<IpAddr>>;

@@ -8,10 +8,10 @@ use admin_api::{EndpointView, HealthState, VersionSpec, VersionView};
 use crate::table::balance::Endpoints;
 use crate::table::balance::sequence::Sequence;
 use crate::table::counts::stats::Stats;
-use crate::table::definition::Address;
 use crate::table::endpoint::Endpoint;
 use crate::table::reach::Reach;
 use crate::table::service::Resolved;
+use crate::wire::address::Address;
 
 /// One version of a service, at one moment.
 #[derive(Debug)]

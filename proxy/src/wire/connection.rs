@@ -10,11 +10,12 @@ use tokio::net::TcpStream;
 
 use crate::wire::Wire;
 use crate::wire::alarm::Alarm;
+use crate::wire::answer::{Answered, NoAnswer};
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::head::{BadHead, answer_at_once, answer_framing, find_end, read_answer};
 use crate::wire::h2::stream::Stream;
 use crate::wire::head::{Head, Message};
-use crate::wire::reply::Refusal;
+use crate::wire::keep_alive::keep_alive;
 use crate::wire::socket::{Inbox, Pool, Socket};
 
 /// The longest head of an answer.
@@ -38,34 +39,6 @@ pub(crate) enum Link {
     H1(Socket),
     /// A stream, beside others.
     H2(Box<Stream>),
-}
-
-/// The head of an answer was read: it is the first so many bytes of the inbox.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Answered {
-    pub(crate) length: usize,
-    pub(crate) status: u16,
-    pub(crate) framing: Framing,
-}
-
-/// Why there is no head of an answer.
-#[derive(Debug)]
-pub(crate) enum NoAnswer {
-    /// The connection broke, or was closed. `silently`: without a byte of an answer.
-    Broken { silently: bool },
-    /// The endpoint has not looked at the request, and says so (RFC 9113, 8.7): it was about to
-    /// close the connection, or `is_refused` for its own reasons.
-    Unprocessed { is_refused: bool },
-    /// What came is not the head of an answer.
-    Bad,
-    /// The request cannot be sent over the endpoint's wire, and nothing of it was.
-    Unfit(Refusal),
-}
-
-impl From<BadHead> for NoAnswer {
-    fn from(_: BadHead) -> Self {
-        Self::Bad
-    }
 }
 
 impl Connection {
@@ -181,6 +154,6 @@ pub(crate) async fn connect(
         .wait(within, |cx| connecting.as_mut().poll(cx))
         .await??;
     stream.set_nodelay(true)?;
-    SockRef::from(&stream).set_tcp_keepalive(&crate::keep_alive())?;
+    SockRef::from(&stream).set_tcp_keepalive(&keep_alive())?;
     Ok(stream)
 }

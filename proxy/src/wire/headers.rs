@@ -10,6 +10,7 @@ use http::Version;
 
 use crate::wire::head::{Known, Line, Message};
 use crate::wire::max_forwards;
+use crate::wire::sink::Sink;
 
 /// Who sent a request.
 #[derive(Debug, Clone)]
@@ -23,17 +24,6 @@ pub(crate) struct Peer {
     tls: bool,
 }
 
-/// Where a head is written to, on whatever wire.
-pub(crate) trait Sink {
-    /// Adds a field whose value is these parts, one after the other.
-    fn add(&mut self, name: &[u8], value: &[&[u8]]);
-
-    /// Adds a field as it came.
-    fn pass(&mut self, line: Line<'_>) {
-        self.add(line.name, &[line.value]);
-    }
-}
-
 impl Peer {
     pub(crate) fn new(ip: IpAddr, trusted: bool, tls: bool) -> Self {
         Self {
@@ -41,25 +31,6 @@ impl Peer {
             address: ip.to_string().into(),
             trusted,
             tls,
-        }
-    }
-}
-
-/// As lines of HTTP/1.1.
-impl Sink for Vec<u8> {
-    fn add(&mut self, name: &[u8], value: &[&[u8]]) {
-        self.extend_from_slice(name);
-        self.extend_from_slice(b": ");
-        for part in value {
-            self.extend_from_slice(part);
-        }
-        self.extend_from_slice(b"\r\n");
-    }
-
-    fn pass(&mut self, line: Line<'_>) {
-        match line.whole {
-            Some(whole) => self.extend_from_slice(whole),
-            None => self.add(line.name, &[line.value]),
         }
     }
 }

@@ -1,16 +1,20 @@
 //! The two wires, as whoever moves a message sees them: a connection of HTTP/1.1, or a stream of
 //! HTTP/2.
 
+pub(crate) mod address;
 pub(crate) mod alarm;
+pub(crate) mod answer;
 pub(crate) mod connection;
 pub(crate) mod fields;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod head;
 pub(crate) mod headers;
+pub(crate) mod keep_alive;
 pub(crate) mod max_forwards;
 pub(crate) mod pump;
 pub(crate) mod reply;
+pub(crate) mod sink;
 pub(crate) mod socket;
 pub(crate) mod target;
 pub(crate) mod tls;

@@ -5,7 +5,7 @@
 use http::StatusCode;
 
 use crate::wire::head::{Known, Message};
-use crate::wire::headers::Sink;
+use crate::wire::sink::Sink;
 
 /// In seconds: a hold is meant to be short, and who waited already may wait again.
 const HELD_RETRY_AFTER: &[u8] = b"1";

@@ -1,7 +1,5 @@
 //! Where a body ends (RFC 9112, 6 and 7.1): a state machine over bytes, without any I/O.
 
-use super::head::BadHead;
-
 /// The longest line that gives a chunk's size, its extensions included.
 const MAX_SIZE_LINE: usize = 256;
 /// The longest section of trailer fields.
@@ -50,12 +48,6 @@ pub(crate) enum Piece {
 /// The framing of a body is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BadFraming;
-
-impl From<BadFraming> for BadHead {
-    fn from(_: BadFraming) -> Self {
-        Self::Framing
-    }
-}
 
 impl Framing {
     pub(crate) fn of_length(length: u64) -> Self {

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use http::Version;
 use httparse::Header;
 
-use super::body::Framing;
+use super::body::{BadFraming, Framing};
 use crate::wire::head::{Head, Known, Message, Span};
 
 /// Fields of one head, more than `limits.header_count` can ask for.
@@ -25,6 +25,12 @@ pub(crate) enum BadHead {
     Framing,
     /// A transfer coding other than chunked (RFC 9112, 6.1).
     Coding,
+}
+
+impl From<BadFraming> for BadHead {
+    fn from(_: BadFraming) -> Self {
+        Self::Framing
+    }
 }
 
 /// Where a head ends, if all of it is there. `scanned` bytes were looked through before, and

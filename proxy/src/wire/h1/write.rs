@@ -8,7 +8,8 @@ use http::Version;
 use super::body::Framing;
 use crate::wire::alarm::Alarm;
 use crate::wire::head::Message;
-use crate::wire::headers::{self, Sink};
+use crate::wire::headers;
+use crate::wire::sink::Sink;
 use crate::wire::socket::{Pool, Socket};
 
 /// Writes the head that a client should see of an endpoint's answer, but for how the body is

@@ -1,7 +1,7 @@
 //! A worker's connections to one endpoint that speaks HTTP/2: its requests share one, and where
 //! the streams of that run out, a further one.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use h2::client::{Builder, Connection, SendRequest};
 use http::uri::Scheme;
 use tokio::sync::{Mutex, oneshot};
 
-use super::stream::Stream;
+use super::stream::{Load, Place, Stream};
 use super::transport::Transport;
 use crate::wire::alarm::{Alarm, Millis};
 
@@ -45,25 +45,6 @@ struct Session {
     sender: SendRequest<Bytes>,
     scheme: Scheme,
     load: Rc<Load>,
-}
-
-/// How many streams of a connection are in use.
-#[derive(Default)]
-struct Load {
-    streams: Cell<usize>,
-    /// Whether one was begun since that was looked at last.
-    was_used: Cell<bool>,
-    /// When it was looked at last and was in use.
-    used_at: Cell<Millis>,
-}
-
-/// A stream's place in its connection, until it is dropped.
-pub(crate) struct Place(Rc<Load>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-    }
 }
 
 impl Session {

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::wire::headers::Sink;
+use crate::wire::sink::Sink;
 
 /// Fields of a usual message, and the bytes of their values.
 const USUAL_FIELDS: usize = 16;

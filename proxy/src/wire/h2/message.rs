@@ -16,8 +16,9 @@ use crate::wire::h1::head::{
     BadHead, MAX_FIELDS, answer_framing, find_end, read_request as read_lines,
 };
 use crate::wire::head::{Head, Known, Message, Span};
-use crate::wire::headers::{self, Sink};
+use crate::wire::headers;
 use crate::wire::reply::Refusal;
+use crate::wire::sink::Sink;
 
 /// Why a request is not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

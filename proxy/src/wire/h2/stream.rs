@@ -4,8 +4,9 @@
 //! What comes is put into an inbox, a chunk at a time: the peer gets as much room back as was
 //! written on. What goes is sent as far as the peer's window has room.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -15,9 +16,10 @@ use h2::{Reason, RecvStream, SendStream};
 use http::uri::Scheme;
 use http::{HeaderMap, Response};
 
-use super::client::Place;
 use super::message::{answer_of, push_fields, read_sent_request, trailers_of};
-use crate::wire::connection::{Answered, NoAnswer};
+use crate::wire::alarm::Millis;
+use crate::wire::answer::Answered;
+use crate::wire::answer::NoAnswer;
 use crate::wire::head::{Head, Message};
 use crate::wire::headers;
 use crate::wire::reply::Refusal;
@@ -68,6 +70,25 @@ pub(crate) struct Part<'p> {
     pub(crate) data: &'p [u8],
     pub(crate) trailers: &'p [u8],
     pub(crate) is_last: bool,
+}
+
+/// How many streams of a connection are in use.
+#[derive(Default)]
+pub(crate) struct Load {
+    pub(crate) streams: Cell<usize>,
+    /// Whether one was begun since that was looked at last.
+    pub(crate) was_used: Cell<bool>,
+    /// When it was looked at last and was in use.
+    pub(crate) used_at: Cell<Millis>,
+}
+
+/// A stream's place in its connection, until it is dropped.
+pub(crate) struct Place(pub(crate) Rc<Load>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+    }
 }
 
 impl Stream {

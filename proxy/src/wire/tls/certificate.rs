@@ -13,8 +13,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::provider;
 use super::settings::KeyPair;
+use super::settings::provider;
 
 /// Of a file. The largest bundles of CAs have a tenth of it.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -177,7 +177,7 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
 
 /// What is in a file, or the rest of a sentence about why it cannot be read.
 pub(crate) fn read(file: &Path) -> Result<Vec<u8>, String> {
-    crate::config::read_file(file, MAX_FILE).map_err(|error| format!("cannot be read: {error}"))
+    crate::file::read_file(file, MAX_FILE).map_err(|error| format!("cannot be read: {error}"))
 }
 
 /// The host names that a certificate is for. Its common name counts only where it has no list

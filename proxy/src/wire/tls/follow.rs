@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::listener::Listening;
-use crate::control::config_file::Watch;
+use crate::file::Watch;
 
 /// Follows the files of these listeners. Never ends.
 pub(crate) async fn follow(listeners: Arc<Listening>) {

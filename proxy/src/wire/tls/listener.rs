@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 
 use super::certificate::{Certificate, FileError, read, read_roots, warn_if_open};
 use super::names::Names;
-use super::provider;
+use super::settings::provider;
 use super::settings::{ClientAuth, KeyPair, ListenerSettings, Version};
 use super::stream::TlsStream;
 

@@ -1,6 +1,9 @@
 //! TLS as the config and the admin API ask for it: checked, but no file was read yet.
 
 use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 /// Certificates for clients, on one listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,4 +43,11 @@ pub enum Version {
     Tls12,
     /// RFC 8446.
     Tls13,
+}
+
+/// The cryptography: AWS-LC, of which only what we use is linked.
+pub(crate) fn provider() -> &'static Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+    &PROVIDER
 }

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::listener::ClientTls;
+use super::settings::provider;
 use super::*;
 
 /// A CA, and a folder in which the files of what it has signed are.

@@ -14,9 +14,9 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 
 use super::certificate::read_roots;
-use super::provider;
+use super::settings::provider;
 use super::stream::TlsStream;
-use crate::table::definition::Address;
+use crate::wire::address::Address;
 
 /// A connection to an endpoint.
 pub(crate) type EndpointTls = TlsStream<UnbufferedClientConnection>;

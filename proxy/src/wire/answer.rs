@@ -1,0 +1,33 @@
+//! What an endpoint answers, as far as its head says it.
+
+use crate::wire::h1::body::Framing;
+use crate::wire::h1::head::BadHead;
+use crate::wire::reply::Refusal;
+
+/// The head of an answer was read: it is the first so many bytes of the inbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answered {
+    pub(crate) length: usize,
+    pub(crate) status: u16,
+    pub(crate) framing: Framing,
+}
+
+/// Why there is no head of an answer.
+#[derive(Debug)]
+pub(crate) enum NoAnswer {
+    /// The connection broke, or was closed. `silently`: without a byte of an answer.
+    Broken { silently: bool },
+    /// The endpoint has not looked at the request, and says so (RFC 9113, 8.7): it was about to
+    /// close the connection, or `is_refused` for its own reasons.
+    Unprocessed { is_refused: bool },
+    /// What came is not the head of an answer.
+    Bad,
+    /// The request cannot be sent over the endpoint's wire, and nothing of it was.
+    Unfit(Refusal),
+}
+
+impl From<BadHead> for NoAnswer {
+    fn from(_: BadHead) -> Self {
+        Self::Bad
+    }
+}
