@@ -16,7 +16,8 @@ use crate::config::Config;
 use crate::server::h1::serve;
 use crate::table::Table;
 use crate::table::definition::Definition;
-use crate::table::service::{Drained, Resolved, Service};
+use crate::table::service::{Drained, Service};
+use crate::table::version::Resolved;
 use crate::wire::h1::body::{Decoder, Framing, Piece};
 use crate::wire::h1::head::{
     MAX_FIELDS, answer_at_once, answer_framing, find_end, read_answer, read_request,

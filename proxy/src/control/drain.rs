@@ -12,14 +12,15 @@ use admin_api::{DrainReceipt, EndpointReceipt, Oldest};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
-use crate::config::Timeouts;
 use crate::control::DrainTarget;
 use crate::control::elders::Elders;
-use crate::lifecycle::handover::message::DrainPicture;
+use crate::control::snapshot::DrainPicture;
 use crate::table::counts::age::Ages;
-use crate::table::endpoint::{Endpoint, EndpointId};
+use crate::table::counts::claim::Kind;
+use crate::table::endpoint::Endpoint;
+use crate::table::endpoint_id::EndpointId;
+use crate::table::timeouts::Timeouts;
 use crate::worker::Order;
-use crate::worker::upstream::Kind;
 
 /// How often drains that are under way are looked at. The sums are the workers' own slots, so a
 /// look costs them nothing.

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::lifecycle::handover::message::EndpointFigures;
 use crate::table::counts::elsewhere::ProcessId;
+use crate::table::counts::figures::EndpointFigures;
 use crate::table::endpoint::Endpoint;
 
 /// The older processes.

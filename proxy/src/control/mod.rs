@@ -12,6 +12,7 @@ pub(crate) mod elders;
 pub(crate) mod health;
 pub(crate) mod monitor;
 mod resolve;
+pub(crate) mod snapshot;
 pub(crate) mod state_file;
 mod succession;
 
@@ -27,7 +28,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::config::{Config, Timeouts};
+use crate::config::Config;
 use crate::control::desired::Desired;
 use crate::control::drain::Drains;
 use crate::control::health::Health;
@@ -38,7 +39,9 @@ use crate::table::definition::{Definition, unknown_version};
 use crate::table::endpoint::Endpoint;
 use crate::table::hold::Hold;
 use crate::table::route::{Conflict, Routes};
-use crate::table::service::{Drained, Resolved, Service};
+use crate::table::service::{Drained, Service};
+use crate::table::timeouts::Timeouts;
+use crate::table::version::Resolved;
 use crate::wire::address::Address;
 
 /// How long the first clients wait for the health of every endpoint, and how long for one that

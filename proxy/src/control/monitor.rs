@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 
 use crate::control::ejection::{self, Change, Member, Record};
 use crate::table::Table;
-use crate::table::endpoint::{Endpoint, EndpointId};
+use crate::table::endpoint::Endpoint;
+use crate::table::endpoint_id::EndpointId;
 use crate::table::service::Service;
 use crate::table::version::Version;
 

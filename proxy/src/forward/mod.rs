@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use admin_api::Protocol;
 
 use crate::table::counts::stats::Failure;
-use crate::table::endpoint::EndpointId;
+use crate::table::endpoint_id::EndpointId;
 use crate::table::mirror;
 use crate::table::service::Service;
 use crate::table::wish::Wish;

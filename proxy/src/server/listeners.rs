@@ -11,10 +11,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use crate::config::{AdminAddress, Config, Listener, ListenersTls};
-use crate::lifecycle::handover::message::{Label, Role};
 use crate::wire::keep_alive::keep_alive;
 use crate::wire::tls::{ListenerTls, Listening};
 
@@ -30,6 +30,24 @@ pub struct Listeners {
     /// Where a successor asks for all of them.
     pub(crate) handover: Option<UnixListener>,
     labels: Labels,
+}
+
+/// What a socket is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Label {
+    pub(crate) role: Role,
+    /// As the config file has it.
+    pub(crate) configured: String,
+    /// Where it listens, if that is an address.
+    pub(crate) actual: Option<SocketAddr>,
+}
+
+/// Who is served by a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Role {
+    Clients,
+    Admin,
+    Handover,
 }
 
 /// As the config file names what is not a listener of clients.

@@ -7,8 +7,9 @@ use std::os::fd::OwnedFd;
 use listenfd::ListenFd;
 
 use crate::config::Config;
-use crate::lifecycle::handover::message::{Label, Role};
 use crate::server::listeners::Given;
+use crate::server::listeners::Label;
+use crate::server::listeners::Role;
 
 /// Takes what was passed to this process, if anything was.
 ///

@@ -5,31 +5,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use admin_api::{Cut, EndpointReceipt, EndpointView, HealthState};
 
-use crate::lifecycle::handover::message::{EndpointFigures, EndpointPicture};
-use crate::table::balance::rendezvous;
 use crate::table::counts::age::Ages;
+use crate::table::counts::claim::Kind;
 use crate::table::counts::claim::{Claims, InFlight};
 use crate::table::counts::elsewhere::Elsewhere;
+use crate::table::counts::figures::EndpointFigures;
 use crate::table::counts::stats::{Failure, Stats};
 use crate::table::counts::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::table::endpoint_id::{EndpointId, skip_ids, take_id};
 use crate::table::reach::Reach;
+use crate::table::rendezvous;
+use crate::table::snapshot::EndpointPicture;
 use crate::wire::address::Address;
-use crate::worker::upstream::Kind;
-
-/// The number of an endpoint, never used twice: not by the process that takes over either.
-pub(crate) type EndpointId = u64;
-
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
-
-/// The first number that no endpoint has.
-pub(crate) fn next_id() -> EndpointId {
-    NEXT_ID.load(Ordering::Relaxed)
-}
-
-/// Numbers below this one are taken.
-pub(crate) fn skip_ids(next: EndpointId) {
-    NEXT_ID.fetch_max(next, Ordering::Relaxed);
-}
 
 /// What is known of an endpoint's health. Written by the control thread alone.
 #[derive(Debug, Default)]
@@ -89,7 +76,7 @@ impl Endpoint {
         let share = if up { FULL } else { 0 };
         let seed = rendezvous::hash((0, 0), &[text.as_bytes(), target.to_string().as_bytes()]);
         Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id: take_id(),
             version,
             address,
             target,

@@ -17,8 +17,8 @@ use std::task::{Poll, ready};
 use admin_api::{HoldSpec, HoldView};
 use tokio::sync::watch;
 
-use crate::lifecycle::handover::message::HoldFigures;
 use crate::table::counts::elsewhere::Elsewhere;
+use crate::table::counts::figures::HoldFigures;
 use crate::table::counts::sync::{AtomicU64, Ordering};
 use crate::wire::Wire;
 use crate::wire::head::Message;

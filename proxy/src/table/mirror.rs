@@ -15,8 +15,9 @@ use admin_api::{CopyStats, MirrorSpec, MirrorStats, VersionStats};
 use crossbeam_utils::CachePadded;
 
 use crate::forward::MAX_TRIES;
-use crate::lifecycle::handover::message::{Dropped, MirrorFigures};
 use crate::table::counts::elsewhere::{Elsewhere, ProcessId};
+use crate::table::counts::figures::Dropped;
+use crate::table::counts::figures::MirrorFigures;
 use crate::table::counts::stats::{Failure, Stats};
 use crate::table::counts::sync::{AtomicU64, Ordering};
 use crate::table::definition::Definition;

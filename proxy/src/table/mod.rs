@@ -5,22 +5,27 @@ pub(crate) mod balance;
 pub(crate) mod counts;
 pub(crate) mod definition;
 pub(crate) mod endpoint;
+pub(crate) mod endpoint_id;
 pub(crate) mod force;
 pub(crate) mod hold;
+pub(crate) mod key;
 pub(crate) mod mirror;
 pub(crate) mod reach;
+pub(crate) mod rendezvous;
 pub(crate) mod retry_budget;
 pub(crate) mod route;
 pub(crate) mod service;
+pub(crate) mod snapshot;
 pub(crate) mod sticky;
+pub(crate) mod timeouts;
 pub(crate) mod version;
 pub(crate) mod wish;
 
 use std::sync::Arc;
 
-use crate::config::Timeouts;
 use crate::table::route::{Conflict, Routes};
 use crate::table::service::Service;
+use crate::table::timeouts::Timeouts;
 
 /// All services, at one moment.
 #[derive(Debug)]

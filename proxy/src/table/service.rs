@@ -2,26 +2,25 @@
 //! in it an endpoint by the service's balancing policy.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use admin_api::{ServiceStats, ServiceView, VersionStats};
 
-use crate::table::balance::rendezvous;
 use crate::table::balance::sequence::{Sequence, Wheel};
 use crate::table::balance::{DRAWS, Draw};
 use crate::table::definition::Definition;
-use crate::table::endpoint::{Endpoint, EndpointId};
+use crate::table::endpoint::Endpoint;
+use crate::table::endpoint_id::EndpointId;
 use crate::table::hold::Hold;
 use crate::table::mirror::Mirror;
+use crate::table::rendezvous;
 use crate::table::retry_budget::RetryBudget;
 use crate::table::sticky::Client;
+use crate::table::version::Resolved;
 use crate::table::version::{Draft, Version, targets};
 use crate::table::wish::Wish;
 use crate::wire::address::Address;
-
-/// What names stand for at the moment. A name that is missing has no address.
-pub(crate) type Resolved = HashMap<Arc<str>, Vec<IpAddr>>;
 
 /// One service, at one moment.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! A split by client: who is who, and which version each of them gets.
 //!
 //! A client's value is hashed with a key of the service and its salt, and belongs to a version
-//! by weighted rendezvous ([`crate::table::balance::rendezvous`]), in which every label draws for itself. So
+//! by weighted rendezvous ([`crate::table::rendezvous`]), in which every label draws for itself. So
 //! the draw of one rollout says nothing about the next. A version whose weight rises in
 //! relation to all others gets clients and loses none. With three versions or more, no rule
 //! without a memory could promise that of two versions that rise at once.
@@ -10,8 +10,8 @@ use admin_api::StickySpec;
 use admin_api::strict::InputError;
 use http::HeaderValue;
 
-use crate::table::balance::KeySource;
-use crate::table::balance::rendezvous::hash;
+use crate::table::key::KeySource;
+use crate::table::rendezvous::hash;
 use crate::wire::fields::{check_cookie_name, header_name};
 
 /// A value that is longer was not set by anybody who wants to be known again.
@@ -142,7 +142,7 @@ fn text(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::balance::rendezvous::winner;
+    use crate::table::rendezvous::winner;
 
     fn sticky(salt: &str) -> Sticky {
         let spec = StickySpec {

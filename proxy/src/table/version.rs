@@ -1,6 +1,7 @@
 //! A version of a service at one moment.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use admin_api::{EndpointView, HealthState, VersionSpec, VersionView};
@@ -10,8 +11,10 @@ use crate::table::balance::sequence::Sequence;
 use crate::table::counts::stats::Stats;
 use crate::table::endpoint::Endpoint;
 use crate::table::reach::Reach;
-use crate::table::service::Resolved;
 use crate::wire::address::Address;
+
+/// What names stand for at the moment. A name that is missing has no address.
+pub(crate) type Resolved = HashMap<Arc<str>, Vec<IpAddr>>;
 
 /// One version of a service, at one moment.
 #[derive(Debug)]

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 
 use http::HeaderValue;
 
-use crate::table::balance::rendezvous::hash;
-use crate::table::balance::{Balance, KeySource};
+use crate::table::balance::Balance;
 use crate::table::definition::Definition;
 use crate::table::force::Force;
+use crate::table::key::KeySource;
+use crate::table::rendezvous::hash;
 use crate::table::sticky::Client;
 use crate::wire::fields::{client_address, cookie};
 use crate::wire::head::Message;

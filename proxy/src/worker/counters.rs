@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
-use crate::lifecycle::handover::message::ProcessFigures;
 use crate::table::counts::elsewhere::Elsewhere;
+use crate::table::counts::figures::ProcessFigures;
 use crate::table::counts::sync::{AtomicU64, Ordering};
 use crate::wire::reply::Refusal;
 

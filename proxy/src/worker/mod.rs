@@ -30,7 +30,9 @@ use crate::server::listeners::Bound;
 use crate::server::{h1, h2};
 use crate::table::Table;
 use crate::table::counts::age::Ages;
-use crate::table::endpoint::{Endpoint, EndpointId};
+use crate::table::counts::claim::Kind;
+use crate::table::endpoint::Endpoint;
+use crate::table::endpoint_id::EndpointId;
 use crate::wire::alarm::{Alarms, Millis};
 use crate::wire::h2::transport::Transport;
 use crate::wire::headers::Peer;
@@ -39,7 +41,7 @@ use crate::wire::tls::ListenerTls;
 use crate::worker::counters::Counters;
 use crate::worker::log_limit::Seldom;
 use crate::worker::memory::Tide;
-use crate::worker::upstream::{Kind, Upstream};
+use crate::worker::upstream::Upstream;
 
 /// How long to wait when the system has no file descriptor left for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -11,6 +11,7 @@ use http::uri::Scheme;
 use slab::Slab;
 
 use crate::table::counts::age::Ages;
+use crate::table::counts::claim::Kind;
 use crate::table::counts::stats::Failure;
 use crate::table::endpoint::Endpoint;
 use crate::table::reach;
@@ -64,16 +65,6 @@ struct Lifeline {
     began: Instant,
     cut: bool,
     kind: Kind,
-}
-
-/// What is in flight: each kind has its own time in a drain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Request,
-    /// A request whose answer has begun and goes on without a length.
-    Stream,
-    /// It goes on as a connection of another protocol.
-    Upgraded,
 }
 
 impl Upstream {

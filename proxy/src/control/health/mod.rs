@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::table::definition::HostPattern;
-use crate::table::endpoint::{Endpoint, EndpointId, FULL};
+use crate::table::endpoint::{Endpoint, FULL};
+use crate::table::endpoint_id::EndpointId;
 use crate::table::service::Service;
 
 use probe::probe;

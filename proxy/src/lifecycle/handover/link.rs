@@ -9,9 +9,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::message::{Picture, Report, Telling};
+use super::message::Telling;
 use super::predecessor::Elder;
 use crate::control::Control;
+use crate::control::snapshot::Picture;
+use crate::control::snapshot::Report;
 use crate::table::Table;
 use crate::table::counts::elsewhere::ProcessId;
 use crate::worker::counters::Counters;

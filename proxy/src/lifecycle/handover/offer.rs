@@ -13,10 +13,11 @@ use tokio::time::timeout;
 
 use super::channel::Channel;
 use super::link::Links;
-use super::message::{FORMAT, Hello, Label, Offer, Prepared, Ready, Yours};
+use super::message::{FORMAT, Hello, Offer, Prepared, Ready, Yours};
 use super::predecessor::Elder;
 use crate::control::{Control, Standing};
 use crate::server::listeners::Given;
+use crate::server::listeners::Label;
 use crate::table::counts::elsewhere::ProcessId;
 
 /// How long whoever connects may take to say who it is.

@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 use super::HandoverError;
 use super::channel::Channel;
-use super::message::{FORMAT, Hello, Offer, Picture, Prepared, Ready, Yours};
+use super::message::{FORMAT, Hello, Offer, Prepared, Ready, Yours};
+use crate::control::snapshot::Picture;
 use crate::server::listeners::Given;
 use crate::table::counts::elsewhere::ProcessId;
 

@@ -1,7 +1,7 @@
 //! Always the same endpoint for the same key: weighted rendezvous hashing.
 //!
 //! Every endpoint draws a number from the key and its own address, and the smallest wins; the
-//! numbers of heavier endpoints are smaller ([`crate::table::balance::rendezvous`]). So the shares are exactly
+//! numbers of heavier endpoints are smaller ([`crate::table::rendezvous`]). So the shares are exactly
 //! the weights, without a ring to build at each swap. When an endpoint goes, its keys move and
 //! no others; when one comes, it takes only the keys that it then has. A look at an endpoint
 //! costs some ten nanoseconds, so this is for versions with up to some hundred endpoints.
@@ -9,8 +9,8 @@
 use std::sync::Arc;
 
 use super::{Draw, Endpoints};
-use crate::table::balance::rendezvous;
 use crate::table::endpoint::{Endpoint, FULL};
+use crate::table::rendezvous;
 
 pub(super) fn claim<'v>(
     endpoints: &'v Endpoints,

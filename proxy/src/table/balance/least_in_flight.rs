@@ -8,8 +8,9 @@
 
 use std::sync::Arc;
 
-use super::{DRAWS, Draw, Endpoints, mix};
+use super::{DRAWS, Draw, Endpoints};
 use crate::table::endpoint::Endpoint;
+use crate::table::rendezvous::mix;
 
 pub(super) fn claim<'v>(endpoints: &'v Endpoints, draw: Draw<'_>) -> Option<&'v Arc<Endpoint>> {
     let first = drawn(endpoints, draw, None)?;

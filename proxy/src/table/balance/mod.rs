@@ -6,7 +6,6 @@
 
 mod hash;
 mod least_in_flight;
-pub(crate) mod rendezvous;
 mod round_robin;
 pub(crate) mod sequence;
 
@@ -14,10 +13,12 @@ use std::sync::Arc;
 
 use admin_api::strict::InputError;
 use admin_api::{BalanceSpec, HashKey};
-use http::HeaderName;
 
 use crate::table::balance::sequence::{Sequence, Wheel};
-use crate::table::endpoint::{Endpoint, EndpointId, FULL};
+use crate::table::endpoint::{Endpoint, FULL};
+use crate::table::endpoint_id::EndpointId;
+use crate::table::key::KeySource;
+use crate::table::rendezvous::mix;
 use crate::table::wish::Wish;
 use crate::wire::fields::{check_cookie_name, header_name};
 
@@ -34,17 +35,6 @@ pub(crate) enum Balance {
     LeastInFlight,
     /// By what a request says of itself.
     Hash(KeySource),
-}
-
-/// Where a request has the key that it is balanced by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum KeySource {
-    /// The client's IP address.
-    Address,
-    /// The value of a header field.
-    Header(HeaderName),
-    /// The value of a cookie.
-    Cookie(Arc<str>),
 }
 
 /// The endpoints of a version, and whose turn it is.
@@ -174,11 +164,4 @@ impl Endpoints {
             .map(move |step| (at + step) % count)
             .filter(move |at| self.share(*at, draw) > 0)
     }
-}
-
-/// Spreads the bits of a number over all of it (the finaliser of SplitMix64).
-pub(crate) const fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    bits ^ (bits >> 31)
 }

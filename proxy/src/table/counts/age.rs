@@ -7,7 +7,7 @@ use admin_api::Oldest;
 use serde::{Deserialize, Serialize};
 
 use crate::table::counts::claim::InFlight;
-use crate::worker::upstream::Kind;
+use crate::table::counts::claim::Kind;
 
 /// The ages of the oldest, by kind. `None`: nothing of the kind is in flight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

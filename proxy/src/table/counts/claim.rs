@@ -22,6 +22,16 @@ use crossbeam_utils::CachePadded;
 
 use super::sync::{AtomicBool, AtomicU64, Ordering, fence};
 
+/// What is in flight: each kind has its own time in a drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Request,
+    /// A request whose answer has begun and goes on without a length.
+    Stream,
+    /// It goes on as a connection of another protocol.
+    Upgraded,
+}
+
 /// The claims on one endpoint.
 #[derive(Debug)]
 pub(crate) struct Claims {

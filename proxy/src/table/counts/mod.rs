@@ -3,5 +3,6 @@
 pub(crate) mod age;
 pub(crate) mod claim;
 pub(crate) mod elsewhere;
+pub(crate) mod figures;
 pub(crate) mod stats;
 pub(crate) mod sync;

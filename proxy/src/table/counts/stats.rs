@@ -5,8 +5,8 @@ use std::time::Duration;
 use admin_api::{Bucket, FailedTries, Responses, VersionStats};
 use crossbeam_utils::CachePadded;
 
-use crate::lifecycle::handover::message::VersionFigures;
 use crate::table::counts::elsewhere::Elsewhere;
+use crate::table::counts::figures::VersionFigures;
 use crate::table::counts::sync::{AtomicU64, Ordering};
 
 /// Buckets an octave, so a bucket is at most 12.5% wide.

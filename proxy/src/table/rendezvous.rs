@@ -9,8 +9,6 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::table::balance::mix;
-
 /// A keyed hash of some pieces, of which none can be mistaken for a part of another.
 pub(crate) fn hash(key: (u64, u64), pieces: &[&[u8]]) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(key.0, key.1);
@@ -38,6 +36,13 @@ pub(crate) fn winner<T>(
         }
     }
     best
+}
+
+/// Spreads the bits of a number over all of it (the finaliser of SplitMix64).
+pub(crate) const fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]

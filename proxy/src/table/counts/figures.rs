@@ -1,0 +1,207 @@
+//! What is counted of one thing, at one moment: added over processes, and passed on between them.
+
+use std::collections::BTreeMap;
+
+use admin_api::{FailedTries, Responses, VersionStats};
+use serde::{Deserialize, Serialize};
+
+use super::age::Ages;
+use super::elsewhere::Figures;
+
+/// What belongs to no version.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct ProcessFigures {
+    pub(crate) connections: u64,
+    pub(crate) accepted: u64,
+    pub(crate) handshakes_failed: u64,
+    #[serde(default)]
+    pub(crate) waited: u64,
+    #[serde(default)]
+    pub(crate) turned_away: u64,
+    /// By [`crate::wire::reply::Refusal::label`].
+    pub(crate) refused: BTreeMap<String, u64>,
+}
+
+/// What is counted of one version.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct VersionFigures {
+    pub(crate) stats: VersionStats,
+    pub(crate) latency_sum_micros: u64,
+}
+
+/// What is counted of a service's copies, to this version.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MirrorFigures {
+    pub(crate) version: String,
+    pub(crate) copies: VersionFigures,
+    pub(crate) originals: VersionFigures,
+    pub(crate) dropped: Dropped,
+}
+
+/// Requests that were not copied.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Dropped(pub(crate) u64);
+
+/// What is counted of a service that is held.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct HoldFigures {
+    pub(crate) waiting: u64,
+    pub(crate) refused: u64,
+}
+
+/// What is counted of one endpoint.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct EndpointFigures {
+    /// No new claims are taken.
+    pub(crate) retired: bool,
+    /// Streams included.
+    pub(crate) requests: u64,
+    #[serde(default)]
+    pub(crate) streams: u64,
+    pub(crate) upgraded: u64,
+    pub(crate) taken: u64,
+    pub(crate) cut_requests: u64,
+    #[serde(default)]
+    pub(crate) cut_streams: u64,
+    pub(crate) cut_upgraded: u64,
+    #[serde(default)]
+    pub(crate) ages: Ages,
+}
+
+impl EndpointFigures {
+    /// Retired, and nothing in flight: it stays so.
+    pub(crate) fn is_drained(self) -> bool {
+        self.retired && self.requests == 0 && self.upgraded == 0
+    }
+}
+
+impl Figures for EndpointFigures {
+    fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.streams += other.streams;
+        self.upgraded += other.upgraded;
+        self.taken += other.taken;
+        self.cut_requests += other.cut_requests;
+        self.cut_streams += other.cut_streams;
+        self.cut_upgraded += other.cut_upgraded;
+        self.ages.add(&other.ages);
+    }
+
+    fn settle(&mut self) {
+        (self.requests, self.streams, self.upgraded) = (0, 0, 0);
+        self.ages = Ages::default();
+    }
+}
+
+impl Figures for Dropped {
+    fn add(&mut self, other: &Self) {
+        self.0 += other.0;
+    }
+
+    fn settle(&mut self) {}
+}
+
+impl Figures for HoldFigures {
+    fn add(&mut self, other: &Self) {
+        self.waiting += other.waiting;
+        self.refused += other.refused;
+    }
+
+    fn settle(&mut self) {
+        self.waiting = 0;
+    }
+}
+
+impl Figures for ProcessFigures {
+    fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.accepted += other.accepted;
+        self.handshakes_failed += other.handshakes_failed;
+        self.waited += other.waited;
+        self.turned_away += other.turned_away;
+        for (reason, count) in &other.refused {
+            *self.refused.entry(reason.clone()).or_default() += count;
+        }
+    }
+
+    fn settle(&mut self) {
+        self.connections = 0;
+    }
+}
+
+impl Figures for VersionFigures {
+    fn add(&mut self, other: &Self) {
+        self.latency_sum_micros = self
+            .latency_sum_micros
+            .saturating_add(other.latency_sum_micros);
+        let (own, other) = (&mut self.stats, &other.stats);
+        let Responses {
+            informational,
+            success,
+            redirection,
+            client_error,
+            server_error,
+        } = other.responses;
+        own.responses.informational += informational;
+        own.responses.success += success;
+        own.responses.redirection += redirection;
+        own.responses.client_error += client_error;
+        own.responses.server_error += server_error;
+        let FailedTries {
+            connect,
+            reset,
+            timeout,
+            protocol,
+            body,
+        } = other.failed_tries;
+        own.failed_tries.connect += connect;
+        own.failed_tries.reset += reset;
+        own.failed_tries.timeout += timeout;
+        own.failed_tries.protocol += protocol;
+        own.failed_tries.body += body;
+        own.client_gone += other.client_gone;
+        own.diverted += other.diverted;
+        own.panicked += other.panicked;
+        for bucket in &other.latency {
+            let place = own
+                .latency
+                .binary_search_by(|own| own.le.total_cmp(&bucket.le));
+            match place {
+                Ok(at) => own.latency[at].count += bucket.count,
+                Err(at) => own.latency.insert(at, *bucket),
+            }
+        }
+    }
+
+    // What is in flight is the endpoints' to say.
+    fn settle(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use admin_api::Bucket;
+
+    use super::*;
+
+    #[test]
+    fn histograms_are_summed_bucket_by_bucket() {
+        let of = |buckets: &[(f64, u64)]| VersionFigures {
+            stats: VersionStats {
+                latency: buckets
+                    .iter()
+                    .map(|(le, count)| Bucket {
+                        le: *le,
+                        count: *count,
+                    })
+                    .collect(),
+                ..VersionStats::default()
+            },
+            latency_sum_micros: 5,
+        };
+        let mut sum = of(&[(0.1, 1), (0.3, 2)]);
+        sum.add(&of(&[(0.1, 1), (0.2, 7), (0.4, 1)]));
+        let want = of(&[(0.1, 2), (0.2, 7), (0.3, 2), (0.4, 1)]);
+        assert_eq!(sum.stats, want.stats);
+        assert_eq!(sum.latency_sum_micros, 10);
+    }
+}
