@@ -7,9 +7,9 @@ use admin_api::ServiceSpec;
 use admin_api::strict::from_json;
 
 use crate::table::definition::Definition;
+use crate::table::routing_hints::Wish;
 use crate::table::service::{Drained, Service};
 use crate::table::version::Resolved;
-use crate::table::wish::Wish;
 use crate::wire::h1::head::{MAX_FIELDS, read_request};
 use crate::wire::head::{Head, Message};
 

@@ -9,7 +9,10 @@
 //! The wire that the request came on (`server/h1.rs`, `server/h2.rs`) reads it and begins the
 //! answer to its client; `relay.rs` has the rest of the request's life.
 
+pub(crate) mod hold;
+pub(crate) mod mirror;
 pub(crate) mod relay;
+pub(crate) mod routing_hints;
 
 use std::future::poll_fn;
 use std::io;
@@ -21,9 +24,8 @@ use admin_api::Protocol;
 
 use crate::table::counts::stats::Failure;
 use crate::table::endpoint_id::EndpointId;
-use crate::table::mirror;
+use crate::table::routing_hints::Wish;
 use crate::table::service::Service;
-use crate::table::wish::Wish;
 use crate::wire::alarm::{Alarm, Rang};
 use crate::wire::answer::Answered;
 use crate::wire::answer::NoAnswer;
@@ -35,11 +37,9 @@ use crate::wire::pump::{Pump, Source, Stopped};
 use crate::wire::reply::Refusal;
 use crate::wire::sink::Sink;
 use crate::wire::target::Target;
-use crate::worker::upstream::{Try, Upstream};
+use crate::worker::upstream::{MAX_TRIES, Try, Upstream};
 use crate::worker::{Held, Worker};
 
-/// Tries of one request, the first among them.
-pub(crate) const MAX_TRIES: usize = 3;
 /// Interim answers (1xx) to one request.
 const MAX_INTERIM: usize = 32;
 
@@ -191,7 +191,7 @@ impl Exchange {
                 return Err(Refusal::Held);
             }
             table.at(service).budget.deposit(worker.index);
-            let wish = Wish::of(&table.at(service).definition, request, peer);
+            let wish = routing_hints::of(&table.at(service).definition, request, peer);
             // Every endpoint of this table may have been retired by a newer one.
             let pick = match table.at(service).claim(worker.index, &wish) {
                 None if !worker.has_newer_than(&table) => {
@@ -261,7 +261,7 @@ impl Exchange {
 
     /// Adds to an answer's header fields what makes its client stick to its version.
     pub(crate) fn stick(&self, to: &mut impl Sink) {
-        if let Some(cookie) = self.wish.set_cookie(&self.service().definition) {
+        if let Some(cookie) = routing_hints::set_cookie(&self.wish, &self.service().definition) {
             to.add(b"set-cookie", &[cookie.as_bytes()]);
         }
     }

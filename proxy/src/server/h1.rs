@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use http::Version;
 
+use crate::forward::hold;
 use crate::forward::{Answer, Exchange};
 use crate::server::h2;
-use crate::table::hold;
 use crate::wire::Wire;
 use crate::wire::alarm::{Alarm, Rang};
 use crate::wire::connection::Link;

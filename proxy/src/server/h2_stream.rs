@@ -8,9 +8,9 @@ use h2::{Reason, RecvStream};
 use http::{Request, Response};
 
 use super::h2::Open;
+use crate::forward::hold;
 use crate::forward::relay::Side;
 use crate::forward::{Answer, Exchange};
-use crate::table::hold;
 use crate::wire::Wire;
 use crate::wire::alarm::Alarm;
 use crate::wire::h1::body::Framing;

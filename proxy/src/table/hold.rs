@@ -10,9 +10,7 @@
 //! All tables that have the service held share one [`Hold`]. A release swaps in a table without
 //! it first, and wakes whoever waits after that: they read the newest table, and are routed anew.
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Poll, ready};
 
 use admin_api::{HoldSpec, HoldView};
 use tokio::sync::watch;
@@ -20,11 +18,6 @@ use tokio::sync::watch;
 use crate::table::counts::elsewhere::Elsewhere;
 use crate::table::counts::figures::HoldFigures;
 use crate::table::counts::sync::{AtomicU64, Ordering};
-use crate::wire::Wire;
-use crate::wire::head::Message;
-use crate::wire::reply::Refusal;
-use crate::wire::target::Target;
-use crate::worker::Worker;
 
 /// A service that is held.
 #[derive(Debug)]
@@ -40,7 +33,7 @@ pub(crate) struct Hold {
 
 /// What came of waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waited {
+pub(crate) enum Waited {
     Released,
     /// There is no place, or it took longer than `max_hold`.
     Refused,
@@ -87,7 +80,7 @@ impl Hold {
     }
 
     /// Waits until the release.
-    async fn wait(&self) -> Waited {
+    pub(crate) async fn wait(&self) -> Waited {
         let mut released = self.released.subscribe();
         let place = self.place();
         let is_released = released.wait_for(|released| *released);
@@ -117,50 +110,6 @@ impl Hold {
     pub(crate) fn release(&self) {
         self.released.send_replace(true);
     }
-}
-
-/// The hold that a request has to wait for. Once it has, the table is read again.
-fn of(worker: &Worker, target: &Target<'_>) -> Result<Option<Arc<Hold>>, Refusal> {
-    let table = worker.table();
-    let path = target.path();
-    let service = table.route(target.host, path).ok_or(Refusal::NoRoute)?;
-    let service = table.at(service);
-    // Whoever asks from outside whether the service is well must not take it out of use because
-    // it is held.
-    if service.hold.is_some() && service.definition.is_health_path(path) {
-        return Err(Refusal::HeldWell);
-    }
-    Ok(service.hold.clone())
-}
-
-/// Waits until the service of a request is held no more.
-pub(crate) async fn wait(
-    worker: &Worker,
-    request: Message<'_>,
-    client: Wire<'_>,
-) -> Result<(), Refusal> {
-    let target = Target::of(request)?;
-    let Some(hold) = of(worker, &target)? else {
-        return Ok(());
-    };
-    let mut waiting = std::pin::pin!(hold.wait());
-    let mut watching = true;
-    poll_fn(|cx| {
-        if let Poll::Ready(waited) = waiting.as_mut().poll(cx) {
-            return Poll::Ready(match waited {
-                Waited::Released => Ok(()),
-                Waited::Refused => Err(Refusal::Held),
-            });
-        }
-        if watching {
-            match ready!(client.poll_reset(cx)) {
-                true => return Poll::Ready(Err(Refusal::ClientGone)),
-                false => watching = false,
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 impl Drop for Place<'_> {

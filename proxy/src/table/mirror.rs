@@ -1,12 +1,8 @@
-//! Copies of requests to a version that has to prove itself: sent beside the originals, in tasks
-//! of their own, and what is answered is thrown away.
+//! Which requests of a service are copied, to which version, and what came of the copies.
 //!
-//! A copy takes a claim like any request, so a drain waits for it, or cuts it. It is counted
-//! apart: it is in the figures of no version, and no endpoint is ejected for it. Beside it stands
-//! what the client got for the same request, so that both can be compared.
+//! Copies are counted apart: they are in the figures of no version. Beside them stands what the
+//! clients got for the same requests, so that both can be compared.
 
-use std::io;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,34 +10,17 @@ use admin_api::strict::InputError;
 use admin_api::{CopyStats, MirrorSpec, MirrorStats, VersionStats};
 use crossbeam_utils::CachePadded;
 
-use crate::forward::MAX_TRIES;
 use crate::table::counts::elsewhere::{Elsewhere, ProcessId};
 use crate::table::counts::figures::Dropped;
 use crate::table::counts::figures::MirrorFigures;
-use crate::table::counts::stats::{Failure, Stats};
+use crate::table::counts::stats::Stats;
 use crate::table::counts::sync::{AtomicU64, Ordering};
-use crate::table::definition::Definition;
-use crate::table::service::Service;
-use crate::wire::alarm::{Alarm, Rang};
-use crate::wire::answer::Answered;
-use crate::wire::answer::NoAnswer;
-use crate::wire::connection::{Connection, Link};
-use crate::wire::h1::body::{Decoder, Piece};
-use crate::wire::h2::stream::Part;
-use crate::wire::head::{Known, Message};
-use crate::worker::upstream::Try;
-use crate::worker::{Held, Worker};
-
-/// Interim answers (1xx) to one copy.
-const MAX_INTERIM: usize = 32;
-/// An answer that is longer is not read to its end: its connection is closed.
-const MAX_BODY: usize = 4 << 20;
 
 /// Where the copies of a service's requests go, and what came of them so far.
 #[derive(Debug)]
 pub(crate) struct Mirror {
     /// The version's place in its service.
-    version: usize,
+    pub(crate) version: usize,
     spec: MirrorSpec,
     /// Of each worker, at one time.
     most: u64,
@@ -65,27 +44,6 @@ struct Own {
     turn: AtomicU64,
     in_flight: AtomicU64,
     dropped: AtomicU64,
-}
-
-/// One copy, from its claim to its end.
-struct Copy {
-    worker: Rc<Worker>,
-    table: Rc<Held>,
-    service: usize,
-    attempt: Try,
-    alarm: Alarm,
-    bytes: Vec<u8>,
-    to_head: bool,
-    begun: Instant,
-}
-
-/// Why there is no whole answer.
-enum Failed {
-    By(Failure),
-    /// The endpoint had closed a connection that was kept: that is no answer.
-    Stale,
-    /// Nobody is to blame.
-    Excused,
 }
 
 /// Checks where a service's copies go. The error's field is relative to the service.
@@ -120,16 +78,15 @@ pub(crate) fn check(
 }
 
 impl Mirror {
-    /// What `definition` has copied. Figures of the same version go on.
+    /// What is copied as `spec` has it, to the version at this place. Figures of the same version
+    /// go on.
     pub(crate) fn of(
-        definition: &Definition,
-        previous: Option<&Service>,
+        spec: MirrorSpec,
+        version: usize,
+        previous: Option<&Self>,
         workers: usize,
-    ) -> Option<Self> {
-        let spec = definition.mirror.clone()?;
-        let known = previous
-            .and_then(|service| service.mirror.as_ref())
-            .filter(|mirror| mirror.spec.version == spec.version);
+    ) -> Self {
+        let known = previous.filter(|mirror| mirror.spec.version == spec.version);
         let figures = match known {
             Some(mirror) => mirror.figures.clone(),
             None => Arc::new(Figures {
@@ -139,16 +96,12 @@ impl Mirror {
                 dropped_elsewhere: Elsewhere::default(),
             }),
         };
-        Some(Self {
-            // Versions of a service are in the order of its split.
-            version: definition
-                .split
-                .keys()
-                .position(|label| **label == *spec.version)?,
+        Self {
+            version,
             most: u64::from(spec.max_in_flight).div_ceil(workers.max(1) as u64),
             spec,
             figures,
-        })
+        }
     }
 
     /// As people write it.
@@ -209,6 +162,11 @@ impl Mirror {
         self.figures.dropped_elsewhere.forget_present();
     }
 
+    /// What is counted of the copies.
+    pub(crate) fn copies(&self) -> &Stats {
+        &self.figures.copies
+    }
+
     /// What a client got whose request was copied at `begun`.
     pub(crate) fn original_answered(&self, worker: usize, begun: Instant, status: u16) {
         let originals = &self.figures.originals;
@@ -217,14 +175,15 @@ impl Mirror {
     }
 
     /// Whether the next request is one of so many of a hundred.
-    fn is_its_turn(&self, worker: usize) -> bool {
+    pub(crate) fn is_its_turn(&self, worker: usize) -> bool {
         let turn = &self.figures.workers[worker].turn;
         let sum = turn.load(Ordering::Relaxed) + u64::from(self.spec.percent);
         turn.store(sum % 100, Ordering::Relaxed);
         sum >= 100
     }
 
-    fn add_in_flight(&self, worker: usize) -> bool {
+    /// Takes a place among the copies under way, if one is left.
+    pub(crate) fn add_in_flight(&self, worker: usize) -> bool {
         let in_flight = &self.figures.workers[worker].in_flight;
         let now = in_flight.load(Ordering::Relaxed);
         if now >= self.most {
@@ -234,12 +193,14 @@ impl Mirror {
         true
     }
 
-    fn take_in_flight(&self, worker: usize) {
+    /// A copy has ended.
+    pub(crate) fn take_in_flight(&self, worker: usize) {
         let in_flight = &self.figures.workers[worker].in_flight;
         in_flight.store(in_flight.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
     }
 
-    fn drop_one(&self, worker: usize) {
+    /// A request was not copied that was to be.
+    pub(crate) fn drop_one(&self, worker: usize) {
         let dropped = &self.figures.workers[worker].dropped;
         dropped.store(dropped.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
@@ -250,210 +211,5 @@ fn figures(read: VersionStats) -> CopyStats {
         responses: read.responses,
         failed_tries: read.failed_tries,
         latency: read.latency,
-    }
-}
-
-/// Sends a copy of a request on its way, where its service has it copied. `version` is who gets
-/// the original, and `head` what an endpoint is sent of it, but for how its body is framed. Gives
-/// since when the two are under way.
-pub(crate) fn copy(
-    worker: &Rc<Worker>,
-    table: &Rc<Held>,
-    service: usize,
-    version: usize,
-    request: Message<'_>,
-    head: &[u8],
-) -> Option<Instant> {
-    let of = table.at(service);
-    let mirror = of.mirror.as_ref()?;
-    if mirror.version == version || !is_safe(request) || !mirror.is_its_turn(worker.index) {
-        return None;
-    }
-    if !mirror.add_in_flight(worker.index) {
-        mirror.drop_one(worker.index);
-        return None;
-    }
-    let Some(endpoint) = of.claim_copy(worker.index, mirror.version) else {
-        mirror.take_in_flight(worker.index);
-        mirror.drop_one(worker.index);
-        return None;
-    };
-    let (begun, alarm) = (Instant::now(), worker.alarms.alarm());
-    let mut bytes = worker.pool.take_small();
-    bytes.extend_from_slice(head);
-    bytes.extend_from_slice(b"\r\n");
-    let copy = Copy {
-        attempt: worker.upstream(endpoint).begin(&alarm),
-        worker: worker.clone(),
-        table: table.clone(),
-        service,
-        alarm,
-        bytes,
-        to_head: request.method() == b"HEAD",
-        begun,
-    };
-    // Not one that the worker waits for before it ends: nobody gets the answer.
-    tokio::task::spawn_local(copy.run());
-    Some(begun)
-}
-
-/// RFC 9110, 9.2.1; what has a body, or asks for another protocol, is left alone.
-fn is_safe(request: Message<'_>) -> bool {
-    matches!(request.method(), b"GET" | b"HEAD")
-        && request.fields().all(|line| {
-            !matches!(
-                line.known,
-                Known::ContentLength | Known::TransferEncoding | Known::Upgrade | Known::Expect
-            )
-        })
-}
-
-impl Copy {
-    async fn run(self) {
-        let outcome = self.ask().await;
-        let Self {
-            worker,
-            table,
-            service,
-            attempt,
-            bytes,
-            ..
-        } = self;
-        if let Some(mirror) = &table.at(service).mirror {
-            let copies = &mirror.figures.copies;
-            match outcome {
-                Ok(status) => copies.responded(worker.index, status),
-                Err(Failed::By(failure)) => copies.failed(worker.index, failure),
-                Err(Failed::Stale | Failed::Excused) => {}
-            }
-            mirror.take_in_flight(worker.index);
-        }
-        worker.pool.give(bytes);
-        // Whatever came of it, its endpoint gets no fewer requests for it.
-        attempt.excused();
-    }
-
-    /// Sends it, and reads the answer to its end.
-    async fn ask(&self) -> Result<u16, Failed> {
-        let upstream = self.attempt.upstream();
-        for _ in 0..MAX_TRIES {
-            let within = self.table.timeouts.connect;
-            let connection = upstream.connection(true, &self.alarm, within).await;
-            let mut connection = connection.map_err(|error| match error.kind() {
-                io::ErrorKind::Interrupted => Failed::Excused,
-                _ => Failed::By(Failure::Connect),
-            })?;
-            match self.send(&mut connection).await {
-                // The next one is another, and at last a new one.
-                Err(Failed::Stale) => {}
-                Err(failed) => return Err(failed),
-                Ok(answered) => return self.read_away(connection, answered).await,
-            }
-        }
-        Err(Failed::By(Failure::Reset))
-    }
-
-    /// Sends it, and reads the head of the answer.
-    async fn send(&self, connection: &mut Connection) -> Result<Answered, Failed> {
-        let timeouts = &self.table.timeouts;
-        let reused = connection.reused;
-        let broken = |silently: bool| match silently && reused {
-            true => Failed::Stale,
-            false => Failed::By(Failure::Reset),
-        };
-        let mut written = 0;
-        let sending = self
-            .alarm
-            .wait(timeouts.body_idle, |cx| match &connection.link {
-                Link::H1(socket) => socket.poll_write_all(cx, [&self.bytes], &mut written),
-                Link::H2(stream) => {
-                    let part = Part {
-                        before: &self.bytes,
-                        data: &[],
-                        trailers: &[],
-                        is_last: true,
-                    };
-                    stream.poll_write(cx, part, &mut written)
-                }
-            });
-        let sent = sending.await;
-        // What came of it, where it could not be sent, is read below.
-        let _ = sent.map_err(|rang| rang_as(Failure::Timeout, rang))?;
-        for _ in 0..MAX_INTERIM {
-            let reading = self.alarm.wait(timeouts.first_byte, |cx| {
-                connection.poll_head(cx, &self.worker.pool, self.to_head)
-            });
-            let answered = reading
-                .await
-                .map_err(|rang| rang_as(Failure::Timeout, rang))?;
-            let answered = answered.map_err(|why| match why {
-                NoAnswer::Bad => Failed::By(Failure::Protocol),
-                NoAnswer::Unfit(_) => Failed::Excused,
-                NoAnswer::Broken { silently } => broken(silently),
-                NoAnswer::Unprocessed { is_refused } => broken(!is_refused),
-            })?;
-            if answered.status >= 200 {
-                if let Some(mirror) = &self.table.at(self.service).mirror {
-                    let copies = &mirror.figures.copies;
-                    copies.answered_after(self.worker.index, self.begun.elapsed());
-                }
-                return Ok(answered);
-            }
-            connection.take_off(&answered, &self.worker.pool);
-        }
-        Err(Failed::By(Failure::Protocol))
-    }
-
-    /// Reads the body of the answer, and keeps the connection where another request may follow.
-    async fn read_away(
-        &self,
-        mut connection: Connection,
-        answered: Answered,
-    ) -> Result<u16, Failed> {
-        let keeps = connection.take_off(&answered, &self.worker.pool);
-        let mut decoder = Decoder::new(connection.link.wire().decoding(answered.framing));
-        let mut read = 0;
-        loop {
-            let broken = |_| Failed::By(Failure::Body);
-            match decoder.next(connection.inbox.data()).map_err(broken)? {
-                Piece::Data { skip, data } => {
-                    connection.inbox.consume(skip + data);
-                    read += data;
-                    if read > MAX_BODY {
-                        return Ok(answered.status);
-                    }
-                }
-                Piece::End { skip, trailers } => {
-                    connection.inbox.consume(skip + trailers);
-                    break;
-                }
-                Piece::More => {
-                    let Connection { inbox, link, .. } = &mut connection;
-                    let filling = self.alarm.wait(self.table.timeouts.body_idle, |cx| {
-                        link.wire().poll_fill(cx, inbox, &self.worker.pool)
-                    });
-                    let filled = filling.await.map_err(|rang| rang_as(Failure::Body, rang))?;
-                    match filled {
-                        Ok(1..) => {}
-                        Ok(0) if decoder.ends_here() => break,
-                        Ok(0) | Err(_) => return Err(Failed::By(Failure::Body)),
-                    }
-                }
-            }
-        }
-        let whole = connection.inbox.is_empty();
-        connection.inbox.park(&self.worker.pool);
-        if let (Link::H1(socket), true) = (connection.link, keeps && whole) {
-            self.attempt.upstream().keep(socket);
-        }
-        Ok(answered.status)
-    }
-}
-
-/// Whoever was too slow is to blame; whoever was cut by a drain is not.
-fn rang_as(failure: Failure, rang: Rang) -> Failed {
-    match rang {
-        Rang::TimedOut => Failed::By(failure),
-        Rang::Cut => Failed::Excused,
     }
 }

@@ -14,12 +14,12 @@ pub(crate) mod reach;
 pub(crate) mod rendezvous;
 pub(crate) mod retry_budget;
 pub(crate) mod route;
+pub(crate) mod routing_hints;
 pub(crate) mod service;
 pub(crate) mod snapshot;
 pub(crate) mod sticky;
 pub(crate) mod timeouts;
 pub(crate) mod version;
-pub(crate) mod wish;
 
 use std::sync::Arc;
 

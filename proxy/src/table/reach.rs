@@ -1,15 +1,8 @@
 //! How the endpoints of a version are reached: what they speak, and whether over TLS.
 
-use std::io;
-use std::time::Duration;
-
 use admin_api::strict::InputError;
 use admin_api::{Protocol, VersionSpec};
 
-use crate::table::endpoint::Endpoint;
-use crate::wire::alarm::Alarm;
-use crate::wire::connection::connect;
-use crate::wire::socket::Bytestream;
 use crate::wire::tls::VersionTls;
 
 /// A checked [`VersionSpec`].
@@ -38,23 +31,4 @@ impl Reach {
             tls: self.tls.as_ref().map(|tls| tls.spec().clone()),
         }
     }
-}
-
-/// Connects to an endpoint, within so much time for each step.
-pub(crate) async fn open(
-    endpoint: &Endpoint,
-    alarm: &Alarm,
-    within: Duration,
-) -> io::Result<Bytestream> {
-    let tcp = connect(endpoint.target, alarm, within).await?;
-    let Some(tls) = &endpoint.reach.tls else {
-        return Ok(Bytestream::Plain(tcp));
-    };
-    let mut handshake = std::pin::pin!(tls.connect(tcp, &endpoint.address));
-    let stream = alarm.wait(within, |cx| handshake.as_mut().poll(cx)).await?;
-    let stream = stream.inspect_err(|error| {
-        let (version, address) = (&*endpoint.version, endpoint.target);
-        tracing::warn!(version, %address, %error, "no TLS handshake with an endpoint");
-    })?;
-    Ok(Bytestream::ToEndpoint(Box::new(stream)))
 }

@@ -16,10 +16,10 @@ use crate::table::hold::Hold;
 use crate::table::mirror::Mirror;
 use crate::table::rendezvous;
 use crate::table::retry_budget::RetryBudget;
+use crate::table::routing_hints::Wish;
 use crate::table::sticky::Client;
 use crate::table::version::Resolved;
 use crate::table::version::{Draft, Version, targets};
-use crate::table::wish::Wish;
 use crate::wire::address::Address;
 
 /// One service, at one moment.
@@ -157,11 +157,25 @@ impl Service {
                 || Arc::new(RetryBudget::new(workers)),
                 |service| service.budget.clone(),
             ),
-            mirror: Mirror::of(&definition, previous, workers),
+            mirror: Self::mirror_of(&definition, previous, workers),
             definition,
             versions,
             hold: None,
         }
+    }
+
+    /// What is copied of its requests. Figures of the same version go on.
+    fn mirror_of(
+        definition: &Definition,
+        previous: Option<&Self>,
+        workers: usize,
+    ) -> Option<Mirror> {
+        let spec = definition.mirror.clone()?;
+        // Versions of a service are in the order of its split.
+        let mut labels = definition.split.keys();
+        let version = labels.position(|label| **label == *spec.version)?;
+        let previous = previous.and_then(|service| service.mirror.as_ref());
+        Some(Mirror::of(spec, version, previous, workers))
     }
 
     /// The same service, held or not.

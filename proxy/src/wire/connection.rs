@@ -1,21 +1,14 @@
 //! A connection to an endpoint, as the one request sees it that is on it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
-
-use socket2::SockRef;
-use tokio::net::TcpStream;
 
 use crate::wire::Wire;
-use crate::wire::alarm::Alarm;
 use crate::wire::answer::{Answered, NoAnswer};
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::head::{BadHead, answer_at_once, answer_framing, find_end, read_answer};
 use crate::wire::h2::stream::Stream;
 use crate::wire::head::{Head, Message};
-use crate::wire::keep_alive::keep_alive;
 use crate::wire::socket::{Inbox, Pool, Socket};
 
 /// The longest head of an answer.
@@ -141,19 +134,4 @@ fn read_head(
     };
     read_answer(&bytes[..length], head)?;
     Ok(Some(length))
-}
-
-/// Connects, within so much time.
-pub(crate) async fn connect(
-    target: SocketAddr,
-    alarm: &Alarm,
-    within: Duration,
-) -> io::Result<TcpStream> {
-    let mut connecting = std::pin::pin!(TcpStream::connect(target));
-    let stream = alarm
-        .wait(within, |cx| connecting.as_mut().poll(cx))
-        .await??;
-    stream.set_nodelay(true)?;
-    SockRef::from(&stream).set_tcp_keepalive(&keep_alive())?;
-    Ok(stream)
 }

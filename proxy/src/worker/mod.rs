@@ -1,6 +1,7 @@
 //! A worker: one thread with a runtime of its own, that accepts connections and forwards their
 //! requests. Nothing of it is shared with other workers but the table and the counters.
 
+pub(crate) mod connect;
 pub(crate) mod counters;
 pub(crate) mod log_limit;
 pub(crate) mod memory;

@@ -14,14 +14,16 @@ use crate::table::counts::age::Ages;
 use crate::table::counts::claim::Kind;
 use crate::table::counts::stats::Failure;
 use crate::table::endpoint::Endpoint;
-use crate::table::reach;
 use crate::wire::alarm::{Alarm, Alarms, Millis};
 use crate::wire::connection::{Connection, Link};
 use crate::wire::h2::client::Sessions;
 use crate::wire::h2::stream::Stream;
 use crate::wire::h2::transport::Transport;
 use crate::wire::socket::{Bytestream, Socket};
+use crate::worker::connect;
 
+/// Tries of one request, the first among them.
+pub(crate) const MAX_TRIES: usize = 3;
 /// Idle connections that a worker keeps to one endpoint: as many as a busy moment had in use, so
 /// that the next one makes none. What is not used again soon is closed.
 const MAX_IDLE: usize = 1024;
@@ -113,13 +115,13 @@ impl Upstream {
         if let Some(socket) = self.idle_socket(idempotent) {
             return Ok(Connection::new(Link::H1(socket), true));
         }
-        let stream = Box::pin(reach::open(&self.endpoint, alarm, within)).await?;
+        let stream = Box::pin(connect::open(&self.endpoint, alarm, within)).await?;
         Ok(Connection::new(Link::H1(Socket::new(stream)), false))
     }
 
     async fn stream(&self, alarm: &Alarm, within: Duration) -> io::Result<(Stream, bool)> {
         let connect = || async move {
-            let stream = reach::open(&self.endpoint, alarm, within).await?;
+            let stream = connect::open(&self.endpoint, alarm, within).await?;
             let scheme = match stream {
                 Bytestream::Plain(_) => Scheme::HTTP,
                 Bytestream::Tls(_) | Bytestream::ToEndpoint(_) => Scheme::HTTPS,

@@ -49,7 +49,7 @@ fn is_less(endpoints: &Endpoints, worker: usize, one: usize, other: usize) -> bo
 
 #[cfg(test)]
 mod tests {
-    use crate::table::wish::Wish;
+    use crate::table::routing_hints::Wish;
     use crate::testing::{picks, service};
 
     fn spec(weights: &[u32]) -> String {

@@ -19,7 +19,7 @@ use crate::table::endpoint::{Endpoint, FULL};
 use crate::table::endpoint_id::EndpointId;
 use crate::table::key::KeySource;
 use crate::table::rendezvous::mix;
-use crate::table::wish::Wish;
+use crate::table::routing_hints::Wish;
 use crate::wire::fields::{check_cookie_name, header_name};
 
 /// Drawing again keeps the weights among those that are left; past so many draws most of them

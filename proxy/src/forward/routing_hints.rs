@@ -1,4 +1,4 @@
-//! What a request itself says about where it goes.
+//! Reads from a request what it says about where it goes.
 //!
 //! Most say nothing, or are not asked: then nothing of them is read.
 
@@ -11,7 +11,7 @@ use crate::table::definition::Definition;
 use crate::table::force::Force;
 use crate::table::key::KeySource;
 use crate::table::rendezvous::hash;
-use crate::table::sticky::Client;
+use crate::table::routing_hints::Wish;
 use crate::wire::fields::{client_address, cookie};
 use crate::wire::head::Message;
 use crate::wire::headers::Peer;
@@ -19,50 +19,30 @@ use crate::wire::headers::Peer;
 /// Balancing by hash has to agree between workers, restarts and proxies.
 const BALANCE_KEY: (u64, u64) = (0x6372_6f73_7366_6164, 0x652e_6261_6c61_6e63);
 
-/// What a request says about where it goes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wish {
-    /// The place of the version that it names.
-    pub(crate) version: Option<usize>,
-    /// The client that it is split by.
-    pub(crate) client: Client,
-    /// The hash of what it is balanced by, inside its version.
-    pub(crate) key: Option<u64>,
+/// Reads what the service listens to of a request.
+pub(crate) fn of(definition: &Definition, request: Message<'_>, peer: &Peer) -> Wish {
+    let mut wish = Wish::NONE;
+    if let Some(force) = &definition.force {
+        // Versions of a service are in the order of its split.
+        let place = |label: &[u8]| {
+            let mut labels = definition.split.keys();
+            labels.position(|known| known.as_bytes() == label)
+        };
+        wish.version = label(force, request, peer).and_then(place);
+    }
+    if let (Some(sticky), None) = (&definition.sticky, wish.version) {
+        wish.client = sticky.client(value(&sticky.source, request), rand::random);
+    }
+    if let Balance::Hash(source) = &definition.balance {
+        wish.key = key(source, request, peer);
+    }
+    wish
 }
 
-impl Wish {
-    /// Nothing.
-    pub(crate) const NONE: Self = Self {
-        version: None,
-        client: Client::UNKNOWN,
-        key: None,
-    };
-
-    /// Reads what the service listens to of a request.
-    pub(crate) fn of(definition: &Definition, request: Message<'_>, peer: &Peer) -> Self {
-        let mut wish = Self::NONE;
-        if let Some(force) = &definition.force {
-            // Versions of a service are in the order of its split.
-            let place = |label: &[u8]| {
-                let mut labels = definition.split.keys();
-                labels.position(|known| known.as_bytes() == label)
-            };
-            wish.version = label(force, request, peer).and_then(place);
-        }
-        if let (Some(sticky), None) = (&definition.sticky, wish.version) {
-            wish.client = sticky.client(value(&sticky.source, request), rand::random);
-        }
-        if let Balance::Hash(source) = &definition.balance {
-            wish.key = key(source, request, peer);
-        }
-        wish
-    }
-
-    /// The `Set-Cookie` that the answer has to carry.
-    pub(crate) fn set_cookie(&self, definition: &Definition) -> Option<HeaderValue> {
-        let value = self.client.newcomer?;
-        definition.sticky.as_ref()?.set_cookie(value)
-    }
+/// The `Set-Cookie` that the answer has to carry.
+pub(crate) fn set_cookie(wish: &Wish, definition: &Definition) -> Option<HeaderValue> {
+    let value = wish.client.newcomer?;
+    definition.sticky.as_ref()?.set_cookie(value)
 }
 
 /// The label that a request names, if its client may name one.

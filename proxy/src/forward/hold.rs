@@ -1,0 +1,56 @@
+//! A request whose service is held waits here for its release.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use crate::table::hold::{Hold, Waited};
+use crate::wire::Wire;
+use crate::wire::head::Message;
+use crate::wire::reply::Refusal;
+use crate::wire::target::Target;
+use crate::worker::Worker;
+
+/// Waits until the service of a request is held no more.
+pub(crate) async fn wait(
+    worker: &Worker,
+    request: Message<'_>,
+    client: Wire<'_>,
+) -> Result<(), Refusal> {
+    let target = Target::of(request)?;
+    let Some(hold) = of(worker, &target)? else {
+        return Ok(());
+    };
+    let mut waiting = std::pin::pin!(hold.wait());
+    let mut watching = true;
+    poll_fn(|cx| {
+        if let Poll::Ready(waited) = waiting.as_mut().poll(cx) {
+            return Poll::Ready(match waited {
+                Waited::Released => Ok(()),
+                Waited::Refused => Err(Refusal::Held),
+            });
+        }
+        if watching {
+            match ready!(client.poll_reset(cx)) {
+                true => return Poll::Ready(Err(Refusal::ClientGone)),
+                false => watching = false,
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// The hold that a request has to wait for. Once it has, the table is read again.
+fn of(worker: &Worker, target: &Target<'_>) -> Result<Option<Arc<Hold>>, Refusal> {
+    let table = worker.table();
+    let path = target.path();
+    let service = table.route(target.host, path).ok_or(Refusal::NoRoute)?;
+    let service = table.at(service);
+    // Whoever asks from outside whether the service is well must not take it out of use because
+    // it is held.
+    if service.hold.is_some() && service.definition.is_health_path(path) {
+        return Err(Refusal::HeldWell);
+    }
+    Ok(service.hold.clone())
+}

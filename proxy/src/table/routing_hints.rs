@@ -1,0 +1,23 @@
+//! What a request itself says about where it goes.
+
+use crate::table::sticky::Client;
+
+/// What a request says about where it goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    /// The place of the version that it names.
+    pub(crate) version: Option<usize>,
+    /// The client that it is split by.
+    pub(crate) client: Client,
+    /// The hash of what it is balanced by, inside its version.
+    pub(crate) key: Option<u64>,
+}
+
+impl Wish {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self {
+        version: None,
+        client: Client::UNKNOWN,
+        key: None,
+    };
+}
