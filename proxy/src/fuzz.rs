@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::server::h1::serve;
+use crate::server::h1::{Jobs, jobs, serve};
 use crate::table::Table;
 use crate::table::definition::Definition;
 use crate::table::service::{Drained, Service};
@@ -26,8 +26,9 @@ use crate::wire::h1::head::{
 use crate::wire::head::{Head, Message};
 use crate::wire::headers::Peer;
 use crate::wire::socket::Socket;
+use crate::worker::Worker;
 use crate::worker::counters::Counters;
-use crate::worker::{Stage, Worker};
+use crate::worker::order::Stage;
 
 /// The least that is a config.
 const CONFIG: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
@@ -165,6 +166,7 @@ pub fn service(json: &[u8]) -> bool {
 /// One worker in front of one endpoint, to be used inside a `LocalSet` of one thread.
 pub struct Wire {
     worker: Rc<Worker>,
+    jobs: Rc<Jobs>,
     // While it is there, the worker is not stopping.
     _stage: watch::Sender<Stage>,
 }
@@ -197,6 +199,7 @@ impl Wire {
         );
         Some(Self {
             worker,
+            jobs: Rc::new(jobs()),
             _stage: sender,
         })
     }
@@ -215,6 +218,7 @@ impl Wire {
         stream.set_nonblocking(true)?;
         let socket = Socket::plain(TcpStream::from_std(stream)?);
         let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false, false);
-        Ok(serve(self.worker.clone(), socket, peer))
+        let (worker, jobs) = (self.worker.clone(), self.jobs.clone());
+        Ok(async move { serve(worker, &jobs, socket, peer).await })
     }
 }

@@ -45,10 +45,11 @@ use control::state_file::StateFile;
 use control::{Control, config_file, monitor};
 use lifecycle::Life;
 use lifecycle::handover::link::Links;
+use server::accept;
 use table::Table;
 use wire::tls;
 use worker::counters::Counters;
-use worker::{Order, Stage};
+use worker::order::{Order, Stage};
 
 /// Why the proxy could not start, or ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -109,11 +110,11 @@ pub async fn run(
     tokio::spawn(monitor::run(table.clone()));
 
     let counters = Arc::new(Counters::new(workers));
-    let admissions = worker::admissions(&config);
+    let admissions = accept::admissions(&config);
     let (stage, at_stage) = channel::channel(Stage::Serving);
     let mut threads = Vec::new();
     for (index, (sockets, orders)) in listeners.workers.into_iter().zip(receivers).enumerate() {
-        threads.push(start_worker(worker::Setup {
+        threads.push(start_worker(accept::Setup {
             index,
             table: table.clone(),
             listeners: sockets,
@@ -226,13 +227,13 @@ async fn begin(
 }
 
 /// Starts a worker's thread. The receiver hears when it has ended, and how.
-fn start_worker(setup: worker::Setup) -> Result<oneshot::Receiver<std::io::Result<()>>, RunError> {
+fn start_worker(setup: accept::Setup) -> Result<oneshot::Receiver<std::io::Result<()>>, RunError> {
     let (ended, receiver) = oneshot::channel();
     std::thread::Builder::new()
         .name(format!("worker-{}", setup.index))
         .spawn(move || {
             // Nobody waits any more: the whole process is about to end.
-            let _ = ended.send(worker::run(setup));
+            let _ = ended.send(accept::run(setup));
         })
         .map_err(RunError::Worker)?;
     Ok(receiver)

@@ -20,7 +20,7 @@ use crate::table::counts::claim::Kind;
 use crate::table::endpoint::Endpoint;
 use crate::table::endpoint_id::EndpointId;
 use crate::table::timeouts::Timeouts;
-use crate::worker::Order;
+use crate::worker::order::Order;
 
 /// How often drains that are under way are looked at. The sums are the workers' own slots, so a
 /// look costs them nothing.

@@ -35,8 +35,8 @@ use crate::lifecycle::handover::link::Links;
 use crate::lifecycle::handover::offer::{Estate, Successor};
 use crate::server::listeners::{AdminListener, Given};
 use crate::table::counts::elsewhere::ProcessId;
-use crate::worker::Stage;
 use crate::worker::counters::Counters;
+use crate::worker::order::Stage;
 
 /// How often a process that leaves looks whether anything is left.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

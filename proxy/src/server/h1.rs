@@ -124,7 +124,7 @@ pub(crate) fn jobs() -> Jobs {
 }
 
 /// Serves a client's connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer) {
+pub(crate) async fn serve(worker: Rc<Worker>, jobs: &Jobs, socket: Socket, peer: Peer) {
     let mut client = Box::new(Client {
         socket,
         inbox: Inbox::default(),
@@ -146,7 +146,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, socket: Socket, peer: Peer) {
             arrived,
         };
         let next;
-        (client, next) = worker.jobs.run(job).await;
+        (client, next) = jobs.run(job).await;
         client.served += 1;
         match next {
             Next::Request => {}

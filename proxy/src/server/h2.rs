@@ -1,7 +1,6 @@
 //! A client's connection: takes its streams up as they come, each in a task of its own, and sees
 //! to it that one client does not take more than its share.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -11,6 +10,7 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, Connection};
 
+use super::h2_client::Client;
 use super::h2_stream;
 use crate::wire::alarm::Alarm;
 use crate::wire::h2::transport::Transport;
@@ -25,50 +25,8 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Of one stream, what its client has room for and was not written yet.
 const SEND_BUFFER: usize = 32 * 1024;
-/// Requests that a client may give up beyond those that it lets be answered (CVE-2023-44487):
-/// each takes one, each answer gives one back.
-const PATIENCE: u32 = 200;
 /// How long a client that was told to go may take, once nothing of its is under way.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// What the streams of a connection share.
-pub(super) struct Client {
-    pub(super) peer: Peer,
-    open: Cell<usize>,
-    patience: Cell<u32>,
-}
-
-/// A stream that is open, until it is dropped.
-pub(super) struct Open(Rc<Client>);
-
-impl Client {
-    fn open(self: &Rc<Self>) -> Open {
-        self.open.set(self.open.get() + 1);
-        Open(self.clone())
-    }
-}
-
-impl Open {
-    pub(super) fn peer(&self) -> &Peer {
-        &self.0.peer
-    }
-
-    /// How the stream ended: whether the client let it be answered.
-    pub(super) fn ended(&self, answered: bool) {
-        let patience = self.0.patience.get();
-        self.0.patience.set(if answered {
-            PATIENCE.min(patience + 1)
-        } else {
-            patience.saturating_sub(1)
-        });
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.set(self.0.open.get() - 1);
-    }
-}
 
 /// Serves a client's connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, transport: Transport, peer: Peer) {
@@ -78,11 +36,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, transport: Transport, peer: Peer) 
     let shaken = alarm.wait(within, |cx| handshake.as_mut().poll(cx)).await;
     // Whoever does not begin as it should has nothing to be told.
     let Ok(Ok(connection)) = shaken else { return };
-    let client = Rc::new(Client {
-        peer,
-        open: Cell::new(0),
-        patience: Cell::new(PATIENCE),
-    });
+    let client = Client::new(peer);
     let mut session = Session {
         worker,
         connection,
@@ -126,7 +80,7 @@ impl Session {
             if self.poll_streams(cx).is_ready() {
                 return Poll::Ready(());
             }
-            let is_idle = self.client.open.get() == 0;
+            let is_idle = self.client.is_idle();
             if is_idle != self.was_idle {
                 self.was_idle = is_idle;
                 self.set_alarm();
@@ -148,7 +102,7 @@ impl Session {
     /// Takes up what streams there are, and moves the bytes of all of them.
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.client.patience.get() == 0 {
+            if self.client.is_out_of_patience() {
                 self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             }
             match self.connection.poll_accept(cx) {

@@ -7,7 +7,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{Request, Response};
 
-use super::h2::Open;
+use super::h2_client::Open;
 use crate::forward::hold;
 use crate::forward::relay::Side;
 use crate::forward::{Answer, Exchange};

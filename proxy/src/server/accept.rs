@@ -1,0 +1,296 @@
+//! Accepts connections, each worker for itself, and has them served.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::LocalOptions;
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{Config, Limits, Listener};
+use crate::server::admission::{Admission, Place};
+use crate::server::h1::Jobs;
+use crate::server::listeners::Bound;
+use crate::server::{h1, h2};
+use crate::table::Table;
+use crate::wire::h2::transport::Transport;
+use crate::wire::headers::Peer;
+use crate::wire::socket::{Bytestream, Socket};
+use crate::wire::tls::ListenerTls;
+use crate::worker::Worker;
+use crate::worker::counters::Counters;
+use crate::worker::log_limit::Seldom;
+use crate::worker::order::{Order, Stage};
+
+/// How long to wait when the system has no file descriptor left for a new connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often idle connections are looked through.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+
+/// What a worker is made of.
+pub(crate) struct Setup {
+    pub(crate) index: usize,
+    pub(crate) table: Arc<ArcSwap<Table>>,
+    /// Bound already, this worker's own sockets.
+    pub(crate) listeners: Vec<Bound>,
+    pub(crate) limits: Limits,
+    pub(crate) admissions: Admissions,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) orders: mpsc::UnboundedReceiver<Order>,
+    pub(crate) stage: watch::Receiver<Stage>,
+}
+
+/// Where a worker accepts connections.
+struct Port {
+    listener: Listener,
+    tls: Option<Arc<ListenerTls>>,
+    admission: Arc<Admission>,
+    /// One for all ports of the worker.
+    jobs: Rc<Jobs>,
+}
+
+/// Who may connect to which listener, for all workers.
+pub(crate) type Admissions = HashMap<SocketAddr, Arc<Admission>>;
+
+/// Those of a config's listeners.
+pub(crate) fn admissions(config: &Config) -> Admissions {
+    let listeners = config.listeners.iter();
+    listeners
+        .map(|listener| (listener.address, Arc::new(Admission::new(&config.limits))))
+        .collect()
+}
+
+/// Runs a worker on the calling thread until it was told to stop and its last connection has
+/// ended.
+pub(crate) fn run(setup: Setup) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(async move {
+        let Setup {
+            index,
+            table,
+            listeners,
+            limits,
+            admissions,
+            counters,
+            mut orders,
+            mut stage,
+        } = setup;
+        let worker = Worker::new(index, table, limits, &counters, stage.clone());
+        let jobs = Rc::new(h1::jobs());
+        for Bound {
+            listener,
+            tls,
+            socket,
+            ..
+        } in listeners
+        {
+            // What is accepted on it inherits this from it, on Linux.
+            rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
+            let socket = TcpListener::from_std(socket)?;
+            let admission = admissions.get(&listener.address).cloned();
+            let port = Rc::new(Port {
+                admission: admission.unwrap_or_else(|| Arc::new(Admission::new(&limits))),
+                listener,
+                tls,
+                jobs: jobs.clone(),
+            });
+            worker.spawn(accept(worker.clone(), port, socket));
+        }
+        let alarms = worker.alarms.clone();
+        tokio::task::spawn_local(async move { alarms.run().await });
+        let mut tidy = tokio::time::interval(TIDY_EVERY);
+        loop {
+            let ended = async {
+                // Err: the control thread is gone, which is as good as being told to stop.
+                let _ = stage.wait_for(|stage| *stage != Stage::Serving).await;
+                // HTTP/2 says so at once, and loses nothing by it (RFC 9113, 6.8).
+                worker.alarms.wake_all();
+                let _ = stage.wait_for(|stage| *stage == Stage::Stopping).await;
+                worker.alarms.wake_all();
+                worker.all_ended().await;
+            };
+            tokio::select! {
+                () = ended => return Ok(()),
+                order = orders.recv() => match order {
+                    Some(Order::End) | None => return Ok(()),
+                    Some(order) => worker.obey(order),
+                },
+                _ = tidy.tick() => worker.tidy(),
+            }
+        }
+    })
+}
+
+async fn accept(worker: Rc<Worker>, port: Rc<Port>, mut socket: TcpListener) {
+    let mut stage = worker.stage();
+    let complaints = Complaints::default();
+    loop {
+        accept_while_serving(&worker, &port, &socket, &mut stage, &complaints).await;
+        if !is_kept_by_successor(&stage.borrow(), &socket) {
+            break;
+        }
+        match leave_to_successor(socket, &mut stage).await {
+            Ok(Some(back)) => socket = back,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(%error, "cannot accept connections again");
+                return;
+            }
+        }
+    }
+    // Connections that wait in the backlog were accepted as far as their clients know.
+    while let Some(Ok((stream, peer))) = now_or_never(socket.accept()).await {
+        admit(&worker, &port, stream, peer.ip(), &complaints).await;
+    }
+}
+
+async fn accept_while_serving(
+    worker: &Rc<Worker>,
+    port: &Rc<Port>,
+    socket: &TcpListener,
+    stage: &mut watch::Receiver<Stage>,
+    complaints: &Complaints,
+) {
+    let mut is_over = pin!(stage.wait_for(|stage| *stage != Stage::Serving));
+    loop {
+        tokio::select! {
+            accepted = poll_fn(|cx| socket.poll_accept(cx)) => match accepted {
+                Ok((stream, peer)) => admit(worker, port, stream, peer.ip(), complaints).await,
+                Err(error) => pause_after(&error, &complaints.failed).await,
+            },
+            _ = &mut is_over => return,
+        }
+    }
+}
+
+/// Has a client served that has just connected, once there is a place for it. Until then no
+/// other one is accepted: they wait in the system's backlog.
+async fn admit(
+    worker: &Rc<Worker>,
+    port: &Rc<Port>,
+    stream: TcpStream,
+    ip: IpAddr,
+    complaints: &Complaints,
+) {
+    let ip = ip.to_canonical();
+    let (now, limits) = (Instant::now(), &worker.limits);
+    let trusted = &port.listener.trusted_proxies;
+    let trusted = trusted.iter().any(|net| net.contains(&ip));
+    let counted = match port.admission.count(ip) {
+        Some(counted) => counted,
+        None if trusted => None,
+        None => {
+            worker.counters.turns_away();
+            if let Some(times) = complaints.crowd.happened(now) {
+                let limit = limits.connections_per_address;
+                tracing::warn!(client = %ip, limit, times, "a client has as many connections as limits.connections_per_address allows: more are closed");
+            }
+            return;
+        }
+    };
+    let permit = match port.admission.place_now() {
+        Some(permit) => Some(permit),
+        None => {
+            worker.counters.waits();
+            if let Some(times) = complaints.full.happened(now) {
+                let (listener, limit) = (port.listener.address, limits.connections);
+                tracing::warn!(%listener, limit, times, "as many clients are connected as limits.connections allows: more wait until one leaves");
+            }
+            port.admission.place().await
+        }
+    };
+    if let Some(permit) = permit {
+        let place = Place::new(permit, counted);
+        let peer = Peer::new(ip, trusted, port.tls.is_some());
+        worker.spawn(greet(worker.clone(), port.clone(), stream, peer, place));
+    }
+}
+
+async fn greet(worker: Rc<Worker>, port: Rc<Port>, stream: TcpStream, peer: Peer, _place: Place) {
+    let _open = worker.counters.connection();
+    let socket = match &port.tls {
+        None => Socket::plain(stream),
+        // What other connections do not need is not in the memory of all of them.
+        Some(tls) => match Box::pin(tls.accept(stream)).await {
+            Ok(stream) if stream.speaks_h2() => {
+                let stream = Bytestream::Tls(Box::new(stream));
+                let transport = Transport::to_client(Vec::new(), stream);
+                return Box::pin(h2::serve(worker, transport, peer)).await;
+            }
+            Ok(stream) => Socket::tls(stream),
+            Err(error) => {
+                worker.counters.handshake_failed();
+                tracing::debug!(client = %peer.ip, %error, "no TLS handshake");
+                return;
+            }
+        },
+    };
+    h1::serve(worker, &port.jobs, socket, peer).await;
+}
+
+/// Whether another process accepts on this socket, too.
+fn is_kept_by_successor(stage: &Stage, socket: &TcpListener) -> bool {
+    let (Stage::Leaving(kept), Ok(address)) = (stage, socket.local_addr()) else {
+        return false;
+    };
+    kept.contains(&address)
+}
+
+/// Leaves a socket alone for as long as another process accepts on it. Gives it back if that
+/// process has died. Nothing is lost meanwhile: connections wait in the backlog, which both share.
+async fn leave_to_successor(
+    socket: TcpListener,
+    stage: &mut watch::Receiver<Stage>,
+) -> io::Result<Option<TcpListener>> {
+    let socket = socket.into_std()?;
+    let address = socket.local_addr()?;
+    let is_over = |stage: &Stage| !matches!(stage, Stage::Leaving(kept) if kept.contains(&address));
+    let back = stage.wait_for(is_over);
+    match back.await.as_deref() {
+        Ok(Stage::Serving) => TcpListener::from_std(socket).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// What is said of connections, each once in a while.
+#[derive(Default)]
+struct Complaints {
+    /// None could be accepted.
+    failed: Seldom,
+    /// The listener has no place.
+    full: Seldom,
+    /// An address has too many.
+    crowd: Seldom,
+}
+
+/// Waits where trying at once to accept a connection again would spin, and says why.
+async fn pause_after(error: &io::Error, complaint: &Seldom) {
+    let gone = [
+        io::ErrorKind::ConnectionAborted,
+        io::ErrorKind::ConnectionReset,
+    ];
+    if !gone.contains(&error.kind()) {
+        if let Some(times) = complaint.happened(Instant::now()) {
+            tracing::warn!(%error, times, "cannot accept a connection; trying again every {ACCEPT_PAUSE:?}");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// What a future gives without waiting.
+async fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = std::future::ready(()) => None,
+    }
+}

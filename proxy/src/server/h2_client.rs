@@ -1,0 +1,69 @@
+//! What the streams of one client's connection share: who it is, how many are open, and how many
+//! it may still give up.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::wire::headers::Peer;
+
+/// Requests that a client may give up beyond those that it lets be answered (CVE-2023-44487):
+/// each takes one, each answer gives one back.
+const PATIENCE: u32 = 200;
+
+/// What the streams of a connection share.
+pub(super) struct Client {
+    peer: Peer,
+    open: Cell<usize>,
+    patience: Cell<u32>,
+}
+
+/// A stream that is open, until it is dropped.
+pub(super) struct Open(Rc<Client>);
+
+impl Client {
+    pub(super) fn new(peer: Peer) -> Rc<Self> {
+        Rc::new(Self {
+            peer,
+            open: Cell::new(0),
+            patience: Cell::new(PATIENCE),
+        })
+    }
+
+    /// A stream begins.
+    pub(super) fn open(self: &Rc<Self>) -> Open {
+        self.open.set(self.open.get() + 1);
+        Open(self.clone())
+    }
+
+    /// Whether no stream is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.get() == 0
+    }
+
+    /// Whether it has given up more requests than it may.
+    pub(super) fn is_out_of_patience(&self) -> bool {
+        self.patience.get() == 0
+    }
+}
+
+impl Open {
+    pub(super) fn peer(&self) -> &Peer {
+        &self.0.peer
+    }
+
+    /// How the stream ended: whether the client let it be answered.
+    pub(super) fn ended(&self, answered: bool) {
+        let patience = self.0.patience.get();
+        self.0.patience.set(if answered {
+            PATIENCE.min(patience + 1)
+        } else {
+            patience.saturating_sub(1)
+        });
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+    }
+}

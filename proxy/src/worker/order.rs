@@ -1,0 +1,55 @@
+//! What the control thread tells workers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::table::counts::age::Ages;
+use crate::table::counts::claim::Kind;
+use crate::table::endpoint_id::EndpointId;
+
+/// What the control thread tells a worker.
+#[derive(Debug, Clone)]
+pub(crate) enum Order {
+    /// The endpoint is retired: close the idle connections to it.
+    Retire(EndpointId),
+    /// The endpoint's drain has no more time for what it has of this kind: cut it.
+    Cut { endpoint: EndpointId, kind: Kind },
+    /// Say how old the oldest is that is in flight at these endpoints, and hang up.
+    Ages {
+        endpoints: Arc<[EndpointId]>,
+        to: mpsc::UnboundedSender<(EndpointId, Ages)>,
+    },
+    /// Finish now, whatever is open.
+    End,
+}
+
+/// How far the process is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Serving,
+    /// Another process accepts connections at these addresses; at others nobody does. On the
+    /// connections that are open, the next answer is the last.
+    Leaving(Arc<[SocketAddr]>),
+    /// Connections that are idle are closed.
+    Stopping,
+}
+
+/// A stage without what belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Serving,
+    Leaving,
+    Stopping,
+}
+
+impl From<&Stage> for Phase {
+    fn from(stage: &Stage) -> Self {
+        match stage {
+            Stage::Serving => Self::Serving,
+            Stage::Leaving(_) => Self::Leaving,
+            Stage::Stopping => Self::Stopping,
+        }
+    }
+}
