@@ -35,6 +35,7 @@ use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinSet;
 
 pub use config::{Admin, AdminAddress, Config, ConfigError, Limits, Listener, ListenersTls};
+pub use lifecycle::RunError;
 pub use lifecycle::handover::{HandoverError, Predecessor};
 pub use server::listeners::{BindError, Given, Listeners};
 pub use server::systemd::from_systemd;
@@ -50,26 +51,6 @@ use table::Table;
 use wire::tls;
 use worker::counters::Counters;
 use worker::order::{Order, Stage};
-
-/// Why the proxy could not start, or ended before it was told to.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The services of the config file contradict each other.
-    #[error("{0}")]
-    Services(String),
-    /// The process before did not hand over.
-    #[error(transparent)]
-    Handover(#[from] HandoverError),
-    /// The sockets could not be kept for a successor.
-    #[error("the sockets cannot be kept for the next process: {0}")]
-    Sockets(#[source] std::io::Error),
-    /// Clients could not be listened for.
-    #[error("clients cannot be listened for: {0}")]
-    Listen(#[source] std::io::Error),
-    /// A worker could not be started.
-    #[error("a worker thread cannot run: {0}")]
-    Worker(#[source] std::io::Error),
-}
 
 /// Runs the proxy until `shutdown`; then finishes what is in flight, for `timeouts.drain` at
 /// most. `file` is where `config` came from, and is followed from now on. With a `predecessor` it

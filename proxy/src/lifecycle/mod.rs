@@ -14,6 +14,7 @@
 //! open: only then can it be closed without taking a request from a client that was just about to
 //! send one.
 
+mod error;
 pub(crate) mod handover;
 
 use std::os::unix::net::UnixListener;
@@ -27,7 +28,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::RunError;
+pub use error::RunError;
+
 use crate::admin::{self, Admin};
 use crate::control::Control;
 use crate::lifecycle::handover::elder::{Finishing, Over};

@@ -11,7 +11,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::probe::text;
+use super::text::text;
 
 const MAX_ANSWER: usize = 4096;
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");

@@ -9,6 +9,7 @@
 mod grpc;
 mod probe;
 mod state;
+mod text;
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::grpc;
+use super::text::text;
 use crate::table::endpoint::Endpoint;
 
 /// How much of an answer's body is looked at.
@@ -134,8 +135,4 @@ async fn check_body(body: Incoming, wanted: &str) -> Result<(), String> {
             "the body of its answer does not contain `{wanted}`"
         ))
     }
-}
-
-pub(super) fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

@@ -25,34 +25,11 @@
 
 pub(crate) mod channel;
 pub(crate) mod elder;
+mod error;
 pub(crate) mod link;
 pub(crate) mod message;
 pub(crate) mod offer;
 pub(crate) mod predecessor;
 
-use std::io;
-use std::path::PathBuf;
-
+pub use error::HandoverError;
 pub use predecessor::Predecessor;
-
-/// Why a process could not take over from the one before.
-#[derive(Debug, thiserror::Error)]
-pub enum HandoverError {
-    /// The socket is there and cannot be used.
-    #[error("handover.socket: {path}: {source}", path = path.display())]
-    Socket {
-        /// The socket.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The predecessor does not want to be taken over from.
-    #[error("the proxy that runs does not hand over: {0}")]
-    Refused(String),
-    /// It broke off on the way.
-    #[error("the proxy that runs did not hand over, and serves on: {0}")]
-    Broken(#[source] io::Error),
-    /// What it has cannot be taken over.
-    #[error("what the proxy that runs has cannot be taken over: {0}")]
-    Table(String),
-}

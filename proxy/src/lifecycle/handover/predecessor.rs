@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::HandoverError;
 use super::channel::Channel;
+use super::error::HandoverError;
 use super::message::{FORMAT, Hello, Offer, Prepared, Ready, Yours};
 use crate::control::snapshot::Picture;
 use crate::server::listeners::Given;

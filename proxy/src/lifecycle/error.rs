@@ -1,0 +1,23 @@
+//! Why the proxy does not run.
+
+use crate::lifecycle::handover::HandoverError;
+
+/// Why the proxy could not start, or ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The services of the config file contradict each other.
+    #[error("{0}")]
+    Services(String),
+    /// The process before did not hand over.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
+    /// The sockets could not be kept for a successor.
+    #[error("the sockets cannot be kept for the next process: {0}")]
+    Sockets(#[source] std::io::Error),
+    /// Clients could not be listened for.
+    #[error("clients cannot be listened for: {0}")]
+    Listen(#[source] std::io::Error),
+    /// A worker could not be started.
+    #[error("a worker thread cannot run: {0}")]
+    Worker(#[source] std::io::Error),
+}
