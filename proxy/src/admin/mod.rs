@@ -31,7 +31,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
 use crate::config::Token;
-use crate::control::{ChangeError, Control, DrainTarget, Standing};
+use crate::control::drain::DrainTarget;
+use crate::control::{ChangeError, Control, Standing};
 use crate::server::listeners::AdminListener;
 use crate::wire::tls::Listening;
 use crate::worker::counters::Counters;

@@ -12,7 +12,6 @@ use admin_api::{DrainReceipt, EndpointReceipt, Oldest};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
-use crate::control::DrainTarget;
 use crate::control::elders::Elders;
 use crate::control::snapshot::DrainPicture;
 use crate::table::counts::age::Ages;
@@ -20,6 +19,7 @@ use crate::table::counts::claim::Kind;
 use crate::table::endpoint::Endpoint;
 use crate::table::endpoint_id::EndpointId;
 use crate::table::timeouts::Timeouts;
+use crate::wire::address::Address;
 use crate::worker::order::Order;
 
 /// How often drains that are under way are looked at. The sums are the workers' own slots, so a
@@ -31,6 +31,31 @@ const AGES_WITHIN: Duration = Duration::from_millis(250);
 /// How long a receipt is kept after its endpoint was drained, and how many are.
 const KEEP_FOR: Duration = Duration::from_secs(3600);
 const KEEP_MOST: usize = 10_000;
+
+/// What a drain is about: the endpoints that have this version and this address, where they
+/// are given.
+#[derive(Debug)]
+pub(crate) struct DrainTarget {
+    pub(crate) version: Option<String>,
+    pub(crate) endpoint: Option<String>,
+}
+
+impl DrainTarget {
+    pub(crate) fn covers(&self, endpoint: &Endpoint) -> bool {
+        self.names(&endpoint.version, &endpoint.address)
+    }
+
+    /// Whether it is about this address of this version.
+    pub(super) fn names(&self, version: &str, address: &Address) -> bool {
+        self.version
+            .as_ref()
+            .is_none_or(|wanted| *wanted == *version)
+            && self
+                .endpoint
+                .as_ref()
+                .is_none_or(|wanted| *wanted == address.to_string())
+    }
+}
 
 /// All drains, under way and done.
 pub(crate) struct Drains {

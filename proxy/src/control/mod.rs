@@ -9,46 +9,42 @@ mod desired;
 pub(crate) mod drain;
 mod ejection;
 pub(crate) mod elders;
+mod error;
 pub(crate) mod health;
 pub(crate) mod monitor;
+mod receipt;
+mod report;
 mod resolve;
 pub(crate) mod snapshot;
+mod start;
 pub(crate) mod state_file;
 mod succession;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use admin_api::strict::InputError;
-use admin_api::{DrainReceipt, HoldSpec, ServiceSpec};
+use admin_api::{HoldSpec, ServiceSpec};
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::sync::watch;
+
+pub(crate) use error::ChangeError;
 
 use crate::config::Config;
 use crate::control::desired::Desired;
 use crate::control::drain::Drains;
+use crate::control::error::{conflict, unknown_service};
 use crate::control::health::Health;
 use crate::control::resolve::Resolver;
 use crate::control::state_file::StateFile;
 use crate::table::Table;
-use crate::table::definition::{Definition, unknown_version};
+use crate::table::definition::Definition;
 use crate::table::endpoint::Endpoint;
 use crate::table::hold::Hold;
-use crate::table::route::{Conflict, Routes};
 use crate::table::service::{Drained, Service};
 use crate::table::timeouts::Timeouts;
 use crate::table::version::Resolved;
 use crate::wire::address::Address;
-
-/// How long the first clients wait for the health of every endpoint, and how long for one that
-/// is up in each service.
-const BURST: Duration = Duration::from_millis(50);
-const BURST_AT_MOST: Duration = Duration::from_secs(1);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The owner of the table.
 pub(crate) struct Control {
@@ -84,140 +80,7 @@ struct Wanted {
     timeouts: Timeouts,
 }
 
-/// Why a change was not made. The table is as it was before.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ChangeError {
-    #[error("there is no service `{0}`")]
-    UnknownService(String),
-    #[error("{message}")]
-    UnknownVersion {
-        field: &'static str,
-        message: String,
-    },
-    #[error(transparent)]
-    Invalid(#[from] InputError),
-    #[error("{0}")]
-    Conflict(String),
-    #[error("the table is at generation {have}, not {asked}")]
-    Generation { have: u64, asked: u64 },
-    #[error("{0}")]
-    State(String),
-    #[error("the change is in force, but could not be kept for the next start: {0}")]
-    NotSaved(String),
-    #[error("another process of the proxy takes over: ask it")]
-    HandedOver,
-}
-
-/// What a drain is about: the endpoints that have this version and this address, where they
-/// are given.
-#[derive(Debug)]
-pub(crate) struct DrainTarget {
-    pub(crate) version: Option<String>,
-    pub(crate) endpoint: Option<String>,
-}
-
-impl DrainTarget {
-    pub(crate) fn covers(&self, endpoint: &Endpoint) -> bool {
-        self.names(&endpoint.version, &endpoint.address)
-    }
-
-    fn names(&self, version: &str, address: &Address) -> bool {
-        self.version
-            .as_ref()
-            .is_none_or(|wanted| *wanted == *version)
-            && self
-                .endpoint
-                .as_ref()
-                .is_none_or(|wanted| *wanted == address.to_string())
-    }
-}
-
 impl Control {
-    /// Builds the first table from what is wanted, and swaps it in.
-    pub(crate) async fn start(
-        config: &Config,
-        table: Arc<ArcSwap<Table>>,
-        workers: usize,
-        drains: Arc<Drains>,
-        state: Option<StateFile>,
-    ) -> Result<Arc<Self>, ChangeError> {
-        let saved = state
-            .as_ref()
-            .map(StateFile::load)
-            .transpose()
-            .map_err(ChangeError::State)?;
-        let saved = saved.unwrap_or_default();
-        let holds = saved.holds();
-        let mut desired = Desired::at_start(&config.services, saved);
-        leave_out_unfit(&mut desired, state.as_ref())?;
-        let specs: Vec<ServiceSpec> = desired.specs().cloned().collect();
-        let (health, burst) = Health::starting();
-        let control = Self::new(config, table, workers, drains, state, health);
-        {
-            let mut wanted = control.wanted();
-            (wanted.desired, wanted.holds) = (desired, holds);
-        }
-        control.look_up(&specs).await;
-        control.replace_all(&mut control.wanted(), &Desired::default())?;
-        control.health.started();
-        control.until_up(burst).await;
-        Ok(control)
-    }
-
-    /// A control that wants nothing yet.
-    fn new(
-        config: &Config,
-        table: Arc<ArcSwap<Table>>,
-        workers: usize,
-        drains: Arc<Drains>,
-        state: Option<StateFile>,
-        health: Health,
-    ) -> Arc<Self> {
-        let wanted = Wanted {
-            desired: Desired::default(),
-            resolved: Resolved::new(),
-            drained: HashMap::new(),
-            holds: BTreeMap::new(),
-            timeouts: config.timeouts.clone(),
-        };
-        Arc::new_cyclic(|control| Self {
-            table,
-            workers,
-            wanted: Mutex::new(wanted),
-            drains,
-            health,
-            resolver: Resolver::new(control.clone(), config.timeouts.resolve),
-            state,
-            standing: watch::channel(Standing::Owner).0,
-        })
-    }
-
-    /// Waits for the burst of probes at the start, so that no client is refused for want of a
-    /// look: it waits in the listener's backlog. An endpoint that is gone holds nobody up where
-    /// there are others.
-    async fn until_up(&self, mut burst: mpsc::Receiver<Infallible>) {
-        let mut over = std::pin::pin!(burst.recv());
-        if timeout(BURST, over.as_mut()).await.is_ok() {
-            return;
-        }
-        let serves = |service: &Arc<Service>| {
-            let mut endpoints = service.endpoints().peekable();
-            endpoints.peek().is_none() || endpoints.any(|endpoint| endpoint.is_up())
-        };
-        let all_serve = async {
-            while !self.table().services().iter().all(serves) {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        let _ = timeout(BURST_AT_MOST, async {
-            tokio::select! {
-                _ = over => {}
-                () = all_serve => {}
-            }
-        })
-        .await;
-    }
-
     /// The present table.
     pub(crate) fn table(&self) -> Arc<Table> {
         self.table.load_full()
@@ -383,111 +246,8 @@ impl Control {
         Ok(Definition::clone(&service.definition))
     }
 
-    /// Retires the endpoints that `target` covers, and says how far they are.
-    pub(crate) fn drain(
-        &self,
-        name: &str,
-        target: &DrainTarget,
-    ) -> Result<DrainReceipt, ChangeError> {
-        let mut wanted = self.own()?;
-        let table = self.table();
-        let service = table.service(name);
-        let endpoints: Vec<Arc<Endpoint>> = service
-            .into_iter()
-            .flat_map(|service| service.endpoints())
-            .filter(|endpoint| target.covers(endpoint))
-            .cloned()
-            .collect();
-        let survives = |service: &Arc<Service>| service.survives_without(|e| target.covers(e));
-        if !endpoints.is_empty() && !service.is_none_or(survives) {
-            return Err(ChangeError::Conflict(
-                "the drain would leave the service nothing to send requests to: set a split that gives another version a share first".into(),
-            ));
-        }
-        let addresses = service
-            .into_iter()
-            .flat_map(|service| &service.definition.endpoints);
-        let covered: Drained = addresses
-            .map(|endpoint| (endpoint.version.clone(), endpoint.address.clone()))
-            .filter(|(version, address)| target.names(version, address))
-            .collect();
-        if !covered.is_empty() {
-            wanted
-                .drained
-                .entry(name.to_owned())
-                .or_default()
-                .extend(covered);
-        }
-        self.drains.retire(name, &endpoints, &table.timeouts);
-        drop(wanted);
-        self.receipt(name, target)
-    }
-
-    /// How far the drain of what `target` covers is.
-    pub(crate) fn receipt(
-        &self,
-        name: &str,
-        target: &DrainTarget,
-    ) -> Result<DrainReceipt, ChangeError> {
-        if self.standing() == Standing::Elder {
-            return Err(ChangeError::HandedOver);
-        }
-        let table = self.table();
-        let in_table = table.service(name).into_iter();
-        let is_live = |e: &Arc<Endpoint>| target.covers(e) && !e.claims.is_retired();
-        if in_table
-            .flat_map(|service| service.endpoints())
-            .any(is_live)
-        {
-            return Err(ChangeError::Conflict(
-                "what was to be drained was asked for anew meanwhile".into(),
-            ));
-        }
-        if let Some(receipt) = self.drains.receipt(name, target) {
-            return Ok(receipt);
-        }
-        let names = |(version, address): &(Arc<str>, Address)| target.names(version, address);
-        if self
-            .wanted()
-            .drained
-            .get(name)
-            .is_some_and(|drained| drained.iter().any(names))
-        {
-            // Names without an address: nothing was ever sent there.
-            let (drained, forced, endpoints) = (true, false, Vec::new());
-            return Ok(DrainReceipt {
-                service: name.to_owned(),
-                drained,
-                forced,
-                endpoints,
-            });
-        }
-        let service = table.service(name).ok_or_else(|| unknown_service(name))?;
-        let split = &service.definition.split;
-        Err(match target {
-            DrainTarget {
-                version: Some(version),
-                ..
-            } if !split.contains_key(version.as_str()) => {
-                let message = unknown_version(version, split);
-                ChangeError::UnknownVersion {
-                    field: "version",
-                    message,
-                }
-            }
-            DrainTarget { endpoint, .. } => {
-                let address = endpoint.as_deref().unwrap_or("with an address");
-                let message = format!("service `{name}` has no endpoint `{address}`");
-                ChangeError::UnknownVersion {
-                    field: "endpoint",
-                    message,
-                }
-            }
-        })
-    }
-
     /// A name stands for other addresses now.
-    pub(crate) fn resolved(&self, name: &Arc<str>, addresses: Vec<IpAddr>) {
+    fn resolved(&self, name: &Arc<str>, addresses: Vec<IpAddr>) {
         // Whoever takes the table over looks names up as well.
         let Ok(mut wanted) = self.own() else { return };
         if !wanted.note(name, addresses) {
@@ -681,49 +441,6 @@ impl Wanted {
         self.resolved.insert(name.clone(), addresses);
         true
     }
-}
-
-/// Takes saved services out until those that are left are right and do not contradict each other:
-/// what the config file says, or a file that they name, has changed since they were saved.
-fn leave_out_unfit(desired: &mut Desired, state: Option<&StateFile>) -> Result<(), ChangeError> {
-    let mut copied = false;
-    loop {
-        let checked: Vec<_> = desired
-            .specs()
-            .map(|spec| (spec.name.clone(), Definition::check(spec)))
-            .collect();
-        let wrong = checked.iter().find(|(_, checked)| checked.is_err());
-        let (name, why, error) = if let Some((name, Err(error))) = wrong {
-            let why = format!("is not right: {error}");
-            (Some(name.clone()), why, error.clone().into())
-        } else {
-            let definitions: Vec<_> = checked.into_iter().flat_map(|(_, good)| good).collect();
-            let Err(found) = Routes::new(&definitions) else {
-                return Ok(());
-            };
-            let name = found.services.iter().find(|name| desired.is_by_admin(name));
-            let why = name.map_or_else(String::new, |name| found.message(name));
-            (name.map(ToString::to_string), why, conflict(&found))
-        };
-        let Some(name) = name.filter(|name| desired.is_by_admin(name)) else {
-            return Err(error);
-        };
-        if let (false, Some(state)) = (copied, state) {
-            state.keep_a_copy();
-            copied = true;
-        }
-        tracing::error!("saved service `{name}` is left out: it {why}");
-        desired.forget(&name);
-    }
-}
-
-fn conflict(conflict: &Conflict) -> ChangeError {
-    let [_, second] = &conflict.services;
-    ChangeError::Conflict(format!("service `{second}` {}", conflict.message(second)))
-}
-
-fn unknown_service(name: &str) -> ChangeError {
-    ChangeError::UnknownService(name.to_owned())
 }
 
 fn names_of(spec: &ServiceSpec) -> BTreeSet<Arc<str>> {

@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -11,17 +12,18 @@ use hickory_resolver::config::LookupIpStrategy;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
-use crate::control::Control;
-
 /// How long a change waits for the first look-up of its names.
 const FIRST_WITHIN: Duration = Duration::from_secs(2);
 
 /// Look-ups at the same time, each of which needs sockets.
 static PLACES: Semaphore = Semaphore::const_new(16);
 
+/// Is told what a name stands for; says whether anybody still wants to know.
+type Report = dyn Fn(&Arc<str>, Vec<IpAddr>) -> ControlFlow<()> + Send + Sync;
+
 /// Who looks up which names.
 pub(crate) struct Resolver {
-    control: Weak<Control>,
+    report: Arc<Report>,
     every: Duration,
     names: Mutex<Names>,
 }
@@ -34,10 +36,14 @@ struct Names {
 }
 
 impl Resolver {
-    /// Looks names up every so often, and tells `control`.
-    pub(crate) fn new(control: Weak<Control>, every: Duration) -> Self {
+    /// Looks names up every so often, and says to `report` what they stand for, until that breaks
+    /// off.
+    pub(crate) fn new(
+        report: impl Fn(&Arc<str>, Vec<IpAddr>) -> ControlFlow<()> + Send + Sync + 'static,
+        every: Duration,
+    ) -> Self {
         Self {
-            control,
+            report: Arc::new(report),
             every,
             names: Mutex::default(),
         }
@@ -67,7 +73,7 @@ impl Resolver {
         });
         for name in wanted {
             tasks.entry(name.clone()).or_insert_with(|| {
-                let again = look_up_again(self.control.clone(), name.clone(), self.every);
+                let again = look_up_again(self.report.clone(), name.clone(), self.every);
                 tokio::spawn(again).abort_handle()
             });
         }
@@ -91,14 +97,13 @@ impl Resolver {
     }
 }
 
-async fn look_up_again(control: Weak<Control>, name: Arc<str>, every: Duration) {
+async fn look_up_again(report: Arc<Report>, name: Arc<str>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         let addresses = look_up(&name).await;
-        let Some(control) = control.upgrade() else {
+        if report(&name, addresses).is_break() {
             return;
-        };
-        control.resolved(&name, addresses);
+        }
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::control::drain::DrainTarget;
 
 /// A control over one service whose only endpoint has a name that nobody knows.
 async fn control() -> Arc<Control> {

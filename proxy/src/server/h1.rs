@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use http::Version;
 
-use crate::forward::hold;
-use crate::forward::{Answer, Exchange};
+use crate::forward::{Answer, Exchange, hold};
 use crate::server::h2;
 use crate::wire::Wire;
 use crate::wire::alarm::{Alarm, Rang};

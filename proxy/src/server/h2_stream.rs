@@ -8,10 +8,8 @@ use h2::{Reason, RecvStream};
 use http::{Request, Response};
 
 use super::h2_client::Open;
-use crate::forward::hold;
 use crate::forward::relay::Side;
-use crate::forward::{Answer, Exchange};
-use crate::wire::Wire;
+use crate::forward::{Answer, Exchange, hold};
 use crate::wire::alarm::Alarm;
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::head::request_framing;
@@ -20,11 +18,11 @@ use crate::wire::h2::fields::Fields;
 use crate::wire::h2::message::{Unfit, answer_of, read_request};
 use crate::wire::h2::stream::{Part, Stream};
 use crate::wire::head::{Head, Known, Message};
-use crate::wire::headers;
 use crate::wire::pump::{Passage, Pump, Source};
 use crate::wire::reply::{Refusal, wants_json};
 use crate::wire::sink::Sink;
 use crate::wire::socket::Inbox;
+use crate::wire::{Wire, headers};
 use crate::worker::Worker;
 use crate::worker::upstream::Try;
 

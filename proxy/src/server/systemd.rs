@@ -7,9 +7,7 @@ use std::os::fd::OwnedFd;
 use listenfd::ListenFd;
 
 use crate::config::Config;
-use crate::server::listeners::Given;
-use crate::server::listeners::Label;
-use crate::server::listeners::Role;
+use crate::server::listeners::{Given, Label, Role};
 
 /// Takes what was passed to this process, if anything was.
 ///

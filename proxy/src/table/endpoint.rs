@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use admin_api::{Cut, EndpointReceipt, EndpointView, HealthState};
 
 use crate::table::counts::age::Ages;
-use crate::table::counts::claim::Kind;
-use crate::table::counts::claim::{Claims, InFlight};
+use crate::table::counts::claim::{Claims, InFlight, Kind};
 use crate::table::counts::elsewhere::Elsewhere;
 use crate::table::counts::figures::EndpointFigures;
 use crate::table::counts::stats::{Failure, Stats};

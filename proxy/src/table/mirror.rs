@@ -11,8 +11,7 @@ use admin_api::{CopyStats, MirrorSpec, MirrorStats, VersionStats};
 use crossbeam_utils::CachePadded;
 
 use crate::table::counts::elsewhere::{Elsewhere, ProcessId};
-use crate::table::counts::figures::Dropped;
-use crate::table::counts::figures::MirrorFigures;
+use crate::table::counts::figures::{Dropped, MirrorFigures};
 use crate::table::counts::stats::Stats;
 use crate::table::counts::sync::{AtomicU64, Ordering};
 

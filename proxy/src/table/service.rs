@@ -18,8 +18,7 @@ use crate::table::rendezvous;
 use crate::table::retry_budget::RetryBudget;
 use crate::table::routing_hints::Wish;
 use crate::table::sticky::Client;
-use crate::table::version::Resolved;
-use crate::table::version::{Draft, Version, targets};
+use crate::table::version::{Draft, Resolved, Version, targets};
 use crate::wire::address::Address;
 
 /// One service, at one moment.

@@ -4,14 +4,13 @@
 use std::io::{self, Write};
 use std::task::{Context, Poll, ready};
 
-use crate::wire::Wire;
 use crate::wire::h1::body::{self, BadFraming, Decoder, Framing};
 use crate::wire::h1::head::read_trailers;
 use crate::wire::h1::splice::{Broken, SPLICE_FROM, Splice};
 use crate::wire::h2::stream::Part;
 use crate::wire::head::Head;
-use crate::wire::headers;
 use crate::wire::socket::{Inbox, Pool};
+use crate::wire::{Wire, headers};
 
 /// Where a body comes from.
 pub(crate) struct Source<'s> {

@@ -16,8 +16,7 @@ use super::link::Links;
 use super::message::{FORMAT, Hello, Offer, Prepared, Ready, Yours};
 use super::predecessor::Elder;
 use crate::control::{Control, Standing};
-use crate::server::listeners::Given;
-use crate::server::listeners::Label;
+use crate::server::listeners::{Given, Label};
 use crate::table::counts::elsewhere::ProcessId;
 
 /// How long whoever connects may take to say who it is.

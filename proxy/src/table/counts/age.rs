@@ -6,8 +6,7 @@ use std::time::Duration;
 use admin_api::Oldest;
 use serde::{Deserialize, Serialize};
 
-use crate::table::counts::claim::InFlight;
-use crate::table::counts::claim::Kind;
+use crate::table::counts::claim::{InFlight, Kind};
 
 /// The ages of the oldest, by kind. `None`: nothing of the kind is in flight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

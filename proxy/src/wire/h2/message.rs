@@ -11,9 +11,8 @@ use http::{request, response, uri};
 
 use super::fields::Fields;
 use crate::wire::h1::body::Framing;
-use crate::wire::h1::head::read_trailers;
 use crate::wire::h1::head::{
-    BadHead, MAX_FIELDS, answer_framing, find_end, read_request as read_lines,
+    BadHead, MAX_FIELDS, answer_framing, find_end, read_request as read_lines, read_trailers,
 };
 use crate::wire::head::{Head, Known, Message, Span};
 use crate::wire::headers;

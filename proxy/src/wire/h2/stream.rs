@@ -18,8 +18,7 @@ use http::{HeaderMap, Response};
 
 use super::message::{answer_of, push_fields, read_sent_request, trailers_of};
 use crate::wire::alarm::Millis;
-use crate::wire::answer::Answered;
-use crate::wire::answer::NoAnswer;
+use crate::wire::answer::{Answered, NoAnswer};
 use crate::wire::head::{Head, Message};
 use crate::wire::headers;
 use crate::wire::reply::Refusal;

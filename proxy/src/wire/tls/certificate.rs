@@ -13,8 +13,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::settings::KeyPair;
-use super::settings::provider;
+use super::settings::{KeyPair, provider};
 
 /// Of a file. The largest bundles of CAs have a tenth of it.
 const MAX_FILE: u64 = 4 * 1024 * 1024;

@@ -21,8 +21,7 @@ use tokio::net::TcpStream;
 
 use super::certificate::{Certificate, FileError, read, read_roots, warn_if_open};
 use super::names::Names;
-use super::settings::provider;
-use super::settings::{ClientAuth, KeyPair, ListenerSettings, Version};
+use super::settings::{ClientAuth, KeyPair, ListenerSettings, Version, provider};
 use super::stream::TlsStream;
 
 /// Files that change one after the other, as a certificate and its key do, have to stay the

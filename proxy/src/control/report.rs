@@ -1,0 +1,124 @@
+//! What several processes of the proxy count, put together: what an older one reports, and how the
+//! owner of the table takes it.
+
+use std::collections::BTreeMap;
+
+use super::Control;
+use crate::control::snapshot::Report;
+use crate::table::counts::elsewhere::ProcessId;
+use crate::table::counts::figures::EndpointFigures;
+use crate::table::endpoint_id::EndpointId;
+use crate::table::mirror::Mirror;
+use crate::worker::counters::Counters;
+
+impl Control {
+    /// Has the workers say how old what they have in flight at these endpoints is, for the next
+    /// report.
+    pub(crate) async fn ask_ages(&self, asked: &[EndpointId]) {
+        let mut known = self.known();
+        let asked: Vec<_> = asked.iter().filter_map(|id| known.remove(id)).collect();
+        self.drains.ask_ages_of(&asked).await;
+    }
+
+    /// What this process, and those before it that have ended, count. Of the endpoints that were
+    /// `asked` for, those that nobody here knows are done with.
+    pub(crate) fn report(&self, counters: &Counters, asked: &[EndpointId]) -> Report {
+        let table = self.table();
+        let unknown = EndpointFigures {
+            retired: true,
+            ..EndpointFigures::default()
+        };
+        let mut endpoints: BTreeMap<_, _> = asked.iter().map(|id| (*id, unknown)).collect();
+        for endpoint in self.known().into_values() {
+            if !endpoint.is_drained() || asked.contains(&endpoint.id) {
+                endpoints.insert(endpoint.id, endpoint.figures());
+            }
+        }
+        let services = table.services().iter().map(|service| {
+            let versions = service.versions.iter();
+            let versions = versions.map(|v| (v.label.to_string(), v.stats.figures()));
+            (service.definition.name.to_string(), versions.collect())
+        });
+        let mirrors = table.services().iter().filter_map(|service| {
+            let mirror = service.mirror.as_ref()?;
+            Some((service.definition.name.to_string(), mirror.figures()))
+        });
+        let holds = table.services().iter().filter_map(|service| {
+            let hold = service.hold.as_ref()?;
+            Some((service.definition.name.to_string(), hold.figures()))
+        });
+        Report {
+            process: counters.figures(),
+            services: services.collect(),
+            endpoints,
+            mirrors: mirrors.collect(),
+            holds: holds.collect(),
+            last: false,
+        }
+    }
+
+    /// What an older process says of itself.
+    pub(crate) fn note(&self, counters: &Counters, process: ProcessId, report: Report) {
+        counters.elsewhere.note(process, report.process);
+        for endpoint in self.known().into_values() {
+            if let Some(figures) = report.endpoints.get(&endpoint.id) {
+                endpoint.elsewhere.note(process, *figures);
+            }
+        }
+        let table = self.table();
+        for (name, versions) in report.services {
+            let service = table.service(&name);
+            for (label, figures) in versions {
+                if let Some(version) = service.and_then(|service| service.version(&label)) {
+                    version.stats.elsewhere.note(process, figures);
+                }
+            }
+        }
+        for (name, figures) in report.mirrors {
+            if let Some(mirror) = table.service(&name).and_then(|s| s.mirror.as_ref()) {
+                mirror.note(process, figures);
+            }
+        }
+        for (name, figures) in report.holds {
+            if let Some(hold) = table.service(&name).and_then(|s| s.hold.as_ref()) {
+                hold.elsewhere.note(process, figures);
+            }
+        }
+    }
+
+    /// An older process has ended: nothing of it is in flight any more.
+    pub(crate) fn elder_ended(&self, counters: &Counters, process: ProcessId) {
+        counters.elsewhere.ended(process);
+        for endpoint in self.known().into_values() {
+            endpoint.elsewhere.ended(process);
+        }
+        for service in self.table().services() {
+            for version in &service.versions {
+                version.stats.elsewhere.ended(process);
+            }
+            service.mirror.iter().for_each(|m| m.elder_ended(process));
+            service.hold.iter().for_each(|h| h.elsewhere.ended(process));
+        }
+        self.drains.elders.remove(process);
+        self.drains.elders.tell();
+    }
+
+    /// The older processes that live are the successor's to count.
+    pub(crate) fn leave_elders(&self, counters: &Counters) {
+        counters.elsewhere.forget_present();
+        for endpoint in self.known().into_values() {
+            endpoint.elsewhere.forget_present();
+        }
+        for service in self.table().services() {
+            for version in &service.versions {
+                version.stats.elsewhere.forget_present();
+            }
+            service.mirror.iter().for_each(Mirror::forget_elders);
+            service
+                .hold
+                .iter()
+                .for_each(|h| h.elsewhere.forget_present());
+        }
+        self.drains.elders.clear();
+    }
+}
