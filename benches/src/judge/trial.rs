@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use admin_api::{Bucket, VersionStats};
-use controller::manifest::RolloutSettings;
+use controller::plan::RolloutSettings;
 use controller::verdict::{Case, Figures, Limits, Look, Pair, Window};
 
 use super::rng::Rng;

@@ -6,8 +6,8 @@ use admin_api::Period;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Result};
-use crate::manifest::{RolloutOverrides, RolloutSettings, RuntimeChoice};
-use crate::plan::Amount;
+use crate::manifest::{RolloutOverrides, RuntimeChoice};
+use crate::plan::{Amount, RolloutSettings};
 use crate::print::Output;
 
 /// The manifest, unless `--file` names another.

@@ -410,7 +410,7 @@ mod tests {
 
     #[test]
     fn the_defaults_in_the_help_are_those_that_hold() {
-        let defaults = crate::manifest::RolloutSettings::default();
+        let defaults = crate::plan::RolloutSettings::default();
         let deploy = Args::command();
         let deploy = deploy.find_subcommand("deploy").expect("a verb");
         for (flag, default) in [

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::from_json;
 use crate::clock::Millis;
 use crate::journal::Phase;
-use crate::manifest::{Recipe, RolloutSettings, RuntimeChoice, ServiceSettings};
-use crate::plan::Step;
+use crate::manifest::{Recipe, RuntimeChoice, ServiceSettings};
+use crate::plan::{RolloutSettings, Step};
 
 /// Weights by version.
 pub type Split = BTreeMap<String, u32>;

@@ -10,8 +10,7 @@ use super::{Mark, NewVersion, RolloutRecord, Split, Store, corrupt, from_json, t
 use crate::clock::Millis;
 use crate::error::Result;
 use crate::journal::Phase;
-use crate::manifest::RolloutSettings;
-use crate::plan::Step;
+use crate::plan::{RolloutSettings, Step};
 
 /// A rollout to be begun.
 #[derive(Debug, Clone)]

@@ -4,7 +4,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::journal::Phase;
-use crate::manifest::{Recipe, RolloutSettings, RuntimeChoice};
+use crate::manifest::{Recipe, RuntimeChoice};
+use crate::plan::RolloutSettings;
 
 impl Store {
     /// The disk is full: nothing more can be written, and all can be read.

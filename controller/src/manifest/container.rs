@@ -8,7 +8,7 @@ use admin_api::strict::{InputError, push_key};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::{Relabel, ResourceLimits};
+use crate::runtime::{Relabel, ResourceLimits, variable_of};
 
 /// Podman refuses less.
 const MIN_MEMORY: ByteSize = ByteSize::mib(6);
@@ -119,12 +119,6 @@ impl From<Volume> for String {
             volume.container.display()
         )
     }
-}
-
-/// The variable that tells a container where it finds a secret: `DB_PASSWORD_FILE`.
-pub(crate) fn variable_of(secret: &str) -> String {
-    let name = secret.to_ascii_uppercase().replace(['-', '.'], "_");
-    format!("{name}_FILE")
 }
 
 /// Checks the names of secrets.
@@ -250,11 +244,5 @@ mod tests {
         check("./data:data", Err("an absolute path"));
         check("./data:/", Err("other than `/`"));
         check("./a:/a:rx", Err("`rx` is none of ro, rw, z and Z"));
-    }
-
-    #[test]
-    fn a_secret_is_found_by_a_variable() {
-        assert_eq!(variable_of("db-password"), "DB_PASSWORD_FILE");
-        assert_eq!(variable_of("tls.key"), "TLS_KEY_FILE");
     }
 }

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::calls::{HookEntry, WebhookEntry, check_webhooks};
 use super::container::{Volume, check_labels, check_limits, check_secrets, check_volumes};
 use super::listener::{Listener, ListenerEntry};
-use super::{ProxySettings, RolloutSettings, RuntimeChoice, ServiceSettings, Traffic};
-use crate::plan::{Amount, Stage, Strategy};
+use super::{ProxySettings, RuntimeChoice, ServiceSettings, Traffic};
+use crate::plan::{Amount, RolloutSettings, Stage, Strategy};
 use crate::verdict::AfterMaxHold;
 
 const MAX_REPLICAS: u32 = 1000;

@@ -1,6 +1,7 @@
 //! The steps of a rollout, worked out before it begins: which share of the requests the
 //! candidate gets, and how many containers it has to have for that.
 
+mod settings;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -10,8 +11,7 @@ use std::str::FromStr;
 use admin_api::Period;
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::RolloutSettings;
-
+pub use settings::RolloutSettings;
 pub use stage::{Amount, Stage};
 
 /// The shares of a canary where nobody asked for others.

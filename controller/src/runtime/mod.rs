@@ -5,6 +5,7 @@
 
 mod podman;
 mod process;
+mod secret_files;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,6 +20,7 @@ use tokio::sync::Notify;
 pub use podman::Podman;
 pub use process::Processes;
 pub(crate) use process::program_of;
+pub(crate) use secret_files::variable_of;
 
 /// The labels by which the controller knows what is its own. A name is never enough.
 pub mod label {

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::manifest::{Recipe, RolloutSettings};
-use crate::plan::{Step, Strategy};
+use crate::manifest::Recipe;
+use crate::plan::{RolloutSettings, Step, Strategy};
 use crate::project::containers::label_of_version;
 
 fn version(id: i64) -> VersionRecord {

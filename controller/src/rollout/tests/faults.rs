@@ -2,7 +2,7 @@
 //! and ends as it would have.
 
 use super::*;
-use crate::manifest::RolloutSettings;
+use crate::plan::RolloutSettings;
 
 const PHASES: [Phase; 6] = [
     Phase::Starting,

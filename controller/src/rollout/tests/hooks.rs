@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::hooks::{Action, Hook, Query};
 use crate::http::post::Target;
-use crate::manifest::RolloutSettings;
+use crate::plan::RolloutSettings;
 use crate::testing::listener;
 
 /// A site whose hooks write into a file.

@@ -11,8 +11,8 @@ use bollard::models::{
     HostConfig, NetworkingConfig, PortBinding, PortMap,
 };
 
-use super::service::NAME;
-use crate::manifest::variable_of;
+use super::greet::NAME;
+use crate::runtime::secret_files::variable_of;
 use crate::runtime::{
     Container, ContainerSpec, ContainerState, Mount, Network, Relabel, RuntimeError, label,
 };

@@ -33,7 +33,7 @@ use tokio::sync::Notify;
 
 use self::identity::Identity;
 use self::record::{Record, Store};
-use crate::manifest::variable_of;
+use crate::runtime::secret_files::variable_of;
 
 use super::{
     Container, ContainerSpec, ContainerState, LogOptions, LogStream, PullStep, ResourceLimits,
