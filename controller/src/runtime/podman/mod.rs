@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod fake;
+mod greet;
 mod own;
 mod pull;
 mod service;
@@ -250,7 +251,7 @@ impl Podman {
 #[async_trait]
 impl Runtime for Podman {
     fn name(&self) -> &'static str {
-        service::NAME
+        greet::NAME
     }
 
     async fn resolve_image(&self, image: &str) -> Result<String, RuntimeError> {

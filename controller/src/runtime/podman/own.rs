@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::service::{NAME, POLL, greet, unavailable};
+use super::greet::{NAME, POLL, greet, unavailable};
 use crate::runtime::RuntimeError;
 
 /// For it to answer. Rootless podman's first start sets up its user namespace.

@@ -1,26 +1,17 @@
 //! The way to podman's API: a socket that answers, or else a service of our own. A service that
 //! has gone is looked for again, or started again, at the next call.
 
-use std::error::Error as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bollard::Docker;
 use bollard::errors::Error as ApiError;
-use bollard::{API_DEFAULT_VERSION, Docker};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::greet::{HELLO, NAME, POLL, chain, greet, unavailable};
 use super::own::Own;
 use crate::runtime::RuntimeError;
-
-/// The runtime's name.
-pub(super) const NAME: &str = "podman";
-
-/// For one answer, in seconds: image stores on slow disks are slow. Stopping takes its own.
-const ANSWER_SECONDS: u64 = 120;
-/// For a socket to say that somebody is there. systemd may have to start podman first.
-const HELLO: Duration = Duration::from_secs(10);
-pub(super) const POLL: Duration = Duration::from_millis(50);
 
 /// Why a call to the API failed.
 #[derive(Debug)]
@@ -207,18 +198,6 @@ pub(super) async fn reach(sockets: &[PathBuf], own: Option<&Own>) -> Result<Dock
     }
 }
 
-/// Connects and agrees on a version of the API.
-pub(super) async fn greet(socket: &Path) -> Result<Docker, String> {
-    let path = socket.to_str().ok_or("the path is not UTF-8")?;
-    let docker = Docker::connect_with_unix(path, ANSWER_SECONDS, API_DEFAULT_VERSION)
-        .map_err(|error| chain(&error))?;
-    match timeout(HELLO, docker.negotiate_version()).await {
-        Ok(Ok(docker)) => Ok(docker),
-        Ok(Err(error)) => Err(chain(&error)),
-        Err(_) => Err(format!("no answer in {} s", HELLO.as_secs())),
-    }
-}
-
 fn named_socket(host: &str) -> Result<PathBuf, RuntimeError> {
     host.strip_prefix("unix://")
         .map(PathBuf::from)
@@ -236,27 +215,6 @@ fn standard_socket() -> Option<PathBuf> {
     }
     let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty())?;
     Some(Path::new(&runtime_dir).join("podman/podman.sock"))
-}
-
-pub(super) fn unavailable(reason: String) -> RuntimeError {
-    RuntimeError::Unavailable {
-        runtime: NAME,
-        reason,
-    }
-}
-
-/// An error with what caused it: the API client's own words name only the outermost layer.
-pub(super) fn chain(error: &ApiError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
