@@ -4,6 +4,7 @@
 //! cut, so every intent is written before its effect. Nothing else in the controller knows SQL.
 
 mod events;
+mod kept;
 mod phase;
 mod proxy;
 mod records;
@@ -23,6 +24,7 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
 
 pub use events::{Event, EventFilter, NewEvent};
+pub(crate) use kept::kept_by;
 pub use phase::Phase;
 pub use proxy::{ProxyRecord, ProxyUpgrade};
 pub use records::{

@@ -5,8 +5,7 @@
 //! that die. Everything else is seen to here, while a rollout runs too: stable, and the old version
 //! while it is warm.
 
-use crate::journal::{Phase, RolloutRecord, ServiceRecord, VersionRecord};
-use crate::plan::replicas_for_split;
+use crate::journal::{Phase, RolloutRecord, ServiceRecord, VersionRecord, kept_by};
 use crate::project::containers::version_id;
 use crate::runtime::{Container, ContainerState};
 
@@ -57,16 +56,6 @@ pub(crate) fn wanted(service: &ServiceRecord, rollout: Option<&RolloutRecord>) -
         }
     };
     vec![of(&rollout.from, of_from), of(&rollout.to, of_to)]
-}
-
-/// How many containers of stable the rollout's step has left, or a split by hand has brought back;
-/// `None`: all of them.
-pub(crate) fn kept_by(rollout: &RolloutRecord, replicas: u32) -> Option<u32> {
-    let last = rollout.steps.len().checked_sub(1)?;
-    let kept = rollout.steps[rollout.step.min(last)].stable?;
-    let by_hand = rollout.hand_split.iter();
-    let by_hand = by_hand.map(|split| replicas_for_split(replicas, split, &rollout.from.version));
-    by_hand.chain([kept]).max()
 }
 
 /// What is to be done so that `containers`, those of the service that are not retired, become

@@ -37,11 +37,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::{Error, Result};
 use crate::hooks::On;
-use crate::journal::{Entering, Mark, Phase, RolloutRecord, Split};
+use crate::journal::{Entering, Mark, Phase, RolloutRecord, Split, kept_by};
 use crate::plan::Step;
 use crate::project::Site;
 use crate::project::containers::Dead;
-use crate::project::reconcile::kept_by;
 use crate::verdict::{Figures, Limits, Verdict, judge};
 
 pub use commands::{Ask, Handle};
