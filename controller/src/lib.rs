@@ -11,7 +11,6 @@ pub mod clock;
 mod demo;
 mod doctor;
 mod error;
-mod explain;
 pub mod hooks;
 pub mod http;
 pub mod journal;

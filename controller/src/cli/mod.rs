@@ -1,6 +1,7 @@
 //! The command line: what can be asked, and asking it.
 
 mod args;
+mod figures;
 mod follow;
 mod lines;
 mod pull;

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::figures;
 use crate::api::{
     Explanation, HistoryReply, RolloutStatus, ServiceStatus, StatusReply, StepExplained,
     VersionStatus,
 };
 use crate::clock::Millis;
-use crate::explain;
 use crate::journal::Event;
 use crate::print::table;
 
@@ -147,13 +147,13 @@ fn step(step: &StepExplained) -> String {
         step.step, step.of, step.replicas, step.outcome
     );
     if let (Some(began), Some(ended)) = (step.began, step.ended) {
-        text.push_str(&format!(" after {}", explain::lasted(began, ended)));
+        text.push_str(&format!(" after {}", figures::lasted(began, ended)));
     }
     if let Some(why) = &step.why {
         text.push_str(&format!(": {why}"));
     }
     text.push('\n');
-    for line in step.figures.iter().flat_map(explain::figures) {
+    for line in step.figures.iter().flat_map(figures::figures) {
         text.push_str(&format!("  {line}\n"));
     }
     text

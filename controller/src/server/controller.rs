@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedMutexGuard};
 
-use super::reconciler::{Patience, Watch};
+use super::backoff::{Patience, Watch};
 use crate::api::{Done, RolloutRequest};
 use crate::clock::{Clock, boot};
 use crate::error::{Error, Result};

@@ -1,7 +1,9 @@
 //! The controller process: its folder, its socket, and what it answers there.
 
+mod backoff;
 mod controller;
 pub(crate) mod engine;
+mod explain;
 mod reconciler;
 pub(crate) mod verbs;
 

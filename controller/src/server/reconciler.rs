@@ -2,20 +2,19 @@
 //! told again, a container that died is replaced, one that has no place here is drained and taken
 //! away, and retired ones are seen to their end. While rollouts run, too.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use admin_api::ServiceView;
-use tokio::sync::Notify;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::error::Result;
 use crate::journal::ServiceRecord;
 use crate::project::Site;
 use crate::project::containers::Dead;
 use crate::project::reconcile::{compare, wanted};
-use crate::runtime::{Container, Runtime};
+use crate::runtime::Container;
 use crate::server::controller::{Controller, Up, lock};
 
 /// So often everything is looked at, also when the engine has told nothing.
@@ -243,46 +242,6 @@ impl Controller {
             stays = stays.or(of_this);
         }
         stays.map_or(Ok(()), Err)
-    }
-}
-
-/// How long to wait before a service is healed again: a container that dies again and again is
-/// not replaced as fast as it dies.
-#[derive(Debug, Default)]
-pub(super) struct Patience(HashMap<String, (Instant, Duration)>);
-
-impl Patience {
-    const FIRST: Duration = Duration::from_secs(1);
-    const LONGEST: Duration = Duration::from_secs(60);
-
-    fn may(&self, service: &str) -> bool {
-        let last = self.0.get(service);
-        last.is_none_or(|(last, wait)| last.elapsed() >= *wait)
-    }
-
-    fn healed(&mut self, service: &str) {
-        let next = match self.0.get(service) {
-            // It did not hold for long.
-            Some((last, wait)) if last.elapsed() < *wait * 4 => (*wait * 2).min(Self::LONGEST),
-            _ => Self::FIRST,
-        };
-        self.0.insert(service.to_owned(), (Instant::now(), next));
-    }
-}
-
-/// Has `changed` told whenever the runtime tells of a change. Ended by dropping.
-#[derive(Debug)]
-pub(super) struct Watch(tokio::task::JoinHandle<()>);
-
-impl Watch {
-    pub(super) fn start(runtime: Arc<dyn Runtime>, changed: Arc<Notify>) -> Self {
-        Self(tokio::spawn(async move { runtime.watch(&changed).await }))
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

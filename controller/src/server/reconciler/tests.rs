@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
+use tokio::time::Instant;
+
 use super::*;
 use crate::journal::Phase;
 use crate::rollout::Ask;
@@ -221,24 +223,4 @@ async fn a_proxy_that_is_away_blocks_promotion_and_not_the_record_of_a_rollback(
         tended.test.proxy.split(),
         [("1.0.0".to_owned(), 100)].into()
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_dies_again_and_again_is_replaced_more_and_more_slowly() {
-    let mut patience = Patience::default();
-    let mut waits = Vec::new();
-    for _ in 0..9 {
-        let began = Instant::now();
-        while !patience.may("web") {
-            sleep(Duration::from_millis(100)).await;
-        }
-        waits.push(began.elapsed().as_secs());
-        patience.healed("web");
-    }
-    assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
-    assert!(patience.may("api"), "each service has its own");
-    sleep(Duration::from_secs(600)).await;
-    patience.healed("web");
-    sleep(Patience::FIRST).await;
-    assert!(patience.may("web"), "it held for a while");
 }

@@ -12,12 +12,12 @@ use crate::api::{
     Progress, ProgressRequest, RolloutStatus, ServiceStatus, StatusReply, VersionStatus,
 };
 use crate::error::{Error, Result};
-use crate::explain::explain;
 use crate::http::proxy_admin::AdminError;
 use crate::journal::{EventFilter, Phase, RolloutRecord, ServiceRecord};
 use crate::manifest::Listener;
 use crate::rollout::{Live, ProxySaid};
 use crate::server::controller::{Controller, Up, lock};
+use crate::server::explain::explain;
 use crate::verdict::Figures;
 
 /// A rollout's last look at the proxy is as good as another for so long.
