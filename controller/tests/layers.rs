@@ -10,7 +10,6 @@
 mod layers;
 
 #[test]
-#[ignore = "the rooms are being moved"]
 fn no_file_imports_from_a_room_above_its_own() {
     layers::assert_kept(env!("CARGO_MANIFEST_DIR"));
 }
