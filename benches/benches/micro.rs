@@ -1,7 +1,6 @@
-//! Micro benchmarks of what is on the way of every request, and of a swap: `make micro`.
+//! Micro benchmarks of the steps of a request and of a change of the table: `make micro`.
 //!
-//! They are for comparing two commits. For how a request as a whole compares with the peers',
-//! see `make bench`.
+//! They compare two commits. `make bench` compares whole requests with those of the peers.
 
 use std::hint::black_box;
 
@@ -18,7 +17,7 @@ fn tables(policy: Policy) -> impl Iterator<Item = (String, usize, Tables)> {
     })
 }
 
-/// From host and path to a service.
+/// Routing: from host and path to a service.
 fn route(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("route");
     for (size, services, tables) in tables(Policy::RoundRobin) {
@@ -26,14 +25,14 @@ fn route(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(&size), |bencher| {
             bencher.iter(|| tables.route(black_box(&host), black_box("/api/v1/items")));
         });
-        // The answer is "no such service" after all hosts were asked.
+        // No service has this host.
         group.bench_function(BenchmarkId::new("unknown", &size), |bencher| {
-            bencher.iter(|| tables.route(black_box("nobody.example.org"), black_box("/")));
+            bencher.iter(|| tables.route(black_box("unknown.example.org"), black_box("/")));
         });
     }
 }
 
-/// From a service to a claim on one of its endpoints, and the claim's end.
+/// A claim on an endpoint of a service, and its release.
 fn claim(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("claim");
     for (policy, name) in [
@@ -42,7 +41,7 @@ fn claim(criterion: &mut Criterion) {
         (Policy::Hash, "by hash"),
     ] {
         for (size, services, tables) in tables(policy) {
-            // Another key each time, so that no endpoint stays in the cache for it.
+            // Another key each time, so that it is not always the same endpoint in the cache.
             let mut key = 0_u64;
             group.bench_function(BenchmarkId::new(name, size), |bencher| {
                 bencher.iter(|| {
@@ -54,7 +53,7 @@ fn claim(criterion: &mut Criterion) {
     }
 }
 
-/// A new table: one service replaced, and everything built anew.
+/// A new table: one service replaced, or all services built.
 fn swap(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("swap");
     group.sample_size(20);
@@ -68,9 +67,9 @@ fn swap(criterion: &mut Criterion) {
     }
 }
 
-/// What a load generator sends.
+/// The head of a load generator.
 const SMALL: &str = "GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n";
-/// What a browser sends.
+/// The head of a browser.
 const BROWSER: &str = concat!(
     "GET /path?query=1 HTTP/1.1\r\n",
     "Host: app.example.com\r\n",
@@ -82,7 +81,7 @@ const BROWSER: &str = concat!(
     "Connection: keep-alive\r\n\r\n",
 );
 
-/// As a browser's, with tokens, cookies and the fields of proxies on the way: 8 KiB.
+/// The head of a browser with tokens and the fields of proxies on the way: 8 KiB.
 fn large() -> String {
     let head = BROWSER.strip_suffix("\r\n").unwrap_or(BROWSER);
     let token = "0123456789abcdef".repeat(8);
@@ -92,7 +91,7 @@ fn large() -> String {
     format!("{head}{more}\r\n")
 }
 
-/// A request's head: read, and written anew for an endpoint.
+/// A request's head: parsed, and written for an endpoint.
 fn heads(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("head");
     let large = large();

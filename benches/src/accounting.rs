@@ -1,5 +1,4 @@
-//! What a tree of processes has used: CPU time and memory, and how busy each core was. All of
-//! it is read from `/proc`.
+//! CPU time and memory of a tree of processes, and the load of each core, read from `/proc`.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,27 +7,27 @@ use rustix::param::clock_ticks_per_second;
 
 use crate::error::{Context, Result};
 
-/// CPU time of a tree of processes since each of them began.
+/// CPU time of a tree of processes since each of them started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CpuTime {
-    /// On a core, as the scheduler counts it. Exact, but without threads that have ended.
+    /// Time on a core, as the scheduler counts it. Exact, but threads that have ended are missing.
     scheduled_ns: u64,
-    /// In user mode. Counted by the tick, so coarse over a second.
+    /// User mode. Counted in ticks, so coarse over a second.
     user_ticks: u64,
-    /// In the kernel. Counted by the tick.
+    /// Kernel mode. Counted in ticks.
     system_ticks: u64,
-    /// Pages that it touched for the first time, or anew after giving them back.
+    /// Minor page faults.
     page_faults: u64,
-    /// Threads that were counted.
+    /// The number of threads that were counted.
     threads: usize,
 }
 
 impl CpuTime {
-    /// Of this process and all that it has started.
+    /// Reads the CPU time of a process and its descendants.
     pub(crate) fn of_tree(root: u32) -> Result<Self> {
         let mut total = Self::default();
         for pid in tree(root)? {
-            // A process that ends while it is looked at has nothing to add.
+            // The process has ended meanwhile.
             let Some(stat) = read_stat(pid) else { continue };
             total.user_ticks += stat.user_ticks;
             total.system_ticks += stat.system_ticks;
@@ -43,24 +42,24 @@ impl CpuTime {
         Ok(total)
     }
 
-    /// Seconds of CPU since an earlier reading.
+    /// CPU seconds since an earlier reading.
     pub(crate) fn seconds_since(&self, earlier: &Self) -> f64 {
         let ticks = (self.user_ticks + self.system_ticks)
             .saturating_sub(earlier.user_ticks + earlier.system_ticks);
         let by_tick = ticks as f64 / clock_ticks_per_second() as f64;
-        // Where a thread has ended in between, its time is in the ticks alone.
+        // If a thread has ended in between, only the ticks contain its time.
         if self.scheduled_ns == 0 || self.threads < earlier.threads {
             return by_tick;
         }
         self.scheduled_ns.saturating_sub(earlier.scheduled_ns) as f64 / 1e9
     }
 
-    /// Pages of memory that the kernel had to provide since an earlier reading.
+    /// Minor page faults since an earlier reading.
     pub(crate) const fn page_faults_since(&self, earlier: &Self) -> u64 {
         self.page_faults.saturating_sub(earlier.page_faults)
     }
 
-    /// The part of it that was user mode, from 0 to 1.
+    /// The share of user mode since an earlier reading, from 0 to 1.
     pub(crate) fn user_share_since(&self, earlier: &Self) -> f64 {
         let user = self.user_ticks.saturating_sub(earlier.user_ticks) as f64;
         let system = self.system_ticks.saturating_sub(earlier.system_ticks) as f64;
@@ -71,12 +70,12 @@ impl CpuTime {
     }
 }
 
-/// Memory of a tree of processes in KiB: what is its own, and its share of what is not.
+/// PSS of a tree of processes in KiB: its own pages, and its share of pages that it shares.
 pub(crate) fn pss_kib(root: u32) -> Result<u64> {
     let mut total = 0;
     for pid in tree(root)? {
         let path = format!("/proc/{pid}/smaps_rollup");
-        // One that has ended has none; one of another user cannot be read, and says so.
+        // A process that has ended has no file. One of another user is an error.
         match fs::read_to_string(&path) {
             Ok(text) => total += parse_pss(&text).unwrap_or(0),
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -113,7 +112,7 @@ fn descendants(root: u32, parents: &[(u32, u32)]) -> Vec<u32> {
     found
 }
 
-/// How long a core has worked and idled, in ticks.
+/// The busy and idle time of a core, in ticks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CoreTime {
     busy: u64,
@@ -121,13 +120,13 @@ pub(crate) struct CoreTime {
 }
 
 impl CoreTime {
-    /// Of every core, by its number.
+    /// Reads the times of every core, by its number.
     pub(crate) fn of_all() -> Result<Vec<Self>> {
         let text = fs::read_to_string("/proc/stat").context(|| "/proc/stat".into())?;
         Ok(parse_core_times(&text))
     }
 
-    /// The part of the time since an earlier reading that it worked, from 0 to 1.
+    /// The share of busy time since an earlier reading, from 0 to 1.
     pub(crate) fn busy_since(&self, earlier: &Self) -> f64 {
         let busy = self.busy.saturating_sub(earlier.busy) as f64;
         let idle = self.idle.saturating_sub(earlier.idle) as f64;
@@ -138,8 +137,8 @@ impl CoreTime {
     }
 }
 
-/// How many cores were busy with what is not ours in so many seconds: with other programs, or
-/// with other machines on the same hardware.
+/// How many cores were busy with other programs, or stolen by other virtual machines, on average
+/// over these seconds.
 pub(crate) fn busy_elsewhere(
     cores: (&[CoreTime], &[CoreTime]),
     ours: (&CpuTime, &CpuTime),
@@ -167,7 +166,7 @@ fn read_stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// `PID (name) STATE PARENT …`. The name may hold spaces and brackets of its own.
+/// `PID (name) STATE PARENT …`. The name may contain spaces and parentheses.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, fields) = text.rsplit_once(") ")?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -202,7 +201,7 @@ fn parse_core_times(text: &str) -> Vec<CoreTime> {
         };
         let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
         let idle = ticks.iter().skip(3).take(2).sum();
-        // Past steal come the guests' ticks, which are in user already.
+        // The guest ticks after steal are already part of user.
         let all: u64 = ticks.iter().take(8).sum();
         if cores.len() <= core {
             cores.resize(core + 1, CoreTime::default());
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_is_busy_for_all_that_is_neither_idle_nor_waiting() {
+    fn a_core_is_busy_when_it_is_neither_idle_nor_waiting() {
         let before = "cpu  9 9 9 9\ncpu0 10 0 10 100 0 0 0 0 0 0\ncpu1 1 1 1 1 1 1 1 1 0 0\n";
         let after = "cpu  9 9 9 9\ncpu0 30 0 20 160 10 0 0 0 5 0\nintr 5\n";
         let before = parse_core_times(before);
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_used_is_what_is_left_of_the_cores_time() {
+    fn other_programs_used_the_rest_of_the_cores_time() {
         let core = |busy| CoreTime { busy, idle: 0 };
         let ours = |scheduled_ns| CpuTime {
             scheduled_ns,
@@ -281,7 +280,7 @@ mod tests {
         let elsewhere =
             |ns: u64| busy_elsewhere((&cores.0, &cores.1), (&ours(1), &ours(1 + ns)), 2.0);
         assert!((elsewhere(2_000_000_000) - 0.5).abs() < 1e-6);
-        // Ticks are coarse: a little less than nothing is nothing.
+        // Ticks are coarse: a difference below 0 counts as 0.
         assert!(elsewhere(3_010_000_000) < 1e-9);
     }
 
@@ -297,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn time_of_threads_that_have_ended_comes_from_the_ticks() {
+    fn the_time_of_ended_threads_comes_from_the_ticks() {
         let of = |scheduled_ns, user_ticks, threads| CpuTime {
             scheduled_ns,
             user_ticks,

@@ -1,6 +1,5 @@
-//! Instructions for each request: the figure that no noise touches. The proxy runs under
-//! callgrind twice, with different numbers of requests; what is not the same in both is the
-//! requests'.
+//! Instructions per request, which do not depend on the load of the machine. The proxy runs under
+//! callgrind twice, with different numbers of requests; the difference belongs to the requests.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,10 +14,10 @@ use crate::table::Table;
 use crate::test_env::TestEnv;
 use crate::work::{Contender, Work};
 
-/// Requests of the shorter run, and how many more the longer one has.
+/// The requests of the shorter run, and the additional requests of the longer one.
 const FEW: u64 = 1_000;
 const MORE: u64 = 10_000;
-/// What can be counted: work that is the same for each request.
+/// The workloads that can be counted: their work is the same for each request.
 const COUNTED: [Work; 5] = [
     Work::Small,
     Work::Medium,
@@ -26,12 +25,12 @@ const COUNTED: [Work; 5] = [
     Work::Post,
     Work::Connect,
 ];
-/// On so many connections. Few, so that both runs make the same ones.
+/// The number of connections: few, so that both runs open the same ones.
 const CONNECTIONS: usize = 8;
 
 /// Counts for each workload, and prints a table.
 pub(crate) fn run(env: &TestEnv, works: &[Work], proxies: &[Installed]) -> Result<()> {
-    // nginx's worker, which is another user when root starts it, has a file to write too.
+    // nginx's worker, which runs as another user if root starts it, writes a file too.
     fs::set_permissions(env.folder(), fs::Permissions::from_mode(0o777))
         .context(|| env.folder().display().to_string())?;
     let mut table = Table::new(&["user instructions", "a request"]);
@@ -50,7 +49,7 @@ pub(crate) fn run(env: &TestEnv, works: &[Work], proxies: &[Installed]) -> Resul
     Ok(())
 }
 
-/// All instructions of a run with so many requests.
+/// Counts all instructions of a run with this many requests.
 fn count(env: &TestEnv, work: Work, contender: &Contender, requests: u64) -> Result<u64> {
     env.check_interrupted()?;
     let setup = env.setup(0, contender)?;
@@ -81,7 +80,7 @@ fn count(env: &TestEnv, work: Work, contender: &Contender, requests: u64) -> Res
             failed += 1;
         }
     })?;
-    // It writes its figures when it ends.
+    // callgrind writes its counts when the program ends.
     drop(started);
     if failed > 0 {
         let label = &contender.label;
@@ -105,7 +104,7 @@ fn outputs(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
         .collect())
 }
 
-/// The line `totals: N`, or `summary: N` where a run was cut short.
+/// The line `totals: N`, or `summary: N` if the run was cut short.
 fn total(text: &str) -> Option<u64> {
     ["totals: ", "summary: "].iter().find_map(|name| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -113,7 +112,7 @@ fn total(text: &str) -> Option<u64> {
     })
 }
 
-/// Which proxies can be counted.
+/// Whether a proxy can be counted.
 pub(crate) const fn can_count(peer: Peer) -> bool {
     matches!(
         peer,

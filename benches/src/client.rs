@@ -1,5 +1,5 @@
-//! One connection and one request at a time: for the admin API, and for connections that are
-//! there to be idle.
+//! A blocking client with one connection and one request at a time: for the admin API, and for
+//! connections that stay idle.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::error::{Context, Error, Result};
 use crate::response::{Response, ResponseReader};
 
-/// How long an answer may take. A drain with `?wait` may take as long as it waits.
+/// How long a response may take. A drain with `?wait` takes as long as it waits.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A keep-alive connection.
@@ -29,33 +29,33 @@ impl BlockingClient {
         Ok(Self { stream })
     }
 
-    /// Sends a request, reads the answer to its end, and gives back all of its text too.
+    /// Sends a request and reads the whole response. Returns its bytes too.
     pub(crate) fn request(&mut self, request: &[u8]) -> Result<(Response, Vec<u8>)> {
         let closed = || Error::Program {
             name: "connection".into(),
-            why: "closed before the answer was whole".into(),
+            why: "closed before the response was complete".into(),
         };
         self.stream.write_all(request).context(|| "send".into())?;
-        let mut answer = ResponseReader::default();
+        let mut reader = ResponseReader::default();
         let mut text = Vec::new();
         let mut buffer = [0; 16 * 1024];
         loop {
             let length = self
                 .stream
                 .read(&mut buffer)
-                .context(|| "read an answer".into())?;
+                .context(|| "read a response".into())?;
             let bytes = buffer.get(..length).unwrap_or_default();
             text.extend_from_slice(bytes);
             if bytes.is_empty() {
                 return Err(closed());
             }
-            if let Some(response) = answer.read(bytes).map_err(|_| closed())? {
+            if let Some(response) = reader.read(bytes).map_err(|_| closed())? {
                 return Ok((response, text));
             }
         }
     }
 
-    /// Calls the admin API. Anything but 200 is an error.
+    /// Calls the admin API. A status other than 200 is an error.
     pub(crate) fn call(&mut self, method: &str, path: &str, body: &str) -> Result<String> {
         let length = body.len();
         let request = format!(
@@ -72,28 +72,28 @@ impl BlockingClient {
         })
     }
 
-    /// Sends bytes, and waits up to a second for exactly these.
+    /// Sends `send` and reads for up to a second. Returns whether exactly `want` came back.
     pub(crate) fn exchange(&mut self, send: &[u8], want: &[u8]) -> bool {
         let mut got = vec![0; want.len()];
-        let patience = Some(Duration::from_secs(1));
-        self.stream.set_read_timeout(patience).is_ok()
+        let timeout = Some(Duration::from_secs(1));
+        self.stream.set_read_timeout(timeout).is_ok()
             && self.stream.write_all(send).is_ok()
             && self.stream.read_exact(&mut got).is_ok()
             && got == want
     }
 
-    /// The other side has closed it, or sent what nobody asked for.
+    /// Whether the other side has closed it, or sent unsolicited bytes.
     pub(crate) fn is_closed(&self) -> bool {
-        let looked = self
+        let peeked = self
             .stream
             .set_nonblocking(true)
             .and_then(|()| self.stream.peek(&mut [0]));
-        let closed = !matches!(&looked, Err(error) if error.kind() == ErrorKind::WouldBlock);
+        let closed = !matches!(&peeked, Err(error) if error.kind() == ErrorKind::WouldBlock);
         closed || self.stream.set_nonblocking(false).is_err()
     }
 }
 
-/// Opens so many connections; each has had one answer.
+/// Opens `count` connections. Each has received one response.
 pub(crate) fn open_idle(
     target: SocketAddr,
     count: usize,

@@ -1,5 +1,5 @@
-//! One connection of the load generator: what was asked on it, and what comes back. Over HTTP/1.1
-//! it carries one request at a time, over HTTP/2 many.
+//! One connection of the load generator, with its requests and responses. Over HTTP/1.1 it carries
+//! one request at a time, over HTTP/2 several.
 
 use std::io::{self, ErrorKind};
 use std::time::Instant;
@@ -11,22 +11,22 @@ use crate::poll::Poll;
 use crate::response::{Response, ResponseReader};
 use crate::socket::ClientSocket;
 
-/// A connection, opened with its first request and again after its end.
+/// A connection. It opens with its first request, and again after it has ended.
 #[derive(Default)]
 pub(crate) struct Connection {
     socket: Option<ClientSocket>,
     wire: Wire,
-    /// What is to be sent, and how much of it has been.
+    /// Bytes to send, and how many of them are sent.
     out: Vec<u8>,
     sent: usize,
-    /// Which request is sent next.
+    /// The index of the next request.
     next: usize,
     in_flight: Vec<InFlight>,
-    /// Streams that have ended; here to be used again.
+    /// Streams that have ended; a buffer that is reused.
     ended: Vec<h2::Ended>,
     reused: bool,
     waits_for_room: bool,
-    /// All was said; the other side closes.
+    /// It takes no more requests; the other side closes it.
     ending: bool,
 }
 
@@ -46,19 +46,19 @@ struct InFlight {
     sent: Instant,
 }
 
-/// How a connection goes on after bytes have come.
+/// The state of a connection after bytes were sent or received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// As before.
+    /// It is open.
     Open,
-    /// It is over, and nothing was in flight.
+    /// It is closed, and nothing was in flight.
     Closed,
-    /// It is over, and what was in flight has failed.
+    /// It is closed, and the requests in flight have failed.
     Failed(Failure),
 }
 
 impl Connection {
-    /// One whose first request is this one of the plan's.
+    /// A closed connection whose first request is number `next` of the plan.
     pub(crate) fn starting_at(next: usize) -> Self {
         Self {
             next,
@@ -66,8 +66,8 @@ impl Connection {
         }
     }
 
-    /// Takes the next request, opening the connection if it is not. It goes out with the next
-    /// [`send`](Self::send).
+    /// Queues the next request, and opens the connection if it is closed. The request goes out with
+    /// the next [`send`](Self::send).
     pub(crate) fn begin(
         &mut self,
         plan: &Plan,
@@ -113,12 +113,12 @@ impl Connection {
         Ok(Ok(()))
     }
 
-    /// Sends what there is to send, as far as there is room.
+    /// Sends the queued bytes, as far as the socket has room.
     pub(crate) fn send(&mut self, poll: &Poll, number: usize) -> Result<State> {
         let Some(socket) = &mut self.socket else {
             return Ok(State::Open);
         };
-        // Also with nothing of our own to send: TLS may have some.
+        // Without queued bytes too: TLS may have some of its own.
         match socket.send(self.out.get(self.sent..).unwrap_or_default()) {
             Ok(length) => self.sent += length,
             Err(error) => {
@@ -141,27 +141,27 @@ impl Connection {
         Ok(State::Open)
     }
 
-    /// Whether it was waiting for room to send, and not for an answer.
+    /// Whether it waits for room to send, rather than for a response.
     pub(crate) const fn waits_for_room(&self) -> bool {
         self.waits_for_room
     }
 
-    /// Something is to be sent that nobody has asked for: an acknowledgement.
+    /// Whether bytes are queued, such as an acknowledgement.
     pub(crate) fn has_to_send(&self) -> bool {
         !self.out.is_empty()
     }
 
-    /// It takes no more requests: its last answer was complete.
+    /// Whether it takes no more requests, because its last response is complete.
     pub(crate) const fn is_ending(&self) -> bool {
         self.ending
     }
 
-    /// When what has no answer yet was due.
+    /// When the requests without a response were due.
     pub(crate) fn due(&self) -> impl Iterator<Item = Instant> {
         self.in_flight.iter().map(|flight| flight.due)
     }
 
-    /// Reads what has come. Requests that have come to their end go to `done`.
+    /// Reads bytes. Requests that are complete go to `done`.
     pub(crate) fn receive(
         &mut self,
         reconnect: bool,
@@ -189,10 +189,10 @@ impl Connection {
             },
         };
         let bytes = buffer.get(..length).unwrap_or_default();
-        let understood = match &mut self.wire {
+        let parsed = match &mut self.wire {
             _ if length == 0 => return self.over(),
             Wire::Closed => return State::Open,
-            // Nothing was asked: it can only be a last word before the connection closes.
+            // No request is in flight: the other side is closing the connection.
             Wire::Http1(_) if self.in_flight.is_empty() => return self.over(),
             Wire::Http1(reader) => {
                 let read = match left {
@@ -211,7 +211,7 @@ impl Connection {
             self.end(stream, response, reconnect, done);
         }
         self.ended = ended;
-        match understood {
+        match parsed {
             Ok(()) => State::Open,
             Err(_) => State::Failed(Failure::Malformed),
         }
@@ -224,11 +224,11 @@ impl Connection {
         reconnect: bool,
         done: &mut Vec<Exchange>,
     ) {
-        let place = self
+        let index = self
             .in_flight
             .iter()
             .position(|flight| flight.stream == stream);
-        let Some(flight) = place.map(|place| self.in_flight.swap_remove(place)) else {
+        let Some(flight) = index.map(|index| self.in_flight.swap_remove(index)) else {
             return;
         };
         self.reused = true;
@@ -252,12 +252,12 @@ impl Connection {
         }
     }
 
-    /// Closes it. Nothing is in flight.
+    /// Closes the connection. Nothing is in flight.
     pub(crate) fn close(&mut self) {
         *self = Self::starting_at(self.next);
     }
 
-    /// Closes it. What was in flight has failed.
+    /// Closes the connection. The requests in flight have failed.
     pub(crate) fn fail(&mut self, failure: Failure, done: &mut Vec<Exchange>) {
         for flight in self.in_flight.drain(..) {
             done.push(flight.end(Outcome::Failed(failure)));

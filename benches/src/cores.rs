@@ -1,20 +1,20 @@
-//! Which core carries what: the load generator and the origin share one, the proxy has the rest.
+//! The assignment of cores: the load generator and the origin share one, the proxy has the others.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::error::{Context, Error, Result};
 
-/// The division of this machine's cores.
+/// The assignment of this machine's cores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cores {
-    /// Of the load generator, the origin and the benchmark itself.
+    /// The core of the load generator, the origin and the benchmark itself.
     pub(crate) load: usize,
-    /// Of the proxy, in the order in which workers take them.
+    /// The cores of the proxy, in the order in which workers use them.
     pub(crate) proxy: Vec<usize>,
 }
 
 impl Cores {
-    /// Divides the cores that this process may use.
+    /// Assigns the cores that this process may use.
     pub(crate) fn of_this_machine() -> Result<Self> {
         let set = sched_getaffinity(None).context(|| "sched_getaffinity".into())?;
         let usable: Vec<usize> = (0..CpuSet::MAX_CPU)
@@ -35,12 +35,12 @@ impl Cores {
         }
     }
 
-    /// How many there are.
+    /// The number of cores.
     pub(crate) const fn count(&self) -> usize {
         1 + self.proxy.len()
     }
 
-    /// The cores of a proxy with so many workers. Where there are too few, it gets the load's
+    /// The cores of a proxy with this many workers. With too few cores, the proxy gets the load's
     /// core too.
     pub(crate) fn of_workers(&self, workers: usize) -> Vec<usize> {
         let mut cores: Vec<usize> = self.proxy.iter().copied().take(workers).collect();
@@ -51,7 +51,7 @@ impl Cores {
     }
 }
 
-/// Binds the calling thread, and whatever it starts, to these cores.
+/// Binds the calling thread, and what it starts, to these cores.
 pub(crate) fn pin(cores: &[usize]) -> Result<()> {
     let mut set = CpuSet::new();
     for &core in cores {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_worker_shares_the_loads_core_where_there_are_two() {
+    fn a_second_worker_shares_the_loads_core_on_two_cores() {
         let cores = Cores::divide(&[0, 1]).unwrap();
         assert_eq!(cores.of_workers(2), [1, 0]);
     }

@@ -1,31 +1,31 @@
-//! What can go wrong with a benchmark that is not a finding about a proxy.
+//! Errors of the benchmark itself, as opposed to results of a proxy.
 
 use std::io;
 
-/// Why the benchmark, or one contender in it, cannot go on.
+/// Why the benchmark, or one contender, cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The machine refused something that the benchmark needs.
+    /// A system call failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// What the benchmark tried to do.
         what: String,
-        /// What the machine said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A program did not do what its config asks for. It carries the program's last words.
+    /// A program did not work as configured. The text ends with the last lines of its log.
     #[error("{name}: {why}")]
     Program {
-        /// Which one.
+        /// The program.
         name: String,
-        /// What it did, or did not do.
+        /// What went wrong.
         why: String,
     },
-    /// The command line asks for what there is not.
+    /// The command line cannot be satisfied, or the run has failed.
     #[error("{0}")]
     Usage(String),
-    /// Ctrl-C. Everything is being stopped.
+    /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
     /// The plot could not be drawn.
@@ -35,9 +35,9 @@ pub(crate) enum Error {
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// Says what was being done when the machine refused.
+/// Adds what was being done to an error.
 pub(crate) trait Context<T> {
-    /// The value, or the error with what was tried.
+    /// Returns the value, or the error with `what`.
     fn context(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 

@@ -1,17 +1,17 @@
-//! As much of HTTP/2 as it takes to ask for the same thing again and again on many streams: the
-//! client's half of RFC 9113, with header blocks made beforehand. Not a client for anything else:
-//! of an answer's fields it understands the status, and only from HPACK's static table.
+//! A minimal HTTP/2 client (RFC 9113) that sends the same request again and again on many streams,
+//! with header blocks encoded beforehand. Of a response's fields it decodes only the status, and
+//! only from HPACK's static table.
 
 use crate::response::{Malformed, Response};
 
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER: usize = 9;
-/// The largest frame that we allow: what every peer begins with.
+/// The largest frame that is accepted: the initial value of SETTINGS_MAX_FRAME_SIZE.
 const MAX_FRAME: usize = 16 * 1024;
-/// Bytes that may come on one stream before it waits for us; small answers never do.
+/// The receive window of a stream. Small responses never fill it.
 const STREAM_WINDOW: u32 = 1024 * 1024;
-/// And on the connection: the most that there is. It is filled up when half is used.
+/// The receive window of the connection: the maximum. It is restored when half of it is used.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const FIRST_WINDOW: u32 = 65_535;
 
@@ -41,8 +41,8 @@ mod setting {
     pub(super) const INITIAL_WINDOW_SIZE: u16 = 4;
 }
 
-/// A request's header block: as the first of a connection has it, which puts its fields into the
-/// dynamic table, and as all later ones have it, which name them there. So do browsers.
+/// A request's header blocks: that of the first request on a connection, which adds its fields to
+/// the dynamic table, and that of the later ones, which refer to them. Browsers do the same.
 #[derive(Debug)]
 pub(crate) struct Blocks {
     first: Vec<u8>,
@@ -50,11 +50,11 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// Of a GET over TLS.
+    /// The blocks of a GET over TLS.
     pub(crate) fn get(host: &str, path: &str) -> Self {
         // `:method: GET` and `:scheme: https`, RFC 7541, appendix A.
         let fixed = [0x82, 0x87];
-        // `:path`, `:authority`, `user-agent`, `accept`, by their place in the static table.
+        // `:path`, `:authority`, `user-agent`, `accept`, by their index in the static table.
         let fields = [(4, path), (1, host), (58, "crossfade-bench"), (19, "*/*")];
         let mut first = fixed.to_vec();
         let mut again = fixed.to_vec();
@@ -69,7 +69,7 @@ impl Blocks {
     }
 }
 
-/// RFC 7541, section 5.1, with nothing in the bits before the prefix.
+/// Encodes an integer (RFC 7541, section 5.1). The bits before the prefix are 0.
 fn integer(out: &mut Vec<u8>, value: usize, prefix: u32) {
     let most = (1 << prefix) - 1;
     if value < most {
@@ -85,25 +85,25 @@ fn integer(out: &mut Vec<u8>, value: usize, prefix: u32) {
     out.push(left as u8);
 }
 
-/// One connection's state.
+/// The state of one connection.
 #[derive(Debug)]
 pub(crate) struct Session {
     next_stream: u32,
-    /// The start of a frame whose end has not come.
+    /// The beginning of a frame that is not complete.
     partial: Vec<u8>,
-    /// What has come of the answers that are not complete.
+    /// The responses that are not complete.
     open: Vec<(u32, Response)>,
-    /// The stream whose header block goes on in the next frame.
+    /// The stream whose header block continues in the next frame.
     continued: Option<u32>,
-    /// Bytes of bodies since the connection's window was filled up.
+    /// Body bytes since the connection's window was last restored.
     used: usize,
 }
 
-/// A stream that has come to its end: with its response, or reset.
+/// A stream that has ended: with its response, or without one after a reset.
 pub(crate) type Ended = (u32, Option<Response>);
 
 impl Session {
-    /// A connection that is just made. What it has to say first goes to `out`.
+    /// A new connection. Writes the preface and SETTINGS to `out`.
     pub(crate) fn new(out: &mut Vec<u8>) -> Self {
         out.extend_from_slice(PREFACE);
         let settings = [
@@ -127,7 +127,7 @@ impl Session {
         }
     }
 
-    /// Asks once more, on a stream of its own.
+    /// Writes one request to `out`, on a new stream. Returns the stream.
     pub(crate) fn request(&mut self, blocks: &Blocks, out: &mut Vec<u8>) -> u32 {
         let stream = self.next_stream;
         let block = match stream {
@@ -152,7 +152,7 @@ impl Session {
         stream
     }
 
-    /// Takes in bytes. Streams that have ended go to `ended`, what has to be said to `out`.
+    /// Parses bytes. Streams that have ended go to `ended`, frames to send to `out`.
     pub(crate) fn read(
         &mut self,
         bytes: &[u8],
@@ -227,7 +227,7 @@ impl Session {
                     self.end_of_block(ended)?;
                 }
             }
-            // What matters was in the first piece.
+            // The status was in the first fragment.
             kind::CONTINUATION if has(flag::END_HEADERS) => self.end_of_block(ended)?,
             kind::RST_STREAM => self.end(stream, false, ended),
             kind::SETTINGS if !has(flag::ACK) => {
@@ -235,9 +235,9 @@ impl Session {
                 frame(out, kind::SETTINGS, flag::ACK, 0, &[]);
             }
             kind::PING if !has(flag::ACK) => frame(out, kind::PING, flag::ACK, 0, payload),
-            // Nobody has a reason to send us away.
+            // No peer has a reason to close the connection.
             kind::GOAWAY => return Err(Malformed),
-            // Room to write, acknowledgements, and what is to be ignored: section 5.5.
+            // WINDOW_UPDATE, acknowledgements, and unknown frames: section 5.5.
             _ => {}
         }
         Ok(())
@@ -258,9 +258,9 @@ impl Session {
     }
 
     fn end(&mut self, stream: u32, complete: bool, ended: &mut Vec<Ended>) {
-        let place = self.open.iter().position(|(open, _)| *open == stream);
-        if let Some(place) = place {
-            let (stream, response) = self.open.swap_remove(place);
+        let index = self.open.iter().position(|(open, _)| *open == stream);
+        if let Some(index) = index {
+            let (stream, response) = self.open.swap_remove(index);
             ended.push((stream, complete.then_some(response)));
         }
     }
@@ -273,7 +273,7 @@ fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Without padding, where the flags say that there is some: section 6.1.
+/// Removes the padding, if there is any: section 6.1.
 fn unpadded(payload: &[u8], flags: u8) -> Result<&[u8], Malformed> {
     if flags & flag::PADDED == 0 {
         return Ok(payload);
@@ -285,9 +285,9 @@ fn unpadded(payload: &[u8], flags: u8) -> Result<&[u8], Malformed> {
         .ok_or(Malformed)
 }
 
-/// The status, if it is the first field and in the static table, as all peers have it.
+/// Decodes the status. It has to be the first field and in the static table, as with all peers.
 fn status(mut block: &[u8]) -> Option<u16> {
-    // Changes of the table's size may come before: RFC 7541, section 6.3.
+    // Dynamic table size updates may precede it: RFC 7541, section 6.3.
     while let Some((&first, rest)) = block.split_first()
         && first & 0xe0 == 0x20
     {
@@ -305,13 +305,13 @@ fn status(mut block: &[u8]) -> Option<u16> {
         0x8c => Some(400),
         0x8d => Some(404),
         0x8e => Some(500),
-        // `:status` with another value, as text or by the dynamic table: not what was hoped for.
+        // `:status` with another value, as a literal or from the dynamic table: an error status.
         _ => Some(599),
     }
 }
 
-/// We put four fields into the table and ask on a few streams: whoever does not allow as much
-/// cannot be measured.
+/// The client adds fields to the dynamic table and opens several streams at once. A server that
+/// does not allow that cannot be measured.
 fn check_settings(payload: &[u8]) -> Result<(), Malformed> {
     for setting in payload.chunks(6) {
         let &[n0, n1, v0, v1, v2, v3] = setting else {
@@ -338,7 +338,7 @@ mod tests {
     use crate::load::Load;
     use crate::plan::{End, Outcome, Pace, Plan, Requests};
 
-    /// A server that answers every stream but the seventh, which it resets.
+    /// A server that responds on every stream but the seventh, which it resets.
     fn server() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn many_streams_share_a_connection_and_one_that_fails_takes_no_other_with_it() {
+    fn many_streams_share_a_connection_and_one_that_fails_affects_no_other() {
         let plan = Plan {
             target: server(),
             connections: 1,
@@ -385,24 +385,24 @@ mod tests {
         };
         let interrupted = AtomicBool::new(false);
         let mut load = Load::new(plan, &interrupted).unwrap();
-        let (mut answered, mut failed) = (0, 0);
+        let (mut succeeded, mut failed) = (0, 0);
         let end = load.run(End::Requests(200), &mut |request| match request.outcome {
             Outcome::Response(response) if response.status == 200 && response.length == 2 => {
-                answered += 1;
+                succeeded += 1;
             }
             _ => failed += 1,
         });
         end.unwrap();
-        assert!(answered >= 199, "{answered}");
+        assert!(succeeded >= 199, "{succeeded}");
         assert_eq!(failed, 1);
-        assert!(load.unanswered().count() <= 4);
+        assert!(load.outstanding().count() <= 4);
     }
 
-    /// A server's answer: SETTINGS, the head in two pieces, a padded body, and a ping.
-    fn answers(stream: u32) -> Vec<u8> {
+    /// A server's response: SETTINGS, the head in two fragments, a padded body, and a PING.
+    fn response_bytes(stream: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         frame(&mut bytes, kind::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100]);
-        // A change of the table's size, then `:status: 200`.
+        // A dynamic table size update, then `:status: 200`.
         frame(
             &mut bytes,
             kind::HEADERS,
@@ -432,8 +432,8 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_the_same_in_however_many_pieces_it_comes() {
-        let bytes = answers(1);
+    fn a_response_is_the_same_for_every_split_of_its_bytes() {
+        let bytes = response_bytes(1);
         for cut in 0..=bytes.len() {
             let (mut session, mut out) = client();
             out.clear();
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_is_reset_has_no_answer() {
+    fn a_stream_that_is_reset_has_no_response() {
         let (mut session, mut out) = client();
         let mut bytes = Vec::new();
         frame(&mut bytes, kind::RST_STREAM, 0, 1, &[0, 0, 0, 7]);
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_answered_for_is_refused() {
+    fn a_frame_that_breaks_the_protocol_is_refused() {
         #[track_caller]
         fn refused(kind: u8, flags: u8, stream: u32, payload: &[u8]) {
             let (mut session, mut out) = client();
@@ -476,7 +476,7 @@ mod tests {
             assert_eq!(read, Err(Malformed));
         }
         refused(kind::GOAWAY, 0, 0, &[0; 8]);
-        refused(kind::DATA, 0, 3, b"for nobody");
+        refused(kind::DATA, 0, 3, b"no stream");
         refused(kind::DATA, flag::PADDED, 1, b"\x09short");
         refused(kind::CONTINUATION, 0, 1, &[]);
         refused(kind::SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 1]);
@@ -485,16 +485,16 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_not_200_is_not_taken_for_one() {
+    fn a_status_other_than_200_is_not_taken_for_200() {
         assert_eq!(status(&[0x88]), Some(200));
         assert_eq!(status(&[0x20, 0x8d]), Some(404));
-        // 502 as text.
+        // 502 as a literal.
         assert_eq!(status(&[0x48, 3, b'5', b'0', b'2']), Some(599));
         assert_eq!(status(&[]), None);
     }
 
     #[test]
-    fn later_requests_name_the_fields_that_the_first_has_sent() {
+    fn later_requests_refer_to_the_fields_of_the_first() {
         let blocks = Blocks::get("bench.example", "/small");
         assert_eq!(blocks.again, [0x82, 0x87, 0xc1, 0xc0, 0xbf, 0xbe]);
         let path = [&[0x44, 6][..], b"/small"].concat();

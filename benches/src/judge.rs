@@ -1,5 +1,5 @@
-//! How well rollouts are judged, by simulation: the controller's own verdict, and beside it the
-//! rules of Flagger and Argo Rollouts, on requests that are drawn from seeds.
+//! A simulation of verdicts on rollouts: the controller's verdict, compared with the rules of Flagger
+//! and Argo Rollouts, on requests drawn from seeds.
 
 mod comparison;
 mod report;
@@ -19,13 +19,13 @@ use crate::progress::Progress;
 use comparison::Comparison;
 use rows::{Row, RowResult};
 
-/// What is to be simulated.
+/// The options of the simulation.
 #[derive(Debug, clap::Args)]
 pub(crate) struct JudgeOptions {
-    /// How many rollouts a row.
+    /// The number of rollouts in each row.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rollouts: u32,
-    /// The seed of the first rollout; each that follows has the next.
+    /// The seed of the first rollout; each further rollout has the next seed.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// Write the tables into RESULTS.md in this folder.
@@ -33,7 +33,7 @@ pub(crate) struct JudgeOptions {
     pub(crate) write: Option<PathBuf>,
 }
 
-/// Simulates every row, prints the tables, and writes them if that is wanted.
+/// Simulates every row, prints the tables, and writes them if a folder is given.
 ///
 /// # Errors
 /// If a row misses its goal.
@@ -74,7 +74,7 @@ pub(crate) fn run(options: &JudgeOptions) -> Result<()> {
     Err(Error::Usage(missed.join("; ")))
 }
 
-/// One trial for each seed, on all cores, in the order of the seeds.
+/// Runs one trial for each seed, on all cores. The results are in the order of the seeds.
 fn each<T: Send>(options: &JudgeOptions, trial: impl Fn(u64) -> T + Sync) -> Vec<T> {
     let seeds: Vec<u64> = (0..u64::from(options.rollouts))
         .map(|rollout| options.seed + rollout)

@@ -1,8 +1,8 @@
-//! The load generator: one thread, many connections, either as fast as answers come (closed
-//! loop) or at a fixed rate whatever the answers do.
+//! The load generator: one thread and many connections, either in a closed loop (each connection
+//! sends its next request when the response to the one before is complete) or at a fixed rate.
 //!
-//! At a fixed rate the latency of a request counts from the moment it was due, so that a proxy
-//! which stalls is charged for every request that had to wait meanwhile.
+//! At a fixed rate the latency of a request counts from the moment it was due. So a stall of the
+//! proxy counts for every request that had to wait.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,11 +16,11 @@ use crate::error::{Context, Error, Result};
 use crate::plan::{End, Exchange, Failure, Pace, Plan, Requests};
 use crate::poll::Poll;
 
-/// What is read of an answer with one call; bodies past it are dropped by the kernel unread.
+/// The size of one read. The kernel discards the rest of a large body unread.
 const READ: usize = 256 * 1024;
-/// The longest wait without a look at the clock.
+/// The longest wait for events.
 const TICK: Duration = Duration::from_millis(10);
-/// How soon a connection that could not be opened is tried again.
+/// The pause before a failed connection is opened again.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// The load generator with its connections.
@@ -28,22 +28,22 @@ pub(crate) struct Load<'a> {
     plan: Plan,
     poll: Poll,
     connections: Vec<Connection>,
-    /// Those that could carry a request more; each as often as it could.
+    /// Connections that can carry another request; each as often as it can.
     idle: Vec<usize>,
-    /// Those with requests that are not sent yet.
+    /// Connections with queued requests.
     unsent: Vec<usize>,
-    /// When the requests that no connection was free for were due.
+    /// The due times of requests that wait for a free connection.
     waiting: VecDeque<Instant>,
-    /// Connections that are opened again later.
+    /// Failed connections, with the time to open them again.
     broken: Vec<(Instant, usize)>,
-    /// Requests that have come to their end; here to be used again.
+    /// Requests that are complete; a buffer that is reused.
     done: Vec<Exchange>,
     buffer: Vec<u8>,
     interrupted: &'a AtomicBool,
 }
 
 impl<'a> Load<'a> {
-    /// Prepares the connections. They open with their first requests.
+    /// Prepares the connections. Each opens with its first request.
     pub(crate) fn new(plan: Plan, interrupted: &'a AtomicBool) -> Result<Self> {
         let (kinds, streams) = match &plan.requests {
             Requests::Http1(requests) => (requests.len(), 1),
@@ -52,7 +52,7 @@ impl<'a> Load<'a> {
         if kinds == 0 || streams == 0 || plan.connections == 0 {
             return Err(Error::Usage("a load needs requests and connections".into()));
         }
-        // Connections begin at different requests, so that all of them are asked at once.
+        // Connections start with different requests, so that all requests are in use at once.
         let connections = (0..plan.connections)
             .map(|number| Connection::starting_at(number % kinds))
             .collect();
@@ -73,8 +73,8 @@ impl<'a> Load<'a> {
         })
     }
 
-    /// Asks until the end, telling `observe` of each request that has come to its own.
-    /// Connections, and what is in flight on them, carry over to the next run.
+    /// Sends requests until `end`, and calls `observe` with each that is complete. Connections, and
+    /// the requests in flight on them, carry over to the next run.
     pub(crate) fn run(&mut self, end: End, observe: &mut dyn FnMut(&Exchange)) -> Result<Instant> {
         let start = Instant::now();
         let mut scheduled: u64 = 0;
@@ -131,8 +131,8 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Waits for the answers that are still to come, and asks nothing more. What has no answer
-    /// by then never will have one.
+    /// Waits for the outstanding responses, for at most `within`, and sends nothing more. Returns how
+    /// many are still missing.
     pub(crate) fn finish(
         &mut self,
         within: Duration,
@@ -152,9 +152,9 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// When the requests that have no answer yet were due: those on their way, and those that
-    /// no connection was free for.
-    pub(crate) fn unanswered(&self) -> impl Iterator<Item = Instant> {
+    /// The due times of requests without a response: those in flight, and those that wait for a
+    /// free connection.
+    pub(crate) fn outstanding(&self) -> impl Iterator<Item = Instant> {
         self.in_flight().chain(self.waiting.iter().copied())
     }
 
@@ -172,8 +172,8 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// Takes the next request of a connection. Over HTTP/1.1 it is sent at once; over HTTP/2 with
-    /// all others that the connection is asked to carry, since they share a packet.
+    /// Begins the next request of a connection. Over HTTP/1.1 it is sent at once; over HTTP/2
+    /// together with the others of the same turn, since they share a packet.
     fn begin(
         &mut self,
         number: usize,
@@ -182,7 +182,7 @@ impl<'a> Load<'a> {
     ) -> Result<()> {
         let connection = &mut self.connections[number];
         if let Err(error) = connection.begin(&self.plan, &self.poll, number, due)? {
-            if is_our_own_shortage(&error) {
+            if is_local_limit(&error) {
                 return Err(error).context(|| format!("connect to {}", self.plan.target));
             }
             self.fail(number, Failure::Connect, observe);
@@ -203,7 +203,7 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// Goes on with a connection that is ready.
+    /// Continues a connection that is ready.
     fn step(&mut self, number: usize, observe: &mut dyn FnMut(&Exchange)) -> Result<()> {
         let connection = &mut self.connections[number];
         if connection.waits_for_room() {
@@ -231,8 +231,7 @@ impl<'a> Load<'a> {
             State::Failed(failure) => self.fail(number, failure, observe),
             State::Closed => {
                 let connection = &mut self.connections[number];
-                // One that was idle is in the list already, and is opened anew with its next
-                // request.
+                // An idle connection is in the list already; it opens with its next request.
                 if connection.is_ending() {
                     self.idle.push(number);
                 }
@@ -245,18 +244,18 @@ impl<'a> Load<'a> {
         self.connections[number].fail(failure, &mut self.done);
         for request in self.done.drain(..) {
             observe(&request);
-            // Not at once: a proxy that refuses everything must not be asked a million times.
+            // After a pause: a proxy that refuses everything must not get a million requests.
             self.broken.push((Instant::now() + RETRY, number));
         }
     }
 }
 
-/// Not the proxy's failure.
-fn is_our_own_shortage(error: &io::Error) -> bool {
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL];
-    shortages
+/// Whether a limit of this machine was hit, which is no failure of the proxy.
+fn is_local_limit(error: &io::Error) -> bool {
+    let limits = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL];
+    limits
         .iter()
-        .any(|shortage| error.raw_os_error() == Some(shortage.raw_os_error()))
+        .any(|limit| error.raw_os_error() == Some(limit.raw_os_error()))
 }
 
 #[cfg(test)]
@@ -269,8 +268,8 @@ mod tests {
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-    /// A server that answers each connection so often, then closes it.
-    fn server(answers: usize) -> SocketAddr {
+    /// A server that sends this many responses on each connection, then closes it.
+    fn server(responses: usize) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -278,7 +277,7 @@ mod tests {
                 let mut stream = stream.unwrap();
                 std::thread::spawn(move || {
                     let mut buffer = [0; 1024];
-                    for _ in 0..answers {
+                    for _ in 0..responses {
                         if stream.read(&mut buffer).unwrap_or(0) == 0 {
                             return;
                         }
@@ -309,15 +308,15 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_loop_asks_until_it_has_its_count() {
+    fn a_closed_loop_ends_after_its_count() {
         let requests = run(server(usize::MAX), Pace::Closed, End::Requests(100));
         assert!(requests.len() >= 100);
-        let answered = |request: &Exchange| matches!(request.outcome, Outcome::Response(response) if response.status == 200);
-        assert!(requests.iter().all(answered));
+        let succeeded = |request: &Exchange| matches!(request.outcome, Outcome::Response(response) if response.status == 200);
+        assert!(requests.iter().all(succeeded));
     }
 
     #[test]
-    fn a_fixed_rate_sends_what_is_due_and_no_more() {
+    fn a_fixed_rate_sends_only_what_is_due() {
         let time = Duration::from_millis(500);
         let requests = run(server(usize::MAX), Pace::Rate(100.0), End::After(time));
         assert!((10..=51).contains(&requests.len()), "{}", requests.len());
@@ -325,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_closes_on_a_request_is_a_failure_and_is_opened_again() {
+    fn a_connection_that_closes_with_a_request_in_flight_is_a_failure_and_opens_again() {
         let requests = run(server(3), Pace::Closed, End::Requests(20));
         let closed = |request: &&Exchange| {
             matches!(
@@ -337,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_is_waited_for_and_nothing_more_is_asked() {
+    fn finish_waits_for_responses_and_sends_nothing_more() {
         let plan = Plan {
             target: server(usize::MAX),
             connections: 2,
@@ -353,11 +352,11 @@ mod tests {
         let left = load.finish(Duration::from_secs(5), &mut |_| more += 1);
         assert_eq!(left.unwrap(), 0);
         assert!(more <= 2);
-        assert_eq!(load.unanswered().count(), 0);
+        assert_eq!(load.outstanding().count(), 0);
     }
 
     #[test]
-    fn nobody_listening_is_a_failure_to_connect() {
+    fn a_refused_connection_is_a_failure_to_connect() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);

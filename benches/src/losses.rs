@@ -1,11 +1,12 @@
-//! What we lose at: said first, found by the program, so that nobody has to want to see it.
+//! "What we lose at": every metric in which a rival is better. The program finds them, and the report
+//! lists them first.
 
 use crate::estimate::Estimate;
 use crate::memory::Memory;
 use crate::peers::Peer;
 use crate::results::{Results, Row, Workload};
 
-/// Every figure in which a rival is better than crossfade, as a sentence.
+/// Every metric in which a rival is better than crossfade, as a line of text.
 pub(crate) fn of(results: &Results) -> Vec<String> {
     let mut losses: Vec<String> = results.workloads.iter().flat_map(by_workload).collect();
     losses.extend(by_memory(results));
@@ -17,9 +18,9 @@ fn by_workload(workload: &Workload) -> Vec<String> {
     if workload.rows.iter().all(|row| row.peer == Peer::Crossfade) {
         return by_itself(workload);
     }
-    let name = workload.name;
+    let name = &workload.name;
     let mut losses = Vec::new();
-    // One worker against one, two against two.
+    // Contenders are compared with those of the same number of workers.
     for ours in workload
         .rows
         .iter()
@@ -31,14 +32,14 @@ fn by_workload(workload: &Workload) -> Vec<String> {
             .iter()
             .filter(|row| row.peer.is_rival() && row.label.ends_with(shape))
             .collect();
-        let mut compare = |what: &str, higher_is_better: bool, figure: Metric| {
-            if let Some(loss) = loss(ours, &rivals, higher_is_better, figure) {
+        let mut compare = |what: &str, higher_is_better: bool, metric: Metric| {
+            if let Some(loss) = loss(ours, &rivals, higher_is_better, metric) {
                 losses.push(format!("{name}{shape}, {what}: {loss}"));
             }
         };
         compare("CPU", false, |row| row.cpu);
         if workload.fixed_rate {
-            // Only where all have the same to do does latency say more than throughput.
+            // Latency says more than throughput only at a fixed rate.
             compare("p50", false, |row| row.p50);
             compare("p99", false, |row| row.p99);
             compare("p99.9", false, |row| row.p999);
@@ -57,19 +58,19 @@ fn by_workload(workload: &Workload) -> Vec<String> {
 type Metric = fn(&Row) -> Option<Estimate>;
 
 /// `1.10 × nginx, 1.05 × haproxy`.
-fn loss(ours: &Row, rivals: &[&Row], higher_is_better: bool, figure: Metric) -> Option<String> {
-    let own = figure(ours)?;
+fn loss(ours: &Row, rivals: &[&Row], higher_is_better: bool, metric: Metric) -> Option<String> {
+    let own = metric(ours)?;
     let worse: Vec<String> = rivals
         .iter()
         .filter_map(|rival| {
-            let its = figure(rival)?;
+            let its = metric(rival)?;
             let ratio = own.ratio / its.ratio;
             let is_worse = if higher_is_better {
                 ratio < 1.0
             } else {
                 ratio > 1.0
             };
-            // The interval is that of the ratio to the base.
+            // The interval belongs to the ratio to the base.
             let is_base = its.low == 1.0 && its.high == 1.0;
             let draw = if is_base && own.is_a_draw() {
                 " (within the noise)"
@@ -82,9 +83,9 @@ fn loss(ours: &Row, rivals: &[&Row], higher_is_better: bool, figure: Metric) -> 
     (!worse.is_empty()).then(|| worse.join(", "))
 }
 
-/// Where all rows are crossfade's, what costs it more than the first of them.
+/// If all rows are crossfade's: the rows that cost more than the base.
 fn by_itself(workload: &Workload) -> Vec<String> {
-    let (name, base) = (workload.name, &workload.base);
+    let (name, base) = (&workload.name, &workload.base);
     let costs_more = |row: &&Row| row.cpu.is_some_and(|cpu| cpu.low > 1.05);
     workload
         .rows
@@ -114,13 +115,13 @@ fn by_memory(results: &Results) -> Vec<String> {
         ("after they have closed", |row| row.after),
     ];
     let mut losses = Vec::new();
-    for (state, figure) in states {
+    for (state, metric) in states {
         let worse: Vec<String> = results
             .memory
             .iter()
             .filter(is_rival)
-            .filter(|rival| figure(ours) > figure(rival))
-            .map(|rival| format!("{:.1} × {}", figure(ours) / figure(rival), rival.label))
+            .filter(|rival| metric(ours) > metric(rival))
+            .map(|rival| format!("{:.1} × {}", metric(ours) / metric(rival), rival.label))
             .collect();
         if !worse.is_empty() {
             losses.push(format!("memory {state}: {}", worse.join(", ")));
@@ -136,7 +137,7 @@ fn by_race(results: &Results) -> Vec<String> {
     let found = [
         (ours.failed, "requests failed"),
         (ours.idle_closed as u64, "idle connections closed"),
-        (ours.stale, "requests answered by the removed version"),
+        (ours.stale, "requests sent to the removed version"),
         (ours.websockets_cut as u64, "WebSockets cut"),
     ];
     found
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     fn row(peer: Peer, cpu: f64, rate: f64) -> Row {
-        let figure = |ratio: f64, spread: f64| {
+        let estimate = |ratio: f64, spread: f64| {
             Some(Estimate {
                 value: ratio,
                 ratio,
@@ -163,13 +164,13 @@ mod tests {
         Row {
             label: peer.name().into(),
             peer,
-            cpu: figure(cpu, spread),
+            cpu: estimate(cpu, spread),
             user_share: 0.3,
             page_faults_per_request: 0.0,
-            rate: figure(rate, spread),
-            p50: figure(9.0, spread),
-            p99: figure(9.0, spread),
-            p999: figure(9.0, spread),
+            rate: estimate(rate, spread),
+            p50: estimate(9.0, spread),
+            p99: estimate(9.0, spread),
+            p999: estimate(9.0, spread),
             failed: 0,
             swaps_per_second: 0.0,
             busy_elsewhere: 0.0,
@@ -180,8 +181,8 @@ mod tests {
 
     fn workload(rows: Vec<Row>) -> Workload {
         Workload {
-            name: "small",
-            title: "",
+            name: "small".into(),
+            title: String::new(),
             base: "nginx".into(),
             cpu_per_gigabyte: false,
             fixed_rate: false,
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_us_more_than_nothing_is_said_where_nobody_else_takes_part() {
+    fn without_rivals_the_rows_that_cost_more_than_the_base_are_named() {
         let swaps = Row {
             label: "1000 swaps/s".into(),
             ..row(Peer::Crossfade, 1.7, 0.6)
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_that_the_rounds_do_not_agree_on_says_so() {
+    fn a_loss_within_the_noise_says_so() {
         let rows = vec![row(Peer::Crossfade, 1.01, 1.1), row(Peer::Nginx, 1.0, 1.0)];
         assert_eq!(
             by_workload(&workload(rows)),
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn workers_are_compared_with_as_many() {
+    fn contenders_are_compared_with_those_of_as_many_workers() {
         let labelled = |label: &str, row: Row| Row {
             label: label.into(),
             ..row

@@ -1,25 +1,26 @@
-//! Where and when the benchmark ran.
+//! The machine and the time of a run.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// What a reader has to know to compare figures with their own.
-#[derive(Debug, Clone, Serialize)]
+/// What a reader needs to compare results with their own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Machine {
     /// The processor's name.
     pub(crate) processor: String,
     /// How many cores this process may use.
     pub(crate) cores: usize,
-    /// The kernel's release, without what its builder added.
+    /// The kernel's release, without the builder's suffix.
     pub(crate) kernel: String,
     /// The day, in UTC.
     pub(crate) date: String,
 }
 
 impl Machine {
-    /// This one, today. It cannot count the cores itself: by now it is bound to one.
+    /// Describes this machine. The caller counts the cores, since this thread is bound to one of
+    /// them.
     pub(crate) fn this(cores: usize) -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_is_written_as_http_wants_it() {
+    fn a_date_is_written_in_the_format_of_http() {
         assert_eq!(http_date(784_887_151), "Tue, 15 Nov 1994 08:12:31 GMT");
         assert_eq!(http_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
     }

@@ -1,5 +1,5 @@
-//! `crossfade-bench`: where crossfade's proxy stands among its peers. README.md beside it says
-//! how it measures.
+//! `crossfade-bench`: compares crossfade's proxy with its peers. `benches/README.md` describes the
+//! method.
 
 mod accounting;
 mod callgrind;
@@ -8,6 +8,7 @@ mod connection;
 mod cores;
 mod error;
 mod estimate;
+mod files;
 mod h2;
 mod judge;
 mod load;
@@ -66,6 +67,7 @@ fn run_command(options: Options) -> Result<()> {
             version,
         }) => return origin::serve(port, endpoints, &version),
         Some(BenchCommand::Judge { judge }) => return judge::run(&judge),
+        Some(BenchCommand::Report { folder }) => return files::rewrite(&folder),
         Some(BenchCommand::Callgrind { bench }) => (bench, true),
         None => (options.bench, false),
     };
@@ -85,7 +87,7 @@ fn run_command(options: Options) -> Result<()> {
     }
 }
 
-/// 8,000 connections need as many files, here and in every program that is started.
+/// 8,000 connections need as many file descriptors, here and in every program that is started.
 fn raise_file_limit() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {

@@ -1,9 +1,9 @@
-//! What idle keep-alive connections cost in memory, and whether it comes back.
+//! The memory of idle keep-alive connections, and whether it is released after they close.
 
 use std::thread::sleep;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::accounting::pss_kib;
 use crate::client::open_idle;
@@ -13,30 +13,30 @@ use crate::progress::Progress;
 use crate::test_env::TestEnv;
 use crate::work::{Contender, Work};
 
-/// How often each proxy is started and looked at.
+/// The number of measurements of each proxy, each on a new process.
 pub(crate) const REPEATS: usize = 2;
-/// From the last connection to the look.
+/// The time from the last new connection to the measurement.
 const SETTLE: Duration = Duration::from_millis(500);
-/// From the last close to the look: collectors and caches need a moment.
+/// The time from the last close to the measurement. Garbage collectors and caches need a moment.
 const AFTER: Duration = Duration::from_secs(3);
 
-/// One proxy's memory: PSS of all its processes, in KiB.
-#[derive(Debug, Clone, Serialize)]
+/// The memory of one proxy: PSS of all its processes, in KiB.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Memory {
-    /// Whose.
+    /// The proxy.
     pub(crate) label: String,
-    /// Without a client.
+    /// Without connections.
     pub(crate) none: f64,
-    /// With 1,000 connections that have had one answer each.
+    /// With 1,000 connections that have received one response each.
     pub(crate) thousand: f64,
     /// With 8,000.
     pub(crate) eight_thousand: f64,
-    /// After they have closed.
+    /// After they closed.
     pub(crate) after: f64,
 }
 
 impl Memory {
-    /// KiB for each idle connection.
+    /// KiB per idle connection.
     pub(crate) fn of_connection(&self) -> f64 {
         (self.eight_thousand - self.none) / 8_000.0
     }
@@ -50,17 +50,17 @@ pub(crate) fn measure(
 ) -> Result<Vec<Memory>> {
     let mut all = Vec::new();
     for (number, contender) in contenders.iter().enumerate() {
-        let mut looks = [const { Vec::new() }; 4];
+        let mut samples = [const { Vec::new() }; 4];
         for _ in 0..REPEATS {
             progress.set_message("memory", &contender.label);
-            let four = look(env, number, contender)?;
-            for (looks, look) in looks.iter_mut().zip(four) {
-                looks.push(look as f64);
+            let four = sample(env, number, contender)?;
+            for (samples, sample) in samples.iter_mut().zip(four) {
+                samples.push(sample as f64);
             }
             progress.step();
         }
         let [none, thousand, eight_thousand, after] =
-            looks.map(|looks| median(&looks).unwrap_or(f64::NAN));
+            samples.map(|samples| median(&samples).unwrap_or(f64::NAN));
         all.push(Memory {
             label: contender.label.clone(),
             none,
@@ -72,7 +72,7 @@ pub(crate) fn measure(
     Ok(all)
 }
 
-fn look(env: &TestEnv, number: usize, contender: &Contender) -> Result<[u64; 4]> {
+fn sample(env: &TestEnv, number: usize, contender: &Contender) -> Result<[u64; 4]> {
     env.check_interrupted()?;
     let started = env.start(number, contender)?;
     let Some(running) = &started.running else {

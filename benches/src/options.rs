@@ -1,4 +1,4 @@
-//! The command line: as it is typed, and as it is meant.
+//! The command line, and the checked selection.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,39 +12,39 @@ use crate::peers::{Installed, Peer};
 use crate::rounds::Effort;
 use crate::work::Work;
 
-/// Measures crossfade's proxy and its peers at the same work in the same run.
+/// Compares crossfade's proxy with its peers: the same work in the same run.
 #[derive(Debug, Parser)]
 #[command(name = "crossfade-bench", version)]
 pub(crate) struct Options {
-    /// What to do in place of the benchmark.
+    /// Another task than the benchmark.
     #[command(subcommand)]
     pub(crate) command: Option<BenchCommand>,
     #[command(flatten)]
     pub(crate) bench: BenchOptions,
 }
 
-/// The benchmark's options, as they are typed.
+/// The benchmark's options.
 #[derive(Debug, clap::Args)]
 pub(crate) struct BenchOptions {
-    /// Whom to measure crossfade against; default: all that are installed.
+    /// The peers to compare with; default: all that are installed.
     #[arg(long, value_enum, value_delimiter = ',')]
     peers: Vec<Peer>,
-    /// At what; default: everything.
+    /// The workloads; default: all.
     #[arg(long, value_enum, value_delimiter = ',')]
     work: Vec<Work>,
-    /// How many rounds.
+    /// The number of rounds.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
-    /// How long a round is.
+    /// The length of a round.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     round: Duration,
-    /// Do all of it so many times, and say how far the ratios are apart.
+    /// Repeat the whole run this many times, and report how much the ratios differ.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=20))]
     pub(crate) repeat: u8,
-    /// Folders where the programs are, before those of PATH.
+    /// Folders with the programs; they come before PATH.
     #[arg(long = "programs", value_name = "FOLDER")]
     programs: Vec<PathBuf>,
-    /// The first of the hundred ports, on loopback, that are used.
+    /// The first of the 100 ports on loopback that the benchmark uses.
     #[arg(long, default_value_t = 9600, value_parser = clap::value_parser!(u16).range(1024..=9900))]
     pub(crate) port: u16,
     /// Write results.json, RESULTS.md and results.svg into this folder.
@@ -52,18 +52,23 @@ pub(crate) struct BenchOptions {
     pub(crate) write: Option<PathBuf>,
 }
 
-/// What this program does beside the benchmark.
+/// The other tasks of this program.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
-    /// Counts instructions for each request, with callgrind.
+    /// Counts instructions per request with callgrind.
     Callgrind {
         #[command(flatten)]
         bench: BenchOptions,
     },
-    /// Simulates how well rollouts are judged.
+    /// Simulates the verdicts on rollouts.
     Judge {
         #[command(flatten)]
         judge: JudgeOptions,
+    },
+    /// Writes RESULTS.md and results.svg again from results.json, without a measurement.
+    Report {
+        /// The folder of the three files.
+        folder: PathBuf,
     },
     /// Serves as the origin behind the proxies.
     #[command(hide = true)]
@@ -75,7 +80,7 @@ pub(crate) enum BenchCommand {
         #[arg(long)]
         version: String,
     },
-    /// Becomes another program on certain cores.
+    /// Executes another program on certain cores.
     #[command(hide = true)]
     Launch {
         #[arg(long, value_delimiter = ',')]
@@ -85,21 +90,24 @@ pub(crate) enum BenchCommand {
     },
 }
 
-/// What is to be measured.
+/// The checked selection: what to measure.
 #[derive(Debug)]
 pub(crate) struct Selection {
-    /// Who takes part, crossfade first.
+    /// The peers that take part, crossfade first.
     pub(crate) installed: Vec<Installed>,
-    /// Who would, but is not installed.
+    /// The peers that are not installed.
     pub(crate) absent: Vec<Peer>,
-    /// At what.
+    /// The workloads.
     pub(crate) works: Vec<Work>,
-    /// How often, how long.
+    /// The number and length of rounds.
     pub(crate) effort: Effort,
 }
 
 impl BenchOptions {
-    /// Finds the programs. One that was asked for by name has to be there.
+    /// Finds the programs.
+    ///
+    /// # Errors
+    /// If a peer that was named is not installed.
     pub(crate) fn check(&self) -> Result<Selection> {
         let mut installed = Vec::new();
         let mut absent = Vec::new();
@@ -139,7 +147,7 @@ impl BenchOptions {
         })
     }
 
-    /// The command that does the same again.
+    /// The make command that repeats this run.
     pub(crate) fn make_command(&self) -> String {
         let mut command = "make bench".to_owned();
         let names = |names: Vec<&str>| names.join(",");
@@ -180,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn every_work_and_peer_has_the_name_it_is_shown_with() {
+    fn every_work_and_peer_parses_from_its_name() {
         use clap::ValueEnum;
         for work in Work::value_variants() {
             assert_eq!(Work::from_str(work.name(), false), Ok(*work));
@@ -191,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_is_the_one_to_repeat_it_with() {
+    fn the_make_command_repeats_the_run() {
         assert_eq!(options(&[]).make_command(), "make bench");
         let short = options(&[
             "--peers",

@@ -1,5 +1,5 @@
-//! The origin: the server behind every proxy. One thread, responses made beforehand, so that it
-//! takes as little as can be of the core that it shares with the load generator.
+//! The origin: the server behind every proxy. One thread, with responses encoded beforehand, since
+//! it shares its core with the load generator.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -13,21 +13,21 @@ use socket2::{Domain, Socket, Type};
 use crate::error::{Context, Result};
 use crate::poll::Poll;
 
-/// Enough for a whole 16 KiB request, and for much of what comes faster than it is read.
+/// The size of one read: a whole 16 KiB request and more.
 const READ: usize = 64 * 1024;
-/// Heads of requests past this are refused.
+/// The longest head of a request.
 const MAX_HEAD: usize = 16 * 1024;
-/// The numbers of listening sockets start here; those of connections at 0.
+/// The first poll number of listening sockets. The numbers of connections begin at 0.
 const LISTENERS: usize = 1 << 32;
 
-/// The address of endpoint `number` of an origin with many: one in 127.0.1.0 and up for each,
-/// all with the origin's port.
+/// The address of endpoint `number`: one IP address from 127.0.1.1 on for each, with the origin's
+/// port.
 pub(crate) fn endpoint(number: u16, port: u16) -> SocketAddrV4 {
     let [high, low] = (number / 250 * 256 + number % 250 + 257).to_be_bytes();
     SocketAddrV4::new(Ipv4Addr::new(127, 0, high, low), port)
 }
 
-/// Serves on 127.0.0.1 and on the addresses of so many endpoints, for ever.
+/// Serves on 127.0.0.1 and on the addresses of this many endpoints, without end.
 pub(crate) fn serve(port: u16, endpoints: u16, version: &str) -> Result<()> {
     let mut addresses = vec![SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)];
     addresses.extend((0..endpoints).map(|number| endpoint(number, port)));
@@ -48,11 +48,11 @@ pub(crate) fn serve(port: u16, endpoints: u16, version: &str) -> Result<()> {
     origin.run()
 }
 
-/// A listening socket that does not block.
+/// Opens a listening socket that does not block.
 fn listen(address: SocketAddr) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    // Connections that are accepted inherit it.
+    // Accepted connections inherit it.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(4096)?;
@@ -60,7 +60,7 @@ fn listen(address: SocketAddr) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// Every answer there is, head and body, ready to be sent.
+/// All responses, head and body, ready to send.
 struct Responses {
     small: Vec<u8>,
     ten_k: Vec<u8>,
@@ -95,7 +95,7 @@ impl Responses {
             one_m: response("200 OK", version, &body(1024 * 1024)),
             unknown: response("404 Not Found", version, "no such path\n"),
             bad: response("400 Bad Request", version, "not understood\n"),
-            // The key that our client always sends, and its answer: RFC 6455, section 1.3.
+            // The accept value for the key of the load generator: RFC 6455, section 1.3.
             switched: b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n".to_vec(),
             frame: vec![0x81, 2, b'o', b'k'],
         }
@@ -115,7 +115,7 @@ impl Responses {
 }
 
 fn response(status: &str, version: &str, body: &str) -> Vec<u8> {
-    // A proxy may add a date where there is none; with one, all do the same work.
+    // Some proxies add a missing Date. With one, all do the same work.
     let date = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
@@ -158,7 +158,7 @@ impl Origin {
         let Some(listener) = self.listeners.get(listener) else {
             return Ok(());
         };
-        // A few for each wake-up: there are always more at the start of a round.
+        // A batch for each wake-up: at the start of a round many connections arrive at once.
         for _ in 0..16 {
             let Ok((socket, _)) = listener.accept() else {
                 break;
@@ -176,16 +176,16 @@ impl Origin {
 
 struct Connection {
     socket: Socket,
-    /// The start of a head whose end has not come.
+    /// The beginning of a head that is not complete.
     head: Vec<u8>,
-    /// What is left to come of a request's body.
+    /// The missing bytes of a request's body.
     body_left: usize,
-    /// What is to be said, and how much of the first has been.
+    /// Responses to send, and how many bytes of the first are sent.
     out: VecDeque<ResponseKind>,
     sent: usize,
     waits_for_room: bool,
     upgraded: bool,
-    /// Close when all is said.
+    /// Close after the last response.
     last: bool,
 }
 
@@ -203,7 +203,7 @@ impl Connection {
         }
     }
 
-    /// Reads requests and sends responses. False: the connection is over.
+    /// Reads requests and sends responses. Returns whether the connection stays open.
     fn step(
         &mut self,
         number: usize,
@@ -230,7 +230,7 @@ impl Connection {
         Ok(!self.last || waits)
     }
 
-    /// Takes in what was read, and notes what is to be answered.
+    /// Parses bytes, and queues the responses.
     fn read(&mut self, bytes: &[u8]) {
         let mut joined;
         let mut bytes = bytes;
@@ -272,7 +272,7 @@ impl Connection {
         }
     }
 
-    /// Sends as much as there is room for. False: the other side is gone.
+    /// Sends as much as the socket has room for. Returns false if the other side is gone.
     fn send(&mut self, responses: &Responses) -> bool {
         while let Some(&kind) = self.out.front() {
             let bytes = responses.bytes(kind);
@@ -290,7 +290,7 @@ impl Connection {
     }
 }
 
-/// What the head of a request asks for.
+/// The parts of a request's head that matter here.
 #[derive(Debug, PartialEq, Eq)]
 struct RequestHead {
     kind: ResponseKind,
@@ -300,7 +300,7 @@ struct RequestHead {
 }
 
 impl RequestHead {
-    /// `None`: the head is not whole yet.
+    /// Parses a head. `None` if it is not complete.
     fn parse(bytes: &[u8]) -> Option<Self> {
         let mut headers = [httparse::EMPTY_HEADER; 64];
         let mut parsed = httparse::Request::new(&mut headers);
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn the_small_answer_is_about_a_hundred_bytes_of_json() {
+    fn the_small_response_is_about_100_bytes_of_json() {
         let responses = Responses::of("1.0.0");
         let text = String::from_utf8(responses.small).unwrap();
         let (_, body) = text.split_once("\r\n\r\n").unwrap();

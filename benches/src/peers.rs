@@ -1,5 +1,5 @@
-//! The proxies that are measured, and how each is started. Their configs, with the reason for
-//! each setting, are in `benches/peers`.
+//! The proxies, and how each is started. Their configs, with the reason for each setting, are in
+//! `benches/peers`.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -7,21 +7,33 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result};
 
-/// Who takes part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+/// A program that is measured.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Peer {
-    /// Our own.
+    /// crossfade-proxy.
     Crossfade,
-    /// What all ratios are to.
+    /// nginx, the base of the ratios.
     Nginx,
     /// HAProxy in HTTP mode.
     Haproxy,
-    /// HAProxy in TCP mode: the floor.
+    /// HAProxy in TCP mode: a lower bound.
     HaproxyTcp,
     /// Envoy.
     Envoy,
@@ -36,7 +48,7 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    /// All of them, in the order in which they are shown.
+    /// All, in the order of the tables.
     pub(crate) const ALL: [Self; 9] = [
         Self::Crossfade,
         Self::Nginx,
@@ -49,7 +61,7 @@ impl Peer {
         Self::Origin,
     ];
 
-    /// What it is called on the command line and in results.
+    /// Its name on the command line and in results.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Crossfade => "crossfade",
@@ -64,18 +76,18 @@ impl Peer {
         }
     }
 
-    /// It routes HTTP requests: the others only show how far down one could get.
+    /// Whether it routes HTTP requests. The others only show a lower bound.
     pub(crate) const fn is_rival(self) -> bool {
         !matches!(self, Self::HaproxyTcp | Self::Origin)
     }
 
-    /// It can be measured at what comes over TLS, HTTP/2 included.
+    /// Whether it terminates TLS and HTTP/2.
     pub(crate) const fn speaks_tls(self) -> bool {
         !matches!(self, Self::HaproxyTcp | Self::Pingora | Self::Origin)
     }
 
-    /// It has buffers from glibc's `malloc`, by the request. Envoy, traefik and Caddy have
-    /// allocators of their own. Crossfade runs as it is delivered.
+    /// Whether it allocates buffers for each request with glibc's `malloc`. Envoy, traefik and Caddy
+    /// have allocators of their own. Crossfade runs as it is delivered.
     const fn frees_through_glibc(self) -> bool {
         matches!(
             self,
@@ -97,37 +109,37 @@ impl Peer {
     }
 }
 
-/// Makes glibc keep what is freed, up to 256 MiB. By default it gives the end of the heap back to
-/// the system as soon as 128 KiB of it are free, so that a buffer of 64 KiB may cost two system
-/// calls and a page fault for each 4 KiB, for every request. Whether it does depends on what
-/// happens to lie at the end of the heap, and so on the start: the same HAProxy had from 0.05 to
-/// 3.4 faults for a 16 KiB POST, and took from 21 to 33 µs.
+/// Makes glibc keep freed memory, up to 256 MiB. By default it returns the end of the heap to the
+/// system as soon as 128 KiB of it are free. Then a 64 KiB buffer may cost two system calls and a
+/// page fault for each 4 KiB, for every request. Whether it does depends on what lies at the end of
+/// the heap, and so on the start of the process: the same HAProxy had from 0.05 to 3.4 faults for a
+/// 16 KiB POST, and took from 21 to 33 µs.
 const KEEPS_HEAP: &str = "GLIBC_TUNABLES=glibc.malloc.trim_threshold=268435456";
 
-/// What a proxy is to do.
+/// The parameters of a proxy's config.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup<'a> {
-    /// Where it listens, on loopback.
+    /// Its port on loopback.
     pub(crate) port: u16,
-    /// Where crossfade's admin API listens.
+    /// The port of crossfade's admin API.
     pub(crate) admin: u16,
-    /// Where the origin is.
+    /// The address of the origin.
     pub(crate) origin: SocketAddr,
-    /// How many threads or processes carry traffic.
+    /// The number of threads or processes that carry traffic.
     pub(crate) workers: usize,
     /// The services of crossfade's config.
     pub(crate) services: String,
-    /// Its clients come over TLS.
+    /// Whether its clients use TLS.
     pub(crate) tls: bool,
-    /// Where its `malloc` is glibc's, it keeps the memory that it frees: see [`KEEPS_HEAP`].
+    /// Whether glibc's `malloc` keeps freed memory: see [`KEEPS_HEAP`].
     pub(crate) keeps_heap: bool,
-    /// Where configs and logs go.
+    /// The folder of configs and logs.
     pub(crate) folder: &'a Path,
 }
 
 impl Setup<'_> {
-    /// A config with its names filled in, and without the lines that are for the other kind of
-    /// clients: those that begin with `@tls@` or `@plain@`.
+    /// Fills in the names of a template. Lines that begin with `@tls@` or `@plain@` are kept only if
+    /// clients use TLS, or do not.
     fn fill(&self, template: &str) -> String {
         let (keep, drop) = if self.tls {
             ("@tls@", "@plain@")
@@ -169,14 +181,14 @@ impl Setup<'_> {
 pub(crate) struct Installed {
     /// Which.
     pub(crate) peer: Peer,
-    /// Its program; the origin has none.
+    /// Its program; `None` for the origin.
     pub(crate) program: Option<PathBuf>,
-    /// What it says of itself.
+    /// The version that it reports.
     pub(crate) version: String,
 }
 
 impl Installed {
-    /// Looks for its program in these folders, then in `PATH`, then where root's programs are.
+    /// Finds its program in these folders, then in `PATH`, then in the folders of root's programs.
     pub(crate) fn find(peer: Peer, folders: &[PathBuf]) -> Option<Self> {
         let Some(name) = peer.program() else {
             return Some(Self {
@@ -201,7 +213,7 @@ impl Installed {
         })
     }
 
-    /// Writes its config, and says how it is started. Nothing: there is nothing to start.
+    /// Writes its config, and returns the command that starts it. `None` for the origin.
     pub(crate) fn command(&self, setup: &Setup<'_>) -> Result<Option<Vec<OsString>>> {
         let Some(program) = &self.program else {
             return Ok(None);
@@ -269,10 +281,10 @@ impl Installed {
     }
 }
 
-/// The first thing in the program's own words that looks like a version.
+/// Runs the program to get its version.
 fn version(peer: Peer, program: &Path) -> String {
     let flag = match peer {
-        // Our own program, built on what its lock file says.
+        // A program of this repository: the version of the crate is in its lock file.
         Peer::Pingora => return pingora_version().unwrap_or_default().to_owned(),
         Peer::Nginx | Peer::Haproxy | Peer::HaproxyTcp => "-v",
         Peer::Traefik | Peer::Caddy => "version",
@@ -305,7 +317,7 @@ fn version_in(text: &str) -> &str {
         .unwrap_or_default()
 }
 
-/// The services of crossfade's config: `web` for every host, or so many with a host each.
+/// The services of crossfade's config: one for every host, or `count` services with a host each.
 pub(crate) fn services(count: usize, endpoints: &[SocketAddr]) -> String {
     let mut text = String::new();
     for number in 0..count {
@@ -323,7 +335,7 @@ pub(crate) fn services(count: usize, endpoints: &[SocketAddr]) -> String {
     text
 }
 
-/// The first service is what the admin calls of the benchmark are about.
+/// The admin calls of the benchmark change the first service.
 fn service_name(number: usize) -> String {
     match number {
         0 => "web".into(),
@@ -331,7 +343,7 @@ fn service_name(number: usize) -> String {
     }
 }
 
-/// The host of a service, where there are several.
+/// The host of a service, if there are several.
 pub(crate) fn host(service: usize) -> String {
     format!("s{service}.bench.example")
 }
@@ -341,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_found_in_what_programs_say() {
+    fn versions_are_found_in_the_output_of_programs() {
         for (text, want) in [
             ("nginx version: nginx/1.22.1\n", "1.22.1"),
             (
@@ -397,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_for_the_other_kind_of_clients_are_left_out() {
+    fn lines_for_other_clients_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
         let fill = |tls| {
             let setup = Setup {
@@ -417,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn one_service_answers_for_every_host_and_many_have_one_each() {
+    fn one_service_has_every_host_and_many_have_one_each() {
         let endpoint = ["127.0.0.1:80".parse().unwrap()];
         assert!(!services(1, &endpoint).contains("hosts"));
         let many = services(3, &endpoint);

@@ -1,4 +1,4 @@
-//! What the load generator is to do, and what it tells of each request.
+//! The plan of a load, and the records of its requests.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,39 +10,40 @@ use rustls::ClientConfig;
 use crate::h2::Blocks;
 use crate::response::Response;
 
-/// What is asked, and how.
+/// What the load generator does.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// Where.
+    /// The address to connect to.
     pub(crate) target: SocketAddr,
-    /// How many connections.
+    /// The number of connections.
     pub(crate) connections: usize,
-    /// What is asked.
+    /// The requests.
     pub(crate) requests: Requests,
-    /// How it is encrypted, if it is.
+    /// TLS, if it is used.
     pub(crate) tls: Option<Arc<ClientConfig>>,
-    /// When.
+    /// The pace of requests.
     pub(crate) pace: Pace,
-    /// A connection for each request: it closes after the answer, from the other side.
+    /// Whether each request has a connection of its own, which the other side closes after the
+    /// response.
     pub(crate) reconnect: bool,
 }
 
-/// What is asked, in the words of a protocol.
+/// The requests, by protocol.
 #[derive(Debug, Clone)]
 pub(crate) enum Requests {
-    /// Each connection goes through these requests in turn.
+    /// Each connection sends these requests in turn.
     Http1(Rc<[Vec<u8>]>),
-    /// Always the same, on so many streams of each connection at once.
+    /// The same request on several streams of each connection at once.
     Http2 {
         /// The header blocks.
         blocks: Rc<Blocks>,
-        /// Streams of each connection.
+        /// The number of streams on each connection.
         streams: usize,
     },
 }
 
 impl Requests {
-    /// A connection carries several requests at once.
+    /// Whether a connection carries several requests at once.
     pub(crate) const fn is_multiplexed(&self) -> bool {
         matches!(self, Self::Http2 { .. })
     }
@@ -51,9 +52,9 @@ impl Requests {
 /// When requests are sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Pace {
-    /// Each connection sends its next when it has its answer.
+    /// Each connection sends its next request when the response is complete.
     Closed,
-    /// So many a second.
+    /// This many requests a second.
     Rate(f64),
 }
 
@@ -62,45 +63,44 @@ pub(crate) enum Pace {
 pub(crate) enum End {
     /// After this time.
     After(Duration),
-    /// After so many answers and failures.
+    /// After this many responses and failures.
     Requests(u64),
 }
 
-/// What became of one request.
+/// The result of one request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Outcome {
-    /// It was answered.
+    /// A complete response.
     Response(Response),
-    /// It was not.
+    /// No complete response.
     Failed(Failure),
 }
 
-/// Why a request has no answer.
+/// Why a request has no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// No connection could be made.
+    /// The connection could not be opened.
     Connect,
-    /// The connection closed with nothing of the answer come. `reused`: an earlier request on it
-    /// was answered, so that a careful client may try again.
+    /// The connection closed before the first byte of the response.
     Closed {
-        /// It had served before.
+        /// An earlier request on the connection had a response, so a careful client may retry.
         reused: bool,
     },
-    /// The connection closed in the middle of the answer.
+    /// The connection closed within the response.
     Cut,
-    /// What came is no answer.
+    /// The bytes received are no valid response.
     Malformed,
 }
 
-/// One request from beginning to end.
+/// The record of one request and its response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Exchange {
-    /// When it should have been sent.
+    /// When it was due.
     pub(crate) due: Instant,
-    /// When it was.
+    /// When it was sent.
     pub(crate) sent: Instant,
-    /// When its end was known.
+    /// When it completed or failed.
     pub(crate) done: Instant,
-    /// What became of it.
+    /// Its result.
     pub(crate) outcome: Outcome,
 }

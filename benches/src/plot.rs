@@ -1,4 +1,4 @@
-//! The picture for the README: CPU time of each proxy, relative to nginx, by workload.
+//! The chart in RESULTS.md: CPU time of each proxy relative to nginx, by workload.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::peers::Peer;
 use crate::results::{Results, Workload};
 
-/// Workloads that compare proxies; the others compare crossfade with itself.
+/// Workloads that compare proxies. The others compare crossfade with itself.
 const SHOWN: [&str; 10] = [
     "small",
     "small512",
@@ -21,7 +21,7 @@ const SHOWN: [&str; 10] = [
     "handshake",
     "h2",
 ];
-/// Bars past this are cut, and say how long they would be.
+/// The ratio at which bars are cut off. The label has the actual ratio.
 const MOST: f64 = 3.0;
 const BAR: i32 = 16;
 const GAP: i32 = 18;
@@ -29,12 +29,14 @@ const LEFT: i32 = 110;
 const WIDTH: i32 = 760;
 const TOP: i32 = 60;
 
-/// Draws it. Without ratios to nginx there is nothing to draw, and no file.
+/// Draws the chart into a file. Without ratios to nginx it writes no file.
 pub(crate) fn draw(results: &Results, file: &Path) -> Result<()> {
     let shown: Vec<&Workload> = results
         .workloads
         .iter()
-        .filter(|workload| SHOWN.contains(&workload.name) && workload.base == Peer::Nginx.name())
+        .filter(|workload| {
+            SHOWN.contains(&workload.name.as_str()) && workload.base == Peer::Nginx.name()
+        })
         .collect();
     if shown.is_empty() {
         return Ok(());
@@ -44,16 +46,16 @@ pub(crate) fn draw(results: &Results, file: &Path) -> Result<()> {
         .map(|workload| workload.rows.len() as i32)
         .sum();
     let height = TOP + bars * BAR + shown.len() as i32 * GAP + 30;
-    picture(&shown, height, file).map_err(|error| Error::Plot(error.to_string()))
+    chart(&shown, height, file).map_err(|error| Error::Plot(error.to_string()))
 }
 
-fn picture(
+fn chart(
     shown: &[&Workload],
     height: i32,
     file: &Path,
 ) -> std::result::Result<(), Box<dyn std::error::Error>> {
     let root = SVGBackend::new(file, (WIDTH as u32, height as u32)).into_drawing_area();
-    // A README is read on dark pages too.
+    // The page around it may be dark.
     root.fill(&WHITE)?;
     let font = |size: u32| ("sans-serif", size).into_font();
     let title = "CPU time of the proxy relative to nginx (shorter is better)";
@@ -63,7 +65,11 @@ fn picture(
     let x = |ratio: f64| LEFT + (ratio.min(MOST) * scale) as i32;
     let mut y = TOP;
     for workload in shown {
-        root.draw(&Text::new(workload.name, (10, y), font(17).color(&BLACK)))?;
+        root.draw(&Text::new(
+            workload.name.as_str(),
+            (10, y),
+            font(17).color(&BLACK),
+        ))?;
         for row in &workload.rows {
             let Some(cpu) = row.cpu.filter(|cpu| cpu.ratio.is_finite()) else {
                 continue;

@@ -1,4 +1,4 @@
-//! Sockets that are ready: epoll, as the origin and the load generator use it.
+//! epoll, for the origin and the load generator.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -9,17 +9,17 @@ use rustix::io::Errno;
 
 use crate::error::{Context, Result};
 
-/// At most so many sockets are reported by one call.
+/// The most events that one call returns.
 const BATCH: usize = 256;
 
-/// Waits for sockets. Each is known by a number.
+/// An epoll instance. Each socket has a number.
 pub(crate) struct Poll {
     epoll: OwnedFd,
     events: Vec<Event>,
 }
 
 impl Poll {
-    /// One that waits for nothing yet.
+    /// Creates an instance without sockets.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             epoll: epoll::create(CreateFlags::CLOEXEC).context(|| "epoll".into())?,
@@ -27,19 +27,19 @@ impl Poll {
         })
     }
 
-    /// Waits for bytes to read from it. Closing it ends that.
+    /// Adds a socket, to wait until it is readable. Closing the socket removes it.
     pub(crate) fn add(&self, socket: impl AsFd, number: usize) -> Result<()> {
         epoll::add(&self.epoll, socket, data(number), EventFlags::IN).context(|| "epoll".into())
     }
 
-    /// Waits for room to write to it as well, or no longer.
+    /// Waits until the socket is writable too, or no longer.
     pub(crate) fn want_write(&self, socket: impl AsFd, number: usize, want: bool) -> Result<()> {
         let mut flags = EventFlags::IN;
         flags.set(EventFlags::OUT, want);
         epoll::modify(&self.epoll, socket, data(number), flags).context(|| "epoll".into())
     }
 
-    /// Puts the numbers of the sockets that are ready into `ready`; for none, after the time.
+    /// Puts the numbers of the ready sockets into `ready`. It is empty after the timeout.
     pub(crate) fn wait(&mut self, within: Option<Duration>, ready: &mut Vec<usize>) -> Result<()> {
         let timeout = within.and_then(|within| Timespec::try_from(within).ok());
         self.events.clear();

@@ -1,4 +1,4 @@
-//! A program that takes part: started on the cores it may use, stopped with all its children.
+//! A program that is measured: started on its cores, and stopped with all its children.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -17,10 +17,10 @@ use crate::error::{Context, Error, Result};
 
 /// How long a program may take to listen. Envoy and traefik take about a second.
 const START: Duration = Duration::from_secs(15);
-/// How long it may take to end before it is killed.
+/// How long a program may take to end before it is killed.
 const STOP: Duration = Duration::from_secs(2);
 
-/// A program that runs. Dropping it stops it.
+/// A running program. Dropping it stops the program.
 #[derive(Debug)]
 pub(crate) struct Running {
     name: String,
@@ -29,7 +29,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts a program on these cores. What it prints goes to `NAME.log` in the folder.
+    /// Starts a program on these cores. Its output goes to `NAME.log` in the folder.
     pub(crate) fn start(
         name: &str,
         cores: &[usize],
@@ -47,7 +47,7 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
-            // Ctrl-C in a terminal is for the benchmark, which then stops what it started.
+            // Ctrl-C in a terminal goes to the benchmark only, which then stops its programs.
             .process_group(0)
             .spawn()
             .context(|| name.to_owned())?;
@@ -75,7 +75,7 @@ impl Running {
         }
     }
 
-    /// An error that carries the end of its log.
+    /// An error with the end of its log.
     pub(crate) fn failed(&self, why: &str) -> Error {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
@@ -86,7 +86,7 @@ impl Running {
         }
     }
 
-    /// Its process id: the root of its tree.
+    /// The process id of the root of its tree.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
@@ -110,8 +110,7 @@ impl Drop for Running {
             sleep(Duration::from_millis(5));
         }
         let _ = self.child.wait();
-        // Children that outlive it: old workers that still hold a connection, say. A number
-        // that has gone to another process by now is no child of ours, and was not in the tree.
+        // Children that outlive it, such as old workers that still hold a connection.
         for pid in tree.into_iter().skip(1) {
             send(pid, Signal::KILL);
         }
@@ -120,16 +119,16 @@ impl Drop for Running {
 
 fn send(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // It may have ended already, which is what is wanted.
+        // An error means that the process has ended already.
         let _ = kill_process(pid, signal);
     }
 }
 
-/// Becomes another program, on these cores, which ends when the benchmark does, however that
-/// ends. Returns only if it cannot.
+/// Executes another program on these cores. The kernel ends it when the benchmark ends. Returns
+/// only on errors.
 pub(crate) fn launch(cores: &[usize], command: &[OsString]) -> Result<()> {
     let [program, arguments @ ..] = command else {
-        return Err(Error::Usage("launch what?".into()));
+        return Err(Error::Usage("launch: no command".into()));
     };
     cores::pin(cores)?;
     set_parent_process_death_signal(Some(Signal::TERM)).context(|| "prctl".into())?;

@@ -1,5 +1,5 @@
-//! The rollout race: the same rollout under the same load, by crossfade's admin API and by the
-//! reload of a rewritten config, as people do it today. What did the clients notice?
+//! The rollout race: the same rollout under the same load, by crossfade's admin API and by reloads
+//! of a rewritten config. It counts what the clients observe.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::accounting::tree;
 use crate::client::{BlockingClient, open_idle};
@@ -23,53 +23,53 @@ use crate::progress::Progress;
 use crate::test_env::{Started, TestEnv};
 use crate::work::{Contender, Work};
 
-/// Requests a second of the load, and its connections.
+/// The load: requests a second, and connections.
 const RATE: f64 = 1_000.0;
 const CONNECTIONS: usize = 32;
-/// Keep-alive connections that are idle all the while.
+/// Keep-alive connections that are idle during the rollout.
 const IDLE: usize = 200;
-/// WebSockets that are open all the while.
+/// WebSockets that are open during the rollout.
 const WEBSOCKETS: usize = 20;
-/// From one step to the next.
+/// The time between two steps.
 const STEP: Duration = Duration::from_millis(1_500);
-/// The whole race: idle connections, three steps, the look at the end, and some more load.
+/// The duration of the load: three steps, the checks after them, and some time more.
 const RACE: Duration = Duration::from_millis(7_500);
 
-/// The steps: how much of the traffic goes to version 2. With the last, version 1 is removed.
+/// The steps: the share of version 2 in percent. The last step removes version 1.
 const STEPS: [u32; 3] = [10, 50, 100];
 
-/// The key of RFC 6455's example, and a masked frame that says "hi".
+/// A handshake with the key of RFC 6455's example, and a masked frame with the text "hi".
 const UPGRADE: &[u8] = b"GET /socket HTTP/1.1\r\nHost: bench.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const FRAME: &[u8] = &[0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
 const REPLY: &[u8] = &[0x81, 2, b'o', b'k'];
 
-/// What the clients of one proxy noticed.
-#[derive(Debug, Clone, Serialize)]
+/// What the clients of one proxy observed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Race {
-    /// How the rollout was done.
+    /// The proxy and the method.
     pub(crate) label: String,
-    /// Requests of the load.
+    /// The number of requests of the load.
     pub(crate) requests: u64,
-    /// Those that were not answered with 200.
+    /// Requests without a response of status 200.
     pub(crate) failed: u64,
-    /// Those of them that a careful client may send again: a reused connection closed without
-    /// a word.
+    /// Failed requests that a careful client may retry: a reused connection was closed before the
+    /// first byte of a response.
     pub(crate) retriable: u64,
     /// Idle keep-alive connections that were closed, of 200.
     pub(crate) idle_closed: usize,
-    /// Requests that version 1 answered though they were sent after it was removed.
+    /// Requests that were sent after the removal of version 1, and went to it all the same.
     pub(crate) stale: u64,
-    /// How long after its removal the last of them was sent, in milliseconds.
+    /// How long after the removal the last of them was sent, in milliseconds.
     pub(crate) stale_for_ms: f64,
     /// WebSockets that were cut, of 20.
     pub(crate) websockets_cut: usize,
-    /// Processes more than before the rollout, with the WebSockets still open.
+    /// Additional processes after the rollout, while the WebSockets are still open.
     pub(crate) left_over: usize,
     /// The worst latency, in milliseconds.
     pub(crate) worst_ms: f64,
 }
 
-/// Who can take part.
+/// Whether a peer can take part.
 pub(crate) const fn takes_part(peer: Peer) -> bool {
     matches!(peer, Peer::Crossfade | Peer::Nginx | Peer::Haproxy)
 }
@@ -97,12 +97,12 @@ pub(crate) fn run(
     let loaded = request.clone();
     let (observed, removed, mut race) = std::thread::scope(|scope| {
         let load = scope.spawn(move || load(target, loaded, interrupted));
-        let walked = walk(&rollout, idle, &request, websockets);
+        let rolled_out = roll_out(&rollout, idle, &request, websockets);
         let observed = load.join().map_err(|_| Error::Program {
             name: "load".into(),
             why: "panicked".into(),
         });
-        let (removed, race) = walked?;
+        let (removed, race) = rolled_out?;
         Ok::<_, Error>((observed??, removed, race))
     })?;
     race.label = match contender.installed.peer {
@@ -114,7 +114,7 @@ pub(crate) fn run(
     Ok(race)
 }
 
-/// All requests of the load.
+/// Runs the load, and returns all of its requests.
 fn load(target: SocketAddr, request: Vec<u8>, interrupted: &AtomicBool) -> Result<Vec<Exchange>> {
     let plan = Plan {
         target,
@@ -138,8 +138,9 @@ fn load(target: SocketAddr, request: Vec<u8>, interrupted: &AtomicBool) -> Resul
     Ok(requests)
 }
 
-/// The rollout, and the look at what was idle. Gives back when version 1 was gone.
-fn walk(
+/// Performs the rollout, then checks the idle connections and the WebSockets. Returns the time of
+/// the removal of version 1 too.
+fn roll_out(
     rollout: &Rollout<'_>,
     idle: Vec<BlockingClient>,
     request: &[u8],
@@ -171,7 +172,7 @@ fn walk(
             _ => race.failed += 1,
         }
     }
-    // They stay open until the processes that carry them have been counted.
+    // The WebSockets stay open until the processes are counted.
     for websocket in &mut websockets {
         if !websocket.exchange(FRAME, REPLY) {
             race.websockets_cut += 1;
@@ -199,7 +200,7 @@ impl Default for Race {
 }
 
 impl Race {
-    /// Adds what became of the load's requests.
+    /// Adds the results of the load's requests.
     fn count(&mut self, requests: &[Exchange], removed: Instant) {
         for request in requests {
             self.requests += 1;
@@ -235,7 +236,7 @@ fn websocket(target: SocketAddr) -> Result<BlockingClient> {
     Ok(client)
 }
 
-/// A proxy with two versions behind it, and the way its traffic is moved.
+/// A proxy with two versions behind it, and its method of shifting traffic.
 struct Rollout<'a> {
     env: &'a TestEnv,
     setup: Setup<'a>,
@@ -275,7 +276,7 @@ impl<'a> Rollout<'a> {
         running.map_or(Ok(0), |running| Ok(tree(running.id())?.len()))
     }
 
-    /// Gives version 2 this share of the traffic; with 100, removes version 1.
+    /// Sends this share of the traffic to version 2. With 100, removes version 1.
     fn shift(&self, share: u32) -> Result<()> {
         if self.peer == Peer::Crossfade {
             return self.shift_by_admin_api(share);
@@ -284,7 +285,7 @@ impl<'a> Rollout<'a> {
         setup.services = servers(self.env, self.peer, share);
         let file = write(&setup, self.peer)?;
         if self.peer == Peer::Haproxy {
-            // What its `reload` in an init script does.
+            // As `reload` in its init script does.
             if let Some(running) = &self.started.running {
                 running.signal(Signal::USR2);
             }
@@ -319,8 +320,8 @@ impl<'a> Rollout<'a> {
         }
         admin.call("PUT", "/v1/services/web/split", &split)?;
         if share == 100 {
-            // WebSockets may stay: the receipt would wait for them, so it is asked for and not
-            // waited for. New requests have stopped when the call is answered.
+            // The receipt would wait for the WebSockets, so the call does not wait for it. New
+            // requests have stopped when the call returns.
             admin.call("POST", "/v1/services/web/drain", "{\"version\":\"1\"}")?;
             let two = self.env.origin(2);
             let service =
@@ -349,7 +350,7 @@ fn write(setup: &Setup<'_>, peer: Peer) -> Result<PathBuf> {
     }
 }
 
-/// The servers of a config, when version 2 has this share.
+/// The servers of a config in which version 2 has this share.
 fn servers(env: &TestEnv, peer: Peer, share: u32) -> String {
     if peer == Peer::Crossfade {
         return crate::peers::services(1, &[env.origin(1)]);
@@ -372,7 +373,7 @@ mod tests {
     use crate::response::Response;
 
     #[test]
-    fn an_answer_of_the_removed_version_is_stale_only_if_it_was_asked_for_afterwards() {
+    fn a_response_of_the_removed_version_is_stale_only_if_the_request_was_sent_afterwards() {
         let start = Instant::now();
         let at = |milliseconds: u64| start + Duration::from_millis(milliseconds);
         let request = |sent: u64, version: u8| Exchange {

@@ -1,4 +1,4 @@
-//! Results as people read them: tables in the terminal, and `RESULTS.md`.
+//! Results as text: tables for the terminal, and `RESULTS.md`.
 
 use crate::estimate::Estimate;
 use crate::losses;
@@ -8,7 +8,7 @@ use crate::repeat;
 use crate::results::{Repeated, Results, Workload};
 use crate::table::Table;
 
-/// A workload's table, and what is to be said about it.
+/// A workload's title, table and notes.
 pub(crate) fn workload(workload: &Workload) -> (String, Table, Vec<String>) {
     let base = &workload.base;
     let cpu = if workload.cpu_per_gigabyte {
@@ -57,7 +57,7 @@ pub(crate) fn workload(workload: &Workload) -> (String, Table, Vec<String>) {
     let mut notes = Vec::new();
     if !limited.is_empty() {
         notes.push(format!(
-            "The load generator was the limit, not the proxy, for {}: requests a second and latency say nothing there, CPU does.",
+            "The load generator was the limit, not the proxy, for {}: compare their CPU, not their requests a second and latency.",
             limited.join(", ")
         ));
     }
@@ -70,7 +70,7 @@ pub(crate) fn workload(workload: &Workload) -> (String, Table, Vec<String>) {
     )
 }
 
-/// Who was measured while the machine did something else.
+/// Names the contenders whose rounds other programs disturbed.
 fn disturbed(workload: &Workload) -> Option<String> {
     let who: Vec<String> = workload
         .rows
@@ -80,17 +80,17 @@ fn disturbed(workload: &Workload) -> Option<String> {
         .collect();
     (!who.is_empty()).then(|| {
         format!(
-            "Other programs were busy in some rounds, also when these were done again: {}.",
+            "Other programs were busy in these rounds, even after repeating them: {}.",
             who.join(", ")
         )
     })
 }
 
-/// From here on page faults are a part of what a request costs. Measured: two to three microseconds
-/// each, with the page's zeroing and the call that asks for it.
+/// From here on page faults matter: a fault costs 2 to 3 µs (measured), including the zeroing of the
+/// page and the system call that allocates it.
 const MANY_FAULTS: f64 = 0.2;
 
-/// Who gives memory back all the while only to take it again.
+/// Names the contenders that return memory and allocate it again for each request.
 fn page_faults(workload: &Workload) -> Option<String> {
     let who: Vec<String> = workload
         .rows
@@ -98,7 +98,7 @@ fn page_faults(workload: &Workload) -> Option<String> {
         .filter(|row| row.page_faults_per_request > MANY_FAULTS)
         .map(|row| format!("{} {:.1}", row.label, row.page_faults_per_request))
         .collect();
-    (!who.is_empty()).then(|| format!("Page faults for each request: {}.", who.join(", ")))
+    (!who.is_empty()).then(|| format!("Page faults per request: {}.", who.join(", ")))
 }
 
 /// The table of memory.
@@ -133,7 +133,7 @@ pub(crate) fn race(rows: &[Race]) -> Table {
         "failed",
         "may be retried",
         "idle closed of 200",
-        "answered by removed",
+        "to the removed version",
         "up to ms later",
         "WebSockets cut of 20",
         "processes left over",
@@ -156,14 +156,14 @@ pub(crate) fn race(rows: &[Race]) -> Table {
     table
 }
 
-/// How far the ratios of several runs were apart.
+/// The differences between the ratios of several runs.
 pub(crate) fn repeated(rows: &[Repeated]) -> Table {
-    let mut table = Table::new(&["ratios, run by run", "figure", "ratios", "apart"]);
+    let mut table = Table::new(&["ratios, run by run", "metric", "ratios", "difference"]);
     for row in rows {
         let ratios: Vec<String> = row.ratios.iter().copied().map(two).collect();
         table.row(vec![
             format!("{}, {}", row.work, row.label),
-            row.figure.into(),
+            row.metric.clone(),
             ratios.join("  "),
             format!("{:.1}%", row.apart * 100.0),
         ]);
@@ -181,7 +181,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         .map(|text| text.trim().to_owned())
         .collect();
     let mut text = format!(
-        "# Results\n\nWritten by `{}` on {}. How it measures: [README.md](README.md).\n\n- Machine: {}, {} cores, Linux {}\n- {} rounds of {} s each; figures are medians, ratios are taken within a round, with their 95% interval\n- Took part: {}\n",
+        "# Results\n\nWritten by `{}` on {}. How it measures: [README.md](README.md).\n\n- Machine: {}, {} cores, Linux {}\n- {} rounds of {} s each; values are medians, ratios are taken within a round, with their 95% interval\n- Took part: {}\n",
         results.command,
         machine.date,
         machine.processor,
@@ -201,12 +201,12 @@ pub(crate) fn markdown(results: &Results) -> String {
     text.push_str("\n## What we lose at\n\n");
     let losses = losses::of(results);
     if losses.is_empty() {
-        text.push_str("Nothing that was measured here.\n");
+        text.push_str("Nothing that was measured.\n");
     }
     for loss in losses {
         text.push_str(&format!("- {loss}\n"));
     }
-    text.push_str("\n## Work\n\n![CPU time relative to nginx](results.svg)\n\nAt 1.00 it is as nginx; lower is better, but for requests a second. `haproxy-tcp` looks at no request and `origin` is no proxy: they show how far down one could get.\n");
+    text.push_str("\n## Work\n\n![CPU time relative to nginx](results.svg)\n\nA ratio of 1.00 is equal to nginx. Lower is better, except for requests a second. `haproxy-tcp` parses no requests and `origin` is no proxy: both are lower bounds.\n");
     for one in &results.workloads {
         let (title, table, notes) = workload(one);
         text.push_str(&format!("\n### {title}\n\n{}", table.markdown()));
@@ -228,7 +228,7 @@ pub(crate) fn markdown(results: &Results) -> String {
     }
     if !results.repeated.is_empty() {
         text.push_str(&format!(
-            "\n## Run again\n\nThe same {} times; above is the last.\n\n",
+            "\n## Run again\n\nThe run was repeated {} times; the tables above are those of the last.\n\n",
             results.repeated.first().map_or(0, |one| one.ratios.len()),
         ));
         for line in repeat::summary(&results.repeated) {
@@ -239,14 +239,14 @@ pub(crate) fn markdown(results: &Results) -> String {
     text
 }
 
-const RACE: &str = "The same rollout under the same load (1,000 requests a second): 10%, 50%, then all to version 2 and version 1 removed. Crossfade is told by its admin API; nginx and HAProxy get a rewritten config and a reload. *Answered by removed* counts requests that were sent after the command which removed version 1 had returned, also on connections that had been idle.";
+const RACE: &str = "The same rollout under the same load (1,000 requests a second): 10%, 50%, then all to version 2 and version 1 removed. Crossfade is changed by its admin API; nginx and HAProxy get a rewritten config and a reload. *To the removed version* counts requests that were sent after the command that removed version 1 had returned, including those on connections that had been idle.";
 
 fn none() -> String {
     "–".into()
 }
 
-fn value(figure: Option<Estimate>) -> String {
-    figure.map_or_else(none, |figure| precise(figure.value))
+fn value(estimate: Option<Estimate>) -> String {
+    estimate.map_or_else(none, |estimate| precise(estimate.value))
 }
 
 fn two(number: f64) -> String {
@@ -257,7 +257,7 @@ fn two(number: f64) -> String {
     }
 }
 
-/// Three digits, as far as there are.
+/// Formats a number to three significant digits.
 fn precise(number: f64) -> String {
     match number {
         n if !n.is_finite() => none(),
@@ -268,12 +268,12 @@ fn precise(number: f64) -> String {
     }
 }
 
-/// `12,345`.
+/// Formats a number as `12,345`.
 pub(crate) fn thousands(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn thousands_have_a_separator() {
         assert_eq!(thousands(1_234_567.0), "1,234,567");
         assert_eq!(thousands(999.6), "1,000");
         assert_eq!(thousands(12.0), "12");

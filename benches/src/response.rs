@@ -1,12 +1,12 @@
-//! An answer as it comes in: its head is read, its body is only counted.
+//! Reads a response: the head is parsed, the body is only counted.
 
-/// Heads past this are refused.
+/// The longest head.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// What has come of one answer.
+/// The state of one response that is being received.
 #[derive(Debug, Default)]
 pub(crate) struct ResponseReader {
-    /// The start of a head whose end has not come.
+    /// The beginning of a head that is not complete.
     head: Vec<u8>,
     body: Option<Body>,
 }
@@ -17,25 +17,25 @@ struct Body {
     response: Response,
 }
 
-/// An answer that has come to its end.
+/// A complete response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Response {
     /// Its status code.
     pub(crate) status: u16,
     /// The length of its body.
     pub(crate) length: usize,
-    /// The connection ends with it.
+    /// Whether the connection closes after it.
     pub(crate) last: bool,
-    /// The first character of `X-Version`: which origin answered.
+    /// The first character of `X-Version`: the version of the origin.
     pub(crate) version: u8,
 }
 
-/// What was read was no answer that the load generator understands.
+/// The bytes are no response that the load generator can parse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
 impl ResponseReader {
-    /// Takes in bytes. `Some` when the response is complete; what comes after it belongs to nothing.
+    /// Reads bytes. Returns the response when it is complete.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<Option<Response>, Malformed> {
         let mut joined;
         let mut bytes = bytes;
@@ -58,7 +58,7 @@ impl ResponseReader {
         self.skip(bytes.len())
     }
 
-    /// Takes in bytes of the body that nobody has looked at.
+    /// Counts bytes of the body that were discarded unread.
     pub(crate) fn skip(&mut self, length: usize) -> Result<Option<Response>, Malformed> {
         let Some(body) = &mut self.body else {
             return Err(Malformed);
@@ -72,12 +72,12 @@ impl ResponseReader {
         Ok(Some(response))
     }
 
-    /// Nothing of it has come.
+    /// Whether no byte of it has been received.
     pub(crate) fn is_empty(&self) -> bool {
         self.body.is_none() && self.head.is_empty()
     }
 
-    /// How much of its body is still to come; 0 before its head is complete.
+    /// The missing bytes of its body; 0 before the head is complete.
     pub(crate) fn body_left(&self) -> usize {
         self.body.map_or(0, |body| body.left)
     }
@@ -108,7 +108,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Body, usize)>, Malformed> {
             response.version = header.value.first().copied().unwrap_or(b'?');
         }
     }
-    // The origin always gives a length, and no proxy may lose it.
+    // The origin always sends a length, and no proxy may remove it.
     let length = match response.status {
         101 | 204 | 304 => 0,
         _ => length.ok_or(Malformed)?,
@@ -136,32 +136,32 @@ mod tests {
     };
 
     #[test]
-    fn an_answer_is_the_same_in_however_many_pieces_it_comes() {
+    fn a_response_is_the_same_for_every_split_of_its_bytes() {
         for cut in 0..TEXT.len() {
-            let mut answer = ResponseReader::default();
-            assert!(answer.is_empty());
+            let mut reader = ResponseReader::default();
+            assert!(reader.is_empty());
             let (first, second) = TEXT.split_at(cut);
             if !first.is_empty() {
-                assert_eq!(answer.read(first), Ok(None));
-                assert!(!answer.is_empty());
+                assert_eq!(reader.read(first), Ok(None));
+                assert!(!reader.is_empty());
             }
-            assert_eq!(answer.read(second), Ok(Some(WHOLE)), "cut at {cut}");
-            assert!(answer.is_empty());
+            assert_eq!(reader.read(second), Ok(Some(WHOLE)), "cut at {cut}");
+            assert!(reader.is_empty());
         }
     }
 
     #[test]
     fn a_body_can_be_counted_without_being_read() {
-        let mut answer = ResponseReader::default();
+        let mut reader = ResponseReader::default();
         let head = TEXT.len() - 5;
-        assert_eq!(answer.read(&TEXT[..head]), Ok(None));
-        assert_eq!(answer.body_left(), 5);
-        assert_eq!(answer.skip(4), Ok(None));
-        assert_eq!(answer.skip(1), Ok(Some(WHOLE)));
+        assert_eq!(reader.read(&TEXT[..head]), Ok(None));
+        assert_eq!(reader.body_left(), 5);
+        assert_eq!(reader.skip(4), Ok(None));
+        assert_eq!(reader.skip(1), Ok(Some(WHOLE)));
     }
 
     #[test]
-    fn what_is_no_answer_is_refused() {
+    fn an_invalid_response_is_refused() {
         for text in [
             &b"HELLO\r\n\r\n"[..],
             b"HTTP/1.1 200 OK\r\n\r\n",

@@ -1,6 +1,6 @@
-//! What was found, as it goes into `results.json`.
+//! The results of a run, as written to `results.json`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::estimate::{Estimate, PairedRound, median};
 use crate::machine::Machine;
@@ -10,109 +10,110 @@ use crate::race::Race;
 use crate::rounds::{Effort, Sample};
 use crate::work::{Contender, Per, Work};
 
-/// Everything that one run has found.
-#[derive(Debug, Clone, Serialize)]
+/// The results of one run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Results {
-    /// How to run it again.
+    /// The command that repeats the run.
     pub(crate) command: String,
-    /// Where it ran.
+    /// The machine.
     pub(crate) machine: Machine,
-    /// Rounds of each contender.
+    /// The number of rounds of each contender.
     pub(crate) rounds: usize,
-    /// How long a round was.
+    /// The length of a round.
     pub(crate) round_seconds: f64,
-    /// Who took part.
+    /// The peers that took part.
     pub(crate) peers: Vec<Program>,
-    /// Who is not installed.
+    /// The peers that are not installed.
     pub(crate) absent: Vec<Peer>,
-    /// Each workload.
+    /// The workloads.
     pub(crate) workloads: Vec<Workload>,
     /// The memory of each proxy.
     pub(crate) memory: Vec<Memory>,
     /// The rollout race.
     pub(crate) race: Vec<Race>,
-    /// How far the ratios of several runs were apart, if there were several.
+    /// The differences between the ratios of several runs, if there were several.
     pub(crate) repeated: Vec<Repeated>,
-    /// What kept a part of it from being measured.
+    /// The errors that prevented a measurement.
     pub(crate) errors: Vec<String>,
 }
 
-/// A program that took part.
-#[derive(Debug, Clone, Serialize)]
+/// A peer that took part.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Program {
-    /// Which.
+    /// The peer.
     pub(crate) peer: Peer,
     /// Its version.
     pub(crate) version: String,
 }
 
 /// One workload.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Workload {
     /// Its name on the command line.
-    pub(crate) name: &'static str,
-    /// What it is.
-    pub(crate) title: &'static str,
-    /// Whose figures the ratios are to.
+    pub(crate) name: String,
+    /// Its description.
+    pub(crate) title: String,
+    /// The label of the contender that ratios are relative to.
     pub(crate) base: String,
-    /// CPU is in seconds for a gigabyte, not in microseconds for a request.
+    /// Whether CPU is in seconds per gigabyte, rather than in microseconds per request.
     pub(crate) cpu_per_gigabyte: bool,
-    /// All have the same rate: requests a second say nothing.
+    /// Whether all have the same rate, so that requests a second say nothing.
     pub(crate) fixed_rate: bool,
     /// The contenders.
     pub(crate) rows: Vec<Row>,
 }
 
 /// One contender.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Row {
-    /// What it is called.
+    /// Its label.
     pub(crate) label: String,
     /// The proxy.
     pub(crate) peer: Peer,
-    /// CPU time of the proxy; none where there is no proxy.
+    /// CPU time of the proxy; `None` without a proxy.
     pub(crate) cpu: Option<Estimate>,
-    /// The part of it in user mode, from 0 to 1.
+    /// The share of user mode, from 0 to 1.
     pub(crate) user_share: f64,
-    /// Pages of memory that it had to ask the kernel for, by request.
+    /// Minor page faults per request.
     pub(crate) page_faults_per_request: f64,
     /// Requests a second.
     pub(crate) rate: Option<Estimate>,
-    /// Latencies in milliseconds.
+    /// The median latency in milliseconds.
     pub(crate) p50: Option<Estimate>,
-    /// 99 of 100 are faster.
+    /// The 99th percentile of latency in milliseconds.
     pub(crate) p99: Option<Estimate>,
-    /// 999 of 1,000 are faster.
+    /// The 99.9th percentile of latency in milliseconds.
     pub(crate) p999: Option<Estimate>,
-    /// Requests that failed, in all rounds.
+    /// Failed requests in all rounds.
     pub(crate) failed: u64,
-    /// Swaps of the table a second, as they came out.
+    /// Swaps of the table a second, as measured.
     pub(crate) swaps_per_second: f64,
-    /// How many cores were busy with something else, in the median.
+    /// The cores that were busy with other programs; the median of the rounds.
     pub(crate) busy_elsewhere: f64,
-    /// Rounds that were disturbed by it, and could not be had undisturbed.
+    /// Rounds that other programs disturbed even after repeating them.
     pub(crate) disturbed: usize,
-    /// In most rounds the load generator was the limit, not the proxy.
+    /// Whether the load generator was the limit in most rounds, rather than the proxy.
     pub(crate) load_was_limit: bool,
 }
 
-/// One ratio, as each run found it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// One ratio in each of several runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Repeated {
     /// The workload.
-    pub(crate) work: &'static str,
+    pub(crate) work: String,
     /// The contender.
     pub(crate) label: String,
-    /// Which of its figures.
-    pub(crate) figure: &'static str,
-    /// Its ratio to the base, run by run.
+    /// The metric. Its key was `figure` up to release 0.1.0.
+    #[serde(alias = "figure")]
+    pub(crate) metric: String,
+    /// The ratio to the base in each run.
     pub(crate) ratios: Vec<f64>,
-    /// How much more the largest is than the smallest: 0.05 for 5%.
+    /// The difference between the largest and the smallest ratio: 0.05 for 5%.
     pub(crate) apart: f64,
 }
 
 impl Results {
-    /// Of a run that has found nothing yet.
+    /// Results without workloads.
     pub(crate) fn new(
         command: String,
         effort: Effort,
@@ -141,7 +142,7 @@ impl Results {
         }
     }
 
-    /// Requests that failed where none should have. Those of the race are what it measures.
+    /// Failed requests of all workloads. Those of the race are part of its results.
     pub(crate) fn failed(&self) -> u64 {
         let rows = self.workloads.iter().flat_map(|workload| &workload.rows);
         rows.map(|row| row.failed).sum()
@@ -149,13 +150,13 @@ impl Results {
 }
 
 impl Workload {
-    /// From the samples of all contenders.
+    /// Estimates the metrics from the samples of all contenders.
     pub(crate) fn of(work: Work, contenders: &[Contender], samples: &[Vec<Sample>]) -> Self {
         let base = Work::base(contenders);
         let empty = Vec::new();
         let base_samples = samples.get(base).unwrap_or(&empty);
         let row = |(contender, samples): (&Contender, &Vec<Sample>)| {
-            let figure = |value: &dyn Fn(&Sample) -> f64| {
+            let estimate = |value: &dyn Fn(&Sample) -> f64| {
                 let pair = |(own, base): (&Sample, &Sample)| PairedRound {
                     start: own.start,
                     own: value(own),
@@ -171,19 +172,19 @@ impl Workload {
                 .count();
             let seconds: f64 = samples.iter().map(|sample| sample.seconds).sum();
             let faults: u64 = samples.iter().map(|sample| sample.page_faults).sum();
-            let answered: u64 = samples.iter().map(|sample| sample.answered).sum();
+            let succeeded: u64 = samples.iter().map(|sample| sample.succeeded).sum();
             let count = samples.len().max(1) as f64;
             let elsewhere: Vec<f64> = samples.iter().map(|sample| sample.busy_elsewhere).collect();
             Row {
                 label: contender.label.clone(),
                 peer: contender.installed.peer,
-                cpu: figure(&|sample| cpu(sample, work.per())).filter(|_| has_cpu),
+                cpu: estimate(&|sample| cpu(sample, work.per())).filter(|_| has_cpu),
                 user_share: samples.iter().map(|sample| sample.user_share).sum::<f64>() / count,
-                page_faults_per_request: faults as f64 / answered.max(1) as f64,
-                rate: figure(&|sample| sample.answered as f64 / sample.seconds),
-                p50: figure(&|sample| sample.latency[0]),
-                p99: figure(&|sample| sample.latency[1]),
-                p999: figure(&|sample| sample.latency[2]),
+                page_faults_per_request: faults as f64 / succeeded.max(1) as f64,
+                rate: estimate(&|sample| sample.succeeded as f64 / sample.seconds),
+                p50: estimate(&|sample| sample.latency[0]),
+                p99: estimate(&|sample| sample.latency[1]),
+                p999: estimate(&|sample| sample.latency[2]),
                 failed: samples.iter().map(|sample| sample.failed).sum(),
                 swaps_per_second: samples
                     .iter()
@@ -199,8 +200,8 @@ impl Workload {
             }
         };
         Self {
-            name: work.name(),
-            title: work.title(),
+            name: work.name().into(),
+            title: work.title().into(),
             base: contenders
                 .get(base)
                 .map_or_else(String::new, |contender| contender.label.clone()),
@@ -211,7 +212,7 @@ impl Workload {
     }
 }
 
-/// How much more the largest of these ratios is than the smallest: 0.05 for 5%.
+/// The difference between the largest and the smallest ratio: 0.05 for 5%.
 pub(crate) fn apart(ratios: &[f64]) -> f64 {
     let most = ratios.iter().copied().fold(f64::MIN, f64::max);
     let least = ratios.iter().copied().fold(f64::MAX, f64::min);
@@ -223,7 +224,7 @@ fn cpu(sample: &Sample, per: Per) -> f64 {
         return f64::NAN;
     };
     match per {
-        Per::Request => seconds * 1e6 / sample.answered as f64,
+        Per::Request => seconds * 1e6 / sample.succeeded as f64,
         Per::Gigabyte => seconds * 1e9 / sample.bytes as f64,
     }
 }
@@ -233,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_has_its_own_figures_and_ratios_to_nginx() {
+    fn a_row_has_its_own_values_and_ratios_to_nginx() {
         let installed = |peer| Installed {
             peer,
             program: None,
@@ -244,9 +245,9 @@ mod tests {
             installed(Peer::Nginx),
             installed(Peer::Origin),
         ]);
-        let sample = |cpu, answered| Sample {
+        let sample = |cpu, succeeded| Sample {
             seconds: 1.0,
-            answered,
+            succeeded,
             cpu,
             latency: [1.0, 2.0, 3.0],
             ..Sample::default()
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn large_answers_are_paid_for_by_the_gigabyte() {
+    fn large_responses_are_accounted_by_the_gigabyte() {
         let sample = Sample {
             bytes: 2_000_000_000,
             cpu: Some(0.5),

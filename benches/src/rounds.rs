@@ -1,7 +1,7 @@
-//! The rounds of a workload: A B C, C B A, … Each is short, so that whatever else the machine does
-//! falls on all alike, and figures are compared within a round. Every second round is in reverse,
-//! so that a machine which slows down all the while is to nobody's advantage. Processes are started
-//! anew after every two rounds, since some are lucky with their memory and some are not.
+//! The rounds of a workload: A B C, C B A, … Rounds are short, so that other activity of the machine
+//! affects all contenders alike, and values are compared within a round. Every second round is in
+//! reverse order, so that a machine that slows down favours no contender. Processes are restarted
+//! after every two rounds, since the memory layout of a process can be fast or slow.
 
 use std::time::Duration;
 
@@ -16,31 +16,31 @@ use crate::swapper::Swapper;
 use crate::test_env::{Started, TestEnv};
 use crate::work::{Contender, Work};
 
-/// Rounds between two restarts.
+/// The number of rounds between two restarts.
 const GROUP: usize = 2;
-/// Load before a round that is not measured: connections are made, caches filled.
+/// Load before a round, which is not measured: it opens connections and fills caches.
 const WARM_UP: Duration = Duration::from_millis(150);
-/// The same for a process that has only just begun.
+/// The same for a process that has just started.
 const FIRST_WARM_UP: Duration = Duration::from_millis(400);
 
-/// Cores that may be busy with something else in a round: on a machine left alone it is up to
-/// 0.03. Past this the round is done again. CPU time is a proxy's own, but the caches are not.
+/// The most cores that may be busy with other programs in a round; on an idle machine it is up to
+/// 0.03. A round with more is repeated: CPU time is counted by process, but caches are shared.
 const BUSY_ELSEWHERE: f64 = 0.08;
 
-/// How long an answer may take after the end of a round.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a response may take after the end of a round.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much is measured.
+/// The amount of measurement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
-    /// Rounds of each contender.
+    /// The number of rounds of each contender.
     pub(crate) rounds: usize,
-    /// How long one is.
+    /// The length of a round.
     pub(crate) round: Duration,
 }
 
 impl Effort {
-    /// Rounds by group.
+    /// The sizes of the groups between restarts.
     pub(crate) fn groups(self) -> Vec<usize> {
         let mut left = self.rounds;
         let mut groups = Vec::new();
@@ -56,40 +56,40 @@ impl Effort {
 /// One round of one contender.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sample {
-    /// Which start of the processes it belongs to.
+    /// The start of the processes that it belongs to.
     pub(crate) start: usize,
-    /// How long it was.
+    /// Its length.
     pub(crate) seconds: f64,
-    /// Requests that were answered with success.
-    pub(crate) answered: u64,
-    /// Bytes of bodies, in either direction.
+    /// Requests with a response of status 200.
+    pub(crate) succeeded: u64,
+    /// Bytes of request and response bodies.
     pub(crate) bytes: u64,
-    /// Requests that were not answered, or not with success.
+    /// Requests without a response of status 200.
     pub(crate) failed: u64,
-    /// CPU time of the proxy's processes, in seconds; none where there is no proxy.
+    /// CPU time of the proxy's processes in seconds; `None` without a proxy.
     pub(crate) cpu: Option<f64>,
-    /// The part of it in user mode.
+    /// The share of user mode.
     pub(crate) user_share: f64,
-    /// Pages of memory that the proxy had to ask the kernel for.
+    /// Minor page faults of the proxy.
     pub(crate) page_faults: u64,
     /// Latencies in milliseconds: p50, p99 and p99.9.
     pub(crate) latency: [f64; 3],
     /// Swaps of the table.
     pub(crate) swaps: u64,
-    /// The load's core was the limit, and the proxy's was not.
+    /// Whether the load's core was the limit, and the proxy's was not.
     pub(crate) load_was_limit: bool,
-    /// How many cores were busy with something else.
+    /// The cores that were busy with other programs.
     pub(crate) busy_elsewhere: f64,
 }
 
 impl Sample {
-    /// Something else was going on, which the figures may show.
+    /// Whether other programs may have influenced the round.
     pub(crate) fn is_disturbed(&self) -> bool {
         self.busy_elsewhere > BUSY_ELSEWHERE
     }
 }
 
-/// Measures a workload: the samples of each contender, round by round.
+/// Measures a workload. Returns the samples of each contender, by round.
 pub(crate) fn measure(
     env: &TestEnv,
     work: Work,
@@ -98,7 +98,7 @@ pub(crate) fn measure(
     progress: &Progress,
 ) -> Result<Vec<Vec<Sample>>> {
     let mut samples = vec![Vec::new(); contenders.len()];
-    // A machine that is never left alone is measured all the same, and the report says so.
+    // On a busy machine the repetitions run out: the report then names the disturbed rounds.
     let mut again = contenders.len() * effort.rounds / 2;
     for (start, group) in effort.groups().into_iter().enumerate() {
         let mut started = Vec::new();
@@ -148,9 +148,9 @@ fn one_round(
     let request_body = if work == Work::Post { 16_384 } else { 0 };
     let mut load = Load::new(plan, &env.interrupted)?;
     let mut tally = Tally::new(request_body)?;
-    // Failures count from the first request on; the rest is measured below.
+    // Failures count from the first request on; everything else only after the warm-up.
     load.run(End::After(warm_up), &mut |request| tally.add(request))?;
-    tally.forget_answers();
+    tally.reset_successes();
     let swapper = (contender.swaps > 0).then(|| Swapper::start(started.admin, contender.swaps));
 
     let root = started.running.as_ref().map(|running| running.id());
@@ -166,13 +166,13 @@ fn one_round(
     let swaps = swapper.as_ref().map_or(0, Swapper::swaps);
     swapper.map_or(Ok(()), Swapper::stop)?;
     if matches!(work.pace(), Pace::Rate(_)) {
-        // A request that has to wait is not left out for having no answer yet.
-        for due in load.unanswered() {
+        // Requests without a response yet count with the time that they have waited.
+        for due in load.outstanding() {
             tally.record(end.saturating_duration_since(due));
         }
     }
     let mut failed = 0;
-    let hung = load.finish(PATIENCE, &mut |request| {
+    let hung = load.finish(FINISH_TIMEOUT, &mut |request| {
         failed += u64::from(!is_success(request));
     })?;
     tally.failed += failed + hung as u64;
@@ -190,7 +190,7 @@ fn one_round(
     Ok(Sample {
         start: 0,
         seconds,
-        answered: tally.answered,
+        succeeded: tally.succeeded,
         bytes: tally.bytes,
         failed: tally.failed,
         cpu: cpu.map(|(before, after)| after.seconds_since(&before)),
@@ -214,24 +214,24 @@ const fn is_success(request: &Exchange) -> bool {
     matches!(request.outcome, Outcome::Response(response) if response.status == 200)
 }
 
-/// What the requests of a round add up to.
+/// The counts of the requests of a round.
 struct Tally {
     latencies: Histogram<u64>,
     request_body: u64,
-    answered: u64,
+    succeeded: u64,
     bytes: u64,
     failed: u64,
 }
 
 impl Tally {
     fn new(request_body: u64) -> Result<Self> {
-        // From a microsecond to a minute, in nanoseconds, to three digits.
+        // From 1 µs to 1 minute, in nanoseconds, to three significant digits.
         let latencies = Histogram::new_with_bounds(1_000, 60_000_000_000, 3)
             .map_err(|error| Error::Usage(error.to_string()))?;
         Ok(Self {
             latencies,
             request_body,
-            answered: 0,
+            succeeded: 0,
             bytes: 0,
             failed: 0,
         })
@@ -240,7 +240,7 @@ impl Tally {
     fn add(&mut self, request: &Exchange) {
         match request.outcome {
             Outcome::Response(response) if is_success(request) => {
-                self.answered += 1;
+                self.succeeded += 1;
                 self.bytes += response.length as u64 + self.request_body;
                 self.record(request.done.saturating_duration_since(request.due));
             }
@@ -253,9 +253,9 @@ impl Tally {
         self.latencies.saturating_record(nanoseconds);
     }
 
-    fn forget_answers(&mut self) {
+    fn reset_successes(&mut self) {
         self.latencies.reset();
-        self.answered = 0;
+        self.succeeded = 0;
         self.bytes = 0;
     }
 
@@ -282,7 +282,7 @@ mod tests {
         }
     }
 
-    fn answered(status: u16) -> Outcome {
+    fn response(status: u16) -> Outcome {
         Outcome::Response(Response {
             status,
             length: 100,
@@ -303,15 +303,15 @@ mod tests {
     }
 
     #[test]
-    fn latencies_are_those_of_answers_and_failures_are_counted_apart() {
+    fn latencies_are_those_of_responses_and_failures_are_counted_separately() {
         let mut tally = Tally::new(0).unwrap();
         for milliseconds in 1..=1000 {
-            tally.add(&request(milliseconds, answered(200)));
+            tally.add(&request(milliseconds, response(200)));
         }
-        tally.add(&request(5000, answered(502)));
+        tally.add(&request(5000, response(502)));
         tally.add(&request(5000, Outcome::Failed(Failure::Cut)));
         assert_eq!(
-            (tally.answered, tally.failed, tally.bytes),
+            (tally.succeeded, tally.failed, tally.bytes),
             (1000, 2, 100_000)
         );
         let [p50, p99, p999] = tally.latency();
@@ -321,11 +321,11 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_while_warming_up_is_not_forgotten() {
+    fn failures_of_the_warm_up_are_kept() {
         let mut tally = Tally::new(0).unwrap();
-        tally.add(&request(1, answered(200)));
-        tally.add(&request(1, answered(500)));
-        tally.forget_answers();
-        assert_eq!((tally.answered, tally.failed), (0, 1));
+        tally.add(&request(1, response(200)));
+        tally.add(&request(1, response(500)));
+        tally.reset_successes();
+        assert_eq!((tally.succeeded, tally.failed), (0, 1));
     }
 }

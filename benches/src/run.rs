@@ -1,16 +1,12 @@
 //! A run of the benchmark from beginning to end.
 
-use std::fs;
-use std::path::Path;
-
 use crate::callgrind;
-use crate::error::{Context, Error, Result};
-use crate::judge::section;
+use crate::error::{Error, Result};
+use crate::files;
 use crate::machine::Machine;
 use crate::memory;
 use crate::options::{BenchOptions, Selection};
 use crate::peers::Installed;
-use crate::plot;
 use crate::progress::Progress;
 use crate::race;
 use crate::repeat;
@@ -20,11 +16,11 @@ use crate::rounds;
 use crate::test_env::TestEnv;
 use crate::work::{Contender, Work};
 
-/// Measures everything that is selected, as often as asked for, prints it, and writes the last run
+/// Measures everything that is selected, once or several times, and prints it. Writes the last run
 /// if a folder is given.
 ///
 /// # Errors
-/// If a contender could not be measured, or failed requests. The rest is measured all the same.
+/// If a contender could not be measured, or requests failed. The others are measured all the same.
 pub(crate) fn benchmark(
     env: &TestEnv,
     options: &BenchOptions,
@@ -62,12 +58,12 @@ pub(crate) fn benchmark(
     let failed = runs.iter().try_for_each(verdict);
     if let (Some(mut results), Some(folder)) = (runs.pop(), &options.write) {
         results.repeated = repeated;
-        write(&results, folder)?;
+        files::write(&results, folder)?;
     }
     failed
 }
 
-/// One run. Only an interruption ends it early.
+/// Performs one run. Only an interruption ends it early.
 fn all(
     env: &TestEnv,
     options: &BenchOptions,
@@ -147,22 +143,6 @@ fn steps(work: Work, selection: &Selection) -> usize {
         Work::Memory => contenders * memory::REPEATS,
         _ => contenders * selection.effort.rounds,
     }
-}
-
-fn write(results: &Results, folder: &Path) -> Result<()> {
-    let save = |name: &str, text: String| {
-        let path = folder.join(name);
-        fs::write(&path, text).context(|| path.display().to_string())
-    };
-    let mut json = serde_json::to_string_pretty(results).context(|| "results.json".into())?;
-    json.push('\n');
-    save("results.json", json)?;
-    let old = fs::read_to_string(folder.join("RESULTS.md")).unwrap_or_default();
-    save(
-        "RESULTS.md",
-        section::keep(&old, &report::markdown(results)),
-    )?;
-    plot::draw(results, &folder.join("results.svg"))
 }
 
 fn verdict(results: &Results) -> Result<()> {

@@ -1,5 +1,4 @@
-//! The bytes of one connection of the load generator: over TCP, or over TLS over TCP. Nothing
-//! here blocks.
+//! The socket of one connection of the load generator: TCP, with or without TLS. It does not block.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,14 +13,14 @@ use rustls::{ClientConfig, ClientConnection};
 
 use crate::tls::HOST;
 
-/// A connection that is made, or being made.
+/// A socket that is connected, or being connected.
 pub(crate) struct ClientSocket {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
 }
 
 impl ClientSocket {
-    /// Begins to connect. The handshake of TLS goes on with the first bytes that are sent.
+    /// Begins to connect. The TLS handshake continues with the first bytes that are sent.
     pub(crate) fn open(target: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> io::Result<Self> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
@@ -33,7 +32,7 @@ impl ClientSocket {
             let name = ServerName::try_from(HOST).map_err(io::Error::other)?;
             let connection = ClientConnection::new(config.clone(), name);
             let mut connection = connection.map_err(io::Error::other)?;
-            // What is sent before the handshake is over waits here.
+            // Bytes that are sent before the handshake is complete are buffered here.
             connection.set_buffer_limit(None);
             Ok::<_, io::Error>(Box::new(connection))
         });
@@ -43,8 +42,8 @@ impl ClientSocket {
         })
     }
 
-    /// Sends bytes: how many it took. Over TLS it takes all of them, and [`has_unsent`] says
-    /// whether some are still here.
+    /// Sends bytes. Returns how many were taken. Over TLS all of them are taken, and [`has_unsent`]
+    /// is whether some of them are still buffered.
     ///
     /// [`has_unsent`]: Self::has_unsent
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -56,7 +55,7 @@ impl ClientSocket {
         Ok(taken)
     }
 
-    /// TLS has more to send than there was room for.
+    /// Whether TLS has buffered bytes that the socket had no room for.
     pub(crate) fn has_unsent(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
@@ -73,10 +72,10 @@ impl ClientSocket {
         Ok(())
     }
 
-    /// Reads all that there is, as far as the buffer goes. 0: the other side has closed.
+    /// Reads into the buffer. 0: the other side has closed.
     ///
     /// # Errors
-    /// `WouldBlock` if there is nothing yet.
+    /// `WouldBlock` if no bytes are available.
     pub(crate) fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let Some(tls) = &mut self.tls else {
@@ -84,7 +83,7 @@ impl ClientSocket {
             };
             match tls.reader().read(buffer) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // Closed without a word of TLS: that of HTTP counts.
+                // Closed without close_notify: the end of the message is that of HTTP.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                 read => return read,
             }
@@ -92,14 +91,14 @@ impl ClientSocket {
                 return Ok(0);
             }
             let processed = tls.process_new_packets();
-            // Also when it failed: the other side is told why.
+            // After a failure too: it sends the alert.
             self.flush()?;
             processed.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
         }
     }
 
-    /// Drops up to so many bytes of a body, in the kernel where that can be: copying them here
-    /// would only make the load generator the limit. How many; as [`recv`](Self::recv).
+    /// Discards up to `wanted` bytes of a body, without TLS in the kernel: copying them would make
+    /// the load generator the limit. Returns how many, as [`recv`](Self::recv) does.
     pub(crate) fn skip(&mut self, buffer: &mut [u8], wanted: usize) -> io::Result<usize> {
         let wanted = wanted.min(buffer.len());
         let (buffer, _) = buffer.split_at_mut(wanted);

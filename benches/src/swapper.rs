@@ -1,4 +1,4 @@
-//! Swaps crossfade's table through its admin API, so many times a second, while it is measured.
+//! Swaps crossfade's table through its admin API at a fixed rate during a measurement.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use crate::client::BlockingClient;
 use crate::error::{Error, Result};
 
-/// Calls that wait for the disk share a write, so a thousand swaps a second need many callers.
+/// Each call waits for the disk, and calls that wait share a write. So 1,000 swaps a second need
+/// several callers.
 const CALLERS: u32 = 16;
 
-/// Threads that swap until they are told to stop.
+/// The threads that swap.
 pub(crate) struct Swapper {
     stop: Arc<AtomicBool>,
     swaps: Arc<AtomicU64>,
@@ -20,7 +21,7 @@ pub(crate) struct Swapper {
 }
 
 impl Swapper {
-    /// Begins to swap.
+    /// Starts the threads.
     pub(crate) fn start(admin: SocketAddr, per_second: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let swaps = Arc::new(AtomicU64::new(0));
@@ -40,12 +41,15 @@ impl Swapper {
         }
     }
 
-    /// How many swaps there have been.
+    /// The number of swaps so far.
     pub(crate) fn swaps(&self) -> u64 {
         self.swaps.load(Ordering::Relaxed)
     }
 
-    /// Ends it. An error if a call failed.
+    /// Stops the threads.
+    ///
+    /// # Errors
+    /// If a call failed.
     pub(crate) fn stop(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         for caller in self.callers {
@@ -75,7 +79,7 @@ fn swap(
             continue;
         }
         due += interval;
-        // Another weight each time, so that it is always a change.
+        // Another weight each time, so that every call is a change.
         weight = 3 - weight;
         let split = format!("{{\"split\":{{\"1\":{weight}}}}}");
         client.call("PUT", "/v1/services/web/split", &split)?;

@@ -1,6 +1,6 @@
-//! Tables as text: for a terminal, and for Markdown.
+//! Text tables: plain for a terminal, and Markdown.
 
-/// A table: its first column is words, the others are figures.
+/// A table. The first column is text, the others are numbers.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     header: Vec<String>,
@@ -8,7 +8,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// One with these columns.
+    /// A table with these columns.
     pub(crate) fn new(header: &[&str]) -> Self {
         Self {
             header: header.iter().map(ToString::to_string).collect(),
@@ -21,12 +21,12 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// For a terminal: columns aligned, two spaces between them.
+    /// Plain text: aligned columns with two spaces between them.
     pub(crate) fn plain(&self) -> String {
         self.lines("  ", "", None)
     }
 
-    /// For Markdown, aligned too, since it is read as text as well.
+    /// Markdown, also aligned.
     pub(crate) fn markdown(&self) -> String {
         let rule = |(column, width): (usize, &usize)| match column {
             0 => format!("|{}|", "-".repeat(width + 2)),
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_on_the_left_and_figures_on_the_right() {
+    fn text_is_on_the_left_and_numbers_on_the_right() {
         assert_eq!(
             table().plain(),
             "proxy     µs\nnginx  18.10\na          7\n"

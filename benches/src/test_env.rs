@@ -1,5 +1,4 @@
-//! Where it all happens: the ports, the folder, the origin, and the contenders that are started
-//! on it.
+//! The environment of all workloads: ports, folder, origins, and the contenders that run.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -17,14 +16,14 @@ use crate::process::Running;
 use crate::tls;
 use crate::work::Contender;
 
-/// How many endpoints an origin stands for, where a table asks for many.
+/// The number of endpoint addresses that an origin listens on.
 const ENDPOINTS: u16 = 1000;
 
-/// What all workloads share.
+/// The environment that all workloads share.
 pub(crate) struct TestEnv {
-    /// Which core carries what.
+    /// The assignment of cores.
     pub(crate) cores: Cores,
-    /// The first of the hundred ports that are used.
+    /// The first of the 100 ports.
     port: u16,
     folder: TempDir,
     /// Set by Ctrl-C.
@@ -32,13 +31,13 @@ pub(crate) struct TestEnv {
     origins: Vec<Running>,
 }
 
-/// A contender that runs.
+/// A contender that is running.
 pub(crate) struct Started {
-    /// Its processes; none for the origin without a proxy.
+    /// Its processes; `None` for the origin without a proxy.
     pub(crate) running: Option<Running>,
-    /// Where requests go.
+    /// The address that requests go to.
     pub(crate) target: SocketAddr,
-    /// Where its admin API is, if it is crossfade.
+    /// The address of its admin API, if it is crossfade.
     pub(crate) admin: SocketAddr,
 }
 
@@ -80,17 +79,17 @@ impl TestEnv {
         Ok(env)
     }
 
-    /// Where the origin of a version listens.
+    /// The address of the origin of a version.
     pub(crate) fn origin(&self, version: u16) -> SocketAddr {
         local(self.port + version - 1)
     }
 
-    /// Where configs and logs are.
+    /// The folder of configs and logs.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// An error once Ctrl-C was pressed.
+    /// Returns an error after Ctrl-C.
     pub(crate) fn check_interrupted(&self) -> Result<()> {
         if self.interrupted.load(Ordering::Relaxed) {
             return Err(Error::Interrupted);
@@ -98,7 +97,7 @@ impl TestEnv {
         Ok(())
     }
 
-    /// What contender `number` of a workload is to do.
+    /// The parameters of contender `number` of a workload.
     pub(crate) fn setup(&self, number: usize, contender: &Contender) -> Result<Setup<'_>> {
         let port = u16::try_from(number * 2)
             .ok()
@@ -140,7 +139,7 @@ impl TestEnv {
         self.start_command(&setup, contender, &command)
     }
 
-    /// Starts a contender in a way of the caller's own.
+    /// Starts a contender with a command of the caller.
     pub(crate) fn start_command(
         &self,
         setup: &Setup<'_>,
@@ -150,7 +149,7 @@ impl TestEnv {
         let name = format!("{}-{}", contender.installed.peer.name(), setup.port);
         let cores = self.cores.of_workers(contender.workers);
         let target = local(setup.port);
-        // Whoever else listens there would be measured in its place.
+        // Another program on this port would be measured instead.
         drop(TcpListener::bind(target).context(|| format!("{name}: port {}", setup.port))?);
         let mut running = Running::start(&name, &cores, command, self.folder())?;
         running.wait_until_listening(target)?;

@@ -1,5 +1,5 @@
-//! TLS as the benchmark uses it: a certificate made for the run, and a client that leaves nobody a
-//! choice, so that all proxies do the same work: TLS 1.3, X25519, AES-128-GCM, a P-256 key.
+//! TLS: a certificate for the run, and a client that offers one choice only, so that all proxies do
+//! the same work: TLS 1.3, X25519, AES-128-GCM, a P-256 key.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
 use crate::error::{Context, Error, Result};
 
-/// Whom requests are for.
+/// The host of the requests.
 pub(crate) const HOST: &str = "bench.example";
 
-/// Makes a certificate: `cert.pem`, `key.pem`, and both in `both.pem`.
+/// Writes a certificate: `cert.pem`, `key.pem`, and both in `both.pem`.
 pub(crate) fn write_certificate(folder: &Path) -> Result<()> {
     let made = rcgen::generate_simple_self_signed([HOST.to_owned()])
         .map_err(|error| Error::Usage(format!("certificate: {error}")))?;
@@ -32,16 +32,16 @@ pub(crate) fn write_certificate(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How a client comes to its keys.
+/// The handshakes of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handshakes {
-    /// With a full handshake on every connection.
+    /// A full handshake on every connection.
     Full,
-    /// With what an earlier connection has left, where there is something.
+    /// Resumption of the session of an earlier connection, if there is one.
     Resumed,
 }
 
-/// A client's half of TLS.
+/// The TLS config of the load generator.
 pub(crate) fn client(protocol: &str, handshakes: Handshakes) -> Result<Arc<ClientConfig>> {
     let mut provider = default_provider();
     provider.cipher_suites = vec![cipher_suite::TLS13_AES_128_GCM_SHA256];
@@ -60,8 +60,8 @@ pub(crate) fn client(protocol: &str, handshakes: Handshakes) -> Result<Arc<Clien
     Ok(Arc::new(config))
 }
 
-/// Believes whatever certificate it is shown: on loopback, and so that checking signatures does
-/// not make the load generator the limit.
+/// Accepts every certificate: traffic is on loopback, and verifying signatures would make the load
+/// generator the limit.
 #[derive(Debug)]
 struct Unverified;
 
@@ -116,8 +116,9 @@ mod tests {
     use crate::load::Load;
     use crate::plan::{End, Outcome, Pace, Plan, Requests};
 
-    /// A server that answers each connection so often, then closes it. It tells of each handshake.
-    fn server(answers: usize) -> (SocketAddr, Receiver<HandshakeKind>) {
+    /// A server that sends this many responses on each connection, then closes it. It reports the
+    /// kind of each handshake.
+    fn server(responses: usize) -> (SocketAddr, Receiver<HandshakeKind>) {
         let folder = tempfile::tempdir().unwrap();
         write_certificate(folder.path()).unwrap();
         let file = folder.path().join("both.pem");
@@ -134,21 +135,21 @@ mod tests {
         let config = Arc::new(config);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (told, handshakes) = channel();
+        let (report, handshakes) = channel();
         std::thread::spawn(move || {
             for socket in listener.incoming() {
                 let connection = ServerConnection::new(config.clone()).unwrap();
                 let mut stream = StreamOwned::new(connection, socket.unwrap());
-                let told = told.clone();
+                let report = report.clone();
                 std::thread::spawn(move || {
                     let mut buffer = [0; 1024];
-                    for _ in 0..answers {
+                    for _ in 0..responses {
                         if stream.read(&mut buffer).unwrap_or(0) == 0 {
                             return;
                         }
                         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
                     }
-                    let _ = told.send(stream.conn.handshake_kind().unwrap());
+                    let _ = report.send(stream.conn.handshake_kind().unwrap());
                     stream.conn.send_close_notify();
                     let _ = stream.flush();
                 });
@@ -157,7 +158,7 @@ mod tests {
         (address, handshakes)
     }
 
-    fn ask(target: SocketAddr, handshakes: Handshakes, reconnect: bool, requests: u64) {
+    fn run_load(target: SocketAddr, handshakes: Handshakes, reconnect: bool, requests: u64) {
         let plan = Plan {
             target,
             connections: 2,
@@ -169,32 +170,32 @@ mod tests {
         let interrupted = AtomicBool::new(false);
         let mut load = Load::new(plan, &interrupted).unwrap();
         let end = load.run(End::Requests(requests), &mut |request| {
-            let answered =
+            let succeeded =
                 matches!(request.outcome, Outcome::Response(response) if response.status == 200);
-            assert!(answered, "{request:?}");
+            assert!(succeeded, "{request:?}");
         });
         end.unwrap();
     }
 
     #[test]
-    fn many_requests_go_over_one_connection() {
+    fn many_requests_share_one_connection() {
         let (target, handshakes) = server(usize::MAX);
-        ask(target, Handshakes::Full, false, 100);
+        run_load(target, Handshakes::Full, false, 100);
         assert!(handshakes.try_recv().is_err());
     }
 
     #[test]
-    fn handshakes_are_full_unless_sessions_are_to_be_resumed() {
+    fn handshakes_are_full_unless_sessions_are_resumed() {
         let kinds = |wanted| {
             let (target, handshakes) = server(1);
-            ask(target, wanted, true, 20);
+            run_load(target, wanted, true, 20);
             handshakes.try_iter().collect::<Vec<_>>()
         };
         let full = kinds(Handshakes::Full);
         assert!(full.len() >= 18 && full.iter().all(|kind| *kind == HandshakeKind::Full));
         let resumed = kinds(Handshakes::Resumed);
         let again = |kind: &&HandshakeKind| **kind == HandshakeKind::Resumed;
-        // Not the first on each of two connections.
+        // All but the first on each of two connections.
         assert!(resumed.iter().filter(again).count() >= 16, "{resumed:?}");
     }
 }

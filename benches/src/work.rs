@@ -1,4 +1,4 @@
-//! What the proxies are measured at.
+//! The workloads.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -9,35 +9,35 @@ use crate::peers::{Installed, Peer, host};
 use crate::plan::{Pace, Plan, Requests};
 use crate::tls::{self, HOST, Handshakes};
 
-/// Streams of each HTTP/2 connection.
+/// The number of streams on each HTTP/2 connection.
 const STREAMS: usize = 16;
 
-/// A kind of work.
+/// A workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Work {
     /// Small JSON on 64 keep-alive connections.
     Small,
     /// Small JSON on 512 keep-alive connections.
     Small512,
-    /// 10 KiB answers.
+    /// 10 KiB responses.
     Medium,
-    /// 1 MiB answers.
+    /// 1 MiB responses.
     Large,
     /// 16 KiB requests.
     Post,
     /// A new connection for each request.
     Connect,
-    /// A fixed rate, latency counted from when each request was due.
+    /// A fixed rate; latency counts from when each request was due.
     Rate,
     /// Small JSON over TLS.
     Tls,
     /// A new TLS connection for each request.
     Handshake,
-    /// The same, where each but the first takes up the session of an earlier one.
+    /// The same, with resumption of an earlier session.
     Resume,
     /// Small JSON over HTTP/2 and TLS.
     H2,
-    /// The table is swapped all the while.
+    /// Small JSON while the table is swapped.
     Swap,
     /// Tables of many services and endpoints.
     Table,
@@ -49,33 +49,33 @@ pub(crate) enum Work {
     Race,
 }
 
-/// What CPU time is given for.
+/// The unit of CPU time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Per {
-    /// Microseconds for a request.
+    /// Microseconds per request.
     Request,
-    /// Seconds for a gigabyte.
+    /// Seconds per gigabyte.
     Gigabyte,
 }
 
-/// One that is measured: a peer in a certain shape.
+/// A peer in a certain configuration.
 #[derive(Debug, Clone)]
 pub(crate) struct Contender {
-    /// What it is called in the table.
+    /// Its label in the table.
     pub(crate) label: String,
     /// The proxy.
     pub(crate) installed: Installed,
-    /// Threads or processes that carry traffic.
+    /// The number of threads or processes that carry traffic.
     pub(crate) workers: usize,
-    /// Services in its table.
+    /// The number of services in its table.
     pub(crate) services: usize,
-    /// Endpoints of each service; 0: the origin's one address.
+    /// The number of endpoints of each service; 0: the origin's one address.
     pub(crate) endpoints: u16,
-    /// Swaps of its table a second.
+    /// The number of swaps of its table a second.
     pub(crate) swaps: u32,
-    /// Its clients come over TLS.
+    /// Whether its clients use TLS.
     pub(crate) tls: bool,
-    /// It may keep the memory that it frees, where that makes it faster.
+    /// Whether it may keep freed memory, which makes some peers faster.
     pub(crate) keeps_heap: bool,
 }
 
@@ -97,7 +97,7 @@ impl Contender {
     fn hosts(&self) -> Vec<String> {
         match self.services {
             1 => vec![HOST.into()],
-            // From all over the table.
+            // Spread over the table.
             many => (0..64.min(many))
                 .map(|n| host(n * many / 64.min(many)))
                 .collect(),
@@ -106,13 +106,13 @@ impl Contender {
 }
 
 impl Work {
-    /// What it is, in a line.
+    /// Its description.
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Small => "small JSON, 64 keep-alive connections",
             Self::Small512 => "small JSON, 512 keep-alive connections",
-            Self::Medium => "10 KiB answers, 64 keep-alive connections",
-            Self::Large => "1 MiB answers, 16 keep-alive connections",
+            Self::Medium => "10 KiB responses, 64 keep-alive connections",
+            Self::Large => "1 MiB responses, 16 keep-alive connections",
             Self::Post => "16 KiB POST, 64 keep-alive connections",
             Self::Connect => "small JSON, a new connection for each request",
             Self::Rate => "small JSON at 5,000 requests a second, latency from when each was due",
@@ -128,7 +128,7 @@ impl Work {
         }
     }
 
-    /// What it is called on the command line.
+    /// Its name on the command line.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Small => "small",
@@ -150,7 +150,7 @@ impl Work {
         }
     }
 
-    /// What its CPU time is given for.
+    /// The unit of its CPU time.
     pub(crate) const fn per(self) -> Per {
         match self {
             Self::Large => Per::Gigabyte,
@@ -158,7 +158,7 @@ impl Work {
         }
     }
 
-    /// How many connections.
+    /// The number of connections.
     pub(crate) const fn connections(self) -> usize {
         match self {
             Self::Small512 => 512,
@@ -167,10 +167,10 @@ impl Work {
         }
     }
 
-    /// When requests are sent.
+    /// The pace of requests.
     pub(crate) const fn pace(self) -> Pace {
         match self {
-            // What the slowest of the peers can carry, so that all have the same to do.
+            // A rate that the slowest peer can carry.
             Self::Rate => Pace::Rate(5_000.0),
             _ => Pace::Closed,
         }
@@ -181,8 +181,7 @@ impl Work {
         matches!(self, Self::Connect | Self::Handshake | Self::Resume)
     }
 
-    /// Who is measured at it. The first crossfade or nginx in it is what ratios are to: see
-    /// [`base`](Self::base).
+    /// The contenders. Ratios are relative to one of them: see [`base`](Self::base).
     pub(crate) fn contenders(self, installed: &[Installed]) -> Vec<Contender> {
         let each = installed.iter().map(Contender::of);
         let ours = each
@@ -208,7 +207,7 @@ impl Work {
                     })
                     .into()
             }),
-            // In TCP mode and without a proxy, nothing is to be learnt from it.
+            // TCP mode and no proxy at all would show nothing here.
             Self::Cores => each
                 .filter(|one| {
                     one.installed.peer.is_rival() || one.installed.peer == Peer::Crossfade
@@ -239,7 +238,7 @@ impl Work {
         }
     }
 
-    /// Which contender ratios are to: nginx, or else the first.
+    /// The index of the contender that ratios are relative to: nginx, otherwise the first.
     pub(crate) fn base(contenders: &[Contender]) -> usize {
         contenders
             .iter()
@@ -247,7 +246,7 @@ impl Work {
             .unwrap_or(0)
     }
 
-    /// What the load generator is to do.
+    /// The plan of the load generator.
     pub(crate) fn plan(self, contender: &Contender, target: SocketAddr) -> Result<Plan> {
         let requests = match self {
             Self::H2 => Requests::Http2 {
@@ -272,7 +271,7 @@ impl Work {
         })
     }
 
-    /// What is sent over HTTP/1.1.
+    /// The requests over HTTP/1.1.
     pub(crate) fn requests(self, contender: &Contender) -> Rc<[Vec<u8>]> {
         contender
             .hosts()
@@ -321,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_to_nginx_and_else_to_the_first() {
+    fn ratios_are_relative_to_nginx_and_otherwise_to_the_first() {
         let base = |work: Work, peers| Work::base(&work.contenders(&installed(peers)));
         assert_eq!(base(Work::Small, &[Peer::Crossfade, Peer::Nginx]), 1);
         assert_eq!(base(Work::Small, &[Peer::Crossfade, Peer::Haproxy]), 0);
@@ -345,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_post_has_the_body_that_it_announces() {
+    fn a_post_has_a_body_of_its_content_length() {
         let post = Work::Post.request("a");
         let head = post
             .windows(4)

@@ -82,7 +82,7 @@ pub async fn run(
             tokio::select! {
                 () = &mut shutdown => {}
                 () = &mut time_is_up => {}
-                // Standard output is closed: nobody reads the lines any more.
+                // Standard output is closed: no reader is left.
                 _ = &mut writer.gone => {}
             }
         } => {

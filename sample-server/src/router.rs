@@ -124,14 +124,14 @@ fn wait_in_query(query: Option<&str>) -> Option<Duration> {
 
 fn echo(request: Request<Incoming>) -> Response<ResponseBody> {
     if request.method() != Method::POST {
-        let mut refusal = text(
+        let mut response = text(
             StatusCode::METHOD_NOT_ALLOWED,
             "POST something to be echoed\n",
         );
-        refusal
+        response
             .headers_mut()
             .insert(ALLOW, HeaderValue::from_static("POST"));
-        return refusal;
+        return response;
     }
     let (mut head, body) = request.into_parts();
     let mut response = Response::new(body.map_err(Into::into).boxed_unsync());

@@ -31,10 +31,10 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<HeaderValue, &'static str
             .flat_map(|value| value.split(','))
             .any(|item| item.trim().eq_ignore_ascii_case(token))
     };
-    let asks = request.method() == Method::GET
+    let is_upgrade = request.method() == Method::GET
         && has_token(CONNECTION, "upgrade")
         && has_token(UPGRADE, "websocket");
-    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| asks);
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_upgrade);
     let key = key.ok_or("this path is a WebSocket: send a WebSocket handshake\n")?;
     if !has_token(SEC_WEBSOCKET_VERSION, "13") {
         return Err("only version 13 of WebSocket is supported\n");

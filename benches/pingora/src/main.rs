@@ -1,4 +1,4 @@
-//! The least that is a proxy on pingora: every request goes to one origin.
+//! A minimal proxy on pingora: every request goes to one origin.
 //!
 //! `crossfade-bench-pingora LISTEN ORIGIN WORKERS`
 
@@ -33,7 +33,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         threads: workers.parse()?,
         // The default keeps 128 idle connections to the origin.
         upstream_keepalive_pool_size: 1024,
-        // Nothing is in flight when it is told to stop.
+        // Nothing is in flight at the stop.
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(0),
         ..ServerConf::default()

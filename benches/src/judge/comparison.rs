@@ -1,9 +1,9 @@
-//! All judges on the same requests.
+//! The comparison of all judges on the same requests.
 
 use super::rivals::{HORIZON, Judge, Requests};
 use super::rng::Rng;
 
-/// A candidate that everybody judges.
+/// A candidate for all judges.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Comparison {
     pub(super) what: &'static str,
@@ -14,22 +14,22 @@ pub(super) struct Comparison {
 /// The candidate's share of the requests.
 pub(super) const SHARE: f64 = 0.1;
 
-/// What one judge did in one rollout.
+/// The decision of one judge in one rollout.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call {
     /// When it rolled back, in seconds.
     at: Option<f64>,
     /// Requests to the candidate until then, or until the end.
     requests: u64,
-    /// Those that failed: what clients saw.
+    /// The failed ones of these, which clients received.
     errors: u64,
 }
 
-/// What one judge did in all of them.
+/// The decisions of one judge in all rollouts.
 #[derive(Debug)]
 pub(super) struct JudgeStats {
     pub(super) judge: Judge,
-    /// In what part it rolled back.
+    /// The share of rollouts that it rolled back.
     pub(super) rolled_back: f64,
     /// Medians of the rollouts that it rolled back.
     pub(super) requests: Option<u64>,
@@ -74,7 +74,7 @@ impl Comparison {
         Judge::ALL.map(call).to_vec()
     }
 
-    /// What each judge did in all the trials.
+    /// The decisions of each judge in all trials.
     pub(super) fn stats(trials: &[Vec<Call>]) -> Vec<JudgeStats> {
         let of = |(index, judge): (usize, Judge)| {
             let calls = || trials.iter().filter_map(move |calls| calls.get(index));

@@ -9,9 +9,9 @@ use crate::table::Table;
 type Rows = [(Row, RowResult)];
 type Compared = [(Comparison, Vec<JudgeStats>)];
 
-/// For a terminal.
+/// The tables as plain text.
 pub(super) fn plain(options: &JudgeOptions, rows: &Rows, compared: &Compared) -> String {
-    let mut text = format!("{}\n\n{}", seeds(options), promises(rows).plain());
+    let mut text = format!("{}\n\n{}", seeds(options), goals(rows).plain());
     for (comparison, stats) in compared {
         text.push_str(&format!(
             "\n{}\n{}",
@@ -25,9 +25,9 @@ pub(super) fn plain(options: &JudgeOptions, rows: &Rows, compared: &Compared) ->
 /// The section of `RESULTS.md`.
 pub(super) fn markdown(options: &JudgeOptions, rows: &Rows, compared: &Compared) -> String {
     let mut text = format!(
-        "Written by `make judge WRITE=1`. {}\n\n{PROMISES}\n\n{}\n### Beside Flagger and Argo Rollouts\n\n{BESIDE}\n",
+        "Written by `make judge WRITE=1`. {}\n\n{GOALS}\n\n{}\n### Compared with Flagger and Argo Rollouts\n\n{COMPARISON}\n",
         seeds(options),
-        promises(rows).markdown()
+        goals(rows).markdown()
     );
     for (comparison, stats) in compared {
         text.push_str(&format!(
@@ -39,8 +39,8 @@ pub(super) fn markdown(options: &JudgeOptions, rows: &Rows, compared: &Compared)
     text
 }
 
-const PROMISES: &str = "The controller's own verdict, with the defaults of a manifest, looked at after every request to the candidate (latency: after every tenth, counted from the first). Stable's latency is log-normal with a p99 of 102 ms. *Requests* are those to the candidate until the rollback: *half* and *99%* of the rollouts took no more.";
-const BESIDE: &str = "The same requests, 500 a second, 10% of them to the candidate, for half an hour at most; the share stays as it is. Crossfade looks every 250 ms. Flagger and Argo follow their own documentation's examples and defaults (`benches/src/judge/rivals.rs` says which), with a Prometheus that is never late. *Errors* are what clients saw in the mean of all rollouts; *requests* and *seconds* are medians of those that were rolled back.";
+const GOALS: &str = "The controller's verdict with the defaults of a manifest, evaluated after every request to the candidate (latency: after every tenth request). Stable's latency is log-normal with a p99 of 102 ms. The columns *half* and *99%* are requests to the candidate until the rollback: that share of the rollouts needed no more.";
+const COMPARISON: &str = "All judges get the same requests: 500 a second, a constant 10% of them to the candidate, for at most 30 minutes. Crossfade evaluates every 250 ms. Flagger and Argo follow the examples and defaults of their documentation (listed in `benches/src/judge/rivals.rs`), with a Prometheus that is never late. *Errors* is the mean number of failed requests over all rollouts; *requests* and *seconds* are medians of the rollouts that were rolled back.";
 
 fn seeds(options: &JudgeOptions) -> String {
     let last = options.seed + u64::from(options.rollouts) - 1;
@@ -51,7 +51,7 @@ fn seeds(options: &JudgeOptions) -> String {
     )
 }
 
-fn promises(rows: &Rows) -> Table {
+fn goals(rows: &Rows) -> Table {
     let mut table = Table::new(&[
         "candidate against stable",
         "share",

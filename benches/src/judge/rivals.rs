@@ -1,32 +1,33 @@
-//! Who judges: the controller, looking every 250 ms, and the rules of Flagger and Argo Rollouts.
+//! The judges: the controller, which evaluates every 250 ms, and the rules of Flagger and Argo
+//! Rollouts.
 //!
 //! Flagger (`docs/gitbook/usage/how-it-works.md`, `pkg/controller/scheduler.go`): at every
-//! interval the success rate of the last minute is held against 99%; a check that fails, or finds
-//! no data, is counted; the count is never taken back, and is compared with `threshold` at the
-//! beginning of the next interval. Its example has an interval of 60 s and a threshold of 10; where
-//! none is given it is 1.
+//! interval the success rate of the last minute is compared with 99%. Checks that fail, or find no
+//! data, are counted. The count is never reset, and is compared with `threshold` at the beginning of
+//! the next interval. The example has an interval of 60 s and a threshold of 10; the default
+//! threshold is 1.
 //!
 //! Argo Rollouts (`docs/features/analysis.md`, `analysis/analysis.go`): a measurement fails below
-//! 95%, and the rollout is aborted when more than `failureLimit` have failed, which is 0 where
-//! none is given. Its query is an `irate`: the last two samples of Prometheus, here 15 s apart,
-//! whatever the range says. Its examples measure every 5 minutes with a `failureLimit` of 3, and
-//! five times, once a minute, with none.
+//! 95%, and the rollout is aborted when more than `failureLimit` measurements have failed; the
+//! default is 0. The query is an `irate`: the last two samples of Prometheus, here 15 s apart,
+//! independent of the range. The examples measure every 5 minutes with a `failureLimit` of 3, and 5
+//! times, once a minute, with the default.
 //!
-//! None of them compares with stable.
+//! Neither compares the candidate with stable.
 
 use controller::verdict::{Figures, Pair};
 
 use super::rng::Rng;
 use super::trial::{RATE, limits, should_roll_back};
 
-/// How long a step is watched, in seconds.
+/// The length of a step in seconds.
 pub(super) const HORIZON: f64 = 1800.0;
-const LOOK_EVERY: f64 = 0.25;
+const EVALUATE_EVERY: f64 = 0.25;
 const RECENT: f64 = 10.0;
-/// From one sample of Prometheus to the next.
+/// The time between two samples of Prometheus.
 const SCRAPE: f64 = 15.0;
 
-/// Who judges.
+/// A judge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Judge {
     Crossfade,
@@ -67,13 +68,13 @@ impl Judge {
     }
 }
 
-/// The requests of a step, all of which every judge sees.
+/// The requests of a step, the same for every judge.
 pub(super) struct Requests {
     pub(super) candidate: Failing,
     stable: Failing,
 }
 
-/// The requests to one version: so many a second, and which of them fail.
+/// The requests to one version: their rate, and the numbers of those that fail.
 pub(super) struct Failing {
     rate: f64,
     failing: Vec<u64>,
@@ -108,7 +109,7 @@ impl Failing {
         Self { rate, failing }
     }
 
-    /// What has come of them so far.
+    /// The counts after this time.
     pub(super) fn at(&self, seconds: f64) -> Figures {
         let tries = (seconds * self.rate) as u64;
         Figures {
@@ -118,23 +119,23 @@ impl Failing {
         }
     }
 
-    /// In per cent, of what came between two moments; `None` when nothing did.
+    /// The success rate between two times, in percent; `None` without requests.
     fn success_rate(&self, from: f64, to: f64) -> Option<f64> {
         let (from, to) = (self.at(from), self.at(to));
-        let came = Figures {
+        let between = Figures {
             tries: to.tries - from.tries,
             failures: to.failures - from.failures,
             ..Figures::default()
         };
-        came.success_rate()
+        between.success_rate()
     }
 }
 
 fn crossfade(requests: &Requests) -> Option<f64> {
     let limits = limits();
     let mut recent = Pair::default();
-    for number in 1..=(HORIZON / LOOK_EVERY) as u64 {
-        let seconds = number as f64 * LOOK_EVERY;
+    for number in 1..=(HORIZON / EVALUATE_EVERY) as u64 {
+        let seconds = number as f64 * EVALUATE_EVERY;
         let now = requests.at(seconds);
         if should_roll_back(&limits, now, recent, (seconds * RATE as f64) as u64) {
             return Some(seconds);
@@ -161,7 +162,7 @@ fn flagger(requests: &Requests, threshold: u32) -> Option<f64> {
 
 fn argo(requests: &Requests, interval: f64, count: usize, failure_limit: u32) -> Option<f64> {
     let mut failed = 0;
-    // The first measurement, at once, finds no data, which is an error of its own kind.
+    // The first measurement, at the start, finds no data. That is an error, which counts separately.
     let times = (1..=(HORIZON / interval) as u32).map(|number| f64::from(number) * interval);
     for now in times.take(count) {
         let rate = requests.candidate.success_rate(now - SCRAPE, now);
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_candidate_is_rolled_back_when_the_rules_say_so() {
+    fn a_dead_candidate_is_rolled_back_at_the_time_of_the_rules() {
         check(Judge::Crossfade, 1.0, Some(0.25));
         check(Judge::FlaggerExample, 1.0, Some(11.0 * 60.0));
         check(Judge::FlaggerDefault, 1.0, Some(120.0));
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_perfect_one_never_is() {
+    fn a_perfect_candidate_is_never_rolled_back() {
         for judge in Judge::ALL {
             check(judge, 0.0, None);
         }

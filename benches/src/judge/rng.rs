@@ -1,4 +1,4 @@
-//! Chance, from a seed.
+//! Pseudo-random numbers from a seed.
 
 use std::f64::consts::TAU;
 
@@ -10,7 +10,7 @@ pub(super) struct Rng {
 }
 
 impl Rng {
-    /// Neighbouring seeds have nothing in common.
+    /// Adjacent seeds give independent sequences.
     pub(super) fn new(seed: u64) -> Self {
         let mut rng = Self { state: seed };
         rng.state = rng.next();
@@ -25,27 +25,27 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 to just below 1.
+    /// Uniform in [0, 1).
     pub(super) fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Whether something comes about that has this chance.
+    /// True with this probability.
     pub(super) fn chance(&mut self, chance: f64) -> bool {
         self.uniform() < chance
     }
 
-    /// How many fail before the next success of this chance: so that rare events need not be
-    /// waited for one by one.
+    /// The number of failures before the next success of this probability (geometric distribution),
+    /// so that rare events need no draw for each trial.
     pub(super) fn gap(&mut self, chance: f64) -> u64 {
         if chance >= 1.0 {
             return 0;
         }
-        // What is too large for a u64 is its maximum: later than anything that is asked for.
+        // The cast saturates.
         ((1.0 - self.uniform()).ln() / (-chance).ln_1p()) as u64
     }
 
-    /// From the bell curve.
+    /// Standard normal.
     pub(super) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (TAU * self.uniform()).cos()
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chances_come_out_as_they_should() {
+    fn samples_follow_their_distributions() {
         let mut rng = Rng::new(1);
         let hits = (0..100_000).filter(|_| rng.chance(0.02)).count();
         assert!((1_850..2_150).contains(&hits), "{hits}");

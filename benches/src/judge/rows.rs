@@ -1,8 +1,8 @@
-//! What the verdict has to hold to: one row for each promise.
+//! The goals of the verdict: one row for each.
 
 use super::trial::{Assignment, Stream, Tail, trial};
 
-/// Rollouts of one kind, and what is to come of them.
+/// A kind of rollout, and the goal for it.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) what: &'static str,
@@ -10,33 +10,33 @@ pub(super) struct Row {
     pub(super) share: f64,
     assignment: Assignment,
     stream: Stream,
-    /// So many requests the candidate gets at most.
+    /// The most requests that the candidate gets.
     requests: u64,
     goal: Goal,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Goal {
-    /// Rolled back in no more than this part of the rollouts.
-    Hardly(f64),
-    /// Rolled back within so many requests in at least this part, half of them within `median`.
+    /// At most this share of the rollouts is rolled back.
+    Rarely(f64),
+    /// At least this share is rolled back within this many requests, half of them within `median`.
     Found {
         within: u64,
         part: f64,
         median: Option<u64>,
     },
-    /// It is what it is.
+    /// No goal: the result is only shown.
     Shown,
 }
 
-/// After how many requests to the candidate each rollout was rolled back: the earliest first,
-/// then those that never were.
+/// The requests to the candidate until each rollback, in ascending order. `None`, for a rollout that
+/// was not rolled back, comes last.
 #[derive(Debug)]
 pub(super) struct RowResult {
     after: Vec<Option<u64>>,
 }
 
-/// Every promise.
+/// All rows.
 pub(super) fn all() -> Vec<Row> {
     let failing = |what, share, candidate, stable, requests, goal| Row {
         what,
@@ -46,7 +46,7 @@ pub(super) fn all() -> Vec<Row> {
         requests,
         goal,
     };
-    let good = |what, share, rate| failing(what, share, rate, rate, 5000, Goal::Hardly(0.01));
+    let good = |what, share, rate| failing(what, share, rate, rate, 5000, Goal::Rarely(0.01));
     let coin = |row| Row {
         assignment: Assignment::Coin,
         ..row
@@ -72,7 +72,7 @@ pub(super) fn all() -> Vec<Row> {
         good("both fail 0.1%", 0.5, 0.001),
         good("both fail 2%", 0.5, 0.02),
         good("both fail 10%", 0.5, 0.1),
-        coin(good("both fail 2%, dealt by a coin", 0.1, 0.02)),
+        coin(good("both fail 2%, assigned by chance", 0.1, 0.02)),
         failing(
             "5% against 0.1%",
             0.1,
@@ -92,8 +92,8 @@ pub(super) fn all() -> Vec<Row> {
         failing("50% against 0.1%", 0.1, 0.5, 0.001, 5000, quick),
         failing("50% against 0.1%", 0.5, 0.5, 0.001, 5000, Goal::Shown),
         failing("1% against 0.1%", 0.1, 0.01, 0.001, 5000, Goal::Shown),
-        late("equally fast", 0.1, Tail::Same, 5000, Goal::Hardly(0.01)),
-        late("equally fast", 0.5, Tail::Same, 5000, Goal::Hardly(0.01)),
+        late("equally fast", 0.1, Tail::Same, 5000, Goal::Rarely(0.01)),
+        late("equally fast", 0.5, Tail::Same, 5000, Goal::Rarely(0.01)),
         late(
             "twice as slow",
             0.1,
@@ -126,7 +126,7 @@ pub(super) fn all() -> Vec<Row> {
 }
 
 impl Row {
-    /// One rollout: after how many requests to the candidate it was rolled back.
+    /// Simulates one rollout. Returns the requests to the candidate until the rollback.
     pub(super) fn trial(&self, seed: u64) -> Option<u64> {
         trial(
             self.share,
@@ -137,12 +137,12 @@ impl Row {
         )
     }
 
-    /// For a test that is to take seconds: fewer requests, and goals that a few hundred rollouts
-    /// can tell from what they should not be.
+    /// Shortens the row for a test of some seconds: fewer requests, and goals that a few hundred
+    /// rollouts can tell from a failure.
     #[cfg(test)]
     pub(super) fn shorten(&mut self) {
         match &mut self.goal {
-            Goal::Hardly(part) => {
+            Goal::Rarely(part) => {
                 *part *= 1.5;
                 self.requests = self.requests.min(1500);
             }
@@ -156,10 +156,10 @@ impl Row {
         matches!(self.goal, Goal::Found { .. })
     }
 
-    /// What is said about the goal.
+    /// The goal as text.
     pub(super) fn goal(&self) -> String {
         match self.goal {
-            Goal::Hardly(part) => format!("≤ {}% in {}", part * 100.0, self.requests),
+            Goal::Rarely(part) => format!("≤ {}% in {}", part * 100.0, self.requests),
             Goal::Found {
                 within,
                 part,
@@ -172,19 +172,19 @@ impl Row {
         }
     }
 
-    /// What came of it, in the goal's words.
+    /// The result as text, in the unit of the goal.
     pub(super) fn got(&self, result: &RowResult) -> String {
         let per_cent = |part: f64| format!("{:.2}%", part * 100.0);
         match self.goal {
             Goal::Found { within, .. } => per_cent(result.within(within)),
-            Goal::Hardly(_) | Goal::Shown => per_cent(result.within(u64::MAX)),
+            Goal::Rarely(_) | Goal::Shown => per_cent(result.within(u64::MAX)),
         }
     }
 
-    /// What is missing to the goal.
+    /// The difference to the goal, if the goal is missed.
     pub(super) fn missed(&self, result: &RowResult) -> Option<String> {
         let fine = match self.goal {
-            Goal::Hardly(part) => result.within(u64::MAX) <= part,
+            Goal::Rarely(part) => result.within(u64::MAX) <= part,
             Goal::Found {
                 within,
                 part,
@@ -197,7 +197,7 @@ impl Row {
         };
         (!fine).then(|| {
             format!(
-                "{} at {}%: {}, median {:?}, where the goal is {}",
+                "{} at {}%: {}, median {:?}, but the goal is {}",
                 self.what,
                 self.share * 100.0,
                 self.got(result),
@@ -214,13 +214,13 @@ impl RowResult {
         Self { after }
     }
 
-    /// The part that was rolled back within so many requests.
+    /// The share that was rolled back within this many requests.
     fn within(&self, requests: u64) -> f64 {
         let found = self.after.iter().flatten().filter(|at| **at <= requests);
         found.count() as f64 / self.after.len().max(1) as f64
     }
 
-    /// The requests within which this part was rolled back; `None`: it never was.
+    /// The requests within which this share was rolled back; `None` if it was not.
     pub(super) fn at(&self, part: f64) -> Option<u64> {
         let index = (self.after.len() as f64 * part).ceil() as usize;
         self.after.get(index.saturating_sub(1)).copied().flatten()

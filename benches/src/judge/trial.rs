@@ -1,4 +1,4 @@
-//! One rollout: requests dealt to candidate and stable, and the controller's verdict on them.
+//! One simulated rollout: requests to candidate and stable, and the controller's verdict.
 
 use std::time::Duration;
 
@@ -8,49 +8,49 @@ use controller::verdict::{Case, Figures, Limits, Look, Pair, Window};
 
 use super::rng::Rng;
 
-/// Requests a second, in all.
+/// Requests a second to both versions.
 pub(super) const RATE: u64 = 500;
-/// So long the last seconds are, in which a burst is looked for.
+/// The length of the recent window, in requests: 10 s.
 const RECENT: u64 = 10 * RATE;
-/// A look at latency reads two histograms: so often it is taken, in requests to the candidate.
-const LOOK_AT_LATENCY: u64 = 10;
-/// What stable has answered before the step, so that it is known what is slow.
+/// Latency is evaluated once in this many requests to the candidate, since it reads two histograms.
+const EVALUATE_LATENCY_EVERY: u64 = 10;
+/// The responses of stable before the step, as the record of its latency.
 const RECORD: u64 = 10_000;
 
-/// How requests are dealt to the versions.
+/// How requests are assigned to the versions.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Assignment {
-    /// As the proxy does: by a low-discrepancy sequence.
+    /// By a low-discrepancy sequence, as the proxy does.
     Sequence,
     /// By chance.
     Coin,
 }
 
-/// What comes of the requests.
+/// The results of requests.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Stream {
-    /// So many fail, as parts of 1.
+    /// Shares of failures, from 0 to 1.
     Failures { candidate: f64, stable: f64 },
-    /// None fails, but the candidate may be slow.
+    /// No failures, but latencies.
     Latency(Tail),
 }
 
-/// How slow a candidate is. Stable's latency is log-normal, with a median of 20 ms and a p99 of
+/// The latency of the candidate. Stable's latency is log-normal, with a median of 20 ms and a p99 of
 /// 102 ms.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Tail {
     Same,
     TwiceAsSlow,
-    /// As fast as stable for half of the requests, with a p99 that is doubled.
+    /// The median of stable, and twice its p99.
     Longer,
 }
 
 const MEDIAN: f64 = 0.02;
 const SIGMA: f64 = 0.7;
-/// The 99th of 100 of the bell curve.
+/// The 99th percentile of the standard normal distribution.
 const Z99: f64 = 2.326_348;
 
-/// What a manifest has that says nothing of it, with latency counted from the first answer.
+/// The default limits of a manifest, without a warm-up.
 pub(super) fn limits() -> Limits {
     Limits {
         warm_up: Duration::ZERO,
@@ -58,7 +58,8 @@ pub(super) fn limits() -> Limits {
     }
 }
 
-/// After how many requests to the candidate it is rolled back, if it is within `requests`.
+/// Simulates a rollout. Returns the requests to the candidate until the rollback; `None` without a
+/// rollback within `requests`.
 pub(super) fn trial(
     share: f64,
     assignment: Assignment,
@@ -90,7 +91,7 @@ struct Assigner {
 }
 
 impl Assigner {
-    /// Whether the next request is the candidate's.
+    /// Whether the next request goes to the candidate.
     fn is_candidates(&mut self, rng: &mut Rng) -> bool {
         match self.assignment {
             Assignment::Coin => rng.chance(self.share),
@@ -104,7 +105,7 @@ impl Assigner {
     }
 }
 
-/// Looked at after every request to the candidate.
+/// A rollout that is evaluated after every request to the candidate.
 fn failures(
     rng: &mut Rng,
     assigner: &mut Assigner,
@@ -135,7 +136,7 @@ fn failures(
     None
 }
 
-/// Whether the figures `now` speak against the candidate; `recent` are those of some seconds ago.
+/// The verdict on the counts `now`. `recent` are those at the beginning of the recent window.
 pub(super) fn should_roll_back(
     limits: &Limits,
     now: Pair<Figures>,
@@ -163,12 +164,12 @@ fn elapsed(request: u64) -> Duration {
     Duration::from_millis(request * 1000 / RATE)
 }
 
-/// Through the proxy's histogram and the controller's window, as in earnest.
+/// A rollout with latencies, through the proxy's histogram and the controller's window.
 fn latency(rng: &mut Rng, assigner: &mut Assigner, tail: Tail, requests: u64) -> Option<u64> {
     let limits = limits();
     let (mut candidate, mut stable) = (Histogram::default(), Histogram::default());
     for _ in 0..RECORD {
-        stable.answer(MEDIAN * (SIGMA * rng.normal()).exp());
+        stable.record(MEDIAN * (SIGMA * rng.normal()).exp());
     }
     let reading = |candidate: &Histogram, stable: &Histogram| Pair {
         candidate: candidate.stats(),
@@ -182,46 +183,46 @@ fn latency(rng: &mut Rng, assigner: &mut Assigner, tail: Tail, requests: u64) ->
     let mut window = Window::open(reading(&candidate, &stable));
     for request in 1.. {
         if !assigner.is_candidates(rng) {
-            stable.answer(MEDIAN * (SIGMA * rng.normal()).exp());
+            stable.record(MEDIAN * (SIGMA * rng.normal()).exp());
             continue;
         }
-        candidate.answer(median * (sigma * rng.normal()).exp());
-        if candidate.answers % LOOK_AT_LATENCY == 0 {
+        candidate.record(median * (sigma * rng.normal()).exp());
+        if candidate.responses % EVALUATE_LATENCY_EVERY == 0 {
             let look = window.look(&reading(&candidate, &stable), elapsed(request), &limits)?;
             if Case::against(&limits, &look).condemns() {
-                return Some(candidate.answers);
+                return Some(candidate.responses);
             }
         }
-        if candidate.answers >= requests {
+        if candidate.responses >= requests {
             break;
         }
     }
     None
 }
 
-/// Eight buckets an octave, from 1 µs on, as the proxy has them.
+/// The proxy's histogram: eight buckets per octave, from 1 µs on.
 struct Histogram {
-    answers: u64,
+    responses: u64,
     buckets: [u64; 216],
 }
 
 impl Default for Histogram {
     fn default() -> Self {
         Self {
-            answers: 0,
+            responses: 0,
             buckets: [0; 216],
         }
     }
 }
 
 impl Histogram {
-    fn answer(&mut self, seconds: f64) {
+    fn record(&mut self, seconds: f64) {
         let micros = ((seconds * 1e6) as u64).max(1);
         let octave = micros.ilog2() as usize;
         let part = ((micros << 3) >> octave) as usize & 7;
         let index = (octave * 8 + part).min(self.buckets.len() - 1);
         self.buckets[index] += 1;
-        self.answers += 1;
+        self.responses += 1;
     }
 
     fn stats(&self) -> VersionStats {
@@ -230,7 +231,7 @@ impl Histogram {
             2.0_f64.powi((index / 8) as i32) * part / 1e6
         };
         let mut stats = VersionStats::default();
-        stats.responses.success = self.answers;
+        stats.responses.success = self.responses;
         stats.latency = self
             .buckets
             .iter()
