@@ -165,7 +165,7 @@ pub fn service(json: &[u8]) -> bool {
 
 /// One worker in front of one endpoint, to be used inside a `LocalSet` of one thread.
 pub struct Wire {
-    worker: Rc<Worker>,
+    pub(crate) worker: Rc<Worker>,
     jobs: Rc<Jobs>,
     // While it is there, the worker is not stopping.
     _stage: watch::Sender<Stage>,
@@ -174,7 +174,6 @@ pub struct Wire {
 impl Wire {
     /// `None`: the endpoint does not pass the checks, which would be a mistake here.
     pub fn before(endpoint: SocketAddr) -> Option<Self> {
-        let config = Config::parse(CONFIG).ok()?;
         let spec = ServiceSpec {
             name: "web".into(),
             endpoints: vec![EndpointSpec {
@@ -184,17 +183,23 @@ impl Wire {
             }],
             ..ServiceSpec::default()
         };
-        let definition = Arc::new(Definition::check(&spec).ok()?);
+        Self::with(Config::parse(CONFIG).ok()?, &spec)
+    }
+
+    /// One worker with this config, which forwards the requests for one service.
+    pub(crate) fn with(config: Config, spec: &ServiceSpec) -> Option<Self> {
+        let definition = Arc::new(Definition::check(spec).ok()?);
         let service = Service::new(definition, None, &Resolved::new(), 1, &Drained::new());
         let table = Table::empty(config.timeouts.clone())
             .with_all(vec![Arc::new(service)], config.timeouts)
             .ok()?;
+        let counters = Arc::new(Counters::new(1));
         let (sender, stage) = watch::channel(Stage::Serving);
         let worker = Worker::new(
             0,
             Arc::new(ArcSwap::from_pointee(table)),
             config.limits,
-            &Arc::new(Counters::new(1)),
+            &counters,
             stage,
         );
         Some(Self {

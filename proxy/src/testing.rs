@@ -1,5 +1,7 @@
 //! What unit tests share: requests made of text, services made of JSON, and picks in them.
 
+pub(crate) mod hot_path;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

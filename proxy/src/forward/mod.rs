@@ -13,6 +13,8 @@ pub(crate) mod hold;
 pub(crate) mod mirror;
 pub(crate) mod relay;
 pub(crate) mod routing_hints;
+#[cfg(test)]
+mod tests;
 
 use std::future::poll_fn;
 use std::io;

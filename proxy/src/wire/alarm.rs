@@ -8,10 +8,12 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::Notify;
+// The system's clock, unless a test has paused the runtime's.
+use tokio::time::Instant;
 
 /// How far the clock may be behind. An alarm rings up to two of these late, and never early.
 const TICK: Duration = Duration::from_millis(25);

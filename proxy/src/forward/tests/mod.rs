@@ -1,0 +1,4 @@
+//! The life of a request, in tables.
+
+mod relay;
+mod retries;

@@ -1,0 +1,248 @@
+//! Endpoints that do what a script tells them, a connection at a time.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::h2_endpoint;
+use super::message::{Body, Reader, length_of_request};
+
+/// One thing that an endpoint does on a connection. At the end of its script it closes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Reads a whole request.
+    Take,
+    /// Reads the head of a request.
+    TakeHead,
+    /// Responds to the request that it took last, with this status and body.
+    Respond(u16, &'static str),
+    /// Responds with a body of unknown length, and a trailer section of one field.
+    RespondWithTrailers(u16, &'static str, (&'static str, &'static str)),
+    /// Sends the first bytes of a response's head.
+    BeginHead,
+    /// Sends the head of a 200 whose body has so many bytes, and the first of them.
+    BeginBody(usize, &'static str),
+    /// Sends these bytes as they are.
+    Say(&'static str),
+    /// Does nothing for so long.
+    Wait(Duration),
+    /// Does nothing until the proxy ends the connection.
+    Stall,
+    /// Closes the connection as a program does that ends: with a reset, if something is unread.
+    Close,
+    /// Resets the connection.
+    Reset,
+    /// HTTP/2: says that the connection ends, and that no stream was looked at after the one
+    /// before the last (`false`), or after the last one (`true`).
+    GoAway(bool),
+    /// HTTP/2: resets the last stream with this code.
+    ResetStream(u32),
+}
+
+/// What an endpoint speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Http1,
+    Http2,
+    /// Nothing: connections are refused.
+    Nothing,
+    /// Nothing: connections are never made, and never refused.
+    Silence,
+}
+
+/// A request that came to an endpoint, as far as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) endpoint: usize,
+    /// Counted over all endpoints, from 0.
+    pub(crate) connection: usize,
+    /// Empty over HTTP/2.
+    pub(crate) head: String,
+    pub(crate) body: Body,
+}
+
+/// What all endpoints of a test are to do, and what came to them. The scripts are those of
+/// connections in the order in which they are made, to whatever endpoint: so a script says
+/// what becomes of a request's first attempt without knowing which endpoint that goes to.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    connections: Vec<Vec<Step>>,
+    made: RefCell<usize>,
+    seen: RefCell<Vec<Seen>>,
+}
+
+impl Script {
+    /// A connection beyond the last of these does what the last one does.
+    pub(crate) fn new(connections: &[&[Step]]) -> Rc<Self> {
+        Rc::new(Self {
+            connections: connections.iter().map(|steps| steps.to_vec()).collect(),
+            ..Self::default()
+        })
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.borrow().clone()
+    }
+
+    /// Connections that were made so far.
+    pub(crate) fn made(&self) -> usize {
+        *self.made.borrow()
+    }
+
+    /// Notes a request. Gives its place, for [`Script::came`].
+    pub(super) fn begins(&self, endpoint: usize, connection: usize, head: String) -> usize {
+        let mut seen = self.seen.borrow_mut();
+        seen.push(Seen {
+            endpoint,
+            connection,
+            head,
+            body: Body::default(),
+        });
+        seen.len() - 1
+    }
+
+    /// The body of that request was read.
+    pub(super) fn came(&self, place: usize, body: Body) {
+        self.seen.borrow_mut()[place].body = body;
+    }
+
+    fn next(&self) -> (usize, Vec<Step>) {
+        let mut made = self.made.borrow_mut();
+        let number = *made;
+        *made += 1;
+        let steps = self.connections.get(number).or(self.connections.last());
+        (number, steps.cloned().unwrap_or_default())
+    }
+}
+
+/// What keeps an endpoint's address its own, and a silent one silent.
+pub(crate) struct Address {
+    pub(crate) socket: SocketAddr,
+    _kept: Vec<socket2::Socket>,
+}
+
+/// Starts an endpoint, in a task of its own.
+pub(crate) async fn start(speaks: Speaks, number: usize, script: Rc<Script>) -> Address {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = listener.local_addr().unwrap();
+    let kept = match speaks {
+        Speaks::Nothing => {
+            // Bound and not listened on: its port goes to no one else.
+            drop(listener);
+            let kept = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+            let kept = kept.unwrap();
+            kept.bind(&socket.into()).unwrap();
+            vec![kept]
+        }
+        Speaks::Silence => fill_backlog(&listener),
+        Speaks::Http1 | Speaks::Http2 => {
+            tokio::task::spawn_local(serve(listener, speaks, number, script));
+            Vec::new()
+        }
+    };
+    Address {
+        socket,
+        _kept: kept,
+    }
+}
+
+/// Has a listener drop what asks for a connection: more wait already than it has room for.
+fn fill_backlog(listener: &TcpListener) -> Vec<socket2::Socket> {
+    let own = SockRef::from(listener);
+    own.listen(0).unwrap();
+    let address = own.local_addr().unwrap();
+    let waiting = (0..3).map(|_| {
+        let waiting =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        waiting.set_nonblocking(true).unwrap();
+        // In progress, which is all that is wanted.
+        let _ = waiting.connect(&address);
+        waiting
+    });
+    waiting.chain([own.try_clone().unwrap()]).collect()
+}
+
+async fn serve(listener: TcpListener, speaks: Speaks, number: usize, script: Rc<Script>) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (connection, steps) = script.next();
+        let script = script.clone();
+        tokio::task::spawn_local(async move {
+            match speaks {
+                Speaks::Http2 => {
+                    h2_endpoint::play(stream, &steps, number, connection, &script).await;
+                }
+                _ => play(stream, &steps, number, connection, &script).await,
+            }
+        });
+    }
+}
+
+/// Plays a script over HTTP/1.1, until the proxy has ended the connection.
+async fn play(
+    stream: TcpStream,
+    steps: &[Step],
+    endpoint: usize,
+    connection: usize,
+    script: &Script,
+) {
+    let mut reader = Reader::new(stream);
+    for step in steps {
+        match step {
+            Step::Take | Step::TakeHead => {
+                let Some(head) = reader.head().await else {
+                    return;
+                };
+                let length = length_of_request(&head);
+                let place = script.begins(endpoint, connection, head);
+                if *step == Step::Take {
+                    let body = reader.body(length).await;
+                    script.came(place, body);
+                }
+            }
+            Step::Respond(status, body) => {
+                let length = body.len();
+                let response =
+                    format!("HTTP/1.1 {status} As Told\r\ncontent-length: {length}\r\n\r\n{body}");
+                say(&mut reader, &response).await;
+            }
+            Step::RespondWithTrailers(status, body, (name, value)) => {
+                let length = body.len();
+                let response = format!(
+                    "HTTP/1.1 {status} As Told\r\ntransfer-encoding: chunked\r\n\r\n\
+                     {length:x}\r\n{body}\r\n0\r\n{name}: {value}\r\n\r\n"
+                );
+                say(&mut reader, &response).await;
+            }
+            Step::BeginHead => say(&mut reader, "HTTP/1.1 200 OK\r\ncontent-le").await,
+            Step::BeginBody(length, body) => {
+                let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+                say(&mut reader, &response).await;
+            }
+            Step::Say(bytes) => say(&mut reader, bytes).await,
+            Step::Wait(time) => tokio::time::sleep(*time).await,
+            Step::Stall => drop(reader.rest().await),
+            Step::Close => return,
+            Step::Reset => return reset(&reader.stream),
+            Step::GoAway(_) | Step::ResetStream(_) => panic!("{step:?} over HTTP/1.1"),
+        }
+    }
+}
+
+/// A connection that is gone is no concern of the endpoint's.
+async fn say(reader: &mut Reader, bytes: &str) {
+    let _ = reader.stream.write_all(bytes.as_bytes()).await;
+}
+
+/// Has the connection reset when it is dropped, which the caller does next.
+pub(super) fn reset(stream: &TcpStream) {
+    SockRef::from(stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+}

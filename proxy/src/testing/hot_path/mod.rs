@@ -1,0 +1,383 @@
+//! Table tests of the hot path: a real worker between a client and scripted endpoints, all of
+//! them on one thread whose time is paused.
+//!
+//! A [`Row`] says what a client sends and what the endpoints do. [`Row::check`] compares what came
+//! of it, in one line of text, with what was wanted:
+//!
+//! ```text
+//! 502 error=connection_terminated; seen 1; reset 1
+//! │                                │       └ counted in the version's stats
+//! │                                └ requests that each endpoint saw, the most first
+//! └ the client's response, one for each request
+//! ```
+//!
+//! What is in flight at the end is 0, or the line says how much is.
+
+pub(crate) mod client;
+pub(crate) mod endpoint;
+mod h2_endpoint;
+pub(crate) mod message;
+
+use std::fmt::Write as _;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::time::Duration;
+
+use admin_api::strict::from_json;
+use admin_api::{EndpointSpec, Protocol, ServiceSpec, VersionSpec, VersionStats};
+use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
+
+use self::client::{Client, Request, Response};
+use self::endpoint::{Address, Script, Seen, Speaks, Step};
+use crate::config::Config;
+use crate::fuzz::Wire;
+use crate::worker::Held;
+
+/// More than any timeout of these tests together, on a clock that does not wait.
+const HANG: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often something is looked at again.
+const LOOK: Duration = Duration::from_millis(25);
+
+pub(crate) const GET: Request = Request::with("GET", "");
+pub(crate) const HEAD: Request = Request::with("HEAD", "");
+pub(crate) const PUT: Request = Request::with("PUT", "order");
+pub(crate) const DELETE: Request = Request::with("DELETE", "");
+pub(crate) const POST: Request = Request::with("POST", "order");
+/// A call of gRPC, as far as the proxy can tell.
+pub(crate) const GRPC: Request = POST
+    .streaming()
+    .fields(&[("content-type", "application/grpc"), ("te", "trailers")]);
+
+/// Takes a request, and responds well.
+pub(crate) const GOOD: [Step; 2] = [Step::Take, Step::Respond(200, "ok")];
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Http {
+    One,
+    Two,
+}
+
+/// A worker with its endpoints, to be used inside [`run`].
+pub(crate) struct Rig {
+    wire: Wire,
+    pub(crate) script: Rc<Script>,
+    _addresses: Vec<Address>,
+}
+
+/// One row of a table.
+#[derive(Debug, Clone)]
+pub(crate) struct Row<'r> {
+    name: &'r str,
+    client: Http,
+    /// A version's label and what its endpoint speaks, for each endpoint.
+    endpoints: Vec<(&'static str, Speaks)>,
+    config: &'static str,
+    service: &'static str,
+    requests: Vec<Request>,
+    script: Vec<&'r [Step]>,
+    rests: Duration,
+    no_retries: bool,
+}
+
+/// Runs a test on one thread, with the clock paused: it goes on to the next timer whenever
+/// nothing else is to be done.
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build_local(LocalOptions::default())
+        .unwrap();
+    runtime.block_on(test)
+}
+
+impl<'r> Row<'r> {
+    /// A GET over HTTP/1.1 to one endpoint that speaks it, too.
+    pub(crate) fn new(name: &'r str) -> Self {
+        Self {
+            name,
+            client: Http::One,
+            endpoints: vec![("1", Speaks::Http1)],
+            config: "",
+            service: r#"{"name":"web"}"#,
+            requests: vec![GET],
+            script: vec![&GOOD],
+            rests: Duration::ZERO,
+            no_retries: false,
+        }
+    }
+
+    pub(crate) fn client(self, client: Http) -> Self {
+        Self { client, ..self }
+    }
+
+    /// So many endpoints of one version.
+    pub(crate) fn endpoints(self, count: usize, speak: Speaks) -> Self {
+        self.versions(&vec![("1", speak); count])
+    }
+
+    pub(crate) fn versions(self, endpoints: &[(&'static str, Speaks)]) -> Self {
+        Self {
+            endpoints: endpoints.to_vec(),
+            ..self
+        }
+    }
+
+    /// Lines of a config.
+    pub(crate) fn config(self, config: &'static str) -> Self {
+        Self { config, ..self }
+    }
+
+    /// A service in JSON, without its endpoints.
+    pub(crate) fn service(self, service: &'static str) -> Self {
+        Self { service, ..self }
+    }
+
+    /// What is sent one after the other, each once there is a response to the one before.
+    pub(crate) fn sends(self, requests: &[Request]) -> Self {
+        Self {
+            requests: requests.to_vec(),
+            ..self
+        }
+    }
+
+    /// What the endpoints do on each connection; the last one's is that of all further ones.
+    pub(crate) fn script(self, script: &[&'r [Step]]) -> Self {
+        Self {
+            script: script.to_vec(),
+            ..self
+        }
+    }
+
+    /// So much time passes before each request.
+    pub(crate) fn rests(self, rests: Duration) -> Self {
+        Self { rests, ..self }
+    }
+
+    /// The service's retries are used up.
+    pub(crate) fn without_retries(self) -> Self {
+        Self {
+            no_retries: true,
+            ..self
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn check(&self, want: &str) {
+        let (got, _) = self.outcome();
+        assert_eq!(got, want, "\nrow: {}\n{self:#?}", self.name);
+    }
+
+    /// What came of it, as a line and as it was.
+    pub(crate) fn outcome(&self) -> (String, Outcome) {
+        let outcome = run(async {
+            let exchange = tokio::time::timeout(HANG, self.exchange());
+            let exchange = exchange.await;
+            exchange.unwrap_or_else(|_| panic!("it hangs: {}\n{self:#?}", self.name))
+        });
+        (outcome.line(), outcome)
+    }
+
+    async fn exchange(&self) -> Outcome {
+        let rig = Rig::new(self.config, self.service, &self.endpoints, &self.script).await;
+        if self.no_retries {
+            let table = rig.table();
+            let budget = &table.services()[0].budget;
+            while budget.withdraw(0) {}
+        }
+        let mut responses = Vec::new();
+        let mut open = None;
+        for request in &self.requests {
+            tokio::time::sleep(self.rests).await;
+            let mut client = match open.take() {
+                Some(client) => client,
+                None => rig.client(self.client).await,
+            };
+            let (response, keeps) = client.send(request).await;
+            responses.push(response);
+            open = keeps.then_some(client);
+        }
+        drop(open);
+        rig.settle().await;
+        rig.outcome(responses, self.endpoints.len())
+    }
+}
+
+impl Rig {
+    /// Endpoints of these versions, that do as `script` says, and a worker before them.
+    pub(crate) async fn new(
+        config: &str,
+        service: &str,
+        endpoints: &[(&'static str, Speaks)],
+        script: &[&[Step]],
+    ) -> Self {
+        let script = Script::new(script);
+        let mut spec = from_json::<ServiceSpec>(service.as_bytes()).unwrap();
+        let mut addresses = Vec::new();
+        for (number, (version, speaks)) in endpoints.iter().enumerate() {
+            let address = endpoint::start(*speaks, number, script.clone()).await;
+            spec.endpoints.push(EndpointSpec {
+                address: address.socket.to_string(),
+                version: (*version).into(),
+                weight: 1,
+            });
+            if *speaks == Speaks::Http2 {
+                let over_http2 = VersionSpec {
+                    protocol: Protocol::H2,
+                    ..VersionSpec::default()
+                };
+                spec.versions.insert((*version).into(), over_http2);
+            }
+            addresses.push(address);
+        }
+        let config = format!("{config}\n[[listeners]]\naddress = \"127.0.0.1:0\"\n");
+        let wire = Wire::with(Config::parse(&config).unwrap(), &spec).unwrap();
+        tokio::task::spawn_local(wire.clock());
+        Self {
+            wire,
+            script,
+            _addresses: addresses,
+        }
+    }
+
+    /// A connection to the worker, which serves it.
+    pub(crate) async fn connect(&self) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (served, _) = listener.accept().unwrap();
+        tokio::task::spawn_local(self.wire.serve(served).unwrap());
+        let stream = stream.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    pub(crate) async fn client(&self, speaks: Http) -> Client {
+        let stream = self.connect().await;
+        match speaks {
+            Http::One => Client::http1(stream),
+            Http::Two => Client::http2(stream).await,
+        }
+    }
+
+    pub(crate) fn table(&self) -> Rc<Held> {
+        self.wire.worker.table()
+    }
+
+    /// Requests in flight, at all endpoints.
+    pub(crate) fn in_flight(&self) -> u64 {
+        let table = self.table();
+        let endpoints = table.services().iter().flat_map(|one| one.endpoints());
+        let figures = endpoints.map(|endpoint| endpoint.figures());
+        figures.map(|one| one.requests + one.upgraded).sum()
+    }
+
+    /// Waits until nothing is in flight.
+    pub(crate) async fn settle(&self) {
+        let limit = tokio::time::Instant::now() + HANG / 2;
+        while self.in_flight() > 0 && tokio::time::Instant::now() < limit {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// What came of it so far.
+    pub(crate) fn outcome(&self, responses: Vec<Response>, endpoints: usize) -> Outcome {
+        let mut seen = vec![0; endpoints];
+        for request in self.script.seen() {
+            seen[request.endpoint] += 1;
+        }
+        seen.sort_unstable_by(|a, b| b.cmp(a));
+        let table = self.table();
+        let versions = table.services()[0].versions.iter();
+        Outcome {
+            responses,
+            seen,
+            requests: self.script.seen(),
+            connections: self.script.made(),
+            stats: versions
+                .map(|version| (version.label.to_string(), version.stats.read()))
+                .collect(),
+            in_flight: self.in_flight(),
+        }
+    }
+}
+
+/// What came of a row.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) responses: Vec<Response>,
+    /// Requests that each endpoint saw, the most first.
+    pub(crate) seen: Vec<usize>,
+    pub(crate) requests: Vec<Seen>,
+    /// Connections that were made to them.
+    pub(crate) connections: usize,
+    /// By version.
+    pub(crate) stats: Vec<(String, VersionStats)>,
+    pub(crate) in_flight: u64,
+}
+
+impl Outcome {
+    /// Failures that are counted, of all versions.
+    pub(crate) fn failures(&self) -> u64 {
+        self.stats.iter().map(|(_, stats)| stats.failures()).sum()
+    }
+
+    fn line(&self) -> String {
+        let responses = self.responses.iter().map(described).collect::<Vec<_>>();
+        let seen = self.seen.iter().map(usize::to_string).collect::<Vec<_>>();
+        let mut line = format!("{}; seen {}", responses.join(", "), seen.join("+"));
+        for (version, stats) in &self.stats {
+            let counted = counted(stats);
+            match (self.stats.len(), &*counted) {
+                (1, "") => line.push_str("; nothing counted"),
+                (_, "") => {}
+                (1, counted) => write!(line, "; {counted}").unwrap(),
+                (_, counted) => write!(line, "; of {version}: {counted}").unwrap(),
+            }
+        }
+        if self.in_flight > 0 {
+            write!(line, "; in flight {}", self.in_flight).unwrap();
+        }
+        line
+    }
+}
+
+/// A response in few words.
+fn described(response: &Response) -> String {
+    let mut text = match response.status {
+        0 => "no response".to_owned(),
+        status => status.to_string(),
+    };
+    if let Some(error) = response.error() {
+        write!(text, " {error}").unwrap();
+    }
+    match response.reset {
+        Some(reason) => write!(text, " {reason:?}").unwrap(),
+        None if response.status > 0 && !response.body.is_whole => text.push_str(" cut"),
+        None => {}
+    }
+    text
+}
+
+/// What is counted of a version, in few words.
+fn counted(stats: &VersionStats) -> String {
+    let (responses, failed) = (&stats.responses, &stats.failed_tries);
+    let counts = [
+        ("1xx", responses.informational),
+        ("2xx", responses.success),
+        ("3xx", responses.redirection),
+        ("4xx", responses.client_error),
+        ("5xx", responses.server_error),
+        ("connect", failed.connect),
+        ("reset", failed.reset),
+        ("timeout", failed.timeout),
+        ("protocol", failed.protocol),
+        ("body", failed.body),
+        ("client gone", stats.client_gone),
+        ("diverted", stats.diverted),
+        ("panicked", stats.panicked),
+    ];
+    let counts = counts.iter().filter(|(_, count)| *count > 0);
+    let counts = counts.map(|(name, count)| format!("{name} {count}"));
+    counts.collect::<Vec<_>>().join(", ")
+}
