@@ -1,0 +1,301 @@
+//! A service at one moment, with its versions. `pick` is how a request gets one of its endpoints,
+//! `view` what people see of it.
+
+mod pick;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::table::balance::sequence::{Sequence, Wheel};
+use crate::table::definition::Definition;
+use crate::table::endpoint::Endpoint;
+use crate::table::hold::Hold;
+use crate::table::mirror::Mirror;
+use crate::table::retry_budget::RetryBudget;
+use crate::table::version::{Draft, Resolved, Version, targets};
+use crate::wire::address::Address;
+
+/// One service, at one moment.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) definition: Arc<Definition>,
+    pub(crate) versions: Vec<Version>,
+    /// Over the versions, by the split.
+    wheel: Wheel,
+    sequence: Arc<Sequence>,
+    pub(crate) budget: Arc<RetryBudget>,
+    /// Requests are copied.
+    pub(crate) mirror: Option<Mirror>,
+    /// New requests wait.
+    pub(crate) hold: Option<Arc<Hold>>,
+}
+
+/// Addresses of a service that were drained, by version. They stay so in later tables, whatever
+/// their names stand for then, until a `PUT` of the service asks for them anew.
+pub(crate) type Drained = BTreeSet<(Arc<str>, Address)>;
+
+impl Service {
+    /// The service as `definition` has it. What `previous` has of it already, it keeps:
+    /// endpoints with their health and counters, and the places in the sequences.
+    pub(crate) fn new(
+        definition: Arc<Definition>,
+        previous: Option<&Self>,
+        resolved: &Resolved,
+        workers: usize,
+        drained: &Drained,
+    ) -> Self {
+        let mut versions = Self::drafts(&definition, previous, workers);
+        let mut known: HashMap<(&str, &Address, SocketAddr), &Arc<Endpoint>> = previous
+            .into_iter()
+            .flat_map(Self::endpoints)
+            .filter(|e| {
+                !e.claims.is_retired() || drained.contains(&(e.version.clone(), e.address.clone()))
+            })
+            .map(|endpoint| {
+                (
+                    (&*endpoint.version, &endpoint.address, endpoint.target),
+                    endpoint,
+                )
+            })
+            .collect();
+        for wanted in &definition.endpoints {
+            let at = versions.binary_search_by(|version| version.label().cmp(&wanted.version));
+            // `Definition::check` gave every version with endpoints its place in the split.
+            let Ok(at) = at else { continue };
+            let version = &mut versions[at];
+            let targets = targets(&wanted.address, resolved);
+            if targets.is_empty() {
+                version.add_unresolved(wanted.address.clone(), wanted.weight);
+            }
+            let reach = definition.reach(&wanted.version);
+            let is_drained = drained.contains(&(wanted.version.clone(), wanted.address.clone()));
+            for target in targets {
+                let known = known.remove(&(&*wanted.version, &wanted.address, target));
+                let endpoint = match known.filter(|endpoint| endpoint.reach == reach) {
+                    Some(endpoint) => endpoint.clone(),
+                    None if is_drained => continue,
+                    None => Arc::new(Endpoint::new(
+                        wanted.version.clone(),
+                        wanted.address.clone(),
+                        target,
+                        reach.clone(),
+                        version.stats.clone(),
+                        workers,
+                        definition.health.is_none(),
+                    )),
+                };
+                version.add(endpoint, wanted.weight);
+            }
+        }
+        Self::of_versions(definition, previous, versions, workers)
+    }
+
+    /// The service with exactly these endpoints, as another process has it.
+    pub(crate) fn with_endpoints(
+        definition: Arc<Definition>,
+        previous: Option<&Self>,
+        endpoints: &[Arc<Endpoint>],
+        drafts: Vec<Draft>,
+        workers: usize,
+    ) -> Self {
+        let mut drafts = drafts;
+        for wanted in &definition.endpoints {
+            let at = drafts.binary_search_by(|version| version.label().cmp(&wanted.version));
+            let Ok(at) = at else { continue };
+            let same = |endpoint: &&Arc<Endpoint>| {
+                endpoint.version == wanted.version && endpoint.address == wanted.address
+            };
+            for endpoint in endpoints.iter().filter(same) {
+                drafts[at].add(endpoint.clone(), wanted.weight);
+            }
+        }
+        Self::of_versions(definition, previous, drafts, workers)
+    }
+
+    /// Versions without endpoints; they keep what `previous` has of them.
+    pub(crate) fn drafts(
+        definition: &Definition,
+        previous: Option<&Self>,
+        workers: usize,
+    ) -> Vec<Draft> {
+        let draft = |(label, weight): (&Arc<str>, &u32)| {
+            let previous = previous.and_then(|service| service.version(label));
+            Draft::new(label.clone(), *weight, previous, workers)
+        };
+        definition.split.iter().map(draft).collect()
+    }
+
+    fn of_versions(
+        definition: Arc<Definition>,
+        previous: Option<&Self>,
+        versions: Vec<Draft>,
+        workers: usize,
+    ) -> Self {
+        let versions: Vec<Version> = versions.into_iter().map(Draft::finish).collect();
+        Self {
+            wheel: Wheel::new(versions.iter().map(|version| version.weight)),
+            sequence: previous.map_or_else(
+                || Arc::new(Sequence::new(workers)),
+                |service| service.sequence.clone(),
+            ),
+            budget: previous.map_or_else(
+                || Arc::new(RetryBudget::new(workers)),
+                |service| service.budget.clone(),
+            ),
+            mirror: Self::mirror_of(&definition, previous, workers),
+            definition,
+            versions,
+            hold: None,
+        }
+    }
+
+    /// What is copied of its requests. Figures of the same version go on.
+    fn mirror_of(
+        definition: &Definition,
+        previous: Option<&Self>,
+        workers: usize,
+    ) -> Option<Mirror> {
+        let spec = definition.mirror.clone()?;
+        // Versions of a service are in the order of its split.
+        let mut labels = definition.split.keys();
+        let version = labels.position(|label| **label == *spec.version)?;
+        let previous = previous.and_then(|service| service.mirror.as_ref());
+        Some(Mirror::of(spec, version, previous, workers))
+    }
+
+    /// The same service, held or not.
+    pub(crate) fn held(self, hold: Option<Arc<Hold>>) -> Self {
+        Self { hold, ..self }
+    }
+
+    /// The version with this label.
+    pub(crate) fn version(&self, label: &str) -> Option<&Version> {
+        let at = self
+            .versions
+            .binary_search_by(|version| (*version.label).cmp(label))
+            .ok()?;
+        Some(&self.versions[at])
+    }
+
+    /// Every endpoint of every version.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.versions
+            .iter()
+            .flat_map(|version| version.endpoints.list.iter())
+    }
+
+    /// Whether new requests have an endpoint that is up without those that `covers` says, or had
+    /// none before.
+    pub(crate) fn survives_without(&self, covers: impl Fn(&Endpoint) -> bool) -> bool {
+        let open = || {
+            self.versions
+                .iter()
+                .filter(|version| version.weight > 0)
+                .flat_map(Version::weighted)
+                .filter(|endpoint| endpoint.is_up() && !endpoint.claims.is_retired())
+        };
+        open().next().is_none() || open().any(|endpoint| !covers(endpoint))
+    }
+
+    /// The version that has the requests by this split, but was drained, where another one could
+    /// serve by the split there is.
+    pub(crate) fn drained_for(&self, split: &BTreeMap<Arc<str>, u32>) -> Option<&Arc<str>> {
+        let with_share = |split: &BTreeMap<Arc<str>, u32>| {
+            let has = |v: &&Version| split.get(&v.label).is_some_and(|weight| *weight > 0);
+            self.versions.iter().filter(has).collect::<Vec<_>>()
+        };
+        let is_live = |version: &&Version| {
+            let mut endpoints = version.endpoints.list.iter();
+            endpoints.any(|endpoint| !endpoint.claims.is_retired())
+        };
+        let then = with_share(split);
+        let is_lost =
+            !then.iter().any(is_live) && with_share(&self.definition.split).iter().any(is_live);
+        let drained = then
+            .into_iter()
+            .find(|version| !version.endpoints.list.is_empty());
+        drained.filter(|_| is_lost).map(|version| &version.label)
+    }
+
+    /// Whether new requests have nothing that is up, only what was up before.
+    pub(crate) fn is_in_panic(&self) -> bool {
+        let mut versions = self.versions.iter().filter(|version| version.weight > 0);
+        versions.clone().any(Version::is_down) && !versions.any(Version::is_up)
+    }
+
+    /// Versions whose share goes to the others.
+    pub(crate) fn versions_down(&self) -> impl Iterator<Item = &Version> {
+        let with_share = || self.versions.iter().filter(|version| version.weight > 0);
+        let others = with_share().any(Version::is_up);
+        with_share().filter(move |version| others && version.is_down())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::routing_hints::Wish;
+    use crate::testing::{definition, service, service_without};
+
+    const NO_WISH: Wish = Wish::NONE;
+
+    const TWO: &str = r#"{"name":"web","split":{"1":90,"2":10},"endpoints":[
+        {"address":"10.0.0.1:80","version":"1","weight":2},
+        {"address":"10.0.0.2:80","version":"1"},
+        {"address":"10.0.0.3:80","version":"2"}]}"#;
+
+    #[test]
+    fn a_drained_name_stays_drained_when_it_stands_for_another_address() {
+        let json = r#"{"name":"web","endpoints":[{"address":"a.test:80","version":"1"}]}"#;
+        let definition = definition(json);
+        let name = || definition.endpoints[0].address.clone();
+        let resolved = |ip: &str| Resolved::from([("a.test".into(), vec![ip.parse().unwrap()])]);
+        let build = |previous, ip, drained: &Drained| {
+            Service::new(definition.clone(), previous, &resolved(ip), 1, drained)
+        };
+        let before = build(None, "10.0.0.1", &Drained::new());
+        before.versions[0].endpoints.list[0].claims.retire();
+        let drained = Drained::from([("1".into(), name())]);
+        assert!(
+            build(Some(&before), "10.0.0.2", &drained)
+                .claim(0, &NO_WISH)
+                .is_none()
+        );
+        assert!(
+            build(Some(&before), "10.0.0.2", &Drained::new())
+                .claim(0, &NO_WISH)
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn a_new_endpoint_starts_down_only_where_there_is_a_health_check() {
+        let json = r#"{"name":"web","health":{"path":"/"},"endpoints":[{"address":"10.0.0.1:80","version":"1"}]}"#;
+        let checked = service(json, None);
+        assert!(checked.claim(0, &NO_WISH).is_none());
+        checked.versions[0].endpoints.list[0].set_health(Ok(()));
+        assert!(checked.claim(0, &NO_WISH).is_some());
+        assert!(service(TWO, None).claim(0, &NO_WISH).is_some());
+    }
+
+    #[test]
+    fn the_same_endpoint_in_a_later_table_is_the_same_until_it_is_retired() {
+        let before = service(TWO, None);
+        let same = service(TWO, Some(&before));
+        let ids = |service: &Service| service.endpoints().map(|e| e.id).collect::<Vec<_>>();
+        assert_eq!(ids(&before), ids(&same));
+
+        before.versions[0].endpoints.list[0].claims.retire();
+        let drained = Drained::from([(
+            "1".into(),
+            before.versions[0].endpoints.list[0].address.clone(),
+        )]);
+        let kept = service_without(TWO, Some(&same), &drained);
+        assert_eq!(ids(&before), ids(&kept));
+        let renewed = service(TWO, Some(&same));
+        assert_ne!(ids(&before)[0], ids(&renewed)[0]);
+        assert_eq!(ids(&before)[1..], ids(&renewed)[1..]);
+    }
+}

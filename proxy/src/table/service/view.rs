@@ -1,0 +1,74 @@
+//! A service as the admin API shows it.
+
+use admin_api::{ServiceStats, ServiceView, VersionStats};
+
+use super::Service;
+use crate::table::mirror::Mirror;
+use crate::table::version::Version;
+
+impl Service {
+    /// As the admin API shows it.
+    pub(crate) fn view(&self, generation: u64) -> ServiceView {
+        let definition = &self.definition;
+        ServiceView {
+            name: definition.name.to_string(),
+            generation,
+            hosts: definition
+                .hosts
+                .iter()
+                .filter_map(|host| host.text())
+                .collect(),
+            path_prefix: definition.prefix_text().to_owned(),
+            strip_prefix: definition.strip_prefix,
+            split: definition
+                .split
+                .iter()
+                .map(|(version, weight)| (version.to_string(), *weight))
+                .collect(),
+            health: definition.health.clone(),
+            ejection: definition.ejection.clone(),
+            sticky: definition
+                .sticky
+                .as_ref()
+                .map(|sticky| sticky.spec().clone()),
+            force: definition.force.as_ref().map(|force| force.spec().clone()),
+            mirror: self.mirror.as_ref().map(|mirror| mirror.spec().clone()),
+            held: self.hold.as_ref().map(|hold| hold.view()),
+            panic: self.is_in_panic(),
+            balance: definition.balance.spec(),
+            versions: self
+                .versions
+                .iter()
+                .map(|version| {
+                    (
+                        version.label.to_string(),
+                        version.view(&self.definition.reach(&version.label)),
+                    )
+                })
+                .collect(),
+        }
+    }
+
+    /// The figures of its versions.
+    pub(crate) fn stats(&self, generation: u64) -> ServiceStats {
+        let stats = |version: &Version| {
+            let view = version.view(&self.definition.reach(&version.label));
+            VersionStats {
+                in_flight: view.in_flight,
+                streams: view.streams,
+                upgraded: view.upgraded,
+                ..version.stats.read()
+            }
+        };
+        ServiceStats {
+            service: self.definition.name.to_string(),
+            generation,
+            mirror: self.mirror.as_ref().map(Mirror::stats),
+            versions: self
+                .versions
+                .iter()
+                .map(|version| (version.label.to_string(), stats(version)))
+                .collect(),
+        }
+    }
+}
