@@ -1,0 +1,381 @@
+//! Reads a config file, and checks it.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use admin_api::strict::{InputError, from_toml};
+use admin_api::{Period, ServiceSpec};
+use bytesize::ByteSize;
+use ipnet::IpNet;
+
+use super::raw::{RawAdmin, RawConfig, RawHandover, RawLimits, RawListener, RawTimeouts};
+use super::{Admin, AdminAddress, Config, ConfigError, Limits, Listener, ListenersTls, Token};
+use crate::file::read_file;
+use crate::table::definition::Definition;
+use crate::table::route::Routes;
+use crate::table::timeouts::Timeouts;
+use crate::wire::h1::head::MAX_FIELDS;
+use crate::wire::tls::{ClientAuth, KeyPair, ListenerSettings, ListenerTls, Version};
+
+/// Less would refuse what browsers send.
+const MIN_HEADER_BYTES: u64 = 8 * 1024;
+const MAX_HEADER_BYTES: u64 = 1024 * 1024;
+const MIN_TOKEN: usize = 16;
+/// The kernel's 108 bytes, without the zero at the end.
+const MAX_SOCKET_PATH: usize = 107;
+/// Of one listener. Every process has fewer files.
+const MAX_CONNECTIONS: usize = 10_000_000;
+/// Of a config file.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
+
+impl Config {
+    /// Reads and checks a config file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = Self::read(path)?;
+        Self::parse(&text).map_err(|error| ConfigError::Wrong {
+            path: path.into(),
+            error,
+        })
+    }
+
+    /// Reads the certificates of its listeners; `None` for those without TLS. `path` is where
+    /// the config came from. With `strict`, certificates that clients refuse today are errors.
+    pub fn load_tls(&self, path: &Path, strict: bool) -> Result<ListenersTls, ConfigError> {
+        let now = SystemTime::now();
+        let load = |(i, listener): (usize, &Listener)| {
+            let Some(settings) = &listener.tls else {
+                return Ok(None);
+            };
+            let place = format!("listeners[{i}]");
+            let tls = ListenerTls::load(settings, &place)?;
+            match tls.outdated(now).into_iter().next() {
+                Some((at, message)) if strict => {
+                    let field = format!("{place}.tls[{at}].cert");
+                    Err(InputError::of_field(field, message))
+                }
+                _ => Ok(Some(Arc::new(tls))),
+            }
+        };
+        let loaded: Result<Vec<_>, InputError> =
+            self.listeners.iter().enumerate().map(load).collect();
+        loaded.map(ListenersTls).map_err(|error| {
+            // The line is looked for only where something is wrong.
+            let text = Self::read(path).unwrap_or_default();
+            ConfigError::Wrong {
+                path: path.into(),
+                error: error.located_in(&text),
+            }
+        })
+    }
+
+    /// The text of a config file.
+    pub(crate) fn read(path: &Path) -> Result<String, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable {
+            path: path.into(),
+            source,
+        };
+        read_text(path).map_err(unreadable)
+    }
+
+    /// Checks a config. Files that it names are read.
+    pub fn parse(text: &str) -> Result<Self, InputError> {
+        let raw: RawConfig = from_toml(text)?;
+        Self::check(raw).map_err(|error| error.located_in(text))
+    }
+
+    fn check(raw: RawConfig) -> Result<Self, InputError> {
+        if raw.listeners.is_empty() {
+            return Err(InputError::of_field(
+                "listeners",
+                "is missing: say where clients connect, such as [[listeners]] address = \"0.0.0.0:8080\"",
+            ));
+        }
+        let listeners = raw
+            .listeners
+            .iter()
+            .enumerate()
+            .map(|(i, raw)| {
+                check_listener(raw).map_err(|error| inside(&format!("listeners[{i}]"), error))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            admin: raw.admin.map(check_admin).transpose()?,
+            handover: raw.handover.map(check_handover).transpose()?,
+            listeners,
+            timeouts: check_timeouts(&raw.timeouts)?,
+            limits: check_limits(&raw.limits)?,
+            services: check_services(raw.services)?,
+        })
+    }
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_file(path, MAX_FILE)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "is not UTF-8"))
+}
+
+/// The same error, its field seen from outside of `place`.
+fn inside(place: &str, mut error: InputError) -> InputError {
+    error.field = Some(match error.field {
+        Some(field) => format!("{place}.{field}"),
+        None => place.to_owned(),
+    });
+    error
+}
+
+fn check_listener(raw: &RawListener) -> Result<Listener, InputError> {
+    let address = raw.address.parse().map_err(|_| {
+        InputError::of_field(
+            "address",
+            format!(
+                "`{}` is not an address: write `ip:port`, such as `0.0.0.0:8080`",
+                raw.address
+            ),
+        )
+    })?;
+    let check_net = |(i, text): (usize, &String)| {
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| {
+                InputError::of_field(
+                    format!("trusted_proxies[{i}]"),
+                    format!("`{text}` is not a network: write it as `10.0.0.0/8` or `10.1.2.3`"),
+                )
+            })
+    };
+    let trusted_proxies = raw
+        .trusted_proxies
+        .iter()
+        .enumerate()
+        .map(check_net)
+        .collect::<Result<_, _>>()?;
+    Ok(Listener {
+        address,
+        trusted_proxies,
+        tls: check_tls(raw)?,
+    })
+}
+
+fn check_tls(raw: &RawListener) -> Result<Option<ListenerSettings>, InputError> {
+    let Some(pairs) = &raw.tls else {
+        for (field, set) in [
+            ("tls_min_version", raw.tls_min_version.is_some()),
+            ("client_ca", raw.client_ca.is_some()),
+            ("client_auth", raw.client_auth.is_some()),
+        ] {
+            if set {
+                return Err(InputError::of_field(
+                    field,
+                    "has no effect without `tls`: give this listener a certificate, such as tls = [{ cert = \"a.pem\", key = \"a.key\" }]",
+                ));
+            }
+        }
+        return Ok(None);
+    };
+    if pairs.is_empty() {
+        return Err(InputError::of_field(
+            "tls",
+            "names no certificate: write [{ cert = \"a.pem\", key = \"a.key\" }], or leave it out for plain HTTP",
+        ));
+    }
+    let client_auth = match (&raw.client_ca, raw.client_auth.as_deref()) {
+        (None, Some(_)) => {
+            return Err(InputError::of_field(
+                "client_auth",
+                "needs `client_ca`: the certificates of those who sign the clients'",
+            ));
+        }
+        (_, None | Some("required")) => ClientAuth::Required,
+        (_, Some("optional")) => ClientAuth::Optional,
+        (_, Some(other)) => {
+            return Err(InputError::of_field(
+                "client_auth",
+                format!("`{other}` is neither `required` nor `optional`"),
+            ));
+        }
+    };
+    let min_version = match raw.tls_min_version.as_deref() {
+        None | Some("1.2") => Version::Tls12,
+        Some("1.3") => Version::Tls13,
+        Some(other) => {
+            return Err(InputError::of_field(
+                "tls_min_version",
+                format!("`{other}` is neither `1.2` nor `1.3`; older ones are not spoken"),
+            ));
+        }
+    };
+    let certificates = pairs.iter().map(|pair| KeyPair {
+        cert: pair.cert.clone(),
+        key: pair.key.clone(),
+    });
+    Ok(Some(ListenerSettings {
+        certificates: certificates.collect(),
+        client_ca: raw.client_ca.clone(),
+        client_auth,
+        min_version,
+    }))
+}
+
+fn check_admin(raw: RawAdmin) -> Result<Admin, InputError> {
+    let text = raw.listen.as_deref().unwrap_or("127.0.0.1:9900");
+    let listen = match text.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') => AdminAddress::Unix(path.into()),
+        _ => AdminAddress::Tcp(text.parse().map_err(|_| {
+            InputError::of_field(
+                "admin.listen",
+                format!(
+                    "`{text}` is not an address: write `127.0.0.1:9900` or `unix:/path/to/socket`"
+                ),
+            )
+        })?),
+    };
+    let token = raw.token_file.as_deref().map(read_token).transpose()?;
+    if let (AdminAddress::Tcp(address), None) = (&listen, &token)
+        && !address.ip().is_loopback()
+    {
+        return Err(InputError::of_field(
+            "admin.token_file",
+            format!(
+                "is missing: {address} can be reached from other machines, so the admin port needs a token (or listen on 127.0.0.1 or a unix socket)"
+            ),
+        ));
+    }
+    Ok(Admin {
+        listen,
+        token,
+        state_file: raw.state_file,
+    })
+}
+
+fn check_handover(raw: RawHandover) -> Result<PathBuf, InputError> {
+    let RawHandover { socket } = raw;
+    let wrong = |message: String| Err(InputError::of_field("handover.socket", message));
+    if !socket.is_absolute() {
+        return wrong(format!(
+            "`{}` is not an absolute path: write it as `/run/crossfade/handover.sock`",
+            socket.display()
+        ));
+    }
+    if socket.as_os_str().len() > MAX_SOCKET_PATH {
+        return wrong(format!(
+            "`{}` is longer than the {MAX_SOCKET_PATH} bytes that the path of a socket may have",
+            socket.display()
+        ));
+    }
+    Ok(socket)
+}
+
+fn check_timeouts(raw: &RawTimeouts) -> Result<Timeouts, InputError> {
+    let positive = |field: &str, period: Option<Period>, default: Duration| {
+        let period = period.map_or(default, Period::get);
+        if period.is_zero() {
+            return Err(InputError::of_field(
+                format!("timeouts.{field}"),
+                "has to be above 0",
+            ));
+        }
+        Ok(period)
+    };
+    let or_never = |period: Duration| (!period.is_zero()).then_some(period);
+    let stream = raw.stream.map_or(Duration::from_secs(300), Period::get);
+    let upgraded = raw.upgraded.map_or(Duration::from_secs(3600), Period::get);
+    Ok(Timeouts {
+        header: positive("header", raw.header, Duration::from_secs(10))?,
+        keep_alive: positive("keep_alive", raw.keep_alive, Duration::from_secs(75))?,
+        connect: positive("connect", raw.connect, Duration::from_secs(5))?,
+        first_byte: positive("first_byte", raw.first_byte, Duration::from_secs(60))?,
+        request: raw.request.map(Period::get).and_then(or_never),
+        body_idle: positive("body_idle", raw.body_idle, Duration::from_secs(60))?,
+        drain: raw.drain.map_or(Duration::from_secs(30), Period::get),
+        stream: or_never(stream),
+        upgraded: or_never(upgraded),
+        resolve: positive("resolve", raw.resolve, Duration::from_secs(5))?,
+    })
+}
+
+fn check_limits(raw: &RawLimits) -> Result<Limits, InputError> {
+    let out_of_range =
+        |field: &str, message: String| InputError::of_field(format!("limits.{field}"), message);
+    let bytes = raw.header_bytes.map_or(64 * 1024, |size| size.as_u64());
+    if !(MIN_HEADER_BYTES..=MAX_HEADER_BYTES).contains(&bytes) {
+        let message = format!("{} is out of range: from 8KiB to 1MiB", ByteSize(bytes));
+        return Err(out_of_range("header_bytes", message));
+    }
+    let line = raw.request_line.map_or(16 * 1024, |size| size.as_u64());
+    if !(1..=bytes).contains(&line) {
+        let message = format!(
+            "{} is out of range: from 1B to limits.header_bytes ({})",
+            ByteSize(line),
+            ByteSize(bytes)
+        );
+        return Err(out_of_range("request_line", message));
+    }
+    let count = raw.header_count.unwrap_or(100);
+    if !(1..=MAX_FIELDS).contains(&count) {
+        let message = format!("{count} is out of range: from 1 to {MAX_FIELDS}");
+        return Err(out_of_range("header_count", message));
+    }
+    let connections = raw.connections.unwrap_or(100_000);
+    if !(1..=MAX_CONNECTIONS).contains(&connections) {
+        let message = format!("{connections} is out of range: from 1 to {MAX_CONNECTIONS}");
+        return Err(out_of_range("connections", message));
+    }
+    let per_address = raw.connections_per_address.unwrap_or(usize::MAX);
+    if per_address == 0 {
+        let message = "has to be above 0".to_owned();
+        return Err(out_of_range("connections_per_address", message));
+    }
+    let requests = raw.requests_per_connection.unwrap_or(u64::MAX);
+    if requests == 0 {
+        let message = "has to be above 0".to_owned();
+        return Err(out_of_range("requests_per_connection", message));
+    }
+    Ok(Limits {
+        request_line: line as usize,
+        header_bytes: bytes as usize,
+        header_count: count,
+        body: raw.body.map_or(u64::MAX, |size| size.as_u64()),
+        connections,
+        connections_per_address: per_address,
+        requests_per_connection: requests,
+    })
+}
+
+fn check_services(services: Vec<ServiceSpec>) -> Result<Vec<ServiceSpec>, InputError> {
+    let mut definitions: Vec<Definition> = Vec::with_capacity(services.len());
+    let mut names = HashSet::new();
+    for (i, spec) in services.iter().enumerate() {
+        let place = format!("services[{i}]");
+        let definition = Definition::check(spec).map_err(|error| inside(&place, error))?;
+        if !names.insert(definition.name.clone()) {
+            return Err(InputError::of_field(
+                format!("{place}.name"),
+                format!("there are two services named `{}`", definition.name),
+            ));
+        }
+        definitions.push(definition);
+    }
+    Routes::new(&definitions).map_err(|conflict| {
+        let message = conflict.message(&conflict.services[1]);
+        InputError::of_field(format!("services[{}]", conflict.place), message)
+    })?;
+    Ok(services)
+}
+
+fn read_token(path: &Path) -> Result<Token, InputError> {
+    let wrong = |message: String| InputError::of_field("admin.token_file", message);
+    let text = read_text(path)
+        .map_err(|error| wrong(format!("`{}` cannot be read: {error}", path.display())))?;
+    let token = text.trim();
+    if token.len() < MIN_TOKEN || !token.chars().all(|c| c.is_ascii_graphic()) {
+        return Err(wrong(format!(
+            "`{}` has to hold one line of at least {MIN_TOKEN} printable characters",
+            path.display()
+        )));
+    }
+    Ok(Token(token.into()))
+}

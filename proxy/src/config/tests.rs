@@ -1,0 +1,139 @@
+use super::*;
+
+#[track_caller]
+fn check(text: &str, line: usize, field: &str, says: &str) {
+    let error = Config::parse(text).expect_err("this config is wrong");
+    assert_eq!(error.field.as_deref(), Some(field), "{error}");
+    assert_eq!(error.line, Some(line), "{error}");
+    assert!(error.message.contains(says), "{error}");
+}
+
+const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+
+#[test]
+fn what_is_wrong_is_named_with_its_line_and_field() {
+    check(
+        "[[listeners]]\naddress = \"8080\"",
+        2,
+        "listeners[0].address",
+        "`ip:port`",
+    );
+    check(
+        &format!("{LISTENER}trusted_proxies = [\"10.0.0.0/8\", \"x\"]"),
+        3,
+        "listeners[0].trusted_proxies[1]",
+        "10.0.0.0/8",
+    );
+    check(
+        &format!("[admin]\nlisten = \"9900\"\n{LISTENER}"),
+        2,
+        "admin.listen",
+        "unix:/",
+    );
+    check(
+        &format!("[admin]\nlisten = \"0.0.0.0:9900\"\n{LISTENER}"),
+        1,
+        "admin.token_file",
+        "needs a token",
+    );
+    check(
+        &format!("{LISTENER}[timeouts]\nconnect = \"0s\""),
+        4,
+        "timeouts.connect",
+        "above 0",
+    );
+    check(
+        &format!("{LISTENER}[timeouts]\nconect = \"1s\""),
+        4,
+        "timeouts.conect",
+        "did you mean `connect`?",
+    );
+    check(
+        &format!("{LISTENER}[limits]\nheader_bytes = \"1KiB\""),
+        4,
+        "limits.header_bytes",
+        "8KiB",
+    );
+    check(
+        &format!("{LISTENER}[limits]\nconnections = 0"),
+        4,
+        "limits.connections",
+        "from 1 to",
+    );
+    check(
+        &format!("{LISTENER}[limits]\nconnections_per_address = 0"),
+        4,
+        "limits.connections_per_address",
+        "above 0",
+    );
+    let service = "[[services]]\nname = \"web\"\n";
+    check(
+        &format!("{LISTENER}{service}{service}"),
+        6,
+        "services[1].name",
+        "two services",
+    );
+    check(
+        &format!("{LISTENER}{service}[[services]]\nname = \"api\"\n"),
+        5,
+        "services[1]",
+        "same requests as service `web`",
+    );
+}
+
+#[test]
+fn a_config_without_listeners_says_so() {
+    let error = Config::parse("").expect_err("nothing to listen on");
+    assert_eq!(error.field.as_deref(), Some("listeners"));
+}
+
+/// Wherever a file breaks off, what is left is refused, or is a whole config: each service
+/// in it is as it was meant to the end of its own table.
+#[test]
+fn a_file_cut_off_anywhere_is_refused_or_whole_as_far_as_it_goes() {
+    let service = |n: u32| {
+        format!(
+            "[[services]]\nname = \"s{n}\"\nhosts = [\"s{n}.test\"]\nsplit = {{ \"1\" = 90, \"2\" = 10 }}\n\
+             endpoints = [{{ address = \"10.0.0.1:8{n}\", version = \"1\" }}, {{ address = \"10.0.0.2:8{n}\", version = \"2\" }}]\n"
+        )
+    };
+    let whole = format!("{LISTENER}{}{}{}", service(1), service(2), service(3));
+    let all = Config::parse(&whole).unwrap().services;
+    let (mut refused, mut read) = (0, 0);
+    for length in 0..whole.len() {
+        let Ok(config) = Config::parse(&whole[..length]) else {
+            refused += 1;
+            continue;
+        };
+        read += 1;
+        let (last, before) = match config.services.split_last() {
+            Some((last, before)) => (Some(last), before),
+            None => (None, &[][..]),
+        };
+        assert_eq!(before, &all[..before.len()], "{length} bytes");
+        // A table that was cut between two lines has lost keys, never a part of one.
+        let Some(last) = last.filter(|last| **last != all[before.len()]) else {
+            continue;
+        };
+        assert!(last.endpoints.is_empty(), "{length} bytes: {last:?}");
+        assert!(last.split.is_empty(), "{length} bytes: {last:?}");
+    }
+    assert!(refused > 300 && read > 3, "{refused} refused, {read} read");
+}
+
+#[test]
+fn the_commented_example_is_a_config() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/proxy.toml");
+    let text = std::fs::read_to_string(example).unwrap();
+    let config = Config::parse(&text).unwrap_or_else(|error| panic!("{example}: {error}"));
+    assert_eq!(config.services.len(), 1);
+    let defaults = Config::parse(LISTENER).unwrap();
+    assert_eq!(
+        config.timeouts, defaults.timeouts,
+        "the example shows the defaults"
+    );
+    assert_eq!(
+        config.limits, defaults.limits,
+        "the example shows the defaults"
+    );
+}
