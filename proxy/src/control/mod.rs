@@ -19,6 +19,7 @@ pub(crate) mod snapshot;
 mod start;
 pub(crate) mod state_file;
 mod succession;
+mod swap;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -39,7 +40,6 @@ use crate::control::resolve::Resolver;
 use crate::control::state_file::StateFile;
 use crate::table::Table;
 use crate::table::definition::Definition;
-use crate::table::endpoint::Endpoint;
 use crate::table::hold::Hold;
 use crate::table::service::{Drained, Service};
 use crate::table::timeouts::Timeouts;
@@ -276,130 +276,6 @@ impl Control {
             Some(asked) if asked != have => Err(ChangeError::Generation { have, asked }),
             _ => Ok(wanted),
         }
-    }
-
-    /// Swaps in a table with this service.
-    fn replace(&self, wanted: &mut Wanted, definition: Definition) -> Result<u64, ChangeError> {
-        let table = self.table();
-        let name = definition.name.clone();
-        let none = Drained::new();
-        let drained = wanted.drained.get(&*name).unwrap_or(&none);
-        let service = self.build(wanted, definition, &table, drained);
-        let next = table
-            .with(service)
-            .map_err(|conflict| ChangeError::Conflict(conflict.message(&name)))?;
-        Ok(self.swap(wanted, &table, next, [&*name]))
-    }
-
-    /// Swaps in a table with all that is wanted, where `before` was. A service that is defined as
-    /// before stays as it is; so does one that was not changed, whatever has become of the files
-    /// that it names.
-    fn replace_all(&self, wanted: &mut Wanted, before: &Desired) -> Result<u64, ChangeError> {
-        let table = self.table();
-        let (mut services, mut anew) = (Vec::new(), Vec::new());
-        for spec in wanted.desired.specs() {
-            let there = table.service(&spec.name);
-            if let Some(same) = there.filter(|_| before.get(&spec.name) == Some(spec)) {
-                services.push(same.clone());
-                continue;
-            }
-            let definition = Definition::check(spec)?;
-            let same = |service: &&Arc<Service>| *service.definition == definition;
-            services.push(match there.filter(same) {
-                Some(same) => same.clone(),
-                None => {
-                    // What was drained before is asked for anew.
-                    anew.push(spec.name.clone());
-                    self.build(wanted, definition, &table, &Drained::new())
-                }
-            });
-        }
-        let names: BTreeSet<Arc<str>> = services
-            .iter()
-            .chain(table.services())
-            .map(|service| service.definition.name.clone())
-            .collect();
-        let next = table.with_all(services, wanted.timeouts.clone());
-        let next = next.map_err(|c| conflict(&c))?;
-        for name in anew {
-            wanted.drained.remove(&name);
-        }
-        Ok(self.swap(wanted, &table, next, names.iter().map(AsRef::as_ref)))
-    }
-
-    /// The service, with what `table` has of it already, and what was `drained` of it.
-    fn build(
-        &self,
-        wanted: &Wanted,
-        definition: Definition,
-        table: &Table,
-        drained: &Drained,
-    ) -> Arc<Service> {
-        let previous = table.service(&definition.name).map(AsRef::as_ref);
-        let definition = Arc::new(definition);
-        let resolved = &wanted.resolved;
-        let hold = wanted.holds.get(&*definition.name).cloned();
-        let service = Service::new(definition, previous, resolved, self.workers, drained);
-        Arc::new(service.held(hold))
-    }
-
-    /// Swaps the table, then retires what the services with these names no longer have.
-    fn swap<'n>(
-        &self,
-        wanted: &mut Wanted,
-        before: &Table,
-        next: Table,
-        names: impl IntoIterator<Item = &'n str>,
-    ) -> u64 {
-        let next = Arc::new(next);
-        self.table.store(next.clone());
-        let mut unused = BTreeSet::new();
-        for name in names {
-            let (old, new) = (before.service(name), next.service(name));
-            if let (Some(old), Some(new)) = (old, new)
-                && Arc::ptr_eq(old, new)
-            {
-                continue;
-            }
-            let kept: BTreeSet<u64> = new
-                .into_iter()
-                .flat_map(|service| service.endpoints())
-                .map(|e| e.id)
-                .collect();
-            let gone: Vec<Arc<Endpoint>> = old
-                .into_iter()
-                .flat_map(|service| service.endpoints())
-                .filter(|endpoint| !kept.contains(&endpoint.id))
-                .cloned()
-                .collect();
-            self.drains.retire(name, &gone, &next.timeouts);
-            self.health.replaced(&gone, new.map(AsRef::as_ref));
-            let used = new
-                .filter(|_| self.standing() == Standing::Owner)
-                .map(|service| names_in(&service.definition))
-                .unwrap_or_default();
-            unused.extend(self.resolver.replaced(name, used));
-        }
-        if !unused.is_empty() && self.standing() == Standing::Owner {
-            // Another service may have taken a name over.
-            for service in next.services() {
-                for name in names_in(&service.definition) {
-                    unused.remove(&name);
-                }
-            }
-            wanted.resolved.retain(|name, _| !unused.contains(name));
-        }
-        // Who waits for a service that is gone is told so.
-        wanted.holds.retain(|name, hold| {
-            let stays = next.service(name).is_some();
-            if !stays {
-                hold.release();
-            }
-            stays
-        });
-        self.drains.elders.tell();
-        tracing::debug!(generation = next.generation, "table swapped");
-        next.generation
     }
 
     /// Looks up the names of services before they are swapped in, so that they do not begin

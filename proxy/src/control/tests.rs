@@ -1,5 +1,6 @@
 use super::*;
 use crate::control::drain::DrainTarget;
+use crate::table::endpoint::Endpoint;
 
 /// A control over one service whose only endpoint has a name that nobody knows.
 async fn control() -> Arc<Control> {
