@@ -28,9 +28,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
-use crate::config::Token;
+use crate::config::{AdminAddress, Config, Token};
 use crate::control::drain::DrainTarget;
 use crate::control::{ChangeError, Control, Standing};
 use crate::server::listeners::AdminListener;
@@ -47,19 +47,62 @@ const HANDED_OVER: &str = "handed_over";
 
 /// What the admin API needs to know.
 pub(crate) struct Admin {
-    pub(crate) control: Arc<Control>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) token: Option<Token>,
+    control: Arc<Control>,
+    counters: Arc<Counters>,
+    token: Option<Token>,
     /// Anybody on this machine's network interfaces could connect, a browser included.
-    pub(crate) on_tcp: bool,
-    /// The number of this process.
-    pub(crate) process: u64,
-    pub(crate) started: Instant,
-    pub(crate) workers: usize,
-    pub(crate) config_valid: Arc<AtomicBool>,
-    pub(crate) tls: Arc<Listening>,
+    on_tcp: bool,
+    about: About,
+    config_valid: Arc<AtomicBool>,
+    tls: Arc<Listening>,
     pub(crate) stopping: AtomicBool,
     pub(crate) successor: successor::Address,
+}
+
+/// What does not change about this process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct About {
+    /// Its number.
+    pub(crate) process: u64,
+    started: Instant,
+    workers: usize,
+}
+
+impl About {
+    /// A process that starts now.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            process: rand::random(),
+            started: Instant::now(),
+            workers,
+        }
+    }
+}
+
+impl Admin {
+    /// The admin API of this process, if `config` asks for one. `config_valid` says whether the
+    /// newest text of the config file is in force.
+    pub(crate) fn of(
+        config: &Config,
+        about: About,
+        control: &Arc<Control>,
+        counters: &Arc<Counters>,
+        tls: Arc<Listening>,
+        config_valid: Arc<AtomicBool>,
+    ) -> Option<Arc<Self>> {
+        let settings = config.admin.as_ref()?;
+        Some(Arc::new(Self {
+            control: control.clone(),
+            counters: counters.clone(),
+            token: settings.token.clone(),
+            on_tcp: matches!(settings.listen, AdminAddress::Tcp(_)),
+            about,
+            config_valid,
+            tls,
+            stopping: AtomicBool::new(false),
+            successor: watch::channel(None).0,
+        }))
+    }
 }
 
 /// Serves the admin API. Never ends.
@@ -360,10 +403,10 @@ impl Admin {
         let table = self.control.table();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
-            process: format!("{:016x}", self.process),
-            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            process: format!("{:016x}", self.about.process),
+            uptime_ms: u64::try_from(self.about.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             generation: table.generation,
-            workers: self.workers,
+            workers: self.about.workers,
             services: table.services().len(),
             connections: self.counters.figures().connections,
             elders: self.control.drains.elders.count(),

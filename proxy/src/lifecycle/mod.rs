@@ -16,6 +16,7 @@
 
 mod error;
 pub(crate) mod handover;
+pub(crate) mod start;
 
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -38,7 +39,7 @@ use crate::lifecycle::handover::offer::{Estate, Successor};
 use crate::server::listeners::{AdminListener, Given};
 use crate::table::counts::elsewhere::ProcessId;
 use crate::worker::counters::Counters;
-use crate::worker::order::Stage;
+use crate::worker::order::{Order, Orders, Stage};
 
 /// How often a process that leaves looks whether anything is left.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -54,8 +55,7 @@ pub(crate) struct Life {
     pub(crate) counters: Arc<Counters>,
     pub(crate) links: Arc<Links>,
     pub(crate) stage: watch::Sender<Stage>,
-    /// Has every worker end at once.
-    pub(crate) end_all: Box<dyn Fn() + Send + Sync>,
+    pub(crate) orders: Orders,
     pub(crate) admin: Option<(Arc<Admin>, AdminListener)>,
     /// Where a successor asks for everything.
     pub(crate) handover: Option<(PathBuf, UnixListener)>,
@@ -142,7 +142,7 @@ impl Life {
             Ok(result) => result,
             Err(_) => {
                 tracing::warn!("time is up: what is left is cut");
-                (self.end_all)();
+                self.orders.send(&Order::End);
                 all_ended.await
             }
         }

@@ -37,14 +37,20 @@ const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// What a worker is made of.
 pub(crate) struct Setup {
     pub(crate) index: usize,
-    pub(crate) table: Arc<ArcSwap<Table>>,
     /// Bound already, this worker's own sockets.
     pub(crate) listeners: Vec<Bound>,
-    pub(crate) limits: Limits,
-    pub(crate) admissions: Admissions,
-    pub(crate) counters: Arc<Counters>,
     pub(crate) orders: mpsc::UnboundedReceiver<Order>,
-    pub(crate) stage: watch::Receiver<Stage>,
+    pub(crate) shared: Shared,
+}
+
+/// What all workers have in common.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    table: Arc<ArcSwap<Table>>,
+    limits: Limits,
+    admissions: Admissions,
+    pub(crate) counters: Arc<Counters>,
+    stage: watch::Receiver<Stage>,
 }
 
 /// Where a worker accepts connections.
@@ -57,14 +63,29 @@ struct Port {
 }
 
 /// Who may connect to which listener, for all workers.
-pub(crate) type Admissions = HashMap<SocketAddr, Arc<Admission>>;
+type Admissions = HashMap<SocketAddr, Arc<Admission>>;
 
-/// Those of a config's listeners.
-pub(crate) fn admissions(config: &Config) -> Admissions {
-    let listeners = config.listeners.iter();
-    listeners
-        .map(|listener| (listener.address, Arc::new(Admission::new(&config.limits))))
-        .collect()
+impl Shared {
+    /// For so many workers. They are at the stage that is sent last.
+    pub(crate) fn new(
+        config: &Config,
+        table: Arc<ArcSwap<Table>>,
+        workers: usize,
+    ) -> (Self, watch::Sender<Stage>) {
+        let (sender, stage) = watch::channel(Stage::Serving);
+        let admission = |listener: &Listener| {
+            let admission = Admission::new(&config.limits);
+            (listener.address, Arc::new(admission))
+        };
+        let shared = Self {
+            table,
+            limits: config.limits,
+            admissions: config.listeners.iter().map(admission).collect(),
+            counters: Arc::new(Counters::new(workers)),
+            stage,
+        };
+        (shared, sender)
+    }
 }
 
 /// Runs a worker on the calling thread until it was told to stop and its last connection has
@@ -76,14 +97,17 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
     runtime.block_on(async move {
         let Setup {
             index,
-            table,
             listeners,
+            mut orders,
+            shared,
+        } = setup;
+        let Shared {
+            table,
             limits,
             admissions,
             counters,
-            mut orders,
             mut stage,
-        } = setup;
+        } = shared;
         let worker = Worker::new(index, table, limits, &counters, stage.clone());
         let jobs = Rc::new(h1::jobs());
         for Bound {

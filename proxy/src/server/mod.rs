@@ -9,3 +9,4 @@ mod h2_client;
 mod h2_stream;
 pub(crate) mod listeners;
 pub(crate) mod systemd;
+pub(crate) mod threads;

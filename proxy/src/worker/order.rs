@@ -25,6 +25,33 @@ pub(crate) enum Order {
     End,
 }
 
+/// The way to every worker.
+#[derive(Debug, Clone)]
+pub(crate) struct Orders(Arc<[mpsc::UnboundedSender<Order>]>);
+
+impl Orders {
+    /// The way to so many workers, and where each of them hears.
+    pub(crate) fn to(workers: usize) -> (Self, Vec<mpsc::UnboundedReceiver<Order>>) {
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+        (Self(senders.into()), receivers)
+    }
+
+    /// Tells every worker, for whoever need not know that there are several.
+    pub(crate) fn teller(&self) -> impl Fn(Order) + Send + Sync + 'static {
+        let orders = self.clone();
+        move |order| orders.send(&order)
+    }
+
+    /// Tells every worker.
+    pub(crate) fn send(&self, order: &Order) {
+        for sender in &*self.0 {
+            // A worker that has ended has nothing left to be told about.
+            let _ = sender.send(order.clone());
+        }
+    }
+}
+
 /// How far the process is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stage {

@@ -1,0 +1,69 @@
+//! How a process begins: with a table of its own, or with what the one before it has.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::config::Config;
+use crate::control::Control;
+use crate::control::drain::Drains;
+use crate::control::state_file::StateFile;
+use crate::lifecycle::error::RunError;
+use crate::lifecycle::handover::link::Links;
+use crate::lifecycle::handover::{HandoverError, Predecessor};
+use crate::table::Table;
+
+/// The table to begin with: that of the config file and what was saved, or the predecessor's.
+pub(crate) async fn first_table(
+    config: &Config,
+    table: &Arc<ArcSwap<Table>>,
+    workers: usize,
+    drains: &Arc<Drains>,
+    predecessor: &mut Option<Predecessor>,
+) -> Result<Arc<Control>, RunError> {
+    let (table, drains) = (table.clone(), drains.clone());
+    let admin = config.admin.as_ref();
+    let state = admin.and_then(|admin| admin.state_file.clone());
+    let state = state.map(StateFile::new);
+    match predecessor {
+        None => Control::start(config, table, workers, drains, state)
+            .await
+            .map_err(|error| RunError::Services(error.to_string())),
+        Some(predecessor) => {
+            let picture = predecessor.picture().await?;
+            // Before anything of it is taken for drained.
+            let elders = picture.others.iter().copied();
+            for process in elders.chain([predecessor.process()]) {
+                drains.elders.add(process);
+            }
+            Control::succeed(config, table, workers, drains, state, picture)
+                .await
+                .map_err(|error| HandoverError::Table(error.to_string()).into())
+        }
+    }
+}
+
+/// Connections are accepted at these addresses: what the predecessor has is ours from here on,
+/// and the older processes are ours to tell.
+pub(crate) async fn take_over(
+    predecessor: Option<Predecessor>,
+    (addresses, admin_address): (Vec<SocketAddr>, Option<String>),
+    control: &Control,
+    links: &Arc<Links>,
+) -> Result<(), RunError> {
+    let Some(predecessor) = predecessor else {
+        return Ok(());
+    };
+    let elders = predecessor.ready(addresses, admin_address).await?;
+    tracing::info!(elders = elders.len(), "has taken over");
+    // Those that are not among them have ended meanwhile, or have not answered.
+    let mut missing = control.drains.elders.all();
+    missing.retain(|process| elders.iter().all(|elder| elder.process != *process));
+    links.add(elders).await;
+    if !missing.is_empty() {
+        let links = links.clone();
+        tokio::spawn(async move { links.expect(&missing).await });
+    }
+    Ok(())
+}
