@@ -107,6 +107,23 @@ impl Site {
         Ok(left)
     }
 
+    /// Takes a service out of the proxy, and its containers away, drained. Those that have only
+    /// streams left may stay for as long as these do.
+    pub(crate) async fn remove(&self, name: &str) -> Result<()> {
+        let containers = self.live_containers(name).await?;
+        self.retire(name, &containers)?;
+        // Out of the table as a whole: the proxy drains no service down to nothing. It gives
+        // receipts for what it has taken out.
+        self.take_out(name).await?;
+        // What lasts is seen to its end aside.
+        while !self
+            .sweep(name, Duration::from_secs(1))
+            .await?
+            .only_lasting()
+        {}
+        self.store.remove_service(name)
+    }
+
     /// One request for each version that is retired as a whole, else one for each endpoint; none
     /// for a container that does not run any more: nothing can be in flight to it, and podman may
     /// have given its address to another one since.

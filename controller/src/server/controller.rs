@@ -1,6 +1,6 @@
 //! The controller of one state folder, and the project that is up in it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,12 +11,13 @@ use crate::api::{Done, RolloutRequest};
 use crate::clock::{Clock, boot};
 use crate::error::{Error, Result};
 use crate::journal::{RolloutRecord, Store};
-use crate::manifest::{Manifest, RuntimeChoice};
+use crate::manifest::{Manifest, Recipe, RuntimeChoice};
 use crate::project::caller::Caller;
 use crate::project::containers::ENDPOINT;
+use crate::project::proxy::{self as proxy_host, ProxyHost};
 use crate::project::secrets::Secrets;
 use crate::project::webhooks::Webhooks;
-use crate::project::{Authorities, Locks, Site, proxy as proxy_host};
+use crate::project::{Authorities, Locks, Site};
 use crate::rollout::{self, Ask, Handle};
 use crate::runtime::{ContainerState, Runtime, RuntimeError, label};
 use crate::server::engine::{self, Engine};
@@ -249,6 +250,32 @@ impl Controller {
             "{service} is at generation {now}, not {seen}: somebody changed it meanwhile; see \
              `crossfade status` and `crossfade history {service}`"
         )))
+    }
+
+    /// Takes away the secrets of versions that nobody can go back to.
+    pub(super) fn forget_secrets(&self) -> Result<()> {
+        let mut used = BTreeSet::new();
+        let mut use_all = |recipe: &Recipe| used.extend(recipe.secrets.values().cloned());
+        for service in self.store.services()? {
+            use_all(&service.stable.recipe);
+            service.previous.iter().for_each(|one| use_all(&one.recipe));
+            service.asked.iter().for_each(|one| use_all(&one.recipe));
+        }
+        for rollout in self.store.unfinished()? {
+            use_all(&rollout.from.recipe);
+            use_all(&rollout.to.recipe);
+        }
+        Secrets::new(&self.dir).retain(&used)
+    }
+
+    /// The proxy of what is up.
+    pub(super) fn proxy_host<'a>(&'a self, up: &'a Up) -> Result<ProxyHost<'a>> {
+        Ok(ProxyHost {
+            site: &up.site,
+            state: &self.dir,
+            kind: up.kind,
+            record: self.store.proxy()?,
+        })
     }
 
     pub(super) fn get_up(&self) -> Option<Arc<Up>> {

@@ -149,7 +149,7 @@ impl Controller {
         let site = &up.site;
         if site.manifest().service(&service.name).is_none() {
             // An `up` without it was cut short.
-            return self.remove(site, &service.name).await;
+            return site.remove(&service.name).await;
         }
         self.retire_extra(up, &service.name).await?;
         // Containers need no proxy to be started.

@@ -54,7 +54,7 @@ impl Controller {
             site.start_missing(&before.stable, replicas, Dead::Replace, &mut started)
                 .await?;
             site.push(service).await?;
-            self.until_healthy(site, &before.stable, replicas).await
+            site.until_healthy(&before.stable, replicas).await
         };
         if let Err(error) = there.await {
             // As it was: what was started has been given requests perhaps, so it is drained.

@@ -1,0 +1,257 @@
+//! An `up` that was checked is done: the journal first, then containers, proxy and tables. What was
+//! started is taken away again when something fails.
+
+use std::sync::Arc;
+
+use admin_api::strict::InputError;
+
+use super::check::Checked;
+use super::diff::Change;
+use super::{proxy, report};
+use crate::api::UpRequest;
+use crate::clock::boot;
+use crate::error::{Error, Result};
+use crate::http::proxy_admin::AdminError;
+use crate::journal::{Applied, Asked, NewVersion};
+use crate::manifest::{Manifest, ServiceSettings};
+use crate::project::Site;
+use crate::project::caller::Caller;
+use crate::project::containers::Dead;
+use crate::project::proxy as proxy_host;
+use crate::runtime::Container;
+use crate::server::controller::{Controller, Up};
+
+impl Controller {
+    /// Starts everything.
+    pub(super) async fn apply_first(
+        &self,
+        up: &Arc<Up>,
+        request: &UpRequest,
+        versions: &[(NewVersion, Asked)],
+    ) -> Result<()> {
+        proxy_host::forget(&self.dir)?;
+        // Everything is there that can be looked up beforehand: now it is wanted.
+        self.record(up, request, Vec::new(), versions)?;
+        let mut started = Vec::new();
+        let Err(error) = self.start(up, &mut started).await else {
+            return Ok(());
+        };
+        undo(&up.site, started).await;
+        // An engine that made the network and cannot take it away says so in the log.
+        if let Err(error) = up.site.runtime.remove_network().await {
+            tracing::warn!("the network stays: {error}");
+        }
+        self.store
+            .clear(&format!("up failed: {error}"), self.clock.now())?;
+        Err(error)
+    }
+
+    /// Brings the proxy and the services to what the manifest asks for, but for changes of services
+    /// that were there before. Says what was done.
+    pub(super) async fn apply_again(
+        &self,
+        up: &Arc<Up>,
+        request: &UpRequest,
+        mut manifest: Manifest,
+        checked: &Checked,
+        caller: &Caller,
+    ) -> Result<Vec<String>> {
+        let site = &up.site;
+        manifest.services.extend(checked.kept.iter().cloned());
+        self.record(up, request, checked.kept.clone(), &checked.fresh)?;
+        site.set_manifest(manifest);
+        let mut said = Vec::new();
+        // First: another service may want their routes.
+        for name in &checked.gone {
+            site.remove(name).await?;
+            said.push(format!("{name} is gone: the manifest has it no more"));
+        }
+        let mut started = Vec::new();
+        if let Err(error) = self.start(up, &mut started).await {
+            self.take_back(site, checked, started).await?;
+            return Err(error);
+        }
+        said.extend(self.change_proxy(up, &checked.before, caller).await?);
+        said.extend(report::started(&checked.fresh, started.len()));
+        Ok(said)
+    }
+
+    /// Writes down what is wanted from now on.
+    fn record(
+        &self,
+        up: &Up,
+        request: &UpRequest,
+        kept: Vec<ServiceSettings>,
+        fresh: &[(NewVersion, Asked)],
+    ) -> Result<()> {
+        let applied = Applied {
+            text: request.manifest.clone(),
+            path: request.path.clone(),
+            runtime: up.kind,
+            boot: boot(),
+            kept,
+        };
+        self.store.apply(&applied, self.clock.now())?;
+        for (version, asked) in fresh {
+            self.store
+                .add_service(version, asked.replicas, self.clock.now())?;
+            self.store.set_asked(&version.service, asked)?;
+        }
+        Ok(())
+    }
+
+    /// After a start that failed: new services are gone again, and the manifest is the one before.
+    async fn take_back(
+        &self,
+        site: &Site,
+        checked: &Checked,
+        started: Vec<Container>,
+    ) -> Result<()> {
+        for (version, _) in &checked.fresh {
+            // Where the proxy cannot be told now, tending tells it.
+            let gone = site.take_out(&version.service).await;
+            if let Err(error) = gone {
+                tracing::warn!("{} stays in the proxy: {error}", version.service);
+            }
+        }
+        undo(site, started).await;
+        for (version, _) in &checked.fresh {
+            self.store.remove_service(&version.service)?;
+        }
+        if let Some(old) = &checked.applied {
+            self.store.apply(old, self.clock.now())?;
+            site.set_manifest((*checked.before).clone());
+        }
+        Ok(())
+    }
+
+    /// Has a successor take over where the proxy that runs is not as the manifest has it, be it
+    /// because that has changed, or because one could not take over before. Says what came of it.
+    async fn change_proxy(
+        &self,
+        up: &Up,
+        before: &Manifest,
+        caller: &Caller,
+    ) -> Result<Option<String>> {
+        let now = up.site.manifest();
+        let changed = proxy::changed(&before.proxy, &now.proxy);
+        // One that was chosen by hand stays, unless the manifest names another.
+        let another = changed.contains(&"image") || changed.contains(&"program");
+        let image = self.store.proxy()?.image.filter(|_| !another);
+        if changed.is_empty() && self.proxy_host(up)?.runs_as(&now.proxy).await? {
+            return Ok(None);
+        }
+        let what = match changed.as_slice() {
+            [] => "the proxy is not as the manifest has it".to_owned(),
+            keys => format!("proxy.{} changed", keys.join(", proxy.")),
+        };
+        // What else there is to do does not depend on it.
+        Ok(Some(match self.upgrade_proxy_to(up, image, caller).await {
+            Ok(said) => format!("{what}: {said}"),
+            Err(error) => {
+                format!("{what}, but it is as it was; `crossfade up` tries again: {error}")
+            }
+        }))
+    }
+
+    /// Scales, and begins rollouts. Gives their numbers.
+    pub(super) async fn carry_out(
+        &self,
+        up: &Arc<Up>,
+        changes: Vec<(String, Asked, Change)>,
+        caller: &Caller,
+        said: &mut Vec<String>,
+    ) -> Result<Vec<i64>> {
+        let mut rollouts = Vec::new();
+        for (name, asked, change) in changes {
+            if let Some(replicas) = change.replicas {
+                said.push(self.scale_to(up, &name, replicas, caller).await?);
+            }
+            if let Some(version) = change.version {
+                if let Some(ending) = self.in_the_way(up, &name, None)? {
+                    ending.wait(up, caller).await?;
+                }
+                let service = up.site.service(&name)?;
+                let manifest = up.site.manifest();
+                let settings = manifest.service(&name).map(|s| s.rollout.clone());
+                let settings = settings.unwrap_or_default();
+                let done = self.begin_rollout(up, &service, version, settings, caller)?;
+                said.push(done.text);
+                rollouts.extend(done.rollout);
+            }
+            // Not before: an `up` that is cut short is carried out by the next one.
+            self.store.set_asked(&name, &asked)?;
+        }
+        Ok(rollouts)
+    }
+
+    /// Proxy, containers, table; and waits until the proxy sees all of them healthy.
+    async fn start(&self, up: &Arc<Up>, started: &mut Vec<Container>) -> Result<()> {
+        let site = &up.site;
+        site.runtime.ensure_network().await?;
+        self.proxy_host(up)?.ensure(started).await?;
+        let services = self.store.services()?;
+        for service in &services {
+            if up.rollout(&service.name).is_none() {
+                let replicas = service.replicas;
+                site.start_missing(&service.stable, replicas, Dead::Replace, started)
+                    .await?;
+            }
+            site.check_table(&service.name)
+                .await
+                .map_err(|error| self.located(error, &service.name))?;
+        }
+        for service in &services {
+            if up.rollout(&service.name).is_none() {
+                site.until_healthy(&service.stable, service.replicas)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A refusal of the proxy, as one of the manifest's field that it is about.
+    fn located(&self, error: Error, service: &str) -> Error {
+        let Error::Proxy(AdminError::Refused {
+            message,
+            field: Some(field),
+            ..
+        }) = &error
+        else {
+            return error;
+        };
+        // What is said of a version is a key of its service here.
+        let of_version = [".tls", ".protocol"]
+            .iter()
+            .find_map(|key| field.rfind(key));
+        let field = match of_version.filter(|_| field.starts_with("versions.")) {
+            Some(at) => &field[at + 1..],
+            None => field,
+        };
+        let Ok(Some(applied)) = self.store.applied() else {
+            return error;
+        };
+        let manifest = Manifest::parse(&applied.text).ok();
+        let index = manifest.and_then(|manifest| {
+            let mut names = manifest.services.iter().map(|service| &service.name);
+            names.position(|name| name == service)
+        });
+        match index {
+            Some(index) => Error::Manifest {
+                path: applied.path,
+                source: InputError::of_field(format!("services[{index}].{field}"), message)
+                    .located_in(&applied.text),
+            },
+            None => error,
+        }
+    }
+}
+
+/// Takes away what was started, last first: whoever joins a holder goes before it.
+async fn undo(site: &Site, started: Vec<Container>) {
+    for container in started.into_iter().rev() {
+        if let Err(error) = site.runtime.stop(&container.id).await {
+            tracing::warn!("{} stays: {error}", container.name);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Everything about an `up` that can be found out before anything is done.
+
+use std::sync::Arc;
+
+use super::diff::{self, Change};
+use super::proxy;
+use crate::api::UpRequest;
+use crate::error::{Error, Result};
+use crate::journal::{Applied, Asked, NewVersion, ServiceRecord};
+use crate::manifest::{Manifest, RuntimeChoice, ServiceSettings};
+use crate::project::proxy as proxy_host;
+use crate::server::controller::{Controller, Up, folder_of};
+use crate::server::engine;
+
+/// What an `up` of what is up already comes to.
+pub(super) struct Checked {
+    /// The manifest that has been in force.
+    pub(super) before: Arc<Manifest>,
+    /// What the journal has of it.
+    pub(super) applied: Option<Applied>,
+    /// Whether the manifest is another one now.
+    pub(super) is_changed: bool,
+    /// The new services.
+    pub(super) fresh: Vec<(NewVersion, Asked)>,
+    /// What is to be done about the services that were there before, each with what the manifest
+    /// asks for now.
+    pub(super) changes: Vec<(String, Asked, Change)>,
+    /// The services to be taken away.
+    pub(super) gone: Vec<String>,
+    /// The services that the manifest has no more and that run on.
+    pub(super) kept: Vec<ServiceSettings>,
+}
+
+impl Controller {
+    /// What the first `up` makes of the manifest's services.
+    pub(super) async fn check_first(
+        &self,
+        up: &Up,
+        request: &UpRequest,
+        manifest: &Manifest,
+    ) -> Result<Vec<(NewVersion, Asked)>> {
+        check_place(request, manifest, up.kind)?;
+        self.proxy_host(up)?.check(&manifest.proxy).await?;
+        first_versions(up, request, manifest.services.iter()).await
+    }
+
+    /// What an `up` of what is up already comes to.
+    pub(super) async fn check_again(
+        &self,
+        up: &Arc<Up>,
+        request: &UpRequest,
+        now: &Manifest,
+    ) -> Result<Checked> {
+        let before = up.site.manifest();
+        check_unchangeable(up, &before, now)?;
+        check_place(request, now, up.kind)?;
+        self.check_proxy(up, request, &before, now)?;
+        let known = self.store.services()?;
+        let is_new = |s: &&ServiceSettings| known.iter().all(|known| known.name != s.name);
+        let fresh = first_versions(up, request, now.services.iter().filter(is_new)).await?;
+        let changes = self.changes(up, request, &before, now).await?;
+        let (gone, kept) = self.no_more_asked_for(up, request, now)?;
+        let applied = self.store.applied()?;
+        let old = applied.as_ref();
+        let old = old.and_then(|old| Manifest::parse(&old.text).ok());
+        Ok(Checked {
+            before,
+            applied,
+            is_changed: old.is_none_or(|old| old != *now),
+            fresh,
+            changes,
+            gone,
+            kept,
+        })
+    }
+
+    /// Whether a successor can take over what has changed of the proxy.
+    fn check_proxy(
+        &self,
+        up: &Up,
+        request: &UpRequest,
+        before: &Manifest,
+        now: &Manifest,
+    ) -> Result<()> {
+        let applied = self.store.applied()?;
+        let before = proxy::Asked {
+            text: applied.as_ref().map_or("", |applied| &applied.text),
+            proxy: &before.proxy,
+        };
+        let asked = proxy::Asked {
+            text: &request.manifest,
+            proxy: &now.proxy,
+        };
+        proxy::check(&before, &asked, up.kind)
+            .map_err(|error| Error::Refused(error.in_file(&request.path)))?;
+        let addresses = now.proxy.listeners.iter().map(|one| one.address);
+        let had = |address| {
+            before
+                .proxy
+                .listeners
+                .iter()
+                .any(|one| one.address == address)
+        };
+        match up.kind {
+            RuntimeChoice::Podman => Ok(()),
+            _ => proxy_host::check_ports(addresses.filter(|address| !had(*address))),
+        }
+    }
+
+    /// What is to be done about the services that were there before, each with what the manifest
+    /// asks for now. Refuses what could not be done now, before anything is.
+    async fn changes(
+        &self,
+        up: &Arc<Up>,
+        request: &UpRequest,
+        before: &Manifest,
+        now: &Manifest,
+    ) -> Result<Vec<(String, Asked, Change)>> {
+        let known = self.store.services()?;
+        let is_known = |s: &&ServiceSettings| known.iter().any(|known| known.name == s.name);
+        let wanted = first_versions(up, request, now.services.iter().filter(is_known)).await?;
+        let mut changes = Vec::new();
+        for (version, asked) in wanted {
+            let service = up.site.service(&version.service)?;
+            let was = service.asked.clone();
+            let was = was.unwrap_or_else(|| asked_before(&service, before));
+            let labels = self.store.labels(&service.name)?;
+            let change = diff::change(&service, &was, &asked, &version, &labels);
+            if change.replicas.is_some() {
+                self.check_no_rollout(up, &service.name)?;
+            }
+            if change.version.is_some() {
+                self.check_can_begin(up, &service.name)?;
+            }
+            changes.push((service.name, asked, change));
+        }
+        Ok(changes)
+    }
+
+    /// The services that the manifest has no more: those to be taken away, and those that run on
+    /// as they were.
+    fn no_more_asked_for(
+        &self,
+        up: &Arc<Up>,
+        request: &UpRequest,
+        now: &Manifest,
+    ) -> Result<(Vec<String>, Vec<ServiceSettings>)> {
+        let before = up.site.manifest();
+        let (mut gone, mut kept) = (Vec::new(), Vec::new());
+        for service in self.store.services()? {
+            let name = service.name;
+            if now.service(&name).is_some() {
+                continue;
+            }
+            let Some(settings) = before.service(&name).filter(|_| !request.prune) else {
+                self.check_no_rollout(up, &name)?;
+                gone.push(name);
+                continue;
+            };
+            let same_route = |one: &&ServiceSettings| {
+                (&one.hosts, &one.path_prefix) == (&settings.hosts, &settings.path_prefix)
+            };
+            if let Some(other) = now.services.iter().find(same_route) {
+                return Err(Error::Refused(format!(
+                    "{} has the hosts and the path of {name}, which the manifest has no more and \
+                     which runs on: `crossfade up --prune` takes it away",
+                    other.name
+                )));
+            }
+            kept.push(settings.clone());
+        }
+        Ok((gone, kept))
+    }
+}
+
+/// What the last `up` asked for, where an older release has not written it down.
+fn asked_before(service: &ServiceRecord, before: &Manifest) -> Asked {
+    let was = before.service(&service.name);
+    Asked {
+        image: was.map_or(&service.stable.image, |was| &was.image).clone(),
+        version: was
+            .map_or(&service.stable.version, |was| &was.version)
+            .clone(),
+        replicas: was.map_or(service.replicas, |was| was.replicas),
+        recipe: service.stable.recipe.clone(),
+    }
+}
+
+/// What services are as versions, with their images looked up, and what is asked for by that.
+async fn first_versions<'a>(
+    up: &Up,
+    request: &UpRequest,
+    services: impl Iterator<Item = &'a ServiceSettings>,
+) -> Result<Vec<(NewVersion, Asked)>> {
+    let folder = folder_of(&request.path);
+    let mut versions = Vec::new();
+    for service in services {
+        let image = engine::image_from(up.kind, folder, &service.image);
+        let version = NewVersion {
+            service: service.name.clone(),
+            version: service.version.clone(),
+            resolved: up.site.runtime.resolve_image(&image).await?,
+            pull_name: up.site.runtime.pull_name(&image).await?,
+            image,
+            recipe: up.site.recipe(service, folder)?,
+        };
+        let asked = Asked {
+            image: service.image.clone(),
+            version: service.version.clone(),
+            replicas: service.replicas,
+            recipe: version.recipe.clone(),
+        };
+        versions.push((version, asked));
+    }
+    Ok(versions)
+}
+
+/// What the manifest names has to be there, and the runtime has to be able to give it.
+fn check_place(request: &UpRequest, manifest: &Manifest, kind: RuntimeChoice) -> Result<()> {
+    manifest
+        .check_place(folder_of(&request.path), kind)
+        .map_err(|error| Error::Manifest {
+            path: request.path.clone(),
+            source: error.located_in(&request.manifest),
+        })
+}
+
+fn check_unchangeable(up: &Up, before: &Manifest, now: &Manifest) -> Result<()> {
+    let refuse = |what: &str| {
+        Err(Error::Refused(format!(
+            "{what}: `crossfade down` first, then `crossfade up` with the new manifest"
+        )))
+    };
+    if before.project != now.project {
+        return refuse(&format!(
+            "project `{}` is up here, not `{}`",
+            before.project, now.project
+        ));
+    }
+    if now.runtime != RuntimeChoice::Auto && now.runtime != up.kind {
+        return refuse(&format!("it runs on {} now", up.site.runtime.name()));
+    }
+    Ok(())
+}
