@@ -2,8 +2,10 @@
 //! checked once, and from then on only the types below are used.
 
 mod calls;
+mod checks;
 mod container;
 mod listener;
+mod overrides;
 mod place;
 mod raw;
 
@@ -22,7 +24,7 @@ use crate::runtime::ResourceLimits;
 
 pub use container::{Recipe, Volume};
 pub use listener::{ClientAuth, KeyPair, Listener, Tls, TlsVersion};
-pub use raw::RolloutOverrides;
+pub use overrides::RolloutOverrides;
 
 /// A checked manifest.
 #[derive(Debug, Clone, PartialEq)]

@@ -46,9 +46,12 @@ fn check_wrong(text: &str, line: usize, field: &str, says: &str) {
     assert!(error.message.contains(says), "{error}");
 }
 
+fn with(more: &str) -> String {
+    format!("{SMALLEST}{more}\n")
+}
+
 #[test]
-fn what_is_wrong_is_named_with_field_and_line() {
-    let with = |more: &str| format!("{SMALLEST}{more}\n");
+fn what_is_wrong_with_a_service_is_named_with_field_and_line() {
     check_wrong(
         &with("replcas = 3"),
         4,
@@ -97,6 +100,53 @@ fn what_is_wrong_is_named_with_field_and_line() {
         "services[0].health.path",
         "begin with `/`",
     );
+    check_wrong(&with(SMALLEST), 5, "services[1].name", "`web` already");
+}
+
+#[test]
+fn what_is_wrong_with_what_containers_are_given_is_named_with_field_and_line() {
+    check_wrong(
+        &with("secrets = { \"1st\" = \"a\" }"),
+        4,
+        "services[0].secrets.1st",
+        "a letter first",
+    );
+    check_wrong(
+        &with("secrets = { a-b = \"a\", \"a.b\" = \"b\" }"),
+        4,
+        "services[0].secrets.\"a.b\"",
+        "`A_B_FILE` already",
+    );
+    check_wrong(
+        &with("volumes = [\"data:/data\"]"),
+        4,
+        "services[0].volumes[0]",
+        "begins with `/`, `./` or `../`",
+    );
+    check_wrong(
+        &with("volumes = [\"./a:/data\", \"./b:/data\"]"),
+        4,
+        "services[0].volumes[1]",
+        "another volume is at /data",
+    );
+    check_wrong(
+        &with("memory = \"1MiB\""),
+        4,
+        "services[0].memory",
+        "at least 6MiB",
+    );
+    check_wrong(&with("cpus = 0"), 4, "services[0].cpus", "from 0.01");
+    check_wrong(&with("pids = 0"), 4, "services[0].pids", "from 1 on");
+    check_wrong(
+        &with("labels = { \"io.crossfade.role\" = \"proxy\" }"),
+        4,
+        "services[0].labels.\"io.crossfade.role\"",
+        "the controller's own",
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_rollout_is_named_with_field_and_line() {
     check_wrong(
         &with("[services.rollout]\nstrategy = \"canari\""),
         5,
@@ -140,134 +190,6 @@ fn what_is_wrong_is_named_with_field_and_line() {
         "25%",
     );
     check_wrong(
-        &with("secrets = { \"1st\" = \"a\" }"),
-        4,
-        "services[0].secrets.1st",
-        "a letter first",
-    );
-    check_wrong(
-        &with("secrets = { a-b = \"a\", \"a.b\" = \"b\" }"),
-        4,
-        "services[0].secrets.\"a.b\"",
-        "`A_B_FILE` already",
-    );
-    check_wrong(
-        &with("volumes = [\"data:/data\"]"),
-        4,
-        "services[0].volumes[0]",
-        "begins with `/`, `./` or `../`",
-    );
-    check_wrong(
-        &with("volumes = [\"./a:/data\", \"./b:/data\"]"),
-        4,
-        "services[0].volumes[1]",
-        "another volume is at /data",
-    );
-    check_wrong(
-        &with("memory = \"1MiB\""),
-        4,
-        "services[0].memory",
-        "at least 6MiB",
-    );
-    check_wrong(&with("cpus = 0"), 4, "services[0].cpus", "from 0.01");
-    check_wrong(&with("pids = 0"), 4, "services[0].pids", "from 1 on");
-    check_wrong(
-        &with("labels = { \"io.crossfade.role\" = \"proxy\" }"),
-        4,
-        "services[0].labels.\"io.crossfade.role\"",
-        "the controller's own",
-    );
-    let listener = |keys: &str| {
-        format!("[[proxy.listeners]]\naddress = \"127.0.0.1:8443\"\n{keys}\n{SMALLEST}")
-    };
-    check_wrong(
-        &listener("tls = []"),
-        3,
-        "proxy.listeners[0].tls",
-        "at least one certificate",
-    );
-    check_wrong(
-        &listener("client_ca = \"ca.pem\""),
-        3,
-        "proxy.listeners[0].client_ca",
-        "only a listener with `tls`",
-    );
-    check_wrong(
-        &listener("tls_min_version = \"1.1\""),
-        3,
-        "proxy.listeners[0].tls_min_version",
-        "`1.2`",
-    );
-    check_wrong(
-        &listener("trusted_proxies = [\"10.0.0.0/40\"]"),
-        3,
-        "proxy.listeners[0].trusted_proxies[0]",
-        "",
-    );
-    let hook = |keys: &str| with(&format!("[[services.rollout.hooks]]\n{keys}"));
-    check_wrong(
-        &hook("on = \"confrim\"\nurl = \"http://h/\""),
-        5,
-        "services[0].rollout.hooks[0].on",
-        "`confirm`",
-    );
-    check_wrong(
-        &hook("on = \"confirm\""),
-        4,
-        "services[0].rollout.hooks[0].command",
-        "either a `command`",
-    );
-    check_wrong(
-        &hook("on = \"confirm\"\nurl = \"localhost/x\""),
-        6,
-        "services[0].rollout.hooks[0].url",
-        "such as http://host:port/path",
-    );
-    check_wrong(
-        &hook("on = \"confirm\"\ncommand = [\"x\"]\ntimeout = \"0s\""),
-        7,
-        "services[0].rollout.hooks[0].timeout",
-        "longer than 0",
-    );
-    let query = |keys: &str| hook(&format!("on = \"confirm\"\nquery = \"up\"\n{keys}"));
-    check_wrong(
-        &query("url = \"http://h/\""),
-        4,
-        "services[0].rollout.hooks[0].max",
-        "what it may come to",
-    );
-    check_wrong(
-        &query("max = 1"),
-        4,
-        "services[0].rollout.hooks[0].url",
-        "address of the Prometheus",
-    );
-    check_wrong(
-        &query("url = \"http://h/\"\nmin = 2\nmax = 1"),
-        8,
-        "services[0].rollout.hooks[0].min",
-        "more than `max`",
-    );
-    check_wrong(
-        &hook("on = \"confirm\"\nurl = \"http://h/\"\nmax = 1"),
-        4,
-        "services[0].rollout.hooks[0].query",
-        "the bounds of a `query`",
-    );
-    check_wrong(
-        &with("[[webhooks]]\nurl = \"http://u:p@h/\""),
-        5,
-        "webhooks[0].url",
-        "token_file",
-    );
-    let webhook = "[[webhooks]]\nurl = \"http://h/a\"\nkinds = [\"done\"]\n";
-    check_wrong(
-        &with(&webhook.repeat(2)),
-        8,
-        "webhooks[1].url",
-        "webhooks[0] has this address at http://h already: make one entry",
-    );
-    check_wrong(
         &with("[services.rollout]\nsuccess_rate = 101.0"),
         5,
         "services[0].rollout.success_rate",
@@ -303,12 +225,113 @@ fn what_is_wrong_is_named_with_field_and_line() {
         "services[0].rollout.bake",
         "500ms or 30s",
     );
-    check_wrong(&with(SMALLEST), 5, "services[1].name", "`web` already");
+}
+
+#[test]
+fn what_is_wrong_with_a_hook_is_named_with_field_and_line() {
+    let hook = |keys: &str| with(&format!("[[services.rollout.hooks]]\n{keys}"));
+    let query = |keys: &str| hook(&format!("on = \"confirm\"\nquery = \"up\"\n{keys}"));
+    check_wrong(
+        &hook("on = \"confrim\"\nurl = \"http://h/\""),
+        5,
+        "services[0].rollout.hooks[0].on",
+        "`confirm`",
+    );
+    check_wrong(
+        &hook("on = \"confirm\""),
+        4,
+        "services[0].rollout.hooks[0].command",
+        "either a `command`",
+    );
+    check_wrong(
+        &hook("on = \"confirm\"\nurl = \"localhost/x\""),
+        6,
+        "services[0].rollout.hooks[0].url",
+        "such as http://host:port/path",
+    );
+    check_wrong(
+        &hook("on = \"confirm\"\ncommand = [\"x\"]\ntimeout = \"0s\""),
+        7,
+        "services[0].rollout.hooks[0].timeout",
+        "longer than 0",
+    );
+    check_wrong(
+        &query("url = \"http://h/\""),
+        4,
+        "services[0].rollout.hooks[0].max",
+        "what it may come to",
+    );
+    check_wrong(
+        &query("max = 1"),
+        4,
+        "services[0].rollout.hooks[0].url",
+        "address of the Prometheus",
+    );
+    check_wrong(
+        &query("url = \"http://h/\"\nmin = 2\nmax = 1"),
+        8,
+        "services[0].rollout.hooks[0].min",
+        "more than `max`",
+    );
+    check_wrong(
+        &hook("on = \"confirm\"\nurl = \"http://h/\"\nmax = 1"),
+        4,
+        "services[0].rollout.hooks[0].query",
+        "the bounds of a `query`",
+    );
+}
+
+#[test]
+fn what_is_wrong_with_the_proxy_is_named_with_field_and_line() {
+    let listener = |keys: &str| {
+        format!("[[proxy.listeners]]\naddress = \"127.0.0.1:8443\"\n{keys}\n{SMALLEST}")
+    };
+    check_wrong(
+        &listener("tls = []"),
+        3,
+        "proxy.listeners[0].tls",
+        "at least one certificate",
+    );
+    check_wrong(
+        &listener("client_ca = \"ca.pem\""),
+        3,
+        "proxy.listeners[0].client_ca",
+        "only a listener with `tls`",
+    );
+    check_wrong(
+        &listener("tls_min_version = \"1.1\""),
+        3,
+        "proxy.listeners[0].tls_min_version",
+        "`1.2`",
+    );
+    check_wrong(
+        &listener("trusted_proxies = [\"10.0.0.0/40\"]"),
+        3,
+        "proxy.listeners[0].trusted_proxies[0]",
+        "",
+    );
     check_wrong(
         &format!("[proxy]\nlisten = [\"127.0.0.1:9900\"]\n{SMALLEST}"),
         2,
         "proxy.listen[0]",
         "`admin_port`",
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_project_or_a_webhook_is_named_with_field_and_line() {
+    let webhook = "[[webhooks]]\nurl = \"http://h/a\"\nkinds = [\"done\"]\n";
+    check_wrong(
+        &with("[[webhooks]]\nurl = \"http://u:p@h/\""),
+        5,
+        "webhooks[0].url",
+        "token_file",
+    );
+    check_wrong(
+        &with(&webhook.repeat(2)),
+        8,
+        "webhooks[1].url",
+        "webhooks[0] has this address at http://h already: make one entry",
     );
     check_wrong(
         &format!("project = \"a/b\"\n{SMALLEST}"),
