@@ -80,7 +80,7 @@ pub(crate) struct Answer {
 struct Failed {
     failure: Failure,
     refusal: Refusal,
-    /// Nothing was answered: the endpoint had closed a connection that was kept.
+    /// There was no response: the endpoint may have closed a kept connection before.
     stale: bool,
     /// The endpoint says that it has not looked at the request.
     unprocessed: bool,
@@ -137,7 +137,7 @@ impl Failed {
     /// It took too long, and so it is the fault of whoever was waited for.
     fn to_wait(rang: Rang, upload: &Pump) -> Self {
         match rang {
-            Rang::Cut => Self::with(Failure::Reset, Refusal::Cut),
+            Rang::Cut => Self::with(Failure::Timeout, Refusal::Cut),
             Rang::TimedOut if upload.is_starved() => {
                 Self::with(Failure::Reset, Refusal::ClientStalled)
             }
@@ -287,7 +287,7 @@ impl Exchange {
     ) -> Result<Answer, Refusal> {
         let _limit = self.table.timeouts.request.map(|all| alarm.limit(all));
         loop {
-            let mut failed = match self.send(alarm, &attempt, client, upload).await {
+            let failed = match self.send(alarm, &attempt, client, upload).await {
                 Ok((connection, answered)) => {
                     attempt.answered();
                     if let (Some(begun), Some(mirror)) = (self.copied, &self.service().mirror) {
@@ -301,21 +301,34 @@ impl Exchange {
                 }
                 Err(failed) => failed.of_request_timed_out(alarm),
             };
-            // To go away is no fault, unless that is all that comes of it.
-            failed.stale &= !(failed.unprocessed && self.tries == MAX_TRIES);
-            settle(attempt, &failed);
-            // Nothing of it has left, or it may be sent twice and is here whole.
-            let repeatable = self.asked.idempotent || failed.unprocessed;
-            let safe = upload.is_untouched() || repeatable && upload.rewind();
-            let wanted =
-                failed.refusal.is_retryable() && self.tries < MAX_TRIES && !alarm.is_past_limit();
-            if !(safe && wanted) || !(failed.stale || self.service().budget.withdraw(worker.index))
-            {
-                return Err(failed.refusal);
-            }
-            let next = self.try_again(worker, alarm, failed.stale);
+            let is_unprocessed = failed.unprocessed || failed.stale && upload.is_untouched();
+            let next = self.next_attempt(worker, alarm, &failed, upload);
+            // A connection that had ended before is no failure if the request is sent again. One
+            // that may have ended because of the request is, and so is what ends at the client.
+            let is_excused = failed.stale && is_unprocessed && next.is_some();
+            settle(attempt, &failed, is_excused);
             attempt = next.ok_or(failed.refusal)?;
         }
+    }
+
+    /// Claims the next attempt of a request that failed. `None`: it is not safe to send it again,
+    /// or there is no use in it.
+    fn next_attempt(
+        &mut self,
+        worker: &Rc<Worker>,
+        alarm: &Alarm,
+        failed: &Failed,
+        upload: &mut Pump,
+    ) -> Option<Try> {
+        // Nothing of it has left, or it may be sent twice and is here whole.
+        let repeatable = self.asked.idempotent || failed.unprocessed;
+        let safe = upload.is_untouched() || repeatable && upload.rewind();
+        let wanted =
+            failed.refusal.is_retryable() && self.tries < MAX_TRIES && !alarm.is_past_limit();
+        if !(safe && wanted) || !(failed.stale || self.service().budget.withdraw(worker.index)) {
+            return None;
+        }
+        self.try_again(worker, alarm, failed.stale)
     }
 
     /// One try: sends the request, and waits for the head of its answer.
@@ -328,7 +341,7 @@ impl Exchange {
     ) -> Result<(Connection, Answered), Failed> {
         let upstream = attempt.upstream();
         if self.asked.upgrade && upstream.endpoint.reach.protocol == Protocol::H2 {
-            return Err(Failed::with(Failure::Reset, Refusal::UpgradeOverHttp2));
+            return Err(Failed::with(Failure::Protocol, Refusal::UpgradeOverHttp2));
         }
         let timeouts = &self.table.timeouts;
         let mut connection = upstream
@@ -435,8 +448,9 @@ impl Exchange {
     }
 }
 
-/// Counts a failed try against whom it is to be counted.
-fn settle(attempt: Try, failed: &Failed) {
+/// Counts a failed attempt against the side that is to blame. Whatever ends at the client as a
+/// 5xx of the proxy's own is a failure of the version.
+fn settle(attempt: Try, failed: &Failed, is_excused: bool) {
     match failed.refusal {
         // Dropped unsettled: the client's doing.
         Refusal::ClientStalled
@@ -448,9 +462,11 @@ fn settle(attempt: Try, failed: &Failed) {
         | Refusal::BodyTooLong => {
             drop(attempt);
         }
-        // Nor is it the version's.
-        Refusal::Cut | Refusal::Shortage | Refusal::UpgradeOverHttp2 => attempt.excused(),
-        _ if failed.stale => attempt.excused(),
+        // Another endpoint of the version would have done no better.
+        Refusal::Cut | Refusal::Shortage | Refusal::UpgradeOverHttp2 => {
+            attempt.unserved(failed.failure);
+        }
+        _ if is_excused => attempt.excused(),
         _ => attempt.failed(failed.failure),
     }
 }

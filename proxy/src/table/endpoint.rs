@@ -230,6 +230,12 @@ impl Endpoint {
         self.claims.went_bad(worker);
     }
 
+    /// A try failed, and its version is to blame, but this endpoint no more than others.
+    pub(crate) fn unserved(&self, worker: usize, failure: Failure) {
+        self.stats.failed(worker, failure);
+        self.claims.excuse(worker);
+    }
+
     /// A try ended, and nobody is to blame.
     pub(crate) fn excused(&self, worker: usize) {
         self.claims.excuse(worker);

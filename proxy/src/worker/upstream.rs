@@ -140,10 +140,14 @@ impl Upstream {
             if !connection.socket.seems_quiet() {
                 continue;
             }
-            let age = self.alarms.now() - connection.since;
-            if !idempotent && (age >= FRESH_FOR || !connection.socket.is_quiet()) {
+            let rested = self.alarms.now() - connection.since >= FRESH_FOR;
+            if !idempotent && (rested || !connection.socket.is_quiet()) {
                 idle.push(connection);
                 return None;
+            }
+            // A request that breaks on it is a failure of the version: that is worth a look.
+            if rested && !connection.socket.is_quiet() {
+                continue;
             }
             return Some(connection.socket);
         }
@@ -233,6 +237,15 @@ impl Try {
             endpoint, worker, ..
         } = &*self.upstream;
         endpoint.failed(*worker, failure);
+    }
+
+    /// It failed, and the version is to blame, but its endpoint is no worse than others.
+    pub(crate) fn unserved(mut self, failure: Failure) {
+        self.settled = true;
+        let Upstream {
+            endpoint, worker, ..
+        } = &*self.upstream;
+        endpoint.unserved(*worker, failure);
     }
 
     /// It ended, and nobody is to blame: a kept connection had been closed, or a drain cut it.

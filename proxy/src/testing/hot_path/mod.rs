@@ -32,7 +32,7 @@ use self::client::{Client, Request, Response};
 use self::endpoint::{Address, Script, Seen, Speaks, Step};
 use crate::config::Config;
 use crate::fuzz::Wire;
-use crate::worker::Held;
+use crate::worker::{Held, Worker};
 
 /// More than any timeout of these tests together, on a clock that does not wait.
 const HANG: Duration = Duration::from_secs(24 * 60 * 60);
@@ -51,6 +51,9 @@ pub(crate) const GRPC: Request = POST
 
 /// Takes a request, and responds well.
 pub(crate) const GOOD: [Step; 2] = [Step::Take, Step::Respond(200, "ok")];
+
+/// The least that is a service, in JSON, but for its endpoints.
+pub(crate) const SERVICE: &str = r#"{"name":"web"}"#;
 
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +103,7 @@ impl<'r> Row<'r> {
             client: Http::One,
             endpoints: vec![("1", Speaks::Http1)],
             config: "",
-            service: r#"{"name":"web"}"#,
+            service: SERVICE,
             requests: vec![GET],
             script: vec![&GOOD],
             rests: Duration::ZERO,
@@ -260,6 +263,10 @@ impl Rig {
         }
     }
 
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.wire.worker
+    }
+
     pub(crate) fn table(&self) -> Rc<Held> {
         self.wire.worker.table()
     }
@@ -322,7 +329,7 @@ impl Outcome {
         self.stats.iter().map(|(_, stats)| stats.failures()).sum()
     }
 
-    fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let responses = self.responses.iter().map(described).collect::<Vec<_>>();
         let seen = self.seen.iter().map(usize::to_string).collect::<Vec<_>>();
         let mut line = format!("{}; seen {}", responses.join(", "), seen.join("+"));
