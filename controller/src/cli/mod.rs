@@ -140,16 +140,7 @@ async fn ask(verb: Verb, place: &Place) -> Result<()> {
                 tail,
                 follow,
             };
-            let client = place.running().await?;
-            match place.output {
-                Output::Table => client.copy("logs", &request, &mut std::io::stdout()).await,
-                Output::Json => {
-                    let mut lines = lines::Lines::new(|line: &[u8]| {
-                        print_line(&lines::LogLine::of(line)).map_err(std::io::Error::other)
-                    });
-                    client.copy("logs", &request, &mut lines).await
-                }
-            }
+            logs(place, &request).await
         }
         // Answered before, since they need no controller of this place.
         Verb::Serve { .. } | Verb::Demo { .. } | Verb::Doctor | Verb::Completions { .. } => Ok(()),
@@ -251,6 +242,19 @@ async fn status(place: &Place, watch: bool) -> Result<()> {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn logs(place: &Place, request: &LogsRequest) -> Result<()> {
+    let client = place.running().await?;
+    match place.output {
+        Output::Table => client.copy("logs", request, &mut std::io::stdout()).await,
+        Output::Json => {
+            let mut lines = lines::Lines::new(|line: &[u8]| {
+                print_line(&lines::LogLine::of(line)).map_err(std::io::Error::other)
+            });
+            client.copy("logs", request, &mut lines).await
+        }
     }
 }
 

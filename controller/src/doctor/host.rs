@@ -103,9 +103,17 @@ async fn api() -> Result<(), String> {
 /// What podman needs where it is not root's.
 fn rootless(manifest: Option<&Manifest>, findings: &mut Vec<Finding>) {
     let user = crate::project::caller::name_of(geteuid().as_raw());
+    ids(&user, findings);
+    programs(findings);
+    session(&user, findings);
+    low_ports(manifest, findings);
+}
+
+/// Ids for the users that containers have.
+fn ids(user: &str, findings: &mut Vec<Finding>) {
     for file in ["/etc/subuid", "/etc/subgid"] {
         let text = std::fs::read_to_string(file).unwrap_or_default();
-        let there = has_range(&text, &user, geteuid().as_raw());
+        let there = has_range(&text, user, geteuid().as_raw());
         findings.push(match there {
             true => Finding::ok("rootless", format!("{file} has a range for {user}")),
             false => Finding::failed(
@@ -118,6 +126,10 @@ fn rootless(manifest: Option<&Manifest>, findings: &mut Vec<Finding>) {
             ),
         });
     }
+}
+
+/// What gives containers their users and their network.
+fn programs(findings: &mut Vec<Finding>) {
     for (programs, package) in [
         (&["newuidmap"][..], "uidmap (shadow-utils on Fedora)"),
         (&["newgidmap"], "uidmap (shadow-utils on Fedora)"),
@@ -138,17 +150,25 @@ fn rootless(manifest: Option<&Manifest>, findings: &mut Vec<Finding>) {
         let mend = "as root: `modprobe tun`, and `chmod 666 /dev/net/tun` where udev does not";
         findings.push(Finding::failed("rootless", format!("{tun}: {error}"), mend));
     }
+}
+
+/// What the user's session gives podman, and takes from it at its end.
+fn session(user: &str, findings: &mut Vec<Finding>) {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| !Path::new(&dir).is_dir()) {
         let text = "XDG_RUNTIME_DIR names no folder: podman keeps its sockets elsewhere";
         let mend = format!("log in as {user} (not by `su`), or `loginctl enable-linger {user}`");
         findings.push(Finding::warning("rootless", text, mend));
     }
-    let lingers = Path::new("/var/lib/systemd/linger").join(&user).exists();
+    let lingers = Path::new("/var/lib/systemd/linger").join(user).exists();
     if Path::new("/run/systemd/system").exists() && !lingers {
         let text = format!("what {user} runs ends when {user} logs out");
         let mend = format!("`loginctl enable-linger {user}`");
         findings.push(Finding::warning("rootless", text, mend));
     }
+}
+
+/// Listening ports that only root may have.
+fn low_ports(manifest: Option<&Manifest>, findings: &mut Vec<Finding>) {
     let first: u16 = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
         .ok()
         .and_then(|text| text.trim().parse().ok())

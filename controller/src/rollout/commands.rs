@@ -102,76 +102,80 @@ impl Rollout {
     /// Does what is asked, or says why not. What changes the phase is answered when it is in
     /// the journal.
     pub(super) fn obey(&mut self, Command { ask, who, reply }: Command) -> Stay<()> {
+        if let Some(answer) = self.nothing_to_do(&ask) {
+            let _ = reply.send(answer);
+            return Ok(());
+        }
         let title = self.record.title();
-        let phase = self.record.phase;
-        let refuse = |why: String| Err(Error::Refused(why));
-        let enter = |next: Entering, who| Err(Leave::Enter(Box::new(Entering { who, ..next })));
-        let answer = match (ask, phase) {
-            (Ask::Abort { .. }, Phase::RollingBack | Phase::RolledBack) => {
-                Ok(format!("{title} is rolling back already"))
+        let next = match ask {
+            Ask::Abort { why } => {
+                let text = format!("{title} is rolling back: {why}");
+                self.on_enter.push((reply, text));
+                self.roll_back(why, None)
             }
-            (_, Phase::RollingBack | Phase::RolledBack) => {
-                refuse(format!("{title} is rolling back"))
-            }
-            (Ask::Promote, Phase::Draining | Phase::Done) => {
-                Ok(format!("{title} is promoted already"))
-            }
-            (_, Phase::Draining | Phase::Done) => refuse(format!(
-                "{title} is promoted, and {} is being stopped: `crossfade rollback {}` brings it back",
-                self.record.from.version, self.record.service
-            )),
-
-            (Ask::Abort { why }, _) => {
-                self.on_enter
-                    .push((reply, format!("{title} is rolling back: {why}")));
-                return enter(self.roll_back(why, None), who);
-            }
-            (Ask::Promote, Phase::Promoting) => Ok(format!("{title} is being promoted already")),
-            (Ask::Promote, Phase::Baking) => {
+            Ask::Promote if self.record.phase == Phase::Baking => {
                 let version = &self.record.from.version;
-                self.on_enter
-                    .push((reply, format!("{title}: {version} is kept warm no longer")));
-                return enter(self.drain_old(), who);
+                let text = format!("{title}: {version} is kept warm no longer");
+                self.on_enter.push((reply, text));
+                self.drain_old()
             }
-            (Ask::Promote, _) => {
-                self.on_enter
-                    .push((reply, format!("{title} is being promoted")));
-                return enter(self.shift_to(self.record.steps.len(), None), who);
+            Ask::Promote => {
+                let text = format!("{title} is being promoted");
+                self.on_enter.push((reply, text));
+                self.shift_to(self.record.steps.len(), None)
             }
-            (Ask::Split(_) | Ask::Pause, Phase::Promoting) => {
-                refuse(format!("{title} is being promoted"))
-            }
-            (Ask::Split(split), _) => {
+            Ask::Split(split) => {
                 self.on_split.push(reply);
-                return enter(self.split_by_hand(split), who);
+                self.split_by_hand(split)
             }
-            (Ask::Pause, _) if self.record.paused.is_some() => {
-                Ok(format!("{title} is paused already"))
-            }
-            (Ask::Pause, _) => {
-                // Entered as it is: the rollout goes on watching where it stands.
+            Ask::Pause => {
+                // Not entered anew: the rollout goes on watching where it stands.
                 let paused = self.pause_by(who, "asked for");
                 let _ = reply.send(match &paused {
                     Ok(()) => Ok(format!("{title} is paused")),
-                    Err(_) => refuse("the journal cannot be written".into()),
+                    Err(_) => Err(Error::Refused("the journal cannot be written".into())),
                 });
                 return paused;
             }
-            (Ask::Resume, _) if self.record.paused.is_none() => {
-                Ok(format!("{title} is not paused"))
-            }
-            (Ask::Resume, _) => {
+            Ask::Resume => {
                 if self.record.has(Mark::AtGate) {
                     self.mark(self.record.step, Mark::Agreed)?;
                 }
                 self.on_enter.push((reply, format!("{title} goes on")));
-                let mut again = Entering::new(phase, self.record.step, "goes on");
-                again.kind = "resumed";
-                return enter(again, who);
+                let again = Entering::new(self.record.phase, self.record.step, "goes on");
+                Entering {
+                    kind: "resumed",
+                    ..again
+                }
             }
         };
-        let _ = reply.send(answer);
-        Ok(())
+        Err(Leave::Enter(Box::new(Entering { who, ..next })))
+    }
+
+    /// The answer to what has been done already, or cannot be done in this phase.
+    fn nothing_to_do(&self, ask: &Ask) -> Option<Result<String>> {
+        let title = self.record.title();
+        let refuse = |why: String| Some(Err(Error::Refused(why)));
+        let already = |what: &str| Some(Ok(format!("{title} is {what} already")));
+        let is_paused = self.record.paused.is_some();
+        match (ask, self.record.phase) {
+            (Ask::Abort { .. }, Phase::RollingBack | Phase::RolledBack) => already("rolling back"),
+            (_, Phase::RollingBack | Phase::RolledBack) => {
+                refuse(format!("{title} is rolling back"))
+            }
+            (Ask::Promote, Phase::Draining | Phase::Done) => already("promoted"),
+            (_, Phase::Draining | Phase::Done) => refuse(format!(
+                "{title} is promoted, and {} is being stopped: `crossfade rollback {}` brings it back",
+                self.record.from.version, self.record.service
+            )),
+            (Ask::Promote, Phase::Promoting) => already("being promoted"),
+            (Ask::Split(_) | Ask::Pause, Phase::Promoting) => {
+                refuse(format!("{title} is being promoted"))
+            }
+            (Ask::Pause, _) if is_paused => already("paused"),
+            (Ask::Resume, _) if !is_paused => Some(Ok(format!("{title} is not paused"))),
+            _ => None,
+        }
     }
 
     /// Writes down that it does not go on by itself, and stays where it is.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::api::{Done, ScaleRequest};
 use crate::error::{Error, Result};
+use crate::journal::ServiceRecord;
+use crate::project::Site;
 use crate::project::caller::Caller;
 use crate::project::containers::Dead;
 use crate::server::controller::{Controller, Up};
@@ -49,6 +51,19 @@ impl Controller {
         // Those that come have a place from the start, and those that go until they are chosen.
         let meanwhile = before.replicas.max(replicas);
         self.store.set_replicas(service, meanwhile)?;
+        self.start_more(site, &before, replicas).await?;
+        self.retire_rest(site, &before, replicas).await?;
+        let text = format!(
+            "{service} has {replicas} containers; it had {}",
+            before.replicas
+        );
+        site.note_of(caller, Some(service), "scale", &text)?;
+        Ok(text)
+    }
+
+    /// Starts what is missing, and waits until all of it is healthy; else it is as it was.
+    async fn start_more(&self, site: &Site, before: &ServiceRecord, replicas: u32) -> Result<()> {
+        let service = &before.name;
         let mut started = Vec::new();
         let there = async {
             site.start_missing(&before.stable, replicas, Dead::Replace, &mut started)
@@ -56,16 +71,22 @@ impl Controller {
             site.push(service).await?;
             site.until_healthy(&before.stable, replicas).await
         };
-        if let Err(error) = there.await {
-            // As it was: what was started has been given requests perhaps, so it is drained.
-            {
-                let _alone = site.place_lock(service).await;
-                self.store.set_replicas(service, before.replicas)?;
-                site.retire(service, &started)?;
-            }
-            site.sweep(service, DRAIN_WAIT).await?;
-            return Err(error);
+        let Err(error) = there.await else {
+            return Ok(());
+        };
+        // What was started has been given requests perhaps, so it is drained.
+        {
+            let _alone = site.place_lock(service).await;
+            self.store.set_replicas(service, before.replicas)?;
+            site.retire(service, &started)?;
         }
+        site.sweep(service, DRAIN_WAIT).await?;
+        Err(error)
+    }
+
+    /// Drains what is too much, and stops it; what the proxy cannot do without stays.
+    async fn retire_rest(&self, site: &Site, before: &ServiceRecord, replicas: u32) -> Result<()> {
+        let service = &before.name;
         let extra = {
             let _alone = site.place_lock(service).await;
             let extra = site
@@ -78,7 +99,7 @@ impl Controller {
         };
         loop {
             match site.sweep(service, DRAIN_WAIT).await {
-                Ok(left) if left.only_lasting() => break,
+                Ok(left) if left.only_lasting() => return Ok(()),
                 Ok(_) => {}
                 Err(error) if error.is_ours() => return Err(error),
                 Err(error) => {
@@ -90,11 +111,5 @@ impl Controller {
                 }
             }
         }
-        let text = format!(
-            "{service} has {replicas} containers; it had {}",
-            before.replicas
-        );
-        site.note_of(caller, Some(service), "scale", &text)?;
-        Ok(text)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use admin_api::HealthState;
+use admin_api::{EndpointView, HealthState};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
@@ -247,50 +247,47 @@ fn versions(
     let split = view.map_or(&service.split, |view| &view.split);
     let total: f64 = split.values().copied().map(f64::from).sum();
     let running = rollout.filter(|rollout| rollout.ended.is_none());
-    let mut versions: Vec<VersionStatus> = names
-        .into_iter()
-        .map(|name| {
-            let role = if name == service.stable.version {
-                "stable"
-            } else if running.is_some_and(|rollout| rollout.to == name) {
-                "candidate"
-            } else if running.is_some_and(|rollout| rollout.from == name) {
-                "warm"
+    let status = |name: &str| {
+        let endpoints = view
+            .and_then(|view| view.versions.get(name))
+            .map(|version| version.endpoints.as_slice())
+            .unwrap_or_default();
+        let is_up = |one: &&EndpointView| one.health == HealthState::Up;
+        let weight = split.get(name).copied().unwrap_or(0);
+        let of = stats.and_then(|stats| stats.versions.get(name));
+        let figures = Figures {
+            tries: of.map_or(0, admin_api::VersionStats::tries),
+            failures: of.map_or(0, admin_api::VersionStats::failures),
+            ..Figures::default()
+        };
+        VersionStatus {
+            version: name.to_owned(),
+            role: role(name, service, running).to_owned(),
+            weight,
+            share: if total > 0.0 {
+                100.0 * f64::from(weight) / total
             } else {
-                "draining"
-            };
-            let endpoints = view
-                .and_then(|view| view.versions.get(name))
-                .map(|version| version.endpoints.as_slice())
-                .unwrap_or_default();
-            let weight = split.get(name).copied().unwrap_or(0);
-            let of = stats.and_then(|stats| stats.versions.get(name));
-            let figures = Figures {
-                tries: of.map_or(0, admin_api::VersionStats::tries),
-                failures: of.map_or(0, admin_api::VersionStats::failures),
-                ..Figures::default()
-            };
-            VersionStatus {
-                version: name.to_owned(),
-                role: role.to_owned(),
-                weight,
-                share: if total > 0.0 {
-                    100.0 * f64::from(weight) / total
-                } else {
-                    0.0
-                },
-                healthy: endpoints
-                    .iter()
-                    .filter(|e| e.health == HealthState::Up)
-                    .count(),
-                endpoints: endpoints.len(),
-                in_flight: of.map_or(0, |of| of.in_flight),
-                requests: figures.tries,
-                failures: figures.failures,
-                success_rate: figures.success_rate(),
-            }
-        })
-        .collect();
+                0.0
+            },
+            healthy: endpoints.iter().filter(is_up).count(),
+            endpoints: endpoints.len(),
+            in_flight: of.map_or(0, |of| of.in_flight),
+            requests: figures.tries,
+            failures: figures.failures,
+            success_rate: figures.success_rate(),
+        }
+    };
+    let mut versions: Vec<VersionStatus> = names.into_iter().map(status).collect();
     versions.sort_by_key(|version| version.role != "stable");
     versions
+}
+
+/// What a version is to its service, `running` being the rollout that runs.
+fn role(name: &str, service: &ServiceRecord, running: Option<&RolloutStatus>) -> &'static str {
+    match running {
+        _ if name == service.stable.version => "stable",
+        Some(rollout) if rollout.to == name => "candidate",
+        Some(rollout) if rollout.from == name => "warm",
+        _ => "draining",
+    }
 }
