@@ -6,6 +6,8 @@ mod follow;
 mod lines;
 mod pull;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -359,122 +361,4 @@ pub fn complaint(output: Output, message: &str, exit: u8) -> String {
 struct Completions {
     shell: String,
     script: String,
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_well_formed() {
-        Args::command().debug_assert();
-    }
-
-    /// Every verb, with those before it: `proxy upgrade`.
-    fn verbs(command: &clap::Command, before: &str) -> Vec<(String, clap::Command)> {
-        let of = |verb: &clap::Command| {
-            let name = format!("{before}{}", verb.get_name());
-            let mut found = verbs(verb, &format!("{name} "));
-            found.push((name, verb.clone()));
-            found
-        };
-        command.get_subcommands().flat_map(of).collect()
-    }
-
-    #[test]
-    fn every_verb_has_examples_that_can_be_written_and_says_what_each_flag_is() {
-        for (name, verb) in verbs(&Args::command(), "") {
-            let after = verb.get_after_help().map(ToString::to_string);
-            let after = after.unwrap_or_default();
-            let examples = after
-                .lines()
-                .filter(|line| line.starts_with("  crossfade "));
-            let examples: Vec<&str> = examples.collect();
-            assert!(after.contains("Exit codes:"), "{name}");
-            assert!(examples.iter().any(|one| one.contains(&name)), "{name}");
-            for example in examples {
-                let line = example.split(" > ").next().unwrap_or(example);
-                let parsed = Args::try_parse_from(line.split_whitespace());
-                assert!(parsed.is_ok(), "{example}: {parsed:?}");
-            }
-            for arg in verb.get_arguments() {
-                let help = arg.get_help().map(ToString::to_string);
-                let help = help.unwrap_or_default();
-                let flag = arg.get_id();
-                assert!(!help.is_empty(), "{name}: {flag}");
-                let unit = arg.get_value_names().and_then(|names| names.first());
-                let unit = unit.map_or("", |unit| unit.as_str());
-                if ["DURATION", "COUNT", "PERCENT", "LINES"].contains(&unit) {
-                    assert!(help.contains("[default: "), "{name}: {flag}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_defaults_in_the_help_are_those_that_hold() {
-        let defaults = crate::plan::RolloutSettings::default();
-        let deploy = Args::command();
-        let deploy = deploy.find_subcommand("deploy").expect("a verb");
-        for (flag, default) in [
-            ("strategy", "canary".to_owned()),
-            ("step_min_duration", defaults.step_min_duration.to_string()),
-            ("min_requests", defaults.min_requests.to_string()),
-            ("max_hold", defaults.max_hold.to_string()),
-            ("success_rate", defaults.success_rate.to_string()),
-            ("latency_p99", defaults.latency_p99.to_string()),
-            ("bake", defaults.bake.to_string()),
-            ("min_healthy_time", defaults.min_healthy_time.to_string()),
-            ("start_timeout", defaults.start_timeout.to_string()),
-        ] {
-            let mut arguments = deploy.get_arguments();
-            let arg = arguments.find(|arg| arg.get_id() == flag).expect(flag);
-            let help = arg.get_help().expect(flag).to_string();
-            let want = format!("[default: the manifest's, else {default}]");
-            assert!(help.contains(&want), "{flag}: {help}, not {want}");
-        }
-    }
-
-    #[test]
-    fn an_error_is_json_where_that_was_asked_for() {
-        let asked = |line: &str| Output::of_line(line.split(' ').map(Into::into));
-        assert_eq!(asked("status --ouput json"), Output::Table);
-        assert_eq!(asked("--output json sttus"), Output::Json);
-        assert_eq!(asked("sttus --output=json"), Output::Json);
-        assert_eq!(complaint(Output::Table, "no", 1), "error: no");
-        let said = complaint(Output::Json, "error: a \"name\"\n", 64);
-        assert_eq!(said, r#"{"error":{"exit":64,"message":"a \"name\""}}"#);
-    }
-
-    #[track_caller]
-    fn check_split(weights: &[&str], says: Option<&str>) {
-        let weights: Vec<String> = weights.iter().map(|pair| (*pair).to_owned()).collect();
-        match (read_split(&weights), says) {
-            (Ok(_), None) => {}
-            (Err(error), Some(says)) => {
-                assert!(error.to_string().contains(says), "{error}");
-                assert_eq!(error.exit_code(), 64);
-            }
-            (got, want) => panic!("{got:?}, not {want:?}"),
-        }
-    }
-
-    #[test]
-    fn weights_are_whole_numbers_each_with_its_version() {
-        check_split(&["1.0.0=90", "2.0.0=10"], None);
-        check_split(&["1.0.0=-1"], Some("1.0.0=-1: a weight is a whole number"));
-        check_split(&["1.0.0=ten"], Some("a whole number"));
-        check_split(&["1.0.0=1.5"], Some("a whole number"));
-        check_split(&["1.0.0"], Some("VERSION=WEIGHT"));
-        check_split(&["=5"], Some("VERSION=WEIGHT"));
-        check_split(&["1=5", "1=6"], Some("twice"));
-    }
-
-    #[test]
-    fn a_negative_weight_is_not_taken_for_a_flag() {
-        let args = Args::try_parse_from(["crossfade", "split", "web", "1.0.0=-1"]);
-        assert!(args.is_ok(), "{args:?}");
-    }
 }

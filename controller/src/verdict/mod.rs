@@ -25,6 +25,7 @@
 
 pub mod evidence;
 mod figures;
+mod reasons;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -35,8 +36,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use evidence::{Bets, Evidence, FAILURES, SLOWNESS, Share, against_limit, against_stable};
-use figures::millis;
 pub use figures::{Figures, Latency};
+use reasons::{chance_text, failures_text, slower_text, too_slow_text};
 pub use window::{Reading, Window};
 
 /// How often at most a candidate without fault is rolled back, for each step: for its failures,
@@ -382,61 +383,4 @@ fn poor(limits: &Limits, look: &Look, case: &Case) -> Option<String> {
         return Some(format!("in doubt: {}", slower_text(look)));
     }
     None
-}
-
-fn failures_text(limits: &Limits, of: Pair<Figures>) -> String {
-    let Pair { candidate, stable } = of;
-    let mut text = format!(
-        "{} of {} requests failed ({:.1}% succeeded",
-        candidate.failures,
-        candidate.tries,
-        candidate.success_rate().unwrap_or(100.0),
-    );
-    if limits.success_rate > 0.0 {
-        text.push_str(&format!(", limit {}%", limits.success_rate));
-    }
-    match stable.success_rate() {
-        Some(rate) => text.push_str(&format!(
-            "; stable: {} of {} failed, {rate:.1}% succeeded)",
-            stable.failures, stable.tries
-        )),
-        None => text.push(')'),
-    }
-    text
-}
-
-fn slower_text(look: &Look) -> String {
-    let Pair { candidate, stable } = look.step.map(|figures| figures.latency);
-    format!(
-        "p99 is {} ({} with stable): {} of {} answers took longer than stable's p99 was before, \
-         {}; stable has {} of {}",
-        candidate.p99_text(),
-        stable.p99_text(),
-        candidate.slow,
-        candidate.answers,
-        look.slow.map_or("unknown".into(), millis),
-        stable.slow,
-        stable.answers,
-    )
-}
-
-fn too_slow_text(limits: &Limits, look: &Look) -> String {
-    let Pair { candidate, stable } = look.step.map(|figures| figures.latency);
-    format!(
-        "p99 is {}, limit {}: {} of {} answers took longer; stable has {} of {}",
-        candidate.p99_text(),
-        millis(limits.latency_p99.as_secs_f64()),
-        candidate.over_limit,
-        candidate.answers,
-        stable.over_limit,
-        stable.answers,
-    )
-}
-
-/// What the evidence means: it bounds the chance that a candidate without fault gets there.
-fn chance_text(evidence: Evidence) -> String {
-    match evidence.value() {
-        once if once >= 1e6 => "by chance less than once in a million steps".into(),
-        once => format!("by chance at most once in {once:.0} steps"),
-    }
 }

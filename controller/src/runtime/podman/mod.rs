@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod fake;
 mod greet;
+mod network;
 mod own;
 mod pull;
 mod service;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::Docker;
 use bollard::errors::Error as ApiError;
-use bollard::models::{ContainerInspectResponse, NetworkCreateRequest, NetworkInspect};
+use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
     LogsOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
@@ -199,52 +200,6 @@ impl Podman {
             );
         }
         remove(&patient, id).await
-    }
-
-    /// The network of our name, if there is one.
-    async fn find_network(&self, docker: &Docker) -> Result<Option<NetworkInspect>, Failure> {
-        match docker.inspect_network(&self.network, None).await {
-            Ok(found) => Ok(Some(found).filter(|found| found.name.as_ref() == Some(&self.network))),
-            Err(error) if has_status(&error, 404) => Ok(None),
-            Err(error) => Err(Failure::new("look at a network", error)),
-        }
-    }
-
-    async fn ensure_network_once(&self, docker: &Docker) -> Result<(), Failure> {
-        if self.find_network(docker).await?.is_some() {
-            return Ok(());
-        }
-        let request = NetworkCreateRequest {
-            name: self.network.clone(),
-            driver: Some("bridge".to_owned()),
-            labels: Some(HashMap::from([(
-                label::PROJECT.to_owned(),
-                self.project.clone(),
-            )])),
-            ..NetworkCreateRequest::default()
-        };
-        if let Err(error) = docker.create_network(request).await {
-            // Somebody else may have been faster.
-            if self.find_network(docker).await?.is_none() {
-                return Err(Failure::new("create a network", error));
-            }
-        }
-        Ok(())
-    }
-
-    async fn remove_network_once(&self, docker: &Docker) -> Result<(), Failure> {
-        let Some(found) = self.find_network(docker).await? else {
-            return Ok(());
-        };
-        let labels = found.labels.unwrap_or_default();
-        if labels.get(label::PROJECT) != Some(&self.project) {
-            return Ok(());
-        }
-        match docker.remove_network(&self.network).await {
-            Ok(()) => Ok(()),
-            Err(error) if has_status(&error, 404) || spec::network_in_use(&error) => Ok(()),
-            Err(error) => Err(Failure::new("remove a network", error)),
-        }
     }
 }
 

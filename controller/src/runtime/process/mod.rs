@@ -11,6 +11,7 @@
 //!       +-------------------+---------stop-------+------------------+
 //! ```
 
+mod children;
 mod exits;
 mod identity;
 mod output;
@@ -18,32 +19,24 @@ mod place;
 mod record;
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rustix::process::Signal;
 use tokio::sync::Notify;
 
-use self::identity::Identity;
+use self::children::Inner;
 use self::record::{Record, Store};
-use crate::runtime::secret_files::variable_of;
 
 use super::{
-    Container, ContainerSpec, ContainerState, LogOptions, LogStream, PullStep, ResourceLimits,
-    Runtime, RuntimeError, label,
+    Container, ContainerSpec, ContainerState, LogOptions, LogStream, PullStep, Runtime,
+    RuntimeError,
 };
 
 /// The runtime's name.
 const NAME: &str = "process";
-/// In the environment of all that we start: tells which start it was.
-const MARK: &str = "CROSSFADE_INSTANCE";
 /// How often a process that is to end is looked at.
 const POLL: Duration = Duration::from_millis(20);
 /// After SIGKILL a process is gone as soon as the kernel gets to it.
@@ -204,244 +197,6 @@ impl Runtime for Processes {
         };
         output::stream(&path, options, runs).await
     }
-}
-
-#[derive(Debug)]
-struct Inner {
-    project: String,
-    store: Store,
-    /// Those that this controller started itself, by instance: they must be waited for, and only
-    /// their exit codes can be known. The lock also makes starts and looks take turns.
-    children: Mutex<HashMap<String, Child>>,
-    /// Told at each start: there is one more whose end matters.
-    started: Notify,
-}
-
-type Children<'a> = MutexGuard<'a, HashMap<String, Child>>;
-
-impl Inner {
-    fn children(&self) -> Children<'_> {
-        self.children.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn start(&self, spec: &ContainerSpec) -> Result<Container, RuntimeError> {
-        let mut children = self.children();
-        if let Some(mut found) = self.store.load(&spec.name)? {
-            self.must_be_ours(&found)?;
-            if self.state_with(&mut children, &mut found)? == ContainerState::Running {
-                return Ok(container(found, ContainerState::Running));
-            }
-        }
-        if spec.limits != ResourceLimits::default() {
-            let reason = format!(
-                "{}: processes have no limits of memory, cpus or pids",
-                spec.name
-            );
-            return Err(refused("start a process", reason));
-        }
-        let program = place::program(&spec.image)?;
-        for publish in &spec.publish {
-            place::must_be_free(publish.host)?;
-        }
-        let port = match spec.port {
-            Some(_) => Some(place::free_port(&self.taken_ports(&mut children, spec)?)?),
-            None => None,
-        };
-        let mut record = Record::intent(spec, &self.project, program, port);
-        self.store.save(&record)?;
-        match self.spawn(&mut children, spec, &mut record) {
-            Ok(()) => Ok(container(record, ContainerState::Running)),
-            Err(error) => {
-                self.store.remove(&record.name)?;
-                Err(error)
-            }
-        }
-    }
-
-    fn spawn(
-        &self,
-        children: &mut Children<'_>,
-        spec: &ContainerSpec,
-        record: &mut Record,
-    ) -> Result<(), RuntimeError> {
-        let log_path = self.store.log_path(&record.name);
-        let log = OpenOptions::new().create(true).append(true).open(&log_path);
-        let log = log.and_then(|log| Ok((log.try_clone()?, log)));
-        let (out, err) = log.map_err(|source| RuntimeError::File {
-            path: log_path,
-            source,
-        })?;
-        let mut command = Command::new(&record.program);
-        command
-            .args(&spec.command)
-            // Clean, as a container's is: what the controller was given is not for them.
-            .env_clear()
-            .env("PATH", place::search_path())
-            .envs(
-                spec.secrets
-                    .iter()
-                    .map(|(name, file)| (variable_of(name), file)),
-            )
-            .envs(&spec.env)
-            .env("ADDRESS", Ipv4Addr::LOCALHOST.to_string())
-            .env(MARK, &record.instance)
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            // Ctrl-C is for the controller alone, and what it forks can be killed with it.
-            .process_group(0);
-        if let Some(port) = record.port {
-            command.env("PORT", port.to_string());
-        }
-        let mut child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => RuntimeError::ImageNotFound {
-                image: spec.image.clone(),
-            },
-            _ => refused(
-                "start a process",
-                format!("{}: {error}", record.program.display()),
-            ),
-        })?;
-        // Not waited for yet, so the kernel keeps it for us to look at even if it ended.
-        record.process = Identity::of(child.id());
-        if let Err(error) = self.store.save(record) {
-            // Nobody would find it again.
-            let _ = child.kill();
-            let _ = child.wait();
-            return Err(error);
-        }
-        children.insert(record.instance.clone(), child);
-        self.started.notify_one();
-        Ok(())
-    }
-
-    fn list(&self) -> Result<Vec<Container>, RuntimeError> {
-        let mut children = self.children();
-        let mut containers = Vec::new();
-        for mut record in self.store.all()? {
-            if self.must_be_ours(&record).is_ok() {
-                let state = self.state_with(&mut children, &mut record)?;
-                containers.push(container(record, state));
-            }
-        }
-        Ok(containers)
-    }
-
-    fn running(&self) -> Result<Vec<Identity>, RuntimeError> {
-        let mut children = self.children();
-        let mut running = Vec::new();
-        for mut record in self.store.all()? {
-            if self.state_with(&mut children, &mut record)? == ContainerState::Running {
-                running.extend(record.process);
-            }
-        }
-        Ok(running)
-    }
-
-    fn state(&self, record: &mut Record) -> Result<ContainerState, RuntimeError> {
-        self.state_with(&mut self.children(), record)
-    }
-
-    /// Whether it runs now. What is learnt on the way goes into the record.
-    fn state_with(
-        &self,
-        children: &mut Children<'_>,
-        record: &mut Record,
-    ) -> Result<ContainerState, RuntimeError> {
-        if let Some(child) = children.get_mut(&record.instance) {
-            // Should waiting fail, /proc still tells whether it runs.
-            if let Ok(Some(status)) = child.try_wait() {
-                children.remove(&record.instance);
-                record.exit_code = Some(exit_code(status));
-                self.store.save(record)?;
-            }
-        }
-        if record.exit_code.is_some() {
-            return Ok(ContainerState::Exited(record.exit_code));
-        }
-        if record.process.is_none() {
-            record.process = identity::leader_marked(MARK, &record.instance);
-            if record.process.is_none() {
-                return Ok(ContainerState::Created);
-            }
-            self.store.save(record)?;
-        }
-        match &record.process {
-            Some(process) if process.runs() => Ok(ContainerState::Running),
-            _ => Ok(ContainerState::Exited(None)),
-        }
-    }
-
-    /// Sends SIGTERM. `None` where there is nothing to stop.
-    fn ask_to_end(&self, name: &str) -> Result<Option<Record>, RuntimeError> {
-        let Some(mut record) = self.store.load(name)? else {
-            return Ok(None);
-        };
-        self.must_be_ours(&record)?;
-        if self.state(&mut record)? == ContainerState::Running
-            && let Some(process) = &record.process
-        {
-            process.signal(Signal::TERM);
-        }
-        Ok(Some(record))
-    }
-
-    /// Takes away what is left of a process that has ended: what it forked, its log, its record.
-    fn forget(&self, record: &Record) -> Result<(), RuntimeError> {
-        for left in identity::marked(MARK, &record.instance) {
-            left.signal(Signal::KILL);
-        }
-        self.store.remove(&record.name)
-    }
-
-    fn must_be_ours(&self, record: &Record) -> Result<(), RuntimeError> {
-        match record.labels.get(label::PROJECT) {
-            Some(project) if *project == self.project => Ok(()),
-            _ => Err(RuntimeError::NotOurs {
-                name: record.name.clone(),
-            }),
-        }
-    }
-
-    /// Ports that a process of ours has been given, though it may not listen yet, and those that
-    /// this one is to listen on itself.
-    fn taken_ports(
-        &self,
-        children: &mut Children<'_>,
-        spec: &ContainerSpec,
-    ) -> Result<Vec<u16>, RuntimeError> {
-        let mut ports: Vec<u16> = spec
-            .publish
-            .iter()
-            .map(|publish| publish.host.port())
-            .collect();
-        for mut record in self.store.all()? {
-            if self.state_with(children, &mut record)? == ContainerState::Running {
-                ports.extend(record.port);
-            }
-        }
-        Ok(ports)
-    }
-}
-
-fn container(record: Record, state: ContainerState) -> Container {
-    let port = record.port.filter(|_| state == ContainerState::Running);
-    Container {
-        id: record.name.clone(),
-        name: record.name,
-        image: record.program.display().to_string(),
-        labels: record.labels,
-        state,
-        address: port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
-    }
-}
-
-/// As a shell counts: 128 and the signal's number for one that a signal ended.
-fn exit_code(status: ExitStatus) -> i64 {
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
-    code.unwrap_or(-1).into()
 }
 
 fn refused(action: &'static str, reason: String) -> RuntimeError {

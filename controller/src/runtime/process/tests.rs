@@ -2,8 +2,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 
+use rustix::process::Signal;
+
+use super::children::MARK;
+use super::identity::Identity;
 use super::*;
-use crate::runtime::{Network, Publish};
+use crate::runtime::{Network, Publish, ResourceLimits, label};
 
 /// A runtime in a folder of its own. What it started is killed at the end.
 struct TestProcesses {

@@ -1,0 +1,174 @@
+//! How the proxy and its holder are started: their containers, and the config file that they read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{HOLDER, INSIDE, PROXY, ProxyHost, STATE_FILE, certificates, config, token};
+use crate::error::Result;
+use crate::manifest::{ProxySettings, RuntimeChoice};
+use crate::runtime::{ContainerSpec, Mount, Network, Publish, Relabel, ResourceLimits, label};
+use crate::state_dir::{self, proxy_folder, write_private};
+
+/// The ports inside the container: clients, then admin.
+const FIRST_PORT: u16 = 8080;
+const ADMIN_PORT: u16 = 9900;
+
+/// What is left at SIGTERM is finished until the drain's end; then it may still say goodbye.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
+
+impl ProxyHost<'_> {
+    pub(super) fn write_config(&self, settings: &ProxySettings) -> Result<()> {
+        let folder = proxy_folder(self.state);
+        state_dir::make(&folder)?;
+        token(&folder)?;
+        write_private(&folder.join("proxy.toml"), &self.config_text(settings)?)
+    }
+
+    pub(super) fn config_text(&self, settings: &ProxySettings) -> Result<String> {
+        match self.kind {
+            RuntimeChoice::Process => {
+                let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
+                let listen = settings.listeners.iter().map(|listener| listener.address);
+                self.config(&proxy_folder(self.state), admin, listen, settings)
+            }
+            _ => {
+                let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+                let listen = inside_ports(settings).map(|(_, port)| any(port));
+                self.config(Path::new(INSIDE), any(ADMIN_PORT), listen, settings)
+            }
+        }
+    }
+
+    pub(super) fn holder_spec(&self, settings: &ProxySettings) -> Result<ContainerSpec> {
+        let mut publish: Vec<Publish> = inside_ports(settings)
+            .map(|(host, container_port)| Publish {
+                host,
+                container_port,
+            })
+            .collect();
+        publish.push(Publish {
+            host: SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port)),
+            container_port: ADMIN_PORT,
+        });
+        let aliases = vec![self.site.project.clone()];
+        Ok(ContainerSpec {
+            command: vec!["--hold".into()],
+            network: Network::Project { aliases },
+            publish,
+            stop_timeout: STOP_MARGIN,
+            ..self.spec(HOLDER, settings)?
+        })
+    }
+
+    pub(super) fn proxy_spec(&self, settings: &ProxySettings) -> Result<ContainerSpec> {
+        let folder = proxy_folder(self.state);
+        let podman = self.kind == RuntimeChoice::Podman;
+        let seen_as = if podman {
+            PathBuf::from(INSIDE)
+        } else {
+            folder.clone()
+        };
+        let config = seen_as.join("proxy.toml").to_string_lossy().into_owned();
+        let network = if podman {
+            Network::Container(self.name(HOLDER))
+        } else {
+            Network::Project {
+                aliases: Vec::new(),
+            }
+        };
+        // The proxy writes what it was told last into its folder.
+        let mount = Mount {
+            host: folder,
+            container: INSIDE.into(),
+            read_only: false,
+            relabel: Relabel::Shared,
+        };
+        let mut spec = self.spec(PROXY, settings)?;
+        spec.labels
+            .insert(label::SETTINGS.into(), self.settings_label(settings)?);
+        Ok(ContainerSpec {
+            command: vec!["--config".into(), config],
+            network,
+            mounts: self.certificate_folders(settings)?.chain([mount]).collect(),
+            stop_timeout: settings.drain_timeout.get() + STOP_MARGIN,
+            name: self.proxy_name(),
+            ..spec
+        })
+    }
+
+    fn spec(&self, role: &str, settings: &ProxySettings) -> Result<ContainerSpec> {
+        let labels = [
+            (label::PROJECT.to_owned(), self.site.project.clone()),
+            (label::ROLE.to_owned(), role.to_owned()),
+        ];
+        Ok(ContainerSpec {
+            name: self.name(role),
+            image: self.image_text(settings)?,
+            command: Vec::new(),
+            env: [].into(),
+            labels: labels.into(),
+            network: Network::Project {
+                aliases: Vec::new(),
+            },
+            publish: Vec::new(),
+            mounts: Vec::new(),
+            secrets: [].into(),
+            limits: ResourceLimits::default(),
+            port: None,
+            stop_timeout: STOP_MARGIN,
+        })
+    }
+
+    /// What the proxy is told at its start. It sees its folder as `folder`, and certificates where
+    /// the host has them.
+    fn config(
+        &self,
+        folder: &Path,
+        admin: SocketAddr,
+        listen: impl Iterator<Item = SocketAddr>,
+        settings: &ProxySettings,
+    ) -> Result<String> {
+        let config = config::Config {
+            admin,
+            folder,
+            state_file: STATE_FILE,
+            drain: settings.drain_timeout,
+            listeners: settings.listeners.iter().zip(listen),
+            certificates: &self.site.folder()?,
+        };
+        Ok(config.text())
+    }
+
+    /// The folders of the certificates, for a container to see them where the host has them.
+    fn certificate_folders(&self, settings: &ProxySettings) -> Result<impl Iterator<Item = Mount>> {
+        let from = self.site.folder()?;
+        let tls = settings
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.tls.as_ref());
+        let folders = certificates::folders_of(tls.flat_map(|tls| tls.files(&from)));
+        Ok(folders.into_iter().map(|folder| Mount {
+            host: folder.clone(),
+            container: folder,
+            read_only: true,
+            relabel: Relabel::Shared,
+        }))
+    }
+}
+
+/// Each address of the host with the port that it leads to inside, in the order of the listeners.
+/// The ports do not depend on that order: they are published once, and the manifest may change.
+pub(super) fn inside_ports(
+    settings: &ProxySettings,
+) -> impl Iterator<Item = (SocketAddr, u16)> + '_ {
+    let addresses = settings.listeners.iter().map(|listener| listener.address);
+    let ports: BTreeMap<SocketAddr, u16> = addresses
+        .clone()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .zip(FIRST_PORT..)
+        .collect();
+    addresses.filter_map(move |address| Some((address, *ports.get(&address)?)))
+}

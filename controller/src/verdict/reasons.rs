@@ -1,0 +1,65 @@
+//! What a verdict says of the figures, in words.
+
+use super::evidence::Evidence;
+use super::figures::{Figures, millis};
+use super::{Limits, Look, Pair};
+
+/// `3 of 100 requests failed (97.0% succeeded, limit 99%; …)`.
+pub(super) fn failures_text(limits: &Limits, of: Pair<Figures>) -> String {
+    let Pair { candidate, stable } = of;
+    let mut text = format!(
+        "{} of {} requests failed ({:.1}% succeeded",
+        candidate.failures,
+        candidate.tries,
+        candidate.success_rate().unwrap_or(100.0),
+    );
+    if limits.success_rate > 0.0 {
+        text.push_str(&format!(", limit {}%", limits.success_rate));
+    }
+    match stable.success_rate() {
+        Some(rate) => text.push_str(&format!(
+            "; stable: {} of {} failed, {rate:.1}% succeeded)",
+            stable.failures, stable.tries
+        )),
+        None => text.push(')'),
+    }
+    text
+}
+
+/// How much slower than stable.
+pub(super) fn slower_text(look: &Look) -> String {
+    let Pair { candidate, stable } = look.step.map(|figures| figures.latency);
+    format!(
+        "p99 is {} ({} with stable): {} of {} answers took longer than stable's p99 was before, \
+         {}; stable has {} of {}",
+        candidate.p99_text(),
+        stable.p99_text(),
+        candidate.slow,
+        candidate.answers,
+        look.slow.map_or("unknown".into(), millis),
+        stable.slow,
+        stable.answers,
+    )
+}
+
+/// How much slower than `latency_p99`.
+pub(super) fn too_slow_text(limits: &Limits, look: &Look) -> String {
+    let Pair { candidate, stable } = look.step.map(|figures| figures.latency);
+    format!(
+        "p99 is {}, limit {}: {} of {} answers took longer; stable has {} of {}",
+        candidate.p99_text(),
+        millis(limits.latency_p99.as_secs_f64()),
+        candidate.over_limit,
+        candidate.answers,
+        stable.over_limit,
+        stable.answers,
+    )
+}
+
+/// What the evidence means: it bounds the chance that a candidate without fault gets there.
+pub(super) fn chance_text(evidence: Evidence) -> String {
+    match evidence.value() {
+        once if once >= 1e6 => "by chance less than once in a million steps".into(),
+        once => format!("by chance at most once in {once:.0} steps"),
+    }
+}
