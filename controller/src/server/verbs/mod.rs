@@ -6,6 +6,7 @@ mod logs;
 mod proxy_upgrade;
 mod pull;
 mod rollback;
+mod rollout;
 mod scale;
 mod split;
 mod status;
