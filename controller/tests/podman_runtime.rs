@@ -1,5 +1,7 @@
-//! The podman runtime against a real podman, as whoever runs the tests; and, where that is root,
-//! once more as an ordinary user.
+//! The podman runtime against a real podman, as the user who runs the tests; and, where that is
+//! root, once more as an ordinary user.
+//!
+//! A test that is not listed in `main` is dead code, and fails the lints.
 
 #![expect(
     clippy::unwrap_used,
@@ -9,20 +11,46 @@
 
 #[path = "podman_runtime/harness.rs"]
 mod harness;
+#[path = "../../tests/src/trials.rs"]
+mod trials;
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use controller::runtime::{
     ContainerState, LogOptions, LogStream, Mount, Network, Podman, Publish, Relabel, Runtime,
     RuntimeError, label,
 };
-use harness::{
-    TestPodman, free_address, hello_from, podman, podman_is_required, refused_with, say,
-    wait_until, waiter,
-};
+use harness::{TestPodman, free_address, hello_from, podman, refused_with, wait_until, waiter};
+use libtest_mimic::Completion;
+use trials::{Group, podman_is_required, trials};
+
+/// Each test mostly waits for podman.
+const AT_ONCE: usize = 4;
+
+fn main() -> ExitCode {
+    let exit = trials::run(vec![Group {
+        at_once: AT_ONCE,
+        trials: trials![harness::podman_works;
+            a_container_is_started_found_again_reached_and_stopped,
+            an_image_that_is_not_here_is_not_pulled,
+            a_taken_port_is_named_and_the_container_taken_away_again,
+            a_container_that_ends_at_once_tells_its_exit_code_and_its_last_words,
+            a_container_that_looks_alike_is_left_alone,
+            one_that_ignores_sigterm_gets_its_time_and_runs_until_it_is_over,
+            one_that_joins_another_is_reached_at_its_address_and_its_published_port,
+            a_network_goes_when_nobody_is_on_it_and_only_if_it_is_ours,
+            a_folder_of_the_host_is_seen_inside,
+            a_followed_log_has_both_outputs_and_ends_with_the_container,
+            the_api_service_is_started_again_when_it_has_gone,
+            all_of_this_holds_rootless_too,
+        ],
+    }]);
+    harness::remove_image();
+    exit
+}
 
 const ALL: LogOptions = LogOptions {
     tail: None,
@@ -54,11 +82,8 @@ async fn wait_for_exit(test: &TestPodman) -> Option<i64> {
     }
 }
 
-#[tokio::test]
 async fn a_container_is_started_found_again_reached_and_stopped() {
-    let Some(test) = TestPodman::new().await else {
-        return;
-    };
+    let test = TestPodman::new().await;
     test.runtime.ensure_network().await.unwrap();
     test.runtime.ensure_network().await.unwrap();
     let host = free_address();
@@ -117,11 +142,8 @@ async fn a_container_is_started_found_again_reached_and_stopped() {
     assert!(podman(&["network", "exists", &test.project]).is_err());
 }
 
-#[tokio::test]
 async fn an_image_that_is_not_here_is_not_pulled() {
-    let Some(test) = TestPodman::new().await else {
-        return;
-    };
+    let test = TestPodman::new().await;
     test.runtime.ensure_network().await.unwrap();
     let mut spec = test.spec("web", &["serve"]);
     spec.image = "localhost/no-such-image:1".to_owned();
@@ -131,11 +153,8 @@ async fn an_image_that_is_not_here_is_not_pulled() {
     assert!(podman(&["container", "exists", &spec.name]).is_err());
 }
 
-#[tokio::test]
 async fn a_taken_port_is_named_and_the_container_taken_away_again() {
-    let Some(test) = TestPodman::new().await else {
-        return;
-    };
+    let test = TestPodman::new().await;
     test.runtime.ensure_network().await.unwrap();
     let host = free_address();
     let _neighbour = TcpListener::bind(host).unwrap();
@@ -157,11 +176,8 @@ async fn a_taken_port_is_named_and_the_container_taken_away_again() {
     assert!(podman(&["container", "exists", &spec.name]).is_err());
 }
 
-#[tokio::test]
 async fn a_container_that_ends_at_once_tells_its_exit_code_and_its_last_words() {
-    let Some(test) = TestPodman::new().await else {
-        return;
-    };
+    let test = TestPodman::new().await;
     test.runtime.ensure_network().await.unwrap();
     let spec = test.spec("web", &["exit", "3"]);
     let first = test.runtime.start(&spec).await.unwrap();
@@ -179,11 +195,8 @@ async fn a_container_that_ends_at_once_tells_its_exit_code_and_its_last_words() 
     assert_eq!(second.state, ContainerState::Running);
 }
 
-#[tokio::test]
 async fn a_container_that_looks_alike_is_left_alone() {
-    let Some(test) = TestPodman::new().await else {
-        return;
-    };
+    let test = TestPodman::new().await;
     test.runtime.ensure_network().await.unwrap();
     let name = test.name("web");
     // Another project's label, so that the harness still does not miss it: by name, below.
@@ -213,11 +226,8 @@ async fn a_container_that_looks_alike_is_left_alone() {
     assert_eq!(running, "true");
 }
 
-#[tokio::test]
 async fn one_that_ignores_sigterm_gets_its_time_and_runs_until_it_is_over() {
-    let Some(test) = TestPodman::new().await else {
-        return;
-    };
+    let test = TestPodman::new().await;
     test.runtime.ensure_network().await.unwrap();
     let mut spec = test.spec("web", &["stubborn"]);
     spec.stop_timeout = Duration::from_millis(1500);
@@ -244,11 +254,8 @@ async fn one_that_ignores_sigterm_gets_its_time_and_runs_until_it_is_over() {
     assert_eq!(test.runtime.list().await.unwrap(), []);
 }
 
-#[tokio::test]
 async fn one_that_joins_another_is_reached_at_its_address_and_its_published_port() {
-    let Some(test) = TestPodman::new().await else {
-        return;
-    };
+    let test = TestPodman::new().await;
     test.runtime.ensure_network().await.unwrap();
     let host = free_address();
     let mut holder = test.spec("holder", &["stubborn"]);
@@ -269,11 +276,8 @@ async fn one_that_joins_another_is_reached_at_its_address_and_its_published_port
     hello_from(host);
 }
 
-#[tokio::test]
 async fn a_network_goes_when_nobody_is_on_it_and_only_if_it_is_ours() {
-    let Some(test) = TestPodman::new().await else {
-        return;
-    };
+    let test = TestPodman::new().await;
     let exists = || podman(&["network", "exists", &test.project]).is_ok();
     test.runtime.ensure_network().await.unwrap();
     let started = test
@@ -293,11 +297,8 @@ async fn a_network_goes_when_nobody_is_on_it_and_only_if_it_is_ours() {
     assert!(exists(), "somebody else made it");
 }
 
-#[tokio::test]
 async fn a_folder_of_the_host_is_seen_inside() {
-    let Some(test) = TestPodman::new().await else {
-        return;
-    };
+    let test = TestPodman::new().await;
     test.runtime.ensure_network().await.unwrap();
     let shared = test.folder.path().join("shared");
     std::fs::create_dir(&shared).unwrap();
@@ -315,11 +316,8 @@ async fn a_folder_of_the_host_is_seen_inside() {
     assert_eq!(output, "from the host\n");
 }
 
-#[tokio::test]
 async fn a_followed_log_has_both_outputs_and_ends_with_the_container() {
-    let Some(test) = TestPodman::new().await else {
-        return;
-    };
+    let test = TestPodman::new().await;
     test.runtime.ensure_network().await.unwrap();
     let started = test
         .runtime
@@ -350,35 +348,30 @@ async fn a_followed_log_has_both_outputs_and_ends_with_the_container() {
     });
 }
 
-#[tokio::test]
-async fn the_api_service_is_started_again_when_it_has_gone() {
-    let Some(test) = TestPodman::new().await else {
-        return;
-    };
+async fn the_api_service_is_started_again_when_it_has_gone() -> Completion {
+    let test = TestPodman::new().await;
     let socket = test.folder.path().join("podman.sock");
     if !socket.exists() {
-        say("skipped: podman's API runs here already, and is not ours to stop");
-        return;
+        return Completion::ignored_with("podman's API runs here already: it is not ours to stop");
     }
     std::fs::remove_file(&socket).unwrap();
     let (first, second) = tokio::join!(test.runtime.list(), test.runtime.ensure_network());
     assert_eq!(first.unwrap(), []);
     second.unwrap();
     assert!(socket.exists());
+    Completion::Completed
 }
 
-#[test]
-fn all_of_this_holds_rootless_too() {
+async fn all_of_this_holds_rootless_too() -> Completion {
     if !rustix::process::geteuid().is_root() {
-        return;
+        return Completion::ignored_with("only root can run tests as another user");
     }
     if std::env::var_os("CROSSFADE_ROOTLESS_USER").is_none() {
         assert!(
             !podman_is_required(),
             "CROSSFADE_ROOTLESS_USER must name a user"
         );
-        say("not run rootless: CROSSFADE_ROOTLESS_USER names no user");
-        return;
+        return Completion::ignored_with("CROSSFADE_ROOTLESS_USER names no user");
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/rootless");
     let bin_dir = waiter().unwrap().parent().unwrap().to_owned();
@@ -390,9 +383,9 @@ fn all_of_this_holds_rootless_too() {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{errors}");
-    say("the same tests, rootless:");
-    text.lines()
-        .chain(errors.lines())
-        .filter(|line| !line.is_empty())
-        .for_each(say);
+    eprintln!("the same tests, rootless:");
+    for line in text.lines().chain(errors.lines()) {
+        eprintln!("rootless: {line}");
+    }
+    Completion::Completed
 }

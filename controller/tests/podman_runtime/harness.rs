@@ -1,12 +1,12 @@
 //! A project of its own in podman for each test, of which nothing is left afterwards.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use controller::runtime::{ContainerSpec, Network, Podman, ResourceLimits, RuntimeError, label};
@@ -16,30 +16,16 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// The file name of the program in the images. `.ci/rootless` copies what is named like this.
 const WAITER: &str = "crossfade-test-waiter";
 
-/// Whether a podman that does not work is a failure here.
-pub(crate) fn podman_is_required() -> bool {
-    std::env::var("CROSSFADE_REQUIRE_PODMAN").is_ok_and(|value| value == "1")
-}
-
 /// One project with a network, and an image to start.
 pub(crate) struct TestPodman {
     pub(crate) runtime: Podman,
     pub(crate) project: String,
     pub(crate) folder: tempfile::TempDir,
-    image: Arc<Image>,
+    image: String,
 }
 
 impl TestPodman {
-    /// `None`, with a line that says why, where podman does not work and does not have to.
-    pub(crate) async fn new() -> Option<Self> {
-        let image = match Image::get() {
-            Ok(image) => image,
-            Err(why) if !podman_is_required() => {
-                say(&format!("skipped, podman does not work here: {why}"));
-                return None;
-            }
-            Err(why) => panic!("podman must work here (CROSSFADE_REQUIRE_PODMAN): {why}"),
-        };
+    pub(crate) async fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let project = format!("cf-test-{}-{next}", std::process::id());
@@ -47,19 +33,19 @@ impl TestPodman {
         let runtime = Podman::connect(&project, &project, folder.path())
             .await
             .unwrap();
-        Some(Self {
+        Self {
             runtime,
             project,
             folder,
-            image,
-        })
+            image: image().unwrap(),
+        }
     }
 
     /// A container of this project; `name` is made unique.
     pub(crate) fn spec(&self, name: &str, command: &[&str]) -> ContainerSpec {
         ContainerSpec {
             name: self.name(name),
-            image: self.image.tag.clone(),
+            image: self.image.clone(),
             command: command.iter().map(|&word| word.to_owned()).collect(),
             env: BTreeMap::new(),
             labels: BTreeMap::from([(label::PROJECT.to_owned(), self.project.clone())]),
@@ -80,7 +66,7 @@ impl TestPodman {
     }
 
     pub(crate) fn image(&self) -> &str {
-        &self.image.tag
+        &self.image
     }
 }
 
@@ -95,52 +81,40 @@ impl Drop for TestPodman {
     }
 }
 
-/// The image of this run of the tests, removed when no test uses it any more.
-struct Image {
-    tag: String,
+/// Builds the image and starts a container of it, once: nothing else shows that containers start.
+pub(crate) fn podman_works() -> Result<(), String> {
+    let works = image().and_then(|image| {
+        static RUNS: OnceLock<Result<(), String>> = OnceLock::new();
+        let try_one =
+            || podman(&["run", "--rm", "--network", "none", &image, "exit", "0"]).map(|_| ());
+        RUNS.get_or_init(try_one).clone()
+    });
+    works.map_err(|why| format!("podman does not work here: {why}"))
 }
 
-impl Image {
-    fn get() -> Result<Arc<Self>, String> {
-        static SHARED: Mutex<Weak<Image>> = Mutex::new(Weak::new());
-        let mut shared = SHARED
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(image) = shared.upgrade() {
-            return Ok(image);
-        }
-        let image = Arc::new(Self::build()?);
-        *shared = Arc::downgrade(&image);
-        Ok(image)
-    }
+/// The image of this run of the tests. `main` removes it.
+static IMAGE: OnceLock<Result<String, String>> = OnceLock::new();
 
-    fn build() -> Result<Self, String> {
-        let context = tempfile::tempdir().map_err(|error| error.to_string())?;
-        std::fs::copy(waiter()?, context.path().join(WAITER)).map_err(|error| error.to_string())?;
-        let recipe = context.path().join("Containerfile");
-        let text = format!("FROM scratch\nCOPY {WAITER} /waiter\nENTRYPOINT [\"/waiter\"]\n");
-        std::fs::write(&recipe, text).map_err(|error| error.to_string())?;
-        let image = Self {
-            tag: format!("localhost/cf-test:{}", std::process::id()),
-        };
-        let folder = context.path().to_str().ok_or("a path that is not UTF-8")?;
-        podman(&[
-            "build",
-            "--quiet",
-            "--layers=false",
-            "--tag",
-            &image.tag,
-            folder,
-        ])?;
-        // Whether containers start is only known when one has.
-        podman(&["run", "--rm", "--network", "none", &image.tag, "exit", "0"])?;
-        Ok(image)
-    }
+fn image() -> Result<String, String> {
+    IMAGE.get_or_init(build).clone()
 }
 
-impl Drop for Image {
-    fn drop(&mut self) {
-        let _ = podman(&["image", "rm", "--force", &self.tag]);
+fn build() -> Result<String, String> {
+    let context = tempfile::tempdir().map_err(|error| error.to_string())?;
+    std::fs::copy(waiter()?, context.path().join(WAITER)).map_err(|error| error.to_string())?;
+    let recipe = context.path().join("Containerfile");
+    let text = format!("FROM scratch\nCOPY {WAITER} /waiter\nENTRYPOINT [\"/waiter\"]\n");
+    std::fs::write(&recipe, text).map_err(|error| error.to_string())?;
+    let tag = format!("localhost/cf-test:{}", std::process::id());
+    let folder = context.path().to_str().ok_or("a path that is not UTF-8")?;
+    podman(&["build", "--quiet", "--layers=false", "--tag", &tag, folder])?;
+    Ok(tag)
+}
+
+/// Removes the image, where a test has built it.
+pub(crate) fn remove_image() {
+    if let Some(Ok(tag)) = IMAGE.get() {
+        let _ = podman(&["image", "rm", "--force", tag]);
     }
 }
 
@@ -183,11 +157,6 @@ fn run(command: &mut Command) -> Result<String, String> {
         "{command:?}: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     ))
-}
-
-/// Prints a line that the test harness does not swallow.
-pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "podman_runtime: {line}");
 }
 
 /// Polls until `look` gives something.

@@ -2,13 +2,7 @@
 
 use tests::{On, TestDemo};
 
-use crate::turns;
-
-#[tokio::test]
-async fn the_demo_keeps_its_promises_and_leaves_nothing() {
-    let Some(_turn) = turns::take().await else {
-        return;
-    };
+pub(crate) async fn the_demo_keeps_its_promises_and_leaves_nothing() {
     let demo = TestDemo::start(On::Podman, " up: web 1.0.0 × 4").await;
     let finished = demo.finished().await;
     assert_eq!(finished.code, Some(0), "{finished:#?}");
@@ -20,11 +14,7 @@ async fn the_demo_keeps_its_promises_and_leaves_nothing() {
     );
 }
 
-#[tokio::test]
-async fn an_interrupted_demo_leaves_nothing() {
-    let Some(_turn) = turns::take().await else {
-        return;
-    };
+pub(crate) async fn an_interrupted_demo_leaves_nothing() {
     let finished = TestDemo::interrupt_at_once(On::Podman).await;
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     for text in ["clients ask", "▶ 2.0.0 canary"] {

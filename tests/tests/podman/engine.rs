@@ -3,13 +3,7 @@
 use serde_json::Value;
 use tests::{On, Settings, TestSite};
 
-use crate::turns;
-
-#[tokio::test]
-async fn auto_takes_podman_where_it_works_and_says_so() {
-    let Some(_turn) = turns::take().await else {
-        return;
-    };
+pub(crate) async fn auto_takes_podman_where_it_works_and_says_so() {
     let site = TestSite::new(On::Podman, &Settings::default());
     let manifest = site.manifest(&Settings::default());
     site.write_manifest(&manifest.replace("\"podman\"", "\"auto\""));
@@ -19,11 +13,7 @@ async fn auto_takes_podman_where_it_works_and_says_so() {
     assert_eq!(site.serving("1.0.0").len(), 2);
 }
 
-#[tokio::test]
-async fn doctor_starts_a_container_to_see_that_one_starts() {
-    let Some(_turn) = turns::take().await else {
-        return;
-    };
+pub(crate) async fn doctor_starts_a_container_to_see_that_one_starts() {
     let site = TestSite::new(On::Podman, &Settings::default());
     let doctor = async || {
         let finished = site.run(&["doctor", "--output", "json"]).await;

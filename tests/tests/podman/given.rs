@@ -3,15 +3,9 @@
 use serde_json::Value;
 use tests::{On, Settings, TestSite, ask, podman};
 
-use crate::turns;
-
 const IMAGES: &str = "localhost/crossfade-sample-server";
 
-#[tokio::test]
-async fn a_container_has_its_volumes_its_limits_and_its_labels_and_no_secret_in_sight() {
-    let Some(_turn) = turns::take().await else {
-        return;
-    };
+pub(crate) async fn a_container_has_its_volumes_its_limits_and_its_labels_and_no_secret_in_sight() {
     let site = TestSite::new(On::Podman, &Settings::default());
     let folder = site.file().parent().unwrap().to_owned();
     std::fs::create_dir(folder.join("data")).unwrap();
@@ -61,11 +55,7 @@ labels = { team = "shop" }
     assert_eq!(site.serving("1.0.0"), serving);
 }
 
-#[tokio::test]
-async fn a_rollback_starts_the_image_that_was_though_its_tag_has_moved() {
-    let Some(_turn) = turns::take().await else {
-        return;
-    };
+pub(crate) async fn a_rollback_starts_the_image_that_was_though_its_tag_has_moved() {
     let settings = Settings {
         step: "200ms",
         bake: "0s",

@@ -2,18 +2,13 @@
 
 use std::time::Duration;
 
+use libtest_mimic::Completion;
 use rustix::process::{Pid, Signal, kill_process};
 use tests::{AdminPort, On, Settings, TestSite, podman, wait_until};
 
-use crate::turns;
-
 const IMAGE: &str = "localhost/crossfade-sample-server:2.0.0";
 
-#[tokio::test]
-async fn a_holder_that_dies_or_is_taken_away_is_made_again_and_the_proxy_with_it() {
-    let Some(_turn) = turns::take().await else {
-        return;
-    };
+pub(crate) async fn a_holder_that_dies_or_is_taken_away_is_made_again_and_the_proxy_with_it() {
     let site = TestSite::up(On::Podman, &Settings::default()).await;
     let holder = format!("{}-holder", site.project);
     for ruin in [
@@ -35,11 +30,8 @@ async fn a_holder_that_dies_or_is_taken_away_is_made_again_and_the_proxy_with_it
     }
 }
 
-#[tokio::test]
-async fn a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_name_we_want_stays() {
-    let Some(_turn) = turns::take().await else {
-        return;
-    };
+pub(crate) async fn a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_name_we_want_stays()
+{
     let settings = Settings {
         bake: "0s",
         ..Settings::default()
@@ -89,26 +81,22 @@ async fn a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_name_we_want
     load.stop().await.expect_no_failure();
 }
 
-#[tokio::test]
-async fn an_api_that_is_killed_in_the_middle_of_a_rollout_is_started_again_and_nobody_is_judged() {
-    let Some(_turn) = turns::take().await else {
-        return;
-    };
+pub(crate) async fn an_api_that_is_killed_in_the_middle_of_a_rollout_is_started_again_and_nobody_is_judged()
+-> Completion {
     let settings = Settings {
         step: "2s",
         bake: "0s",
         ..Settings::default()
     };
     let site = TestSite::up(On::Podman, &settings).await;
+    if services_of(&site).is_empty() {
+        return Completion::ignored_with("podman's API runs here already: it is not ours to kill");
+    }
     let load = site.load();
     let deploy = site.start(&site.deploy("2.0.0", &["--wait"]));
     for share in [10.0, 50.0] {
         site.until_share("2.0.0", share).await;
-        let services = services_of(&site);
-        if services.is_empty() {
-            turns::say("podman's API is not ours here, so it is not killed");
-        }
-        for pid in services {
+        for pid in services_of(&site) {
             kill_process(pid, Signal::KILL).unwrap();
         }
     }
@@ -116,6 +104,7 @@ async fn an_api_that_is_killed_in_the_middle_of_a_rollout_is_started_again_and_n
     assert_eq!(deployed.code, Some(0), "{deployed:#?}");
     site.until_whole(&[("2.0.0", 2)]).await;
     load.stop().await.expect_no_failure();
+    Completion::Completed
 }
 
 /// The processes of the API that this site's controller has started.

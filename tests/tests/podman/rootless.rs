@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use libtest_mimic::Completion;
 use tokio::process::Command;
 
-use crate::turns::{podman_is_required, say, take};
+use crate::trials::podman_is_required;
 
 /// What the controller decides without asking whose podman it is: these run as root alone, since
 /// each of them takes a quarter of a minute.
@@ -24,20 +25,17 @@ const SAME_FOR_EVERYBODY: [&str; 13] = [
     "what_dies_while_a_rollout_runs_is_replaced",
 ];
 
-#[tokio::test]
-async fn what_may_depend_on_the_user_holds_rootless_too() {
+pub(crate) async fn what_may_depend_on_the_user_holds_rootless_too() -> Completion {
     if !rustix::process::geteuid().is_root() {
-        return;
+        return Completion::ignored_with("only root can run tests as another user");
     }
     if std::env::var_os("CROSSFADE_ROOTLESS_USER").is_none() {
         assert!(
             !podman_is_required(),
             "CROSSFADE_ROOTLESS_USER must name a user"
         );
-        say("not run rootless: CROSSFADE_ROOTLESS_USER names no user");
-        return;
+        return Completion::ignored_with("CROSSFADE_ROOTLESS_USER names no user");
     }
-    let Some(_turn) = take().await else { return };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/rootless");
     let output = Command::new(script)
         .arg(std::env::current_exe().unwrap())
@@ -49,9 +47,9 @@ async fn what_may_depend_on_the_user_holds_rootless_too() {
     let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{errors}");
-    say("the same tests, rootless:");
-    text.lines()
-        .chain(errors.lines())
-        .filter(|line| !line.is_empty())
-        .for_each(say);
+    eprintln!("the same tests, rootless:");
+    for line in text.lines().chain(errors.lines()) {
+        eprintln!("rootless: {line}");
+    }
+    Completion::Completed
 }
