@@ -29,7 +29,7 @@ export CARGO_BUILD_TARGET := $(HOST_TRIPLE)
 PODMAN_ANSWERS := podman info >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help build images demo test quick check soak bench bench-build bench-setup callgrind judge micro fuzz
+.PHONY: help build images demo test quick check deny soak bench bench-build bench-setup callgrind judge micro fuzz
 
 help: ## Says what there is to do
 	@echo 'make TARGET, where TARGET is one of:'
@@ -113,9 +113,16 @@ soak: build ## Zero downtime, put to the test for minutes or hours. DURATION=22m
 	CROSSFADE_BIN_DIR=$(BIN) $(BIN)/crossfade-soak --duration $(DURATION) \
 		$(addprefix --rows ,$(ROWS)) $(addprefix --seed ,$(SEED)) $(if $(WRITE),--write $(TARGET_DIR)/soak.json)
 
-check: ## What must hold before a commit: formatting and lints
+# The fuzzers are a workspace of their own. Their library, which is C++, is needed to link alone.
+check: ## What must hold before a commit: formatting, lints, and fuzzers that compile
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	CUSTOM_LIBFUZZER_PATH=/not/linked/libfuzzer.a cargo check --quiet --manifest-path fuzz/Cargo.toml \
+		--target-dir $(TARGET_DIR)
+
+deny: ## Licences, bans and sources of all that is linked, by deny.toml; needs cargo-deny
+	@# It names crates that are there twice, which is no error, at a page each.
+	cargo deny --log-level error check --hide-inclusion-graph licenses bans sources
 
 # The benchmark: benches/README.md. PEERS and WORK are lists with commas; all of them without.
 ROUNDS ?= 8
