@@ -9,6 +9,7 @@
 //! The wire that the request came on (`server/h1.rs`, `server/h2.rs`) reads it and begins the
 //! answer to its client; `relay.rs` has the rest of the request's life.
 
+mod attempt;
 pub(crate) mod hold;
 pub(crate) mod mirror;
 pub(crate) mod relay;
@@ -16,33 +17,25 @@ pub(crate) mod routing_hints;
 #[cfg(test)]
 mod tests;
 
-use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use admin_api::Protocol;
-
-use crate::table::counts::stats::Failure;
+use crate::forward::attempt::{Asked, Blame, Failed, Sending};
 use crate::table::endpoint_id::EndpointId;
 use crate::table::routing_hints::Wish;
 use crate::table::service::Service;
-use crate::wire::alarm::{Alarm, Rang};
-use crate::wire::answer::{Answered, NoAnswer};
+use crate::wire::alarm::Alarm;
+use crate::wire::answer::Answered;
 use crate::wire::connection::Connection;
 use crate::wire::head::Message;
 use crate::wire::headers::{self, Peer};
 use crate::wire::max_forwards;
-use crate::wire::pump::{Pump, Source, Stopped};
+use crate::wire::pump::{Pump, Source};
 use crate::wire::reply::Refusal;
 use crate::wire::sink::Sink;
 use crate::wire::target::Target;
 use crate::worker::upstream::{MAX_TRIES, Try, Upstream};
 use crate::worker::{Held, Worker};
-
-/// Interim answers (1xx) to one request.
-const MAX_INTERIM: usize = 32;
 
 /// A request on its way: the table it reads, the service it is for, what it tried.
 pub(crate) struct Exchange {
@@ -58,117 +51,11 @@ pub(crate) struct Exchange {
     pub(crate) asked: Asked,
 }
 
-/// What a request asks for, as far as it has to be known until it is answered.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked {
-    /// Its answer has no body.
-    pub(crate) to_head: bool,
-    /// It may be sent twice (RFC 9110, 9.2.2).
-    pub(crate) idempotent: bool,
-    /// It asks for another protocol.
-    pub(crate) upgrade: bool,
-}
-
 /// The head of an answer is there; the try goes on to the end of its body.
 pub(crate) struct Answer {
     pub(crate) attempt: Try,
     pub(crate) connection: Connection,
     pub(crate) answered: Answered,
-}
-
-/// Why a try failed.
-struct Failed {
-    failure: Failure,
-    refusal: Refusal,
-    /// There was no response: the endpoint may have closed a kept connection before.
-    stale: bool,
-    /// The endpoint says that it has not looked at the request.
-    unprocessed: bool,
-}
-
-impl Failed {
-    fn with(failure: Failure, refusal: Refusal) -> Self {
-        Self {
-            failure,
-            refusal,
-            stale: false,
-            unprocessed: false,
-        }
-    }
-
-    /// No connection could be made: nothing of the request was sent.
-    fn to_connect(error: &io::Error) -> Self {
-        let refusal = match error.kind() {
-            io::ErrorKind::TimedOut => Refusal::ConnectTimedOut,
-            io::ErrorKind::Interrupted => Refusal::Cut,
-            _ if is_shortage(error) => Refusal::Shortage,
-            _ => Refusal::ConnectFailed,
-        };
-        Self::with(Failure::Connect, refusal)
-    }
-
-    /// The request could not be read to its end.
-    fn to_read(stopped: &Stopped) -> Self {
-        let refusal = match stopped {
-            Stopped::Framing => Refusal::BadFraming,
-            Stopped::TooLong => Refusal::BodyTooLong,
-            Stopped::From | Stopped::To => Refusal::ClientGone,
-        };
-        Self::with(Failure::Reset, refusal)
-    }
-
-    /// The request was sent, or began to be, and there was no answer.
-    fn to_answer(why: &NoAnswer, reused: bool) -> Self {
-        match why {
-            NoAnswer::Bad => Self::with(Failure::Protocol, Refusal::BadAnswer),
-            NoAnswer::Unfit(refusal) => Self::with(Failure::Reset, *refusal),
-            NoAnswer::Broken { silently } => Self {
-                stale: *silently && reused,
-                ..Self::with(Failure::Reset, Refusal::ConnectionBroken)
-            },
-            NoAnswer::Unprocessed { is_refused } => Self {
-                stale: !is_refused,
-                unprocessed: true,
-                ..Self::with(Failure::Reset, Refusal::ConnectionBroken)
-            },
-        }
-    }
-
-    /// It took too long, and so it is the fault of whoever was waited for.
-    fn to_wait(rang: Rang, upload: &Pump) -> Self {
-        match rang {
-            Rang::Cut => Self::with(Failure::Timeout, Refusal::Cut),
-            Rang::TimedOut if upload.is_starved() => {
-                Self::with(Failure::Reset, Refusal::ClientStalled)
-            }
-            Rang::TimedOut => Self::with(Failure::Timeout, Refusal::TimedOut),
-        }
-    }
-
-    /// What was waited for did not come in the time that the whole request has.
-    fn of_request_timed_out(self, alarm: &Alarm) -> Self {
-        match self.refusal {
-            Refusal::TimedOut | Refusal::ConnectTimedOut if alarm.is_past_limit() => {
-                Self::with(Failure::Timeout, Refusal::RequestTimedOut)
-            }
-            _ => self,
-        }
-    }
-}
-
-/// Whether this machine has run out of something that a connection needs.
-fn is_shortage(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let shortages = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOBUFS,
-        Errno::NOMEM,
-        Errno::ADDRNOTAVAIL,
-    ];
-    shortages
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl Exchange {
@@ -287,7 +174,12 @@ impl Exchange {
     ) -> Result<Answer, Refusal> {
         let _limit = self.table.timeouts.request.map(|all| alarm.limit(all));
         loop {
-            let failed = match self.send(alarm, &attempt, client, upload).await {
+            let sending = Sending {
+                timeouts: &self.table.timeouts,
+                asked: self.asked,
+                alarm,
+            };
+            let failed = match sending.send(&attempt, client, upload).await {
                 Ok((connection, answered)) => {
                     attempt.answered();
                     if let (Some(begun), Some(mirror)) = (self.copied, &self.service().mirror) {
@@ -301,13 +193,19 @@ impl Exchange {
                 }
                 Err(failed) => failed.of_request_timed_out(alarm),
             };
-            let is_unprocessed = failed.unprocessed || failed.stale && upload.is_untouched();
+            let is_unprocessed = failed.is_unprocessed(upload);
             let next = self.next_attempt(worker, alarm, &failed, upload);
-            // A connection that had ended before is no failure if the request is sent again. One
-            // that may have ended because of the request is, and so is what ends at the client.
-            let is_excused = failed.stale && is_unprocessed && next.is_some();
-            settle(attempt, &failed, is_excused);
-            attempt = next.ok_or(failed.refusal)?;
+            let blame = failed.blame(is_unprocessed && next.is_some());
+            settle(attempt, blame);
+            let Some(next) = next else {
+                if let (Some(_), Some(mirror), Blame::Version(failure) | Blame::Endpoint(failure)) =
+                    (self.copied, &self.service().mirror, blame)
+                {
+                    mirror.original_failed(worker.index, failure);
+                }
+                return Err(failed.refusal);
+            };
+            attempt = next;
         }
     }
 
@@ -331,105 +229,6 @@ impl Exchange {
         self.try_again(worker, alarm, failed.stale)
     }
 
-    /// One try: sends the request, and waits for the head of its answer.
-    async fn send(
-        &self,
-        alarm: &Alarm,
-        attempt: &Try,
-        client: &mut Source<'_>,
-        upload: &mut Pump,
-    ) -> Result<(Connection, Answered), Failed> {
-        let upstream = attempt.upstream();
-        if self.asked.upgrade && upstream.endpoint.reach.protocol == Protocol::H2 {
-            return Err(Failed::with(Failure::Protocol, Refusal::UpgradeOverHttp2));
-        }
-        let timeouts = &self.table.timeouts;
-        let mut connection = upstream
-            .connection(self.asked.idempotent, alarm, timeouts.connect)
-            .await
-            .map_err(|error| Failed::to_connect(&error))?;
-        for _ in 0..MAX_INTERIM {
-            let answered = self
-                .exchange(alarm, &mut connection, client, upload)
-                .await?;
-            match answered.status {
-                // The other protocol begins where the request ends (RFC 9110, 7.8).
-                101 if !self.asked.upgrade || !upload.is_done() => break,
-                101 | 200.. => return Ok((connection, answered)),
-                // The client has had its 100 from us (RFC 9110, 10.1.1).
-                100 => {}
-                _ if client.takes_interim => {
-                    let (pool, within) = (client.pool, timeouts.body_idle);
-                    client
-                        .wire
-                        .interim(pool, alarm, within, connection.answer())
-                        .await
-                        .map_err(|_| Failed::with(Failure::Reset, Refusal::ClientGone))?;
-                }
-                _ => {}
-            }
-            connection.take_off(&answered, client.pool);
-        }
-        Err(Failed::with(Failure::Protocol, Refusal::BadAnswer))
-    }
-
-    /// Sends what is left to send, and reads the next head at the same time.
-    async fn exchange(
-        &self,
-        alarm: &Alarm,
-        connection: &mut Connection,
-        client: &mut Source<'_>,
-        upload: &mut Pump,
-    ) -> Result<Answered, Failed> {
-        let timeouts = &self.table.timeouts;
-        let mut sending = !upload.is_done();
-        let mut watching = !self.asked.upgrade;
-        alarm.set(if sending {
-            timeouts.body_idle
-        } else {
-            timeouts.first_byte
-        });
-        poll_fn(|cx| {
-            if alarm.is_cut() {
-                return Poll::Ready(Err(Failed::to_wait(Rang::Cut, upload)));
-            }
-            if sending {
-                let mut moved = false;
-                match upload.poll(cx, client, connection.link.wire(), &mut moved) {
-                    // The endpoint may have answered before it broke the connection off.
-                    Poll::Ready(Ok(()) | Err(Stopped::To)) => {
-                        sending = false;
-                        alarm.set(timeouts.first_byte);
-                    }
-                    Poll::Ready(Err(stopped)) => {
-                        return Poll::Ready(Err(Failed::to_read(&stopped)));
-                    }
-                    Poll::Pending if moved => alarm.set(timeouts.body_idle),
-                    Poll::Pending => {}
-                }
-            }
-            let reused = connection.reused;
-            if let Poll::Ready(answered) = connection.poll_head(cx, client.pool, self.asked.to_head)
-            {
-                return Poll::Ready(answered.map_err(|why| Failed::to_answer(&why, reused)));
-            }
-            if !sending && watching {
-                match client.wire.poll_reset(cx) {
-                    Poll::Ready(true) => {
-                        let gone = Failed::with(Failure::Reset, Refusal::ClientGone);
-                        return Poll::Ready(Err(gone));
-                    }
-                    Poll::Ready(false) => watching = false,
-                    Poll::Pending => {}
-                }
-            }
-            alarm
-                .poll(cx)
-                .map(|rang| Err(Failed::to_wait(rang, upload)))
-        })
-        .await
-    }
-
     /// The next try, on another endpoint. Where there is none, a connection that was found
     /// closed before anything was answered is no reason to give up on its endpoint.
     fn try_again(&mut self, worker: &Rc<Worker>, alarm: &Alarm, stale: bool) -> Option<Try> {
@@ -448,26 +247,14 @@ impl Exchange {
     }
 }
 
-/// Counts a failed attempt against the side that is to blame. Whatever ends at the client as a
-/// 5xx of the proxy's own is a failure of the version.
-fn settle(attempt: Try, failed: &Failed, is_excused: bool) {
-    match failed.refusal {
-        // Dropped unsettled: the client's doing.
-        Refusal::ClientStalled
-        | Refusal::ClientGone
-        | Refusal::BadFraming
-        | Refusal::BadTarget
-        | Refusal::BadHost
-        | Refusal::HeadTooLong
-        | Refusal::BodyTooLong => {
-            drop(attempt);
-        }
-        // Another endpoint of the version would have done no better.
-        Refusal::Cut | Refusal::Shortage | Refusal::UpgradeOverHttp2 => {
-            attempt.unserved(failed.failure);
-        }
-        _ if is_excused => attempt.excused(),
-        _ => attempt.failed(failed.failure),
+/// Counts a failed attempt against the side that is to blame.
+fn settle(attempt: Try, blame: Blame) {
+    match blame {
+        // Dropped unsettled: the client has gone, or is as good as gone.
+        Blame::Client => drop(attempt),
+        Blame::Excused => attempt.excused(),
+        Blame::Version(failure) => attempt.unserved(failure),
+        Blame::Endpoint(failure) => attempt.failed(failure),
     }
 }
 

@@ -5,19 +5,31 @@
 
 use std::future::poll_fn;
 use std::task::{Poll, ready};
+use std::time::Duration;
 
 use crate::forward::{Answer, Exchange};
 use crate::table::counts::stats::Failure;
 use crate::wire::alarm::Alarm;
-use crate::wire::connection::Link;
+use crate::wire::answer::Answered;
+use crate::wire::connection::{Connection, Link};
 use crate::wire::h1::body::Framing;
 use crate::wire::pump::{Passage, Pump, Source, Stopped};
+use crate::worker::upstream::Upstream;
 
 /// Whose doing it was that an answer broke off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Client,
     Endpoint,
+}
+
+/// The bodies of a request and its response, both on their way.
+pub(super) struct Bodies<'b, 's> {
+    pub(super) alarm: &'b Alarm,
+    /// How long they may stand still.
+    pub(super) idle: Duration,
+    pub(super) client: &'b mut Source<'s>,
+    pub(super) upload: &'b mut Pump,
 }
 
 impl Exchange {
@@ -27,66 +39,91 @@ impl Exchange {
         &self,
         alarm: &Alarm,
         answer: Answer,
-        (begun, chunked): (Vec<u8>, bool),
+        begun: (Vec<u8>, bool),
         client: &mut Source<'_>,
         upload: &mut Pump,
     ) -> Result<(), Side> {
         let Answer {
             mut attempt,
-            mut connection,
+            connection,
             answered,
         } = answer;
         if matches!(answered.framing, Framing::Chunked | Framing::UntilClose) {
             attempt.stream();
         }
-        let keeps = connection.take_off(&answered, client.pool);
-        let mut endpoint = Source {
-            wire: connection.link.wire(),
-            inbox: &mut connection.inbox,
-            pool: client.pool,
-            takes_interim: false,
+        let mut bodies = Bodies {
+            alarm,
+            idle: self.body_idle(),
+            client,
+            upload,
         };
-        let passage = Passage {
-            framing: answered.framing,
-            chunked,
-            most: u64::MAX,
-        };
-        let mut download = Pump::new(begun, passage, endpoint.wire);
-        let relayed = self
-            .relay_bodies(alarm, client, &mut endpoint, upload, &mut download)
+        let relayed = bodies
+            .relay(attempt.upstream(), connection, &answered, begun, u64::MAX)
             .await;
-        download.finish(endpoint.inbox, client.pool);
         match relayed {
-            Ok(()) => {
-                let whole = upload.is_done() && connection.inbox.is_empty();
-                connection.inbox.park(client.pool);
-                match connection.link {
-                    Link::H1(socket) if keeps && whole => attempt.upstream().keep(socket),
-                    _ => {}
-                }
-                attempt.responded(answered.status);
-            }
+            Ok(()) => attempt.responded(answered.status),
             Err(Side::Endpoint) => attempt.failed(Failure::Body),
             // Dropped unsettled.
             Err(Side::Client) => {}
         }
         relayed
     }
+}
 
-    /// Moves both bodies at the same time, until the answer's is through.
-    async fn relay_bodies(
-        &self,
-        alarm: &Alarm,
-        client: &mut Source<'_>,
+impl Bodies<'_, '_> {
+    /// Moves both bodies, until the response's is through, and keeps the connection where another
+    /// request may follow. A response's body that is longer than `most` is cut.
+    pub(super) async fn relay(
+        &mut self,
+        upstream: &Upstream,
+        mut connection: Connection,
+        answered: &Answered,
+        (begun, chunked): (Vec<u8>, bool),
+        most: u64,
+    ) -> Result<(), Side> {
+        let pool = self.client.pool;
+        let keeps = connection.take_off(answered, pool);
+        let mut endpoint = Source {
+            wire: connection.link.wire(),
+            inbox: &mut connection.inbox,
+            pool,
+            takes_interim: false,
+        };
+        let passage = Passage {
+            framing: answered.framing,
+            chunked,
+            most,
+        };
+        let mut download = Pump::new(begun, passage, endpoint.wire);
+        let relayed = self.pass_on(&mut endpoint, &mut download).await;
+        download.finish(endpoint.inbox, pool);
+        if relayed.is_ok() {
+            let whole = self.upload.is_done() && connection.inbox.is_empty();
+            connection.inbox.park(pool);
+            match connection.link {
+                Link::H1(socket) if keeps && whole => upstream.keep(socket),
+                _ => {}
+            }
+        }
+        relayed
+    }
+
+    /// Moves both bodies at the same time, until the response's is through.
+    async fn pass_on(
+        &mut self,
         endpoint: &mut Source<'_>,
-        upload: &mut Pump,
         download: &mut Pump,
     ) -> Result<(), Side> {
-        let idle = self.body_idle();
+        let Self {
+            alarm,
+            idle,
+            client,
+            upload,
+        } = self;
         let (to_client, to_endpoint) = (client.wire, endpoint.wire);
         let mut sending = !upload.is_done();
         let mut client_failed = false;
-        alarm.set(idle);
+        alarm.set(*idle);
         poll_fn(|cx| {
             if alarm.is_cut() {
                 return Poll::Ready(Err(Side::Client));
@@ -103,14 +140,17 @@ impl Exchange {
             }
             match download.poll(cx, endpoint, to_client, &mut moved) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-                Poll::Ready(Err(Stopped::To)) => return Poll::Ready(Err(Side::Client)),
+                // The client has gone, or wants no more.
+                Poll::Ready(Err(Stopped::To | Stopped::TooLong)) => {
+                    return Poll::Ready(Err(Side::Client));
+                }
                 // The rest of the request will never come: what could be answered to it was.
                 _ if client_failed => return Poll::Ready(Err(Side::Client)),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Side::Endpoint)),
                 Poll::Pending => {}
             }
             if moved {
-                alarm.set(idle);
+                alarm.set(*idle);
             }
             let _ = ready!(alarm.poll(cx));
             let waits_for_client = !download.is_starved() || sending && upload.is_starved();

@@ -12,7 +12,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::table::counts::elsewhere::{Elsewhere, ProcessId};
 use crate::table::counts::figures::{Dropped, MirrorFigures};
-use crate::table::counts::stats::Stats;
+use crate::table::counts::stats::{Failure, Stats};
 use crate::table::counts::sync::{AtomicU64, Ordering};
 
 /// Where the copies of a service's requests go, and what came of them so far.
@@ -171,6 +171,11 @@ impl Mirror {
         let originals = &self.figures.originals;
         originals.answered_after(worker, begun.elapsed());
         originals.responded(worker, status);
+    }
+
+    /// There was no response for a client whose request was copied.
+    pub(crate) fn original_failed(&self, worker: usize, failure: Failure) {
+        self.figures.originals.failed(worker, failure);
     }
 
     /// Whether the next request is one of so many of a hundred.

@@ -39,6 +39,8 @@ use crate::wire::socket::{Inbox, Pool, Socket};
 pub(crate) enum Wire<'w> {
     H1(&'w Socket),
     H2(&'w Stream),
+    /// No peer: nothing comes from it, and what goes to it is gone.
+    Nowhere,
 }
 
 impl<'w> Wire<'w> {
@@ -53,6 +55,7 @@ impl<'w> Wire<'w> {
         match self {
             Self::H1(socket) => inbox.poll_fill(socket, pool, usize::MAX, cx),
             Self::H2(stream) => stream.poll_fill(cx, inbox, pool),
+            Self::Nowhere => Poll::Ready(Ok(0)),
         }
     }
 
@@ -66,6 +69,7 @@ impl<'w> Wire<'w> {
         match self {
             Self::H1(_) => Poll::Pending,
             Self::H2(stream) => stream.poll_fill(cx, inbox, pool),
+            Self::Nowhere => Poll::Ready(Ok(0)),
         }
     }
 
@@ -74,6 +78,7 @@ impl<'w> Wire<'w> {
         match self {
             Self::H1(_) => false,
             Self::H2(stream) => stream.is_over(),
+            Self::Nowhere => true,
         }
     }
 
@@ -87,7 +92,7 @@ impl<'w> Wire<'w> {
     /// How the end of a body is found that is framed like this: on a stream it comes by itself.
     pub(crate) fn decoding(self, framing: Framing) -> Framing {
         match (self, framing) {
-            (Self::H1(_), _) | (_, Framing::Empty) => framing,
+            (Self::H1(_) | Self::Nowhere, _) | (_, Framing::Empty) => framing,
             (Self::H2(_), _) => Framing::UntilClose,
         }
     }
@@ -103,6 +108,7 @@ impl<'w> Wire<'w> {
         match self {
             Self::H1(socket) => write_interim(socket, pool, alarm, within, answer).await,
             Self::H2(stream) => stream.interim(answer),
+            Self::Nowhere => Ok(()),
         }
     }
 
@@ -112,6 +118,7 @@ impl<'w> Wire<'w> {
         match self {
             Self::H1(socket) => socket.poll_reset(cx),
             Self::H2(stream) => stream.poll_reset(cx),
+            Self::Nowhere => Poll::Pending,
         }
     }
 
@@ -119,7 +126,7 @@ impl<'w> Wire<'w> {
     pub(crate) fn as_plain(self) -> Option<Ref<'w, TcpStream>> {
         match self {
             Self::H1(socket) => socket.as_plain(),
-            Self::H2(_) => None,
+            Self::H2(_) | Self::Nowhere => None,
         }
     }
 }

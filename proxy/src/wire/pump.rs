@@ -314,6 +314,7 @@ impl Pump {
                 };
                 ready!(stream.poll_write(cx, part, &mut self.written))?;
             }
+            Wire::Nowhere => self.written = piece.before.len() + piece.data + piece.after.len(),
         }
         self.piece.is_written = true;
         self.state = if self.piece.is_last {

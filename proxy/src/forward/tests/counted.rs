@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::table::counts::claim::Kind;
 use crate::testing::hot_path::client::{Request, Response};
-use crate::testing::hot_path::endpoint::{Speaks, Step};
+use crate::testing::hot_path::endpoint::{Script, Speaks, Step};
 use crate::testing::hot_path::{
     DELETE, GET, GOOD, GRPC, HEAD, Http, Outcome, POST, PUT, Rig, Row, SERVICE, run,
 };
@@ -206,7 +206,8 @@ fn a_request_that_a_drain_cuts_is_a_failure_of_its_version() {
     for (client, speaks) in [(Http::One, Http1), (Http::Two, Http2)] {
         let (line, endpoint) = run(async {
             let silent: &[Step] = &[Take, Stall];
-            let rig = Rig::new("", SERVICE, &[("1", speaks)], &[silent]).await;
+            let script = Script::new(&[silent], &[]);
+            let rig = Rig::new("", SERVICE, &[("1", speaks)], script).await;
             let mut sender = rig.client(client).await;
             let table = rig.table();
             let endpoint = table.services()[0].endpoints().next().unwrap().clone();

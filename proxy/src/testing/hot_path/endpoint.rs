@@ -1,6 +1,7 @@
 //! Endpoints that do what a script tells them, a connection at a time.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -66,21 +67,54 @@ pub(crate) struct Seen {
     pub(crate) body: Body,
 }
 
+/// What the endpoint does on each of its connections.
+pub(crate) type Connections<'s> = &'s [&'s [Step]];
+
 /// What all endpoints of a test are to do, and what came to them. The scripts are those of
 /// connections in the order in which they are made, to whatever endpoint: so a script says
 /// what becomes of a request's first attempt without knowing which endpoint that goes to.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
-    connections: Vec<Vec<Step>>,
-    made: RefCell<usize>,
+    connections: Mine,
+    /// Of those endpoints that have scripts of their own.
+    own: BTreeMap<usize, Mine>,
+    made: Cell<usize>,
     seen: RefCell<Vec<Seen>>,
 }
 
+/// The scripts of connections, and how many were made.
+#[derive(Debug, Default)]
+struct Mine {
+    scripts: Vec<Vec<Step>>,
+    made: Cell<usize>,
+}
+
+impl Mine {
+    fn new(connections: Connections<'_>) -> Self {
+        Self {
+            scripts: connections.iter().map(|steps| steps.to_vec()).collect(),
+            made: Cell::new(0),
+        }
+    }
+
+    fn next(&self) -> Vec<Step> {
+        let number = self.made.get();
+        self.made.set(number + 1);
+        let steps = self.scripts.get(number).or(self.scripts.last());
+        steps.cloned().unwrap_or_default()
+    }
+}
+
 impl Script {
-    /// A connection beyond the last of these does what the last one does.
-    pub(crate) fn new(connections: &[&[Step]]) -> Rc<Self> {
+    /// A connection beyond the last of these does what the last one does. `own` has the scripts
+    /// of endpoints that do not take part in this.
+    pub(crate) fn new(connections: Connections<'_>, own: &[(usize, Connections<'_>)]) -> Rc<Self> {
+        let own = own
+            .iter()
+            .map(|(number, script)| (*number, Mine::new(script)));
         Rc::new(Self {
-            connections: connections.iter().map(|steps| steps.to_vec()).collect(),
+            connections: Mine::new(connections),
+            own: own.collect(),
             ..Self::default()
         })
     }
@@ -91,7 +125,7 @@ impl Script {
 
     /// Connections that were made so far.
     pub(crate) fn made(&self) -> usize {
-        *self.made.borrow()
+        self.made.get()
     }
 
     /// Notes a request. Gives its place, for [`Script::came`].
@@ -111,12 +145,11 @@ impl Script {
         self.seen.borrow_mut()[place].body = body;
     }
 
-    fn next(&self) -> (usize, Vec<Step>) {
-        let mut made = self.made.borrow_mut();
-        let number = *made;
-        *made += 1;
-        let steps = self.connections.get(number).or(self.connections.last());
-        (number, steps.cloned().unwrap_or_default())
+    fn next(&self, endpoint: usize) -> (usize, Vec<Step>) {
+        let number = self.made.get();
+        self.made.set(number + 1);
+        let mine = self.own.get(&endpoint).unwrap_or(&self.connections);
+        (number, mine.next())
     }
 }
 
@@ -171,7 +204,7 @@ async fn serve(listener: TcpListener, speaks: Speaks, number: usize, script: Rc<
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let (connection, steps) = script.next();
+        let (connection, steps) = script.next(number);
         let script = script.clone();
         tokio::task::spawn_local(async move {
             match speaks {

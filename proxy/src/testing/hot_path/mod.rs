@@ -11,7 +11,8 @@
 //! └ the client's response, one for each request
 //! ```
 //!
-//! What is in flight at the end is 0, or the line says how much is.
+//! What is in flight at the end is 0, or the line says how much is. Where requests are copied, the
+//! line ends with what is counted of copies and originals.
 
 pub(crate) mod client;
 pub(crate) mod endpoint;
@@ -24,14 +25,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use admin_api::strict::from_json;
-use admin_api::{EndpointSpec, Protocol, ServiceSpec, VersionSpec, VersionStats};
+use admin_api::{
+    EndpointSpec, FailedTries, MirrorStats, Protocol, Responses, ServiceSpec, VersionSpec,
+    VersionStats,
+};
 use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 
 use self::client::{Client, Request, Response};
-use self::endpoint::{Address, Script, Seen, Speaks, Step};
+use self::endpoint::{Address, Connections, Script, Seen, Speaks, Step};
 use crate::config::Config;
 use crate::fuzz::Wire;
+use crate::table::mirror::Mirror;
 use crate::worker::{Held, Worker};
 
 /// More than any timeout of these tests together, on a clock that does not wait.
@@ -80,6 +85,7 @@ pub(crate) struct Row<'r> {
     service: &'static str,
     requests: Vec<Request>,
     script: Vec<&'r [Step]>,
+    own: Vec<(usize, Connections<'r>)>,
     rests: Duration,
     no_retries: bool,
 }
@@ -106,6 +112,7 @@ impl<'r> Row<'r> {
             service: SERVICE,
             requests: vec![GET],
             script: vec![&GOOD],
+            own: Vec::new(),
             rests: Duration::ZERO,
             no_retries: false,
         }
@@ -153,6 +160,12 @@ impl<'r> Row<'r> {
         }
     }
 
+    /// The same of one endpoint alone.
+    pub(crate) fn script_of(mut self, endpoint: usize, script: Connections<'r>) -> Self {
+        self.own.push((endpoint, script));
+        self
+    }
+
     /// So much time passes before each request.
     pub(crate) fn rests(self, rests: Duration) -> Self {
         Self { rests, ..self }
@@ -183,7 +196,8 @@ impl<'r> Row<'r> {
     }
 
     async fn exchange(&self) -> Outcome {
-        let rig = Rig::new(self.config, self.service, &self.endpoints, &self.script).await;
+        let script = Script::new(&self.script, &self.own);
+        let rig = Rig::new(self.config, self.service, &self.endpoints, script).await;
         if self.no_retries {
             let table = rig.table();
             let budget = &table.services()[0].budget;
@@ -213,9 +227,8 @@ impl Rig {
         config: &str,
         service: &str,
         endpoints: &[(&'static str, Speaks)],
-        script: &[&[Step]],
+        script: Rc<Script>,
     ) -> Self {
-        let script = Script::new(script);
         let mut spec = from_json::<ServiceSpec>(service.as_bytes()).unwrap();
         let mut addresses = Vec::new();
         for (number, (version, speaks)) in endpoints.iter().enumerate() {
@@ -304,6 +317,7 @@ impl Rig {
             stats: versions
                 .map(|version| (version.label.to_string(), version.stats.read()))
                 .collect(),
+            mirror: table.services()[0].mirror.as_ref().map(Mirror::stats),
             in_flight: self.in_flight(),
         }
     }
@@ -320,6 +334,7 @@ pub(crate) struct Outcome {
     pub(crate) connections: usize,
     /// By version.
     pub(crate) stats: Vec<(String, VersionStats)>,
+    pub(crate) mirror: Option<MirrorStats>,
     pub(crate) in_flight: u64,
 }
 
@@ -340,6 +355,15 @@ impl Outcome {
                 (_, "") => {}
                 (1, counted) => write!(line, "; {counted}").unwrap(),
                 (_, counted) => write!(line, "; of {version}: {counted}").unwrap(),
+            }
+        }
+        if let Some(mirror) = &self.mirror {
+            for (of, counts) in [("copies", &mirror.copies), ("originals", &mirror.originals)] {
+                let counts = counts_of(&counts.responses, &counts.failed_tries);
+                write!(line, "; {of}: {}", listed(&counts)).unwrap();
+            }
+            if mirror.dropped > 0 {
+                write!(line, "; dropped {}", mirror.dropped).unwrap();
             }
         }
         if self.in_flight > 0 {
@@ -368,8 +392,17 @@ fn described(response: &Response) -> String {
 
 /// What is counted of a version, in few words.
 fn counted(stats: &VersionStats) -> String {
-    let (responses, failed) = (&stats.responses, &stats.failed_tries);
-    let counts = [
+    let mut counts = counts_of(&stats.responses, &stats.failed_tries);
+    counts.extend([
+        ("client gone", stats.client_gone),
+        ("diverted", stats.diverted),
+        ("panicked", stats.panicked),
+    ]);
+    listed(&counts)
+}
+
+fn counts_of(responses: &Responses, failed: &FailedTries) -> Vec<(&'static str, u64)> {
+    vec![
         ("1xx", responses.informational),
         ("2xx", responses.success),
         ("3xx", responses.redirection),
@@ -380,10 +413,11 @@ fn counted(stats: &VersionStats) -> String {
         ("timeout", failed.timeout),
         ("protocol", failed.protocol),
         ("body", failed.body),
-        ("client gone", stats.client_gone),
-        ("diverted", stats.diverted),
-        ("panicked", stats.panicked),
-    ];
+    ]
+}
+
+/// Those that are not 0.
+fn listed(counts: &[(&str, u64)]) -> String {
     let counts = counts.iter().filter(|(_, count)| *count > 0);
     let counts = counts.map(|(name, count)| format!("{name} {count}"));
     counts.collect::<Vec<_>>().join(", ")
