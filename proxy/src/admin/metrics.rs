@@ -230,7 +230,10 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
                     );
                 }
             }
-            let read = version.stats.read();
+        }
+        for (label, stats) in service.stats_of_all() {
+            let label = &**label;
+            let read = stats.read();
             for (class, n) in by_class(&read.responses) {
                 responses.with_label_values(&[name, label, class]).inc_by(n);
             }
@@ -244,9 +247,7 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
             ] {
                 family.with_label_values(&[name, label]).inc_by(n);
             }
-            latency
-                .mut_metric()
-                .push(histogram(name, label, &version.stats));
+            latency.mut_metric().push(histogram(name, label, stats));
         }
     }
     let mut families: Vec<MetricFamily> = [

@@ -35,8 +35,8 @@ impl Control {
             }
         }
         let services = table.services().iter().map(|service| {
-            let versions = service.versions.iter();
-            let versions = versions.map(|v| (v.label.to_string(), v.stats.figures()));
+            let versions = service.stats_of_all();
+            let versions = versions.map(|(label, stats)| (label.to_string(), stats.figures()));
             (service.definition.name.to_string(), versions.collect())
         });
         let mirrors = table.services().iter().filter_map(|service| {
@@ -69,8 +69,8 @@ impl Control {
         for (name, versions) in report.services {
             let service = table.service(&name);
             for (label, figures) in versions {
-                if let Some(version) = service.and_then(|service| service.version(&label)) {
-                    version.stats.elsewhere.note(process, figures);
+                if let Some(stats) = service.and_then(|service| service.stats_of(&label)) {
+                    stats.elsewhere.note(process, figures);
                 }
             }
         }
@@ -93,8 +93,8 @@ impl Control {
             endpoint.elsewhere.ended(process);
         }
         for service in self.table().services() {
-            for version in &service.versions {
-                version.stats.elsewhere.ended(process);
+            for (_, stats) in service.stats_of_all() {
+                stats.elsewhere.ended(process);
             }
             service.mirror.iter().for_each(|m| m.elder_ended(process));
             service.hold.iter().for_each(|h| h.elsewhere.ended(process));
@@ -110,8 +110,8 @@ impl Control {
             endpoint.elsewhere.forget_present();
         }
         for service in self.table().services() {
-            for version in &service.versions {
-                version.stats.elsewhere.forget_present();
+            for (_, stats) in service.stats_of_all() {
+                stats.elsewhere.forget_present();
             }
             service.mirror.iter().for_each(Mirror::forget_elders);
             service

@@ -51,6 +51,9 @@ pub(crate) struct ServicePicture {
     pub(crate) drained: Vec<(String, String)>,
     pub(crate) hold: Option<HoldSpec>,
     pub(crate) endpoints: Vec<EndpointPicture>,
+    /// Versions that have no endpoint any more, and counts.
+    #[serde(default)]
+    pub(crate) departed: Vec<String>,
 }
 
 /// A drain.

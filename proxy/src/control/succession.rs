@@ -271,7 +271,8 @@ impl Control {
         }
         let definition = Arc::new(definition);
         let service =
-            Service::with_endpoints(definition, previous, &endpoints, drafts, self.workers);
+            Service::with_endpoints(definition, previous, &endpoints, drafts, self.workers)
+                .with_departed(&picture.departed, self.workers);
         let hold = wanted.hold_as(&name, picture.hold, over);
         let drained = picture.drained.iter().filter_map(|(version, address)| {
             Some((version.as_str().into(), check_address(address).ok()?))
@@ -334,6 +335,7 @@ impl Wanted {
                 .endpoints()
                 .map(|endpoint| endpoint.picture())
                 .collect(),
+            departed: service.departed().map(|label| label.to_string()).collect(),
         })
     }
 

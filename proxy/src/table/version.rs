@@ -38,11 +38,12 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// A version without endpoints; it keeps the counters and the sequence of `previous`.
+    /// A version without endpoints; it keeps the sequence of `previous`.
     pub(crate) fn new(
         label: Arc<str>,
         weight: u32,
         previous: Option<&Version>,
+        stats: Arc<Stats>,
         workers: usize,
     ) -> Self {
         Self {
@@ -54,10 +55,7 @@ impl Draft {
                 || Arc::new(Sequence::new(workers)),
                 |version| version.endpoints.sequence.clone(),
             ),
-            stats: previous.map_or_else(
-                || Arc::new(Stats::new(workers)),
-                |version| version.stats.clone(),
-            ),
+            stats,
         }
     }
 

@@ -1,6 +1,7 @@
 //! A service at one moment, with its versions. `pick` is how a request gets one of its endpoints,
 //! `view` what people see of it.
 
+mod departed;
 mod pick;
 mod view;
 
@@ -8,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use self::departed::Departed;
 use crate::table::balance::sequence::{Sequence, Wheel};
+use crate::table::counts::stats::Stats;
 use crate::table::definition::Definition;
 use crate::table::endpoint::Endpoint;
 use crate::table::hold::Hold;
@@ -22,6 +25,7 @@ use crate::wire::address::Address;
 pub(crate) struct Service {
     pub(crate) definition: Arc<Definition>,
     pub(crate) versions: Vec<Version>,
+    departed: Departed,
     /// Over the versions, by the split.
     wheel: Wheel,
     sequence: Arc<Sequence>,
@@ -121,8 +125,10 @@ impl Service {
         workers: usize,
     ) -> Vec<Draft> {
         let draft = |(label, weight): (&Arc<str>, &u32)| {
+            let stats = previous.and_then(|service| service.stats_of(label));
+            let stats = stats.map_or_else(|| Arc::new(Stats::new(workers)), Arc::clone);
             let previous = previous.and_then(|service| service.version(label));
-            Draft::new(label.clone(), *weight, previous, workers)
+            Draft::new(label.clone(), *weight, previous, stats, workers)
         };
         definition.split.iter().map(draft).collect()
     }
@@ -145,6 +151,7 @@ impl Service {
                 |service| service.budget.clone(),
             ),
             mirror: Self::mirror_of(&definition, previous, workers),
+            departed: departed::departed(previous, &versions),
             definition,
             versions,
             hold: None,

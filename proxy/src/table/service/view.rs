@@ -1,10 +1,12 @@
 //! A service as the admin API shows it.
 
+use std::sync::Arc;
+
 use admin_api::{ServiceStats, ServiceView, VersionStats};
 
 use super::Service;
+use crate::table::counts::stats::Stats;
 use crate::table::mirror::Mirror;
-use crate::table::version::Version;
 
 impl Service {
     /// As the admin API shows it.
@@ -49,26 +51,29 @@ impl Service {
         }
     }
 
-    /// The figures of its versions.
+    /// The figures of its versions, with those that have no endpoint any more.
     pub(crate) fn stats(&self, generation: u64) -> ServiceStats {
-        let stats = |version: &Version| {
-            let view = version.view(&self.definition.reach(&version.label));
-            VersionStats {
-                in_flight: view.in_flight,
-                streams: view.streams,
-                upgraded: view.upgraded,
-                ..version.stats.read()
-            }
+        let stats = |(label, stats): (&Arc<str>, &Arc<Stats>)| {
+            let read = stats.read();
+            let read = match self.version(label) {
+                None => read,
+                Some(version) => {
+                    let view = version.view(&self.definition.reach(label));
+                    VersionStats {
+                        in_flight: view.in_flight,
+                        streams: view.streams,
+                        upgraded: view.upgraded,
+                        ..read
+                    }
+                }
+            };
+            (label.to_string(), read)
         };
         ServiceStats {
             service: self.definition.name.to_string(),
             generation,
             mirror: self.mirror.as_ref().map(Mirror::stats),
-            versions: self
-                .versions
-                .iter()
-                .map(|version| (version.label.to_string(), stats(version)))
-                .collect(),
+            versions: self.stats_of_all().map(stats).collect(),
         }
     }
 }
