@@ -18,35 +18,42 @@ use crate::work::{Contender, Work};
 const FEW: u64 = 1_000;
 const MORE: u64 = 10_000;
 /// The workloads that can be counted: their work is the same for each request.
-const COUNTED: [Work; 5] = [
+const COUNTED: [Work; 7] = [
     Work::Small,
     Work::Medium,
     Work::Large,
     Work::Post,
     Work::Connect,
+    Work::Tls,
+    Work::H2,
 ];
 /// The number of connections: few, so that both runs open the same ones.
 const CONNECTIONS: usize = 8;
 
 /// Counts for each workload, and prints a table.
 pub(crate) fn run(env: &TestEnv, works: &[Work], proxies: &[Installed]) -> Result<()> {
-    // nginx's worker, which runs as another user if root starts it, writes a file too.
-    fs::set_permissions(env.folder(), fs::Permissions::from_mode(0o777))
-        .context(|| env.folder().display().to_string())?;
     let mut table = Table::new(&["user instructions", "a request"]);
     for &work in works.iter().filter(|work| COUNTED.contains(work)) {
         for contender in work.contenders(proxies) {
-            let few = count(env, work, &contender, FEW)?;
-            let many = count(env, work, &contender, FEW + MORE)?;
-            let each = many.saturating_sub(few) / MORE;
+            let instructions = instructions(env, work, &contender)?;
             table.row(vec![
                 format!("{} {}", contender.label, work.name()),
-                crate::report::thousands(each as f64),
+                crate::report::thousands(instructions as f64),
             ]);
         }
     }
     println!("{}", table.plain());
     Ok(())
+}
+
+/// The instructions of one request.
+pub(crate) fn instructions(env: &TestEnv, work: Work, contender: &Contender) -> Result<u64> {
+    // nginx's worker, which runs as another user if root starts it, writes a file too.
+    fs::set_permissions(env.folder(), fs::Permissions::from_mode(0o777))
+        .context(|| env.folder().display().to_string())?;
+    let few = count(env, work, contender, FEW)?;
+    let many = count(env, work, contender, FEW + MORE)?;
+    Ok(many.saturating_sub(few) / MORE)
 }
 
 /// Counts all instructions of a run with this many requests.
@@ -90,6 +97,12 @@ fn count(env: &TestEnv, work: Work, contender: &Contender, requests: u64) -> Res
     for file in outputs(env.folder())? {
         let text = fs::read_to_string(&file).context(|| file.display().to_string())?;
         all += total(&text).unwrap_or(0);
+    }
+    if all == 0 {
+        return Err(Error::Program {
+            name: contender.label.clone(),
+            why: "callgrind wrote no counts".into(),
+        });
     }
     Ok(all)
 }

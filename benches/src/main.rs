@@ -9,6 +9,7 @@ mod cores;
 mod error;
 mod estimate;
 mod files;
+mod gate;
 mod h2;
 mod judge;
 mod load;
@@ -47,6 +48,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use error::{Context, Result};
 use options::{BenchCommand, Options};
+use test_env::TestEnv;
 
 fn main() -> ExitCode {
     match run_command(Options::parse()) {
@@ -68,10 +70,21 @@ fn run_command(options: Options) -> Result<()> {
         }) => return origin::serve(port, endpoints, &version),
         Some(BenchCommand::Judge { judge }) => return judge::run(&judge),
         Some(BenchCommand::Report { folder }) => return files::rewrite(&folder),
+        Some(BenchCommand::Gate { gate }) => return gate::run(&gate),
         Some(BenchCommand::Callgrind { bench }) => (bench, true),
         None => (options.bench, false),
     };
     let selection = bench.check()?;
+    let env = environment(bench.port)?;
+    if callgrind {
+        run::count_instructions(&env, &selection)
+    } else {
+        run::benchmark(&env, &bench, &selection)
+    }
+}
+
+/// Binds this process to the core of the load, and starts the origins.
+fn environment(port: u16) -> Result<TestEnv> {
     let cores = cores::Cores::of_this_machine()?;
     cores::pin(&[cores.load])?;
     raise_file_limit()?;
@@ -79,12 +92,7 @@ fn run_command(options: Options) -> Result<()> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, interrupted.clone()).context(|| "signals".into())?;
     }
-    let env = test_env::TestEnv::new(bench.port, cores, interrupted)?;
-    if callgrind {
-        run::count_instructions(&env, &selection)
-    } else {
-        run::benchmark(&env, &bench, &selection)
-    }
+    TestEnv::new(port, cores, interrupted)
 }
 
 /// 8,000 connections need as many file descriptors, here and in every program that is started.

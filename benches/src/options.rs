@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::gate::GateOptions;
 use crate::judge::JudgeOptions;
 use crate::peers::{Installed, Peer};
 use crate::rounds::Effort;
@@ -59,6 +60,11 @@ pub(crate) enum BenchCommand {
     Callgrind {
         #[command(flatten)]
         bench: BenchOptions,
+    },
+    /// Fails if the proxy needs more instructions per request than its parent commit.
+    Gate {
+        #[command(flatten)]
+        gate: GateOptions,
     },
     /// Simulates the verdicts on rollouts.
     Judge {
