@@ -72,7 +72,7 @@ mod tests {
         let medium = &results.workloads[0];
         assert_eq!(medium.title, Work::Medium.title());
         assert_eq!(medium.rows.len(), 3);
-        assert!(medium.rows[0].p999.unwrap().low.is_nan());
+        assert!(medium.rows[0].estimates.p999.unwrap().low.is_nan());
         assert_eq!(results.repeated[0].metric, "CPU");
         assert_eq!(results.memory.len() + results.race.len(), 4);
     }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::callgrind;
 use crate::environment;
 use crate::error::{Context, Error, Result};
+use crate::network::Network;
 use crate::peers::{Installed, Peer};
 use crate::report::thousands;
 use crate::table::Table;
@@ -105,7 +106,8 @@ pub(crate) fn run(options: &GateOptions) -> Result<()> {
         );
         return Ok(());
     }
-    let env = environment(options.port)?;
+    // The programs are in the cache when this program executes itself again.
+    let env = environment(options.port, Network::enter()?)?;
     let base_counts = counts(&env, &base, &base_program)?;
     let this_counts = counts(&env, &this, &this_program)?;
     let changes = changes(&base_counts, &this_counts);

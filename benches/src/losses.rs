@@ -3,6 +3,7 @@
 
 use crate::estimate::Estimate;
 use crate::memory::Memory;
+use crate::metric::Metric;
 use crate::peers::Peer;
 use crate::results::{Results, Row, Workload};
 
@@ -26,27 +27,16 @@ fn by_workload(workload: &Workload) -> Vec<String> {
         .iter()
         .filter(|row| row.peer == Peer::Crossfade)
     {
-        let shape = ours.label.strip_prefix("crossfade").unwrap_or_default();
+        let shape = ours.shape();
         let rivals: Vec<&Row> = workload
             .rows
             .iter()
-            .filter(|row| row.peer.is_rival() && row.label.ends_with(shape))
+            .filter(|row| row.is_rival_of(ours))
             .collect();
-        let mut compare = |what: &str, higher_is_better: bool, metric: Metric| {
-            if let Some(loss) = loss(ours, &rivals, higher_is_better, metric) {
-                losses.push(format!("{name}{shape}, {what}: {loss}"));
+        for metric in workload.metrics() {
+            if let Some(loss) = loss(ours, &rivals, metric) {
+                losses.push(format!("{name}{shape}, {}: {loss}", metric.name()));
             }
-        };
-        compare("CPU", false, |row| row.cpu);
-        if workload.fixed_rate {
-            // Latency says more than throughput only at a fixed rate.
-            compare("p50", false, |row| row.p50);
-            compare("p99", false, |row| row.p99);
-            compare("p99.9", false, |row| row.p999);
-        } else {
-            compare("requests a second", true, |row| {
-                row.rate.filter(|_| !row.load_was_limit)
-            });
         }
         if ours.failed > 0 {
             losses.push(format!("{name}{shape}: {} requests failed", ours.failed));
@@ -55,44 +45,63 @@ fn by_workload(workload: &Workload) -> Vec<String> {
     losses
 }
 
-type Metric = fn(&Row) -> Option<Estimate>;
-
-/// `1.10 × nginx, 1.05 × haproxy`.
-fn loss(ours: &Row, rivals: &[&Row], higher_is_better: bool, metric: Metric) -> Option<String> {
-    let own = metric(ours)?;
-    let worse: Vec<String> = rivals
+/// `1.10 × nginx, 1.05 × haproxy`: the rivals that are better, and those that are equal within the
+/// noise.
+fn loss(ours: &Row, rivals: &[&Row], metric: Metric) -> Option<String> {
+    let named: Vec<String> = rivals
         .iter()
         .filter_map(|rival| {
-            let its = metric(rival)?;
-            let ratio = own.ratio / its.ratio;
-            let is_worse = if higher_is_better {
-                ratio < 1.0
-            } else {
-                ratio > 1.0
+            // If the load generator was the limit, the rate says nothing about the proxy.
+            if metric == Metric::Rate && (ours.load_was_limit || rival.load_was_limit) {
+                return None;
+            }
+            let ratio = ratio(ours, rival, metric)?;
+            let is_worse = match metric.is_better_if_larger() {
+                true => ratio.ratio < 1.0,
+                false => ratio.ratio > 1.0,
             };
-            // The interval belongs to the ratio to the base.
-            let is_base = its.low == 1.0 && its.high == 1.0;
-            let draw = if is_base && own.is_a_draw() {
-                " (within the noise)"
-            } else {
-                ""
+            let noise = match ratio.is_a_draw() {
+                true => " (within the noise)",
+                false => "",
             };
-            is_worse.then(|| format!("{ratio:.2} × {}{draw}", rival.peer.name()))
+            (is_worse || ratio.is_a_draw())
+                .then(|| format!("{:.2} × {}{noise}", ratio.ratio, rival.peer.name()))
         })
         .collect();
-    (!worse.is_empty()).then(|| worse.join(", "))
+    (!named.is_empty()).then(|| named.join(", "))
+}
+
+/// The ratio to a rival with its interval.
+fn ratio(ours: &Row, rival: &Row, metric: Metric) -> Option<Estimate> {
+    if let Some(estimate) = ours.to(&rival.label, metric) {
+        return Some(estimate);
+    }
+    // Results of release 0.1.0 have intervals for the ratios to the base only.
+    let (own, its) = (ours.estimates.get(metric)?, rival.estimates.get(metric)?);
+    let is_base = its.low == 1.0 && its.high == 1.0;
+    let ratio = own.ratio / its.ratio;
+    let (low, high) = match is_base {
+        true => (own.low, own.high),
+        false => (ratio, ratio),
+    };
+    Some(Estimate {
+        value: own.value,
+        ratio,
+        low,
+        high,
+    })
 }
 
 /// If all rows are crossfade's: the rows that cost more than the base.
 fn by_itself(workload: &Workload) -> Vec<String> {
     let (name, base) = (&workload.name, &workload.base);
-    let costs_more = |row: &&Row| row.cpu.is_some_and(|cpu| cpu.low > 1.05);
+    let costs_more = |row: &&Row| row.estimates.cpu.is_some_and(|cpu| cpu.low > 1.05);
     workload
         .rows
         .iter()
         .filter(costs_more)
         .filter_map(|row| {
-            let ratio = row.cpu?.ratio;
+            let ratio = row.estimates.cpu?.ratio;
             Some(format!(
                 "{name}, CPU: {} costs {ratio:.2} × {base}",
                 row.label
@@ -150,44 +159,18 @@ fn by_race(results: &Results) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::Estimates;
+    use crate::results::Versus;
+    use crate::results::examples::{self, estimate, workload};
 
     fn row(peer: Peer, cpu: f64, rate: f64) -> Row {
-        let estimate = |ratio: f64, spread: f64| {
-            Some(Estimate {
-                value: ratio,
-                ratio,
-                low: ratio - spread,
-                high: ratio + spread,
-            })
-        };
         let spread = if peer == Peer::Nginx { 0.0 } else { 0.02 };
-        Row {
-            label: peer.name().into(),
-            peer,
+        let estimates = Estimates {
             cpu: estimate(cpu, spread),
-            user_share: 0.3,
-            page_faults_per_request: 0.0,
             rate: estimate(rate, spread),
-            p50: estimate(9.0, spread),
-            p99: estimate(9.0, spread),
-            p999: estimate(9.0, spread),
-            failed: 0,
-            swaps_per_second: 0.0,
-            busy_elsewhere: 0.0,
-            disturbed: 0,
-            load_was_limit: false,
-        }
-    }
-
-    fn workload(rows: Vec<Row>) -> Workload {
-        Workload {
-            name: "small".into(),
-            title: String::new(),
-            base: "nginx".into(),
-            cpu_per_gigabyte: false,
-            fixed_rate: false,
-            rows,
-        }
+            ..Estimates::of(|_| estimate(9.0, spread))
+        };
+        examples::row(peer, estimates)
     }
 
     #[test]
@@ -199,10 +182,7 @@ mod tests {
         ]));
         assert_eq!(
             losses,
-            [
-                "small, CPU: 1.10 × nginx",
-                "small, requests a second: 0.90 × nginx"
-            ]
+            ["small, CPU: 1.10 × nginx", "small, req/s: 0.90 × nginx"]
         );
     }
 
@@ -235,6 +215,31 @@ mod tests {
         assert_eq!(
             by_workload(&workload(rows)),
             ["small, CPU: 1.01 × nginx (within the noise)"]
+        );
+    }
+
+    #[test]
+    fn a_tie_with_haproxy_is_named_too() {
+        let versus = Versus {
+            label: "haproxy".into(),
+            estimates: Estimates {
+                cpu: estimate(0.99, 0.02),
+                rate: estimate(1.2, 0.02),
+                ..Estimates::default()
+            },
+        };
+        let ours = Row {
+            versus: vec![versus],
+            ..row(Peer::Crossfade, 0.9, 1.1)
+        };
+        let rows = vec![
+            ours,
+            row(Peer::Nginx, 1.0, 1.0),
+            row(Peer::Haproxy, 0.91, 0.9),
+        ];
+        assert_eq!(
+            by_workload(&workload(rows)),
+            ["small, CPU: 0.99 × haproxy (within the noise)"]
         );
     }
 

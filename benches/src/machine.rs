@@ -1,9 +1,12 @@
 //! The machine and the time of a run.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+
+use crate::network::{Network, is_tracked};
 
 /// What a reader needs to compare results with their own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,12 +19,24 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     /// The day, in UTC.
     pub(crate) date: String,
+    /// The mitigations of processor vulnerabilities. Empty in results of release 0.1.0.
+    #[serde(default)]
+    pub(crate) mitigations: String,
+    /// The frequency governor.
+    #[serde(default)]
+    pub(crate) governor: String,
+    /// The network namespace of the run.
+    #[serde(default)]
+    pub(crate) network: String,
+    /// Whether the kernel tracked connections; `None` if that is not known.
+    #[serde(default)]
+    pub(crate) conntrack: Option<bool>,
 }
 
 impl Machine {
     /// Describes this machine. The caller counts the cores, since this thread is bound to one of
     /// them.
-    pub(crate) fn this(cores: usize) -> Self {
+    pub(crate) fn this(cores: usize, network: &Network) -> Self {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let kernel = release.split('-').next().unwrap_or_default().to_owned();
@@ -31,7 +46,58 @@ impl Machine {
             cores,
             kernel: kernel.trim().to_owned(),
             date: now.chars().take(10).collect(),
+            mitigations: mitigations(Path::new("/sys/devices/system/cpu/vulnerabilities")),
+            governor: fs::read_to_string("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+                .map_or("none".into(), |text| text.trim().to_owned()),
+            network: network.description(),
+            conntrack: is_tracked().ok(),
         }
+    }
+
+    /// The lines of the report.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let mut lines = vec![format!(
+            "Machine: {}, {} cores, Linux {}",
+            self.processor, self.cores, self.kernel
+        )];
+        // Results of release 0.1.0 have no more.
+        if self.network.is_empty() {
+            return lines;
+        }
+        lines.push(format!("Mitigations: {}", self.mitigations));
+        lines.push(format!("Frequency governor: {}", self.governor));
+        let conntrack = match self.conntrack {
+            Some(true) => "on",
+            Some(false) => "off",
+            None => "unknown",
+        };
+        lines.push(format!(
+            "Network: {}; connection tracking is {conntrack}",
+            self.network
+        ));
+        lines
+    }
+}
+
+/// The vulnerabilities that affect the processor, each with its mitigation.
+fn mitigations(folder: &Path) -> String {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return "unknown".into();
+    };
+    let mut affected: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let text = fs::read_to_string(entry.path()).ok()?;
+            let state = text.trim().split([';', ',']).next()?.to_owned();
+            let state = state.strip_prefix("Mitigation: ").unwrap_or(&state);
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (state != "Not affected").then(|| format!("{name}: {state}"))
+        })
+        .collect();
+    affected.sort();
+    match affected.is_empty() {
+        true => "none needed".into(),
+        false => affected.join("; "),
     }
 }
 
@@ -71,6 +137,35 @@ mod tests {
     fn a_date_is_written_in_the_format_of_http() {
         assert_eq!(http_date(784_887_151), "Tue, 15 Nov 1994 08:12:31 GMT");
         assert_eq!(http_date(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+
+    #[test]
+    fn mitigations_are_those_of_vulnerabilities_that_affect_the_processor() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(mitigations(folder.path()), "none needed");
+        for (name, state) in [
+            ("spectre_v2", "Mitigation: Retpolines; STIBP: disabled"),
+            ("meltdown", "Not affected"),
+            ("retbleed", "Vulnerable"),
+        ] {
+            fs::write(folder.path().join(name), format!("{state}\n")).unwrap();
+        }
+        assert_eq!(
+            mitigations(folder.path()),
+            "retbleed: Vulnerable; spectre_v2: Retpolines"
+        );
+        assert_eq!(mitigations(Path::new("/nowhere")), "unknown");
+    }
+
+    #[test]
+    fn the_report_names_machine_and_network() {
+        let machine = Machine::this(2, &Network::Own);
+        let lines = machine.lines();
+        assert_eq!(lines.len(), 4);
+        assert!(
+            lines[3]
+                .starts_with("Network: a network namespace of its own; connection tracking is o")
+        );
     }
 
     #[test]

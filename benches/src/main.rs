@@ -2,6 +2,7 @@
 //! method.
 
 mod accounting;
+mod aggregate;
 mod callgrind;
 mod client;
 mod connection;
@@ -16,6 +17,8 @@ mod load;
 mod losses;
 mod machine;
 mod memory;
+mod metric;
+mod network;
 mod options;
 mod origin;
 mod peers;
@@ -47,6 +50,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use error::{Context, Result};
+use network::Network;
 use options::{BenchCommand, Options};
 use test_env::TestEnv;
 
@@ -75,7 +79,7 @@ fn run_command(options: Options) -> Result<()> {
         None => (options.bench, false),
     };
     let selection = bench.check()?;
-    let env = environment(bench.port)?;
+    let env = environment(bench.port, Network::enter()?)?;
     if callgrind {
         run::count_instructions(&env, &selection)
     } else {
@@ -83,8 +87,8 @@ fn run_command(options: Options) -> Result<()> {
     }
 }
 
-/// Binds this process to the core of the load, and starts the origins.
-fn environment(port: u16) -> Result<TestEnv> {
+/// Binds this process to the core of the load, and starts the origins in this network.
+fn environment(port: u16, network: Network) -> Result<TestEnv> {
     let cores = cores::Cores::of_this_machine()?;
     cores::pin(&[cores.load])?;
     raise_file_limit()?;
@@ -92,7 +96,7 @@ fn environment(port: u16) -> Result<TestEnv> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, interrupted.clone()).context(|| "signals".into())?;
     }
-    TestEnv::new(port, cores, interrupted)
+    TestEnv::new(port, cores, network, interrupted)
 }
 
 /// 8,000 connections need as many file descriptors, here and in every program that is started.

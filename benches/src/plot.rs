@@ -71,7 +71,7 @@ fn chart(
             font(17).color(&BLACK),
         ))?;
         for row in &workload.rows {
-            let Some(cpu) = row.cpu.filter(|cpu| cpu.ratio.is_finite()) else {
+            let Some(cpu) = row.estimates.cpu.filter(|cpu| cpu.ratio.is_finite()) else {
                 continue;
             };
             let corners = [(LEFT, y + 1), (x(cpu.ratio), y + BAR - 1)];

@@ -3,51 +3,139 @@
 use crate::estimate::Estimate;
 use crate::losses;
 use crate::memory::Memory;
+use crate::metric::Metric;
+use crate::peers::Peer;
 use crate::race::Race;
 use crate::repeat;
-use crate::results::{Repeated, Results, Workload};
+use crate::results::{Repeated, Results, Row, Workload};
 use crate::table::Table;
 
 /// A workload's title, table and notes.
 pub(crate) fn workload(workload: &Workload) -> (String, Table, Vec<String>) {
-    let base = &workload.base;
-    let cpu = if workload.cpu_per_gigabyte {
-        "CPU s/GB"
-    } else {
-        "CPU µs/req"
-    };
-    let ratio = format!("× {base}");
-    let swaps = workload.rows.iter().any(|row| row.swaps_per_second > 0.0);
-    let mut header = vec![
-        "", cpu, &ratio, "95%", "user", "req/s", &ratio, "p50 ms", "p99 ms", &ratio, "p99.9 ms",
-        "failed",
-    ];
-    if swaps {
-        header.push("swaps/s");
-    }
-    let mut table = Table::new(&header);
+    let columns = columns(workload);
+    let header: Vec<&str> = columns
+        .iter()
+        .map(|column| column.header.as_str())
+        .collect();
+    let mut table = Table::new(&[&[""], header.as_slice()].concat());
     for row in &workload.rows {
-        let mut cells = vec![
-            row.label.clone(),
-            row.cpu.map_or_else(none, |cpu| precise(cpu.value)),
-            row.cpu.map_or_else(none, |cpu| two(cpu.ratio)),
-            row.cpu
-                .map_or_else(none, |cpu| format!("{}–{}", two(cpu.low), two(cpu.high))),
-            row.cpu
-                .map_or_else(none, |_| format!("{:.0}%", row.user_share * 100.0)),
-            row.rate.map_or_else(none, |rate| thousands(rate.value)),
-            row.rate.map_or_else(none, |rate| two(rate.ratio)),
-            value(row.p50),
-            value(row.p99),
-            row.p99.map_or_else(none, |p99| two(p99.ratio)),
-            value(row.p999),
-            row.failed.to_string(),
-        ];
-        if swaps {
-            cells.push(format!("{:.0}", row.swaps_per_second));
-        }
-        table.row(cells);
+        let cells = columns.iter().map(|column| (column.cell)(row));
+        table.row(std::iter::once(row.label.clone()).chain(cells).collect());
     }
+    let title = format!("{}: {}", workload.name, workload.title);
+    (title, table, notes(workload))
+}
+
+/// A column of a workload's table.
+struct Column {
+    header: String,
+    cell: Box<dyn Fn(&Row) -> String>,
+}
+
+impl Column {
+    fn new(header: impl Into<String>, cell: impl Fn(&Row) -> String + 'static) -> Self {
+        Self {
+            header: header.into(),
+            cell: Box::new(cell),
+        }
+    }
+
+    /// The value of a metric.
+    fn value(header: &str, metric: Metric) -> Self {
+        let format = match metric {
+            Metric::Rate => thousands,
+            _ => precise,
+        };
+        Self::new(header, move |row| {
+            let estimate = row.estimates.get(metric);
+            estimate.map_or_else(none, |estimate| format(estimate.value))
+        })
+    }
+
+    /// The ratio of a metric to the base.
+    fn to_base(base: &str, metric: Metric) -> Self {
+        Self::new(format!("× {base}"), move |row| {
+            let estimate = row.estimates.get(metric);
+            estimate.map_or_else(none, |estimate| two(estimate.ratio))
+        })
+    }
+
+    /// The ratio of a metric to HAProxy.
+    fn to_haproxy(metric: Metric) -> Self {
+        Self::new("× haproxy", move |row| {
+            if row.peer == Peer::Haproxy {
+                return two(1.0);
+            }
+            let label = format!("{}{}", Peer::Haproxy.name(), row.shape());
+            row.to(&label, metric)
+                .map_or_else(none, |estimate| two(estimate.ratio))
+        })
+    }
+
+    /// The ratio of a metric to the best rival.
+    fn to_best(metric: Metric) -> Self {
+        Self::new("× best", move |row| {
+            let best = row.best.get(metric);
+            best.and_then(|best| row.to(best, metric))
+                .map_or_else(none, |estimate| two(estimate.ratio))
+        })
+    }
+}
+
+/// The columns of a workload's table, without the labels.
+fn columns(workload: &Workload) -> Vec<Column> {
+    let base = &workload.base;
+    let has = |peer: Peer| workload.rows.iter().any(|row| row.peer == peer);
+    let has_haproxy = has(Peer::Haproxy) && has(Peer::Crossfade);
+    let has_best = workload.rows.iter().any(|row| !row.versus.is_empty());
+    let ratios = |metric: Metric| {
+        let mut columns = vec![Column::to_base(base, metric)];
+        if metric == Metric::Cpu {
+            columns.push(Column::new("95%", |row| {
+                let interval = |cpu: Estimate| format!("{}–{}", two(cpu.low), two(cpu.high));
+                row.estimates.cpu.map_or_else(none, interval)
+            }));
+        }
+        if has_haproxy && has_best {
+            columns.push(Column::to_haproxy(metric));
+        }
+        if has_best {
+            columns.push(Column::to_best(metric));
+        }
+        columns
+    };
+    let cpu = match workload.cpu_per_gigabyte {
+        true => "CPU s/GB",
+        false => "CPU µs/req",
+    };
+    let mut columns = vec![Column::value(cpu, Metric::Cpu)];
+    columns.extend(ratios(Metric::Cpu));
+    columns.push(Column::new("user", |row| match row.estimates.cpu {
+        Some(_) => format!("{:.0}%", row.user_share * 100.0),
+        None => none(),
+    }));
+    columns.push(Column::value("req/s", Metric::Rate));
+    match workload.fixed_rate {
+        true => columns.push(Column::to_base(base, Metric::Rate)),
+        false => columns.extend(ratios(Metric::Rate)),
+    }
+    columns.push(Column::value("p50 ms", Metric::P50));
+    columns.push(Column::value("p99 ms", Metric::P99));
+    match workload.metrics().contains(&Metric::P99) {
+        true => columns.extend(ratios(Metric::P99)),
+        false => columns.push(Column::to_base(base, Metric::P99)),
+    }
+    columns.push(Column::value("p99.9 ms", Metric::P999));
+    columns.push(Column::new("failed", |row| row.failed.to_string()));
+    if workload.rows.iter().any(|row| row.swaps_per_second > 0.0) {
+        let swaps = |row: &Row| format!("{:.0}", row.swaps_per_second);
+        columns.push(Column::new("swaps/s", swaps));
+    }
+    columns
+}
+
+/// Remarks on a workload's table.
+fn notes(workload: &Workload) -> Vec<String> {
     let limited: Vec<&str> = workload
         .rows
         .iter()
@@ -63,11 +151,27 @@ pub(crate) fn workload(workload: &Workload) -> (String, Table, Vec<String>) {
     }
     notes.extend(page_faults(workload));
     notes.extend(disturbed(workload));
-    (
-        format!("{}: {}", workload.name, workload.title),
-        table,
-        notes,
-    )
+    notes.extend(best(workload));
+    notes.extend(workload.left_out.iter().cloned());
+    notes
+}
+
+/// Names the best rivals of crossfade.
+fn best(workload: &Workload) -> Option<String> {
+    let ours = |row: &&Row| row.peer == Peer::Crossfade;
+    let mut named = Vec::new();
+    for row in workload.rows.iter().filter(ours) {
+        for metric in workload.metrics() {
+            // The latencies have one best rival, that of the 99th percentile.
+            if !matches!(metric, Metric::Cpu | Metric::Rate | Metric::P99) {
+                continue;
+            }
+            if let Some(best) = row.best.get(metric) {
+                named.push(format!("{} {best}", metric.name()));
+            }
+        }
+    }
+    (!named.is_empty()).then(|| format!("Best peers: {}.", named.join(", ")))
 }
 
 /// Names the contenders whose rounds other programs disturbed.
@@ -181,16 +285,18 @@ pub(crate) fn markdown(results: &Results) -> String {
         .map(|text| text.trim().to_owned())
         .collect();
     let mut text = format!(
-        "# Results\n\nWritten by `{}` on {}. How it measures: [README.md](README.md).\n\n- Machine: {}, {} cores, Linux {}\n- {} rounds of {} s each; values are medians, ratios are taken within a round, with their 95% interval\n- Took part: {}\n",
-        results.command,
-        machine.date,
-        machine.processor,
-        machine.cores,
-        machine.kernel,
+        "# Results\n\nWritten by `{}` on {}. How it measures: [README.md](README.md).\n\n",
+        results.command, machine.date,
+    );
+    for line in machine.lines() {
+        text.push_str(&format!("- {line}\n"));
+    }
+    text.push_str(&format!(
+        "- {} rounds of {} s each; values are medians, ratios are taken within a round, with their 95% interval\n- Took part: {}\n",
         results.rounds,
         results.round_seconds,
         peers.join(", "),
-    );
+    ));
     if !results.absent.is_empty() {
         let absent: Vec<&str> = results.absent.iter().map(|peer| peer.name()).collect();
         text.push_str(&format!("- Not installed: {}\n", absent.join(", ")));
@@ -245,10 +351,6 @@ fn none() -> String {
     "–".into()
 }
 
-fn value(estimate: Option<Estimate>) -> String {
-    estimate.map_or_else(none, |estimate| precise(estimate.value))
-}
-
 fn two(number: f64) -> String {
     if number.is_finite() {
         format!("{number:.2}")
@@ -284,6 +386,45 @@ pub(crate) fn thousands(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metric::Estimates;
+    use crate::results::examples::{self, estimate};
+    use crate::results::{Best, Versus};
+
+    #[test]
+    fn ratios_to_haproxy_and_to_the_best_peer_are_in_the_table() {
+        let estimates = Estimates::of(|_| estimate(0.9, 0.0));
+        let versus = Versus {
+            label: "haproxy".into(),
+            estimates: Estimates::of(|_| estimate(0.95, 0.0)),
+        };
+        let ours = Row {
+            best: Best {
+                cpu: Some("haproxy".into()),
+                ..Best::default()
+            },
+            versus: vec![versus],
+            ..examples::row(Peer::Crossfade, estimates)
+        };
+        let rows = vec![ours, examples::row(Peer::Haproxy, estimates)];
+        let (_, table, notes) = workload(&examples::workload(rows));
+        let text = table.plain();
+        assert!(
+            text.contains("× nginx") && text.contains("× haproxy"),
+            "{text}"
+        );
+        assert!(text.contains("0.95    0.95"), "{text}");
+        assert_eq!(notes, ["Best peers: CPU haproxy."]);
+    }
+
+    #[test]
+    fn a_peer_that_was_left_out_is_named() {
+        let left_out = Workload {
+            left_out: vec!["crossfade: not supported".into()],
+            ..examples::workload(Vec::new())
+        };
+        let (_, _, notes) = workload(&left_out);
+        assert_eq!(notes, ["crossfade: not supported"]);
+    }
 
     #[test]
     fn numbers_are_written_to_three_digits() {

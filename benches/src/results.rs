@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::estimate::{Estimate, PairedRound, median};
+use crate::estimate::Estimate;
 use crate::machine::Machine;
 use crate::memory::Memory;
+use crate::metric::{Estimates, Metric};
 use crate::peers::{Installed, Peer};
 use crate::race::Race;
-use crate::rounds::{Effort, Sample};
-use crate::work::{Contender, Per, Work};
+use crate::rounds::Effort;
 
 /// The results of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -59,6 +59,12 @@ pub(crate) struct Workload {
     pub(crate) cpu_per_gigabyte: bool,
     /// Whether all have the same rate, so that requests a second say nothing.
     pub(crate) fixed_rate: bool,
+    /// Whether contenders are compared by latency though the rate is not fixed.
+    #[serde(default)]
+    pub(crate) compare_latency: bool,
+    /// The peers that could not take part, and why.
+    #[serde(default)]
+    pub(crate) left_out: Vec<String>,
     /// The contenders.
     pub(crate) rows: Vec<Row>,
 }
@@ -70,20 +76,13 @@ pub(crate) struct Row {
     pub(crate) label: String,
     /// The proxy.
     pub(crate) peer: Peer,
-    /// CPU time of the proxy; `None` without a proxy.
-    pub(crate) cpu: Option<Estimate>,
+    /// The estimates, with ratios to the base.
+    #[serde(flatten)]
+    pub(crate) estimates: Estimates,
     /// The share of user mode, from 0 to 1.
     pub(crate) user_share: f64,
     /// Minor page faults per request.
     pub(crate) page_faults_per_request: f64,
-    /// Requests a second.
-    pub(crate) rate: Option<Estimate>,
-    /// The median latency in milliseconds.
-    pub(crate) p50: Option<Estimate>,
-    /// The 99th percentile of latency in milliseconds.
-    pub(crate) p99: Option<Estimate>,
-    /// The 99.9th percentile of latency in milliseconds.
-    pub(crate) p999: Option<Estimate>,
     /// Failed requests in all rounds.
     pub(crate) failed: u64,
     /// Swaps of the table a second, as measured.
@@ -94,6 +93,33 @@ pub(crate) struct Row {
     pub(crate) disturbed: usize,
     /// Whether the load generator was the limit in most rounds, rather than the proxy.
     pub(crate) load_was_limit: bool,
+    /// The best rivals.
+    #[serde(default)]
+    pub(crate) best: Best,
+    /// Ratios to HAProxy and to the best rivals; those of crossfade to every rival.
+    #[serde(default)]
+    pub(crate) versus: Vec<Versus>,
+}
+
+/// The rivals that are best by a metric, as labels.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Best {
+    /// By CPU time.
+    pub(crate) cpu: Option<String>,
+    /// By requests a second.
+    pub(crate) rate: Option<String>,
+    /// By the 99th percentile of latency.
+    pub(crate) p99: Option<String>,
+}
+
+/// The ratios of a row to another row.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Versus {
+    /// The other row.
+    pub(crate) label: String,
+    /// The estimates, with ratios to the other row.
+    #[serde(flatten)]
+    pub(crate) estimates: Estimates,
 }
 
 /// One ratio in each of several runs.
@@ -150,65 +176,58 @@ impl Results {
 }
 
 impl Workload {
-    /// Estimates the metrics from the samples of all contenders.
-    pub(crate) fn of(work: Work, contenders: &[Contender], samples: &[Vec<Sample>]) -> Self {
-        let base = Work::base(contenders);
-        let empty = Vec::new();
-        let base_samples = samples.get(base).unwrap_or(&empty);
-        let row = |(contender, samples): (&Contender, &Vec<Sample>)| {
-            let estimate = |value: &dyn Fn(&Sample) -> f64| {
-                let pair = |(own, base): (&Sample, &Sample)| PairedRound {
-                    start: own.start,
-                    own: value(own),
-                    base: value(base),
-                };
-                let rounds: Vec<PairedRound> = samples.iter().zip(base_samples).map(pair).collect();
-                Estimate::of(&rounds)
-            };
-            let has_cpu = samples.iter().all(|sample| sample.cpu.is_some());
-            let limited = samples
-                .iter()
-                .filter(|sample| sample.load_was_limit)
-                .count();
-            let seconds: f64 = samples.iter().map(|sample| sample.seconds).sum();
-            let faults: u64 = samples.iter().map(|sample| sample.page_faults).sum();
-            let succeeded: u64 = samples.iter().map(|sample| sample.succeeded).sum();
-            let count = samples.len().max(1) as f64;
-            let elsewhere: Vec<f64> = samples.iter().map(|sample| sample.busy_elsewhere).collect();
-            Row {
-                label: contender.label.clone(),
-                peer: contender.installed.peer,
-                cpu: estimate(&|sample| cpu(sample, work.per())).filter(|_| has_cpu),
-                user_share: samples.iter().map(|sample| sample.user_share).sum::<f64>() / count,
-                page_faults_per_request: faults as f64 / succeeded.max(1) as f64,
-                rate: estimate(&|sample| sample.succeeded as f64 / sample.seconds),
-                p50: estimate(&|sample| sample.latency[0]),
-                p99: estimate(&|sample| sample.latency[1]),
-                p999: estimate(&|sample| sample.latency[2]),
-                failed: samples.iter().map(|sample| sample.failed).sum(),
-                swaps_per_second: samples
-                    .iter()
-                    .map(|sample| sample.swaps as f64)
-                    .sum::<f64>()
-                    / seconds.max(1e-9),
-                busy_elsewhere: median(&elsewhere).unwrap_or(0.0),
-                disturbed: samples
-                    .iter()
-                    .filter(|sample| sample.is_disturbed())
-                    .count(),
-                load_was_limit: limited * 2 > samples.len(),
-            }
-        };
-        Self {
-            name: work.name().into(),
-            title: work.title().into(),
-            base: contenders
-                .get(base)
-                .map_or_else(String::new, |contender| contender.label.clone()),
-            cpu_per_gigabyte: work.per() == Per::Gigabyte,
-            fixed_rate: work == Work::Rate,
-            rows: contenders.iter().zip(samples).map(row).collect(),
+    /// The metrics that contenders are compared by. In a closed loop latency follows from the
+    /// rate, and at a fixed rate the rate is the same for all.
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
+        let mut metrics = vec![Metric::Cpu];
+        if !self.fixed_rate {
+            metrics.push(Metric::Rate);
         }
+        if self.fixed_rate || self.compare_latency {
+            metrics.extend([Metric::P50, Metric::P99, Metric::P999]);
+        }
+        metrics
+    }
+}
+
+impl Row {
+    /// What its label has beside the name of the peer: the number of workers, for example.
+    pub(crate) fn shape(&self) -> &str {
+        self.label
+            .strip_prefix(self.peer.name())
+            .unwrap_or_default()
+    }
+
+    /// Whether it is a rival of the other row, in the same shape. The best of them may be nginx;
+    /// crossfade is no rival of others.
+    pub(crate) fn is_rival_of(&self, other: &Self) -> bool {
+        self.peer.is_rival()
+            && self.peer != Peer::Crossfade
+            && self.peer != other.peer
+            && self.shape() == other.shape()
+    }
+
+    /// The ratio to another row.
+    pub(crate) fn to(&self, label: &str, metric: Metric) -> Option<Estimate> {
+        let versus = self.versus.iter().find(|versus| versus.label == label)?;
+        versus.estimates.get(metric)
+    }
+}
+
+impl Best {
+    /// The best rival by this metric.
+    pub(crate) fn get(&self, metric: Metric) -> Option<&str> {
+        match metric {
+            Metric::Cpu => self.cpu.as_deref(),
+            Metric::Rate => self.rate.as_deref(),
+            Metric::P50 | Metric::P99 | Metric::P999 => self.p99.as_deref(),
+        }
+    }
+
+    /// Whether this rival is the best by any metric.
+    pub(crate) fn names(&self, label: &str) -> bool {
+        let all = [&self.cpu, &self.rate, &self.p99];
+        all.iter().any(|best| best.as_deref() == Some(label))
     }
 }
 
@@ -219,63 +238,48 @@ pub(crate) fn apart(ratios: &[f64]) -> f64 {
     most / least - 1.0
 }
 
-fn cpu(sample: &Sample, per: Per) -> f64 {
-    let Some(seconds) = sample.cpu else {
-        return f64::NAN;
-    };
-    match per {
-        Per::Request => seconds * 1e6 / sample.succeeded as f64,
-        Per::Gigabyte => seconds * 1e9 / sample.bytes as f64,
-    }
-}
-
+/// Rows and workloads for tests.
 #[cfg(test)]
-mod tests {
+pub(crate) mod examples {
     use super::*;
 
-    #[test]
-    fn a_row_has_its_own_values_and_ratios_to_nginx() {
-        let installed = |peer| Installed {
+    pub(crate) fn row(peer: Peer, estimates: Estimates) -> Row {
+        Row {
+            label: peer.name().into(),
             peer,
-            program: None,
-            version: String::new(),
-        };
-        let contenders = Work::Small.contenders(&[
-            installed(Peer::Crossfade),
-            installed(Peer::Nginx),
-            installed(Peer::Origin),
-        ]);
-        let sample = |cpu, succeeded| Sample {
-            seconds: 1.0,
-            succeeded,
-            cpu,
-            latency: [1.0, 2.0, 3.0],
-            ..Sample::default()
-        };
-        let samples = [
-            vec![sample(Some(0.9), 60_000); 3],
-            vec![sample(Some(1.0), 50_000); 3],
-            vec![sample(None, 100_000); 3],
-        ];
-        let workload = Workload::of(Work::Small, &contenders, &samples);
-        assert_eq!(workload.base, "nginx");
-        let [ours, nginx, origin] = &workload.rows[..] else {
-            panic!("three rows");
-        };
-        let cpu = ours.cpu.unwrap();
-        assert!((cpu.value - 15.0).abs() < 1e-9 && (cpu.ratio - 0.75).abs() < 1e-9);
-        assert!((ours.rate.unwrap().ratio - 1.2).abs() < 1e-9);
-        assert!((nginx.cpu.unwrap().ratio - 1.0).abs() < 1e-9);
-        assert!(origin.cpu.is_none());
+            estimates,
+            user_share: 0.3,
+            page_faults_per_request: 0.0,
+            failed: 0,
+            swaps_per_second: 0.0,
+            busy_elsewhere: 0.0,
+            disturbed: 0,
+            load_was_limit: false,
+            best: Best::default(),
+            versus: Vec::new(),
+        }
     }
 
-    #[test]
-    fn large_responses_are_accounted_by_the_gigabyte() {
-        let sample = Sample {
-            bytes: 2_000_000_000,
-            cpu: Some(0.5),
-            ..Sample::default()
-        };
-        assert!((cpu(&sample, Per::Gigabyte) - 0.25).abs() < 1e-9);
+    pub(crate) fn workload(rows: Vec<Row>) -> Workload {
+        Workload {
+            name: "small".into(),
+            title: "small JSON".into(),
+            base: "nginx".into(),
+            cpu_per_gigabyte: false,
+            fixed_rate: false,
+            compare_latency: false,
+            left_out: Vec::new(),
+            rows,
+        }
+    }
+
+    /// An estimate with an interval of this width on either side of its ratio.
+    pub(crate) fn estimate(ratio: f64, spread: f64) -> Option<Estimate> {
+        Some(Estimate {
+            value: ratio,
+            ratio,
+            low: ratio - spread,
+            high: ratio + spread,
+        })
     }
 }

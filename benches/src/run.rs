@@ -1,5 +1,6 @@
 //! A run of the benchmark from beginning to end.
 
+use crate::aggregate;
 use crate::callgrind;
 use crate::error::{Error, Result};
 use crate::files;
@@ -11,7 +12,7 @@ use crate::progress::Progress;
 use crate::race;
 use crate::repeat;
 use crate::report;
-use crate::results::{Results, Workload};
+use crate::results::Results;
 use crate::rounds;
 use crate::test_env::TestEnv;
 use crate::work::{Contender, Work};
@@ -75,7 +76,7 @@ fn all(
         selection.effort,
         &selection.installed,
         selection.absent.clone(),
-        Machine::this(env.cores.count()),
+        Machine::this(env.cores.count(), &env.network),
     );
     for &work in &selection.works {
         let contenders = contenders(work, &selection.installed);
@@ -119,7 +120,7 @@ fn one(
         }
         _ => {
             let samples = rounds::measure(env, work, contenders, selection.effort, progress)?;
-            let workload = Workload::of(work, contenders, &samples);
+            let workload = aggregate::workload(work, contenders, &samples, Vec::new());
             let (title, table, notes) = report::workload(&workload);
             progress.print(&format!("{title}\n{}{}", table.plain(), notes.join("\n")));
             results.workloads.push(workload);

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::cores::Cores;
 use crate::error::{Context, Error, Result};
+use crate::network::Network;
 use crate::origin;
 use crate::peers::{Peer, Setup, services};
 use crate::process::Running;
@@ -23,6 +24,8 @@ const ENDPOINTS: u16 = 1000;
 pub(crate) struct TestEnv {
     /// The assignment of cores.
     pub(crate) cores: Cores,
+    /// The network of the run.
+    pub(crate) network: Network,
     /// The first of the 100 ports.
     port: u16,
     folder: TempDir,
@@ -43,7 +46,13 @@ pub(crate) struct Started {
 
 impl TestEnv {
     /// Starts two origins, of versions 1 and 2.
-    pub(crate) fn new(port: u16, cores: Cores, interrupted: Arc<AtomicBool>) -> Result<Self> {
+    pub(crate) fn new(
+        port: u16,
+        cores: Cores,
+        network: Network,
+        interrupted: Arc<AtomicBool>,
+    ) -> Result<Self> {
+        network.widen(port);
         let folder = tempfile::tempdir().context(|| "a temporary folder".into())?;
         // nginx's workers run as another user when root starts it.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))
@@ -51,6 +60,7 @@ impl TestEnv {
         tls::write_certificate(folder.path())?;
         let mut env = Self {
             cores,
+            network,
             port,
             folder,
             interrupted,

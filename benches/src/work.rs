@@ -176,6 +176,16 @@ impl Work {
         }
     }
 
+    /// Whether all contenders have the same rate of requests.
+    pub(crate) fn has_fixed_rate(self) -> bool {
+        matches!(self.pace(), Pace::Rate(_))
+    }
+
+    /// Whether contenders are compared by latency though their rate is not fixed.
+    pub(crate) const fn compares_latency(self) -> bool {
+        false
+    }
+
     /// Whether each request has a connection of its own.
     pub(crate) const fn reconnects(self) -> bool {
         matches!(self, Self::Connect | Self::Handshake | Self::Resume)
