@@ -19,6 +19,9 @@ const BOUNDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
+/// The labels of what is counted for each version.
+const VERSION: [&str; 2] = ["service", "version"];
+
 /// The text of `/metrics`.
 pub(crate) fn text(
     table: &Table,
@@ -29,6 +32,9 @@ pub(crate) fn text(
     let mut families = of_proxy(table, counters, config_valid)?;
     families.extend(of_certificates(tls)?);
     families.extend(of_versions(table)?);
+    families.extend(of_outcomes(table)?);
+    families.extend(of_panics(table)?);
+    families.push(of_latency(table));
     families.extend(of_mirrors(table)?);
     families.extend(of_holds(table)?);
     let mut text = Vec::new();
@@ -143,10 +149,8 @@ fn of_certificates(tls: &Listening) -> Result<Vec<MetricFamily>, prometheus::Err
     Ok([expiry.collect(), valid.collect()].concat())
 }
 
+/// What versions and their endpoints have and do now.
 fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
-    const VERSION: [&str; 2] = ["service", "version"];
-    const CLASS: [&str; 3] = ["service", "version", "class"];
-    const CAUSE: [&str; 3] = ["service", "version", "cause"];
     const ENDPOINT: [&str; 4] = ["service", "version", "endpoint", "address"];
 
     let weight = gauges(
@@ -174,6 +178,33 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
         "1 while the endpoint gets requests.",
         &ENDPOINT,
     )?;
+    for service in table.services() {
+        let name = &*service.definition.name;
+        for (label, view) in &service.view(table.generation).versions {
+            set(&weight, &[name, label], u64::from(view.weight));
+            set(&in_flight, &[name, label], view.in_flight);
+            set(&streams, &[name, label], view.streams);
+            set(&upgraded, &[name, label], view.upgraded);
+            for endpoint in &view.endpoints {
+                let is_up = endpoint.health == HealthState::Up;
+                let address = endpoint.resolved.as_ref().unwrap_or(&endpoint.address);
+                set(
+                    &up,
+                    &[name, label, &endpoint.address, address],
+                    u64::from(is_up),
+                );
+            }
+        }
+    }
+    let families = [weight, in_flight, streams, upgraded, up];
+    Ok(families.iter().flat_map(Collector::collect).collect())
+}
+
+/// What came of requests so far, by version.
+fn of_outcomes(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    const CLASS: [&str; 3] = ["service", "version", "class"];
+    const CAUSE: [&str; 3] = ["service", "version", "cause"];
+
     let responses = counter(
         "crossfade_responses_total",
         "Answers passed on whole, by class.",
@@ -199,38 +230,8 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
         "Tries sent to an endpoint that was down, since nothing of the service was up.",
         &VERSION,
     )?;
-    let panic = gauges(
-        "crossfade_panic",
-        "1 while nothing of the service is up and requests are tried anyway.",
-        &["service"],
-    )?;
-    let mut latency = MetricFamily::default();
-    latency.set_name("crossfade_try_duration_seconds".into());
-    latency.set_help("From a try's start to the head of its answer.".into());
-    latency.set_field_type(MetricType::HISTOGRAM);
-
     for service in table.services() {
         let name = &*service.definition.name;
-        let view = service.view(table.generation);
-        set(&panic, &[name], u64::from(view.panic));
-        for version in &service.versions {
-            let label = &*version.label;
-            if let Some(view) = view.versions.get(label) {
-                set(&weight, &[name, label], u64::from(view.weight));
-                set(&in_flight, &[name, label], view.in_flight);
-                set(&streams, &[name, label], view.streams);
-                set(&upgraded, &[name, label], view.upgraded);
-                for endpoint in &view.endpoints {
-                    let is_up = endpoint.health == HealthState::Up;
-                    let address = endpoint.resolved.as_ref().unwrap_or(&endpoint.address);
-                    set(
-                        &up,
-                        &[name, label, &endpoint.address, address],
-                        u64::from(is_up),
-                    );
-                }
-            }
-        }
         for (label, stats) in service.stats_of_all() {
             let label = &**label;
             let read = stats.read();
@@ -247,27 +248,37 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
             ] {
                 family.with_label_values(&[name, label]).inc_by(n);
             }
+        }
+    }
+    let families = [responses, failed, gone, diverted, panicked];
+    Ok(families.iter().flat_map(Collector::collect).collect())
+}
+
+fn of_panics(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    let panic = gauges(
+        "crossfade_panic",
+        "1 while nothing of the service is up and requests are tried anyway.",
+        &["service"],
+    )?;
+    for service in table.services() {
+        let name = &*service.definition.name;
+        set(&panic, &[name], u64::from(service.is_in_panic()));
+    }
+    Ok(panic.collect())
+}
+
+fn of_latency(table: &Table) -> MetricFamily {
+    let mut latency = MetricFamily::default();
+    latency.set_name("crossfade_try_duration_seconds".into());
+    latency.set_help("From a try's start to the head of its answer.".into());
+    latency.set_field_type(MetricType::HISTOGRAM);
+    for service in table.services() {
+        let name = &service.definition.name;
+        for (label, stats) in service.stats_of_all() {
             latency.mut_metric().push(histogram(name, label, stats));
         }
     }
-    let mut families: Vec<MetricFamily> = [
-        weight.collect(),
-        in_flight.collect(),
-        streams.collect(),
-        upgraded.collect(),
-        up.collect(),
-        responses.collect(),
-        failed.collect(),
-        gone.collect(),
-        diverted.collect(),
-        panicked.collect(),
-        panic.collect(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    families.push(latency);
-    Ok(families)
+    latency
 }
 
 fn of_holds(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {

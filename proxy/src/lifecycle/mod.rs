@@ -184,30 +184,10 @@ impl Life {
         E: Future<Output = Result<(), RunError>>,
     {
         tracing::info!("another process has taken over: finishing what this one has");
-        if let Some((admin, _)) = &self.admin {
-            let admin_address = successor.admin.clone();
-            let known = admin::successor::Successor {
-                admin: admin_address,
-            };
-            admin.successor.send_replace(Some(known));
-        }
-        let kept = successor.kept.clone();
-        self.stage.send_replace(Stage::Leaving(kept.into()));
-        self.control.leave_elders(&self.counters);
+        self.give_way_to(&successor);
         let (done, is_done) = watch::channel(false);
         let (heir, is_heir) = watch::channel(true);
-        let finishing = Finishing {
-            control: self.control.clone(),
-            counters: self.counters.clone(),
-            process: estate.process,
-            socket: self
-                .handover
-                .as_ref()
-                .map(|(path, _)| path.clone())
-                .unwrap_or_default(),
-            is_done,
-            heir,
-        };
+        let finishing = self.finishing(is_done, heir);
         let mut following =
             tokio::spawn(
                 async move { finishing.follow(successor.channel, successor.elders).await },
@@ -266,6 +246,32 @@ impl Life {
         }
         tracing::info!("nothing is left to finish");
         Left::Ended(ended)
+    }
+
+    /// Everything that comes from here on is the successor's.
+    fn give_way_to(&self, successor: &Successor) {
+        if let Some((admin, _)) = &self.admin {
+            let known = admin::successor::Successor {
+                admin: successor.admin.clone(),
+            };
+            admin.successor.send_replace(Some(known));
+        }
+        let kept = successor.kept.clone();
+        self.stage.send_replace(Stage::Leaving(kept.into()));
+        self.control.leave_elders(&self.counters);
+    }
+
+    /// What tells the owner of the table how far this process is.
+    fn finishing(&self, is_done: watch::Receiver<bool>, heir: watch::Sender<bool>) -> Finishing {
+        let socket = self.handover.as_ref().map(|(path, _)| path.clone());
+        Finishing {
+            control: self.control.clone(),
+            counters: self.counters.clone(),
+            process: self.process,
+            socket: socket.unwrap_or_default(),
+            is_done,
+            heir,
+        }
     }
 
     /// Whoever connects from here on is the owner's, or is refused: nobody waits for a process
