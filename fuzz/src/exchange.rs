@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
-use crate::strict::{self, AnswerHead, Body, End, Fault, Fields, RequestHead, values};
+use crate::strict::{self, Body, End, Fault, Fields, RequestHead, ResponseHead, values};
 
 /// Nothing here waits for anything.
 const HANG: Duration = Duration::from_secs(20);
@@ -74,7 +74,7 @@ impl Exchange {
     pub fn check_requests(&mut self, input: &[u8], cut: usize) {
         self.endpoint.borrow_mut().script = None;
         let (first, rest) = input.split_at(cut.min(input.len()));
-        let answers = self.run(&[first, rest]);
+        let responses = self.run(&[first, rest]);
         let heard = std::mem::take(&mut self.endpoint.borrow_mut().requests);
         let mut rest = input;
         for (head, body) in &heard {
@@ -90,26 +90,26 @@ impl Exchange {
                 Err(fault) => panic!("passed on, and {fault:?}: {}", rest.escape_ascii()),
             }
         }
-        check_answers(&answers, &heard);
+        check_responses(&responses, &heard);
     }
 
     /// Whatever an endpoint answers to this request: the client gets something strictly valid,
     /// and if it looks complete, it is.
-    pub fn check_answers(&mut self, request: &[u8], input: &[u8], cut: usize) {
+    pub fn check_responses(&mut self, request: &[u8], input: &[u8], cut: usize) {
         let to_head = request.starts_with(b"HEAD");
         let (first, rest) = input.split_at(cut.min(input.len()));
         self.endpoint.borrow_mut().script = Some(vec![first.to_vec(), rest.to_vec()]);
         let got = self.run(&[request]);
         self.endpoint.borrow_mut().requests.clear();
-        let ours = last_answer(&got, to_head);
+        let ours = last_response(&got, to_head);
         let (ours, ours_body) = match ours {
             // A refusal of the proxy's own, or what was cut.
             Ok(((head, _), _)) if is_refusal(&head) => return,
             Err(Fault::More) => return,
-            Ok((answer, _)) => answer,
+            Ok((response, _)) => response,
             Err(Fault::Bad(why)) => panic!("{why}: {}", got.escape_ascii()),
         };
-        match last_answer(&with_reasons(input), to_head) {
+        match last_response(&with_reasons(input), to_head) {
             Ok(((theirs, theirs_body), _)) => {
                 assert_eq!(ours.status, theirs.status, "{}", got.escape_ascii());
                 assert!(ours.reason == theirs.reason || ours.reason.is_empty());
@@ -288,48 +288,48 @@ fn check_added(before: &Fields, after: &Fields, added: &[&str]) {
 
 /// Each request that was passed on has its answer, and after them comes at most one of the
 /// proxy's own.
-fn check_answers(mut answers: &[u8], heard: &[(RequestHead, Body)]) {
+fn check_responses(mut responses: &[u8], heard: &[(RequestHead, Body)]) {
     for (head, _) in heard {
-        match last_answer(answers, head.method == b"HEAD") {
+        match last_response(responses, head.method == b"HEAD") {
             Ok(((got, _), end)) => {
                 assert!(got.status == 200 || is_refusal(&got), "{got:?}");
-                answers = &answers[end..];
+                responses = &responses[end..];
             }
             // The client, who had ended its half too early, was cut.
             Err(Fault::More) => return,
-            Err(Fault::Bad(why)) => panic!("{why}: {}", answers.escape_ascii()),
+            Err(Fault::Bad(why)) => panic!("{why}: {}", responses.escape_ascii()),
         }
     }
-    while !answers.is_empty() {
-        match strict::answer(answers, false, true) {
+    while !responses.is_empty() {
+        match strict::response(responses, false, true) {
             Ok(((got, _), end)) => {
                 assert!(got.status == 100 || is_refusal(&got), "{got:?}");
-                answers = &answers[end..];
+                responses = &responses[end..];
             }
             // To a HEAD.
             Err(Fault::More) => return,
-            Err(Fault::Bad(why)) => panic!("{why}: {}", answers.escape_ascii()),
+            Err(Fault::Bad(why)) => panic!("{why}: {}", responses.escape_ascii()),
         }
     }
 }
 
 /// The first answer that is not an interim one, and where it ends.
-fn last_answer(bytes: &[u8], to_head: bool) -> strict::Parsed<(AnswerHead, Body)> {
+fn last_response(bytes: &[u8], to_head: bool) -> strict::Parsed<(ResponseHead, Body)> {
     let mut start = 0;
     loop {
-        let (answer, end) = strict::answer(&bytes[start..], to_head, true)?;
+        let (response, end) = strict::response(&bytes[start..], to_head, true)?;
         start += end;
-        if !matches!(answer.0.status, 100 | 102..=199) {
-            return Ok((answer, start));
+        if !matches!(response.0.status, 100 | 102..=199) {
+            return Ok((response, start));
         }
     }
 }
 
 /// The head of that answer, where its body is broken or cut.
-fn last_head(bytes: &[u8], to_head: bool) -> strict::Parsed<AnswerHead> {
+fn last_head(bytes: &[u8], to_head: bool) -> strict::Parsed<ResponseHead> {
     let mut start = 0;
     loop {
-        let (head, end) = strict::answer_head(&bytes[start..], to_head)?;
+        let (head, end) = strict::response_head(&bytes[start..], to_head)?;
         if !matches!(head.status, 100 | 102..=199) {
             return Ok((head, start + end));
         }
@@ -361,7 +361,7 @@ fn with_reasons(input: &[u8]) -> Vec<u8> {
     fixed
 }
 
-fn is_refusal(head: &AnswerHead) -> bool {
+fn is_refusal(head: &ResponseHead) -> bool {
     let reasons = values(&head.fields, "proxy-status");
     reasons
         .iter()

@@ -1,6 +1,6 @@
 //! What is read at once, without any sockets: heads and chunks.
 
-use proxy::fuzz::{BodyEnd, Chunks, ReadHead, answer_head, chunked, request_head};
+use proxy::fuzz::{BodyEnd, Chunks, ReadHead, chunked, request_head, response_head};
 
 use crate::strict::{self, End, Fault, Fields};
 
@@ -26,8 +26,8 @@ pub fn check_request_head(mut input: &[u8]) {
 }
 
 /// An answer's head that is accepted is valid, and was read as it has to be.
-pub fn check_answer_head(input: &[u8], to_head: bool) {
-    let Some((read, mut end)) = answer_head(input, to_head) else {
+pub fn check_response_head(input: &[u8], to_head: bool) {
+    let Some((read, mut end)) = response_head(input, to_head) else {
         return;
     };
     let mut input = input.to_vec();
@@ -36,7 +36,7 @@ pub fn check_answer_head(input: &[u8], to_head: bool) {
         input.insert(12, b' ');
         end += 1;
     }
-    let strict = strict::answer_head(&input, to_head);
+    let strict = strict::response_head(&input, to_head);
     let (strict, strict_end) = strict.expect("an accepted head is valid");
     assert_eq!(end, strict_end);
     assert_eq!(read.status, strict.status);

@@ -42,7 +42,7 @@ pub struct RequestHead {
 
 /// The head of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AnswerHead {
+pub struct ResponseHead {
     pub status: u16,
     pub reason: Vec<u8>,
     /// HTTP/1.0.
@@ -77,8 +77,8 @@ pub fn request(bytes: &[u8]) -> Parsed<(RequestHead, Body)> {
 }
 
 /// An answer, to its last byte. `closed`: nothing comes after `bytes`.
-pub fn answer(bytes: &[u8], to_head: bool, closed: bool) -> Parsed<(AnswerHead, Body)> {
-    let (head, at) = answer_head(bytes, to_head)?;
+pub fn response(bytes: &[u8], to_head: bool, closed: bool) -> Parsed<(ResponseHead, Body)> {
+    let (head, at) = response_head(bytes, to_head)?;
     let (body, at) = body(head.end, bytes, at, closed)?;
     Ok(((head, body), at))
 }
@@ -124,7 +124,7 @@ pub fn request_head(bytes: &[u8]) -> Parsed<RequestHead> {
 }
 
 /// RFC 9112, 4.
-pub fn answer_head(bytes: &[u8], to_head: bool) -> Parsed<AnswerHead> {
+pub fn response_head(bytes: &[u8], to_head: bool) -> Parsed<ResponseHead> {
     let (first, at) = line(bytes, 0)?;
     let (version, rest) = first.split_at(first.len().min(8));
     let is_old = is_old(version)?;
@@ -148,7 +148,7 @@ pub fn answer_head(bytes: &[u8], to_head: bool) -> Parsed<AnswerHead> {
         (Some(length), false) => End::Length(length),
         (None, true) => End::Chunked,
     };
-    let head = AnswerHead {
+    let head = ResponseHead {
         status,
         reason: reason.to_vec(),
         is_old,

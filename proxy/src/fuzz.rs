@@ -20,8 +20,8 @@ use crate::table::service::{Drained, Service};
 use crate::table::version::Resolved;
 use crate::wire::h1::body::{Decoder, Framing, Piece};
 use crate::wire::h1::head::{
-    MAX_FIELDS, answer_at_once, answer_framing, find_end, read_answer, read_request,
-    request_at_once, request_framing,
+    MAX_FIELDS, find_end, read_request, read_response, request_at_once, request_framing,
+    response_at_once, response_framing,
 };
 use crate::wire::head::{Head, Message};
 use crate::wire::headers::Peer;
@@ -64,11 +64,11 @@ pub struct ReadHead {
 }
 
 impl ReadHead {
-    fn of(message: Message<'_>, framing: Framing, is_answer: bool) -> Self {
+    fn of(message: Message<'_>, framing: Framing, is_response: bool) -> Self {
         let fields = message.fields();
         Self {
             method: message.method().to_vec(),
-            target: if is_answer {
+            target: if is_response {
                 message.reason().to_vec()
             } else {
                 message.target().to_vec()
@@ -103,15 +103,15 @@ pub fn request_head(bytes: &[u8]) -> Option<(ReadHead, usize)> {
 }
 
 /// The same of an answer; `to_head`: to a HEAD.
-pub fn answer_head(bytes: &[u8], to_head: bool) -> Option<(ReadHead, usize)> {
+pub fn response_head(bytes: &[u8], to_head: bool) -> Option<(ReadHead, usize)> {
     let mut head = Head::default();
-    let at_once = answer_at_once(bytes, &mut head);
+    let at_once = response_at_once(bytes, &mut head);
     let end = find_end(bytes, &mut 0).ok().flatten();
-    let end = end.filter(|end| read_answer(&bytes[..*end], &mut head).is_ok());
+    let end = end.filter(|end| read_response(&bytes[..*end], &mut head).is_ok());
     assert_eq!(at_once, end, "a head is read in two ways");
     let end = end?;
     let message = head.over(&bytes[..end]);
-    let framing = answer_framing(message, to_head).ok()?;
+    let framing = response_framing(message, to_head).ok()?;
     Some((ReadHead::of(message, framing, true), end))
 }
 

@@ -55,7 +55,7 @@ async fn endpoint() -> SocketAddr {
 }
 
 /// Sends a request, and reads its answer.
-async fn ask(client: &mut TcpStream, request: &[u8], end: &[u8]) {
+async fn exchange(client: &mut TcpStream, request: &[u8], end: &[u8]) {
     client.write_all(request).await.expect("the proxy is there");
     let (mut buffer, mut length) = ([0; 4096], 0);
     while !buffer[..length].ends_with(end) {
@@ -70,10 +70,10 @@ async fn ask(client: &mut TcpStream, request: &[u8], end: &[u8]) {
     );
 }
 
-async fn ask_for_everything(client: &mut TcpStream) {
-    ask(client, GET, b"pong!").await;
-    ask(client, POST, b"pong!").await;
-    ask(client, CHUNKED, b"0\r\n\r\n").await;
+async fn request_everything(client: &mut TcpStream) {
+    exchange(client, GET, b"pong!").await;
+    exchange(client, POST, b"pong!").await;
+    exchange(client, CHUNKED, b"0\r\n\r\n").await;
 }
 
 #[test]
@@ -93,11 +93,11 @@ fn a_further_request_allocates_nothing() {
         let (theirs, _) = listener.accept().await.unwrap();
         tokio::task::spawn_local(wire.serve(theirs.into_std().unwrap()).unwrap());
         for _ in 0..100 {
-            ask_for_everything(&mut client).await;
+            request_everything(&mut client).await;
         }
         let before = dhat::HeapStats::get();
         for _ in 0..2_000 {
-            ask_for_everything(&mut client).await;
+            request_everything(&mut client).await;
         }
         let after = dhat::HeapStats::get();
         let blocks = after.total_blocks - before.total_blocks;

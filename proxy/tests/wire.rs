@@ -71,7 +71,7 @@ const REQUEST: &[&str] = &[
 ];
 
 /// The same for answers.
-const ANSWER: &[&str] = &[
+const RESPONSE: &[&str] = &[
     "HTTP/1.1 200 OK\r\n",
     "HTTP/1.0 200 OK\r\n",
     "HTTP/1.1 204 No Content\r\n",
@@ -143,11 +143,11 @@ fn an_endpoint_gets_nothing_but_strictly_valid_requests_that_mean_the_same() {
 }
 
 #[test]
-fn a_client_gets_nothing_but_strictly_valid_answers_whole_or_cut() {
+fn a_client_gets_nothing_but_strictly_valid_responses_whole_or_cut() {
     let request = select(&REQUESTS[..]);
     check(
-        (request, soup(ANSWER), 0..200_usize),
-        |exchange, (request, answer, cut)| exchange.check_answers(request, &answer, cut),
+        (request, soup(RESPONSE), 0..200_usize),
+        |exchange, (request, response, cut)| exchange.check_responses(request, &response, cut),
     );
 }
 
@@ -159,10 +159,10 @@ proptest! {
     })]
     #[test]
     fn an_accepted_head_is_read_as_a_strict_reader_reads_it(
-        request in soup(REQUEST), answer in soup(ANSWER), to_head: bool
+        request in soup(REQUEST), response in soup(RESPONSE), to_head: bool
     ) {
         heads::check_request_head(&request);
-        heads::check_answer_head(&answer, to_head);
+        heads::check_response_head(&response, to_head);
     }
 
     #[test]
@@ -190,8 +190,8 @@ fn the_corpus_holds() {
         }
     };
     each("request_head", &mut heads::check_request_head);
-    each("answer_head", &mut |input| {
-        heads::check_answer_head(&input[1..], input[0] == b'H');
+    each("response_head", &mut |input| {
+        heads::check_response_head(&input[1..], input[0] == b'H');
     });
     each("chunked", &mut |input| {
         let (cuts, body) = input[1..].split_at(usize::from(input[0] % 8));
@@ -200,9 +200,9 @@ fn the_corpus_holds() {
     each("forwarded", &mut |input| {
         exchange.check_requests(&input[1..], usize::from(input[0]));
     });
-    each("answered", &mut |input| {
+    each("responses", &mut |input| {
         let request = REQUESTS[usize::from(input[0]) % REQUESTS.len()];
-        exchange.check_answers(request, &input[2..], usize::from(input[1]));
+        exchange.check_responses(request, &input[2..], usize::from(input[1]));
     });
     assert!(count > 80, "only {count} seeds were found");
 }

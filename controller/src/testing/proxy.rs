@@ -415,6 +415,7 @@ fn status() -> admin_api::Status {
         workers: 1,
         services: 1,
         connections: 0,
+        draining_processes: 0,
         elders: 0,
         in_panic: Vec::new(),
         versions_down: Vec::new(),

@@ -152,7 +152,7 @@ async fn connection(
 ) {
     let service = service_fn(move |request| {
         let admin = admin.clone();
-        async move { Ok::<_, std::convert::Infallible>(admin.answer(request).await) }
+        async move { Ok::<_, std::convert::Infallible>(admin.response(request).await) }
     });
     // A client that breaks off has nobody left to be told.
     let _ = http1::Builder::new()
@@ -162,7 +162,7 @@ async fn connection(
         .await;
 }
 
-type Answer = Response<Full<Bytes>>;
+type AdminResponse = Response<Full<Bytes>>;
 
 /// An error answer.
 #[derive(Debug)]
@@ -226,9 +226,9 @@ impl From<ChangeError> for Problem {
 }
 
 impl Admin {
-    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
-        let answer = self.answer_or_ask(request).await;
-        let mut answer = answer.unwrap_or_else(|problem| {
+    async fn response(self: &Arc<Self>, request: Request<Incoming>) -> AdminResponse {
+        let response = self.respond_or_forward(request).await;
+        let mut response = response.unwrap_or_else(|problem| {
             let Problem {
                 status,
                 code,
@@ -244,17 +244,17 @@ impl Admin {
         });
         if self.control.standing() == Standing::Elder {
             let close = HeaderValue::from_static("close");
-            answer.headers_mut().insert(CONNECTION, close);
+            response.headers_mut().insert(CONNECTION, close);
         }
-        answer
+        response
     }
 
     /// Answers, or has the successor answer where there is one. What is asked while one is about
     /// to take over waits until it is known whose it is.
-    async fn answer_or_ask(
+    async fn respond_or_forward(
         self: &Arc<Self>,
         request: Request<Incoming>,
-    ) -> Result<Answer, Problem> {
+    ) -> Result<AdminResponse, Problem> {
         let began = Instant::now();
         let (head, body) = request.into_parts();
         let body = if matches!(head.uri.path().trim_matches('/'), "healthz" | "readyz") {
@@ -264,20 +264,20 @@ impl Admin {
             self.admit(&head.headers)?;
             bytes_of(body).await?
         };
-        let asked = Arc::new((head, body));
-        let (head, body) = &*asked;
+        let request = Arc::new((head, body));
+        let (head, body) = &*request;
         let mut standing = self.control.watch_standing();
         loop {
-            let answer = if self.control.standing() == Standing::Elder {
-                return successor::ask(&self.successor, head, body.clone(), began).await;
+            let response = if self.control.standing() == Standing::Elder {
+                return successor::forward(&self.successor, head, body.clone(), began).await;
             } else if is_change(head) {
-                self.change(asked.clone()).await
+                self.change(request.clone()).await
             } else {
                 self.route(head, body).await
             };
-            match answer {
+            match response {
                 Err(problem) if problem.code == HANDED_OVER => {}
-                answer => return answer,
+                response => return response,
             }
             // An error: the proxy ends.
             let _ = standing.wait_for(|now| *now != Standing::Frozen).await;
@@ -286,16 +286,19 @@ impl Admin {
 
     /// Makes a change, and keeps it for the next start, to the end: whether or not whoever asked
     /// for it is still there.
-    async fn change(self: &Arc<Self>, asked: Arc<(Parts, Bytes)>) -> Result<Answer, Problem> {
+    async fn change(
+        self: &Arc<Self>,
+        request: Arc<(Parts, Bytes)>,
+    ) -> Result<AdminResponse, Problem> {
         let admin = self.clone();
-        let made = tokio::spawn(async move { admin.route(&asked.0, &asked.1).await });
+        let made = tokio::spawn(async move { admin.route(&request.0, &request.1).await });
         made.await.unwrap_or_else(|error| {
             let status = StatusCode::INTERNAL_SERVER_ERROR;
             Err(Problem::new(status, "internal", error.to_string()))
         })
     }
 
-    async fn route(&self, request: &Parts, body: &Bytes) -> Result<Answer, Problem> {
+    async fn route(&self, request: &Parts, body: &Bytes) -> Result<AdminResponse, Problem> {
         let path = request.uri.path();
         let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
         let method = request.method.clone();
@@ -428,7 +431,7 @@ impl Admin {
         }
     }
 
-    fn metrics(&self) -> Result<Answer, Problem> {
+    fn metrics(&self) -> Result<AdminResponse, Problem> {
         let valid = self.config_valid.load(Ordering::Relaxed);
         let table = self.control.table();
         let text = metrics::text(&table, &self.counters, valid, &self.tls).map_err(|error| {
@@ -450,7 +453,7 @@ impl Admin {
         name: &str,
         target: &DrainTarget,
         wait: Duration,
-    ) -> Result<Answer, Problem> {
+    ) -> Result<AdminResponse, Problem> {
         let mut ended = self.control.drains.watch();
         let mut receipt = self.control.drain(name, target)?;
         let deadline = tokio::time::Instant::now() + wait;
@@ -466,7 +469,7 @@ impl Admin {
             receipt = self.control.receipt(name, target)?;
         }
         if !receipt.drained {
-            self.control.drains.ask_ages(name, target).await;
+            self.control.drains.query_ages(name, target).await;
             receipt = self.control.receipt(name, target)?;
         }
         Ok(json(StatusCode::OK, &receipt))
@@ -597,18 +600,18 @@ async fn bytes_of(body: Incoming) -> Result<Bytes, Problem> {
     Ok(collected.to_bytes())
 }
 
-fn changed(generation: u64) -> Answer {
+fn changed(generation: u64) -> AdminResponse {
     tagged(json(StatusCode::OK, &Changed { generation }), generation)
 }
 
-fn tagged(mut answer: Answer, generation: u64) -> Answer {
+fn tagged(mut response: AdminResponse, generation: u64) -> AdminResponse {
     if let Ok(tag) = HeaderValue::try_from(format!("\"{generation}\"")) {
-        answer.headers_mut().insert(ETAG, tag);
+        response.headers_mut().insert(ETAG, tag);
     }
-    answer
+    response
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+fn json(status: StatusCode, value: &impl Serialize) -> AdminResponse {
     // The types of the API have no maps with other keys than strings, so this cannot fail.
     let mut text = serde_json::to_vec(value).unwrap_or_default();
     text.push(b'\n');
@@ -618,7 +621,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     response
 }
 
-fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> AdminResponse {
     let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
     response

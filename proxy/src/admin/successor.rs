@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
-use super::{Answer, HANDED_OVER, Problem};
+use super::{AdminResponse, HANDED_OVER, Problem};
 
 /// Where the successor's admin API is; `None` until it is known, or it is our turn again.
 pub(crate) type Address = watch::Sender<Option<Successor>>;
@@ -28,12 +28,12 @@ pub(crate) struct Successor {
 }
 
 /// Asks the successor what was asked here, and gives what it answers.
-pub(super) async fn ask(
+pub(super) async fn forward(
     successor: &Address,
     head: &Parts,
     body: Bytes,
     began: Instant,
-) -> Result<Answer, Problem> {
+) -> Result<AdminResponse, Problem> {
     let mut successor = successor.subscribe();
     let known = successor.wait_for(Option::is_some).await;
     let address = known.ok().and_then(|known| known.clone()?.admin);
@@ -63,7 +63,7 @@ async fn exchange(
     head: &Parts,
     body: Bytes,
     began: Instant,
-) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<AdminResponse, Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Ends with the answer; an error of it is the answer's.
     tokio::spawn(connection);
@@ -78,7 +78,7 @@ async fn exchange(
     request.headers_mut().insert(CONNECTION, close);
     let (head, body) = sender.send_request(request).await?.into_parts();
     let body = body.collect().await?.to_bytes();
-    Ok(Answer::from_parts(head, Full::new(body)))
+    Ok(AdminResponse::from_parts(head, Full::new(body)))
 }
 
 /// The same target, without what was waited here already.

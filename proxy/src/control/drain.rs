@@ -202,7 +202,7 @@ impl Drains {
 
     /// Asks every worker how old the oldest is that is in flight at what `target` covers: the next
     /// receipt says so.
-    pub(crate) async fn ask_ages(&self, service: &str, target: &DrainTarget) {
+    pub(crate) async fn query_ages(&self, service: &str, target: &DrainTarget) {
         let covered: Vec<Arc<Endpoint>> = {
             let list = self.list();
             let covered =
@@ -210,19 +210,19 @@ impl Drains {
             let covered = list.iter().filter(covered);
             covered.map(|drain| drain.endpoint.clone()).collect()
         };
-        self.ask_ages_of(&covered).await;
+        self.query_ages_of(&covered).await;
     }
 
     /// The same for these endpoints.
-    pub(crate) async fn ask_ages_of(&self, endpoints: &[Arc<Endpoint>]) {
+    pub(crate) async fn query_ages_of(&self, endpoints: &[Arc<Endpoint>]) {
         let busy = || endpoints.iter().filter(|endpoint| !endpoint.is_drained());
         let (to, mut from) = mpsc::unbounded_channel();
-        let asked: Arc<[EndpointId]> = busy().map(|endpoint| endpoint.id).collect();
-        if asked.is_empty() {
+        let queried: Arc<[EndpointId]> = busy().map(|endpoint| endpoint.id).collect();
+        if queried.is_empty() {
             return;
         }
         (self.order)(Order::Ages {
-            endpoints: asked,
+            endpoints: queried,
             to,
         });
         let mut said: HashMap<EndpointId, Ages> = HashMap::new();

@@ -18,8 +18,8 @@ pub(crate) enum ChangeError {
     Invalid(#[from] InputError),
     #[error("{0}")]
     Conflict(String),
-    #[error("the table is at generation {have}, not {asked}")]
-    Generation { have: u64, asked: u64 },
+    #[error("the table is at generation {have}, not {queried}")]
+    Generation { have: u64, queried: u64 },
     #[error("{0}")]
     State(String),
     #[error("the change is in force, but could not be kept for the next start: {0}")]

@@ -273,7 +273,7 @@ impl Control {
         let wanted = self.own()?;
         let have = self.table.load().generation;
         match if_match {
-            Some(asked) if asked != have => Err(ChangeError::Generation { have, asked }),
+            Some(queried) if queried != have => Err(ChangeError::Generation { have, queried }),
             _ => Ok(wanted),
         }
     }

@@ -14,23 +14,23 @@ use crate::worker::counters::Counters;
 impl Control {
     /// Has the workers say how old what they have in flight at these endpoints is, for the next
     /// report.
-    pub(crate) async fn ask_ages(&self, asked: &[EndpointId]) {
+    pub(crate) async fn query_ages(&self, queried: &[EndpointId]) {
         let mut known = self.known();
-        let asked: Vec<_> = asked.iter().filter_map(|id| known.remove(id)).collect();
-        self.drains.ask_ages_of(&asked).await;
+        let queried: Vec<_> = queried.iter().filter_map(|id| known.remove(id)).collect();
+        self.drains.query_ages_of(&queried).await;
     }
 
     /// What this process, and those before it that have ended, count. Of the endpoints that were
-    /// `asked` for, those that nobody here knows are done with.
-    pub(crate) fn report(&self, counters: &Counters, asked: &[EndpointId]) -> Report {
+    /// `queried` for, those that nobody here knows are done with.
+    pub(crate) fn report(&self, counters: &Counters, queried: &[EndpointId]) -> Report {
         let table = self.table();
         let unknown = EndpointFigures {
             retired: true,
             ..EndpointFigures::default()
         };
-        let mut endpoints: BTreeMap<_, _> = asked.iter().map(|id| (*id, unknown)).collect();
+        let mut endpoints: BTreeMap<_, _> = queried.iter().map(|id| (*id, unknown)).collect();
         for endpoint in self.known().into_values() {
-            if !endpoint.is_drained() || asked.contains(&endpoint.id) {
+            if !endpoint.is_drained() || queried.contains(&endpoint.id) {
                 endpoints.insert(endpoint.id, endpoint.figures());
             }
         }

@@ -136,7 +136,7 @@ async fn a_reload_that_fails_brings_nothing_back_that_was_drained() {
 }
 
 #[tokio::test]
-async fn no_receipt_is_given_for_what_was_asked_for_anew() {
+async fn no_receipt_is_given_for_what_was_requested_anew() {
     let control = control().await;
     control.put(spec(TWO), None).await.unwrap();
     assert!(control.drain("web", &version("1")).unwrap().drained);

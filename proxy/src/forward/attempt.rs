@@ -10,10 +10,10 @@ use admin_api::Protocol;
 use crate::table::counts::stats::Failure;
 use crate::table::timeouts::Timeouts;
 use crate::wire::alarm::{Alarm, Rang};
-use crate::wire::answer::{Answered, NoAnswer};
 use crate::wire::connection::Connection;
 use crate::wire::pump::{Pump, Source, Stopped};
 use crate::wire::reply::Refusal;
+use crate::wire::response::{NoResponse, ResponseHead};
 use crate::worker::upstream::Try;
 
 /// Interim answers (1xx) to one request.
@@ -21,7 +21,7 @@ const MAX_INTERIM: usize = 32;
 
 /// What a request asks for, as far as it has to be known until it is answered.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked {
+pub(crate) struct RequestTraits {
     /// Its answer has no body.
     pub(crate) to_head: bool,
     /// It may be sent twice (RFC 9110, 9.2.2).
@@ -33,7 +33,7 @@ pub(crate) struct Asked {
 /// What an attempt needs to know.
 pub(super) struct Sending<'s> {
     pub(super) timeouts: &'s Timeouts,
-    pub(super) asked: Asked,
+    pub(super) traits: RequestTraits,
     pub(super) alarm: &'s Alarm,
 }
 
@@ -92,15 +92,15 @@ impl Failed {
     }
 
     /// The request was sent, or began to be, and there was no answer.
-    fn to_answer(why: &NoAnswer, reused: bool) -> Self {
+    fn responding(why: &NoResponse, reused: bool) -> Self {
         match why {
-            NoAnswer::Bad => Self::with(Failure::Protocol, Refusal::BadAnswer),
-            NoAnswer::Unfit(refusal) => Self::with(Failure::Reset, *refusal),
-            NoAnswer::Broken { silently } => Self {
+            NoResponse::Bad => Self::with(Failure::Protocol, Refusal::BadResponse),
+            NoResponse::Unfit(refusal) => Self::with(Failure::Reset, *refusal),
+            NoResponse::Broken { silently } => Self {
                 stale: *silently && reused,
                 ..Self::with(Failure::Reset, Refusal::ConnectionBroken)
             },
-            NoAnswer::Unprocessed { is_refused } => Self {
+            NoResponse::Unprocessed { is_refused } => Self {
                 stale: !is_refused,
                 unprocessed: true,
                 ..Self::with(Failure::Reset, Refusal::ConnectionBroken)
@@ -179,37 +179,37 @@ impl Sending<'_> {
         attempt: &Try,
         client: &mut Source<'_>,
         upload: &mut Pump,
-    ) -> Result<(Connection, Answered), Failed> {
+    ) -> Result<(Connection, ResponseHead), Failed> {
         let upstream = attempt.upstream();
-        if self.asked.upgrade && upstream.endpoint.reach.protocol == Protocol::H2 {
+        if self.traits.upgrade && upstream.endpoint.reach.protocol == Protocol::H2 {
             return Err(Failed::with(Failure::Protocol, Refusal::UpgradeOverHttp2));
         }
         let (timeouts, alarm) = (self.timeouts, self.alarm);
         let mut connection = upstream
-            .connection(self.asked.idempotent, alarm, timeouts.connect)
+            .connection(self.traits.idempotent, alarm, timeouts.connect)
             .await
             .map_err(|error| Failed::to_connect(&error))?;
         for _ in 0..MAX_INTERIM {
-            let answered = self.exchange(&mut connection, client, upload).await?;
-            match answered.status {
+            let head = self.exchange(&mut connection, client, upload).await?;
+            match head.status {
                 // The other protocol begins where the request ends (RFC 9110, 7.8).
-                101 if !self.asked.upgrade || !upload.is_done() => break,
-                101 | 200.. => return Ok((connection, answered)),
+                101 if !self.traits.upgrade || !upload.is_done() => break,
+                101 | 200.. => return Ok((connection, head)),
                 // The client has had its 100 from us (RFC 9110, 10.1.1).
                 100 => {}
                 _ if client.takes_interim => {
                     let (pool, within) = (client.pool, timeouts.body_idle);
                     client
                         .wire
-                        .interim(pool, alarm, within, connection.answer())
+                        .interim(pool, alarm, within, connection.response())
                         .await
                         .map_err(|_| Failed::with(Failure::Reset, Refusal::ClientGone))?;
                 }
                 _ => {}
             }
-            connection.take_off(&answered, client.pool);
+            connection.take_off(&head, client.pool);
         }
-        Err(Failed::with(Failure::Protocol, Refusal::BadAnswer))
+        Err(Failed::with(Failure::Protocol, Refusal::BadResponse))
     }
 
     /// Sends what is left to send, and reads the next head at the same time.
@@ -218,10 +218,10 @@ impl Sending<'_> {
         connection: &mut Connection,
         client: &mut Source<'_>,
         upload: &mut Pump,
-    ) -> Result<Answered, Failed> {
+    ) -> Result<ResponseHead, Failed> {
         let (timeouts, alarm) = (self.timeouts, self.alarm);
         let mut sending = !upload.is_done();
-        let mut watching = !self.asked.upgrade;
+        let mut watching = !self.traits.upgrade;
         alarm.set(if sending {
             timeouts.body_idle
         } else {
@@ -247,9 +247,8 @@ impl Sending<'_> {
                 }
             }
             let reused = connection.reused;
-            if let Poll::Ready(answered) = connection.poll_head(cx, client.pool, self.asked.to_head)
-            {
-                return Poll::Ready(answered.map_err(|why| Failed::to_answer(&why, reused)));
+            if let Poll::Ready(head) = connection.poll_head(cx, client.pool, self.traits.to_head) {
+                return Poll::Ready(head.map_err(|why| Failed::responding(&why, reused)));
             }
             if !sending && watching {
                 match client.wire.poll_reset(cx) {

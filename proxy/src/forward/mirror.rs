@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::forward::attempt::{Asked, Blame, Sending};
+use crate::forward::attempt::{Blame, RequestTraits, Sending};
 use crate::forward::relay::{Bodies, Side};
 use crate::table::counts::stats::{Failure, Stats};
 use crate::wire::Wire;
@@ -119,7 +119,7 @@ impl Copy {
         let mut upload = Pump::new(bytes, passage, client.wire);
         let sending = Sending {
             timeouts: &self.table.timeouts,
-            asked: Asked {
+            traits: RequestTraits {
                 to_head: self.to_head,
                 idempotent: true,
                 upgrade: false,
@@ -128,8 +128,8 @@ impl Copy {
         };
         for tries in 1..=MAX_TRIES {
             let failed = match sending.send(&self.attempt, &mut client, &mut upload).await {
-                Ok((connection, answered)) => {
-                    copies.answered_after(worker.index, self.begun.elapsed());
+                Ok((connection, head)) => {
+                    copies.response_began_after(worker.index, self.begun.elapsed());
                     let mut bodies = Bodies {
                         alarm,
                         idle: self.table.timeouts.body_idle,
@@ -139,7 +139,7 @@ impl Copy {
                     let nothing = (Vec::new(), false);
                     let upstream = self.attempt.upstream();
                     let read = bodies
-                        .relay(upstream, connection, &answered, nothing, MAX_BODY)
+                        .relay(upstream, connection, &head, nothing, MAX_BODY)
                         .await;
                     match read {
                         Err(Side::Endpoint) => copies.failed(worker.index, Failure::Body),
@@ -147,7 +147,7 @@ impl Copy {
                         Err(Side::Client) if alarm.is_cut() => {}
                         // Read to its end, or for long enough.
                         Ok(()) | Err(Side::Client) => {
-                            copies.responded(worker.index, answered.status);
+                            copies.responded(worker.index, head.status);
                         }
                     }
                     break;

@@ -20,18 +20,18 @@ mod tests;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::forward::attempt::{Asked, Blame, Failed, Sending};
+use crate::forward::attempt::{Blame, Failed, RequestTraits, Sending};
 use crate::table::endpoint_id::EndpointId;
 use crate::table::routing_hints::Wish;
 use crate::table::service::Service;
 use crate::wire::alarm::Alarm;
-use crate::wire::answer::Answered;
 use crate::wire::connection::Connection;
 use crate::wire::head::Message;
 use crate::wire::headers::{self, Peer};
 use crate::wire::max_forwards;
 use crate::wire::pump::{Pump, Source};
 use crate::wire::reply::Refusal;
+use crate::wire::response::ResponseHead;
 use crate::wire::sink::Sink;
 use crate::wire::target::Target;
 use crate::worker::upstream::{MAX_TRIES, Try, Upstream};
@@ -48,14 +48,14 @@ pub(crate) struct Exchange {
     tries: usize,
     /// Since when a copy of it is under way beside it.
     copied: Option<Instant>,
-    pub(crate) asked: Asked,
+    pub(crate) traits: RequestTraits,
 }
 
 /// The head of an answer is there; the try goes on to the end of its body.
-pub(crate) struct Answer {
+pub(crate) struct EndpointResponse {
     pub(crate) attempt: Try,
     pub(crate) connection: Connection,
-    pub(crate) answered: Answered,
+    pub(crate) head: ResponseHead,
 }
 
 impl Exchange {
@@ -97,10 +97,10 @@ impl Exchange {
             }
         };
         let method = request.method();
-        let asked = Asked {
+        let traits = RequestTraits {
             to_head: method == b"HEAD",
             idempotent: is_idempotent(method),
-            upgrade: headers::asks_for_upgrade(request),
+            upgrade: headers::requests_upgrade(request),
         };
         let mut exchange = Self {
             table,
@@ -110,7 +110,7 @@ impl Exchange {
             tried: [attempt.upstream().endpoint.id; MAX_TRIES],
             tries: 1,
             copied: None,
-            asked,
+            traits,
         };
         exchange.write_head(peer, request, target, attempt.upstream(), to);
         let table = &exchange.table;
@@ -137,7 +137,7 @@ impl Exchange {
         };
         target.write_origin_form(strip, to);
         to.extend_from_slice(b" HTTP/1.1\r\n");
-        let upgrade = self.asked.upgrade;
+        let upgrade = self.traits.upgrade;
         if target.authority.is_empty() {
             // HTTP/1.0 does without; what goes on is HTTP/1.1.
             let host = upstream.endpoint.target.to_string();
@@ -164,31 +164,31 @@ impl Exchange {
     }
 
     /// Sends the request to one endpoint after the other, until one answers.
-    pub(crate) async fn answer(
+    pub(crate) async fn response(
         &mut self,
         worker: &Rc<Worker>,
         alarm: &Alarm,
         mut attempt: Try,
         client: &mut Source<'_>,
         upload: &mut Pump,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<EndpointResponse, Refusal> {
         let _limit = self.table.timeouts.request.map(|all| alarm.limit(all));
         loop {
             let sending = Sending {
                 timeouts: &self.table.timeouts,
-                asked: self.asked,
+                traits: self.traits,
                 alarm,
             };
             let failed = match sending.send(&attempt, client, upload).await {
-                Ok((connection, answered)) => {
-                    attempt.answered();
+                Ok((connection, head)) => {
+                    attempt.response_began();
                     if let (Some(begun), Some(mirror)) = (self.copied, &self.service().mirror) {
-                        mirror.original_answered(worker.index, begun, answered.status);
+                        mirror.original_responded(worker.index, begun, head.status);
                     }
-                    return Ok(Answer {
+                    return Ok(EndpointResponse {
                         attempt,
                         connection,
-                        answered,
+                        head,
                     });
                 }
                 Err(failed) => failed.of_request_timed_out(alarm),
@@ -219,7 +219,7 @@ impl Exchange {
         upload: &mut Pump,
     ) -> Option<Try> {
         // Nothing of it has left, or it may be sent twice and is here whole.
-        let repeatable = self.asked.idempotent || failed.unprocessed;
+        let repeatable = self.traits.idempotent || failed.unprocessed;
         let safe = upload.is_untouched() || repeatable && upload.rewind();
         let wanted =
             failed.refusal.is_retryable() && self.tries < MAX_TRIES && !alarm.is_past_limit();

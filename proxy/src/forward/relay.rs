@@ -7,13 +7,13 @@ use std::future::poll_fn;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use crate::forward::{Answer, Exchange};
+use crate::forward::{EndpointResponse, Exchange};
 use crate::table::counts::stats::Failure;
 use crate::wire::alarm::Alarm;
-use crate::wire::answer::Answered;
 use crate::wire::connection::{Connection, Link};
 use crate::wire::h1::body::Framing;
 use crate::wire::pump::{Passage, Pump, Source, Stopped};
+use crate::wire::response::ResponseHead;
 use crate::worker::upstream::Upstream;
 
 /// Whose doing it was that an answer broke off.
@@ -38,17 +38,17 @@ impl Exchange {
     pub(crate) async fn relay(
         &self,
         alarm: &Alarm,
-        answer: Answer,
+        response: EndpointResponse,
         begun: (Vec<u8>, bool),
         client: &mut Source<'_>,
         upload: &mut Pump,
     ) -> Result<(), Side> {
-        let Answer {
+        let EndpointResponse {
             mut attempt,
             connection,
-            answered,
-        } = answer;
-        if matches!(answered.framing, Framing::Chunked | Framing::UntilClose) {
+            head,
+        } = response;
+        if matches!(head.framing, Framing::Chunked | Framing::UntilClose) {
             attempt.stream();
         }
         let mut bodies = Bodies {
@@ -58,10 +58,10 @@ impl Exchange {
             upload,
         };
         let relayed = bodies
-            .relay(attempt.upstream(), connection, &answered, begun, u64::MAX)
+            .relay(attempt.upstream(), connection, &head, begun, u64::MAX)
             .await;
         match relayed {
-            Ok(()) => attempt.responded(answered.status),
+            Ok(()) => attempt.responded(head.status),
             Err(Side::Endpoint) => attempt.failed(Failure::Body),
             // Dropped unsettled.
             Err(Side::Client) => {}
@@ -77,12 +77,12 @@ impl Bodies<'_, '_> {
         &mut self,
         upstream: &Upstream,
         mut connection: Connection,
-        answered: &Answered,
+        head: &ResponseHead,
         (begun, chunked): (Vec<u8>, bool),
         most: u64,
     ) -> Result<(), Side> {
         let pool = self.client.pool;
-        let keeps = connection.take_off(answered, pool);
+        let keeps = connection.take_off(head, pool);
         let mut endpoint = Source {
             wire: connection.link.wire(),
             inbox: &mut connection.inbox,
@@ -90,7 +90,7 @@ impl Bodies<'_, '_> {
             takes_interim: false,
         };
         let passage = Passage {
-            framing: answered.framing,
+            framing: head.framing,
             chunked,
             most,
         };

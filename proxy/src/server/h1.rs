@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use http::Version;
 
-use crate::forward::{Answer, Exchange, hold};
+use crate::forward::{EndpointResponse, Exchange, hold};
 use crate::server::h2;
 use crate::wire::Wire;
 use crate::wire::alarm::{Alarm, Rang};
 use crate::wire::connection::Link;
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::head::{BadHead, find_end, read_request, request_at_once, request_framing};
-use crate::wire::h1::write::{answer_fields, end_head, say_connection, status_line};
+use crate::wire::h1::write::{end_head, response_fields, say_connection, status_line};
 use crate::wire::h2::transport::Transport;
 use crate::wire::head::{Head, Known, Message};
 use crate::wire::headers::Peer;
@@ -318,19 +318,19 @@ impl Client {
             pool: &worker.pool,
             takes_interim: request.version == Version::HTTP_11,
         };
-        let answer = exchange
-            .answer(worker, &self.alarm, attempt, &mut source, &mut upload)
+        let response = exchange
+            .response(worker, &self.alarm, attempt, &mut source, &mut upload)
             .await;
-        match answer {
-            Ok(answer) if answer.answered.status == 101 => {
+        match response {
+            Ok(response) if response.head.status == 101 => {
                 upload.finish(&mut self.inbox, &worker.pool);
-                self.upgrade(worker, &exchange, answer).await
+                self.upgrade(worker, &exchange, response).await
             }
-            Ok(answer) => {
+            Ok(response) => {
                 let whole = upload.is_done();
-                let begun = begin_answer(worker, &request, &exchange, &answer, whole);
+                let begun = begin_response(worker, &request, &exchange, &response, whole);
                 let relayed = exchange
-                    .relay(&self.alarm, answer, begun.head, &mut source, &mut upload)
+                    .relay(&self.alarm, response, begun.head, &mut source, &mut upload)
                     .await;
                 upload.finish(&mut self.inbox, &worker.pool);
                 match relayed {
@@ -398,17 +398,22 @@ impl Client {
     }
 
     /// Passes a 101 on, and then bytes both ways until one side ends.
-    async fn upgrade(&mut self, worker: &Rc<Worker>, exchange: &Exchange, answer: Answer) -> Next {
-        let Answer {
+    async fn upgrade(
+        &mut self,
+        worker: &Rc<Worker>,
+        exchange: &Exchange,
+        response: EndpointResponse,
+    ) -> Next {
+        let EndpointResponse {
             mut attempt,
             mut connection,
-            answered,
-        } = answer;
+            head,
+        } = response;
         let mut bytes = worker.pool.take_small();
-        answer_fields(Version::HTTP_11, connection.answer(), b"", &mut bytes);
+        response_fields(Version::HTTP_11, connection.response(), b"", &mut bytes);
         exchange.stick(&mut bytes);
         bytes.extend_from_slice(b"\r\n");
-        connection.take_off(&answered, &worker.pool);
+        connection.take_off(&head, &worker.pool);
         let Link::H1(endpoint) = &connection.link else {
             return Next::Cut;
         };
@@ -524,20 +529,20 @@ impl Client {
 }
 
 /// Writes what a client should see of an answer's head. `whole`: its request was sent to the end.
-fn begin_answer(
+fn begin_response(
     worker: &Worker,
     request: &Request,
     exchange: &Exchange,
-    answer: &Answer,
+    response: &EndpointResponse,
     whole: bool,
 ) -> Begun {
-    let framing = answer.answered.framing;
-    let message = answer.connection.answer();
+    let framing = response.head.framing;
+    let message = response.connection.response();
     let ends_with_connection = request.version == Version::HTTP_10
         && matches!(framing, Framing::Chunked | Framing::UntilClose);
     let keep_alive = request.keep_alive && whole && !worker.is_leaving() && !ends_with_connection;
     let mut bytes = worker.pool.take_small();
-    answer_fields(request.version, message, &worker.date(), &mut bytes);
+    response_fields(request.version, message, &worker.date(), &mut bytes);
     exchange.stick(&mut bytes);
     say_connection(request.version, keep_alive, &mut bytes);
     let chunked = if ends_with_connection {

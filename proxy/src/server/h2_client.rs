@@ -52,9 +52,9 @@ impl Open {
     }
 
     /// How the stream ended: whether the client let it be answered.
-    pub(super) fn ended(&self, answered: bool) {
+    pub(super) fn ended(&self, completed: bool) {
         let patience = self.0.patience.get();
-        self.0.patience.set(if answered {
+        self.0.patience.set(if completed {
             PATIENCE.min(patience + 1)
         } else {
             patience.saturating_sub(1)

@@ -9,13 +9,13 @@ use http::{Request, Response};
 
 use super::h2_client::Open;
 use crate::forward::relay::Side;
-use crate::forward::{Answer, Exchange, hold};
+use crate::forward::{EndpointResponse, Exchange, hold};
 use crate::wire::alarm::Alarm;
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::head::request_framing;
 use crate::wire::h1::write::end_head;
 use crate::wire::h2::fields::Fields;
-use crate::wire::h2::message::{Unfit, answer_of, read_request};
+use crate::wire::h2::message::{Unfit, read_request, response_of};
 use crate::wire::h2::stream::{Part, Stream};
 use crate::wire::head::{Head, Known, Message};
 use crate::wire::pump::{Passage, Pump, Source};
@@ -69,7 +69,7 @@ pub(super) async fn serve(
     let begun = client.begin(&parts, &mut head).await;
     client.worker.pool.give_head(head);
     drop(parts);
-    let answered = match begun {
+    let completed = match begun {
         Ok(begun) => client.exchange(begun).await,
         Err(Unfit::Malformed) => {
             client.stream.break_off(Reason::PROTOCOL_ERROR);
@@ -77,7 +77,7 @@ pub(super) async fn serve(
         }
         Err(Unfit::Refused(refusal)) => client.refuse(refusal).await,
     };
-    client.open.ended(answered);
+    client.open.ended(completed);
 }
 
 impl Client {
@@ -175,15 +175,15 @@ impl Client {
             pool: &self.worker.pool,
             takes_interim: true,
         };
-        let answer = exchange
-            .answer(&self.worker, &self.alarm, attempt, &mut source, &mut upload)
+        let response = exchange
+            .response(&self.worker, &self.alarm, attempt, &mut source, &mut upload)
             .await;
-        let answered = match answer {
-            Ok(answer) => {
-                self.begin_answer(&exchange, &answer);
+        let completed = match response {
+            Ok(response) => {
+                self.begin_response(&exchange, &response);
                 let begun = (Vec::new(), false);
                 let relayed = exchange
-                    .relay(&self.alarm, answer, begun, &mut source, &mut upload)
+                    .relay(&self.alarm, response, begun, &mut source, &mut upload)
                     .await;
                 match relayed {
                     Ok(()) => true,
@@ -200,26 +200,26 @@ impl Client {
         };
         upload.finish(&mut inbox, &self.worker.pool);
         inbox.clear(&self.worker.pool);
-        answered
+        completed
     }
 
     /// Makes the head of the answer, which goes out with the first of its body.
-    fn begin_answer(&self, exchange: &Exchange, answer: &Answer) {
-        let message = answer.connection.answer();
-        let response = answer_of(message, |fields| {
+    fn begin_response(&self, exchange: &Exchange, response: &EndpointResponse) {
+        let message = response.connection.response();
+        let response = response_of(message, |fields| {
             let now = self.worker.date();
             headers::towards_client(message, false, &now, fields);
             exchange.stick(fields);
-            self.say_length(message, answer.answered.framing, fields);
+            self.say_length(message, response.head.framing, fields);
         });
-        self.stream.begin_answer(response);
+        self.stream.begin_response(response);
     }
 
-    fn say_length(&self, answer: Message<'_>, framing: Framing, to: &mut Fields) {
-        let status = answer.status();
+    fn say_length(&self, response: Message<'_>, framing: Framing, to: &mut Fields) {
+        let status = response.status();
         if self.to_head || status == 304 {
             // What a GET would have got (RFC 9110, 9.3.2 and 15.4.5).
-            for length in answer.values(Known::ContentLength) {
+            for length in response.values(Known::ContentLength) {
                 to.add(b"content-length", &[length]);
             }
             return;
@@ -240,13 +240,13 @@ impl Client {
         if refusal == Refusal::ClientGone {
             return false;
         }
-        let mut answer = Response::new(());
-        *answer.status_mut() = refusal.status();
+        let mut response = Response::new(());
+        *response.status_mut() = refusal.status();
         let mut fields = Fields::default();
         let body = refusal.write(self.json, &mut fields);
         fields.add(b"date", &[&*self.worker.date()]);
-        *answer.headers_mut() = fields.into_map();
-        self.stream.begin_answer(answer);
+        *response.headers_mut() = fields.into_map();
+        self.stream.begin_response(response);
         let body = if self.to_head { "" } else { &body };
         let within = self.worker.table().timeouts.body_idle;
         let mut written = 0;

@@ -298,14 +298,14 @@ fn check_endpoints(spec: &ServiceSpec) -> Result<Vec<EndpointDefinition>, InputE
 
 /// Completes the split: every version with endpoints has its weight, those not named have 0.
 fn check_split(
-    asked: &BTreeMap<String, u32>,
+    requested: &BTreeMap<String, u32>,
     endpoints: &[EndpointDefinition],
 ) -> Result<BTreeMap<Arc<str>, u32>, InputError> {
     let mut split: BTreeMap<Arc<str>, u32> = endpoints
         .iter()
         .map(|endpoint| (endpoint.version.clone(), 0))
         .collect();
-    if asked.is_empty() {
+    if requested.is_empty() {
         if split.len() > 1 {
             let versions = split
                 .keys()
@@ -320,7 +320,7 @@ fn check_split(
         split.values_mut().for_each(|weight| *weight = 1);
         return Ok(split);
     }
-    for (version, weight) in asked {
+    for (version, weight) in requested {
         let Some(slot) = split.get_mut(version.as_str()) else {
             let mut field = "split".to_owned();
             push_key(&mut field, version);
@@ -341,7 +341,7 @@ fn check_split(
 }
 
 fn check_versions(
-    asked: &BTreeMap<String, VersionSpec>,
+    requested: &BTreeMap<String, VersionSpec>,
     split: &BTreeMap<Arc<str>, u32>,
 ) -> Result<BTreeMap<Arc<str>, Arc<Reach>>, InputError> {
     let check = |(version, spec): (&String, &VersionSpec)| {
@@ -353,7 +353,7 @@ fn check_versions(
         let reach = Reach::check(spec).map_err(|error| inside(&field, error))?;
         Ok((label.clone(), Arc::new(reach)))
     };
-    asked.iter().map(check).collect()
+    requested.iter().map(check).collect()
 }
 
 /// A sentence that names the versions there are.

@@ -167,9 +167,9 @@ impl Mirror {
     }
 
     /// What a client got whose request was copied at `begun`.
-    pub(crate) fn original_answered(&self, worker: usize, begun: Instant, status: u16) {
+    pub(crate) fn original_responded(&self, worker: usize, begun: Instant, status: u16) {
         let originals = &self.figures.originals;
-        originals.answered_after(worker, begun.elapsed());
+        originals.response_began_after(worker, begun.elapsed());
         originals.responded(worker, status);
     }
 

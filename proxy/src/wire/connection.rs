@@ -4,11 +4,11 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use crate::wire::Wire;
-use crate::wire::answer::{Answered, NoAnswer};
 use crate::wire::h1::body::Framing;
-use crate::wire::h1::head::{BadHead, answer_at_once, answer_framing, find_end, read_answer};
+use crate::wire::h1::head::{BadHead, find_end, read_response, response_at_once, response_framing};
 use crate::wire::h2::stream::Stream;
 use crate::wire::head::{Head, Message};
+use crate::wire::response::{NoResponse, ResponseHead};
 use crate::wire::socket::{Inbox, Pool, Socket};
 
 /// The longest head of an answer.
@@ -51,7 +51,7 @@ impl Connection {
         cx: &mut Context<'_>,
         pool: &Pool,
         to_head: bool,
-    ) -> Poll<Result<Answered, NoAnswer>> {
+    ) -> Poll<Result<ResponseHead, NoResponse>> {
         let Self {
             link,
             inbox,
@@ -66,9 +66,9 @@ impl Connection {
         loop {
             if let Some(length) = read_head(inbox, scanned, pool, head)? {
                 let message = head.over(&inbox.data()[..length]);
-                let framing = answer_framing(message, to_head)?;
+                let framing = response_framing(message, to_head)?;
                 *scanned = 0;
-                return Poll::Ready(Ok(Answered {
+                return Poll::Ready(Ok(ResponseHead {
                     length,
                     status: message.status(),
                     framing,
@@ -78,23 +78,23 @@ impl Connection {
             match ready!(inbox.poll_fill(socket, pool, MAX_HEAD, cx)) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                    return Poll::Ready(Err(NoAnswer::Bad));
+                    return Poll::Ready(Err(NoResponse::Bad));
                 }
-                Ok(0) | Err(_) => return Poll::Ready(Err(NoAnswer::Broken { silently })),
+                Ok(0) | Err(_) => return Poll::Ready(Err(NoResponse::Broken { silently })),
             }
         }
     }
 
     /// The head of the answer that was read, until it is taken off.
-    pub(crate) fn answer(&self) -> Message<'_> {
+    pub(crate) fn response(&self) -> Message<'_> {
         self.head.over(self.inbox.data())
     }
 
     /// Takes the head of the answer off the inbox. Gives whether another request may follow the
     /// answer, once all of it was read.
-    pub(crate) fn take_off(&mut self, answered: &Answered, pool: &Pool) -> bool {
-        let keeps = answered.framing != Framing::UntilClose && self.answer().keeps_alive();
-        self.inbox.consume(answered.length);
+    pub(crate) fn take_off(&mut self, head: &ResponseHead, pool: &Pool) -> bool {
+        let keeps = head.framing != Framing::UntilClose && self.response().keeps_alive();
+        self.inbox.consume(head.length);
         pool.give_head(std::mem::take(&mut self.head));
         keeps
     }
@@ -125,13 +125,13 @@ fn read_head(
     }
     // Most come whole, and are well.
     if *scanned == 0
-        && let Some(length) = answer_at_once(bytes, head)
+        && let Some(length) = response_at_once(bytes, head)
     {
         return Ok(Some(length));
     }
     let Some(length) = find_end(bytes, scanned)? else {
         return Ok(None);
     };
-    read_answer(&bytes[..length], head)?;
+    read_response(&bytes[..length], head)?;
     Ok(Some(length))
 }

@@ -146,7 +146,7 @@ impl Head {
     }
 
     /// Begins an answer's head.
-    pub(crate) fn answer(&mut self, version: Version, status: u16, reason: Span) {
+    pub(crate) fn response(&mut self, version: Version, status: u16, reason: Span) {
         self.version = version;
         self.line = [Span::default(), reason];
         self.status = status;

@@ -37,7 +37,7 @@ impl Peer {
 
 /// Whether a request asks for another protocol (RFC 9110, 7.8). `h2c` does not count: passed
 /// on, it would be a tunnel around everything that the proxy does with single requests.
-pub(crate) fn asks_for_upgrade(request: Message<'_>) -> bool {
+pub(crate) fn requests_upgrade(request: Message<'_>) -> bool {
     let mut protocols = request.elements(Known::Upgrade).peekable();
     request.version() == Version::HTTP_11
         && protocols.peek().is_some()
@@ -117,24 +117,24 @@ pub(crate) fn towards_endpoint(
 
 /// Writes what a client should see of an endpoint's header fields. `now` is the time as `Date`
 /// says it, for an answer without one (RFC 9110, 6.6.1).
-pub(crate) fn towards_client(answer: Message<'_>, upgrade: bool, now: &[u8], to: &mut impl Sink) {
-    let mut says_date = answer.status() < 200;
-    for line in answer.fields() {
+pub(crate) fn towards_client(response: Message<'_>, upgrade: bool, now: &[u8], to: &mut impl Sink) {
+    let mut says_date = response.status() < 200;
+    for line in response.fields() {
         let stays = line.known.is_hop_by_hop()
             || line.known == Known::ContentLength
-            || answer.names(line.name);
+            || response.names(line.name);
         if !stays {
             says_date |= line.known == Known::Date;
             to.pass(line);
         }
     }
     if upgrade {
-        add_upgrade(answer, to);
+        add_upgrade(response, to);
     }
     if !says_date {
         to.add(b"date", &[now]);
     }
-    to.add(b"via", &[via(answer.version())]);
+    to.add(b"via", &[via(response.version())]);
 }
 
 /// Writes trailer fields, but for those that only a head may have (RFC 9110, 6.5.1).
@@ -203,22 +203,24 @@ mod tests {
             "connection: keep-alive, Upgrade\r\nupgrade: websocket\r\n",
             &format!("host: app\r\nupgrade: websocket\r\nconnection: upgrade\r\n{FROM_STRANGER}"),
         );
-        let asks = |lines: &str| with_request(lines, asks_for_upgrade);
-        assert!(asks(
+        let upgrades = |lines: &str| with_request(lines, requests_upgrade);
+        assert!(upgrades(
             "connection: keep-alive, Upgrade\r\nupgrade: websocket\r\n"
         ));
-        assert!(!asks("connection: keep-alive\r\nupgrade: websocket\r\n"));
-        assert!(!asks(
+        assert!(!upgrades(
+            "connection: keep-alive\r\nupgrade: websocket\r\n"
+        ));
+        assert!(!upgrades(
             "connection: upgrade, http2-settings\r\nupgrade: h2c\r\n"
         ));
-        assert!(!asks(
+        assert!(!upgrades(
             "connection: upgrade\r\nupgrade: websocket, H2C/1\r\n"
         ));
-        assert!(!asks("connection: upgrade\r\n"));
+        assert!(!upgrades("connection: upgrade\r\n"));
     }
 
     #[test]
-    fn a_stranger_cannot_say_who_asked() {
+    fn a_stranger_cannot_name_another_client() {
         check(
             false,
             false,
@@ -252,9 +254,9 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_gets_a_date_where_it_has_none() {
+    fn a_response_gets_a_date_where_it_has_none() {
         let mut head = Head::default();
-        head.answer(Version::HTTP_10, 200, Span::default());
+        head.response(Version::HTTP_10, 200, Span::default());
         let mut written = Vec::new();
         towards_client(head.over(b""), false, b"now", &mut written);
         assert_eq!(written, b"date: now\r\nvia: 1.0 crossfade\r\n");

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn each_hop_takes_one_off_and_the_last_one_answers() {
+    fn each_hop_takes_one_off_and_the_last_one_responds() {
         assert_eq!(of("OPTIONS", ""), (Ok(()), None));
         assert_eq!(of("OPTIONS", "max-forwards: 10\r\n"), (Ok(()), Some(9)));
         assert_eq!(of("TRACE", "Max-Forwards: 1\r\n"), (Ok(()), Some(0)));

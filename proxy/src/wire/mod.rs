@@ -3,7 +3,6 @@
 
 pub(crate) mod address;
 pub(crate) mod alarm;
-pub(crate) mod answer;
 pub(crate) mod connection;
 pub(crate) mod fields;
 pub(crate) mod h1;
@@ -14,6 +13,7 @@ pub(crate) mod keep_alive;
 pub(crate) mod max_forwards;
 pub(crate) mod pump;
 pub(crate) mod reply;
+pub(crate) mod response;
 pub(crate) mod sink;
 pub(crate) mod socket;
 pub(crate) mod target;
@@ -103,11 +103,11 @@ impl<'w> Wire<'w> {
         pool: &Pool,
         alarm: &Alarm,
         within: Duration,
-        answer: Message<'_>,
+        response: Message<'_>,
     ) -> io::Result<()> {
         match self {
-            Self::H1(socket) => write_interim(socket, pool, alarm, within, answer).await,
-            Self::H2(stream) => stream.interim(answer),
+            Self::H1(socket) => write_interim(socket, pool, alarm, within, response).await,
+            Self::H2(stream) => stream.interim(response),
             Self::Nowhere => Ok(()),
         }
     }

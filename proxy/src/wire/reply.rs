@@ -62,7 +62,7 @@ pub(crate) enum Refusal {
     /// The connection to the endpoint broke before it answered.
     ConnectionBroken,
     /// The endpoint's answer was not HTTP.
-    BadAnswer,
+    BadResponse,
     /// The endpoint did not answer in time.
     TimedOut,
     /// The request was not answered in `timeouts.request`, by whatever endpoints it was sent to.
@@ -100,7 +100,7 @@ impl Refusal {
         Self::ConnectTimedOut,
         Self::Shortage,
         Self::ConnectionBroken,
-        Self::BadAnswer,
+        Self::BadResponse,
         Self::TimedOut,
         Self::RequestTimedOut,
         Self::ClientStalled,
@@ -134,7 +134,7 @@ impl Refusal {
             Self::ConnectTimedOut => "connect_timed_out",
             Self::Shortage => "shortage",
             Self::ConnectionBroken => "connection_broken",
-            Self::BadAnswer => "bad_answer",
+            Self::BadResponse => "bad_answer",
             Self::TimedOut => "timed_out",
             Self::RequestTimedOut => "request_timed_out",
             Self::ClientStalled => "client_stalled",
@@ -161,7 +161,7 @@ impl Refusal {
                 StatusCode::REQUEST_TIMEOUT
             }
             Self::NoEndpoint | Self::Held | Self::Shortage => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ConnectFailed | Self::ConnectionBroken | Self::BadAnswer => {
+            Self::ConnectFailed | Self::ConnectionBroken | Self::BadResponse => {
                 StatusCode::BAD_GATEWAY
             }
             Self::ConnectTimedOut | Self::TimedOut | Self::RequestTimedOut | Self::Cut => {
@@ -178,7 +178,7 @@ impl Refusal {
                 | Self::ConnectTimedOut
                 | Self::Shortage
                 | Self::ConnectionBroken
-                | Self::BadAnswer
+                | Self::BadResponse
                 | Self::TimedOut
         )
     }
@@ -215,7 +215,7 @@ impl Refusal {
             Self::ConnectTimedOut => "crossfade; error=connection_timeout",
             Self::Shortage => "crossfade; error=proxy_internal_error",
             Self::ConnectionBroken => "crossfade; error=connection_terminated",
-            Self::BadAnswer => "crossfade; error=http_protocol_error",
+            Self::BadResponse => "crossfade; error=http_protocol_error",
             Self::TimedOut => "crossfade; error=http_response_timeout",
             Self::RequestTimedOut => "crossfade; error=http_response_timeout; details=\"request\"",
             Self::Cut => "crossfade; error=connection_terminated; details=\"drained\"",
@@ -248,7 +248,7 @@ impl Refusal {
             Self::ConnectTimedOut => "no connection to an endpoint was made in time",
             Self::Shortage => "the proxy has run out of file descriptors, ports or memory",
             Self::ConnectionBroken => "the endpoint closed the connection before it answered",
-            Self::BadAnswer => "the endpoint's answer was not valid HTTP",
+            Self::BadResponse => "the endpoint's answer was not valid HTTP",
             Self::TimedOut => "the endpoint did not answer in time",
             Self::RequestTimedOut => "the request was not answered in the time that it has",
             Self::ClientStalled => "the request's body stopped in the middle",

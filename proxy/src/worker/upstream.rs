@@ -214,11 +214,11 @@ impl Try {
     }
 
     /// The head of the answer is there.
-    pub(crate) fn answered(&self) {
+    pub(crate) fn response_began(&self) {
         let endpoint = &self.upstream.endpoint;
         endpoint
             .stats
-            .answered_after(self.upstream.worker, self.started.elapsed());
+            .response_began_after(self.upstream.worker, self.started.elapsed());
     }
 
     /// The answer was passed on whole.

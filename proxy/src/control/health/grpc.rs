@@ -13,11 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::text::text;
 
-const MAX_ANSWER: usize = 4096;
+const MAX_RESPONSE: usize = 4096;
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// Asks whether `service` is served; the server as a whole where it is empty.
-pub(super) async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+pub(super) async fn probe<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     service: &str,
     host: &str,
@@ -34,13 +34,13 @@ pub(super) async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(TE, HeaderValue::from_static("trailers"));
-    let answer = async {
+    let response = async {
         let response = sender.send_request(request).await.map_err(text)?;
         if response.status() != 200 {
             return Err(format!("answered with {}", response.status()));
         }
         check_status(response.headers())?;
-        let body = Limited::new(response.into_body(), MAX_ANSWER);
+        let body = Limited::new(response.into_body(), MAX_RESPONSE);
         let body = body.collect().await.map_err(text)?;
         if let Some(trailers) = body.trailers() {
             check_status(trailers)?;
@@ -48,10 +48,10 @@ pub(super) async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         verdict(&body.to_bytes())
     };
     // The connection goes on only for as long as the answer takes.
-    tokio::pin!(answer);
+    tokio::pin!(response);
     tokio::select! {
-        answer = &mut answer => answer,
-        _ = connection => answer.await,
+        response = &mut response => response,
+        _ = connection => response.await,
     }
 }
 

@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn probes_are_jittered_and_a_new_endpoint_is_asked_often() {
+    fn probes_are_jittered_and_a_new_endpoint_is_probed_often() {
         let spec = HealthSpec::of_path("/");
         let millis = |was_up, random| pause(&spec, was_up, random).as_millis();
         assert_eq!(millis(true, 0.0), 1_000);

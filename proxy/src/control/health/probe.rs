@@ -28,17 +28,17 @@ pub(super) async fn probe(
 ) -> Result<(), String> {
     let stream = TcpStream::connect(endpoint.target).await.map_err(text)?;
     match &endpoint.reach.tls {
-        None => ask(stream, endpoint, spec, host).await,
+        None => exchange(stream, endpoint, spec, host).await,
         Some(tls) => {
             let stream = tls.connect(stream, &endpoint.address).await;
             let stream = stream.map_err(|error| format!("no TLS handshake: {error}"))?;
-            ask(stream, endpoint, spec, host).await
+            exchange(stream, endpoint, spec, host).await
         }
     }
 }
 
 /// Asks over a connection that is there.
-async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     endpoint: &Endpoint,
     spec: &HealthSpec,
@@ -46,13 +46,13 @@ async fn ask<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
 ) -> Result<(), String> {
     match (spec.protocol, endpoint.reach.protocol) {
         (Probe::Tcp, _) => Ok(()),
-        (Probe::Grpc, _) => grpc::ask(stream, spec.service.as_deref().unwrap_or(""), host).await,
-        (Probe::Http, Protocol::Http1) => ask_http1(stream, spec, host).await,
-        (Probe::Http, Protocol::H2) => ask_http2(stream, spec, host).await,
+        (Probe::Grpc, _) => grpc::probe(stream, spec.service.as_deref().unwrap_or(""), host).await,
+        (Probe::Http, Protocol::Http1) => probe_http1(stream, spec, host).await,
+        (Probe::Http, Protocol::H2) => probe_http2(stream, spec, host).await,
     }
 }
 
-async fn ask_http1<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+async fn probe_http1<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     spec: &HealthSpec,
     host: &str,
@@ -64,17 +64,17 @@ async fn ask_http1<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     headers.insert(HOST, HeaderValue::from_str(host).map_err(text)?);
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    let answer = async move {
+    let response = async move {
         let response = sender.send_request(request).await.map_err(text)?;
         check(response, spec).await
     };
     // The connection ends when the answer has dropped its sender; what went wrong on it, the
     // answer says too.
-    let (answer, _) = tokio::join!(answer, connection);
-    answer
+    let (response, _) = tokio::join!(response, connection);
+    response
 }
 
-async fn ask_http2<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+async fn probe_http2<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     spec: &HealthSpec,
     host: &str,
@@ -87,15 +87,15 @@ async fn ask_http2<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     *request.uri_mut() = Uri::try_from(uri).map_err(text)?;
     let headers = request.headers_mut();
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-    let answer = async move {
+    let response = async move {
         let response = sender.send_request(request).await.map_err(text)?;
         check(response, spec).await
     };
     // The connection goes on only for as long as the answer takes.
-    tokio::pin!(answer);
+    tokio::pin!(response);
     tokio::select! {
-        answer = &mut answer => answer,
-        _ = connection => answer.await,
+        response = &mut response => response,
+        _ = connection => response.await,
     }
 }
 

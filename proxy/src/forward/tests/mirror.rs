@@ -35,7 +35,7 @@ fn safe_requests_are_copied_and_counted_apart() {
 }
 
 #[test]
-fn what_is_not_safe_or_has_a_body_or_asks_for_another_protocol_is_not_copied() {
+fn what_is_not_safe_or_has_a_body_or_requests_another_protocol_is_not_copied() {
     let upgrade = GET.fields(&[("connection", "upgrade"), ("upgrade", "websocket")]);
     let expects = GET.fields(&[("expect", "100-continue")]);
     let requests = [

@@ -86,7 +86,7 @@ impl Finishing {
             if let Err(error) = self.control.adopt(picture) {
                 tracing::error!(error, "a change of the table cannot be taken up");
             }
-            self.control.ask_ages(&retired).await;
+            self.control.query_ages(&retired).await;
             // Read before the figures: what is done stays so.
             let last = *self.is_done.borrow();
             let mut report = self.control.report(&self.counters, &retired);

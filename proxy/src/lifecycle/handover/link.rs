@@ -18,9 +18,9 @@ use crate::table::counts::elsewhere::ProcessId;
 use crate::worker::counters::Counters;
 
 /// How often an elder is asked for its figures.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// The same while a drain waits for it.
-const ASK_SOON: Duration = Duration::from_millis(5);
+const REPORT_SOON: Duration = Duration::from_millis(5);
 /// How long a successor waits for a first word of every elder before it answers for them.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 /// How long a link may take until it is between two messages.
@@ -182,7 +182,11 @@ async fn keep(
         }
         // Fails when whoever waited for it has given up.
         let _ = heard.take().map(|heard| heard.send(()));
-        let pause = if waits_for_it { ASK_SOON } else { ASK_EVERY };
+        let pause = if waits_for_it {
+            REPORT_SOON
+        } else {
+            REPORT_EVERY
+        };
         tokio::select! {
             biased;
             how = &mut told => match how {

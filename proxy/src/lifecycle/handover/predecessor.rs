@@ -16,7 +16,7 @@ use crate::server::listeners::Given;
 use crate::table::counts::elsewhere::ProcessId;
 
 /// How long it may take for each of its answers.
-const ANSWER: Duration = Duration::from_secs(30);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A process that serves, and has been asked to hand over.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Predecessor {
             release: env!("CARGO_PKG_VERSION").into(),
             elder: None,
         };
-        let ask = async {
+        let step = async {
             channel.send(&hello).await?;
             match channel.receive().await? {
                 Offer::Refused(why) => Ok(Err(why)),
@@ -71,7 +71,7 @@ impl Predecessor {
                 }
             }
         };
-        let (process, sockets) = in_time(ask).await?.map_err(HandoverError::Refused)?;
+        let (process, sockets) = in_time(step).await?.map_err(HandoverError::Refused)?;
         let given = sockets.map(|(label, fd)| Given { label, fd }).collect();
         Ok(Some((Self { channel, process }, given)))
     }
@@ -83,11 +83,11 @@ impl Predecessor {
 
     /// Asks for its table. From here on it changes nothing, for some seconds.
     pub(crate) async fn picture(&mut self) -> Result<Picture, HandoverError> {
-        let ask = async {
+        let step = async {
             self.channel.send(&Prepared).await?;
             self.channel.receive().await
         };
-        in_time(ask).await
+        in_time(step).await
     }
 
     /// Says that connections are accepted. Then the table is ours: gives every older process
@@ -97,7 +97,7 @@ impl Predecessor {
         kept: Vec<SocketAddr>,
         admin: Option<String>,
     ) -> Result<Vec<Elder>, HandoverError> {
-        let ask = async {
+        let step = async {
             self.channel.send(&Ready { kept, admin }).await?;
             let Yours { elders } = self.channel.receive().await?;
             let fds = self.channel.receive_fds(elders.len()).await?;
@@ -109,7 +109,7 @@ impl Predecessor {
                 })
                 .collect::<io::Result<Vec<_>>>()
         };
-        let older = in_time(ask).await?;
+        let older = in_time(step).await?;
         let mut elders = vec![Elder {
             process: self.process,
             channel: self.channel,
@@ -119,8 +119,8 @@ impl Predecessor {
     }
 }
 
-async fn in_time<T>(ask: impl Future<Output = io::Result<T>>) -> Result<T, HandoverError> {
-    let answer = timeout(ANSWER, ask).await;
-    let answer = answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    answer.map_err(HandoverError::Broken)
+async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> Result<T, HandoverError> {
+    let response = timeout(RESPONSE_TIMEOUT, step).await;
+    let response = response.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    response.map_err(HandoverError::Broken)
 }

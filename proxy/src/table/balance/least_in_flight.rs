@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_answers_slowly_gets_little() {
+    fn an_endpoint_that_responds_slowly_gets_little() {
         let service = service(&spec(&[1, 1, 1]), None);
         let slow = service.endpoints().next().unwrap().clone();
         let mut given = 0;

@@ -98,7 +98,7 @@ impl Stats {
     }
 
     /// The head of an answer came, this long after the try began.
-    pub(crate) fn answered_after(&self, worker: usize, latency: Duration) {
+    pub(crate) fn response_began_after(&self, worker: usize, latency: Duration) {
         let counters = &self.workers[worker];
         add_one(&counters.latency[bucket_of(latency)]);
         let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);

@@ -56,8 +56,8 @@ pub(crate) fn request_at_once(bytes: &[u8], most: usize, head: &mut Head) -> Opt
 }
 
 /// The same of an answer's head.
-pub(crate) fn answer_at_once(bytes: &[u8], head: &mut Head) -> Option<usize> {
-    parse_answer(bytes, head).ok().flatten()
+pub(crate) fn response_at_once(bytes: &[u8], head: &mut Head) -> Option<usize> {
+    parse_response(bytes, head).ok().flatten()
 }
 
 /// Reads a request's head, which `bytes` is.
@@ -66,8 +66,8 @@ pub(crate) fn read_request(bytes: &[u8], most: usize, head: &mut Head) -> Result
 }
 
 /// Reads an answer's head, which `bytes` is.
-pub(crate) fn read_answer(bytes: &[u8], head: &mut Head) -> Result<(), BadHead> {
-    whole(bytes, parse_answer(bytes, head)?)
+pub(crate) fn read_response(bytes: &[u8], head: &mut Head) -> Result<(), BadHead> {
+    whole(bytes, parse_response(bytes, head)?)
 }
 
 fn whole(bytes: &[u8], end: Option<usize>) -> Result<(), BadHead> {
@@ -117,15 +117,15 @@ fn parse_request(bytes: &[u8], most: usize, head: &mut Head) -> Result<Option<us
 
 /// Reads the head of an answer that `bytes` begin with, and gives its length; `None`: more is
 /// to come.
-fn parse_answer(bytes: &[u8], head: &mut Head) -> Result<Option<usize>, BadHead> {
+fn parse_response(bytes: &[u8], head: &mut Head) -> Result<Option<usize>, BadHead> {
     // The parser would skip empty lines, which only requests may have before them.
     if !bytes.starts_with(b"HTTP/") {
         return Err(BadHead::Syntax);
     }
     let mut slots = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_FIELDS];
-    let mut answer = httparse::Response::new(&mut []);
+    let mut response = httparse::Response::new(&mut []);
     let read = httparse::ParserConfig::default().parse_response_with_uninit_headers(
-        &mut answer,
+        &mut response,
         bytes,
         &mut slots,
     );
@@ -134,12 +134,12 @@ fn parse_answer(bytes: &[u8], head: &mut Head) -> Result<Option<usize>, BadHead>
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err(BadHead::Syntax),
     };
-    let (Some(minor), Some(status @ 100..=599)) = (answer.version, answer.code) else {
+    let (Some(minor), Some(status @ 100..=599)) = (response.version, response.code) else {
         return Err(BadHead::Syntax);
     };
-    let reason = answer.reason.unwrap_or_default();
-    head.answer(version(minor), status, span_of(bytes, reason.as_bytes()));
-    push_fields(head, &bytes[..end], answer.headers)?;
+    let reason = response.reason.unwrap_or_default();
+    head.response(version(minor), status, span_of(bytes, reason.as_bytes()));
+    push_fields(head, &bytes[..end], response.headers)?;
     Ok(Some(end))
 }
 
@@ -214,14 +214,14 @@ pub(crate) fn request_framing(request: Message<'_>) -> Result<Framing, BadHead> 
 }
 
 /// How an answer's body ends (RFC 9112, 6.3). `to_head`: the request's method was HEAD.
-pub(crate) fn answer_framing(answer: Message<'_>, to_head: bool) -> Result<Framing, BadHead> {
-    let framing = match (content_length(answer)?, coding(answer)?) {
+pub(crate) fn response_framing(response: Message<'_>, to_head: bool) -> Result<Framing, BadHead> {
+    let framing = match (content_length(response)?, coding(response)?) {
         (None, false) => Framing::UntilClose,
         (Some(length), false) => Framing::of_length(length),
-        (None, true) if answer.version() == Version::HTTP_11 => Framing::Chunked,
+        (None, true) if response.version() == Version::HTTP_11 => Framing::Chunked,
         _ => return Err(BadHead::Framing),
     };
-    let bodyless = to_head || matches!(answer.status(), 100..=199 | 204 | 304);
+    let bodyless = to_head || matches!(response.status(), 100..=199 | 204 | 304);
     Ok(if bodyless { Framing::Empty } else { framing })
 }
 
@@ -376,14 +376,14 @@ mod tests {
         }
     }
 
-    fn answer(text: &str, to_head: bool) -> Result<Framing, BadHead> {
+    fn response(text: &str, to_head: bool) -> Result<Framing, BadHead> {
         let mut head = Head::default();
-        read_answer(text.as_bytes(), &mut head)?;
-        answer_framing(head.over(text.as_bytes()), to_head)
+        read_response(text.as_bytes(), &mut head)?;
+        response_framing(head.over(text.as_bytes()), to_head)
     }
 
     #[test]
-    fn an_answer_ends_as_its_status_and_fields_say() {
+    fn a_response_ends_as_its_status_and_fields_say() {
         let one = "content-length: 1\r\n";
         let chunked = "transfer-encoding: chunked\r\n";
         for (line, fields, to_head, want) in [
@@ -399,19 +399,19 @@ mod tests {
             ("1.1 20 OK", "", false, Err(BadHead::Syntax)),
         ] {
             let text = format!("HTTP/{line}\r\n{fields}\r\n");
-            assert_eq!(answer(&text, to_head), want, "{text:?}");
+            assert_eq!(response(&text, to_head), want, "{text:?}");
         }
         let both = format!("HTTP/1.1 200 OK\r\n{one}{chunked}\r\n");
-        assert_eq!(answer(&both, false), Err(BadHead::Framing));
+        assert_eq!(response(&both, false), Err(BadHead::Framing));
         let twice = format!("HTTP/1.1 200 OK\r\n{one}{one}\r\n");
-        assert_eq!(answer(&twice, true), Err(BadHead::Framing));
+        assert_eq!(response(&twice, true), Err(BadHead::Framing));
         for bad in [
             "HTTP/1.1 200 OK\r\na: b\r\n c\r\n\r\n",
             "\r\nHTTP/1.1 200 OK\r\n\r\n",
             "http/1.1 200 OK\r\n\r\n",
             "HTTP/2.0 200 OK\r\n\r\n",
         ] {
-            assert_eq!(answer(bad, false), Err(BadHead::Syntax), "{bad:?}");
+            assert_eq!(response(bad, false), Err(BadHead::Syntax), "{bad:?}");
         }
     }
 

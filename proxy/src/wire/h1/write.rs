@@ -14,10 +14,15 @@ use crate::wire::socket::{Pool, Socket};
 
 /// Writes the head that a client should see of an endpoint's answer, but for how the body is
 /// framed. `now` is the time as `Date` says it.
-pub(crate) fn answer_fields(version: Version, answer: Message<'_>, now: &[u8], to: &mut Vec<u8>) {
-    let status = answer.status();
-    status_line(version, status, answer.reason(), to);
-    headers::towards_client(answer, status == 101, now, to);
+pub(crate) fn response_fields(
+    version: Version,
+    response: Message<'_>,
+    now: &[u8],
+    to: &mut Vec<u8>,
+) {
+    let status = response.status();
+    status_line(version, status, response.reason(), to);
+    headers::towards_client(response, status == 101, now, to);
 }
 
 /// Writes how the body that follows a head is framed, and ends the head. Gives whether it goes
@@ -71,10 +76,10 @@ pub(crate) async fn write_interim(
     pool: &Pool,
     alarm: &Alarm,
     within: Duration,
-    answer: Message<'_>,
+    response: Message<'_>,
 ) -> io::Result<()> {
     let mut bytes = pool.take_small();
-    answer_fields(Version::HTTP_11, answer, b"", &mut bytes);
+    response_fields(Version::HTTP_11, response, b"", &mut bytes);
     bytes.extend_from_slice(b"\r\n");
     let written = to.write_all(alarm, within, [&bytes]).await;
     pool.give(bytes);

@@ -12,7 +12,7 @@ use http::{request, response, uri};
 use super::fields::Fields;
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::head::{
-    BadHead, MAX_FIELDS, answer_framing, find_end, read_request as read_lines, read_trailers,
+    BadHead, MAX_FIELDS, find_end, read_request as read_lines, read_trailers, response_framing,
 };
 use crate::wire::head::{Head, Known, Message, Span};
 use crate::wire::headers;
@@ -99,20 +99,20 @@ fn push_cookies(fields: &HeaderMap, to: &mut Vec<u8>, head: &mut Head) {
 }
 
 /// Reads an endpoint's answer into `to`. `is_over`: no body follows.
-pub(crate) fn read_answer(
-    answer: &response::Parts,
+pub(crate) fn read_response(
+    response: &response::Parts,
     is_over: bool,
     to_head: bool,
     to: &mut Vec<u8>,
     head: &mut Head,
 ) -> Result<Framing, BadHead> {
-    let reason = answer.status.canonical_reason().unwrap_or_default();
+    let reason = response.status.canonical_reason().unwrap_or_default();
     let reason = put(to, reason.as_bytes());
-    head.answer(Version::HTTP_2, answer.status.as_u16(), reason);
-    for (name, value) in &answer.headers {
+    head.response(Version::HTTP_2, response.status.as_u16(), reason);
+    for (name, value) in &response.headers {
         push(head, to, name.as_str().as_bytes(), value.as_bytes());
     }
-    match answer_framing(head.over(to), to_head)? {
+    match response_framing(head.over(to), to_head)? {
         _ if is_over => Ok(Framing::Empty),
         framing => Ok(framing),
     }
@@ -131,11 +131,11 @@ fn put(to: &mut Vec<u8>, bytes: &[u8]) -> Span {
     Span::new(start, to.len())
 }
 
-/// An answer with the status of `answer`, and the fields that `write` writes.
-pub(crate) fn answer_of(answer: Message<'_>, write: impl FnOnce(&mut Fields)) -> Response<()> {
+/// An answer with the status of `response`, and the fields that `write` writes.
+pub(crate) fn response_of(message: Message<'_>, write: impl FnOnce(&mut Fields)) -> Response<()> {
     let mut response = Response::new(());
     // Whatever was read as a status is one.
-    *response.status_mut() = StatusCode::from_u16(answer.status()).unwrap_or_default();
+    *response.status_mut() = StatusCode::from_u16(message.status()).unwrap_or_default();
     let mut fields = Fields::default();
     write(&mut fields);
     *response.headers_mut() = fields.into_map();

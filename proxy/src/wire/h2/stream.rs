@@ -16,12 +16,12 @@ use h2::{Reason, RecvStream, SendStream};
 use http::uri::Scheme;
 use http::{HeaderMap, Response};
 
-use super::message::{answer_of, push_fields, read_sent_request, trailers_of};
+use super::message::{push_fields, read_sent_request, response_of, trailers_of};
 use crate::wire::alarm::Millis;
-use crate::wire::answer::{Answered, NoAnswer};
 use crate::wire::head::{Head, Message};
 use crate::wire::headers;
 use crate::wire::reply::Refusal;
+use crate::wire::response::{NoResponse, ResponseHead};
 use crate::wire::socket::{Inbox, Pool};
 
 /// One stream.
@@ -35,7 +35,7 @@ pub(crate) struct Stream {
 /// What is sent.
 enum Outlet {
     /// To a client that was not answered yet, with the head of its answer once that is known.
-    Answer(SendResponse<Bytes>, Option<Response<()>>),
+    Response(SendResponse<Bytes>, Option<Response<()>>),
     /// To an endpoint that was not asked yet.
     Request(SendRequest<Bytes>, Scheme),
     /// The head is sent.
@@ -57,7 +57,7 @@ enum Coming {
     Never,
     /// It cannot be: HTTP/2 has no form for it.
     Unfit(Refusal),
-    Answer(ResponseFuture),
+    Response(ResponseFuture),
     Body(RecvStream),
 }
 
@@ -94,7 +94,7 @@ impl Stream {
     /// A client's.
     pub(crate) fn of_client(respond: SendResponse<Bytes>, body: RecvStream) -> Self {
         Self {
-            outlet: RefCell::new(Outlet::Answer(respond, None)),
+            outlet: RefCell::new(Outlet::Response(respond, None)),
             inlet: RefCell::new(Inlet::new(Coming::Body(body))),
             _place: None,
         }
@@ -110,20 +110,20 @@ impl Stream {
     }
 
     /// Sets the head of the answer, which is sent along with the first of its body.
-    pub(crate) fn begin_answer(&self, answer: Response<()>) {
-        if let Outlet::Answer(_, head) = &mut *self.outlet.borrow_mut() {
-            *head = Some(answer);
+    pub(crate) fn begin_response(&self, response: Response<()>) {
+        if let Outlet::Response(_, head) = &mut *self.outlet.borrow_mut() {
+            *head = Some(response);
         }
     }
 
     /// Sends an interim answer to a client.
-    pub(crate) fn interim(&self, answer: Message<'_>) -> io::Result<()> {
+    pub(crate) fn interim(&self, response: Message<'_>) -> io::Result<()> {
         match &mut *self.outlet.borrow_mut() {
-            Outlet::Answer(respond, _) => {
-                let answer = answer_of(answer, |fields| {
-                    headers::towards_client(answer, false, b"", fields);
+            Outlet::Response(respond, _) => {
+                let response = response_of(response, |fields| {
+                    headers::towards_client(response, false, b"", fields);
                 });
-                respond.send_informational(answer).map_err(broken)
+                respond.send_informational(response).map_err(broken)
             }
             _ => Ok(()),
         }
@@ -131,18 +131,18 @@ impl Stream {
 
     /// Tells a client to go on with its body (RFC 9110, 10.1.1).
     pub(crate) fn proceed(&self) {
-        if let Outlet::Answer(respond, _) = &mut *self.outlet.borrow_mut() {
-            let mut answer = Response::new(());
-            *answer.status_mut() = http::StatusCode::CONTINUE;
+        if let Outlet::Response(respond, _) = &mut *self.outlet.borrow_mut() {
+            let mut response = Response::new(());
+            *response.status_mut() = http::StatusCode::CONTINUE;
             // A client that is gone is noticed soon enough.
-            let _ = respond.send_informational(answer);
+            let _ = respond.send_informational(response);
         }
     }
 
     /// Breaks the stream off: nobody may take what was sent for the whole.
     pub(crate) fn break_off(&self, reason: Reason) {
         match &mut *self.outlet.borrow_mut() {
-            Outlet::Answer(respond, _) => respond.send_reset(reason),
+            Outlet::Response(respond, _) => respond.send_reset(reason),
             Outlet::Body(send) => send.send_reset(reason),
             Outlet::Request(..) => {}
         }
@@ -202,9 +202,9 @@ impl Stream {
         ends: bool,
     ) -> Poll<io::Result<SendStream<Bytes>>> {
         Poll::Ready(match outlet {
-            Outlet::Answer(respond, answer) => {
-                let answer = answer.take().unwrap_or_default();
-                respond.send_response(answer, ends).map_err(broken)
+            Outlet::Response(respond, response) => {
+                let response = response.take().unwrap_or_default();
+                respond.send_response(response, ends).map_err(broken)
             }
             Outlet::Request(sender, scheme) => {
                 let ready = ready!(sender.poll_ready(cx));
@@ -217,8 +217,8 @@ impl Stream {
                     }
                 };
                 match ready.and_then(|()| sender.send_request(request, ends)) {
-                    Ok((answer, send)) => {
-                        inlet.coming = Coming::Answer(answer);
+                    Ok((response, send)) => {
+                        inlet.coming = Coming::Response(response);
                         Ok(send)
                     }
                     Err(error) => {
@@ -239,27 +239,27 @@ impl Stream {
         pool: &Pool,
         to_head: bool,
         head: &mut Head,
-    ) -> Poll<Result<Answered, NoAnswer>> {
+    ) -> Poll<Result<ResponseHead, NoResponse>> {
         let mut inlet = self.inlet.borrow_mut();
         let coming = match &mut inlet.coming {
-            Coming::Answer(coming) => coming,
+            Coming::Response(coming) => coming,
             Coming::Never => {
-                let never = NoAnswer::Unprocessed { is_refused: false };
+                let never = NoResponse::Unprocessed { is_refused: false };
                 return Poll::Ready(Err(never));
             }
-            Coming::Unfit(refusal) => return Poll::Ready(Err(NoAnswer::Unfit(*refusal))),
+            Coming::Unfit(refusal) => return Poll::Ready(Err(NoResponse::Unfit(*refusal))),
             Coming::Nothing | Coming::Body(_) => return Poll::Pending,
         };
         if let Poll::Ready(Some(interim)) = coming.poll_informational(cx) {
-            let (head_of, ()) = interim.map_err(|error| no_answer(&error))?.into_parts();
-            return Poll::Ready(read_answer(&head_of, true, to_head, inbox, pool, head));
+            let (head_of, ()) = interim.map_err(|error| no_response(&error))?.into_parts();
+            return Poll::Ready(read_response(&head_of, true, to_head, inbox, pool, head));
         }
-        let answer =
-            ready!(std::pin::Pin::new(coming).poll(cx)).map_err(|error| no_answer(&error))?;
-        let (head_of, body) = answer.into_parts();
+        let response =
+            ready!(std::pin::Pin::new(coming).poll(cx)).map_err(|error| no_response(&error))?;
+        let (head_of, body) = response.into_parts();
         let is_over = body.is_end_stream();
         inlet.coming = Coming::Body(body);
-        Poll::Ready(read_answer(&head_of, is_over, to_head, inbox, pool, head))
+        Poll::Ready(read_response(&head_of, is_over, to_head, inbox, pool, head))
     }
 
     /// Reads the next of the body behind what is in the inbox. 0: there is no more.
@@ -309,7 +309,7 @@ impl Stream {
     pub(crate) fn is_over(&self) -> bool {
         match &self.inlet.borrow().coming {
             Coming::Body(body) => body.is_end_stream(),
-            Coming::Nothing | Coming::Never | Coming::Unfit(_) | Coming::Answer(_) => false,
+            Coming::Nothing | Coming::Never | Coming::Unfit(_) | Coming::Response(_) => false,
         }
     }
 
@@ -326,7 +326,7 @@ impl Stream {
     /// Whether the client has reset the stream, or is gone.
     pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<bool> {
         let reset = match &mut *self.outlet.borrow_mut() {
-            Outlet::Answer(respond, _) => respond.poll_reset(cx),
+            Outlet::Response(respond, _) => respond.poll_reset(cx),
             Outlet::Body(send) => send.poll_reset(cx),
             Outlet::Request(..) => return Poll::Pending,
         };
@@ -344,24 +344,24 @@ impl Inlet {
     }
 }
 
-fn read_answer(
-    answer: &http::response::Parts,
+fn read_response(
+    response: &http::response::Parts,
     is_over: bool,
     to_head: bool,
     inbox: &mut Inbox,
     pool: &Pool,
     head: &mut Head,
-) -> Result<Answered, NoAnswer> {
+) -> Result<ResponseHead, NoResponse> {
     let mut bytes = Vec::new();
     if head.is_unused() {
         *head = pool.head();
     }
-    let framing = super::message::read_answer(answer, is_over, to_head, &mut bytes, head)?;
+    let framing = super::message::read_response(response, is_over, to_head, &mut bytes, head)?;
     let length = bytes.len();
     inbox.push(&bytes, pool);
-    Ok(Answered {
+    Ok(ResponseHead {
         length,
-        status: answer.status.as_u16(),
+        status: response.status.as_u16(),
         framing,
     })
 }
@@ -390,13 +390,13 @@ fn broken(error: h2::Error) -> io::Error {
 }
 
 /// Why an endpoint did not answer a request.
-fn no_answer(error: &h2::Error) -> NoAnswer {
+fn no_response(error: &h2::Error) -> NoResponse {
     let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
     match error.is_remote() {
-        true if error.is_go_away() => NoAnswer::Unprocessed { is_refused: false },
-        true if is_refused => NoAnswer::Unprocessed { is_refused: true },
-        _ if error.is_io() => NoAnswer::Broken { silently: true },
-        true => NoAnswer::Broken { silently: false },
-        false => NoAnswer::Bad,
+        true if error.is_go_away() => NoResponse::Unprocessed { is_refused: false },
+        true if is_refused => NoResponse::Unprocessed { is_refused: true },
+        _ if error.is_io() => NoResponse::Broken { silently: true },
+        true => NoResponse::Broken { silently: false },
+        false => NoResponse::Bad,
     }
 }

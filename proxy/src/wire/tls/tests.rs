@@ -164,7 +164,7 @@ fn certificate(files: &KeyPair) -> CertificateDer<'static> {
 }
 
 #[tokio::test]
-async fn a_client_gets_the_certificate_of_the_name_it_asks_for() {
+async fn a_client_gets_the_certificate_of_the_name_it_requests() {
     let ca = Ca::new();
     let files = [
         ca.issue("a", &["a.test", "shared.test"]),

@@ -11,10 +11,10 @@ thread_local! {
 }
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    if let [request, cut, answer @ ..] = input {
+    if let [request, cut, response @ ..] = input {
         let request = REQUESTS[usize::from(*request) % REQUESTS.len()];
         EXCHANGE.with_borrow_mut(|exchange| {
-            exchange.check_answers(request, answer, usize::from(*cut));
+            exchange.check_responses(request, response, usize::from(*cut));
         });
     }
 });

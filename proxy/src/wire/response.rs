@@ -6,7 +6,7 @@ use crate::wire::reply::Refusal;
 
 /// The head of an answer was read: it is the first so many bytes of the inbox.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Answered {
+pub(crate) struct ResponseHead {
     pub(crate) length: usize,
     pub(crate) status: u16,
     pub(crate) framing: Framing,
@@ -14,7 +14,7 @@ pub(crate) struct Answered {
 
 /// Why there is no head of an answer.
 #[derive(Debug)]
-pub(crate) enum NoAnswer {
+pub(crate) enum NoResponse {
     /// The connection broke, or was closed. `silently`: without a byte of an answer.
     Broken { silently: bool },
     /// The endpoint has not looked at the request, and says so (RFC 9113, 8.7): it was about to
@@ -26,7 +26,7 @@ pub(crate) enum NoAnswer {
     Unfit(Refusal),
 }
 
-impl From<BadHead> for NoAnswer {
+impl From<BadHead> for NoResponse {
     fn from(_: BadHead) -> Self {
         Self::Bad
     }

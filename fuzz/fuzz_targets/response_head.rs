@@ -3,6 +3,6 @@
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     if let [method, head @ ..] = input {
-        crossfade_fuzz::heads::check_answer_head(head, *method == b'H');
+        crossfade_fuzz::heads::check_response_head(head, *method == b'H');
     }
 });
