@@ -22,6 +22,9 @@ pub struct Status {
     pub connections: u64,
     /// Older processes of the proxy that still finish what they have. Figures include theirs.
     #[serde(default)]
+    pub draining_processes: usize,
+    /// Deprecated, and gone in the next release: the same number under its old name.
+    #[serde(default)]
     pub elders: usize,
     /// Services of which nothing is up: their requests are tried anyway.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -63,8 +63,8 @@ fn of_proxy(
         "Requests that the proxy answered itself, by reason.",
         &["reason"],
     )?;
-    let figures = counters.figures();
-    for (reason, count) in &figures.refused {
+    let counts = counters.counts();
+    for (reason, count) in &counts.refused {
         refused.with_label_values(&[reason]).inc_by(*count);
     }
     let accepted = counter(
@@ -74,7 +74,7 @@ fn of_proxy(
     )?;
     accepted
         .with_label_values::<&str>(&[])
-        .inc_by(figures.accepted);
+        .inc_by(counts.accepted);
     let handshakes = counter(
         "crossfade_tls_handshakes_failed_total",
         "Clients that did not get through the TLS handshake.",
@@ -82,13 +82,13 @@ fn of_proxy(
     )?;
     handshakes
         .with_label_values::<&str>(&[])
-        .inc_by(figures.handshakes_failed);
+        .inc_by(counts.handshakes_failed);
     let waited = counter(
         "crossfade_connections_waited_total",
         "Client connections that waited until another one was closed, by limits.connections.",
         &[],
     )?;
-    waited.with_label_values::<&str>(&[]).inc_by(figures.waited);
+    waited.with_label_values::<&str>(&[]).inc_by(counts.waited);
     let turned_away = counter(
         "crossfade_connections_turned_away_total",
         "Client connections closed at once, by limits.connections_per_address.",
@@ -96,7 +96,7 @@ fn of_proxy(
     )?;
     turned_away
         .with_label_values::<&str>(&[])
-        .inc_by(figures.turned_away);
+        .inc_by(counts.turned_away);
     let families = [
         build.collect(),
         single(
@@ -107,7 +107,7 @@ fn of_proxy(
         single(
             "crossfade_connections",
             "Open client connections.",
-            figures.connections,
+            counts.connections,
         )?,
         single(
             "crossfade_config_valid",
@@ -289,11 +289,7 @@ fn of_holds(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     )?;
     for service in table.services() {
         if let Some(hold) = &service.hold {
-            set(
-                &waiting,
-                &[&service.definition.name],
-                hold.figures().waiting,
-            );
+            set(&waiting, &[&service.definition.name], hold.counts().waiting);
         }
     }
     Ok(waiting.collect())
@@ -320,12 +316,12 @@ fn of_mirrors(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
             continue;
         };
         let (name, version) = (&*service.definition.name, &*stats.version);
-        for (of, figures) in [("copy", &stats.copies), ("original", &stats.originals)] {
-            for (class, n) in by_class(&figures.responses) {
+        for (of, counts) in [("copy", &stats.copies), ("original", &stats.originals)] {
+            for (class, n) in by_class(&counts.responses) {
                 let labels = [name, version, of, class];
                 responses.with_label_values(&labels).inc_by(n);
             }
-            for (cause, n) in by_cause(&figures.failed_tries) {
+            for (cause, n) in by_cause(&counts.failed_tries) {
                 let labels = [name, version, of, cause];
                 failed.with_label_values(&labels).inc_by(n);
             }
@@ -371,11 +367,11 @@ fn set(gauge: &IntGaugeVec, labels: &[&str], value: u64) {
 }
 
 fn histogram(service: &str, version: &str, stats: &Stats) -> Metric {
-    let figures = stats.figures();
-    let buckets = figures.stats.latency;
+    let counts = stats.counts();
+    let buckets = counts.stats.latency;
     let mut histogram = Histogram::default();
     histogram.set_sample_count(buckets.iter().map(|bucket| bucket.count).sum());
-    histogram.set_sample_sum(figures.latency_sum_micros as f64 / 1e6);
+    histogram.set_sample_sum(counts.latency_sum_micros as f64 / 1e6);
     let cumulative = BOUNDS.iter().map(|bound| {
         let mut bucket = Bucket::default();
         let within = buckets.iter().filter(|bucket| bucket.le <= *bound);

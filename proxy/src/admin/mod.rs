@@ -32,7 +32,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::config::{AdminAddress, Config, Token};
 use crate::control::drain::DrainTarget;
-use crate::control::{ChangeError, Control, Standing};
+use crate::control::{ChangeError, Control, ProcessRole};
 use crate::server::listeners::AdminListener;
 use crate::wire::tls::Listening;
 use crate::worker::counters::Counters;
@@ -242,7 +242,7 @@ impl Admin {
             };
             json(status, &ErrorBody { error })
         });
-        if self.control.standing() == Standing::Elder {
+        if self.control.process_role() == ProcessRole::Draining {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
@@ -266,9 +266,9 @@ impl Admin {
         };
         let request = Arc::new((head, body));
         let (head, body) = &*request;
-        let mut standing = self.control.watch_standing();
+        let mut process_role = self.control.watch_process_role();
         loop {
-            let response = if self.control.standing() == Standing::Elder {
+            let response = if self.control.process_role() == ProcessRole::Draining {
                 return successor::forward(&self.successor, head, body.clone(), began).await;
             } else if is_change(head) {
                 self.change(request.clone()).await
@@ -280,7 +280,9 @@ impl Admin {
                 response => return response,
             }
             // An error: the proxy ends.
-            let _ = standing.wait_for(|now| *now != Standing::Frozen).await;
+            let _ = process_role
+                .wait_for(|now| *now != ProcessRole::Frozen)
+                .await;
         }
     }
 
@@ -411,8 +413,9 @@ impl Admin {
             generation: table.generation,
             workers: self.about.workers,
             services: table.services().len(),
-            connections: self.counters.figures().connections,
-            elders: self.control.drains.elders.count(),
+            connections: self.counters.counts().connections,
+            draining_processes: self.control.drains.draining_processes.count(),
+            elders: self.control.drains.draining_processes.count(),
             in_panic: table
                 .services()
                 .iter()
@@ -457,13 +460,13 @@ impl Admin {
         let mut ended = self.control.drains.watch();
         let mut receipt = self.control.drain(name, target)?;
         let deadline = tokio::time::Instant::now() + wait;
-        let mut standing = self.control.watch_standing();
+        let mut process_role = self.control.watch_process_role();
         let mut in_time = true;
         while !receipt.drained && in_time {
             in_time = tokio::select! {
                 _ = ended.changed() => true,
                 // Whoever takes over is to be asked.
-                _ = standing.changed() => true,
+                _ = process_role.changed() => true,
                 () = tokio::time::sleep_until(deadline) => false,
             };
             receipt = self.control.receipt(name, target)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{Config, ConfigError};
-use crate::control::{ChangeError, Control, Standing};
+use crate::control::{ChangeError, Control, ProcessRole};
 use crate::file::Watch;
 
 /// Follows the config file. Never ends. `valid` says whether its newest text is in force.
@@ -19,11 +19,13 @@ pub(crate) async fn follow(
     let watch = Watch::new([&*path]);
     // What the file had at the last look; nobody has looked yet since it was loaded.
     let mut seen: Option<Option<String>> = None;
-    let mut standing = control.watch_standing();
+    let mut process_role = control.watch_process_role();
     loop {
         let told = watch.changed().await;
         // Whoever has taken the table over follows the file. An error: the proxy ends.
-        let _ = standing.wait_for(|now| *now == Standing::Owner).await;
+        let _ = process_role
+            .wait_for(|now| *now == ProcessRole::Active)
+            .await;
         let now = read(&path).await.ok();
         if seen.as_ref() == Some(&now) {
             continue;

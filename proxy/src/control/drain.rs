@@ -12,8 +12,8 @@ use admin_api::{DrainReceipt, EndpointReceipt, Oldest};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 
-use crate::control::elders::Elders;
-use crate::control::snapshot::DrainPicture;
+use crate::control::draining::DrainingProcesses;
+use crate::control::snapshot::DrainSnapshot;
 use crate::table::counts::age::Ages;
 use crate::table::counts::claim::Kind;
 use crate::table::endpoint::Endpoint;
@@ -24,7 +24,7 @@ use crate::worker::order::Order;
 
 /// How often drains that are under way are looked at. The sums are the workers' own slots, so a
 /// look costs them nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const POLL_EVERY: Duration = Duration::from_millis(5);
 /// How long workers may take to say how old what they have in flight is. One that is busier is not
 /// waited for.
 const AGES_WITHIN: Duration = Duration::from_millis(250);
@@ -66,7 +66,7 @@ pub(crate) struct Drains {
     ended: watch::Sender<u64>,
     order: Box<dyn Fn(Order) + Send + Sync>,
     /// Older processes, which may have something in flight too.
-    pub(crate) elders: Elders,
+    pub(crate) draining_processes: DrainingProcesses,
 }
 
 struct Drain {
@@ -90,7 +90,7 @@ impl Drains {
             begun: Notify::new(),
             ended: watch::channel(0).0,
             order: Box::new(order),
-            elders: Elders::default(),
+            draining_processes: DrainingProcesses::default(),
         }
     }
 
@@ -120,26 +120,26 @@ impl Drains {
             });
         }
         self.begun.notify_one();
-        self.elders.tell();
+        self.draining_processes.tell();
     }
 
     /// Goes on with a drain that another process began.
-    pub(crate) fn adopt(&self, picture: &DrainPicture, endpoint: &Arc<Endpoint>) {
+    pub(crate) fn adopt(&self, snapshot: &DrainSnapshot, endpoint: &Arc<Endpoint>) {
         let mut list = self.list();
         if list.iter().any(|drain| drain.endpoint.id == endpoint.id) {
             return;
         }
         let now = Instant::now();
         endpoint.claims.retire();
-        let drained_at = picture
+        let drained_at = snapshot
             .drained_since
             .map(|since| now.checked_sub(since).unwrap_or(now));
         list.push(Drain {
-            service: picture.service.clone(),
+            service: snapshot.service.clone(),
             endpoint: endpoint.clone(),
-            cut_requests_at: picture.cut_requests_in.map(|within| now + within),
-            cut_streams_at: picture.cut_streams_in.map(|within| now + within),
-            cut_upgraded_at: picture.cut_upgraded_in.map(|within| now + within),
+            cut_requests_at: snapshot.cut_requests_in.map(|within| now + within),
+            cut_streams_at: snapshot.cut_streams_in.map(|within| now + within),
+            cut_upgraded_at: snapshot.cut_upgraded_in.map(|within| now + within),
             drained_at,
             announced: drained_at.is_some(),
         });
@@ -147,18 +147,18 @@ impl Drains {
     }
 
     /// As another process has to know them.
-    pub(crate) fn pictures(&self) -> Vec<DrainPicture> {
+    pub(crate) fn snapshots(&self) -> Vec<DrainSnapshot> {
         let now = Instant::now();
         let list = self.list();
-        let picture = |drain: &Drain| DrainPicture {
+        let snapshot = |drain: &Drain| DrainSnapshot {
             service: drain.service.clone(),
-            endpoint: drain.endpoint.picture(),
+            endpoint: drain.endpoint.snapshot(),
             cut_requests_in: drain.cut_requests_at.map(|at| at - now),
             cut_streams_in: drain.cut_streams_at.map(|at| at - now),
             cut_upgraded_in: drain.cut_upgraded_at.map(|at| at - now),
             drained_since: drain.drained_at.map(|at| now - at),
         };
-        list.iter().map(picture).collect()
+        list.iter().map(snapshot).collect()
     }
 
     /// Every endpoint that was drained or is being drained.
@@ -185,7 +185,7 @@ impl Drains {
         for drain in list.iter_mut().rev().filter(covered) {
             let endpoint = &drain.endpoint;
             if seen.insert((endpoint.version.clone(), endpoint.target)) {
-                endpoints.push(drain.receipt(&self.elders));
+                endpoints.push(drain.receipt(&self.draining_processes));
             }
         }
         if endpoints.is_empty() {
@@ -248,7 +248,7 @@ impl Drains {
         loop {
             self.begun.notified().await;
             while self.look(Instant::now()) {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_EVERY).await;
             }
         }
     }
@@ -258,7 +258,7 @@ impl Drains {
         let mut list = self.list();
         let mut under_way = false;
         for drain in list.iter_mut().filter(|drain| !drain.announced) {
-            if drain.is_drained(now, &self.elders) {
+            if drain.is_drained(now, &self.draining_processes) {
                 drain.announced = true;
                 self.ended.send_modify(|ended| *ended += 1);
                 continue;
@@ -294,17 +294,17 @@ impl Drains {
 impl Drain {
     /// Whether nothing is in flight in any process, and nothing will be. Once it was so it stays so, though a
     /// later sum may see a worker that is just backing out of a claim.
-    fn is_drained(&mut self, now: Instant, elders: &Elders) -> bool {
+    fn is_drained(&mut self, now: Instant, draining_processes: &DrainingProcesses) -> bool {
         let here = self.drained_at.is_none() && self.endpoint.is_drained();
-        if here && elders.are_done_with(&self.endpoint) {
+        if here && draining_processes.are_done_with(&self.endpoint) {
             self.drained_at = Some(now);
         }
         self.drained_at.is_some()
     }
 
-    fn receipt(&mut self, elders: &Elders) -> EndpointReceipt {
+    fn receipt(&mut self, draining_processes: &DrainingProcesses) -> EndpointReceipt {
         let receipt = self.endpoint.receipt();
-        if self.is_drained(Instant::now(), elders) {
+        if self.is_drained(Instant::now(), draining_processes) {
             EndpointReceipt {
                 drained: true,
                 in_flight: 0,

@@ -105,7 +105,7 @@ impl Record {
 }
 
 /// Looks at all endpoints of one version.
-pub(crate) fn look(members: &mut [Member<'_>], now: Instant, spec: &EjectionSpec) -> Vec<Change> {
+pub(crate) fn sample(members: &mut [Member<'_>], now: Instant, spec: &EjectionSpec) -> Vec<Change> {
     for member in &mut *members {
         member.record.take_in(member.outcomes);
     }
@@ -211,7 +211,7 @@ mod tests {
 
         /// A second later, each endpoint has so many more good and bad answers. Gives who was
         /// ejected or readmitted.
-        fn look(&mut self, more: &[(u64, u64)]) -> String {
+        fn sample(&mut self, more: &[(u64, u64)]) -> String {
             self.now += Duration::from_secs(1);
             for (outcomes, (good, bad)) in self.outcomes.iter_mut().zip(more) {
                 outcomes.good += good;
@@ -225,7 +225,7 @@ mod tests {
                     up: *up,
                 })
                 .collect();
-            let changes = look(&mut members, self.now, &self.spec);
+            let changes = sample(&mut members, self.now, &self.spec);
             let text = changes.iter().map(|change| match change {
                 Change::Eject { at, .. } => format!("-{at}"),
                 Change::Readmit { at } => format!("+{at}"),
@@ -237,7 +237,7 @@ mod tests {
         fn seconds_out(&mut self, at: usize) -> u64 {
             let idle = vec![(0, 0); self.records.len()];
             (1..)
-                .find(|_| self.look(&idle) == format!("+{at}"))
+                .find(|_| self.sample(&idle) == format!("+{at}"))
                 .unwrap()
         }
     }
@@ -245,15 +245,15 @@ mod tests {
     #[test]
     fn failures_in_a_row_eject_one_of_two_for_a_growing_time() {
         let mut version = Version::of(2);
-        assert_eq!(version.look(&[(10, 4), (10, 0)]), "", "not in a row");
-        assert_eq!(version.look(&[(0, 4), (10, 0)]), "");
-        assert_eq!(version.look(&[(0, 1), (10, 0)]), "-0");
+        assert_eq!(version.sample(&[(10, 4), (10, 0)]), "", "not in a row");
+        assert_eq!(version.sample(&[(0, 4), (10, 0)]), "");
+        assert_eq!(version.sample(&[(0, 1), (10, 0)]), "-0");
         assert_eq!(version.seconds_out(0), 10);
-        assert_eq!(version.look(&[(0, 5), (10, 0)]), "-0");
+        assert_eq!(version.sample(&[(0, 5), (10, 0)]), "-0");
         assert_eq!(version.seconds_out(0), 20);
         // After long enough in use, it begins anew.
         version.now += Duration::from_secs(300);
-        assert_eq!(version.look(&[(0, 5), (10, 0)]), "-0");
+        assert_eq!(version.sample(&[(0, 5), (10, 0)]), "-0");
         assert_eq!(version.seconds_out(0), 10);
     }
 
@@ -262,7 +262,7 @@ mod tests {
         let mut version = Version::of(2);
         version.spec.max_duration = Period::from_secs(15);
         for want in [10, 15, 15] {
-            assert_eq!(version.look(&[(0, 5), (1, 0)]), "-0");
+            assert_eq!(version.sample(&[(0, 5), (1, 0)]), "-0");
             assert_eq!(version.seconds_out(0), want);
         }
     }
@@ -270,31 +270,31 @@ mod tests {
     #[test]
     fn the_last_one_and_more_than_the_share_are_never_ejected() {
         let mut one = Version::of(1);
-        assert_eq!(one.look(&[(0, 100)]), "");
+        assert_eq!(one.sample(&[(0, 100)]), "");
         let mut two = Version::of(2);
         two.up[1] = false;
-        assert_eq!(two.look(&[(0, 100), (0, 0)]), "", "the other one is down");
+        assert_eq!(two.sample(&[(0, 100), (0, 0)]), "", "the other one is down");
         let mut five = Version::of(5);
         let three_fail = [(0, 9), (0, 9), (0, 9), (9, 0), (9, 0)];
-        assert_eq!(five.look(&three_fail), "-0 -1");
+        assert_eq!(five.sample(&three_fail), "-0 -1");
         five.spec.max_share = 100;
-        assert_eq!(five.look(&three_fail), "-2");
+        assert_eq!(five.sample(&three_fail), "-2");
     }
 
     #[test]
     fn when_the_others_go_down_the_ejected_one_is_readmitted() {
         let mut version = Version::of(2);
-        assert_eq!(version.look(&[(0, 5), (1, 0)]), "-0");
+        assert_eq!(version.sample(&[(0, 5), (1, 0)]), "-0");
         version.up[1] = false;
-        assert_eq!(version.look(&[(0, 0), (0, 0)]), "+0");
+        assert_eq!(version.sample(&[(0, 0), (0, 0)]), "+0");
     }
 
     #[test]
     fn what_all_fail_at_alike_is_the_versions_doing() {
         let mut version = Version::of(4);
         for _ in 0..5 {
-            assert_eq!(version.look(&[(0, 9); 4]), "");
-            assert_eq!(version.look(&[(9, 11); 4]), "");
+            assert_eq!(version.sample(&[(0, 9); 4]), "");
+            assert_eq!(version.sample(&[(9, 11); 4]), "");
         }
     }
 
@@ -302,9 +302,9 @@ mod tests {
     fn a_high_failure_rate_ejects_once_there_are_enough_tries() {
         let mut version = Version::of(3);
         let one_is_bad = [(4, 5), (9, 0), (9, 1)];
-        assert_eq!(version.look(&one_is_bad), "", "9 tries");
-        assert_eq!(version.look(&one_is_bad), "", "18 tries");
-        assert_eq!(version.look(&one_is_bad), "-0", "27 tries");
+        assert_eq!(version.sample(&one_is_bad), "", "9 tries");
+        assert_eq!(version.sample(&one_is_bad), "", "18 tries");
+        assert_eq!(version.sample(&one_is_bad), "-0", "27 tries");
     }
 
     #[test]
@@ -312,6 +312,6 @@ mod tests {
         let mut version = Version::of(2);
         version.spec.consecutive = 0;
         version.spec.failure_rate = 0;
-        assert_eq!(version.look(&[(0, 1_000), (1_000, 0)]), "");
+        assert_eq!(version.sample(&[(0, 1_000), (1_000, 0)]), "");
     }
 }

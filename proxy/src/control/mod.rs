@@ -7,8 +7,8 @@
 pub(crate) mod config_file;
 mod desired;
 pub(crate) mod drain;
+pub(crate) mod draining;
 mod ejection;
-pub(crate) mod elders;
 mod error;
 pub(crate) mod health;
 pub(crate) mod monitor;
@@ -56,18 +56,18 @@ pub(crate) struct Control {
     resolver: Resolver,
     state: Option<StateFile>,
     /// Changed under the lock of `wanted` alone.
-    standing: watch::Sender<Standing>,
+    process_role: watch::Sender<ProcessRole>,
 }
 
 /// Whose the table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum ProcessRole {
     /// This process changes it.
-    Owner,
+    Active,
     /// Nobody changes it: a successor is about to take it over.
     Frozen,
     /// A successor changes it, and tells this process.
-    Elder,
+    Draining,
 }
 
 struct Wanted {

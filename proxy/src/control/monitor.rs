@@ -20,23 +20,23 @@ const EVERY: Duration = Duration::from_millis(200);
 
 /// What it remembers of the looks before.
 #[derive(Default)]
-pub(crate) struct Lookout {
+pub(crate) struct OutlierMonitor {
     records: HashMap<EndpointId, Record>,
     /// Services, and their versions, that had nothing up.
-    dark: BTreeSet<(Arc<str>, Option<Arc<str>>)>,
+    without_healthy: BTreeSet<(Arc<str>, Option<Arc<str>>)>,
 }
 
 /// Keeps looking. Never ends.
 pub(crate) async fn run(table: Arc<ArcSwap<Table>>) {
-    let mut lookout = Lookout::default();
+    let mut monitor = OutlierMonitor::default();
     loop {
         tokio::time::sleep(EVERY).await;
-        lookout.look(&table.load_full(), Instant::now());
+        monitor.sample(&table.load_full(), Instant::now());
     }
 }
 
-impl Lookout {
-    fn look(&mut self, table: &Table, now: Instant) {
+impl OutlierMonitor {
+    fn sample(&mut self, table: &Table, now: Instant) {
         let mut records = HashMap::new();
         for service in table.services() {
             if service.definition.ejection.is_none() {
@@ -90,7 +90,7 @@ impl Lookout {
                 up: endpoint.is_healthy(),
             })
             .collect();
-        for change in ejection::look(&mut members, now, spec) {
+        for change in ejection::sample(&mut members, now, spec) {
             let (service, version) = (&*service.definition.name, &*version.label);
             match change {
                 Change::Eject { at, reason } => {
@@ -110,16 +110,16 @@ impl Lookout {
 
     /// Says what went dark since the look before, and what did not stay so.
     fn tell(&mut self, table: &Table) {
-        let mut dark = BTreeSet::new();
+        let mut without_healthy = BTreeSet::new();
         for service in table.services() {
             let name = &service.definition.name;
             if service.is_in_panic() {
-                dark.insert((name.clone(), None));
+                without_healthy.insert((name.clone(), None));
             }
             let down = service.versions_down();
-            dark.extend(down.map(|version| (name.clone(), Some(version.label.clone()))));
+            without_healthy.extend(down.map(|version| (name.clone(), Some(version.label.clone()))));
         }
-        for (service, version) in dark.difference(&self.dark) {
+        for (service, version) in without_healthy.difference(&self.without_healthy) {
             match version {
                 Some(version) => tracing::warn!(
                     %service, %version,
@@ -131,12 +131,12 @@ impl Lookout {
                 ),
             }
         }
-        for (service, version) in self.dark.difference(&dark) {
+        for (service, version) in self.without_healthy.difference(&without_healthy) {
             match version {
                 Some(version) => tracing::info!(%service, %version, "the version is up again"),
                 None => tracing::info!(%service, "the service is up again"),
             }
         }
-        self.dark = dark;
+        self.without_healthy = without_healthy;
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use admin_api::DrainReceipt;
 
 use super::error::{ChangeError, unknown_service};
-use super::{Control, Standing};
+use super::{Control, ProcessRole};
 use crate::control::drain::DrainTarget;
 use crate::table::definition::unknown_version;
 use crate::table::endpoint::Endpoint;
@@ -59,7 +59,7 @@ impl Control {
         name: &str,
         target: &DrainTarget,
     ) -> Result<DrainReceipt, ChangeError> {
-        if self.standing() == Standing::Elder {
+        if self.process_role() == ProcessRole::Draining {
             return Err(ChangeError::HandedOver);
         }
         let table = self.table();

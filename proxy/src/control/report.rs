@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::Control;
 use crate::control::snapshot::Report;
-use crate::table::counts::elsewhere::ProcessId;
-use crate::table::counts::figures::EndpointFigures;
+use crate::table::counts::remote::ProcessId;
+use crate::table::counts::values::EndpointCounts;
 use crate::table::endpoint_id::EndpointId;
 use crate::table::mirror::Mirror;
 use crate::worker::counters::Counters;
@@ -24,31 +24,31 @@ impl Control {
     /// `queried` for, those that nobody here knows are done with.
     pub(crate) fn report(&self, counters: &Counters, queried: &[EndpointId]) -> Report {
         let table = self.table();
-        let unknown = EndpointFigures {
+        let unknown = EndpointCounts {
             retired: true,
-            ..EndpointFigures::default()
+            ..EndpointCounts::default()
         };
         let mut endpoints: BTreeMap<_, _> = queried.iter().map(|id| (*id, unknown)).collect();
         for endpoint in self.known().into_values() {
             if !endpoint.is_drained() || queried.contains(&endpoint.id) {
-                endpoints.insert(endpoint.id, endpoint.figures());
+                endpoints.insert(endpoint.id, endpoint.counts());
             }
         }
         let services = table.services().iter().map(|service| {
             let versions = service.stats_of_all();
-            let versions = versions.map(|(label, stats)| (label.to_string(), stats.figures()));
+            let versions = versions.map(|(label, stats)| (label.to_string(), stats.counts()));
             (service.definition.name.to_string(), versions.collect())
         });
         let mirrors = table.services().iter().filter_map(|service| {
             let mirror = service.mirror.as_ref()?;
-            Some((service.definition.name.to_string(), mirror.figures()))
+            Some((service.definition.name.to_string(), mirror.counts()))
         });
         let holds = table.services().iter().filter_map(|service| {
             let hold = service.hold.as_ref()?;
-            Some((service.definition.name.to_string(), hold.figures()))
+            Some((service.definition.name.to_string(), hold.counts()))
         });
         Report {
-            process: counters.figures(),
+            process: counters.counts(),
             services: services.collect(),
             endpoints,
             mirrors: mirrors.collect(),
@@ -59,66 +59,63 @@ impl Control {
 
     /// What an older process says of itself.
     pub(crate) fn note(&self, counters: &Counters, process: ProcessId, report: Report) {
-        counters.elsewhere.note(process, report.process);
+        counters.remote.note(process, report.process);
         for endpoint in self.known().into_values() {
-            if let Some(figures) = report.endpoints.get(&endpoint.id) {
-                endpoint.elsewhere.note(process, *figures);
+            if let Some(counts) = report.endpoints.get(&endpoint.id) {
+                endpoint.remote.note(process, *counts);
             }
         }
         let table = self.table();
         for (name, versions) in report.services {
             let service = table.service(&name);
-            for (label, figures) in versions {
+            for (label, counts) in versions {
                 if let Some(stats) = service.and_then(|service| service.stats_of(&label)) {
-                    stats.elsewhere.note(process, figures);
+                    stats.remote.note(process, counts);
                 }
             }
         }
-        for (name, figures) in report.mirrors {
+        for (name, counts) in report.mirrors {
             if let Some(mirror) = table.service(&name).and_then(|s| s.mirror.as_ref()) {
-                mirror.note(process, figures);
+                mirror.note(process, counts);
             }
         }
-        for (name, figures) in report.holds {
+        for (name, counts) in report.holds {
             if let Some(hold) = table.service(&name).and_then(|s| s.hold.as_ref()) {
-                hold.elsewhere.note(process, figures);
+                hold.remote.note(process, counts);
             }
         }
     }
 
     /// An older process has ended: nothing of it is in flight any more.
-    pub(crate) fn elder_ended(&self, counters: &Counters, process: ProcessId) {
-        counters.elsewhere.ended(process);
+    pub(crate) fn process_ended(&self, counters: &Counters, process: ProcessId) {
+        counters.remote.ended(process);
         for endpoint in self.known().into_values() {
-            endpoint.elsewhere.ended(process);
+            endpoint.remote.ended(process);
         }
         for service in self.table().services() {
             for (_, stats) in service.stats_of_all() {
-                stats.elsewhere.ended(process);
+                stats.remote.ended(process);
             }
-            service.mirror.iter().for_each(|m| m.elder_ended(process));
-            service.hold.iter().for_each(|h| h.elsewhere.ended(process));
+            service.mirror.iter().for_each(|m| m.process_ended(process));
+            service.hold.iter().for_each(|h| h.remote.ended(process));
         }
-        self.drains.elders.remove(process);
-        self.drains.elders.tell();
+        self.drains.draining_processes.remove(process);
+        self.drains.draining_processes.tell();
     }
 
     /// The older processes that live are the successor's to count.
-    pub(crate) fn leave_elders(&self, counters: &Counters) {
-        counters.elsewhere.forget_present();
+    pub(crate) fn leave_draining_processes(&self, counters: &Counters) {
+        counters.remote.forget_present();
         for endpoint in self.known().into_values() {
-            endpoint.elsewhere.forget_present();
+            endpoint.remote.forget_present();
         }
         for service in self.table().services() {
             for (_, stats) in service.stats_of_all() {
-                stats.elsewhere.forget_present();
+                stats.remote.forget_present();
             }
-            service.mirror.iter().for_each(Mirror::forget_elders);
-            service
-                .hold
-                .iter()
-                .for_each(|h| h.elsewhere.forget_present());
+            service.mirror.iter().for_each(Mirror::forget_draining);
+            service.hold.iter().for_each(|h| h.remote.forget_present());
         }
-        self.drains.elders.clear();
+        self.drains.draining_processes.clear();
     }
 }

@@ -9,22 +9,22 @@ use std::time::Duration;
 use admin_api::{HoldSpec, ServiceSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::table::counts::elsewhere::ProcessId;
-use crate::table::counts::figures::{
-    EndpointFigures, HoldFigures, MirrorFigures, ProcessFigures, VersionFigures,
+use crate::table::counts::remote::ProcessId;
+use crate::table::counts::values::{
+    EndpointCounts, HoldCounts, MirrorCounts, ProcessCounts, VersionCounts,
 };
 use crate::table::endpoint_id::EndpointId;
-use crate::table::snapshot::EndpointPicture;
+use crate::table::snapshot::EndpointSnapshot;
 use crate::table::timeouts::Timeouts;
 
 /// A table, as far as it has changed since the picture before, and what is wanted behind it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Picture {
+pub(crate) struct HandoverSnapshot {
     pub(crate) generation: u64,
-    pub(crate) timeouts: TimeoutsPicture,
+    pub(crate) timeouts: TimeoutsSnapshot,
     /// Every service there is.
     pub(crate) names: Vec<String>,
-    /// Those that have changed: [`ServicePicture`], read one by one.
+    /// Those that have changed: [`ServiceSnapshot`], read one by one.
     pub(crate) services: BTreeMap<String, serde_json::Value>,
     /// What the config file has and the admin API took away.
     pub(crate) taken_away: BTreeMap<String, ServiceSpec>,
@@ -32,25 +32,26 @@ pub(crate) struct Picture {
     /// Endpoints that are retired and not known to be drained.
     pub(crate) retired: Vec<EndpointId>,
     /// Drains under way and done, for whoever begins with this picture.
-    pub(crate) drains: Vec<DrainPicture>,
+    pub(crate) drains: Vec<DrainSnapshot>,
     /// The first number that no endpoint has.
     pub(crate) next_endpoint: EndpointId,
     /// Whoever gets this takes the owner's place if that dies.
-    pub(crate) is_heir: bool,
+    #[serde(rename = "is_heir")]
+    pub(crate) is_standby: bool,
     /// The other elders, of which the heir has to wait for a word.
     pub(crate) others: Vec<ProcessId>,
 }
 
 /// A service, and who wants it so.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ServicePicture {
+pub(crate) struct ServiceSnapshot {
     pub(crate) spec: ServiceSpec,
     pub(crate) file: Option<ServiceSpec>,
     pub(crate) by_admin: bool,
     /// Versions and addresses that were drained.
     pub(crate) drained: Vec<(String, String)>,
     pub(crate) hold: Option<HoldSpec>,
-    pub(crate) endpoints: Vec<EndpointPicture>,
+    pub(crate) endpoints: Vec<EndpointSnapshot>,
     /// Versions that have no endpoint any more, and counts.
     #[serde(default)]
     pub(crate) departed: Vec<String>,
@@ -58,9 +59,9 @@ pub(crate) struct ServicePicture {
 
 /// A drain.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct DrainPicture {
+pub(crate) struct DrainSnapshot {
     pub(crate) service: String,
-    pub(crate) endpoint: EndpointPicture,
+    pub(crate) endpoint: EndpointSnapshot,
     /// From now until its requests are cut, its streams and its upgraded connections.
     pub(crate) cut_requests_in: Option<Duration>,
     #[serde(default)]
@@ -71,7 +72,7 @@ pub(crate) struct DrainPicture {
 
 /// [`Timeouts`] on the wire.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct TimeoutsPicture {
+pub(crate) struct TimeoutsSnapshot {
     header: Duration,
     keep_alive: Duration,
     connect: Duration,
@@ -89,19 +90,19 @@ pub(crate) struct TimeoutsPicture {
 /// What an older process counts.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
-    pub(crate) process: ProcessFigures,
-    pub(crate) services: BTreeMap<String, BTreeMap<String, VersionFigures>>,
-    pub(crate) endpoints: BTreeMap<EndpointId, EndpointFigures>,
+    pub(crate) process: ProcessCounts,
+    pub(crate) services: BTreeMap<String, BTreeMap<String, VersionCounts>>,
+    pub(crate) endpoints: BTreeMap<EndpointId, EndpointCounts>,
     /// By service, as the two that follow.
     #[serde(default)]
-    pub(crate) mirrors: BTreeMap<String, MirrorFigures>,
+    pub(crate) mirrors: BTreeMap<String, MirrorCounts>,
     #[serde(default)]
-    pub(crate) holds: BTreeMap<String, HoldFigures>,
+    pub(crate) holds: BTreeMap<String, HoldCounts>,
     /// The process ends: nothing comes after this.
     pub(crate) last: bool,
 }
 
-impl From<&Timeouts> for TimeoutsPicture {
+impl From<&Timeouts> for TimeoutsSnapshot {
     fn from(timeouts: &Timeouts) -> Self {
         let Timeouts {
             header,
@@ -130,9 +131,9 @@ impl From<&Timeouts> for TimeoutsPicture {
     }
 }
 
-impl From<TimeoutsPicture> for Timeouts {
-    fn from(picture: TimeoutsPicture) -> Self {
-        let TimeoutsPicture {
+impl From<TimeoutsSnapshot> for Timeouts {
+    fn from(snapshot: TimeoutsSnapshot) -> Self {
+        let TimeoutsSnapshot {
             header,
             keep_alive,
             connect,
@@ -143,7 +144,7 @@ impl From<TimeoutsPicture> for Timeouts {
             stream,
             upgraded,
             resolve,
-        } = picture;
+        } = snapshot;
         Self {
             header,
             keep_alive,

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::error::{ChangeError, conflict};
-use super::{Control, Standing, Wanted};
+use super::{Control, ProcessRole, Wanted};
 use crate::config::Config;
 use crate::control::desired::Desired;
 use crate::control::drain::Drains;
@@ -30,7 +30,7 @@ use crate::table::version::Resolved;
 /// is up in each service.
 const BURST: Duration = Duration::from_millis(50);
 const BURST_AT_MOST: Duration = Duration::from_secs(1);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const POLL_EVERY: Duration = Duration::from_millis(5);
 
 impl Control {
     /// Builds the first table from what is wanted, and swaps it in.
@@ -88,7 +88,7 @@ impl Control {
             health,
             resolver: Resolver::new(reports_to(control.clone()), config.timeouts.resolve),
             state,
-            standing: watch::channel(Standing::Owner).0,
+            process_role: watch::channel(ProcessRole::Active).0,
         })
     }
 
@@ -106,7 +106,7 @@ impl Control {
         };
         let all_serve = async {
             while !self.table().services().iter().all(serves) {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_EVERY).await;
             }
         };
         let _ = timeout(BURST_AT_MOST, async {

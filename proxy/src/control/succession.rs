@@ -7,11 +7,11 @@ use admin_api::ServiceSpec;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{ChangeError, Control, Standing, Wanted, names_in};
+use super::{ChangeError, Control, ProcessRole, Wanted, names_in};
 use crate::config::Config;
 use crate::control::drain::Drains;
 use crate::control::health::Health;
-use crate::control::snapshot::{Picture, ServicePicture};
+use crate::control::snapshot::{HandoverSnapshot, ServiceSnapshot};
 use crate::control::state_file::StateFile;
 use crate::table::Table;
 use crate::table::counts::stats::Stats;
@@ -38,29 +38,29 @@ impl Control {
         workers: usize,
         drains: Arc<Drains>,
         state: Option<StateFile>,
-        picture: Picture,
+        snapshot: HandoverSnapshot,
     ) -> Result<Arc<Self>, ChangeError> {
         let (health, _) = Health::starting();
         health.started();
         let control = Self::new(config, table, workers, drains, state, health);
-        control.adopt(picture).map_err(ChangeError::State)?;
+        control.adopt(snapshot).map_err(ChangeError::State)?;
         control.take_up(config).await?;
         Ok(control)
     }
 
     /// Whose the table is.
-    pub(crate) fn standing(&self) -> Standing {
-        *self.standing.borrow()
+    pub(crate) fn process_role(&self) -> ProcessRole {
+        *self.process_role.borrow()
     }
 
-    /// Changes whenever [`Control::standing`] does.
-    pub(crate) fn watch_standing(&self) -> watch::Receiver<Standing> {
-        self.standing.subscribe()
+    /// Changes whenever [`Control::process_role`] does.
+    pub(crate) fn watch_process_role(&self) -> watch::Receiver<ProcessRole> {
+        self.process_role.subscribe()
     }
 
-    /// Nothing changes from here on, until the next call of [`Control::stand`].
+    /// Nothing changes from here on, until the next call of [`Control::set_process_role`].
     pub(crate) async fn freeze(&self) {
-        self.stand(Standing::Frozen);
+        self.set_process_role(ProcessRole::Frozen);
         let generation = self.table.load().generation;
         // Whoever waits for its change to be kept is answered by this. Where it cannot be kept,
         // that one is told so.
@@ -68,10 +68,10 @@ impl Control {
     }
 
     /// Gives the table to another process, or has it again.
-    pub(crate) fn stand(&self, standing: Standing) {
+    pub(crate) fn set_process_role(&self, process_role: ProcessRole) {
         let _wanted = self.wanted();
-        self.standing.send_replace(standing);
-        if standing == Standing::Elder {
+        self.process_role.send_replace(process_role);
+        if process_role == ProcessRole::Draining {
             for service in self.table().services() {
                 self.resolver
                     .replaced(&service.definition.name, BTreeSet::new());
@@ -82,7 +82,7 @@ impl Control {
     /// The process that had taken the table over has died: it is ours again.
     pub(crate) fn take_back(&self) {
         skip_ids(next_id() + UNKNOWN_IDS);
-        self.stand(Standing::Owner);
+        self.set_process_role(ProcessRole::Active);
         for service in self.table().services() {
             let names = names_in(&service.definition);
             self.resolver.replaced(&service.definition.name, names);
@@ -92,14 +92,14 @@ impl Control {
     /// The lock, if the table is ours to change.
     pub(super) fn own(&self) -> Result<std::sync::MutexGuard<'_, Wanted>, ChangeError> {
         let wanted = self.wanted();
-        match self.standing() {
-            Standing::Owner => Ok(wanted),
-            Standing::Frozen | Standing::Elder => Err(ChangeError::HandedOver),
+        match self.process_role() {
+            ProcessRole::Active => Ok(wanted),
+            ProcessRole::Frozen | ProcessRole::Draining => Err(ChangeError::HandedOver),
         }
     }
 
     /// The table and what is wanted behind it, as far as it is not in the table `since` already.
-    pub(crate) fn picture(&self, since: Option<&Table>) -> (Arc<Table>, Picture) {
+    pub(crate) fn snapshot(&self, since: Option<&Table>) -> (Arc<Table>, HandoverSnapshot) {
         let wanted = self.wanted();
         let table = self.table();
         let is_new = |service: &&Arc<Service>| {
@@ -109,9 +109,9 @@ impl Control {
         };
         let changed = table.services().iter().filter(is_new);
         let services = changed.filter_map(|service| {
-            let picture = wanted.picture(service)?;
+            let snapshot = wanted.snapshot(service)?;
             // Its types have no other keys than strings.
-            let value = serde_json::to_value(picture).ok()?;
+            let value = serde_json::to_value(snapshot).ok()?;
             Some((service.definition.name.to_string(), value))
         });
         let names = table
@@ -121,11 +121,11 @@ impl Control {
         let taken_away = wanted.desired.taken_away();
         let resolved = wanted.resolved.iter();
         let drains = if since.is_none() {
-            self.drains.pictures()
+            self.drains.snapshots()
         } else {
             Vec::new()
         };
-        let picture = Picture {
+        let snapshot = HandoverSnapshot {
             generation: table.generation,
             timeouts: (&table.timeouts).into(),
             names: names.collect(),
@@ -139,29 +139,29 @@ impl Control {
             retired: self.drains.under_way(),
             drains,
             next_endpoint: next_id(),
-            is_heir: false,
-            others: self.drains.elders.all(),
+            is_standby: false,
+            others: self.drains.draining_processes.all(),
         };
         drop(wanted);
-        (table, picture)
+        (table, snapshot)
     }
 
     /// Takes over what another process wants.
     ///
     /// # Errors
     /// Where a service of it cannot be read: that one stays as it is.
-    pub(crate) fn adopt(&self, picture: Picture) -> Result<(), String> {
+    pub(crate) fn adopt(&self, snapshot: HandoverSnapshot) -> Result<(), String> {
         let mut failed = Ok(());
         let mut wanted = self.wanted();
         let before = self.table();
-        skip_ids(picture.next_endpoint);
+        skip_ids(snapshot.next_endpoint);
         let mut known = self.known();
-        wanted.take_in(&picture);
+        wanted.take_in(&snapshot);
         let mut services: BTreeMap<Arc<str>, Arc<Service>> = before
             .services()
             .iter()
             .filter(|s| {
-                picture
+                snapshot
                     .names
                     .iter()
                     .any(|name| **name == *s.definition.name)
@@ -169,10 +169,10 @@ impl Control {
             .map(|service| (service.definition.name.clone(), service.clone()))
             .collect();
         let mut over = Vec::new();
-        for (name, value) in picture.services {
+        for (name, value) in snapshot.services {
             let read = serde_json::from_value(value).map_err(|error| error.to_string());
-            let service = read.and_then(|picture| {
-                self.adopt_service(&mut wanted, &before, &mut known, picture, &mut over)
+            let service = read.and_then(|snapshot| {
+                self.adopt_service(&mut wanted, &before, &mut known, snapshot, &mut over)
             });
             match service {
                 Ok(service) => drop(services.insert(service.definition.name.clone(), service)),
@@ -188,7 +188,7 @@ impl Control {
             .chain(services.keys().cloned())
             .collect();
         let services = services.into_values().collect();
-        match Table::of(picture.generation, services, wanted.timeouts.clone()) {
+        match Table::of(snapshot.generation, services, wanted.timeouts.clone()) {
             Ok(next) => {
                 self.swap(&mut wanted, &before, next, names.iter().map(AsRef::as_ref));
             }
@@ -199,16 +199,16 @@ impl Control {
         }
         // After the swap: who waited reads the new table.
         over.iter().for_each(|hold: &Arc<Hold>| hold.release());
-        for drain in &picture.drains {
+        for drain in &snapshot.drains {
             let endpoint = known.entry(drain.endpoint.id).or_insert_with(|| {
                 let address = check_address(&drain.endpoint.address);
                 let address =
                     address.unwrap_or(crate::wire::address::Address::Ip(drain.endpoint.target));
                 // Nothing is sent there any more: how it is reached does not matter.
                 let (reach, stats) = (Arc::default(), Arc::new(Stats::new(self.workers)));
-                let picture = &drain.endpoint;
-                Arc::new(Endpoint::of_picture(
-                    picture,
+                let snapshot = &drain.endpoint;
+                Arc::new(Endpoint::of_snapshot(
+                    snapshot,
                     address,
                     reach,
                     stats,
@@ -217,7 +217,7 @@ impl Control {
             });
             self.drains.adopt(drain, endpoint);
         }
-        self.retire(&picture.retired, &known);
+        self.retire(&snapshot.retired, &known);
         failed
     }
 
@@ -244,44 +244,44 @@ impl Control {
         wanted: &mut Wanted,
         before: &Table,
         known: &mut Known,
-        picture: ServicePicture,
+        snapshot: ServiceSnapshot,
         over: &mut Vec<Arc<Hold>>,
     ) -> Result<Arc<Service>, String> {
-        let definition = Definition::check(&picture.spec).map_err(|error| error.to_string())?;
+        let definition = Definition::check(&snapshot.spec).map_err(|error| error.to_string())?;
         let name = definition.name.clone();
         let previous = before.service(&name).map(AsRef::as_ref);
         let drafts = Service::drafts(&definition, previous, self.workers);
-        let mut endpoints = Vec::with_capacity(picture.endpoints.len());
-        for picture in &picture.endpoints {
-            let endpoint = match known.get(&picture.id) {
+        let mut endpoints = Vec::with_capacity(snapshot.endpoints.len());
+        for snapshot in &snapshot.endpoints {
+            let endpoint = match known.get(&snapshot.id) {
                 Some(endpoint) => endpoint.clone(),
-                None => Arc::new(Endpoint::of_picture(
-                    picture,
-                    check_address(&picture.address)?,
-                    definition.reach(&picture.version),
-                    stats_of(&drafts, &picture.version, self.workers),
+                None => Arc::new(Endpoint::of_snapshot(
+                    snapshot,
+                    check_address(&snapshot.address)?,
+                    definition.reach(&snapshot.version),
+                    stats_of(&drafts, &snapshot.version, self.workers),
                     self.workers,
                 )),
             };
-            if picture.retired {
+            if snapshot.retired {
                 endpoint.claims.retire();
             }
-            known.insert(picture.id, endpoint.clone());
+            known.insert(snapshot.id, endpoint.clone());
             endpoints.push(endpoint);
         }
         let definition = Arc::new(definition);
         let service =
             Service::with_endpoints(definition, previous, &endpoints, drafts, self.workers)
-                .with_departed(&picture.departed, self.workers);
-        let hold = wanted.hold_as(&name, picture.hold, over);
-        let drained = picture.drained.iter().filter_map(|(version, address)| {
+                .with_departed(&snapshot.departed, self.workers);
+        let hold = wanted.hold_as(&name, snapshot.hold, over);
+        let drained = snapshot.drained.iter().filter_map(|(version, address)| {
             Some((version.as_str().into(), check_address(address).ok()?))
         });
         wanted.drained.insert(name.to_string(), drained.collect());
-        let spec = Some(picture.spec);
+        let spec = Some(snapshot.spec);
         wanted
             .desired
-            .adopt(&name, spec, picture.file, picture.by_admin);
+            .adopt(&name, spec, snapshot.file, snapshot.by_admin);
         Ok(Arc::new(service.held(hold)))
     }
 
@@ -320,10 +320,10 @@ impl Control {
 
 impl Wanted {
     /// As another process has to know it.
-    fn picture(&self, service: &Service) -> Option<ServicePicture> {
+    fn snapshot(&self, service: &Service) -> Option<ServiceSnapshot> {
         let name = &*service.definition.name;
         let drained = self.drained.get(name).into_iter().flatten();
-        Some(ServicePicture {
+        Some(ServiceSnapshot {
             spec: self.desired.get(name)?.clone(),
             file: self.desired.in_file(name).cloned(),
             by_admin: self.desired.is_by_admin(name),
@@ -333,23 +333,23 @@ impl Wanted {
             hold: self.holds.get(name).map(|hold| hold.spec().clone()),
             endpoints: service
                 .endpoints()
-                .map(|endpoint| endpoint.picture())
+                .map(|endpoint| endpoint.snapshot())
                 .collect(),
             departed: service.departed().map(|label| label.to_string()).collect(),
         })
     }
 
     /// Takes in what a picture has beside services.
-    fn take_in(&mut self, picture: &Picture) {
-        let resolved = picture.resolved.iter();
+    fn take_in(&mut self, snapshot: &HandoverSnapshot) {
+        let resolved = snapshot.resolved.iter();
         self.resolved = resolved
             .map(|(name, ips)| (name.as_str().into(), ips.clone()))
             .collect();
-        self.timeouts = picture.timeouts.into();
-        let is_there = |name: &str| picture.names.iter().any(|known| known == name);
+        self.timeouts = snapshot.timeouts.into();
+        let is_there = |name: &str| snapshot.names.iter().any(|known| known == name);
         self.desired.keep_only(is_there);
         self.drained.retain(|name, _| is_there(name));
-        for (name, file) in &picture.taken_away {
+        for (name, file) in &snapshot.taken_away {
             self.desired.adopt(name, None, Some(file.clone()), true);
         }
     }

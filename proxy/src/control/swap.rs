@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::error::{ChangeError, conflict};
-use super::{Control, Standing, Wanted, names_in};
+use super::{Control, ProcessRole, Wanted, names_in};
 use crate::control::desired::Desired;
 use crate::table::Table;
 use crate::table::definition::Definition;
@@ -118,12 +118,12 @@ impl Control {
             self.drains.retire(name, &gone, &next.timeouts);
             self.health.replaced(&gone, new.map(AsRef::as_ref));
             let used = new
-                .filter(|_| self.standing() == Standing::Owner)
+                .filter(|_| self.process_role() == ProcessRole::Active)
                 .map(|service| names_in(&service.definition))
                 .unwrap_or_default();
             unused.extend(self.resolver.replaced(name, used));
         }
-        if !unused.is_empty() && self.standing() == Standing::Owner {
+        if !unused.is_empty() && self.process_role() == ProcessRole::Active {
             // Another service may have taken a name over.
             for service in next.services() {
                 for name in names_in(&service.definition) {
@@ -140,7 +140,7 @@ impl Control {
             }
             stays
         });
-        self.drains.elders.tell();
+        self.drains.draining_processes.tell();
         tracing::debug!(generation = next.generation, "table swapped");
         next.generation
     }

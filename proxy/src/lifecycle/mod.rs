@@ -33,16 +33,16 @@ pub use error::RunError;
 
 use crate::admin::{self, Admin};
 use crate::control::Control;
-use crate::lifecycle::handover::elder::{Finishing, Over};
+use crate::lifecycle::handover::draining::{Finishing, Over};
 use crate::lifecycle::handover::link::Links;
-use crate::lifecycle::handover::offer::{Estate, Successor};
+use crate::lifecycle::handover::offer::{HandoverState, Successor};
 use crate::server::listeners::{AdminListener, Given};
-use crate::table::counts::elsewhere::ProcessId;
+use crate::table::counts::remote::ProcessId;
 use crate::worker::counters::Counters;
 use crate::worker::order::{Order, Orders, Stage};
 
 /// How often a process that leaves looks whether anything is left.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_EVERY: Duration = Duration::from_millis(20);
 /// A successor that lives for so long is not expected to die of its start.
 const PROBATION: Duration = Duration::from_secs(1);
 /// How long the owner of the table may take to hear the last word of this process.
@@ -84,7 +84,7 @@ impl Life {
         let mut sockets = sockets;
         loop {
             let serving = self.serve_admin();
-            let estate = Estate {
+            let handover_state = HandoverState {
                 control: self.control.clone(),
                 links: self.links.clone(),
                 process: self.process,
@@ -92,18 +92,23 @@ impl Life {
             };
             let successor = tokio::select! {
                 () = &mut shutdown => {
-                    drop(estate);
+                    drop(handover_state);
                     return self.stop(all_ended).await;
                 }
                 result = &mut all_ended => return result,
-                successor = self.successor(&estate) => successor,
+                successor = self.successor(&handover_state) => successor,
             };
             // Connections to the admin port are the successor's from here on.
             if let Some(serving) = serving {
                 serving.abort();
             }
             match self
-                .leave(successor, estate, shutdown.as_mut(), all_ended.as_mut())
+                .leave(
+                    successor,
+                    handover_state,
+                    shutdown.as_mut(),
+                    all_ended.as_mut(),
+                )
                 .await
             {
                 Left::Back(again) => sockets = again,
@@ -164,9 +169,9 @@ impl Life {
     }
 
     /// Waits for a process that takes over.
-    async fn successor(&self, estate: &Estate) -> Successor {
+    async fn successor(&self, handover_state: &HandoverState) -> Successor {
         match &self.handover {
-            Some((_, listener)) => estate.pass_on(listener).await,
+            Some((_, listener)) => handover_state.pass_on(listener).await,
             None => std::future::pending().await,
         }
     }
@@ -175,7 +180,7 @@ impl Life {
     async fn leave<S, E>(
         &mut self,
         successor: Successor,
-        estate: Estate,
+        handover_state: HandoverState,
         mut shutdown: Pin<&mut S>,
         mut all_ended: Pin<&mut E>,
     ) -> Left
@@ -186,15 +191,16 @@ impl Life {
         tracing::info!("another process has taken over: finishing what this one has");
         self.give_way_to(&successor);
         let (done, is_done) = watch::channel(false);
-        let (heir, is_heir) = watch::channel(true);
-        let finishing = self.finishing(is_done, heir);
-        let mut following =
-            tokio::spawn(
-                async move { finishing.follow(successor.channel, successor.elders).await },
-            );
+        let (standby, is_standby) = watch::channel(true);
+        let finishing = self.finishing(is_done, standby);
+        let mut following = tokio::spawn(async move {
+            finishing
+                .follow(successor.channel, successor.draining_processes)
+                .await
+        });
         // What the successor does not go on with is closed; the rest stays open for the case of
         // its death.
-        let mut sockets = estate.sockets;
+        let mut sockets = handover_state.sockets;
         sockets.retain(|given| {
             given
                 .label
@@ -208,7 +214,7 @@ impl Life {
         let counters = self.counters.clone();
         let is_left = || counters.connections() > 0 || began.elapsed() < PROBATION;
         while began.elapsed() < drain && is_left() {
-            if !*is_heir.borrow() && !sockets.is_empty() {
+            if !*is_standby.borrow() && !sockets.is_empty() {
                 sockets.clear();
                 self.close_listeners();
             }
@@ -226,7 +232,7 @@ impl Life {
                         over = Some(ended);
                     }
                 },
-                () = sleep(LOOK_EVERY) => {}
+                () = sleep(POLL_EVERY) => {}
             }
         }
         drop(sockets);
@@ -258,11 +264,11 @@ impl Life {
         }
         let kept = successor.kept.clone();
         self.stage.send_replace(Stage::Leaving(kept.into()));
-        self.control.leave_elders(&self.counters);
+        self.control.leave_draining_processes(&self.counters);
     }
 
     /// What tells the owner of the table how far this process is.
-    fn finishing(&self, is_done: watch::Receiver<bool>, heir: watch::Sender<bool>) -> Finishing {
+    fn finishing(&self, is_done: watch::Receiver<bool>, standby: watch::Sender<bool>) -> Finishing {
         let socket = self.handover.as_ref().map(|(path, _)| path.clone());
         Finishing {
             control: self.control.clone(),
@@ -270,7 +276,7 @@ impl Life {
             process: self.process,
             socket: socket.unwrap_or_default(),
             is_done,
-            heir,
+            standby,
         }
     }
 

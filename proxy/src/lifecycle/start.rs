@@ -31,13 +31,13 @@ pub(crate) async fn first_table(
             .await
             .map_err(|error| RunError::Services(error.to_string())),
         Some(predecessor) => {
-            let picture = predecessor.picture().await?;
+            let snapshot = predecessor.snapshot().await?;
             // Before anything of it is taken for drained.
-            let elders = picture.others.iter().copied();
-            for process in elders.chain([predecessor.process()]) {
-                drains.elders.add(process);
+            let draining_processes = snapshot.others.iter().copied();
+            for process in draining_processes.chain([predecessor.process()]) {
+                drains.draining_processes.add(process);
             }
-            Control::succeed(config, table, workers, drains, state, picture)
+            Control::succeed(config, table, workers, drains, state, snapshot)
                 .await
                 .map_err(|error| HandoverError::Table(error.to_string()).into())
         }
@@ -55,12 +55,19 @@ pub(crate) async fn take_over(
     let Some(predecessor) = predecessor else {
         return Ok(());
     };
-    let elders = predecessor.ready(addresses, admin_address).await?;
-    tracing::info!(elders = elders.len(), "has taken over");
+    let draining_processes = predecessor.ready(addresses, admin_address).await?;
+    tracing::info!(
+        draining_processes = draining_processes.len(),
+        "has taken over"
+    );
     // Those that are not among them have ended meanwhile, or have not answered.
-    let mut missing = control.drains.elders.all();
-    missing.retain(|process| elders.iter().all(|elder| elder.process != *process));
-    links.add(elders).await;
+    let mut missing = control.drains.draining_processes.all();
+    missing.retain(|process| {
+        draining_processes
+            .iter()
+            .all(|draining_process| draining_process.process != *process)
+    });
+    links.add(draining_processes).await;
     if !missing.is_empty() {
         let links = links.clone();
         tokio::spawn(async move { links.expect(&missing).await });

@@ -7,14 +7,14 @@ use admin_api::{Cut, EndpointReceipt, EndpointView, HealthState};
 
 use crate::table::counts::age::Ages;
 use crate::table::counts::claim::{Claims, InFlight, Kind};
-use crate::table::counts::elsewhere::Elsewhere;
-use crate::table::counts::figures::EndpointFigures;
+use crate::table::counts::remote::RemoteCounts;
 use crate::table::counts::stats::{Failure, Stats};
 use crate::table::counts::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::table::counts::values::EndpointCounts;
 use crate::table::endpoint_id::{EndpointId, skip_ids, take_id};
 use crate::table::reach::Reach;
 use crate::table::rendezvous;
-use crate::table::snapshot::EndpointPicture;
+use crate::table::snapshot::EndpointSnapshot;
 use crate::wire::address::Address;
 
 /// What is known of an endpoint's health. Written by the control thread alone.
@@ -58,7 +58,7 @@ pub(crate) struct Endpoint {
     /// As this process's workers said it when they were last asked.
     ages: Mutex<Ages>,
     /// What older processes have at it.
-    pub(crate) elsewhere: Elsewhere<EndpointFigures>,
+    pub(crate) remote: RemoteCounts<EndpointCounts>,
 }
 
 impl Endpoint {
@@ -93,41 +93,41 @@ impl Endpoint {
             cut_streams: AtomicU64::new(0),
             cut_upgraded: AtomicU64::new(0),
             ages: Mutex::default(),
-            elsewhere: Elsewhere::default(),
+            remote: RemoteCounts::default(),
         }
     }
 
     /// An endpoint as another process knows it: the same one, with its number.
-    pub(crate) fn of_picture(
-        picture: &EndpointPicture,
+    pub(crate) fn of_snapshot(
+        snapshot: &EndpointSnapshot,
         address: Address,
         reach: Arc<Reach>,
         stats: Arc<Stats>,
         workers: usize,
     ) -> Self {
-        skip_ids(picture.id + 1);
-        let version = picture.version.as_str().into();
-        let target = picture.target;
+        skip_ids(snapshot.id + 1);
+        let version = snapshot.version.as_str().into();
+        let target = snapshot.target;
         let new = Self::new(version, address, target, reach, stats, workers, false);
         let endpoint = Self {
-            id: picture.id,
-            proven: AtomicBool::new(picture.proven),
+            id: snapshot.id,
+            proven: AtomicBool::new(snapshot.proven),
             ..new
         };
         endpoint.change(|condition| {
             *condition = Condition {
-                share: picture.share,
-                reason: picture.reason.clone(),
-                ejected: picture.ejected.clone(),
+                share: snapshot.share,
+                reason: snapshot.reason.clone(),
+                ejected: snapshot.ejected.clone(),
             };
         });
         endpoint
     }
 
     /// As another process has to know it.
-    pub(crate) fn picture(&self) -> EndpointPicture {
+    pub(crate) fn snapshot(&self) -> EndpointSnapshot {
         let condition = self.condition();
-        EndpointPicture {
+        EndpointSnapshot {
             id: self.id,
             version: self.version.to_string(),
             address: self.address.to_string(),
@@ -267,9 +267,9 @@ impl Endpoint {
     }
 
     /// What this process and older ones have at it.
-    pub(crate) fn figures(&self) -> EndpointFigures {
+    pub(crate) fn counts(&self) -> EndpointCounts {
         let in_flight = self.claims.in_flight();
-        let mut figures = EndpointFigures {
+        let mut counts = EndpointCounts {
             retired: self.claims.is_retired(),
             requests: in_flight.requests + in_flight.streams,
             streams: in_flight.streams,
@@ -280,8 +280,8 @@ impl Endpoint {
             cut_upgraded: self.cut_upgraded.load(Ordering::Relaxed),
             ages: *self.ages(),
         };
-        self.elsewhere.add_to(&mut figures);
-        figures
+        self.remote.add_to(&mut counts);
+        counts
     }
 
     /// It is retired and this process has nothing in flight at it.
@@ -290,29 +290,29 @@ impl Endpoint {
     }
 
     pub(crate) fn receipt(&self) -> EndpointReceipt {
-        let figures = self.figures();
+        let counts = self.counts();
         EndpointReceipt {
             address: self.address.to_string(),
             version: self.version.to_string(),
-            drained: figures.is_drained(),
-            in_flight: figures.requests,
-            streams: figures.streams,
-            upgraded: figures.upgraded,
-            oldest: figures.ages.oldest(InFlight {
-                requests: figures.requests.saturating_sub(figures.streams),
-                streams: figures.streams,
-                upgraded: figures.upgraded,
+            drained: counts.is_drained(),
+            in_flight: counts.requests,
+            streams: counts.streams,
+            upgraded: counts.upgraded,
+            oldest: counts.ages.oldest(InFlight {
+                requests: counts.requests.saturating_sub(counts.streams),
+                streams: counts.streams,
+                upgraded: counts.upgraded,
             }),
             cut: Cut {
-                requests: figures.cut_requests,
-                streams: figures.cut_streams,
-                upgraded: figures.cut_upgraded,
+                requests: counts.cut_requests,
+                streams: counts.cut_streams,
+                upgraded: counts.cut_upgraded,
             },
         }
     }
 
     pub(crate) fn view(&self, weight: u32) -> EndpointView {
-        let figures = self.figures();
+        let counts = self.counts();
         let condition = self.condition();
         let (health, reason) = match &*condition {
             _ if self.claims.is_retired() => (HealthState::Draining, None),
@@ -330,10 +330,10 @@ impl Endpoint {
             weight,
             health,
             reason,
-            in_flight: figures.requests,
-            streams: figures.streams,
-            upgraded: figures.upgraded,
-            requests: figures.taken,
+            in_flight: counts.requests,
+            streams: counts.streams,
+            upgraded: counts.upgraded,
+            requests: counts.taken,
         }
     }
 }

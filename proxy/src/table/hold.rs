@@ -15,9 +15,9 @@ use std::sync::Arc;
 use admin_api::{HoldSpec, HoldView};
 use tokio::sync::watch;
 
-use crate::table::counts::elsewhere::Elsewhere;
-use crate::table::counts::figures::HoldFigures;
+use crate::table::counts::remote::RemoteCounts;
 use crate::table::counts::sync::{AtomicU64, Ordering};
+use crate::table::counts::values::HoldCounts;
 
 /// A service that is held.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Hold {
     refused: AtomicU64,
     released: watch::Sender<bool>,
     /// What older processes count.
-    pub(crate) elsewhere: Elsewhere<HoldFigures>,
+    pub(crate) remote: RemoteCounts<HoldCounts>,
 }
 
 /// What came of waiting.
@@ -49,7 +49,7 @@ impl Hold {
             waiting: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             released: watch::channel(false).0,
-            elsewhere: Elsewhere::default(),
+            remote: RemoteCounts::default(),
         })
     }
 
@@ -60,7 +60,7 @@ impl Hold {
 
     /// As the admin API shows it.
     pub(crate) fn view(&self) -> HoldView {
-        let HoldFigures { waiting, refused } = self.figures();
+        let HoldCounts { waiting, refused } = self.counts();
         HoldView {
             max_hold: self.spec.max_hold,
             max_waiting: self.spec.max_waiting,
@@ -70,13 +70,13 @@ impl Hold {
     }
 
     /// What this process and older ones count.
-    pub(crate) fn figures(&self) -> HoldFigures {
-        let mut figures = HoldFigures {
+    pub(crate) fn counts(&self) -> HoldCounts {
+        let mut counts = HoldCounts {
             waiting: self.waiting.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
         };
-        self.elsewhere.add_to(&mut figures);
-        figures
+        self.remote.add_to(&mut counts);
+        counts
     }
 
     /// Waits until the release.

@@ -10,10 +10,10 @@ use admin_api::strict::InputError;
 use admin_api::{CopyStats, MirrorSpec, MirrorStats, VersionStats};
 use crossbeam_utils::CachePadded;
 
-use crate::table::counts::elsewhere::{Elsewhere, ProcessId};
-use crate::table::counts::figures::{Dropped, MirrorFigures};
+use crate::table::counts::remote::{ProcessId, RemoteCounts};
 use crate::table::counts::stats::{Failure, Stats};
 use crate::table::counts::sync::{AtomicU64, Ordering};
+use crate::table::counts::values::{Dropped, MirrorCounts};
 
 /// Where the copies of a service's requests go, and what came of them so far.
 #[derive(Debug)]
@@ -24,16 +24,16 @@ pub(crate) struct Mirror {
     /// Of each worker, at one time.
     most: u64,
     /// The same in every table, while the version is.
-    figures: Arc<Figures>,
+    counts: Arc<SharedCounts>,
 }
 
 #[derive(Debug)]
-struct Figures {
+struct SharedCounts {
     copies: Stats,
     originals: Stats,
     workers: Box<[CachePadded<Own>]>,
     /// What older processes have not copied.
-    dropped_elsewhere: Elsewhere<Dropped>,
+    dropped_remote: RemoteCounts<Dropped>,
 }
 
 /// What one worker writes.
@@ -77,7 +77,7 @@ pub(crate) fn check(
 }
 
 impl Mirror {
-    /// What is copied as `spec` has it, to the version at this place. Figures of the same version
+    /// What is copied as `spec` has it, to the version at this place. SharedCounts of the same version
     /// go on.
     pub(crate) fn of(
         spec: MirrorSpec,
@@ -86,20 +86,20 @@ impl Mirror {
         workers: usize,
     ) -> Self {
         let known = previous.filter(|mirror| mirror.spec.version == spec.version);
-        let figures = match known {
-            Some(mirror) => mirror.figures.clone(),
-            None => Arc::new(Figures {
+        let counts = match known {
+            Some(mirror) => mirror.counts.clone(),
+            None => Arc::new(SharedCounts {
                 copies: Stats::new(workers),
                 originals: Stats::new(workers),
                 workers: (0..workers).map(|_| CachePadded::default()).collect(),
-                dropped_elsewhere: Elsewhere::default(),
+                dropped_remote: RemoteCounts::default(),
             }),
         };
         Self {
             version,
             most: u64::from(spec.max_in_flight).div_ceil(workers.max(1) as u64),
             spec,
-            figures,
+            counts,
         }
     }
 
@@ -109,78 +109,78 @@ impl Mirror {
     }
 
     pub(crate) fn stats(&self) -> MirrorStats {
-        let MirrorFigures {
+        let MirrorCounts {
             version,
             copies,
             originals,
             dropped,
-        } = self.figures();
+        } = self.counts();
         MirrorStats {
             version,
-            copies: figures(copies.stats),
-            originals: figures(originals.stats),
+            copies: copy_stats(copies.stats),
+            originals: copy_stats(originals.stats),
             dropped: dropped.0,
         }
     }
 
     /// What this process and older ones count.
-    pub(crate) fn figures(&self) -> MirrorFigures {
+    pub(crate) fn counts(&self) -> MirrorCounts {
         let dropped = |own: &CachePadded<Own>| own.dropped.load(Ordering::Relaxed);
-        let mut dropped = Dropped(self.figures.workers.iter().map(dropped).sum());
-        self.figures.dropped_elsewhere.add_to(&mut dropped);
-        MirrorFigures {
+        let mut dropped = Dropped(self.counts.workers.iter().map(dropped).sum());
+        self.counts.dropped_remote.add_to(&mut dropped);
+        MirrorCounts {
             version: self.spec.version.clone(),
-            copies: self.figures.copies.figures(),
-            originals: self.figures.originals.figures(),
+            copies: self.counts.copies.counts(),
+            originals: self.counts.originals.counts(),
             dropped,
         }
     }
 
     /// What an older process counts.
-    pub(crate) fn note(&self, process: ProcessId, figures: MirrorFigures) {
+    pub(crate) fn note(&self, process: ProcessId, counts: MirrorCounts) {
         // It may not know yet that another version has the copies now.
-        if figures.version == self.spec.version {
-            let own = &self.figures;
-            own.copies.elsewhere.note(process, figures.copies);
-            own.originals.elsewhere.note(process, figures.originals);
-            own.dropped_elsewhere.note(process, figures.dropped);
+        if counts.version == self.spec.version {
+            let own = &self.counts;
+            own.copies.remote.note(process, counts.copies);
+            own.originals.remote.note(process, counts.originals);
+            own.dropped_remote.note(process, counts.dropped);
         }
     }
 
     /// An older process has ended.
-    pub(crate) fn elder_ended(&self, process: ProcessId) {
-        self.figures.copies.elsewhere.ended(process);
-        self.figures.originals.elsewhere.ended(process);
-        self.figures.dropped_elsewhere.ended(process);
+    pub(crate) fn process_ended(&self, process: ProcessId) {
+        self.counts.copies.remote.ended(process);
+        self.counts.originals.remote.ended(process);
+        self.counts.dropped_remote.ended(process);
     }
 
     /// Somebody else counts the older processes that live.
-    pub(crate) fn forget_elders(&self) {
-        self.figures.copies.elsewhere.forget_present();
-        self.figures.originals.elsewhere.forget_present();
-        self.figures.dropped_elsewhere.forget_present();
+    pub(crate) fn forget_draining(&self) {
+        self.counts.copies.remote.forget_present();
+        self.counts.originals.remote.forget_present();
+        self.counts.dropped_remote.forget_present();
     }
 
     /// What is counted of the copies.
     pub(crate) fn copies(&self) -> &Stats {
-        &self.figures.copies
+        &self.counts.copies
     }
 
     /// What a client got whose request was copied at `begun`.
     pub(crate) fn original_responded(&self, worker: usize, begun: Instant, status: u16) {
-        let originals = &self.figures.originals;
+        let originals = &self.counts.originals;
         originals.response_began_after(worker, begun.elapsed());
         originals.responded(worker, status);
     }
 
     /// There was no response for a client whose request was copied.
     pub(crate) fn original_failed(&self, worker: usize, failure: Failure) {
-        self.figures.originals.failed(worker, failure);
+        self.counts.originals.failed(worker, failure);
     }
 
     /// Whether the next request is one of so many of a hundred.
     pub(crate) fn is_its_turn(&self, worker: usize) -> bool {
-        let turn = &self.figures.workers[worker].turn;
+        let turn = &self.counts.workers[worker].turn;
         let sum = turn.load(Ordering::Relaxed) + u64::from(self.spec.percent);
         turn.store(sum % 100, Ordering::Relaxed);
         sum >= 100
@@ -188,7 +188,7 @@ impl Mirror {
 
     /// Takes a place among the copies under way, if one is left.
     pub(crate) fn add_in_flight(&self, worker: usize) -> bool {
-        let in_flight = &self.figures.workers[worker].in_flight;
+        let in_flight = &self.counts.workers[worker].in_flight;
         let now = in_flight.load(Ordering::Relaxed);
         if now >= self.most {
             return false;
@@ -199,18 +199,18 @@ impl Mirror {
 
     /// A copy has ended.
     pub(crate) fn take_in_flight(&self, worker: usize) {
-        let in_flight = &self.figures.workers[worker].in_flight;
+        let in_flight = &self.counts.workers[worker].in_flight;
         in_flight.store(in_flight.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
     }
 
     /// A request was not copied that was to be.
     pub(crate) fn drop_one(&self, worker: usize) {
-        let dropped = &self.figures.workers[worker].dropped;
+        let dropped = &self.counts.workers[worker].dropped;
         dropped.store(dropped.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 }
 
-fn figures(read: VersionStats) -> CopyStats {
+fn copy_stats(read: VersionStats) -> CopyStats {
     CopyStats {
         responses: read.responses,
         failed_tries: read.failed_tries,

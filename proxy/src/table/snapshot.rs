@@ -8,7 +8,7 @@ use crate::table::endpoint_id::EndpointId;
 
 /// An endpoint, and what is known of its health.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct EndpointPicture {
+pub(crate) struct EndpointSnapshot {
     pub(crate) id: EndpointId,
     pub(crate) version: String,
     pub(crate) address: String,

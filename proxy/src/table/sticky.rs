@@ -234,8 +234,8 @@ mod tests {
             ..StickySpec::default()
         };
         let api = Sticky::check(&spec, "api", "/").unwrap();
-        let elsewhere = early(&api, "1.0.0", "2.0.0");
-        assert!(both(&first, &elsewhere) < 100, "another service");
+        let remote = early(&api, "1.0.0", "2.0.0");
+        assert!(both(&first, &remote) < 100, "another service");
     }
 
     #[test]

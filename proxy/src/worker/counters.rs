@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
-use crate::table::counts::elsewhere::Elsewhere;
-use crate::table::counts::figures::ProcessFigures;
+use crate::table::counts::remote::RemoteCounts;
 use crate::table::counts::sync::{AtomicU64, Ordering};
+use crate::table::counts::values::ProcessCounts;
 use crate::wire::reply::Refusal;
 
 /// The counters of all workers.
@@ -15,7 +15,7 @@ use crate::wire::reply::Refusal;
 pub(crate) struct Counters {
     workers: Box<[CachePadded<Cells>]>,
     /// What older processes count.
-    pub(crate) elsewhere: Elsewhere<ProcessFigures>,
+    pub(crate) remote: RemoteCounts<ProcessCounts>,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Counters {
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             workers: (0..workers).map(|_| CachePadded::default()).collect(),
-            elsewhere: Elsewhere::default(),
+            remote: RemoteCounts::default(),
         }
     }
 
@@ -61,8 +61,8 @@ impl Counters {
     }
 
     /// What this process and older ones count.
-    pub(crate) fn figures(&self) -> ProcessFigures {
-        let mut figures = ProcessFigures {
+    pub(crate) fn counts(&self) -> ProcessCounts {
+        let mut counts = ProcessCounts {
             connections: self.connections(),
             accepted: self.sum(|cells| &cells.accepted),
             handshakes_failed: self.sum(|cells| &cells.handshakes_failed),
@@ -73,10 +73,10 @@ impl Counters {
         for refusal in Refusal::ALL {
             let label = refusal.label().to_owned();
             let count = self.sum(|cells| &cells.refused[refusal as usize]);
-            *figures.refused.entry(label).or_default() += count;
+            *counts.refused.entry(label).or_default() += count;
         }
-        self.elsewhere.add_to(&mut figures);
-        figures
+        self.remote.add_to(&mut counts);
+        counts
     }
 
     fn sum(&self, cell: impl Fn(&Cells) -> &AtomicU64) -> u64 {

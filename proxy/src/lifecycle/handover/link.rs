@@ -9,12 +9,12 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::message::Telling;
-use super::predecessor::Elder;
+use super::message::Update;
+use super::predecessor::DrainingProcess;
 use crate::control::Control;
-use crate::control::snapshot::{Picture, Report};
+use crate::control::snapshot::{HandoverSnapshot, Report};
 use crate::table::Table;
-use crate::table::counts::elsewhere::ProcessId;
+use crate::table::counts::remote::ProcessId;
 use crate::worker::counters::Counters;
 
 /// How often an elder is asked for its figures.
@@ -37,7 +37,7 @@ struct Link {
     process: ProcessId,
     /// Ends the task between two messages.
     let_go: oneshot::Sender<LetGo>,
-    task: JoinHandle<Option<Elder>>,
+    task: JoinHandle<Option<DrainingProcess>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,17 +59,17 @@ impl Links {
 
     /// Takes elders on. Returns when each of them has been told of the table and has said what it
     /// has in flight, or takes long for it.
-    pub(crate) async fn add(&self, elders: Vec<Elder>) {
+    pub(crate) async fn add(&self, draining_processes: Vec<DrainingProcess>) {
         let mut first_words = Vec::new();
-        for elder in elders {
-            let process = elder.process;
-            self.control.drains.elders.add(process);
+        for draining_process in draining_processes {
+            let process = draining_process.process;
+            self.control.drains.draining_processes.add(process);
             let (let_go, told) = oneshot::channel();
             let (heard, first_word) = oneshot::channel();
-            let is_heir = self.list().is_empty();
+            let is_standby = self.list().is_empty();
             let keeping = keep(
-                elder,
-                is_heir,
+                draining_process,
+                is_standby,
                 self.control.clone(),
                 self.counters.clone(),
                 told,
@@ -94,19 +94,22 @@ impl Links {
 
     /// Waits a while for elders that have lost their owner to come back by themselves. Until then
     /// no drain is done without them.
-    pub(crate) async fn expect(&self, elders: &[ProcessId]) {
-        for process in elders {
-            self.control.drains.elders.add(*process);
+    pub(crate) async fn expect(&self, draining_processes: &[ProcessId]) {
+        for process in draining_processes {
+            self.control.drains.draining_processes.add(*process);
         }
         tokio::time::sleep(FIRST_WORD).await;
         let is_back = |process: &ProcessId| self.list().iter().any(|l| l.process == *process);
-        for process in elders.iter().filter(|process| !is_back(process)) {
-            self.control.elder_ended(&self.counters, *process);
+        for process in draining_processes
+            .iter()
+            .filter(|process| !is_back(process))
+        {
+            self.control.process_ended(&self.counters, *process);
         }
     }
 
     /// Ends the links, and gives the elders that are left.
-    pub(crate) async fn pass(&self) -> Vec<Elder> {
+    pub(crate) async fn pass(&self) -> Vec<DrainingProcess> {
         self.end(LetGo::Pass).await
     }
 
@@ -115,9 +118,9 @@ impl Links {
         self.end(LetGo::Stop).await;
     }
 
-    async fn end(&self, how: LetGo) -> Vec<Elder> {
+    async fn end(&self, how: LetGo) -> Vec<DrainingProcess> {
         let links = std::mem::take(&mut *self.list());
-        let mut elders = Vec::new();
+        let mut draining_processes = Vec::new();
         for Link {
             process,
             let_go,
@@ -127,12 +130,12 @@ impl Links {
             // An error: the elder has ended.
             let _ = let_go.send(how);
             match timeout(LET_GO, task).await {
-                Ok(Ok(elder)) => elders.extend(elder),
+                Ok(Ok(draining_process)) => draining_processes.extend(draining_process),
                 Ok(Err(_)) => {}
                 Err(_) => tracing::error!(process, "an older process does not answer"),
             }
         }
-        elders
+        draining_processes
     }
 
     fn list(&self) -> MutexGuard<'_, Vec<Link>> {
@@ -142,42 +145,45 @@ impl Links {
 
 /// Keeps one link until the elder has ended or somebody else goes on with it.
 async fn keep(
-    mut elder: Elder,
-    is_heir: bool,
+    mut draining_process: DrainingProcess,
+    is_standby: bool,
     control: Arc<Control>,
     counters: Arc<Counters>,
     mut told: oneshot::Receiver<LetGo>,
     heard: oneshot::Sender<()>,
-) -> Option<Elder> {
-    let process = elder.process;
-    let mut news = control.drains.elders.news();
+) -> Option<DrainingProcess> {
+    let process = draining_process.process;
+    let mut news = control.drains.draining_processes.news();
     let mut heard = Some(heard);
     let mut last: Option<Arc<Table>> = None;
     loop {
         news.mark_unchanged();
-        let (table, picture) = control.picture(last.as_deref());
-        let retired = picture.retired.clone();
-        let mut picture = Picture { is_heir, ..picture };
-        picture.others.retain(|other| *other != process);
-        let exchanged = exchange(&mut elder, picture).await;
+        let (table, snapshot) = control.snapshot(last.as_deref());
+        let retired = snapshot.retired.clone();
+        let mut snapshot = HandoverSnapshot {
+            is_standby,
+            ..snapshot
+        };
+        snapshot.others.retain(|other| *other != process);
+        let exchanged = exchange(&mut draining_process, snapshot).await;
         let report = match exchanged {
             Ok(report) => report,
             Err(error) => {
                 tracing::warn!(%error, "an older process has died: nothing of it is in flight");
-                control.elder_ended(&counters, process);
+                control.process_ended(&counters, process);
                 return None;
             }
         };
         last = Some(table);
         let is_over = report.last;
         let waits_for_it = retired.iter().any(|id| {
-            let figures = report.endpoints.get(id);
-            !figures.is_some_and(|figures| figures.is_drained())
+            let counts = report.endpoints.get(id);
+            !counts.is_some_and(|counts| counts.is_drained())
         });
         control.note(&counters, process, report);
         if is_over {
             tracing::info!("an older process has finished what it had");
-            control.elder_ended(&counters, process);
+            control.process_ended(&counters, process);
             return None;
         }
         // Fails when whoever waited for it has given up.
@@ -190,10 +196,10 @@ async fn keep(
         tokio::select! {
             biased;
             how = &mut told => match how {
-                Ok(LetGo::Pass) => return Some(elder),
+                Ok(LetGo::Pass) => return Some(draining_process),
                 Ok(LetGo::Stop) | Err(_) => {
                     // It goes on by itself, whether it hears this or not.
-                    let _ = elder.channel.send(&Telling::Stopping).await;
+                    let _ = draining_process.channel.send(&Update::Stopping).await;
                     return None;
                 }
             },
@@ -203,8 +209,11 @@ async fn keep(
     }
 }
 
-async fn exchange(elder: &mut Elder, picture: Picture) -> io::Result<Report> {
-    let telling = Telling::Picture(Box::new(picture));
-    elder.channel.send(&telling).await?;
-    elder.channel.receive().await
+async fn exchange(
+    draining_process: &mut DrainingProcess,
+    snapshot: HandoverSnapshot,
+) -> io::Result<Report> {
+    let update = Update::Snapshot(Box::new(snapshot));
+    draining_process.channel.send(&update).await?;
+    draining_process.channel.receive().await
 }

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::snapshot::Picture;
+use crate::control::snapshot::HandoverSnapshot;
 use crate::server::listeners::Label;
-use crate::table::counts::elsewhere::ProcessId;
+use crate::table::counts::remote::ProcessId;
 
 /// Raised when a release could misunderstand an older one.
 pub(crate) const FORMAT: u32 = 1;
@@ -18,8 +18,8 @@ pub(crate) struct Hello {
     pub(crate) format: u32,
     pub(crate) release: String,
     /// The number of an elder that looks for its owner; nobody's who wants to take over.
-    #[serde(default)]
-    pub(crate) elder: Option<ProcessId>,
+    #[serde(default, rename = "elder")]
+    pub(crate) draining_process: Option<ProcessId>,
 }
 
 /// What a predecessor answers. With [`Offer::Sockets`] come the sockets, one for each label.
@@ -47,15 +47,17 @@ pub(crate) struct Ready {
 
 /// From now on the table is the successor's. So many links to older processes follow.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Yours {
-    pub(crate) elders: Vec<ProcessId>,
+pub(crate) struct Commit {
+    #[serde(rename = "elders")]
+    pub(crate) draining_processes: Vec<ProcessId>,
 }
 
 /// What the owner of the table tells an older process.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Telling {
+pub(crate) enum Update {
     /// The table, as far as it has changed. Answered with a [`Report`].
-    Picture(Box<Picture>),
+    #[serde(rename = "Picture")]
+    Snapshot(Box<HandoverSnapshot>),
     /// The owner is told to stop: nobody is to take its place.
     Stopping,
 }

@@ -15,16 +15,16 @@
 //!      │ ◄─ the last Report ─────────────────── │ ends
 //! ```
 //!
-//! Until `Yours` nothing has happened: whatever goes wrong on the way, the predecessor serves on.
+//! Until `Commit` nothing has happened: whatever goes wrong on the way, the predecessor serves on.
 //! After it, the successor *owns* the table, and has a link to every *elder*, the older processes
 //! that still have connections. A drain is done when no process has anything in flight
-//! ([`crate::control::elders::Elders`]); figures are the sum over all of them ([`crate::table::counts::elsewhere::Elsewhere`]).
+//! ([`crate::control::draining::DrainingProcesses`]); figures are the sum over all of them ([`crate::table::counts::remote::RemoteCounts`]).
 //!
 //! The youngest elder is the *heir*: it keeps the listening sockets open without accepting on
 //! them, and if the owner dies before it has ended, serves again.
 
 pub(crate) mod channel;
-pub(crate) mod elder;
+pub(crate) mod draining;
 mod error;
 pub(crate) mod link;
 pub(crate) mod message;

@@ -13,11 +13,11 @@ use tokio::time::timeout;
 
 use super::channel::Channel;
 use super::link::Links;
-use super::message::{FORMAT, Hello, Offer, Prepared, Ready, Yours};
-use super::predecessor::Elder;
-use crate::control::{Control, Standing};
+use super::message::{Commit, FORMAT, Hello, Offer, Prepared, Ready};
+use super::predecessor::DrainingProcess;
+use crate::control::{Control, ProcessRole};
 use crate::server::listeners::{Given, Label};
-use crate::table::counts::elsewhere::ProcessId;
+use crate::table::counts::remote::ProcessId;
 
 /// How long whoever connects may take to say who it is.
 const HELLO: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ const PREPARE: Duration = Duration::from_secs(60);
 const FREEZE: Duration = Duration::from_secs(5);
 
 /// What there is to be taken over.
-pub(crate) struct Estate {
+pub(crate) struct HandoverState {
     pub(crate) control: Arc<Control>,
     pub(crate) links: Arc<Links>,
     pub(crate) process: ProcessId,
@@ -43,10 +43,10 @@ pub(crate) struct Successor {
     /// Where its admin API is.
     pub(crate) admin: Option<String>,
     /// Older processes than this one, which are the successor's now.
-    pub(crate) elders: Vec<ProcessId>,
+    pub(crate) draining_processes: Vec<ProcessId>,
 }
 
-impl Estate {
+impl HandoverState {
     /// Waits for a process that takes over. What those before it got wrong changes nothing.
     pub(crate) async fn pass_on(&self, listener: &UnixListener) -> Successor {
         let listener = loop {
@@ -84,10 +84,12 @@ impl Estate {
             in_time(HELLO, channel.send(&Offer::Refused(why))).await?;
             return Ok(None);
         }
-        if let Some(process) = hello.elder {
+        if let Some(process) = hello.draining_process {
             // Its owner has died, and this process is the owner now.
             let links = self.links.clone();
-            tokio::spawn(async move { links.add(vec![Elder { process, channel }]).await });
+            tokio::spawn(
+                async move { links.add(vec![DrainingProcess { process, channel }]).await },
+            );
             return Ok(None);
         }
         in_time(HELLO, self.offer(&mut channel)).await?;
@@ -97,18 +99,18 @@ impl Estate {
             Ok(ready) => self
                 .hand_over(&mut channel)
                 .await
-                .map(|elders| (ready, elders)),
+                .map(|draining_processes| (ready, draining_processes)),
             Err(error) => Err(error),
         };
         match handed_over {
-            Ok((Ready { kept, admin }, elders)) => Ok(Some(Successor {
+            Ok((Ready { kept, admin }, draining_processes)) => Ok(Some(Successor {
                 channel,
                 kept,
                 admin,
-                elders,
+                draining_processes,
             })),
             Err(error) => {
-                self.control.stand(Standing::Owner);
+                self.control.set_process_role(ProcessRole::Active);
                 Err(error)
             }
         }
@@ -129,29 +131,34 @@ impl Estate {
     /// From here on nothing changes. Gives what the successor says once it has the table.
     async fn freeze(&self, channel: &mut Channel) -> io::Result<Ready> {
         self.control.freeze().await;
-        let (_, picture) = self.control.picture(None);
-        channel.send(&picture).await?;
+        let (_, snapshot) = self.control.snapshot(None);
+        channel.send(&snapshot).await?;
         channel.receive().await
     }
 
     /// Gives the table away, and the links to older processes.
     async fn hand_over(&self, channel: &mut Channel) -> io::Result<Vec<ProcessId>> {
-        let elders = self.links.pass().await;
-        let yours = Yours {
-            elders: elders.iter().map(|elder| elder.process).collect(),
+        let draining_processes = self.links.pass().await;
+        let commit = Commit {
+            draining_processes: draining_processes
+                .iter()
+                .map(|draining_process| draining_process.process)
+                .collect(),
         };
         let passed = async {
-            let fds: Vec<BorrowedFd<'_>> =
-                elders.iter().map(|elder| elder.channel.as_fd()).collect();
-            channel.send(&yours).await?;
+            let fds: Vec<BorrowedFd<'_>> = draining_processes
+                .iter()
+                .map(|draining_process| draining_process.channel.as_fd())
+                .collect();
+            channel.send(&commit).await?;
             channel.send_fds(&fds).await
         };
         if let Err(error) = in_time(HELLO, passed).await {
-            self.links.add(elders).await;
+            self.links.add(draining_processes).await;
             return Err(error);
         }
-        self.control.stand(Standing::Elder);
-        Ok(yours.elders)
+        self.control.set_process_role(ProcessRole::Draining);
+        Ok(commit.draining_processes)
     }
 }
 

@@ -10,10 +10,10 @@ use tokio::time::timeout;
 
 use super::channel::Channel;
 use super::error::HandoverError;
-use super::message::{FORMAT, Hello, Offer, Prepared, Ready, Yours};
-use crate::control::snapshot::Picture;
+use super::message::{Commit, FORMAT, Hello, Offer, Prepared, Ready};
+use crate::control::snapshot::HandoverSnapshot;
 use crate::server::listeners::Given;
-use crate::table::counts::elsewhere::ProcessId;
+use crate::table::counts::remote::ProcessId;
 
 /// How long it may take for each of its answers.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ pub struct Predecessor {
 
 /// An older process that still lives, and the way to it.
 #[derive(Debug)]
-pub(crate) struct Elder {
+pub(crate) struct DrainingProcess {
     pub(crate) process: ProcessId,
     pub(crate) channel: Channel,
 }
@@ -59,7 +59,7 @@ impl Predecessor {
         let hello = Hello {
             format: FORMAT,
             release: env!("CARGO_PKG_VERSION").into(),
-            elder: None,
+            draining_process: None,
         };
         let step = async {
             channel.send(&hello).await?;
@@ -82,7 +82,7 @@ impl Predecessor {
     }
 
     /// Asks for its table. From here on it changes nothing, for some seconds.
-    pub(crate) async fn picture(&mut self) -> Result<Picture, HandoverError> {
+    pub(crate) async fn snapshot(&mut self) -> Result<HandoverSnapshot, HandoverError> {
         let step = async {
             self.channel.send(&Prepared).await?;
             self.channel.receive().await
@@ -96,26 +96,26 @@ impl Predecessor {
         mut self,
         kept: Vec<SocketAddr>,
         admin: Option<String>,
-    ) -> Result<Vec<Elder>, HandoverError> {
+    ) -> Result<Vec<DrainingProcess>, HandoverError> {
         let step = async {
             self.channel.send(&Ready { kept, admin }).await?;
-            let Yours { elders } = self.channel.receive().await?;
-            let fds = self.channel.receive_fds(elders.len()).await?;
-            let older = elders.into_iter().zip(fds);
+            let Commit { draining_processes } = self.channel.receive().await?;
+            let fds = self.channel.receive_fds(draining_processes.len()).await?;
+            let older = draining_processes.into_iter().zip(fds);
             older
                 .map(|(process, fd)| {
                     let channel = Channel::from_fd(fd)?;
-                    Ok(Elder { process, channel })
+                    Ok(DrainingProcess { process, channel })
                 })
                 .collect::<io::Result<Vec<_>>>()
         };
         let older = in_time(step).await?;
-        let mut elders = vec![Elder {
+        let mut draining_processes = vec![DrainingProcess {
             process: self.process,
             channel: self.channel,
         }];
-        elders.extend(older);
-        Ok(elders)
+        draining_processes.extend(older);
+        Ok(draining_processes)
     }
 }
 

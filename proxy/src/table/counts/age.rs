@@ -59,11 +59,11 @@ mod tests {
         let mut ages = Ages::default();
         ages.note(Kind::Request, seconds(2));
         ages.note(Kind::Request, seconds(5));
-        let mut elsewhere = Ages::default();
-        elsewhere.note(Kind::Request, seconds(3));
-        elsewhere.note(Kind::Stream, seconds(7));
-        elsewhere.note(Kind::Upgraded, seconds(60));
-        ages.add(&elsewhere);
+        let mut remote = Ages::default();
+        remote.note(Kind::Request, seconds(3));
+        remote.note(Kind::Stream, seconds(7));
+        remote.note(Kind::Upgraded, seconds(60));
+        ages.add(&remote);
         let at = |requests, streams, upgraded| {
             ages.oldest(InFlight {
                 requests,

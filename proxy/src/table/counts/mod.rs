@@ -2,7 +2,7 @@
 
 pub(crate) mod age;
 pub(crate) mod claim;
-pub(crate) mod elsewhere;
-pub(crate) mod figures;
+pub(crate) mod remote;
 pub(crate) mod stats;
 pub(crate) mod sync;
+pub(crate) mod values;

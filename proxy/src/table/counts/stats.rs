@@ -5,9 +5,9 @@ use std::time::Duration;
 use admin_api::{Bucket, FailedTries, Responses, VersionStats};
 use crossbeam_utils::CachePadded;
 
-use crate::table::counts::elsewhere::Elsewhere;
-use crate::table::counts::figures::VersionFigures;
+use crate::table::counts::remote::RemoteCounts;
 use crate::table::counts::sync::{AtomicU64, Ordering};
+use crate::table::counts::values::VersionCounts;
 
 /// Buckets an octave, so a bucket is at most 12.5% wide.
 const PER_OCTAVE: usize = 8;
@@ -19,7 +19,7 @@ const OCTAVES: usize = 27;
 pub(crate) struct Stats {
     workers: Box<[CachePadded<Counters>]>,
     /// What older processes count.
-    pub(crate) elsewhere: Elsewhere<VersionFigures>,
+    pub(crate) remote: RemoteCounts<VersionCounts>,
 }
 
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Stats {
         };
         Self {
             workers: (0..workers).map(|_| counters()).collect(),
-            elsewhere: Elsewhere::default(),
+            remote: RemoteCounts::default(),
         }
     }
 
@@ -110,20 +110,20 @@ impl Stats {
     }
 
     /// What this process and older ones count; what is in flight is the endpoints' to say.
-    pub(crate) fn figures(&self) -> VersionFigures {
+    pub(crate) fn counts(&self) -> VersionCounts {
         let sum =
             |worker: &CachePadded<Counters>| worker.latency_sum_micros.load(Ordering::Relaxed);
-        let mut figures = VersionFigures {
+        let mut counts = VersionCounts {
             stats: self.own(),
             latency_sum_micros: self.workers.iter().map(sum).sum(),
         };
-        self.elsewhere.add_to(&mut figures);
-        figures
+        self.remote.add_to(&mut counts);
+        counts
     }
 
     /// The same, without the sum of all latencies.
     pub(crate) fn read(&self) -> VersionStats {
-        self.figures().stats
+        self.counts().stats
     }
 
     /// The sums over all workers.
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_summed_over_the_workers() {
+    fn counts_are_summed_over_the_workers() {
         let stats = Stats::new(2);
         stats.responded(0, 200);
         stats.responded(1, 200);

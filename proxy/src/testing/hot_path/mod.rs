@@ -288,8 +288,8 @@ impl Rig {
     pub(crate) fn in_flight(&self) -> u64 {
         let table = self.table();
         let endpoints = table.services().iter().flat_map(|one| one.endpoints());
-        let figures = endpoints.map(|endpoint| endpoint.figures());
-        figures.map(|one| one.requests + one.upgraded).sum()
+        let counts = endpoints.map(|endpoint| endpoint.counts());
+        counts.map(|one| one.requests + one.upgraded).sum()
     }
 
     /// Waits until nothing is in flight.

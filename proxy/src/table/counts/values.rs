@@ -6,11 +6,11 @@ use admin_api::{FailedTries, Responses, VersionStats};
 use serde::{Deserialize, Serialize};
 
 use super::age::Ages;
-use super::elsewhere::Figures;
+use super::remote::Counts;
 
 /// What belongs to no version.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct ProcessFigures {
+pub(crate) struct ProcessCounts {
     pub(crate) connections: u64,
     pub(crate) accepted: u64,
     pub(crate) handshakes_failed: u64,
@@ -24,17 +24,17 @@ pub(crate) struct ProcessFigures {
 
 /// What is counted of one version.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct VersionFigures {
+pub(crate) struct VersionCounts {
     pub(crate) stats: VersionStats,
     pub(crate) latency_sum_micros: u64,
 }
 
 /// What is counted of a service's copies, to this version.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct MirrorFigures {
+pub(crate) struct MirrorCounts {
     pub(crate) version: String,
-    pub(crate) copies: VersionFigures,
-    pub(crate) originals: VersionFigures,
+    pub(crate) copies: VersionCounts,
+    pub(crate) originals: VersionCounts,
     pub(crate) dropped: Dropped,
 }
 
@@ -44,14 +44,14 @@ pub(crate) struct Dropped(pub(crate) u64);
 
 /// What is counted of a service that is held.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(crate) struct HoldFigures {
+pub(crate) struct HoldCounts {
     pub(crate) waiting: u64,
     pub(crate) refused: u64,
 }
 
 /// What is counted of one endpoint.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-pub(crate) struct EndpointFigures {
+pub(crate) struct EndpointCounts {
     /// No new claims are taken.
     pub(crate) retired: bool,
     /// Streams included.
@@ -68,14 +68,14 @@ pub(crate) struct EndpointFigures {
     pub(crate) ages: Ages,
 }
 
-impl EndpointFigures {
+impl EndpointCounts {
     /// Retired, and nothing in flight: it stays so.
     pub(crate) fn is_drained(self) -> bool {
         self.retired && self.requests == 0 && self.upgraded == 0
     }
 }
 
-impl Figures for EndpointFigures {
+impl Counts for EndpointCounts {
     fn add(&mut self, other: &Self) {
         self.requests += other.requests;
         self.streams += other.streams;
@@ -93,7 +93,7 @@ impl Figures for EndpointFigures {
     }
 }
 
-impl Figures for Dropped {
+impl Counts for Dropped {
     fn add(&mut self, other: &Self) {
         self.0 += other.0;
     }
@@ -101,7 +101,7 @@ impl Figures for Dropped {
     fn settle(&mut self) {}
 }
 
-impl Figures for HoldFigures {
+impl Counts for HoldCounts {
     fn add(&mut self, other: &Self) {
         self.waiting += other.waiting;
         self.refused += other.refused;
@@ -112,7 +112,7 @@ impl Figures for HoldFigures {
     }
 }
 
-impl Figures for ProcessFigures {
+impl Counts for ProcessCounts {
     fn add(&mut self, other: &Self) {
         self.connections += other.connections;
         self.accepted += other.accepted;
@@ -129,7 +129,7 @@ impl Figures for ProcessFigures {
     }
 }
 
-impl Figures for VersionFigures {
+impl Counts for VersionCounts {
     fn add(&mut self, other: &Self) {
         self.latency_sum_micros = self
             .latency_sum_micros
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn histograms_are_summed_bucket_by_bucket() {
-        let of = |buckets: &[(f64, u64)]| VersionFigures {
+        let of = |buckets: &[(f64, u64)]| VersionCounts {
             stats: VersionStats {
                 latency: buckets
                     .iter()

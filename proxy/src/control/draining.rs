@@ -6,19 +6,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::table::counts::elsewhere::ProcessId;
-use crate::table::counts::figures::EndpointFigures;
+use crate::table::counts::remote::ProcessId;
+use crate::table::counts::values::EndpointCounts;
 use crate::table::endpoint::Endpoint;
 
 /// The older processes.
 #[derive(Debug)]
-pub(crate) struct Elders {
+pub(crate) struct DrainingProcesses {
     living: Mutex<BTreeSet<ProcessId>>,
     /// Counts what they have to be told of.
     news: watch::Sender<u64>,
 }
 
-impl Default for Elders {
+impl Default for DrainingProcesses {
     fn default() -> Self {
         Self {
             living: Mutex::default(),
@@ -27,7 +27,7 @@ impl Default for Elders {
     }
 }
 
-impl Elders {
+impl DrainingProcesses {
     /// Another one.
     pub(crate) fn add(&self, process: ProcessId) {
         self.living().insert(process);
@@ -57,8 +57,8 @@ impl Elders {
     /// none. One that has said nothing yet has not.
     pub(crate) fn are_done_with(&self, endpoint: &Endpoint) -> bool {
         let done = |process: &ProcessId| {
-            let figures = endpoint.elsewhere.of(*process);
-            figures.is_some_and(EndpointFigures::is_drained)
+            let counts = endpoint.remote.of(*process);
+            counts.is_some_and(EndpointCounts::is_drained)
         };
         self.living().iter().all(done)
     }

@@ -10,14 +10,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::channel::Channel;
-use super::message::{FORMAT, Hello, Telling};
+use super::message::{FORMAT, Hello, Update};
 use crate::control::Control;
-use crate::table::counts::elsewhere::ProcessId;
+use crate::table::counts::remote::ProcessId;
 use crate::worker::counters::Counters;
 
 /// An elder whose owner has died looks for the next one so often, and for so long.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-const LOOK_FOR: Duration = Duration::from_secs(10);
+const POLL_EVERY: Duration = Duration::from_millis(20);
+const POLL_FOR: Duration = Duration::from_secs(10);
 
 /// A process that finishes what it has.
 pub(crate) struct Finishing {
@@ -30,7 +30,7 @@ pub(crate) struct Finishing {
     /// True once nothing is left.
     pub(crate) is_done: watch::Receiver<bool>,
     /// False once another process would take the owner's place.
-    pub(crate) heir: watch::Sender<bool>,
+    pub(crate) standby: watch::Sender<bool>,
 }
 
 /// Why nobody is told any more.
@@ -50,14 +50,14 @@ impl Finishing {
     /// Does what the owner of the table says, until there is none or nothing is left.
     pub(crate) async fn follow(&self, mut channel: Channel, others: Vec<ProcessId>) -> Over {
         // Whoever has just handed over is the heir, before anybody says so.
-        let mut heir_with = Some(others);
+        let mut standby_with = Some(others);
         loop {
-            if let Some(over) = self.obey(&mut channel, &mut heir_with).await {
+            if let Some(over) = self.obey(&mut channel, &mut standby_with).await {
                 return over;
             }
-            match heir_with.take() {
+            match standby_with.take() {
                 Some(others) => return Over::Inherited(others),
-                None => match self.find_owner().await {
+                None => match self.find_active_process().await {
                     Some(owner) => channel = owner,
                     None => return Over::Alone,
                 },
@@ -69,21 +69,21 @@ impl Finishing {
     async fn obey(
         &self,
         channel: &mut Channel,
-        heir_with: &mut Option<Vec<ProcessId>>,
+        standby_with: &mut Option<Vec<ProcessId>>,
     ) -> Option<Over> {
         loop {
-            let picture = match channel.receive().await {
-                Ok(Telling::Picture(picture)) => *picture,
-                Ok(Telling::Stopping) => return Some(Over::Stopped),
+            let snapshot = match channel.receive().await {
+                Ok(Update::Snapshot(snapshot)) => *snapshot,
+                Ok(Update::Stopping) => return Some(Over::Stopped),
                 Err(error) => {
                     tracing::warn!(%error, "the process that took over is gone");
                     return None;
                 }
             };
-            *heir_with = picture.is_heir.then(|| picture.others.clone());
-            self.heir.send_replace(picture.is_heir);
-            let retired = picture.retired.clone();
-            if let Err(error) = self.control.adopt(picture) {
+            *standby_with = snapshot.is_standby.then(|| snapshot.others.clone());
+            self.standby.send_replace(snapshot.is_standby);
+            let retired = snapshot.retired.clone();
+            if let Err(error) = self.control.adopt(snapshot) {
                 tracing::error!(error, "a change of the table cannot be taken up");
             }
             self.control.query_ages(&retired).await;
@@ -101,8 +101,8 @@ impl Finishing {
     }
 
     /// The process that is the owner by now.
-    async fn find_owner(&self) -> Option<Channel> {
-        let until = Instant::now() + LOOK_FOR;
+    async fn find_active_process(&self) -> Option<Channel> {
+        let until = Instant::now() + POLL_FOR;
         while Instant::now() < until {
             if let Ok(stream) = UnixStream::connect(&self.socket).await
                 && let Ok(mut channel) = Channel::new(stream)
@@ -110,13 +110,13 @@ impl Finishing {
                 let hello = Hello {
                     format: FORMAT,
                     release: env!("CARGO_PKG_VERSION").into(),
-                    elder: Some(self.process),
+                    draining_process: Some(self.process),
                 };
                 if channel.send(&hello).await.is_ok() {
                     return Some(channel);
                 }
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_EVERY).await;
         }
         None
     }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(crate) type ProcessId = u64;
 
 /// Figures that can be summed.
-pub(crate) trait Figures: Clone + Default {
+pub(crate) trait Counts: Clone + Default {
     /// Adds another process's.
     fn add(&mut self, other: &Self);
 
@@ -20,7 +20,7 @@ pub(crate) trait Figures: Clone + Default {
 
 /// The figures of other processes.
 #[derive(Debug, Default)]
-pub(crate) struct Elsewhere<T>(Mutex<Inner<T>>);
+pub(crate) struct RemoteCounts<T>(Mutex<Inner<T>>);
 
 #[derive(Debug, Default)]
 struct Inner<T> {
@@ -29,18 +29,18 @@ struct Inner<T> {
     present: BTreeMap<ProcessId, T>,
 }
 
-impl<T: Figures> Elsewhere<T> {
+impl<T: Counts> RemoteCounts<T> {
     /// What a process counts now.
-    pub(crate) fn note(&self, process: ProcessId, figures: T) {
-        self.inner().present.insert(process, figures);
+    pub(crate) fn note(&self, process: ProcessId, counts: T) {
+        self.inner().present.insert(process, counts);
     }
 
     /// A process has ended.
     pub(crate) fn ended(&self, process: ProcessId) {
         let mut inner = self.inner();
-        if let Some(mut figures) = inner.present.remove(&process) {
-            figures.settle();
-            inner.past.add(&figures);
+        if let Some(mut counts) = inner.present.remove(&process) {
+            counts.settle();
+            inner.past.add(&counts);
         }
     }
 
@@ -58,7 +58,7 @@ impl<T: Figures> Elsewhere<T> {
     pub(crate) fn add_to(&self, own: &mut T) {
         let inner = self.inner();
         own.add(&inner.past);
-        inner.present.values().for_each(|figures| own.add(figures));
+        inner.present.values().for_each(|counts| own.add(counts));
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner<T>> {
@@ -76,7 +76,7 @@ mod tests {
         ever: u64,
     }
 
-    impl Figures for Doors {
+    impl Counts for Doors {
         fn add(&mut self, other: &Self) {
             self.open += other.open;
             self.ever += other.ever;
@@ -89,20 +89,20 @@ mod tests {
 
     #[test]
     fn what_has_ended_leaves_its_counters_and_nothing_that_goes_on() {
-        let elsewhere = Elsewhere::default();
+        let remote = RemoteCounts::default();
         let sum = || {
             let mut own = Doors { open: 1, ever: 1 };
-            elsewhere.add_to(&mut own);
+            remote.add_to(&mut own);
             (own.open, own.ever)
         };
-        elsewhere.note(7, Doors { open: 2, ever: 10 });
-        elsewhere.note(8, Doors { open: 1, ever: 5 });
+        remote.note(7, Doors { open: 2, ever: 10 });
+        remote.note(8, Doors { open: 1, ever: 5 });
         assert_eq!(sum(), (4, 16));
-        elsewhere.note(7, Doors { open: 1, ever: 12 });
-        elsewhere.ended(7);
-        elsewhere.ended(7);
+        remote.note(7, Doors { open: 1, ever: 12 });
+        remote.ended(7);
+        remote.ended(7);
         assert_eq!(sum(), (2, 18));
-        elsewhere.forget_present();
+        remote.forget_present();
         assert_eq!(sum(), (1, 13));
     }
 }
