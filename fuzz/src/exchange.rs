@@ -104,7 +104,7 @@ impl Exchange {
         let ours = last_response(&got, to_head);
         let (ours, ours_body) = match ours {
             // A refusal of the proxy's own, or what was cut.
-            Ok(((head, _), _)) if is_refusal(&head) => return,
+            Ok(((head, _), _)) if is_local_reply(&head) => return,
             Err(Fault::More) => return,
             Ok((response, _)) => response,
             Err(Fault::Bad(why)) => panic!("{why}: {}", got.escape_ascii()),
@@ -292,7 +292,7 @@ fn check_responses(mut responses: &[u8], heard: &[(RequestHead, Body)]) {
     for (head, _) in heard {
         match last_response(responses, head.method == b"HEAD") {
             Ok(((got, _), end)) => {
-                assert!(got.status == 200 || is_refusal(&got), "{got:?}");
+                assert!(got.status == 200 || is_local_reply(&got), "{got:?}");
                 responses = &responses[end..];
             }
             // The client, who had ended its half too early, was cut.
@@ -303,7 +303,7 @@ fn check_responses(mut responses: &[u8], heard: &[(RequestHead, Body)]) {
     while !responses.is_empty() {
         match strict::response(responses, false, true) {
             Ok(((got, _), end)) => {
-                assert!(got.status == 100 || is_refusal(&got), "{got:?}");
+                assert!(got.status == 100 || is_local_reply(&got), "{got:?}");
                 responses = &responses[end..];
             }
             // To a HEAD.
@@ -361,7 +361,7 @@ fn with_reasons(input: &[u8]) -> Vec<u8> {
     fixed
 }
 
-fn is_refusal(head: &ResponseHead) -> bool {
+fn is_local_reply(head: &ResponseHead) -> bool {
     let reasons = values(&head.fields, "proxy-status");
     reasons
         .iter()

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use crate::config::Config;
 use crate::table::Table;
 use crate::table::definition::Definition;
-use crate::table::routing_hints::Wish;
+use crate::table::routing_hints::RoutingHints;
 use crate::table::service::{Drained, Service};
 use crate::table::version::Resolved;
 use crate::wire::h1::head::{MAX_FIELDS, find_end, read_request};
@@ -118,11 +118,11 @@ impl Tables {
     /// requests are balanced by one.
     pub fn claim(&self, place: usize, key: u64) -> bool {
         let table = self.current.load();
-        let wish = Wish {
+        let hints = RoutingHints {
             key: Some(key),
-            ..Wish::NONE
+            ..RoutingHints::NONE
         };
-        let Some(pick) = table.at(place).claim(WORKER, &wish) else {
+        let Some(pick) = table.at(place).claim(WORKER, &hints) else {
             return false;
         };
         pick.endpoint.claims.release(WORKER);

@@ -211,8 +211,8 @@ impl Wire {
 
     /// The clock of the worker. Never ends.
     pub fn clock(&self) -> impl Future<Output = ()> + 'static {
-        let alarms = self.worker.alarms.clone();
-        async move { alarms.run().await }
+        let timers = self.worker.timers.clone();
+        async move { timers.run().await }
     }
 
     /// Serves a client's connection to its end.

@@ -9,7 +9,7 @@ use admin_api::ServiceSpec;
 use admin_api::strict::from_json;
 
 use crate::table::definition::Definition;
-use crate::table::routing_hints::Wish;
+use crate::table::routing_hints::RoutingHints;
 use crate::table::service::{Drained, Service};
 use crate::table::version::Resolved;
 use crate::wire::h1::head::{MAX_FIELDS, read_request};
@@ -43,10 +43,10 @@ pub(crate) fn service_without(
 }
 
 /// A request that is balanced by this key.
-pub(crate) fn key_wish(key: u64) -> Wish {
-    Wish {
+pub(crate) fn key_hints(key: u64) -> RoutingHints {
+    RoutingHints {
         key: Some(key),
-        ..Wish::NONE
+        ..RoutingHints::NONE
     }
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn key_wish(key: u64) -> Wish {
 pub(crate) fn picks(service: &Service, n: usize) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
     for _ in 0..n {
-        let Some(pick) = service.claim(0, &Wish::NONE) else {
+        let Some(pick) = service.claim(0, &RoutingHints::NONE) else {
             continue;
         };
         pick.endpoint.claims.release(0);

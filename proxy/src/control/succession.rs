@@ -205,12 +205,12 @@ impl Control {
                 let address =
                     address.unwrap_or(crate::wire::address::Address::Ip(drain.endpoint.target));
                 // Nothing is sent there any more: how it is reached does not matter.
-                let (reach, stats) = (Arc::default(), Arc::new(Stats::new(self.workers)));
+                let (transport, stats) = (Arc::default(), Arc::new(Stats::new(self.workers)));
                 let snapshot = &drain.endpoint;
                 Arc::new(Endpoint::of_snapshot(
                     snapshot,
                     address,
-                    reach,
+                    transport,
                     stats,
                     self.workers,
                 ))
@@ -258,7 +258,7 @@ impl Control {
                 None => Arc::new(Endpoint::of_snapshot(
                     snapshot,
                     check_address(&snapshot.address)?,
-                    definition.reach(&snapshot.version),
+                    definition.transport(&snapshot.version),
                     stats_of(&drafts, &snapshot.version, self.workers),
                     self.workers,
                 )),

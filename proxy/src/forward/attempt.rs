@@ -9,12 +9,12 @@ use admin_api::Protocol;
 
 use crate::table::counts::stats::Failure;
 use crate::table::timeouts::Timeouts;
-use crate::wire::alarm::{Alarm, Rang};
 use crate::wire::connection::Connection;
 use crate::wire::pump::{Pump, Source, Stopped};
-use crate::wire::reply::Refusal;
+use crate::wire::reply::LocalReply;
 use crate::wire::response::{NoResponse, ResponseHead};
-use crate::worker::upstream::Try;
+use crate::wire::timer::{Timer, WaitError};
+use crate::worker::upstream::Attempt;
 
 /// Interim answers (1xx) to one request.
 const MAX_INTERIM: usize = 32;
@@ -34,13 +34,13 @@ pub(crate) struct RequestTraits {
 pub(super) struct Sending<'s> {
     pub(super) timeouts: &'s Timeouts,
     pub(super) traits: RequestTraits,
-    pub(super) alarm: &'s Alarm,
+    pub(super) timer: &'s Timer,
 }
 
 /// Why an attempt failed.
 pub(super) struct Failed {
     failure: Failure,
-    pub(super) refusal: Refusal,
+    pub(super) reply: LocalReply,
     /// There was no response: the endpoint may have closed a kept connection before.
     pub(super) stale: bool,
     /// The endpoint says that it has not looked at the request.
@@ -61,10 +61,10 @@ pub(super) enum Blame {
 }
 
 impl Failed {
-    fn with(failure: Failure, refusal: Refusal) -> Self {
+    fn with(failure: Failure, reply: LocalReply) -> Self {
         Self {
             failure,
-            refusal,
+            reply,
             stale: false,
             unprocessed: false,
         }
@@ -72,58 +72,58 @@ impl Failed {
 
     /// No connection could be made: nothing of the request was sent.
     fn to_connect(error: &io::Error) -> Self {
-        let refusal = match error.kind() {
-            io::ErrorKind::TimedOut => Refusal::ConnectTimedOut,
-            io::ErrorKind::Interrupted => Refusal::Cut,
-            _ if is_shortage(error) => Refusal::Shortage,
-            _ => Refusal::ConnectFailed,
+        let reply = match error.kind() {
+            io::ErrorKind::TimedOut => LocalReply::ConnectTimedOut,
+            io::ErrorKind::Interrupted => LocalReply::Cut,
+            _ if is_resource_exhaustion(error) => LocalReply::ResourceExhausted,
+            _ => LocalReply::ConnectFailed,
         };
-        Self::with(Failure::Connect, refusal)
+        Self::with(Failure::Connect, reply)
     }
 
     /// The request could not be read to its end.
     fn to_read(stopped: &Stopped) -> Self {
-        let refusal = match stopped {
-            Stopped::Framing => Refusal::BadFraming,
-            Stopped::TooLong => Refusal::BodyTooLong,
-            Stopped::From | Stopped::To => Refusal::ClientGone,
+        let reply = match stopped {
+            Stopped::Framing => LocalReply::BadFraming,
+            Stopped::TooLong => LocalReply::BodyTooLong,
+            Stopped::From | Stopped::To => LocalReply::ClientGone,
         };
-        Self::with(Failure::Reset, refusal)
+        Self::with(Failure::Reset, reply)
     }
 
     /// The request was sent, or began to be, and there was no answer.
     fn responding(why: &NoResponse, reused: bool) -> Self {
         match why {
-            NoResponse::Bad => Self::with(Failure::Protocol, Refusal::BadResponse),
-            NoResponse::Unfit(refusal) => Self::with(Failure::Reset, *refusal),
+            NoResponse::Bad => Self::with(Failure::Protocol, LocalReply::BadResponse),
+            NoResponse::Unfit(reply) => Self::with(Failure::Reset, *reply),
             NoResponse::Broken { silently } => Self {
                 stale: *silently && reused,
-                ..Self::with(Failure::Reset, Refusal::ConnectionBroken)
+                ..Self::with(Failure::Reset, LocalReply::ConnectionBroken)
             },
             NoResponse::Unprocessed { is_refused } => Self {
                 stale: !is_refused,
                 unprocessed: true,
-                ..Self::with(Failure::Reset, Refusal::ConnectionBroken)
+                ..Self::with(Failure::Reset, LocalReply::ConnectionBroken)
             },
         }
     }
 
     /// It took too long, and so it is the fault of whoever was waited for.
-    fn to_wait(rang: Rang, upload: &Pump) -> Self {
-        match rang {
-            Rang::Cut => Self::with(Failure::Timeout, Refusal::Cut),
-            Rang::TimedOut if upload.is_starved() => {
-                Self::with(Failure::Reset, Refusal::ClientStalled)
+    fn to_wait(wait_error: WaitError, upload: &Pump) -> Self {
+        match wait_error {
+            WaitError::Cut => Self::with(Failure::Timeout, LocalReply::Cut),
+            WaitError::TimedOut if upload.is_starved() => {
+                Self::with(Failure::Reset, LocalReply::ClientStalled)
             }
-            Rang::TimedOut => Self::with(Failure::Timeout, Refusal::TimedOut),
+            WaitError::TimedOut => Self::with(Failure::Timeout, LocalReply::TimedOut),
         }
     }
 
     /// What was waited for did not come in the time that the whole request has.
-    pub(super) fn of_request_timed_out(self, alarm: &Alarm) -> Self {
-        match self.refusal {
-            Refusal::TimedOut | Refusal::ConnectTimedOut if alarm.is_past_limit() => {
-                Self::with(Failure::Timeout, Refusal::RequestTimedOut)
+    pub(super) fn of_request_timed_out(self, timer: &Timer) -> Self {
+        match self.reply {
+            LocalReply::TimedOut | LocalReply::ConnectTimedOut if timer.is_past_limit() => {
+                Self::with(Failure::Timeout, LocalReply::RequestTimedOut)
             }
             _ => self,
         }
@@ -139,16 +139,16 @@ impl Failed {
     /// is a failure of the version; so is an attempt that a retry saves, unless the connection had
     /// ended before anything was processed, and the request `is_sent_again_unprocessed`.
     pub(super) fn blame(&self, is_sent_again_unprocessed: bool) -> Blame {
-        match self.refusal {
-            Refusal::ClientStalled
-            | Refusal::ClientGone
-            | Refusal::BadFraming
-            | Refusal::BadTarget
-            | Refusal::BadHost
-            | Refusal::HeadTooLong
-            | Refusal::BodyTooLong => Blame::Client,
+        match self.reply {
+            LocalReply::ClientStalled
+            | LocalReply::ClientGone
+            | LocalReply::BadFraming
+            | LocalReply::BadTarget
+            | LocalReply::BadHost
+            | LocalReply::HeadTooLong
+            | LocalReply::BodyTooLong => Blame::Client,
             // Another endpoint of the version would have done no better.
-            Refusal::Cut | Refusal::Shortage | Refusal::UpgradeOverHttp2 => {
+            LocalReply::Cut | LocalReply::ResourceExhausted | LocalReply::UpgradeOverHttp2 => {
                 Blame::Version(self.failure)
             }
             _ if self.stale && is_sent_again_unprocessed => Blame::Excused,
@@ -158,16 +158,16 @@ impl Failed {
 }
 
 /// Whether this machine has run out of something that a connection needs.
-fn is_shortage(error: &io::Error) -> bool {
+fn is_resource_exhaustion(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let shortages = [
+    let errnos = [
         Errno::MFILE,
         Errno::NFILE,
         Errno::NOBUFS,
         Errno::NOMEM,
         Errno::ADDRNOTAVAIL,
     ];
-    shortages
+    errnos
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
@@ -176,17 +176,20 @@ impl Sending<'_> {
     /// Sends the request, and waits for the head of its response.
     pub(super) async fn send(
         &self,
-        attempt: &Try,
+        attempt: &Attempt,
         client: &mut Source<'_>,
         upload: &mut Pump,
     ) -> Result<(Connection, ResponseHead), Failed> {
         let upstream = attempt.upstream();
-        if self.traits.upgrade && upstream.endpoint.reach.protocol == Protocol::H2 {
-            return Err(Failed::with(Failure::Protocol, Refusal::UpgradeOverHttp2));
+        if self.traits.upgrade && upstream.endpoint.transport.protocol == Protocol::H2 {
+            return Err(Failed::with(
+                Failure::Protocol,
+                LocalReply::UpgradeOverHttp2,
+            ));
         }
-        let (timeouts, alarm) = (self.timeouts, self.alarm);
+        let (timeouts, timer) = (self.timeouts, self.timer);
         let mut connection = upstream
-            .connection(self.traits.idempotent, alarm, timeouts.connect)
+            .connection(self.traits.idempotent, timer, timeouts.connect)
             .await
             .map_err(|error| Failed::to_connect(&error))?;
         for _ in 0..MAX_INTERIM {
@@ -201,15 +204,15 @@ impl Sending<'_> {
                     let (pool, within) = (client.pool, timeouts.body_idle);
                     client
                         .wire
-                        .interim(pool, alarm, within, connection.response())
+                        .interim(pool, timer, within, connection.response())
                         .await
-                        .map_err(|_| Failed::with(Failure::Reset, Refusal::ClientGone))?;
+                        .map_err(|_| Failed::with(Failure::Reset, LocalReply::ClientGone))?;
                 }
                 _ => {}
             }
             connection.take_off(&head, client.pool);
         }
-        Err(Failed::with(Failure::Protocol, Refusal::BadResponse))
+        Err(Failed::with(Failure::Protocol, LocalReply::BadResponse))
     }
 
     /// Sends what is left to send, and reads the next head at the same time.
@@ -219,17 +222,17 @@ impl Sending<'_> {
         client: &mut Source<'_>,
         upload: &mut Pump,
     ) -> Result<ResponseHead, Failed> {
-        let (timeouts, alarm) = (self.timeouts, self.alarm);
+        let (timeouts, timer) = (self.timeouts, self.timer);
         let mut sending = !upload.is_done();
         let mut watching = !self.traits.upgrade;
-        alarm.set(if sending {
+        timer.set(if sending {
             timeouts.body_idle
         } else {
             timeouts.first_byte
         });
         poll_fn(|cx| {
-            if alarm.is_cut() {
-                return Poll::Ready(Err(Failed::to_wait(Rang::Cut, upload)));
+            if timer.is_cut() {
+                return Poll::Ready(Err(Failed::to_wait(WaitError::Cut, upload)));
             }
             if sending {
                 let mut moved = false;
@@ -237,12 +240,12 @@ impl Sending<'_> {
                     // The endpoint may have answered before it broke the connection off.
                     Poll::Ready(Ok(()) | Err(Stopped::To)) => {
                         sending = false;
-                        alarm.set(timeouts.first_byte);
+                        timer.set(timeouts.first_byte);
                     }
                     Poll::Ready(Err(stopped)) => {
                         return Poll::Ready(Err(Failed::to_read(&stopped)));
                     }
-                    Poll::Pending if moved => alarm.set(timeouts.body_idle),
+                    Poll::Pending if moved => timer.set(timeouts.body_idle),
                     Poll::Pending => {}
                 }
             }
@@ -253,16 +256,16 @@ impl Sending<'_> {
             if !sending && watching {
                 match client.wire.poll_reset(cx) {
                     Poll::Ready(true) => {
-                        let gone = Failed::with(Failure::Reset, Refusal::ClientGone);
+                        let gone = Failed::with(Failure::Reset, LocalReply::ClientGone);
                         return Poll::Ready(Err(gone));
                     }
                     Poll::Ready(false) => watching = false,
                     Poll::Pending => {}
                 }
             }
-            alarm
+            timer
                 .poll(cx)
-                .map(|rang| Err(Failed::to_wait(rang, upload)))
+                .map(|wait_error| Err(Failed::to_wait(wait_error, upload)))
         })
         .await
     }

@@ -7,7 +7,7 @@ use std::task::{Poll, ready};
 use crate::table::hold::{Hold, Waited};
 use crate::wire::Wire;
 use crate::wire::head::Message;
-use crate::wire::reply::Refusal;
+use crate::wire::reply::LocalReply;
 use crate::wire::target::Target;
 use crate::worker::Worker;
 
@@ -16,7 +16,7 @@ pub(crate) async fn wait(
     worker: &Worker,
     request: Message<'_>,
     client: Wire<'_>,
-) -> Result<(), Refusal> {
+) -> Result<(), LocalReply> {
     let target = Target::of(request)?;
     let Some(hold) = of(worker, &target)? else {
         return Ok(());
@@ -27,12 +27,12 @@ pub(crate) async fn wait(
         if let Poll::Ready(waited) = waiting.as_mut().poll(cx) {
             return Poll::Ready(match waited {
                 Waited::Released => Ok(()),
-                Waited::Refused => Err(Refusal::Held),
+                Waited::Refused => Err(LocalReply::ServiceHeld),
             });
         }
         if watching {
             match ready!(client.poll_reset(cx)) {
-                true => return Poll::Ready(Err(Refusal::ClientGone)),
+                true => return Poll::Ready(Err(LocalReply::ClientGone)),
                 false => watching = false,
             }
         }
@@ -42,15 +42,15 @@ pub(crate) async fn wait(
 }
 
 /// The hold that a request has to wait for. Once it has, the table is read again.
-fn of(worker: &Worker, target: &Target<'_>) -> Result<Option<Arc<Hold>>, Refusal> {
+fn of(worker: &Worker, target: &Target<'_>) -> Result<Option<Arc<Hold>>, LocalReply> {
     let table = worker.table();
     let path = target.path();
-    let service = table.route(target.host, path).ok_or(Refusal::NoRoute)?;
+    let service = table.route(target.host, path).ok_or(LocalReply::NoRoute)?;
     let service = table.at(service);
     // Whoever asks from outside whether the service is well must not take it out of use because
     // it is held.
     if service.hold.is_some() && service.definition.is_health_path(path) {
-        return Err(Refusal::HeldWell);
+        return Err(LocalReply::HeldHealthCheck);
     }
     Ok(service.hold.clone())
 }

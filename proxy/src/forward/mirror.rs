@@ -11,13 +11,13 @@ use crate::forward::attempt::{Blame, RequestTraits, Sending};
 use crate::forward::relay::{Bodies, Side};
 use crate::table::counts::stats::{Failure, Stats};
 use crate::wire::Wire;
-use crate::wire::alarm::Alarm;
 use crate::wire::h1::body::Framing;
 use crate::wire::head::{Known, Message};
 use crate::wire::pump::{Passage, Pump, Source};
-use crate::wire::reply::Refusal;
+use crate::wire::reply::LocalReply;
 use crate::wire::socket::Inbox;
-use crate::worker::upstream::{MAX_TRIES, Try};
+use crate::wire::timer::Timer;
+use crate::worker::upstream::{Attempt, MAX_TRIES};
 use crate::worker::{Held, Worker};
 
 /// A response that is longer is not read to its end: its connection is closed.
@@ -28,8 +28,8 @@ struct Copy {
     worker: Rc<Worker>,
     table: Rc<Held>,
     service: usize,
-    attempt: Try,
-    alarm: Alarm,
+    attempt: Attempt,
+    timer: Timer,
     bytes: Vec<u8>,
     to_head: bool,
     begun: Instant,
@@ -60,16 +60,16 @@ pub(crate) fn copy(
         mirror.drop_one(worker.index);
         return None;
     };
-    let (begun, alarm) = (Instant::now(), worker.alarms.alarm());
+    let (begun, timer) = (Instant::now(), worker.timers.timer());
     let mut bytes = worker.pool.take_small();
     bytes.extend_from_slice(head);
     bytes.extend_from_slice(b"\r\n");
     let copy = Copy {
-        attempt: worker.upstream(endpoint).begin(&alarm),
+        attempt: worker.upstream(endpoint).begin(&timer),
         worker: worker.clone(),
         table: table.clone(),
         service,
-        alarm,
+        timer,
         bytes,
         to_head: request.method() == b"HEAD",
         begun,
@@ -103,7 +103,7 @@ impl Copy {
 
     /// Sends it until there is a response, reads that to its end, and counts what came of it.
     async fn send(&self, copies: &Stats, bytes: Vec<u8>) {
-        let (worker, alarm) = (&self.worker, &self.alarm);
+        let (worker, timer) = (&self.worker, &self.timer);
         let mut inbox = Inbox::default();
         let mut client = Source {
             wire: Wire::Nowhere,
@@ -124,14 +124,14 @@ impl Copy {
                 idempotent: true,
                 upgrade: false,
             },
-            alarm,
+            timer,
         };
         for tries in 1..=MAX_TRIES {
             let failed = match sending.send(&self.attempt, &mut client, &mut upload).await {
                 Ok((connection, head)) => {
                     copies.response_began_after(worker.index, self.begun.elapsed());
                     let mut bodies = Bodies {
-                        alarm,
+                        timer,
                         idle: self.table.timeouts.body_idle,
                         client: &mut client,
                         upload: &mut upload,
@@ -144,7 +144,7 @@ impl Copy {
                     match read {
                         Err(Side::Endpoint) => copies.failed(worker.index, Failure::Body),
                         // A drain has no more time for it.
-                        Err(Side::Client) if alarm.is_cut() => {}
+                        Err(Side::Client) if timer.is_cut() => {}
                         // Read to its end, or for long enough.
                         Ok(()) | Err(Side::Client) => {
                             copies.responded(worker.index, head.status);
@@ -159,7 +159,7 @@ impl Copy {
             let again = failed.stale && tries < MAX_TRIES && upload.rewind();
             match failed.blame(is_unprocessed && again) {
                 // No client waits for it, so a drain that cuts it takes nothing from any.
-                _ if failed.refusal == Refusal::Cut => {}
+                _ if failed.reply == LocalReply::Cut => {}
                 Blame::Client | Blame::Excused => {}
                 Blame::Version(failure) | Blame::Endpoint(failure) => {
                     copies.failed(worker.index, failure);

@@ -22,19 +22,19 @@ use std::time::{Duration, Instant};
 
 use crate::forward::attempt::{Blame, Failed, RequestTraits, Sending};
 use crate::table::endpoint_id::EndpointId;
-use crate::table::routing_hints::Wish;
+use crate::table::routing_hints::RoutingHints;
 use crate::table::service::Service;
-use crate::wire::alarm::Alarm;
 use crate::wire::connection::Connection;
 use crate::wire::head::Message;
 use crate::wire::headers::{self, Peer};
 use crate::wire::max_forwards;
 use crate::wire::pump::{Pump, Source};
-use crate::wire::reply::Refusal;
+use crate::wire::reply::LocalReply;
 use crate::wire::response::ResponseHead;
 use crate::wire::sink::Sink;
 use crate::wire::target::Target;
-use crate::worker::upstream::{MAX_TRIES, Try, Upstream};
+use crate::wire::timer::Timer;
+use crate::worker::upstream::{Attempt, MAX_TRIES, Upstream};
 use crate::worker::{Held, Worker};
 
 /// A request on its way: the table it reads, the service it is for, what it tried.
@@ -43,7 +43,7 @@ pub(crate) struct Exchange {
     service: usize,
     /// The version that the split gave it. A further try stays inside it where it can.
     version: usize,
-    wish: Wish,
+    hints: RoutingHints,
     tried: [EndpointId; MAX_TRIES],
     tries: usize,
     /// Since when a copy of it is under way beside it.
@@ -53,7 +53,7 @@ pub(crate) struct Exchange {
 
 /// The head of an answer is there; the try goes on to the end of its body.
 pub(crate) struct EndpointResponse {
-    pub(crate) attempt: Try,
+    pub(crate) attempt: Attempt,
     pub(crate) connection: Connection,
     pub(crate) head: ResponseHead,
 }
@@ -63,37 +63,37 @@ impl Exchange {
     /// the head that an endpoint should see, but for how the body is framed.
     pub(crate) fn begin(
         worker: &Rc<Worker>,
-        alarm: &Alarm,
+        timer: &Timer,
         peer: &Peer,
         request: Message<'_>,
         to: &mut Vec<u8>,
-    ) -> Result<(Self, Try), Refusal> {
+    ) -> Result<(Self, Attempt), LocalReply> {
         let target = Target::of(request)?;
         max_forwards::check(request)?;
-        let (table, service, version, wish, attempt) = loop {
+        let (table, service, version, hints, attempt) = loop {
             let table = worker.table();
             let service = table
                 .route(target.host, target.path())
-                .ok_or(Refusal::NoRoute)?;
+                .ok_or(LocalReply::NoRoute)?;
             if table.at(service).hold.is_some() {
-                return Err(Refusal::Held);
+                return Err(LocalReply::ServiceHeld);
             }
             table.at(service).budget.deposit(worker.index);
-            let wish = routing_hints::of(&table.at(service).definition, request, peer);
+            let hints = routing_hints::of(&table.at(service).definition, request, peer);
             // Every endpoint of this table may have been retired by a newer one.
-            let pick = match table.at(service).claim(worker.index, &wish) {
+            let pick = match table.at(service).claim(worker.index, &hints) {
                 None if !worker.has_newer_than(&table) => {
-                    table.at(service).claim_in_panic(worker.index, &wish)
+                    table.at(service).claim_in_panic(worker.index, &hints)
                 }
                 pick => pick,
             };
             if let Some(pick) = pick {
                 let (version, attempt) =
-                    (pick.version, worker.upstream(pick.endpoint).begin(alarm));
-                break (table, service, version, wish, attempt);
+                    (pick.version, worker.upstream(pick.endpoint).begin(timer));
+                break (table, service, version, hints, attempt);
             }
             if !worker.has_newer_than(&table) {
-                return Err(Refusal::NoEndpoint);
+                return Err(LocalReply::NoEndpoint);
             }
         };
         let method = request.method();
@@ -106,7 +106,7 @@ impl Exchange {
             table,
             service,
             version,
-            wish,
+            hints,
             tried: [attempt.upstream().endpoint.id; MAX_TRIES],
             tries: 1,
             copied: None,
@@ -149,7 +149,7 @@ impl Exchange {
 
     /// Adds to an answer's header fields what makes its client stick to its version.
     pub(crate) fn stick(&self, to: &mut impl Sink) {
-        if let Some(cookie) = routing_hints::set_cookie(&self.wish, &self.service().definition) {
+        if let Some(cookie) = routing_hints::set_cookie(&self.hints, &self.service().definition) {
             to.add(b"set-cookie", &[cookie.as_bytes()]);
         }
     }
@@ -167,17 +167,17 @@ impl Exchange {
     pub(crate) async fn response(
         &mut self,
         worker: &Rc<Worker>,
-        alarm: &Alarm,
-        mut attempt: Try,
+        timer: &Timer,
+        mut attempt: Attempt,
         client: &mut Source<'_>,
         upload: &mut Pump,
-    ) -> Result<EndpointResponse, Refusal> {
-        let _limit = self.table.timeouts.request.map(|all| alarm.limit(all));
+    ) -> Result<EndpointResponse, LocalReply> {
+        let _limit = self.table.timeouts.request.map(|all| timer.limit(all));
         loop {
             let sending = Sending {
                 timeouts: &self.table.timeouts,
                 traits: self.traits,
-                alarm,
+                timer,
             };
             let failed = match sending.send(&attempt, client, upload).await {
                 Ok((connection, head)) => {
@@ -191,10 +191,10 @@ impl Exchange {
                         head,
                     });
                 }
-                Err(failed) => failed.of_request_timed_out(alarm),
+                Err(failed) => failed.of_request_timed_out(timer),
             };
             let is_unprocessed = failed.is_unprocessed(upload);
-            let next = self.next_attempt(worker, alarm, &failed, upload);
+            let next = self.next_attempt(worker, timer, &failed, upload);
             let blame = failed.blame(is_unprocessed && next.is_some());
             settle(attempt, blame);
             let Some(next) = next else {
@@ -203,7 +203,7 @@ impl Exchange {
                 {
                     mirror.original_failed(worker.index, failure);
                 }
-                return Err(failed.refusal);
+                return Err(failed.reply);
             };
             attempt = next;
         }
@@ -214,30 +214,30 @@ impl Exchange {
     fn next_attempt(
         &mut self,
         worker: &Rc<Worker>,
-        alarm: &Alarm,
+        timer: &Timer,
         failed: &Failed,
         upload: &mut Pump,
-    ) -> Option<Try> {
+    ) -> Option<Attempt> {
         // Nothing of it has left, or it may be sent twice and is here whole.
         let repeatable = self.traits.idempotent || failed.unprocessed;
         let safe = upload.is_untouched() || repeatable && upload.rewind();
         let wanted =
-            failed.refusal.is_retryable() && self.tries < MAX_TRIES && !alarm.is_past_limit();
+            failed.reply.is_retryable() && self.tries < MAX_TRIES && !timer.is_past_limit();
         if !(safe && wanted) || !(failed.stale || self.service().budget.withdraw(worker.index)) {
             return None;
         }
-        self.try_again(worker, alarm, failed.stale)
+        self.try_again(worker, timer, failed.stale)
     }
 
     /// The next try, on another endpoint. Where there is none, a connection that was found
     /// closed before anything was answered is no reason to give up on its endpoint.
-    fn try_again(&mut self, worker: &Rc<Worker>, alarm: &Alarm, stale: bool) -> Option<Try> {
+    fn try_again(&mut self, worker: &Rc<Worker>, timer: &Timer, stale: bool) -> Option<Attempt> {
         let again = |tried: &[EndpointId]| {
-            let pick = self
-                .service()
-                .claim_again(self.version, worker.index, &self.wish, tried)?;
+            let pick =
+                self.service()
+                    .claim_again(self.version, worker.index, &self.hints, tried)?;
             let id = pick.endpoint.id;
-            Some((id, worker.upstream(pick.endpoint).begin(alarm)))
+            Some((id, worker.upstream(pick.endpoint).begin(timer)))
         };
         let (id, attempt) =
             again(&self.tried[..self.tries]).or_else(|| if stale { again(&[]) } else { None })?;
@@ -248,7 +248,7 @@ impl Exchange {
 }
 
 /// Counts a failed attempt against the side that is to blame.
-fn settle(attempt: Try, blame: Blame) {
+fn settle(attempt: Attempt, blame: Blame) {
     match blame {
         // Dropped unsettled: the client has gone, or is as good as gone.
         Blame::Client => drop(attempt),

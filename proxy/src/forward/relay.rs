@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use crate::forward::{EndpointResponse, Exchange};
 use crate::table::counts::stats::Failure;
-use crate::wire::alarm::Alarm;
 use crate::wire::connection::{Connection, Link};
 use crate::wire::h1::body::Framing;
 use crate::wire::pump::{Passage, Pump, Source, Stopped};
 use crate::wire::response::ResponseHead;
+use crate::wire::timer::Timer;
 use crate::worker::upstream::Upstream;
 
 /// Whose doing it was that an answer broke off.
@@ -25,7 +25,7 @@ pub(crate) enum Side {
 
 /// The bodies of a request and its response, both on their way.
 pub(super) struct Bodies<'b, 's> {
-    pub(super) alarm: &'b Alarm,
+    pub(super) timer: &'b Timer,
     /// How long they may stand still.
     pub(super) idle: Duration,
     pub(super) client: &'b mut Source<'s>,
@@ -37,7 +37,7 @@ impl Exchange {
     /// the client's wire writes it, and `chunked` says whether its body goes on in chunks.
     pub(crate) async fn relay(
         &self,
-        alarm: &Alarm,
+        timer: &Timer,
         response: EndpointResponse,
         begun: (Vec<u8>, bool),
         client: &mut Source<'_>,
@@ -52,7 +52,7 @@ impl Exchange {
             attempt.stream();
         }
         let mut bodies = Bodies {
-            alarm,
+            timer,
             idle: self.body_idle(),
             client,
             upload,
@@ -115,7 +115,7 @@ impl Bodies<'_, '_> {
         download: &mut Pump,
     ) -> Result<(), Side> {
         let Self {
-            alarm,
+            timer,
             idle,
             client,
             upload,
@@ -123,9 +123,9 @@ impl Bodies<'_, '_> {
         let (to_client, to_endpoint) = (client.wire, endpoint.wire);
         let mut sending = !upload.is_done();
         let mut client_failed = false;
-        alarm.set(*idle);
+        timer.set(*idle);
         poll_fn(|cx| {
-            if alarm.is_cut() {
+            if timer.is_cut() {
                 return Poll::Ready(Err(Side::Client));
             }
             let mut moved = false;
@@ -150,9 +150,9 @@ impl Bodies<'_, '_> {
                 Poll::Pending => {}
             }
             if moved {
-                alarm.set(*idle);
+                timer.set(*idle);
             }
-            let _ = ready!(alarm.poll(cx));
+            let _ = ready!(timer.poll(cx));
             let waits_for_client = !download.is_starved() || sending && upload.is_starved();
             Poll::Ready(Err(if waits_for_client {
                 Side::Client

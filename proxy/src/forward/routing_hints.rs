@@ -11,7 +11,7 @@ use crate::table::definition::Definition;
 use crate::table::force::Force;
 use crate::table::key::KeySource;
 use crate::table::rendezvous::hash;
-use crate::table::routing_hints::Wish;
+use crate::table::routing_hints::RoutingHints;
 use crate::wire::fields::{client_address, cookie};
 use crate::wire::head::Message;
 use crate::wire::headers::Peer;
@@ -20,28 +20,28 @@ use crate::wire::headers::Peer;
 const BALANCE_KEY: (u64, u64) = (0x6372_6f73_7366_6164, 0x652e_6261_6c61_6e63);
 
 /// Reads what the service listens to of a request.
-pub(crate) fn of(definition: &Definition, request: Message<'_>, peer: &Peer) -> Wish {
-    let mut wish = Wish::NONE;
+pub(crate) fn of(definition: &Definition, request: Message<'_>, peer: &Peer) -> RoutingHints {
+    let mut hints = RoutingHints::NONE;
     if let Some(force) = &definition.force {
         // Versions of a service are in the order of its split.
         let place = |label: &[u8]| {
             let mut labels = definition.split.keys();
             labels.position(|known| known.as_bytes() == label)
         };
-        wish.version = label(force, request, peer).and_then(place);
+        hints.version = label(force, request, peer).and_then(place);
     }
-    if let (Some(sticky), None) = (&definition.sticky, wish.version) {
-        wish.client = sticky.client(value(&sticky.source, request), rand::random);
+    if let (Some(sticky), None) = (&definition.sticky, hints.version) {
+        hints.client = sticky.client(value(&sticky.source, request), rand::random);
     }
     if let Balance::Hash(source) = &definition.balance {
-        wish.key = key(source, request, peer);
+        hints.key = key(source, request, peer);
     }
-    wish
+    hints
 }
 
 /// The `Set-Cookie` that the answer has to carry.
-pub(crate) fn set_cookie(wish: &Wish, definition: &Definition) -> Option<HeaderValue> {
-    let value = wish.client.newcomer?;
+pub(crate) fn set_cookie(hints: &RoutingHints, definition: &Definition) -> Option<HeaderValue> {
+    let value = hints.client.newcomer?;
     definition.sticky.as_ref()?.set_cookie(value)
 }
 

@@ -20,13 +20,13 @@ use crate::server::h1::Jobs;
 use crate::server::listeners::Bound;
 use crate::server::{h1, h2};
 use crate::table::Table;
-use crate::wire::h2::transport::Transport;
+use crate::wire::h2::connection::H2Socket;
 use crate::wire::headers::Peer;
 use crate::wire::socket::{Bytestream, Socket};
 use crate::wire::tls::ListenerTls;
 use crate::worker::Worker;
 use crate::worker::counters::Counters;
-use crate::worker::log_limit::Seldom;
+use crate::worker::log_throttle::LogThrottle;
 use crate::worker::order::{Order, Stage};
 
 /// How long to wait when the system has no file descriptor left for a new connection.
@@ -129,17 +129,17 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             });
             worker.spawn(accept(worker.clone(), port, socket));
         }
-        let alarms = worker.alarms.clone();
-        tokio::task::spawn_local(async move { alarms.run().await });
+        let timers = worker.timers.clone();
+        tokio::task::spawn_local(async move { timers.run().await });
         let mut tidy = tokio::time::interval(TIDY_EVERY);
         loop {
             let ended = async {
                 // Err: the control thread is gone, which is as good as being told to stop.
                 let _ = stage.wait_for(|stage| *stage != Stage::Serving).await;
                 // HTTP/2 says so at once, and loses nothing by it (RFC 9113, 6.8).
-                worker.alarms.wake_all();
+                worker.timers.wake_all();
                 let _ = stage.wait_for(|stage| *stage == Stage::Stopping).await;
-                worker.alarms.wake_all();
+                worker.timers.wake_all();
                 worker.all_ended().await;
             };
             tokio::select! {
@@ -156,9 +156,9 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
 
 async fn accept(worker: Rc<Worker>, port: Rc<Port>, mut socket: TcpListener) {
     let mut stage = worker.stage();
-    let complaints = Complaints::default();
+    let warnings = ThrottledWarnings::default();
     loop {
-        accept_while_serving(&worker, &port, &socket, &mut stage, &complaints).await;
+        accept_while_serving(&worker, &port, &socket, &mut stage, &warnings).await;
         if !is_kept_by_successor(&stage.borrow(), &socket) {
             break;
         }
@@ -173,7 +173,7 @@ async fn accept(worker: Rc<Worker>, port: Rc<Port>, mut socket: TcpListener) {
     }
     // Connections that wait in the backlog were accepted as far as their clients know.
     while let Some(Ok((stream, peer))) = now_or_never(socket.accept()).await {
-        admit(&worker, &port, stream, peer.ip(), &complaints).await;
+        admit(&worker, &port, stream, peer.ip(), &warnings).await;
     }
 }
 
@@ -182,14 +182,14 @@ async fn accept_while_serving(
     port: &Rc<Port>,
     socket: &TcpListener,
     stage: &mut watch::Receiver<Stage>,
-    complaints: &Complaints,
+    warnings: &ThrottledWarnings,
 ) {
     let mut is_over = pin!(stage.wait_for(|stage| *stage != Stage::Serving));
     loop {
         tokio::select! {
             accepted = poll_fn(|cx| socket.poll_accept(cx)) => match accepted {
-                Ok((stream, peer)) => admit(worker, port, stream, peer.ip(), complaints).await,
-                Err(error) => pause_after(&error, &complaints.failed).await,
+                Ok((stream, peer)) => admit(worker, port, stream, peer.ip(), warnings).await,
+                Err(error) => pause_after(&error, &warnings.failed).await,
             },
             _ = &mut is_over => return,
         }
@@ -203,7 +203,7 @@ async fn admit(
     port: &Rc<Port>,
     stream: TcpStream,
     ip: IpAddr,
-    complaints: &Complaints,
+    warnings: &ThrottledWarnings,
 ) {
     let ip = ip.to_canonical();
     let (now, limits) = (Instant::now(), &worker.limits);
@@ -214,7 +214,7 @@ async fn admit(
         None if trusted => None,
         None => {
             worker.counters.turns_away();
-            if let Some(times) = complaints.crowd.happened(now) {
+            if let Some(times) = warnings.crowd.happened(now) {
                 let limit = limits.connections_per_address;
                 tracing::warn!(client = %ip, limit, times, "a client has as many connections as limits.connections_per_address allows: more are closed");
             }
@@ -225,7 +225,7 @@ async fn admit(
         Some(permit) => Some(permit),
         None => {
             worker.counters.waits();
-            if let Some(times) = complaints.full.happened(now) {
+            if let Some(times) = warnings.full.happened(now) {
                 let (listener, limit) = (port.listener.address, limits.connections);
                 tracing::warn!(%listener, limit, times, "as many clients are connected as limits.connections allows: more wait until one leaves");
             }
@@ -247,8 +247,8 @@ async fn greet(worker: Rc<Worker>, port: Rc<Port>, stream: TcpStream, peer: Peer
         Some(tls) => match Box::pin(tls.accept(stream)).await {
             Ok(stream) if stream.speaks_h2() => {
                 let stream = Bytestream::Tls(Box::new(stream));
-                let transport = Transport::to_client(Vec::new(), stream);
-                return Box::pin(h2::serve(worker, transport, peer)).await;
+                let h2_socket = H2Socket::to_client(Vec::new(), stream);
+                return Box::pin(h2::serve(worker, h2_socket, peer)).await;
             }
             Ok(stream) => Socket::tls(stream),
             Err(error) => {
@@ -287,23 +287,23 @@ async fn leave_to_successor(
 
 /// What is said of connections, each once in a while.
 #[derive(Default)]
-struct Complaints {
+struct ThrottledWarnings {
     /// None could be accepted.
-    failed: Seldom,
+    failed: LogThrottle,
     /// The listener has no place.
-    full: Seldom,
+    full: LogThrottle,
     /// An address has too many.
-    crowd: Seldom,
+    crowd: LogThrottle,
 }
 
 /// Waits where trying at once to accept a connection again would spin, and says why.
-async fn pause_after(error: &io::Error, complaint: &Seldom) {
+async fn pause_after(error: &io::Error, throttle: &LogThrottle) {
     let gone = [
         io::ErrorKind::ConnectionAborted,
         io::ErrorKind::ConnectionReset,
     ];
     if !gone.contains(&error.kind()) {
-        if let Some(times) = complaint.happened(Instant::now()) {
+        if let Some(times) = throttle.happened(Instant::now()) {
             tracing::warn!(%error, times, "cannot accept a connection; trying again every {ACCEPT_PAUSE:?}");
         }
         tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -12,22 +12,22 @@ use http::Version;
 use crate::forward::{EndpointResponse, Exchange, hold};
 use crate::server::h2;
 use crate::wire::Wire;
-use crate::wire::alarm::{Alarm, Rang};
 use crate::wire::connection::Link;
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::head::{BadHead, find_end, read_request, request_at_once, request_framing};
 use crate::wire::h1::write::{end_head, response_fields, say_connection, status_line};
-use crate::wire::h2::transport::Transport;
+use crate::wire::h2::connection::H2Socket;
 use crate::wire::head::{Head, Known, Message};
 use crate::wire::headers::Peer;
 use crate::wire::pump::{Passage, Pump, Source};
-use crate::wire::reply::{Refusal, wants_json};
+use crate::wire::reply::{LocalReply, wants_json};
 use crate::wire::sink::Sink;
 use crate::wire::socket::{Inbox, Pool, Socket};
+use crate::wire::timer::{Timer, WaitError};
 use crate::wire::tunnel::tunnel;
 use crate::worker::Worker;
 use crate::worker::slots::{Slots, slot};
-use crate::worker::upstream::Try;
+use crate::worker::upstream::Attempt;
 
 /// What a connection of HTTP/2 begins with, as far as it looks like a head (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
@@ -43,7 +43,7 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 pub(crate) struct Client {
     socket: Socket,
     inbox: Inbox,
-    alarm: Alarm,
+    timer: Timer,
     peer: Peer,
     served: u64,
 }
@@ -98,7 +98,7 @@ pub(crate) enum Next {
 pub(crate) struct Job {
     worker: Rc<Worker>,
     client: Box<Client>,
-    arrived: Result<Arrived, Refusal>,
+    arrived: Result<Arrived, LocalReply>,
 }
 
 /// Where a worker serves its requests. Connections wait for them without this memory.
@@ -115,7 +115,7 @@ pub(crate) fn jobs() -> Jobs {
             } = job;
             let next = match arrived {
                 Ok(arrived) => client.request(&worker, arrived).await,
-                Err(refusal) => client.refuse(&worker, refusal, None, false).await,
+                Err(reply) => client.refuse(&worker, reply, None, false).await,
             };
             (client, next)
         })
@@ -127,17 +127,17 @@ pub(crate) async fn serve(worker: Rc<Worker>, jobs: &Jobs, socket: Socket, peer:
     let mut client = Box::new(Client {
         socket,
         inbox: Inbox::default(),
-        alarm: worker.alarms.alarm(),
+        timer: worker.timers.timer(),
         peer,
         served: 0,
     });
     loop {
         let arrived = match client.head(&worker).await {
-            Ok(None) => return client.socket.say_farewell(),
+            Ok(None) => return client.socket.send_close_notify(),
             // Seldom, and so not worth a place in every connection.
             Ok(Some(_)) if client.begins_h2() => return Box::pin(client.serve_h2(worker)).await,
             Ok(Some(arrived)) => Ok(arrived),
-            Err(refusal) => Err(refusal),
+            Err(reply) => Err(reply),
         };
         let job = Job {
             worker: worker.clone(),
@@ -157,7 +157,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, jobs: &Jobs, socket: Socket, peer:
 
 impl Client {
     /// Waits for the whole head of a request. `None`: there will be none.
-    async fn head(&mut self, worker: &Worker) -> Result<Option<Arrived>, Refusal> {
+    async fn head(&mut self, worker: &Worker) -> Result<Option<Arrived>, LocalReply> {
         // A connection that waits holds no table, and little else.
         let (header, keep_alive) = {
             let table = worker.table();
@@ -167,13 +167,13 @@ impl Client {
         let Self {
             inbox,
             socket,
-            alarm,
+            timer,
             ..
         } = self;
         let mut scanned = 0;
         let mut begun = false;
         let fresh = self.served == 0;
-        alarm.set(keep_alive);
+        timer.set(keep_alive);
         let mut is_leaving = false;
         poll_fn(|cx| {
             loop {
@@ -184,7 +184,7 @@ impl Client {
                 }
                 if !begun && !inbox.is_empty() {
                     begun = true;
-                    alarm.set(header);
+                    timer.set(header);
                 }
                 // Most heads come whole, and are well.
                 if scanned == 0
@@ -193,15 +193,15 @@ impl Client {
                     return Poll::Ready(Ok(Some(arrived)));
                 }
                 match find_end(inbox.data(), &mut scanned) {
-                    Err(_) => return Poll::Ready(Err(Refusal::BadSyntax)),
+                    Err(_) => return Poll::Ready(Err(LocalReply::BadSyntax)),
                     Ok(Some(length)) if length <= most => {
                         return Poll::Ready(Ok(Some(Arrived { length, head: None })));
                     }
                     Ok(None) if inbox.data().len() < most => {}
                     Ok(_) if inbox.data().contains(&b'\n') => {
-                        return Poll::Ready(Err(Refusal::HeadTooLong));
+                        return Poll::Ready(Err(LocalReply::HeadTooLong));
                     }
-                    Ok(_) => return Poll::Ready(Err(Refusal::TargetTooLong)),
+                    Ok(_) => return Poll::Ready(Err(LocalReply::TargetTooLong)),
                 }
                 match inbox.poll_fill(socket, &worker.pool, most, cx) {
                     Poll::Ready(Ok(1..)) => {}
@@ -216,11 +216,11 @@ impl Client {
                 }
                 if !is_leaving {
                     is_leaving = true;
-                    alarm.set(LAST_REQUEST);
+                    timer.set(LAST_REQUEST);
                 }
             }
-            match ready!(alarm.poll(cx)) {
-                Rang::TimedOut if begun => Poll::Ready(Err(Refusal::HeadTimedOut)),
+            match ready!(timer.poll(cx)) {
+                WaitError::TimedOut if begun => Poll::Ready(Err(LocalReply::HeadTimedOut)),
                 _ => Poll::Ready(Ok(None)),
             }
         })
@@ -240,15 +240,15 @@ impl Client {
         let Self {
             socket,
             mut inbox,
-            alarm,
+            timer,
             peer,
             ..
         } = self;
         let read = inbox.data().to_vec();
         inbox.clear(&worker.pool);
-        drop((inbox, alarm));
-        let transport = Transport::to_client(read, socket.into_inner());
-        h2::serve(worker, transport, peer).await;
+        drop((inbox, timer));
+        let h2_socket = H2Socket::to_client(read, socket.into_inner());
+        h2::serve(worker, h2_socket, peer).await;
     }
 
     /// Serves the request whose head has arrived.
@@ -268,13 +268,13 @@ impl Client {
         let mut bytes = worker.pool.take_small();
         let begun = loop {
             match self.begin(worker, length, &head, &mut bytes) {
-                Err((Refusal::Held, request)) => {
+                Err((LocalReply::ServiceHeld, request)) => {
                     // Seldom, and so not worth a place in every connection.
                     let message = head.over(&self.inbox.data()[..length]);
                     let client = Wire::H1(&self.socket);
                     match Box::pin(hold::wait(worker, message, client)).await {
                         Ok(()) => bytes.clear(),
-                        Err(refusal) => break Err((refusal, request)),
+                        Err(reply) => break Err((reply, request)),
                     }
                 }
                 begun => break begun,
@@ -284,10 +284,10 @@ impl Client {
         self.inbox.consume(length);
         let (request, mut exchange, attempt) = match begun {
             Ok(begun) => begun,
-            Err((refusal, request)) => {
+            Err((reply, request)) => {
                 worker.pool.give(bytes);
                 let is_read = request.is_some_and(|request| self.skip_body(request.framing));
-                return self.refuse(worker, refusal, request, is_read).await;
+                return self.refuse(worker, reply, request, is_read).await;
             }
         };
         if self.inbox.is_empty() {
@@ -297,7 +297,7 @@ impl Client {
         if request.expects && self.inbox.is_empty() {
             let proceed = [&b"HTTP/1.1 100 Continue\r\n\r\n"[..]];
             let within = exchange.body_idle();
-            let written = self.socket.write_all(&self.alarm, within, proceed).await;
+            let written = self.socket.write_all(&self.timer, within, proceed).await;
             if written.is_err() {
                 return Next::Cut;
             }
@@ -319,7 +319,7 @@ impl Client {
             takes_interim: request.version == Version::HTTP_11,
         };
         let response = exchange
-            .response(worker, &self.alarm, attempt, &mut source, &mut upload)
+            .response(worker, &self.timer, attempt, &mut source, &mut upload)
             .await;
         match response {
             Ok(response) if response.head.status == 101 => {
@@ -330,7 +330,7 @@ impl Client {
                 let whole = upload.is_done();
                 let begun = begin_response(worker, &request, &exchange, &response, whole);
                 let relayed = exchange
-                    .relay(&self.alarm, response, begun.head, &mut source, &mut upload)
+                    .relay(&self.timer, response, begun.head, &mut source, &mut upload)
                     .await;
                 upload.finish(&mut self.inbox, &worker.pool);
                 match relayed {
@@ -346,11 +346,11 @@ impl Client {
                     }
                 }
             }
-            Err(refusal) => {
+            Err(reply) => {
                 let (done, untouched) = (upload.is_done(), upload.is_untouched());
                 upload.finish(&mut self.inbox, &worker.pool);
                 let is_read = done || untouched && self.skip_body(request.framing);
-                self.refuse(worker, refusal, Some(request), is_read).await
+                self.refuse(worker, reply, Some(request), is_read).await
             }
         }
     }
@@ -362,18 +362,18 @@ impl Client {
         length: usize,
         head: &Head,
         to: &mut Vec<u8>,
-    ) -> Result<(Request, Exchange, Try), (Refusal, Option<Request>)> {
+    ) -> Result<(Request, Exchange, Attempt), (LocalReply, Option<Request>)> {
         let message = head.over(&self.inbox.data()[..length]);
         let framing = request_framing(message).map_err(|bad| (bad.into(), None))?;
         let request = self.request_of(worker, message, framing);
         if message.target().len() > worker.limits.request_line {
-            return Err((Refusal::TargetTooLong, Some(request)));
+            return Err((LocalReply::TargetTooLong, Some(request)));
         }
         if matches!(framing, Framing::Length(length) if length > worker.limits.body) {
-            return Err((Refusal::BodyTooLong, Some(request)));
+            return Err((LocalReply::BodyTooLong, Some(request)));
         }
-        let (exchange, attempt) = Exchange::begin(worker, &self.alarm, &self.peer, message, to)
-            .map_err(|refusal| (refusal, Some(request)))?;
+        let (exchange, attempt) = Exchange::begin(worker, &self.timer, &self.peer, message, to)
+            .map_err(|reply| (reply, Some(request)))?;
         // A method with content says so even where there is none (RFC 9110, 8.6).
         let bodyless = !matches!(message.method(), b"POST" | b"PUT" | b"PATCH");
         end_head(framing, to, bodyless);
@@ -419,14 +419,14 @@ impl Client {
         };
         let written = self
             .socket
-            .write_all(&self.alarm, exchange.body_idle(), [&bytes])
+            .write_all(&self.timer, exchange.body_idle(), [&bytes])
             .await;
         worker.pool.give(bytes);
         if written.is_ok() {
             attempt.upgrade();
             let client = (&self.socket, &mut self.inbox);
             let endpoint = (endpoint, &mut connection.inbox);
-            tunnel(&worker.pool, &self.alarm, client, endpoint).await;
+            tunnel(&worker.pool, &self.timer, client, endpoint).await;
         }
         Next::Cut
     }
@@ -449,28 +449,28 @@ impl Client {
     async fn refuse(
         &mut self,
         worker: &Worker,
-        refusal: Refusal,
+        reply: LocalReply,
         request: Option<Request>,
         is_read: bool,
     ) -> Next {
-        worker.counters.refused(refusal);
-        if refusal == Refusal::ClientGone {
+        worker.counters.refused(reply);
+        if reply == LocalReply::ClientGone {
             return Next::Cut;
         }
         let version = request.map_or(Version::HTTP_11, |request| request.version);
         let keep_alive = is_read
-            && !refusal.ends_connection()
+            && !reply.ends_connection()
             && request.is_some_and(|request| request.keep_alive);
         let mut bytes = worker.pool.take_small();
-        let reason = refusal.status().canonical_reason().unwrap_or_default();
+        let reason = reply.status().canonical_reason().unwrap_or_default();
         status_line(
             version,
-            refusal.status().as_u16(),
+            reply.status().as_u16(),
             reason.as_bytes(),
             &mut bytes,
         );
         let json = request.is_some_and(|request| request.json);
-        let body = refusal.write(json, &mut bytes);
+        let body = reply.write(json, &mut bytes);
         bytes.add(b"date", &[&*worker.date()]);
         say_connection(version, keep_alive, &mut bytes);
         bytes.extend_from_slice(b"\r\n");
@@ -478,7 +478,7 @@ impl Client {
             bytes.extend_from_slice(body.as_bytes());
         }
         let within = worker.table().timeouts.body_idle;
-        let written = self.socket.write_all(&self.alarm, within, [&bytes]).await;
+        let written = self.socket.write_all(&self.timer, within, [&bytes]).await;
         worker.pool.give(bytes);
         match written {
             Ok(()) if keep_alive => Next::Request,
@@ -502,12 +502,12 @@ impl Client {
         let Self {
             socket,
             inbox,
-            alarm,
+            timer,
             ..
         } = &mut self;
         let mut left = LINGER_BYTES;
         let mut is_shut = false;
-        let drained = alarm.wait(LINGER, |cx| {
+        let drained = timer.wait(LINGER, |cx| {
             if !is_shut {
                 ready!(socket.poll_shutdown(cx))?;
                 is_shut = true;
@@ -586,7 +586,7 @@ fn arrived_at_once(worker: &Worker, inbox: &Inbox) -> Option<Arrived> {
     }
 }
 
-impl From<BadHead> for Refusal {
+impl From<BadHead> for LocalReply {
     fn from(bad: BadHead) -> Self {
         match bad {
             BadHead::Syntax => Self::BadSyntax,

@@ -12,9 +12,9 @@ use h2::server::{Builder, Connection};
 
 use super::h2_client::Client;
 use super::h2_stream;
-use crate::wire::alarm::Alarm;
-use crate::wire::h2::transport::Transport;
+use crate::wire::h2::connection::H2Socket;
 use crate::wire::headers::Peer;
+use crate::wire::timer::Timer;
 use crate::worker::Worker;
 
 /// Streams of one connection that are open at the same time.
@@ -29,11 +29,11 @@ const SEND_BUFFER: usize = 32 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves a client's connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, transport: Transport, peer: Peer) {
-    let alarm = worker.alarms.alarm();
+pub(crate) async fn serve(worker: Rc<Worker>, transport: H2Socket, peer: Peer) {
+    let timer = worker.timers.timer();
     let within = worker.table().timeouts.header;
     let mut handshake = std::pin::pin!(builder(&worker).handshake(transport));
-    let shaken = alarm.wait(within, |cx| handshake.as_mut().poll(cx)).await;
+    let shaken = timer.wait(within, |cx| handshake.as_mut().poll(cx)).await;
     // Whoever does not begin as it should has nothing to be told.
     let Ok(Ok(connection)) = shaken else { return };
     let client = Client::new(peer);
@@ -41,7 +41,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, transport: Transport, peer: Peer) 
         worker,
         connection,
         client,
-        alarm,
+        timer,
         taken_up: 0,
         was_idle: false,
         leaving: false,
@@ -63,10 +63,10 @@ fn builder(worker: &Worker) -> Builder {
 /// A connection that is served.
 struct Session {
     worker: Rc<Worker>,
-    connection: Connection<Transport, Bytes>,
+    connection: Connection<H2Socket, Bytes>,
     client: Rc<Client>,
     /// Rings when nothing was under way for long.
-    alarm: Alarm,
+    timer: Timer,
     taken_up: u64,
     was_idle: bool,
     /// The client was told that no new streams are taken up (RFC 9113, 6.8).
@@ -83,10 +83,10 @@ impl Session {
             let is_idle = self.client.is_idle();
             if is_idle != self.was_idle {
                 self.was_idle = is_idle;
-                self.set_alarm();
+                self.set_timer();
             }
             let enough = self.taken_up >= self.worker.limits.requests_per_connection;
-            if self.alarm.poll(cx).is_pending() {
+            if self.timer.poll(cx).is_pending() {
                 if self.leaving || !(enough || self.worker.is_leaving()) {
                     return Poll::Pending;
                 }
@@ -95,14 +95,14 @@ impl Session {
             }
             self.leaving = true;
             self.connection.graceful_shutdown();
-            self.set_alarm();
+            self.set_timer();
         }
     }
 
     /// Takes up what streams there are, and moves the bytes of all of them.
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if self.client.is_out_of_patience() {
+            if self.client.has_no_reset_budget() {
                 self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             }
             match self.connection.poll_accept(cx) {
@@ -118,11 +118,11 @@ impl Session {
         }
     }
 
-    fn set_alarm(&self) {
+    fn set_timer(&self) {
         match (self.was_idle, self.leaving) {
-            (false, _) => self.alarm.clear(),
-            (true, true) => self.alarm.set(LINGER),
-            (true, false) => self.alarm.set(self.worker.table().timeouts.keep_alive),
+            (false, _) => self.timer.clear(),
+            (true, true) => self.timer.set(LINGER),
+            (true, false) => self.timer.set(self.worker.table().timeouts.keep_alive),
         }
     }
 }

@@ -8,13 +8,13 @@ use crate::wire::headers::Peer;
 
 /// Requests that a client may give up beyond those that it lets be answered (CVE-2023-44487):
 /// each takes one, each answer gives one back.
-const PATIENCE: u32 = 200;
+const RESET_BUDGET: u32 = 200;
 
 /// What the streams of a connection share.
 pub(super) struct Client {
     peer: Peer,
     open: Cell<usize>,
-    patience: Cell<u32>,
+    reset_budget: Cell<u32>,
 }
 
 /// A stream that is open, until it is dropped.
@@ -25,7 +25,7 @@ impl Client {
         Rc::new(Self {
             peer,
             open: Cell::new(0),
-            patience: Cell::new(PATIENCE),
+            reset_budget: Cell::new(RESET_BUDGET),
         })
     }
 
@@ -41,8 +41,8 @@ impl Client {
     }
 
     /// Whether it has given up more requests than it may.
-    pub(super) fn is_out_of_patience(&self) -> bool {
-        self.patience.get() == 0
+    pub(super) fn has_no_reset_budget(&self) -> bool {
+        self.reset_budget.get() == 0
     }
 }
 
@@ -53,11 +53,11 @@ impl Open {
 
     /// How the stream ended: whether the client let it be answered.
     pub(super) fn ended(&self, completed: bool) {
-        let patience = self.0.patience.get();
-        self.0.patience.set(if completed {
-            PATIENCE.min(patience + 1)
+        let reset_budget = self.0.reset_budget.get();
+        self.0.reset_budget.set(if completed {
+            RESET_BUDGET.min(reset_budget + 1)
         } else {
-            patience.saturating_sub(1)
+            reset_budget.saturating_sub(1)
         });
     }
 }

@@ -10,7 +10,6 @@ use http::{Request, Response};
 use super::h2_client::Open;
 use crate::forward::relay::Side;
 use crate::forward::{EndpointResponse, Exchange, hold};
-use crate::wire::alarm::Alarm;
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::head::request_framing;
 use crate::wire::h1::write::end_head;
@@ -19,19 +18,20 @@ use crate::wire::h2::message::{Unfit, read_request, response_of};
 use crate::wire::h2::stream::{Part, Stream};
 use crate::wire::head::{Head, Known, Message};
 use crate::wire::pump::{Passage, Pump, Source};
-use crate::wire::reply::{Refusal, wants_json};
+use crate::wire::reply::{LocalReply, wants_json};
 use crate::wire::sink::Sink;
 use crate::wire::socket::Inbox;
+use crate::wire::timer::Timer;
 use crate::wire::{Wire, headers};
 use crate::worker::Worker;
-use crate::worker::upstream::Try;
+use crate::worker::upstream::Attempt;
 
 /// A request that came on a stream.
 struct Client {
     worker: Rc<Worker>,
     open: Open,
     stream: Stream,
-    alarm: Alarm,
+    timer: Timer,
     /// No body follows the head.
     ends: bool,
     /// It would like its errors in JSON.
@@ -42,7 +42,7 @@ struct Client {
 /// A request on its way.
 struct Begun {
     exchange: Exchange,
-    attempt: Try,
+    attempt: Attempt,
     framing: Framing,
     /// What an endpoint should see.
     head: Vec<u8>,
@@ -57,7 +57,7 @@ pub(super) async fn serve(
 ) {
     let (parts, body) = request.into_parts();
     let mut client = Client {
-        alarm: worker.alarms.alarm(),
+        timer: worker.timers.timer(),
         ends: body.is_end_stream(),
         stream: Stream::of_client(respond, body),
         json: false,
@@ -75,7 +75,7 @@ pub(super) async fn serve(
             client.stream.break_off(Reason::PROTOCOL_ERROR);
             false
         }
-        Err(Unfit::Refused(refusal)) => client.refuse(refusal).await,
+        Err(Unfit::Refused(reply)) => client.refuse(reply).await,
     };
     client.open.ended(completed);
 }
@@ -96,10 +96,10 @@ impl Client {
             }
             let message = head.over(&text);
             match self.try_begin(message) {
-                Err(Refusal::Held) => {
+                Err(LocalReply::ServiceHeld) => {
                     let client = Wire::H2(&self.stream);
-                    if let Err(refusal) = Box::pin(hold::wait(&worker, message, client)).await {
-                        break Err(refusal.into());
+                    if let Err(reply) = Box::pin(hold::wait(&worker, message, client)).await {
+                        break Err(reply.into());
                     }
                 }
                 begun => break begun.map_err(Unfit::from),
@@ -109,7 +109,7 @@ impl Client {
         begun
     }
 
-    fn try_begin(&mut self, request: Message<'_>) -> Result<Begun, Refusal> {
+    fn try_begin(&mut self, request: Message<'_>) -> Result<Begun, LocalReply> {
         let limits = &self.worker.limits;
         self.json = wants_json(request);
         let framing = match request_framing(request)? {
@@ -119,19 +119,19 @@ impl Client {
             framing => framing,
         };
         if request.target().len() > limits.request_line {
-            return Err(Refusal::TargetTooLong);
+            return Err(LocalReply::TargetTooLong);
         }
         if matches!(framing, Framing::Length(length) if length > limits.body) {
-            return Err(Refusal::BodyTooLong);
+            return Err(LocalReply::BodyTooLong);
         }
         let mut bytes = self.worker.pool.take_small();
         let peer = self.open.peer();
-        let begun = Exchange::begin(&self.worker, &self.alarm, peer, request, &mut bytes);
+        let begun = Exchange::begin(&self.worker, &self.timer, peer, request, &mut bytes);
         let (exchange, attempt) = match begun {
             Ok(begun) => begun,
-            Err(refusal) => {
+            Err(reply) => {
                 self.worker.pool.give(bytes);
-                return Err(refusal);
+                return Err(reply);
             }
         };
         // A method with content says so even where there is none (RFC 9110, 8.6).
@@ -176,14 +176,14 @@ impl Client {
             takes_interim: true,
         };
         let response = exchange
-            .response(&self.worker, &self.alarm, attempt, &mut source, &mut upload)
+            .response(&self.worker, &self.timer, attempt, &mut source, &mut upload)
             .await;
         let completed = match response {
             Ok(response) => {
                 self.begin_response(&exchange, &response);
                 let begun = (Vec::new(), false);
                 let relayed = exchange
-                    .relay(&self.alarm, response, begun, &mut source, &mut upload)
+                    .relay(&self.timer, response, begun, &mut source, &mut upload)
                     .await;
                 match relayed {
                     Ok(()) => true,
@@ -196,7 +196,7 @@ impl Client {
                     }
                 }
             }
-            Err(refusal) => self.refuse(refusal).await,
+            Err(reply) => self.refuse(reply).await,
         };
         upload.finish(&mut inbox, &self.worker.pool);
         inbox.clear(&self.worker.pool);
@@ -235,15 +235,15 @@ impl Client {
     }
 
     /// Answers in an endpoint's place. Gives whether the client let it.
-    async fn refuse(&self, refusal: Refusal) -> bool {
-        self.worker.counters.refused(refusal);
-        if refusal == Refusal::ClientGone {
+    async fn refuse(&self, reply: LocalReply) -> bool {
+        self.worker.counters.refused(reply);
+        if reply == LocalReply::ClientGone {
             return false;
         }
         let mut response = Response::new(());
-        *response.status_mut() = refusal.status();
+        *response.status_mut() = reply.status();
         let mut fields = Fields::default();
-        let body = refusal.write(self.json, &mut fields);
+        let body = reply.write(self.json, &mut fields);
         fields.add(b"date", &[&*self.worker.date()]);
         *response.headers_mut() = fields.into_map();
         self.stream.begin_response(response);
@@ -251,7 +251,7 @@ impl Client {
         let within = self.worker.table().timeouts.body_idle;
         let mut written = 0;
         let sent = self
-            .alarm
+            .timer
             .wait(within, |cx| {
                 let part = Part {
                     before: b"",

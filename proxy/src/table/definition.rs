@@ -11,8 +11,8 @@ use admin_api::{EjectionSpec, HealthSpec, MirrorSpec, Probe, ServiceSpec, Versio
 use crate::table::balance::Balance;
 use crate::table::force::Force;
 use crate::table::mirror;
-use crate::table::reach::Reach;
 use crate::table::sticky::Sticky;
+use crate::table::transport::Transport;
 use crate::wire::address::{Address, check_address};
 
 const MAX_NAME: usize = 63;
@@ -38,7 +38,7 @@ pub(crate) struct Definition {
     pub(crate) mirror: Option<MirrorSpec>,
     pub(crate) balance: Balance,
     /// How versions are reached that are not reached as most are.
-    pub(crate) reach: BTreeMap<Arc<str>, Arc<Reach>>,
+    pub(crate) transport: BTreeMap<Arc<str>, Arc<Transport>>,
     pub(crate) endpoints: Vec<EndpointDefinition>,
 }
 
@@ -94,7 +94,7 @@ impl Definition {
             force: spec.force.as_ref().map(Force::check).transpose()?,
             mirror: spec.mirror.clone(),
             balance: Balance::check(&spec.balance)?,
-            reach: check_versions(&spec.versions, &split)?,
+            transport: check_versions(&spec.versions, &split)?,
             split,
             endpoints,
         })
@@ -113,9 +113,9 @@ impl Definition {
     }
 
     /// How the endpoints of this version are reached.
-    pub(crate) fn reach(&self, version: &str) -> Arc<Reach> {
-        static MOST: LazyLock<Arc<Reach>> = LazyLock::new(Arc::default);
-        self.reach.get(version).unwrap_or(&MOST).clone()
+    pub(crate) fn transport(&self, version: &str) -> Arc<Transport> {
+        static MOST: LazyLock<Arc<Transport>> = LazyLock::new(Arc::default);
+        self.transport.get(version).unwrap_or(&MOST).clone()
     }
 
     /// Whether both answer to the same requests.
@@ -343,15 +343,15 @@ fn check_split(
 fn check_versions(
     requested: &BTreeMap<String, VersionSpec>,
     split: &BTreeMap<Arc<str>, u32>,
-) -> Result<BTreeMap<Arc<str>, Arc<Reach>>, InputError> {
+) -> Result<BTreeMap<Arc<str>, Arc<Transport>>, InputError> {
     let check = |(version, spec): (&String, &VersionSpec)| {
         let mut field = "versions".to_owned();
         push_key(&mut field, version);
         let Some((label, _)) = split.get_key_value(version.as_str()) else {
             return Err(InputError::of_field(field, unknown_version(version, split)));
         };
-        let reach = Reach::check(spec).map_err(|error| inside(&field, error))?;
-        Ok((label.clone(), Arc::new(reach)))
+        let transport = Transport::check(spec).map_err(|error| inside(&field, error))?;
+        Ok((label.clone(), Arc::new(transport)))
     };
     requested.iter().map(check).collect()
 }

@@ -12,9 +12,9 @@ use crate::table::counts::stats::{Failure, Stats};
 use crate::table::counts::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::table::counts::values::EndpointCounts;
 use crate::table::endpoint_id::{EndpointId, skip_ids, take_id};
-use crate::table::reach::Reach;
 use crate::table::rendezvous;
 use crate::table::snapshot::EndpointSnapshot;
+use crate::table::transport::Transport;
 use crate::wire::address::Address;
 
 /// What is known of an endpoint's health. Written by the control thread alone.
@@ -41,7 +41,7 @@ pub(crate) struct Endpoint {
     pub(crate) address: Address,
     /// What `address` stands for.
     pub(crate) target: SocketAddr,
-    pub(crate) reach: Arc<Reach>,
+    pub(crate) transport: Arc<Transport>,
     /// By which keys find it.
     pub(crate) seed: u64,
     pub(crate) claims: Claims,
@@ -66,7 +66,7 @@ impl Endpoint {
         version: Arc<str>,
         address: Address,
         target: SocketAddr,
-        reach: Arc<Reach>,
+        transport: Arc<Transport>,
         stats: Arc<Stats>,
         workers: usize,
         up: bool,
@@ -79,7 +79,7 @@ impl Endpoint {
             version,
             address,
             target,
-            reach,
+            transport,
             seed,
             claims: Claims::new(workers),
             stats,
@@ -101,14 +101,14 @@ impl Endpoint {
     pub(crate) fn of_snapshot(
         snapshot: &EndpointSnapshot,
         address: Address,
-        reach: Arc<Reach>,
+        transport: Arc<Transport>,
         stats: Arc<Stats>,
         workers: usize,
     ) -> Self {
         skip_ids(snapshot.id + 1);
         let version = snapshot.version.as_str().into();
         let target = snapshot.target;
-        let new = Self::new(version, address, target, reach, stats, workers, false);
+        let new = Self::new(version, address, target, transport, stats, workers, false);
         let endpoint = Self {
             id: snapshot.id,
             proven: AtomicBool::new(snapshot.proven),

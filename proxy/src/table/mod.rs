@@ -10,7 +10,6 @@ pub(crate) mod force;
 pub(crate) mod hold;
 pub(crate) mod key;
 pub(crate) mod mirror;
-pub(crate) mod reach;
 pub(crate) mod rendezvous;
 pub(crate) mod retry_budget;
 pub(crate) mod route;
@@ -19,6 +18,7 @@ pub(crate) mod service;
 pub(crate) mod snapshot;
 pub(crate) mod sticky;
 pub(crate) mod timeouts;
+pub(crate) mod transport;
 pub(crate) mod version;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use crate::table::sticky::Client;
 
 /// What a request says about where it goes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wish {
+pub(crate) struct RoutingHints {
     /// The place of the version that it names.
     pub(crate) version: Option<usize>,
     /// The client that it is split by.
@@ -13,7 +13,7 @@ pub(crate) struct Wish {
     pub(crate) key: Option<u64>,
 }
 
-impl Wish {
+impl RoutingHints {
     /// Nothing.
     pub(crate) const NONE: Self = Self {
         version: None,

@@ -2,7 +2,7 @@
 //!
 //! A client's value is hashed with a key of the service and its salt, and belongs to a version
 //! by weighted rendezvous ([`crate::table::rendezvous`]), in which every label draws for itself. So
-//! the draw of one rollout says nothing about the next. A version whose weight rises in
+//! the context of one rollout says nothing about the next. A version whose weight rises in
 //! relation to all others gets clients and loses none. With three versions or more, no rule
 //! without a memory could promise that of two versions that rise at once.
 
@@ -224,7 +224,7 @@ mod tests {
             one.iter().zip(other).filter(|(a, b)| **a && **b).count()
         };
         let first = early(&sticky(""), "1.0.0", "2.0.0");
-        // Of 20,000, 50 would be in both by chance; by a shared draw, 1,000.
+        // Of 20,000, 50 would be in both by chance; by a shared context, 1,000.
         let next = early(&sticky(""), "2.0.0", "3.0.0");
         assert!(both(&first, &next) < 100, "another label");
         let salted = early(&sticky("again"), "1.0.0", "2.0.0");

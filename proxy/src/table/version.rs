@@ -10,7 +10,7 @@ use crate::table::balance::Endpoints;
 use crate::table::balance::sequence::Sequence;
 use crate::table::counts::stats::Stats;
 use crate::table::endpoint::Endpoint;
-use crate::table::reach::Reach;
+use crate::table::transport::Transport;
 use crate::wire::address::Address;
 
 /// What names stand for at the moment. A name that is missing has no address.
@@ -104,8 +104,8 @@ impl Version {
         !self.is_up() && open.any(|endpoint| endpoint.is_proven())
     }
 
-    pub(crate) fn view(&self, reach: &Reach) -> VersionView {
-        let VersionSpec { protocol, tls } = reach.spec();
+    pub(crate) fn view(&self, transport: &Transport) -> VersionView {
+        let VersionSpec { protocol, tls } = transport.spec();
         let unresolved = |(address, weight): &(Address, u32)| EndpointView {
             address: address.to_string(),
             resolved: None,

@@ -2,10 +2,10 @@
 //! two methods, and for others it is a field like any other.
 
 use crate::wire::head::{Known, Message};
-use crate::wire::reply::Refusal;
+use crate::wire::reply::LocalReply;
 
 /// Refuses a request that may go no further, as the recipient that it is meant for then.
-pub(crate) fn check(request: Message<'_>) -> Result<(), Refusal> {
+pub(crate) fn check(request: Message<'_>) -> Result<(), LocalReply> {
     if !count_for(request.method()) {
         return Ok(());
     }
@@ -13,12 +13,12 @@ pub(crate) fn check(request: Message<'_>) -> Result<(), Refusal> {
     match (values.next(), values.next()) {
         (None, _) => Ok(()),
         (Some(value), None) => match number(value) {
-            None => Err(Refusal::BadSyntax),
-            Some(0) if request.method() == b"TRACE" => Err(Refusal::LastTrace),
-            Some(0) => Err(Refusal::LastOptions),
+            None => Err(LocalReply::BadSyntax),
+            Some(0) if request.method() == b"TRACE" => Err(LocalReply::LastTrace),
+            Some(0) => Err(LocalReply::LastOptions),
             Some(_) => Ok(()),
         },
-        _ => Err(Refusal::BadSyntax),
+        _ => Err(LocalReply::BadSyntax),
     }
 }
 
@@ -49,7 +49,7 @@ mod tests {
     use crate::wire::head::Head;
 
     #[track_caller]
-    fn of(method: &str, lines: &str) -> (Result<(), Refusal>, Option<u64>) {
+    fn of(method: &str, lines: &str) -> (Result<(), LocalReply>, Option<u64>) {
         let text = format!("{method} / HTTP/1.1\r\n{lines}\r\n");
         let mut head = Head::default();
         read_request(text.as_bytes(), MAX_FIELDS, &mut head).unwrap();
@@ -66,8 +66,8 @@ mod tests {
         let huge = "max-forwards: 99999999999999999999\r\n";
         assert_eq!(of("TRACE", huge), (Ok(()), Some(u64::MAX - 1)));
         let zero = "max-forwards: 0\r\n";
-        assert_eq!(of("OPTIONS", zero).0, Err(Refusal::LastOptions));
-        assert_eq!(of("TRACE", zero).0, Err(Refusal::LastTrace));
+        assert_eq!(of("OPTIONS", zero).0, Err(LocalReply::LastOptions));
+        assert_eq!(of("TRACE", zero).0, Err(LocalReply::LastTrace));
         assert_eq!(of("GET", zero), (Ok(()), None), "it counts for two methods");
     }
 
@@ -75,7 +75,7 @@ mod tests {
     fn what_is_no_number_or_two_is_refused() {
         for bad in ["", "-1", "1.5", "one", "1, 2", "1\r\nmax-forwards: 1"] {
             let (outcome, _) = of("OPTIONS", &format!("max-forwards: {bad}\r\n"));
-            assert_eq!(outcome, Err(Refusal::BadSyntax), "{bad:?}");
+            assert_eq!(outcome, Err(LocalReply::BadSyntax), "{bad:?}");
         }
     }
 }

@@ -2,7 +2,6 @@
 //! HTTP/2.
 
 pub(crate) mod address;
-pub(crate) mod alarm;
 pub(crate) mod connection;
 pub(crate) mod fields;
 pub(crate) mod h1;
@@ -17,6 +16,7 @@ pub(crate) mod response;
 pub(crate) mod sink;
 pub(crate) mod socket;
 pub(crate) mod target;
+pub(crate) mod timer;
 pub(crate) mod tls;
 pub(crate) mod tunnel;
 
@@ -27,12 +27,12 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use crate::wire::alarm::Alarm;
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::write::write_interim;
 use crate::wire::h2::stream::Stream;
 use crate::wire::head::Message;
 use crate::wire::socket::{Inbox, Pool, Socket};
+use crate::wire::timer::Timer;
 
 /// What a message comes from or goes to.
 #[derive(Clone, Copy)]
@@ -101,12 +101,12 @@ impl<'w> Wire<'w> {
     pub(crate) async fn interim(
         self,
         pool: &Pool,
-        alarm: &Alarm,
+        timer: &Timer,
         within: Duration,
         response: Message<'_>,
     ) -> io::Result<()> {
         match self {
-            Self::H1(socket) => write_interim(socket, pool, alarm, within, response).await,
+            Self::H1(socket) => write_interim(socket, pool, timer, within, response).await,
             Self::H2(stream) => stream.interim(response),
             Self::Nowhere => Ok(()),
         }

@@ -15,7 +15,7 @@ const REQUEST_ERROR: &str = "crossfade; error=http_request_error";
 
 /// Why the proxy answers in an endpoint's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum LocalReply {
     /// It is not HTTP, or not strictly (RFC 9112, 2.2 to 5).
     BadSyntax,
     /// Its body's length is ambiguous, or its chunks are broken (RFC 9112, 6.3 and 7.1).
@@ -50,15 +50,15 @@ pub(crate) enum Refusal {
     /// No endpoint of the service is up.
     NoEndpoint,
     /// The service is held, and the request waited too long or found the queue full.
-    Held,
+    ServiceHeld,
     /// The service is held, and the request asked whether it is well: it is.
-    HeldWell,
+    HeldHealthCheck,
     /// No connection to an endpoint could be made.
     ConnectFailed,
     /// No connection to an endpoint was made in time.
     ConnectTimedOut,
     /// This machine has no file descriptor, port or memory left for a connection.
-    Shortage,
+    ResourceExhausted,
     /// The connection to the endpoint broke before it answered.
     ConnectionBroken,
     /// The endpoint's answer was not HTTP.
@@ -75,7 +75,7 @@ pub(crate) enum Refusal {
     Cut,
 }
 
-impl Refusal {
+impl LocalReply {
     /// Every reason there is.
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::BadSyntax,
@@ -94,11 +94,11 @@ impl Refusal {
         Self::LastTrace,
         Self::NoRoute,
         Self::NoEndpoint,
-        Self::Held,
-        Self::HeldWell,
+        Self::ServiceHeld,
+        Self::HeldHealthCheck,
         Self::ConnectFailed,
         Self::ConnectTimedOut,
-        Self::Shortage,
+        Self::ResourceExhausted,
         Self::ConnectionBroken,
         Self::BadResponse,
         Self::TimedOut,
@@ -128,13 +128,13 @@ impl Refusal {
             Self::LastTrace => "last_trace",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
-            Self::Held => "held",
-            Self::HeldWell => "held_well",
+            Self::ServiceHeld => "held",
+            Self::HeldHealthCheck => "held_health_check",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimedOut => "connect_timed_out",
-            Self::Shortage => "shortage",
+            Self::ResourceExhausted => "resource_exhausted",
             Self::ConnectionBroken => "connection_broken",
-            Self::BadResponse => "bad_answer",
+            Self::BadResponse => "bad_response",
             Self::TimedOut => "timed_out",
             Self::RequestTimedOut => "request_timed_out",
             Self::ClientStalled => "client_stalled",
@@ -156,11 +156,13 @@ impl Refusal {
             Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Connect | Self::LastTrace => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::HeldWell | Self::LastOptions => StatusCode::OK,
+            Self::HeldHealthCheck | Self::LastOptions => StatusCode::OK,
             Self::HeadTimedOut | Self::ClientStalled | Self::ClientGone => {
                 StatusCode::REQUEST_TIMEOUT
             }
-            Self::NoEndpoint | Self::Held | Self::Shortage => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::ServiceHeld | Self::ResourceExhausted => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::ConnectFailed | Self::ConnectionBroken | Self::BadResponse => {
                 StatusCode::BAD_GATEWAY
             }
@@ -176,7 +178,7 @@ impl Refusal {
             self,
             Self::ConnectFailed
                 | Self::ConnectTimedOut
-                | Self::Shortage
+                | Self::ResourceExhausted
                 | Self::ConnectionBroken
                 | Self::BadResponse
                 | Self::TimedOut
@@ -209,11 +211,11 @@ impl Refusal {
             Self::LastOptions => "crossfade; details=\"max-forwards\"",
             Self::NoRoute => "crossfade; error=destination_not_found",
             Self::NoEndpoint => "crossfade; error=destination_unavailable",
-            Self::Held => "crossfade; error=destination_unavailable; details=\"held\"",
-            Self::HeldWell => "crossfade; details=\"held\"",
+            Self::ServiceHeld => "crossfade; error=destination_unavailable; details=\"held\"",
+            Self::HeldHealthCheck => "crossfade; details=\"held\"",
             Self::ConnectFailed => "crossfade; error=connection_refused",
             Self::ConnectTimedOut => "crossfade; error=connection_timeout",
-            Self::Shortage => "crossfade; error=proxy_internal_error",
+            Self::ResourceExhausted => "crossfade; error=proxy_internal_error",
             Self::ConnectionBroken => "crossfade; error=connection_terminated",
             Self::BadResponse => "crossfade; error=http_protocol_error",
             Self::TimedOut => "crossfade; error=http_response_timeout",
@@ -242,11 +244,11 @@ impl Refusal {
             Self::LastTrace => "TRACE is not supported here",
             Self::NoRoute => "no service answers to this host and path",
             Self::NoEndpoint => "no endpoint of this service is up",
-            Self::Held => "the service is held for a moment; try again soon",
-            Self::HeldWell => "the service is held for a moment, and well",
+            Self::ServiceHeld => "the service is held for a moment; try again soon",
+            Self::HeldHealthCheck => "the service is held for a moment, and well",
             Self::ConnectFailed => "no connection to an endpoint could be made",
             Self::ConnectTimedOut => "no connection to an endpoint was made in time",
-            Self::Shortage => "the proxy has run out of file descriptors, ports or memory",
+            Self::ResourceExhausted => "the proxy has run out of file descriptors, ports or memory",
             Self::ConnectionBroken => "the endpoint closed the connection before it answered",
             Self::BadResponse => "the endpoint's answer was not valid HTTP",
             Self::TimedOut => "the endpoint did not answer in time",
@@ -269,7 +271,7 @@ impl Refusal {
         };
         fields.add(b"content-type", &[content_type.as_bytes()]);
         fields.add(b"content-length", &[body.len().to_string().as_bytes()]);
-        if self == Self::Held {
+        if self == Self::ServiceHeld {
             fields.add(b"retry-after", &[HELD_RETRY_AFTER]);
         }
         fields.add(b"proxy-status", &[self.reason().as_bytes()]);

@@ -2,7 +2,7 @@
 
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::head::BadHead;
-use crate::wire::reply::Refusal;
+use crate::wire::reply::LocalReply;
 
 /// The head of an answer was read: it is the first so many bytes of the inbox.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ pub(crate) enum NoResponse {
     /// What came is not the head of an answer.
     Bad,
     /// The request cannot be sent over the endpoint's wire, and nothing of it was.
-    Unfit(Refusal),
+    Unfit(LocalReply),
 }
 
 impl From<BadHead> for NoResponse {

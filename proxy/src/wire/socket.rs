@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::coop;
 
-use crate::wire::alarm::Alarm;
 use crate::wire::head::Head;
+use crate::wire::timer::Timer;
 use crate::wire::tls::{ClientTls, EndpointTls};
 
 /// A read buffer's size: a head and a body of 16 KiB come in one read.
@@ -181,17 +181,17 @@ impl Socket {
     /// Writes all parts; the other side has to take something every `within`.
     pub(crate) async fn write_all<const N: usize>(
         &self,
-        alarm: &Alarm,
+        timer: &Timer,
         within: Duration,
         parts: [&[u8]; N],
     ) -> io::Result<()> {
         let mut written = 0;
         let mut before = 0;
-        let outcome = alarm.wait(within, |cx| {
+        let outcome = timer.wait(within, |cx| {
             let outcome = self.poll_write_all(cx, parts, &mut written);
             if written > before {
                 before = written;
-                alarm.set(within);
+                timer.set(within);
             }
             outcome
         });
@@ -205,7 +205,7 @@ impl Socket {
 
     /// Says over TLS that nothing more comes (RFC 9112, 9.8), as far as there is room for that. It
     /// is about to be dropped, which says it over TCP alone.
-    pub(crate) fn say_farewell(&self) {
+    pub(crate) fn send_close_notify(&self) {
         if self.as_plain().is_none() {
             let _ = self.poll_shutdown(&mut Context::from_waker(Waker::noop()));
         }

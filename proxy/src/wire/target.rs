@@ -3,7 +3,7 @@
 use http::Version;
 
 use crate::wire::head::{Known, Message};
-use crate::wire::reply::Refusal;
+use crate::wire::reply::LocalReply;
 
 /// A request's target, taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,19 +18,19 @@ pub(crate) struct Target<'m> {
 
 impl<'m> Target<'m> {
     /// The target of a request; what is no valid one is refused.
-    pub(crate) fn of(request: Message<'m>) -> Result<Self, Refusal> {
+    pub(crate) fn of(request: Message<'m>) -> Result<Self, LocalReply> {
         let method = request.method();
         if method == b"CONNECT" {
-            return Err(Refusal::Connect);
+            return Err(LocalReply::Connect);
         }
         let mut fields = request.values(Known::Host);
         let field = match (fields.next(), fields.next()) {
-            (None, _) if request.version() != Version::HTTP_10 => return Err(Refusal::BadHost),
-            (_, Some(_)) => return Err(Refusal::BadHost),
+            (None, _) if request.version() != Version::HTTP_10 => return Err(LocalReply::BadHost),
+            (_, Some(_)) => return Err(LocalReply::BadHost),
             (field, None) => field.unwrap_or_default(),
         };
         // Checked even where another authority outranks it.
-        let field_host = host_of(field).ok_or(Refusal::BadHost)?;
+        let field_host = host_of(field).ok_or(LocalReply::BadHost)?;
         let target = request.target();
         if target.starts_with(b"/") || target == b"*" && method == b"OPTIONS" {
             return Ok(Self {
@@ -39,10 +39,10 @@ impl<'m> Target<'m> {
                 origin: target,
             });
         }
-        let (authority, origin) = absolute(target).ok_or(Refusal::BadTarget)?;
+        let (authority, origin) = absolute(target).ok_or(LocalReply::BadTarget)?;
         let host = host_of(authority).filter(|host| !host.is_empty());
         Ok(Self {
-            host: host.ok_or(Refusal::BadHost)?,
+            host: host.ok_or(LocalReply::BadHost)?,
             authority,
             origin: if origin.is_empty() && method == b"OPTIONS" {
                 b"*"
@@ -138,7 +138,7 @@ mod tests {
     use crate::wire::h1::head::read_request;
     use crate::wire::head::Head;
 
-    fn with_target<T>(head: &str, read: impl FnOnce(Result<Target<'_>, Refusal>) -> T) -> T {
+    fn with_target<T>(head: &str, read: impl FnOnce(Result<Target<'_>, LocalReply>) -> T) -> T {
         let text = format!("{}\r\n\r\n", head.replace('\n', "\r\n"));
         let mut head = Head::default();
         read_request(text.as_bytes(), 100, &mut head).unwrap();
@@ -150,7 +150,7 @@ mod tests {
         #[track_caller]
         fn check(head: &str, host: &str, authority: &str, path: &str) {
             with_target(head, |target| {
-                let target = target.unwrap_or_else(|refusal| panic!("{head:?}: {refusal:?}"));
+                let target = target.unwrap_or_else(|reply| panic!("{head:?}: {reply:?}"));
                 assert_eq!(
                     (target.host, target.authority, target.path()),
                     (host.as_bytes(), authority.as_bytes(), path.as_bytes())
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn what_is_no_target_is_refused() {
         #[track_caller]
-        fn check(head: &str, want: Refusal) {
+        fn check(head: &str, want: LocalReply) {
             with_target(head, |target| {
                 assert_eq!(target.err(), Some(want), "{head:?}");
             });
@@ -178,17 +178,20 @@ mod tests {
         for host in [
             "a b", "user@a", "a/b", "a,b", "a:b", "a:1:2", "[::1", "[x]", "[::1]x", "a\\b", "é",
         ] {
-            check(&format!("GET / HTTP/1.1\nHost: {host}"), Refusal::BadHost);
+            check(
+                &format!("GET / HTTP/1.1\nHost: {host}"),
+                LocalReply::BadHost,
+            );
         }
-        check("GET / HTTP/1.1", Refusal::BadHost);
-        check("GET / HTTP/1.1\nHost: a\nHost: a", Refusal::BadHost);
-        check("GET http://u:p@a/ HTTP/1.1\nHost: a", Refusal::BadHost);
-        check("GET http:///x HTTP/1.1\nHost: a", Refusal::BadHost);
-        check("GET http://b/ HTTP/1.1\nHost: a b", Refusal::BadHost);
-        check("GET a HTTP/1.1\nHost: a", Refusal::BadTarget);
-        check("GET * HTTP/1.1\nHost: a", Refusal::BadTarget);
-        check("GET ftp://a/ HTTP/1.1\nHost: a", Refusal::BadTarget);
-        check("CONNECT a:1 HTTP/1.1\nHost: a", Refusal::Connect);
+        check("GET / HTTP/1.1", LocalReply::BadHost);
+        check("GET / HTTP/1.1\nHost: a\nHost: a", LocalReply::BadHost);
+        check("GET http://u:p@a/ HTTP/1.1\nHost: a", LocalReply::BadHost);
+        check("GET http:///x HTTP/1.1\nHost: a", LocalReply::BadHost);
+        check("GET http://b/ HTTP/1.1\nHost: a b", LocalReply::BadHost);
+        check("GET a HTTP/1.1\nHost: a", LocalReply::BadTarget);
+        check("GET * HTTP/1.1\nHost: a", LocalReply::BadTarget);
+        check("GET ftp://a/ HTTP/1.1\nHost: a", LocalReply::BadTarget);
+        check("CONNECT a:1 HTTP/1.1\nHost: a", LocalReply::Connect);
     }
 
     #[test]

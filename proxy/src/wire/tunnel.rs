@@ -4,8 +4,8 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use crate::wire::alarm::Alarm;
 use crate::wire::socket::{Inbox, Pool, Socket};
+use crate::wire::timer::Timer;
 
 /// One direction of it.
 struct Way<'t> {
@@ -19,7 +19,7 @@ struct Way<'t> {
 /// Relays both ways. What was read of either side before comes first.
 pub(crate) async fn tunnel(
     pool: &Pool,
-    alarm: &Alarm,
+    timer: &Timer,
     client: (&Socket, &mut Inbox),
     endpoint: (&Socket, &mut Inbox),
 ) {
@@ -32,9 +32,9 @@ pub(crate) async fn tunnel(
     };
     let mut up = way(client.0, client.1, endpoint.0);
     let mut down = way(endpoint.0, endpoint.1, client.0);
-    alarm.clear();
+    timer.clear();
     std::future::poll_fn(|cx| {
-        if alarm.is_cut() {
+        if timer.is_cut() {
             return Poll::Ready(());
         }
         for way in [&mut up, &mut down] {
@@ -46,7 +46,7 @@ pub(crate) async fn tunnel(
         if up.is_over && down.is_over {
             return Poll::Ready(());
         }
-        alarm.poll(cx).map(|_| ())
+        timer.poll(cx).map(|_| ())
     })
     .await;
 }

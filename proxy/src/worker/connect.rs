@@ -8,22 +8,22 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use crate::table::endpoint::Endpoint;
-use crate::wire::alarm::Alarm;
 use crate::wire::keep_alive::keep_alive;
 use crate::wire::socket::Bytestream;
+use crate::wire::timer::Timer;
 
 /// Connects to an endpoint, within so much time for each step.
 pub(crate) async fn open(
     endpoint: &Endpoint,
-    alarm: &Alarm,
+    timer: &Timer,
     within: Duration,
 ) -> io::Result<Bytestream> {
-    let tcp = connect(endpoint.target, alarm, within).await?;
-    let Some(tls) = &endpoint.reach.tls else {
+    let tcp = connect(endpoint.target, timer, within).await?;
+    let Some(tls) = &endpoint.transport.tls else {
         return Ok(Bytestream::Plain(tcp));
     };
     let mut handshake = std::pin::pin!(tls.connect(tcp, &endpoint.address));
-    let stream = alarm.wait(within, |cx| handshake.as_mut().poll(cx)).await?;
+    let stream = timer.wait(within, |cx| handshake.as_mut().poll(cx)).await?;
     let stream = stream.inspect_err(|error| {
         let (version, address) = (&*endpoint.version, endpoint.target);
         tracing::warn!(version, %address, %error, "no TLS handshake with an endpoint");
@@ -32,9 +32,9 @@ pub(crate) async fn open(
 }
 
 /// Connects, within so much time.
-async fn connect(target: SocketAddr, alarm: &Alarm, within: Duration) -> io::Result<TcpStream> {
+async fn connect(target: SocketAddr, timer: &Timer, within: Duration) -> io::Result<TcpStream> {
     let mut connecting = std::pin::pin!(TcpStream::connect(target));
-    let stream = alarm
+    let stream = timer
         .wait(within, |cx| connecting.as_mut().poll(cx))
         .await??;
     stream.set_nodelay(true)?;

@@ -8,7 +8,7 @@ use crossbeam_utils::CachePadded;
 use crate::table::counts::remote::RemoteCounts;
 use crate::table::counts::sync::{AtomicU64, Ordering};
 use crate::table::counts::values::ProcessCounts;
-use crate::wire::reply::Refusal;
+use crate::wire::reply::LocalReply;
 
 /// The counters of all workers.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ struct Cells {
     waited: AtomicU64,
     /// Those whose address has as many connections as it may have.
     turned_away: AtomicU64,
-    refused: [AtomicU64; Refusal::COUNT],
+    refused: [AtomicU64; LocalReply::COUNT],
 }
 
 /// One worker's own counters, for that worker's thread alone.
@@ -70,9 +70,9 @@ impl Counters {
             turned_away: self.sum(|cells| &cells.turned_away),
             refused: BTreeMap::new(),
         };
-        for refusal in Refusal::ALL {
-            let label = refusal.label().to_owned();
-            let count = self.sum(|cells| &cells.refused[refusal as usize]);
+        for reply in LocalReply::ALL {
+            let label = reply.label().to_owned();
+            let count = self.sum(|cells| &cells.refused[reply as usize]);
             *counts.refused.entry(label).or_default() += count;
         }
         self.remote.add_to(&mut counts);
@@ -115,8 +115,8 @@ impl Own {
     }
 
     /// The proxy answers a request itself.
-    pub(crate) fn refused(&self, refusal: Refusal) {
-        add(&self.cells().refused[refusal as usize], 1);
+    pub(crate) fn refused(&self, reply: LocalReply) {
+        add(&self.cells().refused[reply as usize], 1);
     }
 }
 

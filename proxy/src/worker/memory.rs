@@ -8,11 +8,11 @@ const MANY: usize = 1_000;
 
 /// Knows when there is memory to give back: when most of many connections have gone.
 #[derive(Default)]
-pub(crate) struct Tide {
+pub(crate) struct MemoryTrimmer {
     most: Cell<usize>,
 }
 
-impl Tide {
+impl MemoryTrimmer {
     /// Told once a second how many connections are open.
     pub(crate) fn look(&self, open: usize) {
         if self.has_ebbed(open) {
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn it_ebbs_once_when_half_of_many_have_gone() {
-        let tide = Tide::default();
+        let trimmer = MemoryTrimmer::default();
         let looks = [
             (900, false),
             (100, false),
@@ -63,7 +63,7 @@ mod tests {
             (0, false),
         ];
         for (open, ebbed) in looks {
-            assert_eq!(tide.has_ebbed(open), ebbed, "at {open}");
+            assert_eq!(trimmer.has_ebbed(open), ebbed, "at {open}");
         }
     }
 }

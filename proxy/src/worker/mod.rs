@@ -4,7 +4,7 @@
 pub(crate) mod connect;
 pub(crate) mod counters;
 pub(crate) mod date;
-pub(crate) mod log_limit;
+pub(crate) mod log_throttle;
 pub(crate) mod memory;
 pub(crate) mod order;
 pub(crate) mod slots;
@@ -24,11 +24,11 @@ use crate::config::Limits;
 use crate::table::Table;
 use crate::table::endpoint::Endpoint;
 use crate::table::endpoint_id::EndpointId;
-use crate::wire::alarm::{Alarms, Millis};
 use crate::wire::socket::Pool;
+use crate::wire::timer::{Millis, Timers};
 use crate::worker::counters::Counters;
 use crate::worker::date::Date;
-use crate::worker::memory::Tide;
+use crate::worker::memory::MemoryTrimmer;
 use crate::worker::order::{Order, Phase, Stage};
 use crate::worker::upstream::Upstream;
 
@@ -37,7 +37,7 @@ pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) counters: counters::Own,
     pub(crate) limits: Limits,
-    pub(crate) alarms: Rc<Alarms>,
+    pub(crate) timers: Rc<Timers>,
     pub(crate) pool: Pool,
     /// As `Date` says it, and the second that it is of.
     date: Cell<(Millis, Date)>,
@@ -46,7 +46,7 @@ pub(crate) struct Worker {
     table: RefCell<Rc<Held>>,
     upstreams: RefCell<HashMap<EndpointId, Rc<Upstream>, BuildHasherDefault<Itself>>>,
     open: Cell<usize>,
-    tide: Tide,
+    trimmer: MemoryTrimmer,
     closed: Notify,
     stage: RefCell<watch::Receiver<Stage>>,
     /// Of `stage`, what every request asks for.
@@ -100,14 +100,14 @@ impl Worker {
             index,
             counters: counters.own(index),
             limits,
-            alarms: Alarms::new(),
+            timers: Timers::new(),
             pool: Pool::default(),
             date: Cell::new((Millis::MAX, Date::NONE)),
             cache: RefCell::new(Cache::new(table)),
             table: RefCell::new(Rc::new(Held(now))),
             upstreams: RefCell::default(),
             open: Cell::new(0),
-            tide: Tide::default(),
+            trimmer: MemoryTrimmer::default(),
             closed: Notify::new(),
             phase: Cell::new(phase),
             stage: RefCell::new(stage),
@@ -136,7 +136,7 @@ impl Worker {
             Rc::new(Upstream::new(
                 endpoint.clone(),
                 self.index,
-                self.alarms.clone(),
+                self.timers.clone(),
             ))
         };
         upstreams.entry(endpoint.id).or_insert_with(new).clone()
@@ -187,7 +187,7 @@ impl Worker {
 
     /// The time as `Date` says it (RFC 9110, 6.6.1).
     pub(crate) fn date(&self) -> Date {
-        let second = self.alarms.now() / 1000;
+        let second = self.timers.now() / 1000;
         if self.date.get().0 != second {
             self.date.set((second, Date::of(SystemTime::now())));
         }
@@ -223,7 +223,7 @@ impl Worker {
         self.upstreams
             .borrow_mut()
             .retain(|_, upstream| !upstream.tidy());
-        self.tide.look(self.open.get());
+        self.trimmer.look(self.open.get());
     }
 }
 

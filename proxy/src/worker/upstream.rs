@@ -14,12 +14,12 @@ use crate::table::counts::age::Ages;
 use crate::table::counts::claim::Kind;
 use crate::table::counts::stats::Failure;
 use crate::table::endpoint::Endpoint;
-use crate::wire::alarm::{Alarm, Alarms, Millis};
 use crate::wire::connection::{Connection, Link};
 use crate::wire::h2::client::Sessions;
+use crate::wire::h2::connection::H2Socket;
 use crate::wire::h2::stream::Stream;
-use crate::wire::h2::transport::Transport;
 use crate::wire::socket::{Bytestream, Socket};
+use crate::wire::timer::{Millis, Timer, Timers};
 use crate::worker::connect;
 
 /// Tries of one request, the first among them.
@@ -37,12 +37,12 @@ const FRESH_FOR: Millis = 1_000;
 pub(crate) struct Upstream {
     pub(crate) endpoint: Arc<Endpoint>,
     worker: usize,
-    alarms: Rc<Alarms>,
+    timers: Rc<Timers>,
     /// Last in, first out: those at the bottom grow old and are closed.
     idle: RefCell<Vec<Idle>>,
     /// Where it speaks HTTP/2.
     sessions: Sessions,
-    tries: RefCell<Slab<Lifeline>>,
+    tries: RefCell<Slab<CancelHandle>>,
 }
 
 /// A connection that waits for its next request.
@@ -53,7 +53,7 @@ struct Idle {
 
 /// One sending of a request to an endpoint: holds the claim from the pick to the last byte of
 /// the answer, or to the end of the upgraded connection. How it ended is counted once.
-pub(crate) struct Try {
+pub(crate) struct Attempt {
     upstream: Rc<Upstream>,
     started: Instant,
     key: usize,
@@ -61,20 +61,20 @@ pub(crate) struct Try {
 }
 
 /// By which a try is told that its endpoint's drain has no more time for it.
-struct Lifeline {
+struct CancelHandle {
     /// Of the task that waits for it.
-    alarm: usize,
+    timer: usize,
     began: Instant,
     cut: bool,
     kind: Kind,
 }
 
 impl Upstream {
-    pub(crate) fn new(endpoint: Arc<Endpoint>, worker: usize, alarms: Rc<Alarms>) -> Self {
+    pub(crate) fn new(endpoint: Arc<Endpoint>, worker: usize, timers: Rc<Timers>) -> Self {
         Self {
             endpoint,
             worker,
-            alarms,
+            timers,
             idle: RefCell::default(),
             sessions: Sessions::default(),
             tries: RefCell::default(),
@@ -82,15 +82,15 @@ impl Upstream {
     }
 
     /// Begins a try, whose claim the caller has just taken, in the task with this alarm.
-    pub(crate) fn begin(self: Rc<Self>, alarm: &Alarm) -> Try {
+    pub(crate) fn begin(self: Rc<Self>, timer: &Timer) -> Attempt {
         let started = Instant::now();
-        let key = self.tries.borrow_mut().insert(Lifeline {
-            alarm: alarm.key(),
+        let key = self.tries.borrow_mut().insert(CancelHandle {
+            timer: timer.key(),
             began: started,
             cut: false,
             kind: Kind::Request,
         });
-        Try {
+        Attempt {
             upstream: self,
             started,
             key,
@@ -103,32 +103,32 @@ impl Upstream {
     pub(crate) async fn connection(
         &self,
         idempotent: bool,
-        alarm: &Alarm,
+        timer: &Timer,
         within: Duration,
     ) -> io::Result<Connection> {
-        if self.endpoint.reach.protocol == Protocol::H2 {
+        if self.endpoint.transport.protocol == Protocol::H2 {
             // Seldom, and so not worth a place in every request.
-            let stream = Box::pin(self.stream(alarm, within));
+            let stream = Box::pin(self.stream(timer, within));
             let (stream, reused) = stream.await?;
             return Ok(Connection::new(Link::H2(Box::new(stream)), reused));
         }
         if let Some(socket) = self.idle_socket(idempotent) {
             return Ok(Connection::new(Link::H1(socket), true));
         }
-        let stream = Box::pin(connect::open(&self.endpoint, alarm, within)).await?;
+        let stream = Box::pin(connect::open(&self.endpoint, timer, within)).await?;
         Ok(Connection::new(Link::H1(Socket::new(stream)), false))
     }
 
-    async fn stream(&self, alarm: &Alarm, within: Duration) -> io::Result<(Stream, bool)> {
+    async fn stream(&self, timer: &Timer, within: Duration) -> io::Result<(Stream, bool)> {
         let connect = || async move {
-            let stream = connect::open(&self.endpoint, alarm, within).await?;
+            let stream = connect::open(&self.endpoint, timer, within).await?;
             let scheme = match stream {
                 Bytestream::Plain(_) => Scheme::HTTP,
                 Bytestream::Tls(_) | Bytestream::ToEndpoint(_) => Scheme::HTTPS,
             };
-            Ok((Transport::to_endpoint(stream), scheme))
+            Ok((H2Socket::to_endpoint(stream), scheme))
         };
-        self.sessions.stream(alarm, within, connect).await
+        self.sessions.stream(timer, within, connect).await
     }
 
     /// An idle connection that can carry a request. One that must not be sent twice gets only
@@ -140,7 +140,7 @@ impl Upstream {
             if !connection.socket.seems_quiet() {
                 continue;
             }
-            let rested = self.alarms.now() - connection.since >= FRESH_FOR;
+            let rested = self.timers.now() - connection.since >= FRESH_FOR;
             if !idempotent && (rested || !connection.socket.is_quiet()) {
                 idle.push(connection);
                 return None;
@@ -158,7 +158,7 @@ impl Upstream {
     pub(crate) fn keep(&self, socket: Socket) {
         let mut idle = self.idle.borrow_mut();
         if !self.endpoint.claims.is_retired() && idle.len() < MAX_IDLE {
-            let since = self.alarms.now();
+            let since = self.timers.now();
             idle.push(Idle { socket, since });
         }
     }
@@ -167,11 +167,11 @@ impl Upstream {
     /// whether nothing is left of this side: no connection, no try.
     pub(crate) fn tidy(&self) -> bool {
         let mut idle = self.idle.borrow_mut();
-        let now = self.alarms.now();
+        let now = self.timers.now();
         idle.retain(|connection| {
             let stays = now - connection.since < IDLE_FOR && connection.socket.seems_quiet();
             if !stays {
-                connection.socket.say_farewell();
+                connection.socket.send_close_notify();
             }
             stays
         });
@@ -182,7 +182,7 @@ impl Upstream {
     /// Closes every idle connection.
     pub(crate) fn close_idle(&self) {
         for connection in self.idle.borrow_mut().drain(..) {
-            connection.socket.say_farewell();
+            connection.socket.send_close_notify();
         }
         self.sessions.close();
     }
@@ -190,25 +190,25 @@ impl Upstream {
     /// How old the oldest is of what is under way.
     pub(crate) fn ages(&self) -> Ages {
         let (now, mut ages) = (Instant::now(), Ages::default());
-        for (_, lifeline) in self.tries.borrow().iter() {
-            ages.note(lifeline.kind, now.duration_since(lifeline.began));
+        for (_, handle) in self.tries.borrow().iter() {
+            ages.note(handle.kind, now.duration_since(handle.began));
         }
         ages
     }
 
     /// Cuts what is under way of one kind.
     pub(crate) fn cut(&self, kind: Kind) {
-        for (_, lifeline) in self.tries.borrow_mut().iter_mut() {
-            if lifeline.kind == kind && !lifeline.cut {
-                lifeline.cut = true;
+        for (_, handle) in self.tries.borrow_mut().iter_mut() {
+            if handle.kind == kind && !handle.cut {
+                handle.cut = true;
                 self.endpoint.count_cut(kind);
-                self.alarms.cut(lifeline.alarm);
+                self.timers.cut(handle.timer);
             }
         }
     }
 }
 
-impl Try {
+impl Attempt {
     pub(crate) fn upstream(&self) -> &Rc<Upstream> {
         &self.upstream
     }
@@ -275,25 +275,25 @@ impl Try {
     }
 }
 
-impl Drop for Try {
+impl Drop for Attempt {
     fn drop(&mut self) {
         let Upstream {
             endpoint,
             worker,
-            alarms,
+            timers,
             tries,
             ..
         } = &*self.upstream;
-        let lifeline = tries.borrow_mut().remove(self.key);
-        if lifeline.cut {
-            alarms.mend(lifeline.alarm);
+        let handle = tries.borrow_mut().remove(self.key);
+        if handle.cut {
+            timers.clear_cut(handle.timer);
         }
-        match (self.settled, lifeline.cut) {
+        match (self.settled, handle.cut) {
             (true, _) => {}
             (false, true) => endpoint.excused(*worker),
             (false, false) => endpoint.client_gone(*worker),
         }
-        match lifeline.kind {
+        match handle.kind {
             Kind::Request => endpoint.claims.release(*worker),
             Kind::Stream => endpoint.claims.release_stream(*worker),
             Kind::Upgraded => endpoint.claims.release_upgraded(*worker),

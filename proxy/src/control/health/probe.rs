@@ -27,7 +27,7 @@ pub(super) async fn probe(
     host: &str,
 ) -> Result<(), String> {
     let stream = TcpStream::connect(endpoint.target).await.map_err(text)?;
-    match &endpoint.reach.tls {
+    match &endpoint.transport.tls {
         None => exchange(stream, endpoint, spec, host).await,
         Some(tls) => {
             let stream = tls.connect(stream, &endpoint.address).await;
@@ -44,7 +44,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     spec: &HealthSpec,
     host: &str,
 ) -> Result<(), String> {
-    match (spec.protocol, endpoint.reach.protocol) {
+    match (spec.protocol, endpoint.transport.protocol) {
         (Probe::Tcp, _) => Ok(()),
         (Probe::Grpc, _) => grpc::probe(stream, spec.service.as_deref().unwrap_or(""), host).await,
         (Probe::Http, Protocol::Http1) => probe_http1(stream, spec, host).await,

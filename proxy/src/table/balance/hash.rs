@@ -8,13 +8,13 @@
 
 use std::sync::Arc;
 
-use super::{Draw, Endpoints};
+use super::{Endpoints, PickContext};
 use crate::table::endpoint::{Endpoint, FULL};
 use crate::table::rendezvous;
 
 pub(super) fn claim<'v>(
     endpoints: &'v Endpoints,
-    draw: Draw<'_>,
+    context: PickContext<'_>,
     key: u64,
 ) -> Option<&'v Arc<Endpoint>> {
     // One that was retired since this table was read refuses the claim; whoever is next in line
@@ -24,12 +24,12 @@ pub(super) fn claim<'v>(
         let candidates = (0..endpoints.list.len())
             .filter(|at| !refused.contains(at))
             .map(|at| {
-                let share = f64::from(endpoints.share(at, draw)) / f64::from(FULL);
+                let share = f64::from(endpoints.share(at, context)) / f64::from(FULL);
                 let weight = f64::from(endpoints.weights[at]) * share;
                 (at, endpoints.list[at].seed, weight)
             });
         let at = rendezvous::winner(key, candidates)?;
-        match endpoints.take(at, draw) {
+        match endpoints.take(at, context) {
             Some(endpoint) => return Some(endpoint),
             None => refused.push(at),
         }
@@ -40,7 +40,7 @@ pub(super) fn claim<'v>(
 mod tests {
     use std::collections::HashMap;
 
-    use crate::testing::{key_wish, service};
+    use crate::testing::{key_hints, service};
 
     /// Where each of `keys` goes.
     fn places(endpoints: &[(&str, u32)], keys: u64) -> HashMap<u64, String> {
@@ -54,7 +54,7 @@ mod tests {
         let service = service(&spec.to_string(), None);
         (0..keys)
             .map(|key| {
-                let pick = service.claim(0, &key_wish(key)).unwrap();
+                let pick = service.claim(0, &key_hints(key)).unwrap();
                 pick.endpoint.claims.release(0);
                 (key, pick.endpoint.address.to_string())
             })
@@ -95,7 +95,7 @@ mod tests {
         let endpoints = r#""endpoints":[{"address":"10.0.0.1:80","version":"1"},{"address":"10.0.0.2:80","version":"1"}]"#;
         let spec = format!(r#"{{"name":"web","balance":{{"hash":"address"}},{endpoints}}}"#);
         let service = service(&spec, None);
-        let place = || service.claim(0, &key_wish(7)).unwrap().endpoint.id;
+        let place = || service.claim(0, &key_hints(7)).unwrap().endpoint.id;
         let home = place();
         let endpoint = service.endpoints().find(|e| e.id == home).unwrap();
         endpoint.set_health(Err("refused".into()));

@@ -8,36 +8,41 @@
 
 use std::sync::Arc;
 
-use super::{DRAWS, Draw, Endpoints};
+use super::{DRAWS, Endpoints, PickContext};
 use crate::table::endpoint::Endpoint;
 use crate::table::rendezvous::mix;
 
-pub(super) fn claim<'v>(endpoints: &'v Endpoints, draw: Draw<'_>) -> Option<&'v Arc<Endpoint>> {
-    let first = drawn(endpoints, draw, None)?;
-    let second = drawn(endpoints, draw, Some(first));
+pub(super) fn claim<'v>(
+    endpoints: &'v Endpoints,
+    context: PickContext<'_>,
+) -> Option<&'v Arc<Endpoint>> {
+    let first = drawn(endpoints, context, None)?;
+    let second = drawn(endpoints, context, Some(first));
     let better = match second {
-        Some(second) if is_less(endpoints, draw.worker, second, first) => second,
+        Some(second) if is_less(endpoints, context.worker, second, first) => second,
         _ => first,
     };
-    endpoints.take(better, draw).or_else(|| {
+    endpoints.take(better, context).or_else(|| {
         endpoints
-            .usable_after(better, draw)
-            .find_map(|at| endpoints.take(at, draw))
+            .usable_after(better, context)
+            .find_map(|at| endpoints.take(at, context))
     })
 }
 
 /// An endpoint that can be used, other than `not` where there is one.
-fn drawn(endpoints: &Endpoints, draw: Draw<'_>, not: Option<usize>) -> Option<usize> {
+fn drawn(endpoints: &Endpoints, context: PickContext<'_>, not: Option<usize>) -> Option<usize> {
     let mut at = 0;
     for _ in 0..DRAWS {
-        let point = endpoints.sequence.next(draw.worker);
+        let point = endpoints.sequence.next(context.worker);
         // Neighbours in the sequence would always be the same pairs.
-        at = endpoints.wheel.at(mix(point))?;
-        if Some(at) != not && endpoints.admits(at, draw, point) {
+        at = endpoints.ring.at(mix(point))?;
+        if Some(at) != not && endpoints.admits(at, context, point) {
             return Some(at);
         }
     }
-    endpoints.usable_after(at, draw).find(|at| Some(*at) != not)
+    endpoints
+        .usable_after(at, context)
+        .find(|at| Some(*at) != not)
 }
 
 /// Whether `one` has less in flight for its weight than `other`.
@@ -49,7 +54,7 @@ fn is_less(endpoints: &Endpoints, worker: usize, one: usize, other: usize) -> bo
 
 #[cfg(test)]
 mod tests {
-    use crate::table::routing_hints::Wish;
+    use crate::table::routing_hints::RoutingHints;
     use crate::testing::{picks, service};
 
     fn spec(weights: &[u32]) -> String {
@@ -75,7 +80,7 @@ mod tests {
     fn what_is_in_flight_stays_even_for_the_weights() {
         let service = service(&spec(&[2, 1, 1, 4]), None);
         for _ in 0..8_000 {
-            service.claim(0, &Wish::NONE).unwrap();
+            service.claim(0, &RoutingHints::NONE).unwrap();
         }
         let endpoints: Vec<_> = service.endpoints().collect();
         for (endpoint, want) in endpoints.iter().zip([2_000, 1_000, 1_000, 4_000]) {
@@ -90,7 +95,7 @@ mod tests {
         let slow = service.endpoints().next().unwrap().clone();
         let mut given = 0;
         for _ in 0..9_000 {
-            let pick = service.claim(0, &Wish::NONE).unwrap();
+            let pick = service.claim(0, &RoutingHints::NONE).unwrap();
             if pick.endpoint.id == slow.id {
                 given += 1;
             } else {
@@ -108,10 +113,10 @@ mod tests {
         endpoints[0].set_health(Err("refused".into()));
         endpoints[1].claims.retire();
         for _ in 0..100 {
-            let pick = service.claim(0, &Wish::NONE).unwrap();
+            let pick = service.claim(0, &RoutingHints::NONE).unwrap();
             assert_eq!(pick.endpoint.id, endpoints[2].id);
         }
         endpoints[2].claims.retire();
-        assert!(service.claim(0, &Wish::NONE).is_none());
+        assert!(service.claim(0, &RoutingHints::NONE).is_none());
     }
 }

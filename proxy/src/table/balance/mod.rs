@@ -14,12 +14,12 @@ use std::sync::Arc;
 use admin_api::strict::InputError;
 use admin_api::{BalanceSpec, HashKey};
 
-use crate::table::balance::sequence::{Sequence, Wheel};
+use crate::table::balance::sequence::{Sequence, WeightedRing};
 use crate::table::endpoint::{Endpoint, FULL};
 use crate::table::endpoint_id::EndpointId;
 use crate::table::key::KeySource;
 use crate::table::rendezvous::mix;
-use crate::table::routing_hints::Wish;
+use crate::table::routing_hints::RoutingHints;
 use crate::wire::fields::{check_cookie_name, header_name};
 
 /// Drawing again keeps the weights among those that are left; past so many draws most of them
@@ -44,29 +44,29 @@ pub(crate) struct Endpoints {
     /// One for each of `list`.
     pub(crate) weights: Vec<u32>,
     /// Over `list`, by `weights`.
-    wheel: Wheel,
+    ring: WeightedRing,
     /// One for all tables that have this version.
     pub(crate) sequence: Arc<Sequence>,
 }
 
 /// One request that needs an endpoint.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Draw<'r> {
+pub(crate) struct PickContext<'r> {
     pub(crate) worker: usize,
     /// Endpoints that it must not get.
     pub(crate) tried: &'r [EndpointId],
     /// What it says about where it goes.
-    pub(crate) wish: &'r Wish,
+    pub(crate) hints: &'r RoutingHints,
     /// Nothing is up: an endpoint that once was may do.
     pub(crate) panic: bool,
 }
 
-impl<'r> Draw<'r> {
-    pub(crate) fn new(worker: usize, wish: &'r Wish, tried: &'r [EndpointId]) -> Self {
+impl<'r> PickContext<'r> {
+    pub(crate) fn new(worker: usize, hints: &'r RoutingHints, tried: &'r [EndpointId]) -> Self {
         Self {
             worker,
             tried,
-            wish,
+            hints,
             panic: false,
         }
     }
@@ -110,12 +110,12 @@ impl Balance {
     pub(crate) fn claim<'v>(
         &self,
         endpoints: &'v Endpoints,
-        draw: Draw<'_>,
+        context: PickContext<'_>,
     ) -> Option<&'v Arc<Endpoint>> {
-        match (self, draw.wish.key) {
-            (Self::LeastInFlight, _) => least_in_flight::claim(endpoints, draw),
-            (Self::Hash(_), Some(key)) => hash::claim(endpoints, draw, key),
-            (Self::RoundRobin | Self::Hash(_), _) => round_robin::claim(endpoints, draw),
+        match (self, context.hints.key) {
+            (Self::LeastInFlight, _) => least_in_flight::claim(endpoints, context),
+            (Self::Hash(_), Some(key)) => hash::claim(endpoints, context, key),
+            (Self::RoundRobin | Self::Hash(_), _) => round_robin::claim(endpoints, context),
         }
     }
 }
@@ -124,7 +124,7 @@ impl Endpoints {
     pub(crate) fn new(list: Vec<(Arc<Endpoint>, u32)>, sequence: Arc<Sequence>) -> Self {
         let (list, weights): (Vec<_>, Vec<u32>) = list.into_iter().unzip();
         Self {
-            wheel: Wheel::new(weights.iter().copied()),
+            ring: WeightedRing::new(weights.iter().copied()),
             list,
             weights,
             sequence,
@@ -133,35 +133,35 @@ impl Endpoints {
 
     /// The share of its weight that an endpoint gets, in parts of [`FULL`]; 0 where it cannot
     /// be used.
-    fn share(&self, at: usize, draw: Draw<'_>) -> u32 {
+    fn share(&self, at: usize, context: PickContext<'_>) -> u32 {
         let endpoint = &self.list[at];
-        if self.weights[at] == 0 || draw.tried.contains(&endpoint.id) {
+        if self.weights[at] == 0 || context.tried.contains(&endpoint.id) {
             return 0;
         }
         match endpoint.share() {
-            0 if draw.panic && endpoint.is_proven() => FULL,
+            0 if context.panic && endpoint.is_proven() => FULL,
             share => share,
         }
     }
 
     /// Whether an endpoint takes the request that `point` stands for: one that gets a part of
     /// its weight takes this part of the points.
-    fn admits(&self, at: usize, draw: Draw<'_>, point: u64) -> bool {
-        let share = self.share(at, draw);
+    fn admits(&self, at: usize, context: PickContext<'_>, point: u64) -> bool {
+        let share = self.share(at, context);
         share == FULL || (mix(point) >> 48) < u64::from(share)
     }
 
     /// The claim on an endpoint, unless it is retired.
-    fn take(&self, at: usize, draw: Draw<'_>) -> Option<&Arc<Endpoint>> {
+    fn take(&self, at: usize, context: PickContext<'_>) -> Option<&Arc<Endpoint>> {
         let endpoint = &self.list[at];
-        endpoint.claims.take(draw.worker).then_some(endpoint)
+        endpoint.claims.take(context.worker).then_some(endpoint)
     }
 
     /// Those that can be used at all, from the one after `at` round to itself.
-    fn usable_after(&self, at: usize, draw: Draw<'_>) -> impl Iterator<Item = usize> {
+    fn usable_after(&self, at: usize, context: PickContext<'_>) -> impl Iterator<Item = usize> {
         let count = self.list.len();
         (1..=count)
             .map(move |step| (at + step) % count)
-            .filter(move |at| self.share(*at, draw) > 0)
+            .filter(move |at| self.share(*at, context) > 0)
     }
 }

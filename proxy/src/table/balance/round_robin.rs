@@ -7,22 +7,25 @@
 
 use std::sync::Arc;
 
-use super::{DRAWS, Draw, Endpoints};
+use super::{DRAWS, Endpoints, PickContext};
 use crate::table::endpoint::Endpoint;
 
-pub(super) fn claim<'v>(endpoints: &'v Endpoints, draw: Draw<'_>) -> Option<&'v Arc<Endpoint>> {
-    let wheel = &endpoints.wheel;
+pub(super) fn claim<'v>(
+    endpoints: &'v Endpoints,
+    context: PickContext<'_>,
+) -> Option<&'v Arc<Endpoint>> {
+    let ring = &endpoints.ring;
     let mut at = 0;
     for _ in 0..DRAWS {
-        let point = endpoints.sequence.advance(draw.worker, wheel.step());
-        at = wheel.at(point)?;
-        if endpoints.admits(at, draw, point)
-            && let Some(endpoint) = endpoints.take(at, draw)
+        let point = endpoints.sequence.advance(context.worker, ring.step());
+        at = ring.at(point)?;
+        if endpoints.admits(at, context, point)
+            && let Some(endpoint) = endpoints.take(at, context)
         {
             return Some(endpoint);
         }
     }
     endpoints
-        .usable_after(at, draw)
-        .find_map(|at| endpoints.take(at, draw))
+        .usable_after(at, context)
+        .find_map(|at| endpoints.take(at, context))
 }

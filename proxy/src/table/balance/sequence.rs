@@ -1,9 +1,9 @@
 //! Dividing requests by weight without a coin: a low-discrepancy sequence.
 //!
-//! Each draw moves a point around a circle by the golden ratio, and the wheel says whose arc
+//! Each context moves a point around a circle by the golden ratio, and the wheel says whose arc
 //! the point is on. Over any run of n draws, every arc's count is within a few of n times its
 //! share, where a coin would be off by the square root of n. Each worker has a point of its
-//! own, so a draw writes nothing that another worker writes; the points outlive swaps of the
+//! own, so a context writes nothing that another worker writes; the points outlive swaps of the
 //! table, so a share of 1% is not starved by frequent ones.
 
 use crossbeam_utils::CachePadded;
@@ -26,7 +26,7 @@ struct Points {
     next: AtomicU64,
     /// For what could not go where it was drawn: were it drawn again from the same points, the
     /// shares of those that come after it would move.
-    detour: AtomicU64,
+    redraw: AtomicU64,
 }
 
 impl Sequence {
@@ -34,7 +34,7 @@ impl Sequence {
     pub(crate) fn new(workers: usize) -> Self {
         let points = || Points {
             next: AtomicU64::new(rand::random()),
-            detour: AtomicU64::new(rand::random()),
+            redraw: AtomicU64::new(rand::random()),
         };
         Self {
             workers: (0..workers).map(|_| CachePadded::new(points())).collect(),
@@ -52,8 +52,8 @@ impl Sequence {
     }
 
     /// The next point for what cannot go where it was drawn.
-    pub(crate) fn detour(&self, worker: usize) -> u64 {
-        advance(&self.workers[worker].detour, GOLDEN)
+    pub(crate) fn redraw(&self, worker: usize) -> u64 {
+        advance(&self.workers[worker].redraw, GOLDEN)
     }
 }
 
@@ -65,13 +65,13 @@ fn advance(point: &AtomicU64, step: u64) -> u64 {
 
 /// Arcs of a circle, as long as the weights are to each other.
 #[derive(Debug, Default)]
-pub(crate) struct Wheel {
+pub(crate) struct WeightedRing {
     /// Where each arc ends, in units of weight.
     ends: Box<[u64]>,
     step: u64,
 }
 
-impl Wheel {
+impl WeightedRing {
     pub(crate) fn new(weights: impl IntoIterator<Item = u32>) -> Self {
         let (mut total, mut count, mut heaviest) = (0, 0, 0);
         let ends = weights.into_iter().map(|weight| {
@@ -115,11 +115,11 @@ mod tests {
 
     #[track_caller]
     fn check(weights: &[u32], draws: usize) {
-        let (wheel, sequence) = (Wheel::new(weights.iter().copied()), Sequence::new(1));
+        let (ring, sequence) = (WeightedRing::new(weights.iter().copied()), Sequence::new(1));
         let total: u32 = weights.iter().sum();
         let mut counts = vec![0u64; weights.len()];
         for n in 1..=draws {
-            counts[wheel.at(sequence.next(0)).unwrap()] += 1;
+            counts[ring.at(sequence.next(0)).unwrap()] += 1;
             for (count, weight) in counts.iter().zip(weights) {
                 let want = n as f64 * f64::from(*weight) / f64::from(total);
                 assert!(
@@ -144,9 +144,9 @@ mod tests {
     #[test]
     fn where_all_weights_are_the_same_each_has_its_turn_once_in_a_round() {
         for count in 1..=9 {
-            let wheel = Wheel::new(std::iter::repeat_n(3, count));
+            let ring = WeightedRing::new(std::iter::repeat_n(3, count));
             let sequence = Sequence::new(1);
-            let turn = || wheel.at(sequence.advance(0, wheel.step())).unwrap();
+            let turn = || ring.at(sequence.advance(0, ring.step())).unwrap();
             let rounds = 10_000 / count;
             let mut counts = vec![0usize; count];
             let mut repeats = 0;
@@ -164,16 +164,16 @@ mod tests {
 
     #[test]
     fn weight_0_is_never_drawn() {
-        let (wheel, sequence) = (Wheel::new([0, 100, 0]), Sequence::new(1));
-        assert!((0..10_000).all(|_| wheel.at(sequence.next(0)) == Some(1)));
-        assert!(wheel.has(1) && !wheel.has(0) && !wheel.has(2));
-        assert_eq!(wheel.at(0), Some(1));
-        assert_eq!(wheel.at(u64::MAX), Some(1));
+        let (ring, sequence) = (WeightedRing::new([0, 100, 0]), Sequence::new(1));
+        assert!((0..10_000).all(|_| ring.at(sequence.next(0)) == Some(1)));
+        assert!(ring.has(1) && !ring.has(0) && !ring.has(2));
+        assert_eq!(ring.at(0), Some(1));
+        assert_eq!(ring.at(u64::MAX), Some(1));
     }
 
     #[test]
     fn where_every_weight_is_0_nobody_is_drawn() {
-        assert_eq!(Wheel::new([0, 0]).at(7), None);
-        assert_eq!(Wheel::new([]).at(7), None);
+        assert_eq!(WeightedRing::new([0, 0]).at(7), None);
+        assert_eq!(WeightedRing::new([]).at(7), None);
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct ProcessCounts {
     pub(crate) waited: u64,
     #[serde(default)]
     pub(crate) turned_away: u64,
-    /// By [`crate::wire::reply::Refusal::label`].
+    /// By [`crate::wire::reply::LocalReply::label`].
     pub(crate) refused: BTreeMap<String, u64>,
 }
 

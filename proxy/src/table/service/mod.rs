@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use self::departed::Departed;
-use crate::table::balance::sequence::{Sequence, Wheel};
+use crate::table::balance::sequence::{Sequence, WeightedRing};
 use crate::table::counts::stats::Stats;
 use crate::table::definition::Definition;
 use crate::table::endpoint::Endpoint;
@@ -27,7 +27,7 @@ pub(crate) struct Service {
     pub(crate) versions: Vec<Version>,
     departed: Departed,
     /// Over the versions, by the split.
-    wheel: Wheel,
+    ring: WeightedRing,
     sequence: Arc<Sequence>,
     pub(crate) budget: Arc<RetryBudget>,
     /// Requests are copied.
@@ -73,18 +73,18 @@ impl Service {
             if targets.is_empty() {
                 version.add_unresolved(wanted.address.clone(), wanted.weight);
             }
-            let reach = definition.reach(&wanted.version);
+            let transport = definition.transport(&wanted.version);
             let is_drained = drained.contains(&(wanted.version.clone(), wanted.address.clone()));
             for target in targets {
                 let known = known.remove(&(&*wanted.version, &wanted.address, target));
-                let endpoint = match known.filter(|endpoint| endpoint.reach == reach) {
+                let endpoint = match known.filter(|endpoint| endpoint.transport == transport) {
                     Some(endpoint) => endpoint.clone(),
                     None if is_drained => continue,
                     None => Arc::new(Endpoint::new(
                         wanted.version.clone(),
                         wanted.address.clone(),
                         target,
-                        reach.clone(),
+                        transport.clone(),
                         version.stats.clone(),
                         workers,
                         definition.health.is_none(),
@@ -141,7 +141,7 @@ impl Service {
     ) -> Self {
         let versions: Vec<Version> = versions.into_iter().map(Draft::finish).collect();
         Self {
-            wheel: Wheel::new(versions.iter().map(|version| version.weight)),
+            ring: WeightedRing::new(versions.iter().map(|version| version.weight)),
             sequence: previous.map_or_else(
                 || Arc::new(Sequence::new(workers)),
                 |service| service.sequence.clone(),
@@ -243,10 +243,10 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::routing_hints::Wish;
+    use crate::table::routing_hints::RoutingHints;
     use crate::testing::{definition, service, service_without};
 
-    const NO_WISH: Wish = Wish::NONE;
+    const NO_HINTS: RoutingHints = RoutingHints::NONE;
 
     const TWO: &str = r#"{"name":"web","split":{"1":90,"2":10},"endpoints":[
         {"address":"10.0.0.1:80","version":"1","weight":2},
@@ -267,12 +267,12 @@ mod tests {
         let drained = Drained::from([("1".into(), name())]);
         assert!(
             build(Some(&before), "10.0.0.2", &drained)
-                .claim(0, &NO_WISH)
+                .claim(0, &NO_HINTS)
                 .is_none()
         );
         assert!(
             build(Some(&before), "10.0.0.2", &Drained::new())
-                .claim(0, &NO_WISH)
+                .claim(0, &NO_HINTS)
                 .is_some()
         );
     }
@@ -281,10 +281,10 @@ mod tests {
     fn a_new_endpoint_starts_down_only_where_there_is_a_health_check() {
         let json = r#"{"name":"web","health":{"path":"/"},"endpoints":[{"address":"10.0.0.1:80","version":"1"}]}"#;
         let checked = service(json, None);
-        assert!(checked.claim(0, &NO_WISH).is_none());
+        assert!(checked.claim(0, &NO_HINTS).is_none());
         checked.versions[0].endpoints.list[0].set_health(Ok(()));
-        assert!(checked.claim(0, &NO_WISH).is_some());
-        assert!(service(TWO, None).claim(0, &NO_WISH).is_some());
+        assert!(checked.claim(0, &NO_HINTS).is_some());
+        assert!(service(TWO, None).claim(0, &NO_HINTS).is_some());
     }
 
     #[test]

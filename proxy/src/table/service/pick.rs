@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use super::Service;
-use crate::table::balance::{DRAWS, Draw};
+use crate::table::balance::{DRAWS, PickContext};
 use crate::table::endpoint::Endpoint;
 use crate::table::endpoint_id::EndpointId;
 use crate::table::rendezvous;
-use crate::table::routing_hints::Wish;
+use crate::table::routing_hints::RoutingHints;
 use crate::table::sticky::Client;
 
 /// A claim that was taken on an endpoint of a service.
@@ -23,8 +23,8 @@ impl Service {
     /// Takes a claim for a new request: a version by the split, in it an endpoint by the
     /// balancing policy. A version without a usable endpoint leaves its share to the others, by
     /// their weights.
-    pub(crate) fn claim(&self, worker: usize, wish: &Wish) -> Option<Pick<'_>> {
-        self.pick(Draw::new(worker, wish, &[]))
+    pub(crate) fn claim(&self, worker: usize, hints: &RoutingHints) -> Option<Pick<'_>> {
+        self.pick(PickContext::new(worker, hints, &[]))
     }
 
     /// Takes a claim for a further try of a request: on an endpoint that was not tried, of the
@@ -33,24 +33,25 @@ impl Service {
         &self,
         version: usize,
         worker: usize,
-        wish: &Wish,
+        hints: &RoutingHints,
         tried: &[EndpointId],
     ) -> Option<Pick<'_>> {
-        let draw = Draw::new(worker, wish, tried);
-        self.claim_in(version, draw).or_else(|| self.pick(draw))
+        let context = PickContext::new(worker, hints, tried);
+        self.claim_in(version, context)
+            .or_else(|| self.pick(context))
     }
 
     /// Takes a claim on an endpoint that is down, where none is up: one that was up before may
     /// well answer, and a refusal surely helps nobody.
-    pub(crate) fn claim_in_panic(&self, worker: usize, wish: &Wish) -> Option<Pick<'_>> {
-        let draw = Draw {
+    pub(crate) fn claim_in_panic(&self, worker: usize, hints: &RoutingHints) -> Option<Pick<'_>> {
+        let context = PickContext {
             panic: true,
-            ..Draw::new(worker, wish, &[])
+            ..PickContext::new(worker, hints, &[])
         };
-        let pick = match wish.version {
+        let pick = match hints.version {
             // Another version is not what a tester wants to see.
-            Some(version) => self.claim_in(version, draw),
-            None => self.draw(draw),
+            Some(version) => self.claim_in(version, context),
+            None => self.draw(context),
         }?;
         self.versions[pick.version].stats.panicked(worker);
         Some(pick)
@@ -58,30 +59,30 @@ impl Service {
 
     /// Takes a claim for a copy of a request, on an endpoint of the version that is up.
     pub(crate) fn claim_copy(&self, worker: usize, version: usize) -> Option<&Arc<Endpoint>> {
-        let pick = self.claim_in(version, Draw::new(worker, &Wish::NONE, &[]))?;
+        let pick = self.claim_in(version, PickContext::new(worker, &RoutingHints::NONE, &[]))?;
         Some(pick.endpoint)
     }
 
-    fn pick(&self, draw: Draw<'_>) -> Option<Pick<'_>> {
-        match draw.wish {
+    fn pick(&self, context: PickContext<'_>) -> Option<Pick<'_>> {
+        match context.hints {
             // Another version is not what a tester wants to see.
-            Wish {
+            RoutingHints {
                 version: Some(version),
                 ..
-            } => self.claim_in(*version, draw),
-            Wish {
+            } => self.claim_in(*version, context),
+            RoutingHints {
                 client: Client {
                     user: Some(user), ..
                 },
                 ..
-            } => self.pick_for(*user, draw),
-            _ => self.draw(draw),
+            } => self.pick_for(*user, context),
+            _ => self.draw(context),
         }
     }
 
     /// A version by the client: the one that it belongs to, or where nothing of that is up, the
     /// one that is next in line for it.
-    fn pick_for(&self, user: u64, draw: Draw<'_>) -> Option<Pick<'_>> {
+    fn pick_for(&self, user: u64, context: PickContext<'_>) -> Option<Pick<'_>> {
         let sticky = self.definition.sticky.as_ref()?;
         let mut passed = Vec::new();
         loop {
@@ -92,9 +93,9 @@ impl Service {
                 .filter(|(at, _)| !passed.contains(at))
                 .map(|(at, v)| (at, sticky.seed(&v.label), f64::from(v.weight)));
             let at = rendezvous::winner(user, candidates)?;
-            if let Some(pick) = self.claim_in(at, draw) {
+            if let Some(pick) = self.claim_in(at, context) {
                 if let Some(first) = passed.first() {
-                    self.note_diverted(*first, draw);
+                    self.note_diverted(*first, context);
                 }
                 return Some(pick);
             }
@@ -103,37 +104,37 @@ impl Service {
     }
 
     /// A version by the split.
-    fn draw(&self, draw: Draw<'_>) -> Option<Pick<'_>> {
-        let first = self.wheel.at(self.sequence.next(draw.worker))?;
-        if let Some(pick) = self.claim_in(first, draw) {
+    fn draw(&self, context: PickContext<'_>) -> Option<Pick<'_>> {
+        let first = self.ring.at(self.sequence.next(context.worker))?;
+        if let Some(pick) = self.claim_in(first, context) {
             return Some(pick);
         }
         let mut drawn = first;
-        let mut detour = || {
-            drawn = self.wheel.at(self.sequence.detour(draw.worker))?;
-            self.claim_in(drawn, draw)
+        let mut redraw = || {
+            drawn = self.ring.at(self.sequence.redraw(context.worker))?;
+            self.claim_in(drawn, context)
         };
-        let pick = (1..DRAWS).find_map(|_| detour()).or_else(|| {
+        let pick = (1..DRAWS).find_map(|_| redraw()).or_else(|| {
             let count = self.versions.len();
             (1..count)
                 .map(|step| (drawn + step) % count)
-                .filter(|version| self.wheel.has(*version))
-                .find_map(|version| self.claim_in(version, draw))
+                .filter(|version| self.ring.has(*version))
+                .find_map(|version| self.claim_in(version, context))
         })?;
-        self.note_diverted(first, draw);
+        self.note_diverted(first, context);
         Some(pick)
     }
 
     /// Counts a new request that went elsewhere than the split would have it.
-    fn note_diverted(&self, from: usize, draw: Draw<'_>) {
-        if draw.tried.is_empty() {
-            self.versions[from].stats.diverted(draw.worker);
+    fn note_diverted(&self, from: usize, context: PickContext<'_>) {
+        if context.tried.is_empty() {
+            self.versions[from].stats.diverted(context.worker);
         }
     }
 
-    fn claim_in(&self, version: usize, draw: Draw<'_>) -> Option<Pick<'_>> {
+    fn claim_in(&self, version: usize, context: PickContext<'_>) -> Option<Pick<'_>> {
         let endpoints = &self.versions[version].endpoints;
-        let endpoint = self.definition.balance.claim(endpoints, draw)?;
+        let endpoint = self.definition.balance.claim(endpoints, context)?;
         Some(Pick { version, endpoint })
     }
 }
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
     use crate::testing::{picks, service};
 
-    const NO_WISH: Wish = Wish::NONE;
+    const NO_HINTS: RoutingHints = RoutingHints::NONE;
 
     const TWO: &str = r#"{"name":"web","split":{"1":90,"2":10},"endpoints":[
         {"address":"10.0.0.1:80","version":"1","weight":2},
@@ -220,15 +221,18 @@ mod tests {
         for endpoint in service.endpoints() {
             endpoint.set_health(Err("refused".into()));
         }
-        assert!(service.claim(0, &NO_WISH).is_none());
+        assert!(service.claim(0, &NO_HINTS).is_none());
         assert!(service.is_in_panic() && service.versions_down().next().is_none());
-        let tried = (0..1_000).filter(|_| service.claim_in_panic(0, &NO_WISH).is_some());
+        let tried = (0..1_000).filter(|_| service.claim_in_panic(0, &NO_HINTS).is_some());
         assert_eq!(tried.count(), 1_000);
         assert!(service.versions[0].stats.read().panicked.abs_diff(900) <= 5);
 
         let checked = r#"{"name":"web","health":{"path":"/"},"endpoints":[{"address":"10.0.0.1:80","version":"1"}]}"#;
         let new = crate::testing::service(checked, None);
-        assert!(new.claim_in_panic(0, &NO_WISH).is_none(), "it was never up");
+        assert!(
+            new.claim_in_panic(0, &NO_HINTS).is_none(),
+            "it was never up"
+        );
         assert!(!new.is_in_panic());
     }
 
@@ -241,8 +245,8 @@ mod tests {
                 user: Some(user),
                 ..Client::UNKNOWN
             };
-            let wish = Wish { client, ..NO_WISH };
-            service.claim(0, &wish).unwrap().version
+            let hints = RoutingHints { client, ..NO_HINTS };
+            service.claim(0, &hints).unwrap().version
         };
         let before: Vec<usize> = (0..1_000).map(version_of).collect();
         let canary = before.iter().filter(|version| **version == 1).count();
@@ -261,16 +265,16 @@ mod tests {
             {"address":"10.0.0.1:80","version":"1"},
             {"address":"10.0.0.2:80","version":"2"}]}"#;
         let service = service(json, None);
-        let wish = Wish {
+        let hints = RoutingHints {
             version: Some(1),
-            ..NO_WISH
+            ..NO_HINTS
         };
-        assert_eq!(service.claim(0, &wish).unwrap().version, 1);
+        assert_eq!(service.claim(0, &hints).unwrap().version, 1);
         let tried = [service.versions[1].endpoints.list[0].id];
-        assert!(service.claim_again(1, 0, &wish, &tried).is_none());
+        assert!(service.claim_again(1, 0, &hints, &tried).is_none());
         service.versions[1].endpoints.list[0].eject("5 failures in a row".into());
-        assert!(service.claim(0, &wish).is_none());
-        let in_panic = service.claim_in_panic(0, &wish);
+        assert!(service.claim(0, &hints).is_none());
+        let in_panic = service.claim_in_panic(0, &hints);
         assert!(in_panic.is_none_or(|pick| pick.version == 1));
     }
 
@@ -301,10 +305,10 @@ mod tests {
         let json = r#"{"name":"web","split":{"1":1,"2":0},"endpoints":[
             {"address":"10.0.0.1:80","version":"1","weight":0},
             {"address":"10.0.0.3:80","version":"2"}]}"#;
-        assert!(service(json, None).claim(0, &NO_WISH).is_none());
+        assert!(service(json, None).claim(0, &NO_HINTS).is_none());
         assert!(
             service(r#"{"name":"web"}"#, None)
-                .claim(0, &NO_WISH)
+                .claim(0, &NO_HINTS)
                 .is_none()
         );
     }
@@ -314,7 +318,7 @@ mod tests {
         let service = service(TWO, None);
         let mut tried = Vec::new();
         let mut version = 0;
-        while let Some(pick) = service.claim_again(version, 0, &NO_WISH, &tried) {
+        while let Some(pick) = service.claim_again(version, 0, &NO_HINTS, &tried) {
             assert!(!tried.contains(&pick.endpoint.id));
             tried.push(pick.endpoint.id);
             version = pick.version;

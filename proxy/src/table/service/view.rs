@@ -44,7 +44,7 @@ impl Service {
                 .map(|version| {
                     (
                         version.label.to_string(),
-                        version.view(&self.definition.reach(&version.label)),
+                        version.view(&self.definition.transport(&version.label)),
                     )
                 })
                 .collect(),
@@ -58,7 +58,7 @@ impl Service {
             let read = match self.version(label) {
                 None => read,
                 Some(version) => {
-                    let view = version.view(&self.definition.reach(label));
+                    let view = version.view(&self.definition.transport(label));
                     VersionStats {
                         in_flight: view.in_flight,
                         streams: view.streams,

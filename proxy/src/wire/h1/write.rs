@@ -6,11 +6,11 @@ use std::time::Duration;
 use http::Version;
 
 use super::body::Framing;
-use crate::wire::alarm::Alarm;
 use crate::wire::head::Message;
 use crate::wire::headers;
 use crate::wire::sink::Sink;
 use crate::wire::socket::{Pool, Socket};
+use crate::wire::timer::Timer;
 
 /// Writes the head that a client should see of an endpoint's answer, but for how the body is
 /// framed. `now` is the time as `Date` says it.
@@ -74,14 +74,14 @@ pub(crate) fn say_connection(version: Version, keep_alive: bool, to: &mut Vec<u8
 pub(crate) async fn write_interim(
     to: &Socket,
     pool: &Pool,
-    alarm: &Alarm,
+    timer: &Timer,
     within: Duration,
     response: Message<'_>,
 ) -> io::Result<()> {
     let mut bytes = pool.take_small();
     response_fields(Version::HTTP_11, response, b"", &mut bytes);
     bytes.extend_from_slice(b"\r\n");
-    let written = to.write_all(alarm, within, [&bytes]).await;
+    let written = to.write_all(timer, within, [&bytes]).await;
     pool.give(bytes);
     written
 }

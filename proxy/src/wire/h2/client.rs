@@ -14,9 +14,9 @@ use h2::client::{Builder, Connection, SendRequest};
 use http::uri::Scheme;
 use tokio::sync::{Mutex, oneshot};
 
+use super::connection::H2Socket;
 use super::stream::{Load, Place, Stream};
-use super::transport::Transport;
-use crate::wire::alarm::{Alarm, Millis};
+use crate::wire::timer::{Millis, Timer};
 
 /// Connections to one endpoint.
 const MAX_SESSIONS: usize = 8;
@@ -71,9 +71,9 @@ impl Session {
 
 impl Sessions {
     /// A stream, and whether its connection was there before. `connect` makes a connection.
-    pub(crate) async fn stream<F: Future<Output = io::Result<(Transport, Scheme)>>>(
+    pub(crate) async fn stream<F: Future<Output = io::Result<(H2Socket, Scheme)>>>(
         &self,
-        alarm: &Alarm,
+        timer: &Timer,
         within: Duration,
         connect: impl FnOnce() -> F,
     ) -> io::Result<(Stream, bool)> {
@@ -81,7 +81,7 @@ impl Sessions {
             return Ok((stream, true));
         }
         let mut lock = std::pin::pin!(self.opening.lock());
-        let _opening = alarm.wait(within, |cx| lock.as_mut().poll(cx)).await?;
+        let _opening = timer.wait(within, |cx| lock.as_mut().poll(cx)).await?;
         if let Some(stream) = self.free_stream() {
             return Ok((stream, true));
         }
@@ -93,7 +93,7 @@ impl Sessions {
         let (began, mut has_begun) = oneshot::channel();
         tokio::task::spawn_local(drive(connection, sender.clone(), began));
         // Until the endpoint has said how many streams it takes.
-        alarm
+        timer
             .wait(within, |cx| Pin::new(&mut has_begun).poll(cx))
             .await?
             .map_err(|_| io::ErrorKind::ConnectionAborted)?;
@@ -145,7 +145,7 @@ impl Sessions {
 /// Moves the bytes of a connection. It ends with the last of its streams, once it is in no list
 /// any more.
 async fn drive(
-    mut connection: Connection<Transport, Bytes>,
+    mut connection: Connection<H2Socket, Bytes>,
     sender: SendRequest<Bytes>,
     began: oneshot::Sender<()>,
 ) {
@@ -191,22 +191,22 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::wire::alarm::Alarms;
     use crate::wire::socket::Bytestream;
+    use crate::wire::timer::Timers;
 
     const WITHIN: Duration = Duration::from_millis(200);
 
     /// A stream of `sessions`, over a connection to `listener` if there is none.
     async fn stream(sessions: &Sessions, listener: &TcpListener) -> io::Result<(Stream, bool)> {
-        let alarms = Alarms::new();
-        let ticking = alarms.clone();
+        let timers = Timers::new();
+        let ticking = timers.clone();
         tokio::task::spawn_local(async move { ticking.run().await });
         let address = listener.local_addr()?;
         let connect = || async move {
             let tcp = TcpStream::connect(address).await?;
-            Ok((Transport::to_endpoint(Bytestream::Plain(tcp)), Scheme::HTTP))
+            Ok((H2Socket::to_endpoint(Bytestream::Plain(tcp)), Scheme::HTTP))
         };
-        sessions.stream(&alarms.alarm(), WITHIN, connect).await
+        sessions.stream(&timers.timer(), WITHIN, connect).await
     }
 
     async fn listening() -> TcpListener {

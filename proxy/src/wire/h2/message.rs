@@ -16,7 +16,7 @@ use crate::wire::h1::head::{
 };
 use crate::wire::head::{Head, Known, Message, Span};
 use crate::wire::headers;
-use crate::wire::reply::Refusal;
+use crate::wire::reply::LocalReply;
 use crate::wire::sink::Sink;
 
 /// Why a request is not passed on.
@@ -24,12 +24,12 @@ use crate::wire::sink::Sink;
 pub(crate) enum Unfit {
     /// It is malformed: an error of its stream (RFC 9113, 8.1.1).
     Malformed,
-    Refused(Refusal),
+    Refused(LocalReply),
 }
 
-impl From<Refusal> for Unfit {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl From<LocalReply> for Unfit {
+    fn from(reply: LocalReply) -> Self {
+        Self::Refused(reply)
     }
 }
 
@@ -49,10 +49,10 @@ pub(crate) fn read_request(
     head.request(Version::HTTP_2, method, target);
     let is_path = path.starts_with('/') || path == "*" || request.method == Method::CONNECT;
     if !is_path || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Refusal::BadTarget.into());
+        return Err(LocalReply::BadTarget.into());
     }
     if request.headers.len() > most {
-        return Err(Refusal::HeadTooLong.into());
+        return Err(LocalReply::HeadTooLong.into());
     }
     if let Some(authority) = request.uri.authority() {
         push(head, to, b"host", authority.as_str().as_bytes());
@@ -68,7 +68,7 @@ pub(crate) fn read_request(
                 // It may say the same once more (8.3.1).
                 let authority = request.uri.authority().map_or("", Authority::as_str);
                 if !value.as_bytes().eq_ignore_ascii_case(authority.as_bytes()) {
-                    return Err(Refusal::BadHost.into());
+                    return Err(LocalReply::BadHost.into());
                 }
             }
             _ => push(head, to, name.as_str().as_bytes(), value.as_bytes()),
@@ -144,22 +144,23 @@ pub(crate) fn response_of(message: Message<'_>, write: impl FnOnce(&mut Fields))
 
 /// A request of the head that was written for an endpoint, in the form of HTTP/1.1. What that
 /// form has and a URI has not is refused, and not put right (RFC 9112, 3.2).
-pub(crate) fn read_sent_request(text: &[u8], scheme: &Scheme) -> Result<Request<()>, Refusal> {
+pub(crate) fn read_sent_request(text: &[u8], scheme: &Scheme) -> Result<Request<()>, LocalReply> {
     let end = find_end(text, &mut 0)?;
     let text = &text[..end.unwrap_or(text.len())];
     let mut head = Head::default();
     read_lines(text, MAX_FIELDS, &mut head)?;
     let message = head.over(text);
     let mut parts = uri::Parts::default();
-    let path = PathAndQuery::try_from(message.target()).map_err(|_| Refusal::BadTarget)?;
+    let path = PathAndQuery::try_from(message.target()).map_err(|_| LocalReply::BadTarget)?;
     parts.path_and_query = Some(path);
     let host = message.values(Known::Host).next().unwrap_or_default();
-    parts.authority = Some(Authority::try_from(host).map_err(|_| Refusal::BadHost)?);
+    parts.authority = Some(Authority::try_from(host).map_err(|_| LocalReply::BadHost)?);
     parts.scheme = Some(scheme.clone());
     let mut request = Request::new(());
     *request.version_mut() = Version::HTTP_11;
-    *request.method_mut() = Method::from_bytes(message.method()).map_err(|_| Refusal::BadSyntax)?;
-    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| Refusal::BadTarget)?;
+    *request.method_mut() =
+        Method::from_bytes(message.method()).map_err(|_| LocalReply::BadSyntax)?;
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| LocalReply::BadTarget)?;
     let mut fields = Fields::default();
     for line in message.fields() {
         let stays = matches!(
@@ -228,12 +229,12 @@ mod tests {
             assert_eq!(read(request), Err(want.into()));
         }
         let get = || Request::get("http://a.test/");
-        check(get().header("host", "b.test"), Refusal::BadHost);
+        check(get().header("host", "b.test"), LocalReply::BadHost);
         check(get().header("x", " a"), Unfit::Malformed);
         check(get().header("x", "a\t"), Unfit::Malformed);
-        check(Request::get("http://a.test/é"), Refusal::BadTarget);
+        check(Request::get("http://a.test/é"), LocalReply::BadTarget);
         let many = (0..5).fold(get(), |request, n| request.header(format!("x-{n}"), "1"));
-        check(many, Refusal::HeadTooLong);
+        check(many, LocalReply::HeadTooLong);
     }
 
     #[test]
@@ -250,9 +251,9 @@ mod tests {
         };
         for target in ["/<", "/?\"", "/`"] {
             let line = format!("GET {target} HTTP/1.1");
-            assert_eq!(of(&line, "a"), Err(Refusal::BadTarget), "{target}");
+            assert_eq!(of(&line, "a"), Err(LocalReply::BadTarget), "{target}");
         }
-        assert_eq!(of("GET / HTTP/1.1", "a%4"), Err(Refusal::BadHost));
+        assert_eq!(of("GET / HTTP/1.1", "a%4"), Err(LocalReply::BadHost));
         let star = b"OPTIONS * HTTP/1.1\r\nhost: a.test\r\n\r\n";
         let request = read_sent_request(star, &Scheme::HTTPS).unwrap();
         assert_eq!(request.uri().path(), "*");

@@ -6,7 +6,7 @@
 //! [`message`] has their heads, and [`transport`] is what is below.
 
 pub(crate) mod client;
+pub(crate) mod connection;
 pub(crate) mod fields;
 pub(crate) mod message;
 pub(crate) mod stream;
-pub(crate) mod transport;

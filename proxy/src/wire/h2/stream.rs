@@ -17,12 +17,12 @@ use http::uri::Scheme;
 use http::{HeaderMap, Response};
 
 use super::message::{push_fields, read_sent_request, response_of, trailers_of};
-use crate::wire::alarm::Millis;
 use crate::wire::head::{Head, Message};
 use crate::wire::headers;
-use crate::wire::reply::Refusal;
+use crate::wire::reply::LocalReply;
 use crate::wire::response::{NoResponse, ResponseHead};
 use crate::wire::socket::{Inbox, Pool};
+use crate::wire::timer::Millis;
 
 /// One stream.
 pub(crate) struct Stream {
@@ -56,7 +56,7 @@ enum Coming {
     /// It could not be.
     Never,
     /// It cannot be: HTTP/2 has no form for it.
-    Unfit(Refusal),
+    Unfit(LocalReply),
     Response(ResponseFuture),
     Body(RecvStream),
 }
@@ -211,8 +211,8 @@ impl Stream {
                 let mut inlet = self.inlet.borrow_mut();
                 let request = match read_sent_request(head, scheme) {
                     Ok(request) => request,
-                    Err(refusal) => {
-                        inlet.coming = Coming::Unfit(refusal);
+                    Err(reply) => {
+                        inlet.coming = Coming::Unfit(reply);
                         return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
                     }
                 };
@@ -247,7 +247,7 @@ impl Stream {
                 let never = NoResponse::Unprocessed { is_refused: false };
                 return Poll::Ready(Err(never));
             }
-            Coming::Unfit(refusal) => return Poll::Ready(Err(NoResponse::Unfit(*refusal))),
+            Coming::Unfit(reply) => return Poll::Ready(Err(NoResponse::Unfit(*reply))),
             Coming::Nothing | Coming::Body(_) => return Poll::Pending,
         };
         if let Poll::Ready(Some(interim)) = coming.poll_informational(cx) {

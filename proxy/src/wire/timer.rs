@@ -20,7 +20,7 @@ const TICK: Duration = Duration::from_millis(25);
 const NEVER: u64 = u64::MAX;
 
 /// The alarms of one worker, and its clock.
-pub(crate) struct Alarms {
+pub(crate) struct Timers {
     started: Instant,
     /// Milliseconds since `started`, at the last tick.
     now: Cell<u64>,
@@ -38,17 +38,17 @@ struct Entry {
 }
 
 /// One task's alarm.
-pub(crate) struct Alarm {
-    alarms: Rc<Alarms>,
+pub(crate) struct Timer {
+    timers: Rc<Timers>,
     key: usize,
 }
 
 /// Several waits of a task have a limit together, until this is dropped.
-pub(crate) struct Limit<'a>(&'a Alarm);
+pub(crate) struct Limit<'a>(&'a Timer);
 
 /// Why a wait ended before what it waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rang {
+pub(crate) enum WaitError {
     /// Its time was up.
     TimedOut,
     /// A drain has no more time for what the task does.
@@ -58,7 +58,7 @@ pub(crate) enum Rang {
 /// Milliseconds on a worker's clock.
 pub(crate) type Millis = u64;
 
-impl Alarms {
+impl Timers {
     pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
             started: Instant::now(),
@@ -74,7 +74,7 @@ impl Alarms {
     }
 
     /// An alarm for the task that will wait with it.
-    pub(crate) fn alarm(self: &Rc<Self>) -> Alarm {
+    pub(crate) fn timer(self: &Rc<Self>) -> Timer {
         let mut entries = self.entries.borrow_mut();
         if entries.is_empty() {
             self.read_clock();
@@ -86,8 +86,8 @@ impl Alarms {
             cut: false,
             waker: None,
         });
-        Alarm {
-            alarms: self.clone(),
+        Timer {
+            timers: self.clone(),
             key,
         }
     }
@@ -100,7 +100,7 @@ impl Alarms {
             }
             tokio::time::sleep(TICK).await;
             self.read_clock();
-            self.ring();
+            self.fire();
         }
     }
 
@@ -111,7 +111,7 @@ impl Alarms {
         }
     }
 
-    /// Ends the wait of the task with this alarm, and every further one until [`Alarms::mend`].
+    /// Ends the wait of the task with this alarm, and every further one until [`Timers::clear_cut`].
     pub(crate) fn cut(&self, key: usize) {
         if let Some(entry) = self.entries.borrow_mut().get_mut(key) {
             entry.cut = true;
@@ -120,7 +120,7 @@ impl Alarms {
     }
 
     /// What was cut has ended; the task may wait again.
-    pub(crate) fn mend(&self, key: usize) {
+    pub(crate) fn clear_cut(&self, key: usize) {
         if let Some(entry) = self.entries.borrow_mut().get_mut(key) {
             entry.cut = false;
         }
@@ -131,7 +131,7 @@ impl Alarms {
         self.now.set(u64::try_from(millis).unwrap_or(NEVER - 1));
     }
 
-    fn ring(&self) {
+    fn fire(&self) {
         let now = self.now.get();
         for (_, entry) in self.entries.borrow_mut().iter_mut() {
             if entry.due <= now {
@@ -141,8 +141,8 @@ impl Alarms {
     }
 }
 
-impl Alarm {
-    /// By which [`Alarms::cut`] knows it.
+impl Timer {
+    /// By which [`Timers::cut`] knows it.
     pub(crate) fn key(&self) -> usize {
         self.key
     }
@@ -150,41 +150,41 @@ impl Alarm {
     /// Sets it to ring after so much time from now.
     pub(crate) fn set(&self, within: Duration) {
         let due = self.after(within);
-        let entry = &mut self.alarms.entries.borrow_mut()[self.key];
+        let entry = &mut self.timers.entries.borrow_mut()[self.key];
         entry.due = due.min(entry.limit);
     }
 
     /// Lets it ring for a cut alone.
     pub(crate) fn clear(&self) {
-        self.alarms.entries.borrow_mut()[self.key].due = NEVER;
+        self.timers.entries.borrow_mut()[self.key].due = NEVER;
     }
 
     /// Has it ring after so much time from now at the latest, however often it is set meanwhile.
     pub(crate) fn limit(&self, within: Duration) -> Limit<'_> {
-        self.alarms.entries.borrow_mut()[self.key].limit = self.after(within);
+        self.timers.entries.borrow_mut()[self.key].limit = self.after(within);
         Limit(self)
     }
 
-    /// Whether the time of [`Alarm::limit`] is up.
+    /// Whether the time of [`Timer::limit`] is up.
     pub(crate) fn is_past_limit(&self) -> bool {
-        self.alarms.entries.borrow()[self.key].limit <= self.alarms.now.get()
+        self.timers.entries.borrow()[self.key].limit <= self.timers.now.get()
     }
 
     fn after(&self, within: Duration) -> Millis {
         let within = within.saturating_add(TICK).as_millis();
         let within = u64::try_from(within).unwrap_or(NEVER);
-        self.alarms.now.get().saturating_add(within)
+        self.timers.now.get().saturating_add(within)
     }
 
     /// Whether it rings. If not, the task is woken when it does.
-    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Rang> {
-        let mut entries = self.alarms.entries.borrow_mut();
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<WaitError> {
+        let mut entries = self.timers.entries.borrow_mut();
         let entry = &mut entries[self.key];
         if entry.cut {
-            return Poll::Ready(Rang::Cut);
+            return Poll::Ready(WaitError::Cut);
         }
-        if entry.due <= self.alarms.now.get() {
-            return Poll::Ready(Rang::TimedOut);
+        if entry.due <= self.timers.now.get() {
+            return Poll::Ready(WaitError::TimedOut);
         }
         match &mut entry.waker {
             Some(waker) => waker.clone_from(cx.waker()),
@@ -194,7 +194,7 @@ impl Alarm {
     }
 
     pub(crate) fn is_cut(&self) -> bool {
-        self.alarms.entries.borrow()[self.key].cut
+        self.timers.entries.borrow()[self.key].cut
     }
 
     /// Waits for what `poll` gives, for so long at most.
@@ -202,11 +202,11 @@ impl Alarm {
         &self,
         within: Duration,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Result<T, Rang> {
+    ) -> Result<T, WaitError> {
         self.set(within);
         std::future::poll_fn(|cx| {
             if self.is_cut() {
-                return Poll::Ready(Err(Rang::Cut));
+                return Poll::Ready(Err(WaitError::Cut));
             }
             match poll(cx) {
                 Poll::Ready(output) => Poll::Ready(Ok(output)),
@@ -217,23 +217,23 @@ impl Alarm {
     }
 }
 
-impl Drop for Alarm {
+impl Drop for Timer {
     fn drop(&mut self) {
-        self.alarms.entries.borrow_mut().remove(self.key);
+        self.timers.entries.borrow_mut().remove(self.key);
     }
 }
 
 impl Drop for Limit<'_> {
     fn drop(&mut self) {
-        self.0.alarms.entries.borrow_mut()[self.0.key].limit = NEVER;
+        self.0.timers.entries.borrow_mut()[self.0.key].limit = NEVER;
     }
 }
 
-impl From<Rang> for io::Error {
-    fn from(rang: Rang) -> Self {
-        match rang {
-            Rang::TimedOut => io::ErrorKind::TimedOut.into(),
-            Rang::Cut => io::ErrorKind::Interrupted.into(),
+impl From<WaitError> for io::Error {
+    fn from(wait_error: WaitError) -> Self {
+        match wait_error {
+            WaitError::TimedOut => io::ErrorKind::TimedOut.into(),
+            WaitError::Cut => io::ErrorKind::Interrupted.into(),
         }
     }
 }
@@ -243,20 +243,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_alarm_rings_when_its_time_is_up_and_not_before() {
-        let alarms = Alarms::new();
-        let ticking = alarms.clone();
+    async fn a_timer_fires_when_its_time_is_up_and_not_before() {
+        let timers = Timers::new();
+        let ticking = timers.clone();
         let local = tokio::task::LocalSet::new();
         local
             .run_until(async move {
                 tokio::task::spawn_local(async move { ticking.run().await });
-                let alarm = alarms.alarm();
+                let timer = timers.timer();
                 let begun = Instant::now();
                 let within = Duration::from_millis(60);
-                let rang = alarm.wait(within, |_| Poll::<()>::Pending).await;
-                assert_eq!(rang, Err(Rang::TimedOut));
+                let wait_error = timer.wait(within, |_| Poll::<()>::Pending).await;
+                assert_eq!(wait_error, Err(WaitError::TimedOut));
                 assert!(begun.elapsed() >= within, "{:?}", begun.elapsed());
-                let kept = alarm.wait(within, |_| Poll::Ready(7)).await;
+                let kept = timer.wait(within, |_| Poll::Ready(7)).await;
                 assert_eq!(kept, Ok(7));
             })
             .await;
@@ -264,38 +264,38 @@ mod tests {
 
     #[test]
     fn waits_with_a_limit_are_no_longer_together() {
-        let alarms = Alarms::new();
-        let alarm = alarms.alarm();
+        let timers = Timers::new();
+        let timer = timers.timer();
         let cx = Context::from_waker(Waker::noop());
-        let at = |millis| alarms.now.set(millis);
+        let at = |millis| timers.now.set(millis);
         at(0);
-        let limit = alarm.limit(Duration::from_millis(1_000));
-        alarm.set(Duration::from_millis(800));
+        let limit = timer.limit(Duration::from_millis(1_000));
+        timer.set(Duration::from_millis(800));
         at(800);
-        assert!(alarm.poll(&cx).is_pending());
-        alarm.set(Duration::from_millis(800));
+        assert!(timer.poll(&cx).is_pending());
+        timer.set(Duration::from_millis(800));
         at(1_000);
-        assert!(alarm.poll(&cx).is_pending(), "never early");
-        assert!(!alarm.is_past_limit());
+        assert!(timer.poll(&cx).is_pending(), "never early");
+        assert!(!timer.is_past_limit());
         at(1_025);
-        assert_eq!(alarm.poll(&cx), Poll::Ready(Rang::TimedOut));
-        assert!(alarm.is_past_limit());
+        assert_eq!(timer.poll(&cx), Poll::Ready(WaitError::TimedOut));
+        assert!(timer.is_past_limit());
         drop(limit);
-        alarm.set(Duration::from_millis(800));
-        assert!(alarm.poll(&cx).is_pending());
-        assert!(!alarm.is_past_limit());
+        timer.set(Duration::from_millis(800));
+        assert!(timer.poll(&cx).is_pending());
+        assert!(!timer.is_past_limit());
     }
 
     #[test]
-    fn a_cut_ends_every_wait_until_it_is_mended() {
-        let alarms = Alarms::new();
-        let alarm = alarms.alarm();
+    fn a_cut_ends_every_wait_until_it_is_cleared() {
+        let timers = Timers::new();
+        let timer = timers.timer();
         let cx = Context::from_waker(Waker::noop());
-        alarm.set(Duration::from_secs(1));
-        assert!(alarm.poll(&cx).is_pending());
-        alarms.cut(alarm.key());
-        assert_eq!(alarm.poll(&cx), Poll::Ready(Rang::Cut));
-        alarms.mend(alarm.key());
-        assert!(alarm.poll(&cx).is_pending());
+        timer.set(Duration::from_secs(1));
+        assert!(timer.poll(&cx).is_pending());
+        timers.cut(timer.key());
+        assert_eq!(timer.poll(&cx), Poll::Ready(WaitError::Cut));
+        timers.clear_cut(timer.key());
+        assert!(timer.poll(&cx).is_pending());
     }
 }

@@ -16,14 +16,14 @@ const KIND: usize = 3;
 const PREFACE: usize = 24;
 
 /// A connection, and what was read from it already.
-pub(crate) struct Transport {
+pub(crate) struct H2Socket {
     read: Vec<u8>,
     stream: Bytestream,
     /// How many bytes come before the first frame's kind; `None`: it was seen.
     until_kind: Option<usize>,
 }
 
-impl Transport {
+impl H2Socket {
     /// To a client, of which so much was read already.
     pub(crate) fn to_client(read: Vec<u8>, stream: Bytestream) -> Self {
         Self {
@@ -72,7 +72,7 @@ impl Transport {
     }
 }
 
-impl AsyncRead for Transport {
+impl AsyncRead for H2Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -84,7 +84,7 @@ impl AsyncRead for Transport {
     }
 }
 
-impl AsyncWrite for Transport {
+impl AsyncWrite for H2Socket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -7,12 +7,12 @@ use crate::wire::tls::VersionTls;
 
 /// A checked [`VersionSpec`].
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reach {
+pub(crate) struct Transport {
     pub(crate) protocol: Protocol,
     pub(crate) tls: Option<VersionTls>,
 }
 
-impl Reach {
+impl Transport {
     /// Checks the settings of a version, and reads the files that they name. The error's field
     /// is relative to them.
     pub(crate) fn check(spec: &VersionSpec) -> Result<Self, InputError> {

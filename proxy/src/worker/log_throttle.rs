@@ -8,12 +8,12 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 /// One thing to say, of one thread.
 #[derive(Default)]
-pub(crate) struct Seldom {
+pub(crate) struct LogThrottle {
     said: Cell<Option<Instant>>,
     times: Cell<u64>,
 }
 
-impl Seldom {
+impl LogThrottle {
     /// It has happened. Gives how often since it was last said, if it is to be said now.
     pub(crate) fn happened(&self, now: Instant) -> Option<u64> {
         self.times.set(self.times.get() + 1);
@@ -34,13 +34,13 @@ mod tests {
 
     #[test]
     fn it_is_said_at_once_and_then_once_in_a_while() {
-        let seldom = Seldom::default();
+        let throttle = LogThrottle::default();
         let start = Instant::now();
-        assert_eq!(seldom.happened(start), Some(1));
+        assert_eq!(throttle.happened(start), Some(1));
         for second in 1..10 {
             let later = start + Duration::from_secs(second);
-            assert_eq!(seldom.happened(later), None, "after {second} s");
+            assert_eq!(throttle.happened(later), None, "after {second} s");
         }
-        assert_eq!(seldom.happened(start + SILENCE), Some(10));
+        assert_eq!(throttle.happened(start + SILENCE), Some(10));
     }
 }
