@@ -1,4 +1,4 @@
-//! How the proxy learns whether an endpoint can be used: by asking it, and by what its answers
+//! How the proxy learns whether an endpoint can be used: by probing it, and by what its responses
 //! come to.
 
 use std::fmt;
@@ -19,10 +19,10 @@ pub struct HealthSpec {
     /// HTTP: what is asked for. Begins with `/`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
-    /// HTTP: which status the answer has to have, such as 204 or `"200-399"`. Default 200 to 299.
+    /// HTTP: which status the response has to have, such as 204 or `"200-399"`. Default 200 to 299.
     #[serde(default, skip_serializing_if = "is_default")]
     pub status: StatusRange,
-    /// HTTP: a text that the answer's body has to contain, within its first 64 KiB.
+    /// HTTP: a text that the response's body has to contain, within its first 64 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
     /// gRPC: the name of the service to ask about. Default: the server as a whole.
@@ -35,7 +35,7 @@ pub struct HealthSpec {
     /// come all at once. Default: a tenth of `interval`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Period>,
-    /// How long the whole answer may take. Default 500 ms.
+    /// How long the whole response may take. Default 500 ms.
     #[serde(default = "HealthSpec::default_timeout")]
     pub timeout: Period,
     /// Successes in a row that bring an endpoint up. Default 2.
@@ -234,9 +234,9 @@ impl<'de> Deserialize<'de> for StatusRange {
     }
 }
 
-/// When the proxy stops using an endpoint for a while because of what its answers come to.
+/// When the proxy stops using an endpoint for a while because of its responses.
 ///
-/// A failure is a try that the endpoint failed, or an answer of class 5xx. What the endpoints
+/// A failure is a try that the endpoint failed, or a response of class 5xx. What the endpoints
 /// of a version fail at alike is the version's doing, and ejects none of them; and the last
 /// one that is left is never ejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

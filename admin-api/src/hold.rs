@@ -8,7 +8,7 @@ use crate::Period;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HoldSpec {
-    /// How long a request waits at most; then it is answered with 503 and `Retry-After`.
+    /// How long a request waits at most; then it gets a 503 and `Retry-After`.
     /// Default 30 s.
     pub max_hold: Period,
     /// How many requests wait at the same time; those beyond are refused at once.

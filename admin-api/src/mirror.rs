@@ -1,10 +1,10 @@
-//! Copies of requests to a version that has to prove itself before it serves anybody.
+//! Copies of requests to a version that has to prove itself before it serves any client.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Bucket, FailedTries, Responses};
 
-/// Copies of requests that also go to another version, whose answers nobody gets.
+/// Copies of requests that also go to another version, whose responses no client gets.
 ///
 /// Only what is safe is copied (RFC 9110, 9.2.1): GET and HEAD without a body. A copy neither
 /// delays its original nor fails it.
@@ -59,10 +59,10 @@ pub struct MirrorStats {
 /// What came of requests of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CopyStats {
-    /// Answers by status class.
+    /// Responses by status class.
     pub responses: Responses,
     /// Those that failed, by cause.
     pub failed_tries: FailedTries,
-    /// From their start to the head of their answer.
+    /// From their start to the head of their response.
     pub latency: Vec<Bucket>,
 }

@@ -38,9 +38,9 @@ pub struct EndpointReceipt {
     pub version: String,
     /// It is retired and has nothing in flight.
     pub drained: bool,
-    /// Requests that are still being answered.
+    /// Requests that are still in flight.
     pub in_flight: u64,
-    /// Of these, the streams: their answers have begun and go on without a length (server-sent
+    /// Of these, the streams: their responses have begun and go on without a length (server-sent
     /// events, gRPC).
     #[serde(default)]
     pub streams: u64,

@@ -87,10 +87,10 @@ pub struct ServiceSpec {
     /// path has it.
     #[serde(default)]
     pub name: String,
-    /// Host names this service answers to: `app.example.com`, `*.example.com`. Empty: every host.
+    /// Host names that this service serves: `app.example.com`, `*.example.com`. Empty: every host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
-    /// The start of the paths this service answers to, at a `/` boundary. Default `/`.
+    /// The start of the paths that this service serves, at a `/` boundary. Default `/`.
     #[serde(default = "root")]
     pub path_prefix: String,
     /// Take `path_prefix` off before the request is sent to an endpoint. Default false.
@@ -108,7 +108,7 @@ pub struct ServiceSpec {
     /// at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthSpec>,
-    /// When an endpoint is left out for a while because of what its answers come to. Without
+    /// When an endpoint is left out for a while because of its responses. Without
     /// it, none is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ejection: Option<EjectionSpec>,
@@ -116,7 +116,7 @@ pub struct ServiceSpec {
     /// itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<StickySpec>,
-    /// By what testers name the version they want. Without it, nobody can.
+    /// By what testers name the version they want. Without it, they cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force: Option<ForceSpec>,
     /// To which version copies of the requests go. Without it, none are made.
@@ -199,14 +199,14 @@ pub struct SplitRequest {
     pub split: BTreeMap<String, u32>,
 }
 
-/// The answer to every call that changed the table.
+/// The response to every call that changed the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
     /// The number of the table that holds the change.
     pub generation: u64,
 }
 
-/// What `GET /v1/services` answers.
+/// The response to `GET /v1/services`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceList {
     /// The number of the table that was read.
@@ -222,9 +222,9 @@ pub struct ServiceView {
     pub name: String,
     /// The number of the table that was read.
     pub generation: u64,
-    /// The hosts it answers to; empty: every host.
+    /// The hosts that it serves; empty: every host.
     pub hosts: Vec<String>,
-    /// The start of the paths it answers to.
+    /// The start of the paths that it serves.
     pub path_prefix: String,
     /// Whether `path_prefix` is taken off on the way to an endpoint.
     pub strip_prefix: bool,
@@ -269,9 +269,9 @@ pub struct VersionView {
     /// TLS to its endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
-    /// Requests being answered by it now.
+    /// Requests that it has in flight.
     pub in_flight: u64,
-    /// Of these, the streams: their answers have begun and go on without a length (server-sent
+    /// Of these, the streams: their responses have begun and go on without a length (server-sent
     /// events, gRPC).
     #[serde(default)]
     pub streams: u64,
@@ -297,9 +297,9 @@ pub struct EndpointView {
     /// Why its last probe failed, while it is down; why and for how long it is ejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Requests being answered by it now.
+    /// Requests that it has in flight.
     pub in_flight: u64,
-    /// Of these, the streams: their answers have begun and go on without a length (server-sent
+    /// Of these, the streams: their responses have begun and go on without a length (server-sent
     /// events, gRPC).
     #[serde(default)]
     pub streams: u64,
@@ -318,7 +318,7 @@ pub enum HealthState {
     /// Its health check has not passed yet, or fails.
     #[default]
     Down,
-    /// Its health check passes, or it has none, but its answers failed: it gets nothing for a
+    /// Its health check passes, or it has none, but its responses failed: it gets nothing for a
     /// while.
     Ejected,
     /// Retired: it finishes what it has and gets nothing new.

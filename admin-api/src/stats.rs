@@ -1,5 +1,5 @@
 //! The figures by which a version is judged. All are cumulative since the version came into
-//! the table, so whoever reads subtracts two readings.
+//! the table, so a reader subtracts two readings.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::MirrorStats;
 
-/// What `GET /v1/services/{name}/stats` answers.
+/// The response to `GET /v1/services/{name}/stats`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceStats {
     /// The service.
@@ -23,24 +23,25 @@ pub struct ServiceStats {
 
 /// The figures of one version.
 ///
-/// A try is one sending of a request to an endpoint. It ends in exactly one of these: an answer
+/// A try is one sending of a request to an endpoint. It ends in exactly one of these: a response
 /// that was passed on whole (`responses`), a failure (`failed_tries`), or a client that went
 /// away (`client_gone`). A retried request has several tries, so retries hide nothing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct VersionStats {
-    /// Requests being answered now.
+    /// Requests in flight.
     pub in_flight: u64,
-    /// Of these, the streams: their answers have begun and go on without a length (server-sent
+    /// Of these, the streams: their responses have begun and go on without a length (server-sent
     /// events, gRPC).
     #[serde(default)]
     pub streams: u64,
     /// Upgraded (WebSocket) connections that are open.
     pub upgraded: u64,
-    /// Answers that were passed on whole, by status class.
+    /// Responses that were passed on whole, by status class.
     pub responses: Responses,
     /// Tries that failed, by cause, whether a retry then saved the request or not.
     pub failed_tries: FailedTries,
-    /// Requests whose client went away before the answer was whole. Nobody's fault.
+    /// Requests whose client went away before the response was whole. They count against no
+    /// version.
     pub client_gone: u64,
     /// New requests that the split gave to this version and that went to another, since nothing
     /// of this one was up.
@@ -49,7 +50,7 @@ pub struct VersionStats {
     /// Tries that were sent to an endpoint that was down, since nothing of the service was up.
     #[serde(default)]
     pub panicked: u64,
-    /// From a try's start to the head of its answer.
+    /// From a try's start to the head of its response.
     pub latency: Vec<Bucket>,
 }
 
@@ -59,13 +60,13 @@ impl VersionStats {
         self.responses.total() + self.failed_tries.total()
     }
 
-    /// Tries that count against the version: answers of class 5xx and failed tries.
+    /// Tries that count against the version: responses of class 5xx and failed tries.
     pub fn failures(&self) -> u64 {
         self.responses.server_error + self.failed_tries.total()
     }
 }
 
-/// Answers by status class.
+/// Responses by status class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Responses {
     /// 101: upgraded connections that have begun.
@@ -97,13 +98,13 @@ impl Responses {
 pub struct FailedTries {
     /// No connection could be made: refused, unreachable, or `timeouts.connect` ran out.
     pub connect: u64,
-    /// The connection broke before the head of an answer was there.
+    /// The connection broke before the head of a response was there.
     pub reset: u64,
-    /// No head of an answer within `timeouts.first_byte`, or before `timeouts.request` ran out.
+    /// No head of a response within `timeouts.first_byte`, or before `timeouts.request` ran out.
     pub timeout: u64,
-    /// The answer was not HTTP.
+    /// The response was not HTTP.
     pub protocol: u64,
-    /// The answer began and then broke off or stood still.
+    /// The response began and then broke off or stood still.
     pub body: u64,
 }
 

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What `GET /v1/status` answers.
+/// The response to `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The proxy's release.
     pub version: String,
-    /// The number of this process, drawn at its start: another one answers with another.
+    /// The number of this process, drawn at its start: another process has another.
     #[serde(default)]
     pub process: String,
     /// Milliseconds since it started.
@@ -36,7 +36,7 @@ pub struct Status {
     pub stopping: bool,
 }
 
-/// The body of every answer of class 4xx and 5xx.
+/// The body of every response of class 4xx and 5xx.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
     /// What went wrong.

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Period;
 
-/// A split by client: whoever got a version gets it again. Raising a version's share in relation
-/// to all others takes nobody away from it.
+/// A split by client: a client that got a version gets it again. Raising a version's share in
+/// relation to all others takes no client away from it.
 ///
 /// Clients are told apart by a cookie, which the proxy sets, or by a header field; one of the
 /// two has to be there. A request without the field is split as if there were no such setting.

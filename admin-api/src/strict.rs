@@ -70,7 +70,7 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, InputError> {
     let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let field = field_of(error.path());
         let inner = error.into_inner();
-        // serde_json appends its own position, which is of no use to whoever sent one line.
+        // serde_json appends its own position, which is of no use for JSON on one line.
         let text = inner.to_string();
         let message = text.split(" at line ").next().unwrap_or(&text);
         InputError {
@@ -151,7 +151,7 @@ fn with_suggestion(message: &str) -> String {
 
 /// The name that `unknown` was probably meant to be.
 pub fn closest<'a>(unknown: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Nobody mistypes a name as long as this, and the distance takes time.
+    // Such a long name is not a typing error, and the distance takes time.
     if unknown.len() > 64 {
         return None;
     }

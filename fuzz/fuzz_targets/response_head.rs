@@ -1,4 +1,4 @@
-//! An answer's head; the first byte says to which method.
+//! A response's head; the first byte says to which method.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

@@ -1,4 +1,4 @@
-//! Whatever an endpoint answers, through the proxy. The first byte says to which request, and
+//! Whatever an endpoint responds, through the proxy. The first byte says to which request, and
 //! the second where it is cut in two.
 #![no_main]
 

@@ -22,7 +22,7 @@ const HANG: Duration = Duration::from_secs(20);
 /// What the endpoint says where it is not told anything else.
 const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// What the clients ask for whose answers are looked at.
+/// What the clients request whose responses are checked.
 pub const REQUESTS: [&[u8]; 4] = [
     b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
     b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n",
@@ -47,7 +47,7 @@ struct Endpoint {
 }
 
 impl Exchange {
-    /// A proxy that has served nobody yet.
+    /// A proxy that has served no client yet.
     pub fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -70,7 +70,7 @@ impl Exchange {
     }
 
     /// Whatever a client sends: what the endpoint gets of it is strictly valid and means the
-    /// same, and so are the answers.
+    /// same, and so are the responses.
     pub fn check_requests(&mut self, input: &[u8], cut: usize) {
         self.endpoint.borrow_mut().script = None;
         let (first, rest) = input.split_at(cut.min(input.len()));
@@ -93,7 +93,7 @@ impl Exchange {
         check_responses(&responses, &heard);
     }
 
-    /// Whatever an endpoint answers to this request: the client gets something strictly valid,
+    /// Whatever an endpoint responds to this request: the client gets something strictly valid,
     /// and if it looks complete, it is.
     pub fn check_responses(&mut self, request: &[u8], input: &[u8], cut: usize) {
         let to_head = request.starts_with(b"HEAD");
@@ -140,7 +140,7 @@ impl Exchange {
                 ours.set_nonblocking(true).expect("a socket");
                 let mut client = tokio::net::UnixStream::from_std(ours).expect("a socket");
                 for piece in pieces {
-                    // A connection that was closed before all was sent is an answer, too.
+                    // A connection that was closed before all was sent is a response, too.
                     let _ = client.write_all(piece).await;
                     tokio::task::yield_now().await;
                     tokio::task::yield_now().await;
@@ -175,7 +175,7 @@ async fn listen(endpoint: Rc<RefCell<Endpoint>>) -> SocketAddr {
     address
 }
 
-/// Reads requests, strictly, and answers them.
+/// Reads requests, strictly, and responds to them.
 async fn hear(mut stream: TcpStream, endpoint: Rc<RefCell<Endpoint>>) {
     let _ = stream.set_nodelay(true);
     let mut bytes = Vec::new();
@@ -286,7 +286,7 @@ fn check_added(before: &Fields, after: &Fields, added: &[&str]) {
     }
 }
 
-/// Each request that was passed on has its answer, and after them comes at most one of the
+/// Each request that was passed on has its response, and after them comes at most one of the
 /// proxy's own.
 fn check_responses(mut responses: &[u8], heard: &[(RequestHead, Body)]) {
     for (head, _) in heard {
@@ -313,7 +313,7 @@ fn check_responses(mut responses: &[u8], heard: &[(RequestHead, Body)]) {
     }
 }
 
-/// The first answer that is not an interim one, and where it ends.
+/// The first response that is not an interim one, and where it ends.
 fn last_response(bytes: &[u8], to_head: bool) -> strict::Parsed<(ResponseHead, Body)> {
     let mut start = 0;
     loop {
@@ -325,7 +325,7 @@ fn last_response(bytes: &[u8], to_head: bool) -> strict::Parsed<(ResponseHead, B
     }
 }
 
-/// The head of that answer, where its body is broken or cut.
+/// The head of that response, where its body is broken or cut.
 fn last_head(bytes: &[u8], to_head: bool) -> strict::Parsed<ResponseHead> {
     let mut start = 0;
     loop {
@@ -337,7 +337,7 @@ fn last_head(bytes: &[u8], to_head: bool) -> strict::Parsed<ResponseHead> {
     }
 }
 
-/// The same answers, with the space before a reason that is not there: the proxy does without.
+/// The same responses, with the space before a reason that is not there: the proxy does without.
 fn with_reasons(input: &[u8]) -> Vec<u8> {
     let mut fixed = Vec::new();
     let mut rest = input;
@@ -347,7 +347,7 @@ fn with_reasons(input: &[u8]) -> Vec<u8> {
             fixed.push(b' ');
         }
         rest = &rest[12..];
-        // Another one follows an interim answer.
+        // Another one follows an interim response.
         let end = rest.windows(4).position(|part| part == b"\r\n\r\n");
         match end {
             Some(end) if line[9] == b'1' && !line.ends_with(b"101") => {

@@ -25,7 +25,7 @@ pub fn check_request_head(mut input: &[u8]) {
     check_same(&read, strict.is_old, &strict.fields, strict.end);
 }
 
-/// An answer's head that is accepted is valid, and was read as it has to be.
+/// A response's head that is accepted is valid, and was read as it has to be.
 pub fn check_response_head(input: &[u8], to_head: bool) {
     let Some((read, mut end)) = response_head(input, to_head) else {
         return;

@@ -1,4 +1,4 @@
-//! What the fuzzers check. `proxy/tests/wire.rs` checks the same, with less patience.
+//! What the fuzzers check. `proxy/tests/wire.rs` checks the same, with fewer cases.
 
 pub mod exchange;
 pub mod heads;

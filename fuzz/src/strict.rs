@@ -40,7 +40,7 @@ pub struct RequestHead {
     pub end: End,
 }
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResponseHead {
     pub status: u16,
@@ -76,7 +76,7 @@ pub fn request(bytes: &[u8]) -> Parsed<(RequestHead, Body)> {
     Ok(((head, body), at))
 }
 
-/// An answer, to its last byte. `closed`: nothing comes after `bytes`.
+/// A response, to its last byte. `closed`: nothing comes after `bytes`.
 pub fn response(bytes: &[u8], to_head: bool, closed: bool) -> Parsed<(ResponseHead, Body)> {
     let (head, at) = response_head(bytes, to_head)?;
     let (body, at) = body(head.end, bytes, at, closed)?;
@@ -93,7 +93,7 @@ pub fn request_head(bytes: &[u8]) -> Parsed<RequestHead> {
     if !is_token(method) {
         return Err(Fault::Bad("a method is a token"));
     }
-    // RFC 3986 allows less, but nobody takes the rest for anything else than it is.
+    // RFC 3986 allows less, but the rest is not mistaken for anything else.
     if target.is_empty()
         || !target
             .iter()

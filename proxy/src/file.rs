@@ -2,7 +2,7 @@
 //!
 //! A file's folder is watched, not the file: editors rename over it, and a container volume
 //! swaps a symlink beside it. Where events do not reach us (a file mounted alone into a
-//! container) a look every other second finds the change. A file that somebody is still writing
+//! container) a check every other second finds the change. A file that is still being written
 //! is waited for.
 
 use std::collections::BTreeSet;
@@ -18,14 +18,14 @@ use notify::event::{AccessKind, AccessMode, Event, EventKind, ModifyKind, Rename
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-/// Nobody said that the writer is done: the file has to stay the same for so long. Who copies it
+/// No event told that the writer is done: the file has to stay the same for so long. Who copies it
 /// here over a network may well pause.
 const SETTLE: Duration = Duration::from_secs(1);
 /// The watcher hears of a change a moment after it.
 const MOMENT: Duration = Duration::from_millis(5);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// What is in a file, if it is one: opening a pipe would wait for somebody to write into it.
+/// The content of a regular file: opening a pipe would wait for a writer.
 pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("is not a file"));
@@ -40,7 +40,7 @@ pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 }
 
 /// A watch over some files.
-pub(crate) struct Watch {
+pub(crate) struct FileWatch {
     hints: Arc<Hints>,
     /// Watches for as long as it is there.
     _watcher: Option<notify::RecommendedWatcher>,
@@ -61,11 +61,11 @@ struct Hints {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Touches {
     count: u64,
-    /// Files that are being written, or were deleted: whoever does that is not done.
+    /// Files that are being written, or were deleted: the change is not complete.
     unfinished: BTreeSet<OsString>,
 }
 
-impl Watch {
+impl FileWatch {
     /// Watches the folders of these files, and of what they are symlinks to.
     pub(crate) fn new<'p>(files: impl IntoIterator<Item = &'p Path>) -> Self {
         let mut hints = Hints::default();
@@ -96,8 +96,8 @@ impl Watch {
         tokio::time::timeout(LOOK_EVERY, hint).await.is_ok()
     }
 
-    /// What `read` gives at a moment when nobody is writing the files. `told`: the watcher can
-    /// be relied on to say when somebody does.
+    /// What `read` gives at a moment when the files are not being written. `told`: the watcher can
+    /// be relied on to report writes.
     pub(crate) async fn settled<T: PartialEq, E, F>(
         &self,
         told: bool,

@@ -28,7 +28,7 @@ use crate::wire::headers::Peer;
 use crate::wire::socket::Socket;
 use crate::worker::Worker;
 use crate::worker::counters::Counters;
-use crate::worker::order::Stage;
+use crate::worker::order::ShutdownPhase;
 
 /// The least that is a config.
 const CONFIG: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
@@ -51,11 +51,11 @@ pub enum BodyEnd {
 pub struct ReadHead {
     /// Of a request.
     pub method: Vec<u8>,
-    /// Of a request; of an answer, the reason phrase.
+    /// Of a request; of a response, the reason phrase.
     pub target: Vec<u8>,
     /// Whether it is HTTP/1.0 rather than 1.1.
     pub is_old: bool,
-    /// Of an answer.
+    /// Of a response.
     pub status: u16,
     /// Names and values.
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
@@ -102,7 +102,7 @@ pub fn request_head(bytes: &[u8]) -> Option<(ReadHead, usize)> {
     Some((ReadHead::of(message, framing, false), end))
 }
 
-/// The same of an answer; `to_head`: to a HEAD.
+/// The same of a response; `to_head`: to a HEAD.
 pub fn response_head(bytes: &[u8], to_head: bool) -> Option<(ReadHead, usize)> {
     let mut head = Head::default();
     let at_once = response_at_once(bytes, &mut head);
@@ -168,7 +168,7 @@ pub struct Wire {
     pub(crate) worker: Rc<Worker>,
     jobs: Rc<Jobs>,
     // While it is there, the worker is not stopping.
-    _stage: watch::Sender<Stage>,
+    _shutdown_phase: watch::Sender<ShutdownPhase>,
 }
 
 impl Wire {
@@ -194,18 +194,18 @@ impl Wire {
             .with_all(vec![Arc::new(service)], config.timeouts)
             .ok()?;
         let counters = Arc::new(Counters::new(1));
-        let (sender, stage) = watch::channel(Stage::Serving);
+        let (sender, shutdown_phase) = watch::channel(ShutdownPhase::Serving);
         let worker = Worker::new(
             0,
             Arc::new(ArcSwap::from_pointee(table)),
             config.limits,
             &counters,
-            stage,
+            shutdown_phase,
         );
         Some(Self {
             worker,
             jobs: Rc::new(jobs()),
-            _stage: sender,
+            _shutdown_phase: sender,
         })
     }
 

@@ -5,14 +5,14 @@
 //! the admin API, health checks, the resolver, drains, and the config file's changes.
 
 mod admin;
-// For the micro benchmarks alone: no promise to anybody else.
+// For the micro benchmarks alone: not a stable interface.
 #[doc(hidden)]
 pub mod bench;
 mod config;
 mod control;
 mod file;
 mod forward;
-// For the fuzzers, and tests that share their properties: no promise to anybody else.
+// For the fuzzers, and tests that share their properties: not a stable interface.
 #[doc(hidden)]
 pub mod fuzz;
 mod lifecycle;
@@ -33,7 +33,9 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-pub use config::{Admin, AdminAddress, Config, ConfigError, Limits, Listener, ListenersTls};
+pub use config::{
+    AdminAddress, AdminSettings, Config, ConfigError, Limits, Listener, ListenersTls,
+};
 pub use lifecycle::RunError;
 pub use lifecycle::handover::{HandoverError, Predecessor};
 pub use server::listeners::{BindError, Given, Listeners};
@@ -44,7 +46,7 @@ use admin::About;
 use control::drain::Drains;
 use control::{Control, config_file, monitor};
 use lifecycle::handover::link::Links;
-use lifecycle::{Life, start};
+use lifecycle::{Lifecycle, start};
 use server::accept::Shared;
 use server::threads::Threads;
 use table::Table;
@@ -78,12 +80,12 @@ pub async fn run(
     listeners.listen().map_err(RunError::Listen)?;
     tokio::spawn(async move { drains.run().await });
     tokio::spawn(monitor::run(table.clone()));
-    let (shared, stage) = Shared::new(&config, table, workers);
+    let (shared, shutdown_phase) = Shared::new(&config, table, workers);
     let threads = Threads::start(listeners.workers, received, &shared);
     let threads = threads.map_err(RunError::Worker)?;
     let counters = shared.counters;
 
-    // From here on the predecessor accepts nobody, and this process owns the table.
+    // From here on the predecessor accepts no connection, and this process is the active one.
     let links = Links::new(control.clone(), counters.clone());
     let own = (addresses.clone(), admin_address.clone());
     let taken_over = start::take_over(predecessor, own, &control, &links).await;
@@ -91,15 +93,15 @@ pub async fn run(
     // Files and callers may change the table.
     let file = file.filter(|_| taken_over.is_ok());
     let config_valid = follow_files(file, &config, &control, &tls);
-    let admin = admin::Admin::of(&config, about, &control, &counters, tls, config_valid);
+    let admin = admin::AdminApi::of(&config, about, &control, &counters, tls, config_valid);
 
     // Until a successor, or the end.
-    let life = Life {
+    let lifecycle = Lifecycle {
         process: about.process,
         control,
         counters,
         links,
-        stage,
+        shutdown_phase,
         orders,
         admin: admin.zip(listeners.admin),
         handover: config.handover.zip(listeners.handover),
@@ -107,11 +109,11 @@ pub async fn run(
     let all_ended = pin!(async { threads.ended().await.map_err(RunError::Worker) });
     if let Err(error) = taken_over {
         // Some clients may have come already: they are served to their end.
-        life.stop(all_ended).await?;
+        lifecycle.stop(all_ended).await?;
         return Err(error);
     }
     say_where(&addresses, admin_address.as_deref(), workers);
-    life.live(sockets, pin!(shutdown), all_ended).await
+    lifecycle.live(sockets, pin!(shutdown), all_ended).await
 }
 
 /// The listening sockets once more, where a successor may ask for them.

@@ -27,7 +27,7 @@ const LENGTH: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nserver: t
 const CHUNKS: &[u8] = b"HTTP/1.1 201 Created\r\nlocation: /items/7\r\n\
     transfer-encoding: chunked\r\n\r\n5\r\npong!\r\n0\r\n\r\n";
 
-/// Answers on all connections, without an allocation for a request.
+/// Responds on all connections, without an allocation for a request.
 async fn endpoint() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("it is bound");
@@ -54,12 +54,15 @@ async fn endpoint() -> SocketAddr {
     address
 }
 
-/// Sends a request, and reads its answer.
+/// Sends a request, and reads its response.
 async fn exchange(client: &mut TcpStream, request: &[u8], end: &[u8]) {
     client.write_all(request).await.expect("the proxy is there");
     let (mut buffer, mut length) = ([0; 4096], 0);
     while !buffer[..length].ends_with(end) {
-        let read = client.read(&mut buffer[length..]).await.expect("an answer");
+        let read = client
+            .read(&mut buffer[length..])
+            .await
+            .expect("a response");
         assert!(read > 0, "{}", buffer[..length].escape_ascii());
         length += read;
     }

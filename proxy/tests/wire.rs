@@ -70,7 +70,7 @@ const REQUEST: &[&str] = &[
     "HTTP/1.1",
 ];
 
-/// The same for answers.
+/// The same for responses.
 const RESPONSE: &[&str] = &[
     "HTTP/1.1 200 OK\r\n",
     "HTTP/1.0 200 OK\r\n",

@@ -10,7 +10,9 @@ use admin_api::{FailedTries, HealthState, Responses};
 
 use crate::table::Table;
 use crate::table::counts::stats::Stats;
+use crate::table::counts::values::ProcessCounts;
 use crate::table::mirror::Mirror;
+use crate::wire::reply::LocalReply;
 use crate::wire::tls::Listening;
 use crate::worker::counters::Counters;
 
@@ -46,6 +48,26 @@ pub(crate) fn text(
     Ok(text)
 }
 
+/// The proxy's own responses, by their reasons; and the same by the names of the release before.
+fn of_replies(counts: &ProcessCounts) -> Result<(IntCounterVec, IntCounterVec), prometheus::Error> {
+    let replies = counter(
+        "crossfade_local_replies_total",
+        "Requests that got the proxy's own response, by reason.",
+        &["reason"],
+    )?;
+    let deprecated = counter(
+        "crossfade_refused_total",
+        "Deprecated, and gone in the next release: use crossfade_local_replies_total.",
+        &["reason"],
+    )?;
+    for (reason, count) in &counts.refused {
+        replies.with_label_values(&[reason]).inc_by(*count);
+        let old = LocalReply::old_label(reason);
+        deprecated.with_label_values(&[old]).inc_by(*count);
+    }
+    Ok((replies, deprecated))
+}
+
 fn of_proxy(
     table: &Table,
     counters: &Counters,
@@ -58,15 +80,8 @@ fn of_proxy(
     };
     let build = gauges("crossfade_build_info", "The proxy's release.", &["version"])?;
     set(&build, &[env!("CARGO_PKG_VERSION")], 1);
-    let refused = counter(
-        "crossfade_refused_total",
-        "Requests that the proxy answered itself, by reason.",
-        &["reason"],
-    )?;
     let counts = counters.counts();
-    for (reason, count) in &counts.refused {
-        refused.with_label_values(&[reason]).inc_by(*count);
-    }
+    let (replies, refused) = of_replies(&counts)?;
     let accepted = counter(
         "crossfade_connections_accepted_total",
         "Client connections accepted.",
@@ -114,6 +129,7 @@ fn of_proxy(
             "1 while the newest text of the config file is in force.",
             u64::from(config_valid),
         )?,
+        replies.collect(),
         refused.collect(),
         accepted.collect(),
         handshakes.collect(),
@@ -158,14 +174,10 @@ fn of_versions(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
         "The version's weight in the split.",
         &VERSION,
     )?;
-    let in_flight = gauges(
-        "crossfade_in_flight",
-        "Requests being answered now.",
-        &VERSION,
-    )?;
+    let in_flight = gauges("crossfade_in_flight", "Requests in flight.", &VERSION)?;
     let streams = gauges(
         "crossfade_streams",
-        "Of the requests being answered now, those whose answers go on without a length.",
+        "Of the requests in flight, those whose responses go on without a length.",
         &VERSION,
     )?;
     let upgraded = gauges(
@@ -207,7 +219,7 @@ fn of_outcomes(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
 
     let responses = counter(
         "crossfade_responses_total",
-        "Answers passed on whole, by class.",
+        "Responses passed on whole, by class.",
         &CLASS,
     )?;
     let failed = counter(
@@ -270,7 +282,7 @@ fn of_panics(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
 fn of_latency(table: &Table) -> MetricFamily {
     let mut latency = MetricFamily::default();
     latency.set_name("crossfade_try_duration_seconds".into());
-    latency.set_help("From a try's start to the head of its answer.".into());
+    latency.set_help("From a try's start to the head of its response.".into());
     latency.set_field_type(MetricType::HISTOGRAM);
     for service in table.services() {
         let name = &service.definition.name;
@@ -298,7 +310,7 @@ fn of_holds(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
 fn of_mirrors(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     let responses = counter(
         "crossfade_mirror_responses_total",
-        "Answers to copies, and to the requests that were copied (of), by class.",
+        "Responses to copies, and to the requests that were copied (of), by class.",
         &["service", "version", "of", "class"],
     )?;
     let failed = counter(

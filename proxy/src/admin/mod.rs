@@ -42,15 +42,15 @@ const MAX_CONNECTIONS: usize = 1024;
 /// How long a connection may be open without the head of a request on it.
 const IDLE_FOR: Duration = Duration::from_secs(5);
 const MAX_WAIT: Duration = Duration::from_secs(3600);
-/// The code of an error that is no answer: another process has it.
+/// The error code for a request that another process has to serve.
 const HANDED_OVER: &str = "handed_over";
 
 /// What the admin API needs to know.
-pub(crate) struct Admin {
+pub(crate) struct AdminApi {
     control: Arc<Control>,
     counters: Arc<Counters>,
     token: Option<Token>,
-    /// Anybody on this machine's network interfaces could connect, a browser included.
+    /// Any program on this machine could connect, a browser included.
     on_tcp: bool,
     about: About,
     config_valid: Arc<AtomicBool>,
@@ -79,7 +79,7 @@ impl About {
     }
 }
 
-impl Admin {
+impl AdminApi {
     /// The admin API of this process, if `config` asks for one. `config_valid` says whether the
     /// newest text of the config file is in force.
     pub(crate) fn of(
@@ -106,7 +106,7 @@ impl Admin {
 }
 
 /// Serves the admin API. Never ends.
-pub(crate) async fn serve(admin: Arc<Admin>, listener: AdminListener) -> std::io::Result<()> {
+pub(crate) async fn serve(admin: Arc<AdminApi>, listener: AdminListener) -> std::io::Result<()> {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let place = || {
         let places = places.clone();
@@ -146,7 +146,7 @@ async fn accepted<T>(accepted: std::io::Result<T>) -> Option<T> {
 }
 
 async fn connection(
-    admin: Arc<Admin>,
+    admin: Arc<AdminApi>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     _place: tokio::sync::OwnedSemaphorePermit,
 ) {
@@ -154,7 +154,7 @@ async fn connection(
         let admin = admin.clone();
         async move { Ok::<_, std::convert::Infallible>(admin.response(request).await) }
     });
-    // A client that breaks off has nobody left to be told.
+    // A client that breaks off gets no error.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_FOR)
@@ -164,7 +164,7 @@ async fn connection(
 
 type AdminResponse = Response<Full<Bytes>>;
 
-/// An error answer.
+/// An error response.
 #[derive(Debug)]
 struct Problem {
     status: StatusCode,
@@ -225,7 +225,7 @@ impl From<ChangeError> for Problem {
     }
 }
 
-impl Admin {
+impl AdminApi {
     async fn response(self: &Arc<Self>, request: Request<Incoming>) -> AdminResponse {
         let response = self.respond_or_forward(request).await;
         let mut response = response.unwrap_or_else(|problem| {
@@ -249,8 +249,8 @@ impl Admin {
         response
     }
 
-    /// Answers, or has the successor answer where there is one. What is asked while one is about
-    /// to take over waits until it is known whose it is.
+    /// Responds, or forwards to the successor where there is one. A request that comes while one is
+    /// about to take over waits until it is known whose it is.
     async fn respond_or_forward(
         self: &Arc<Self>,
         request: Request<Incoming>,
@@ -258,7 +258,7 @@ impl Admin {
         let began = Instant::now();
         let (head, body) = request.into_parts();
         let body = if matches!(head.uri.path().trim_matches('/'), "healthz" | "readyz") {
-            // Anybody may ask this, and have nothing kept here for it.
+            // These need no token, and their bodies are not read.
             Bytes::new()
         } else {
             self.admit(&head.headers)?;
@@ -286,8 +286,8 @@ impl Admin {
         }
     }
 
-    /// Makes a change, and keeps it for the next start, to the end: whether or not whoever asked
-    /// for it is still there.
+    /// Makes a change, and saves it for the next start, to the end: whether or not the client that
+    /// asked for it is still there.
     async fn change(
         self: &Arc<Self>,
         request: Arc<(Parts, Bytes)>,
@@ -378,7 +378,7 @@ impl Admin {
         }
     }
 
-    /// Whether whoever asks may.
+    /// Checks the token, or without one the origin, of a request.
     fn admit(&self, headers: &HeaderMap) -> Result<(), Problem> {
         if let Some(token) = &self.token {
             let given = headers
@@ -450,7 +450,7 @@ impl Admin {
         Ok(response)
     }
 
-    /// Begins a drain (or joins one), and answers when it is done or `wait` is over.
+    /// Begins a drain (or joins one), and responds when it is done or `wait` is over.
     async fn drain(
         &self,
         name: &str,
@@ -465,7 +465,7 @@ impl Admin {
         while !receipt.drained && in_time {
             in_time = tokio::select! {
                 _ = ended.changed() => true,
-                // Whoever takes over is to be asked.
+                // A successor may have to be asked.
                 _ = process_role.changed() => true,
                 () = tokio::time::sleep_until(deadline) => false,
             };

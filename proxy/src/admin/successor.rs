@@ -27,7 +27,7 @@ pub(crate) struct Successor {
     pub(crate) admin: Option<String>,
 }
 
-/// Asks the successor what was asked here, and gives what it answers.
+/// Forwards the request to the successor, and gives the successor's response.
 pub(super) async fn forward(
     successor: &Address,
     head: &Parts,
@@ -65,7 +65,7 @@ async fn exchange(
     began: Instant,
 ) -> Result<AdminResponse, Box<dyn std::error::Error + Send + Sync>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the answer; an error of it is the answer's.
+    // Ends with the response; an error of it is the response's.
     tokio::spawn(connection);
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = head.method.clone();

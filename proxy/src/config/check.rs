@@ -13,7 +13,9 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 
 use super::raw::{RawAdmin, RawConfig, RawHandover, RawLimits, RawListener, RawTimeouts};
-use super::{Admin, AdminAddress, Config, ConfigError, Limits, Listener, ListenersTls, Token};
+use super::{
+    AdminAddress, AdminSettings, Config, ConfigError, Limits, Listener, ListenersTls, Token,
+};
 use crate::file::read_file;
 use crate::table::definition::Definition;
 use crate::table::route::Routes;
@@ -220,7 +222,7 @@ fn check_tls(raw: &RawListener) -> Result<Option<ListenerSettings>, InputError> 
     }))
 }
 
-fn check_admin(raw: RawAdmin) -> Result<Admin, InputError> {
+fn check_admin(raw: RawAdmin) -> Result<AdminSettings, InputError> {
     let text = raw.listen.as_deref().unwrap_or("127.0.0.1:9900");
     let listen = match text.strip_prefix("unix:") {
         Some(path) if path.starts_with('/') => AdminAddress::Unix(path.into()),
@@ -244,7 +246,7 @@ fn check_admin(raw: RawAdmin) -> Result<Admin, InputError> {
             ),
         ));
     }
-    Ok(Admin {
+    Ok(AdminSettings {
         listen,
         token,
         state_file: raw.state_file,

@@ -22,7 +22,7 @@ use crate::wire::tls::{ListenerSettings, ListenerTls};
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The admin port; without it there is none.
-    pub admin: Option<Admin>,
+    pub admin: Option<AdminSettings>,
     /// The unix socket on which a successor takes over; without it there is none.
     pub handover: Option<PathBuf>,
     /// Where clients connect. At least one.
@@ -35,7 +35,7 @@ pub struct Config {
 
 /// Where the admin API is served.
 #[derive(Debug, Clone)]
-pub struct Admin {
+pub struct AdminSettings {
     /// A TCP address or a unix socket.
     pub listen: AdminAddress,
     /// Where what the admin API has set is kept for the next start.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{Config, ConfigError};
 use crate::control::{ChangeError, Control, ProcessRole};
-use crate::file::Watch;
+use crate::file::FileWatch;
 
 /// Follows the config file. Never ends. `valid` says whether its newest text is in force.
 pub(crate) async fn follow(
@@ -16,13 +16,13 @@ pub(crate) async fn follow(
     control: Arc<Control>,
     valid: Arc<AtomicBool>,
 ) {
-    let watch = Watch::new([&*path]);
-    // What the file had at the last look; nobody has looked yet since it was loaded.
+    let watch = FileWatch::new([&*path]);
+    // What the file had at the last check; there was none yet since it was loaded.
     let mut seen: Option<Option<String>> = None;
     let mut process_role = control.watch_process_role();
     loop {
         let told = watch.changed().await;
-        // Whoever has taken the table over follows the file. An error: the proxy ends.
+        // The process that has taken over follows the file. An error: the proxy ends.
         let _ = process_role
             .wait_for(|now| *now == ProcessRole::Active)
             .await;

@@ -147,7 +147,7 @@ impl Desired {
         self.entries.get(name).is_some_and(|entry| entry.by_admin)
     }
 
-    /// Nobody wants this service any more.
+    /// Neither the file nor the admin API has this service any more.
     pub(crate) fn forget(&mut self, name: &str) {
         self.entries.remove(name);
     }

@@ -2,7 +2,7 @@
 //! that say so.
 //!
 //! A receipt outlives its endpoint's place in the table, since it is after the removal that
-//! somebody wants to stop the container.
+//! the container is to be stopped.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,7 +78,7 @@ struct Drain {
     cut_streams_at: Option<Instant>,
     cut_upgraded_at: Option<Instant>,
     drained_at: Option<Instant>,
-    /// Whoever waits for it was told.
+    /// Its waiters were notified.
     announced: bool,
 }
 
@@ -292,8 +292,8 @@ impl Drains {
 }
 
 impl Drain {
-    /// Whether nothing is in flight in any process, and nothing will be. Once it was so it stays so, though a
-    /// later sum may see a worker that is just backing out of a claim.
+    /// Whether nothing is in flight in any process, and nothing will be. Once it was so it stays
+    /// so, though a later sum may see a worker that is just backing out of a claim.
     fn is_drained(&mut self, now: Instant, draining_processes: &DrainingProcesses) -> bool {
         let here = self.drained_at.is_none() && self.endpoint.is_drained();
         if here && draining_processes.are_done_with(&self.endpoint) {

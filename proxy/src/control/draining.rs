@@ -38,7 +38,7 @@ impl DrainingProcesses {
         self.living().remove(&process);
     }
 
-    /// Somebody else has them now.
+    /// Another process has them now.
     pub(crate) fn clear(&self) {
         self.living().clear();
     }

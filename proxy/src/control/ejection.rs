@@ -1,15 +1,15 @@
-//! Which endpoints of a version are left out for a while because of what their answers come to:
+//! Which endpoints of a version are left out for a while because of their responses:
 //! a pure function of counts and of time.
 //!
 //! ```text
 //!          failures in a row, or their rate          its time is over, or
 //!   in use ───────────────────────────────► ejected ──────────────────────► in use
-//!          (a sibling does better, and             nobody else is left
+//!          (a sibling does better, and             no other is left
 //!           enough of them are left)
 //! ```
 //!
 //! What all endpoints of a version fail at alike is the version's doing, which the split has to
-//! answer, and ejecting them one by one would only crowd those that are left.
+//! response, and ejecting them one by one would only crowd those that are left.
 
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ impl Record {
         }
     }
 
-    /// An endpoint that was ejected before anybody here looked at it.
+    /// An endpoint that was ejected before this monitor saw it.
     pub(crate) fn ejected(now: Instant, outcomes: Outcomes, spec: &EjectionSpec) -> Self {
         let mut record = Self::new(now, outcomes);
         record.eject(now, spec);
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     /// A version whose endpoints are looked at once a second.
-    struct Version {
+    struct TestVersion {
         now: Instant,
         spec: EjectionSpec,
         records: Vec<Record>,
@@ -196,7 +196,7 @@ mod tests {
         up: Vec<bool>,
     }
 
-    impl Version {
+    impl TestVersion {
         fn of(endpoints: usize) -> Self {
             let now = Instant::now();
             let new = || Record::new(now, Outcomes::default());
@@ -209,7 +209,7 @@ mod tests {
             }
         }
 
-        /// A second later, each endpoint has so many more good and bad answers. Gives who was
+        /// A second later, each endpoint has so many more good and bad responses. Gives who was
         /// ejected or readmitted.
         fn sample(&mut self, more: &[(u64, u64)]) -> String {
             self.now += Duration::from_secs(1);
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_eject_one_of_two_for_a_growing_time() {
-        let mut version = Version::of(2);
+        let mut version = TestVersion::of(2);
         assert_eq!(version.sample(&[(10, 4), (10, 0)]), "", "not in a row");
         assert_eq!(version.sample(&[(0, 4), (10, 0)]), "");
         assert_eq!(version.sample(&[(0, 1), (10, 0)]), "-0");
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_time_grows_to_its_maximum() {
-        let mut version = Version::of(2);
+        let mut version = TestVersion::of(2);
         version.spec.max_duration = Period::from_secs(15);
         for want in [10, 15, 15] {
             assert_eq!(version.sample(&[(0, 5), (1, 0)]), "-0");
@@ -269,12 +269,12 @@ mod tests {
 
     #[test]
     fn the_last_one_and_more_than_the_share_are_never_ejected() {
-        let mut one = Version::of(1);
+        let mut one = TestVersion::of(1);
         assert_eq!(one.sample(&[(0, 100)]), "");
-        let mut two = Version::of(2);
+        let mut two = TestVersion::of(2);
         two.up[1] = false;
         assert_eq!(two.sample(&[(0, 100), (0, 0)]), "", "the other one is down");
-        let mut five = Version::of(5);
+        let mut five = TestVersion::of(5);
         let three_fail = [(0, 9), (0, 9), (0, 9), (9, 0), (9, 0)];
         assert_eq!(five.sample(&three_fail), "-0 -1");
         five.spec.max_share = 100;
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn when_the_others_go_down_the_ejected_one_is_readmitted() {
-        let mut version = Version::of(2);
+        let mut version = TestVersion::of(2);
         assert_eq!(version.sample(&[(0, 5), (1, 0)]), "-0");
         version.up[1] = false;
         assert_eq!(version.sample(&[(0, 0), (0, 0)]), "+0");
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn what_all_fail_at_alike_is_the_versions_doing() {
-        let mut version = Version::of(4);
+        let mut version = TestVersion::of(4);
         for _ in 0..5 {
             assert_eq!(version.sample(&[(0, 9); 4]), "");
             assert_eq!(version.sample(&[(9, 11); 4]), "");
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_high_failure_rate_ejects_once_there_are_enough_tries() {
-        let mut version = Version::of(3);
+        let mut version = TestVersion::of(3);
         let one_is_bad = [(4, 5), (9, 0), (9, 1)];
         assert_eq!(version.sample(&one_is_bad), "", "9 tries");
         assert_eq!(version.sample(&one_is_bad), "", "18 tries");
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn zero_switches_a_reason_off() {
-        let mut version = Version::of(2);
+        let mut version = TestVersion::of(2);
         version.spec.consecutive = 0;
         version.spec.failure_rate = 0;
         assert_eq!(version.sample(&[(0, 1_000), (1_000, 0)]), "");

@@ -50,7 +50,7 @@ use crate::wire::address::Address;
 pub(crate) struct Control {
     table: Arc<ArcSwap<Table>>,
     workers: usize,
-    wanted: Mutex<Wanted>,
+    wanted: Mutex<DesiredState>,
     pub(crate) drains: Arc<Drains>,
     health: Health,
     resolver: Resolver,
@@ -64,13 +64,13 @@ pub(crate) struct Control {
 pub(crate) enum ProcessRole {
     /// This process changes it.
     Active,
-    /// Nobody changes it: a successor is about to take it over.
+    /// No process changes it: a successor is about to take it over.
     Frozen,
     /// A successor changes it, and tells this process.
     Draining,
 }
 
-struct Wanted {
+struct DesiredState {
     desired: Desired,
     resolved: Resolved,
     /// By service.
@@ -248,7 +248,7 @@ impl Control {
 
     /// A name stands for other addresses now.
     fn resolved(&self, name: &Arc<str>, addresses: Vec<IpAddr>) {
-        // Whoever takes the table over looks names up as well.
+        // The process that takes the table over looks names up as well.
         let Ok(mut wanted) = self.own() else { return };
         if !wanted.note(name, addresses) {
             return;
@@ -263,13 +263,13 @@ impl Control {
         }
     }
 
-    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+    fn wanted(&self) -> MutexGuard<'_, DesiredState> {
         // Nothing that is done under this lock leaves it half-changed.
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lock, if the table is still at the generation that the caller has seen.
-    fn matching(&self, if_match: Option<u64>) -> Result<MutexGuard<'_, Wanted>, ChangeError> {
+    fn matching(&self, if_match: Option<u64>) -> Result<MutexGuard<'_, DesiredState>, ChangeError> {
         let wanted = self.own()?;
         let have = self.table.load().generation;
         match if_match {
@@ -304,7 +304,7 @@ impl Control {
     }
 }
 
-impl Wanted {
+impl DesiredState {
     /// Notes what a name stands for. Gives whether that is new.
     fn note(&mut self, name: &Arc<str>, mut addresses: Vec<IpAddr>) -> bool {
         addresses.sort_unstable();

@@ -1,5 +1,5 @@
-//! The lookout: looks over the table again and again, ejects endpoints whose answers fail, and
-//! says when a version or a service has nothing up, and when it has again.
+//! The outlier monitor: samples the table again and again, ejects endpoints whose responses fail,
+//! and says when a version or a service has nothing up, and when it has again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -21,7 +21,7 @@ impl Control {
     }
 
     /// What this process, and those before it that have ended, count. Of the endpoints that were
-    /// `queried` for, those that nobody here knows are done with.
+    /// `queried` for, those that are unknown here are done with.
     pub(crate) fn report(&self, counters: &Counters, queried: &[EndpointId]) -> Report {
         let table = self.table();
         let unknown = EndpointCounts {

@@ -49,7 +49,7 @@ impl Resolver {
         }
     }
 
-    /// A service was replaced, and uses these names now. Gives those that nobody uses any more.
+    /// A service was replaced, and uses these names now. Gives those that no service uses any more.
     /// To be called inside a runtime.
     pub(crate) fn replaced(&self, service: &str, used: BTreeSet<Arc<str>>) -> Vec<Arc<str>> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,7 +107,7 @@ async fn look_up_again(report: Arc<Report>, name: Arc<str>, every: Duration) {
     }
 }
 
-/// The addresses of a name; none where it has none or nobody could be asked. The system's
+/// The addresses of a name; none where it has none or no resolver responded. The system's
 /// resolver config and its hosts file are read each time: in a container they change.
 async fn look_up(name: &str) -> Vec<IpAddr> {
     match try_look_up(name).await {

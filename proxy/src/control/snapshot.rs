@@ -17,7 +17,7 @@ use crate::table::endpoint_id::EndpointId;
 use crate::table::snapshot::EndpointSnapshot;
 use crate::table::timeouts::Timeouts;
 
-/// A table, as far as it has changed since the picture before, and what is wanted behind it.
+/// A table, as far as it has changed since the previous snapshot, and the desired state behind it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct HandoverSnapshot {
     pub(crate) generation: u64,
@@ -31,14 +31,14 @@ pub(crate) struct HandoverSnapshot {
     pub(crate) resolved: BTreeMap<String, Vec<IpAddr>>,
     /// Endpoints that are retired and not known to be drained.
     pub(crate) retired: Vec<EndpointId>,
-    /// Drains under way and done, for whoever begins with this picture.
+    /// Drains under way and done, for a process that begins with this snapshot.
     pub(crate) drains: Vec<DrainSnapshot>,
     /// The first number that no endpoint has.
     pub(crate) next_endpoint: EndpointId,
-    /// Whoever gets this takes the owner's place if that dies.
+    /// The receiver takes the active process's place if that dies.
     #[serde(rename = "is_heir")]
     pub(crate) is_standby: bool,
-    /// The other elders, of which the heir has to wait for a word.
+    /// The other draining processes, of which the standby has to wait for a report.
     pub(crate) others: Vec<ProcessId>,
 }
 

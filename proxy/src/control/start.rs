@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::error::{ChangeError, conflict};
-use super::{Control, ProcessRole, Wanted};
+use super::{Control, DesiredState, ProcessRole};
 use crate::config::Config;
 use crate::control::desired::Desired;
 use crate::control::drain::Drains;
@@ -73,7 +73,7 @@ impl Control {
         state: Option<StateFile>,
         health: Health,
     ) -> Arc<Self> {
-        let wanted = Wanted {
+        let wanted = DesiredState {
             desired: Desired::default(),
             resolved: Resolved::new(),
             drained: HashMap::new(),
@@ -93,7 +93,7 @@ impl Control {
     }
 
     /// Waits for the burst of probes at the start, so that no client is refused for want of a
-    /// look: it waits in the listener's backlog. An endpoint that is gone holds nobody up where
+    /// look: it waits in the listener's backlog. An endpoint that is gone delays no client where
     /// there are others.
     async fn until_up(&self, mut burst: mpsc::Receiver<Infallible>) {
         let mut over = std::pin::pin!(burst.recv());

@@ -12,7 +12,7 @@ use crate::control::desired::Saved;
 /// The state file, and up to which generation it holds everything.
 pub(crate) struct StateFile {
     path: PathBuf,
-    /// Held by whoever writes; those that wait for it find their change written.
+    /// Held by the task that writes; those that wait for it find their change written.
     written: tokio::sync::Mutex<u64>,
 }
 
@@ -49,7 +49,7 @@ impl StateFile {
         Ok(Saved::default())
     }
 
-    /// Copies the file aside, for whoever misses something of it later.
+    /// Copies the file aside, so that nothing of it is lost.
     pub(crate) fn keep_a_copy(&self) {
         let aside = self.beside("conflicting");
         match std::fs::copy(&self.path, &aside) {

@@ -7,7 +7,7 @@ use admin_api::ServiceSpec;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{ChangeError, Control, ProcessRole, Wanted, names_in};
+use super::{ChangeError, Control, DesiredState, ProcessRole, names_in};
 use crate::config::Config;
 use crate::control::drain::Drains;
 use crate::control::health::Health;
@@ -23,14 +23,14 @@ use crate::table::service::Service;
 use crate::table::version::Draft;
 use crate::wire::address::check_address;
 
-/// Endpoints that the process which died may have made, and nobody here knows of.
+/// Endpoints that the process which died may have made, and that are unknown here.
 const UNKNOWN_IDS: EndpointId = 1 << 32;
 
 pub(super) type Known = HashMap<EndpointId, Arc<Endpoint>>;
 
 impl Control {
     /// Begins with the table of the process before: its endpoints keep the health that it knew,
-    /// so that nobody has to wait for them. Then the config file has its say, as if it had
+    /// so that no client has to wait for them. Then the config file is applied, as if it had
     /// changed.
     pub(crate) async fn succeed(
         config: &Config,
@@ -62,8 +62,8 @@ impl Control {
     pub(crate) async fn freeze(&self) {
         self.set_process_role(ProcessRole::Frozen);
         let generation = self.table.load().generation;
-        // Whoever waits for its change to be kept is answered by this. Where it cannot be kept,
-        // that one is told so.
+        // A caller that waits for its change to be saved gets its response by this. Where it cannot
+        // be kept, that one is told so.
         let _ = self.saved(generation).await;
     }
 
@@ -90,7 +90,7 @@ impl Control {
     }
 
     /// The lock, if the table is ours to change.
-    pub(super) fn own(&self) -> Result<std::sync::MutexGuard<'_, Wanted>, ChangeError> {
+    pub(super) fn own(&self) -> Result<std::sync::MutexGuard<'_, DesiredState>, ChangeError> {
         let wanted = self.wanted();
         match self.process_role() {
             ProcessRole::Active => Ok(wanted),
@@ -241,7 +241,7 @@ impl Control {
 
     fn adopt_service(
         &self,
-        wanted: &mut Wanted,
+        wanted: &mut DesiredState,
         before: &Table,
         known: &mut Known,
         snapshot: ServiceSnapshot,
@@ -318,7 +318,7 @@ impl Control {
     }
 }
 
-impl Wanted {
+impl DesiredState {
     /// As another process has to know it.
     fn snapshot(&self, service: &Service) -> Option<ServiceSnapshot> {
         let name = &*service.definition.name;

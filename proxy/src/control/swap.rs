@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::error::{ChangeError, conflict};
-use super::{Control, ProcessRole, Wanted, names_in};
+use super::{Control, DesiredState, ProcessRole, names_in};
 use crate::control::desired::Desired;
 use crate::table::Table;
 use crate::table::definition::Definition;
@@ -16,7 +16,7 @@ impl Control {
     /// Swaps in a table with this service.
     pub(super) fn replace(
         &self,
-        wanted: &mut Wanted,
+        wanted: &mut DesiredState,
         definition: Definition,
     ) -> Result<u64, ChangeError> {
         let table = self.table();
@@ -35,7 +35,7 @@ impl Control {
     /// that it names.
     pub(super) fn replace_all(
         &self,
-        wanted: &mut Wanted,
+        wanted: &mut DesiredState,
         before: &Desired,
     ) -> Result<u64, ChangeError> {
         let table = self.table();
@@ -73,7 +73,7 @@ impl Control {
     /// The service, with what `table` has of it already, and what was `drained` of it.
     fn build(
         &self,
-        wanted: &Wanted,
+        wanted: &DesiredState,
         definition: Definition,
         table: &Table,
         drained: &Drained,
@@ -89,7 +89,7 @@ impl Control {
     /// Swaps the table, then retires what the services with these names no longer have.
     pub(super) fn swap<'n>(
         &self,
-        wanted: &mut Wanted,
+        wanted: &mut DesiredState,
         before: &Table,
         next: Table,
         names: impl IntoIterator<Item = &'n str>,

@@ -2,7 +2,7 @@ use super::*;
 use crate::control::drain::DrainTarget;
 use crate::table::endpoint::Endpoint;
 
-/// A control over one service whose only endpoint has a name that nobody knows.
+/// A control over one service whose only endpoint has a name that does not resolve.
 async fn control() -> Arc<Control> {
     let config = Config::parse(
         "[[listeners]]\naddress = \"127.0.0.1:0\"\n[[services]]\nname = \"web\"\n\
@@ -213,4 +213,16 @@ async fn a_saved_service_whose_file_is_gone_stops_neither_the_start_nor_a_reload
     let control = start(config(&format!("{other}b\""))).await;
     let table = control.table();
     assert!(table.service("tls").is_none() && table.service("web").is_some());
+}
+
+#[test]
+fn the_state_file_of_that_release_is_read() {
+    let text = include_bytes!("../../tests/old_formats/state.json");
+    let saved: desired::Saved = admin_api::strict::from_json(text).unwrap();
+    assert!(saved.is_readable());
+    let written = serde_json::to_value(&saved).unwrap();
+    assert_eq!(
+        written,
+        serde_json::from_slice::<serde_json::Value>(text).unwrap()
+    );
 }

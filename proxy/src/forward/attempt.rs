@@ -16,13 +16,13 @@ use crate::wire::response::{NoResponse, ResponseHead};
 use crate::wire::timer::{Timer, WaitError};
 use crate::worker::upstream::Attempt;
 
-/// Interim answers (1xx) to one request.
+/// Interim responses (1xx) to one request.
 const MAX_INTERIM: usize = 32;
 
-/// What a request asks for, as far as it has to be known until it is answered.
+/// What a request asks for, as far as it has to be known until its response.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestTraits {
-    /// Its answer has no body.
+    /// Its response has no body.
     pub(crate) to_head: bool,
     /// It may be sent twice (RFC 9110, 9.2.2).
     pub(crate) idempotent: bool,
@@ -71,7 +71,7 @@ impl Failed {
     }
 
     /// No connection could be made: nothing of the request was sent.
-    fn to_connect(error: &io::Error) -> Self {
+    fn connecting(error: &io::Error) -> Self {
         let reply = match error.kind() {
             io::ErrorKind::TimedOut => LocalReply::ConnectTimedOut,
             io::ErrorKind::Interrupted => LocalReply::Cut,
@@ -82,7 +82,7 @@ impl Failed {
     }
 
     /// The request could not be read to its end.
-    fn to_read(stopped: &Stopped) -> Self {
+    fn reading(stopped: &Stopped) -> Self {
         let reply = match stopped {
             Stopped::Framing => LocalReply::BadFraming,
             Stopped::TooLong => LocalReply::BodyTooLong,
@@ -91,7 +91,7 @@ impl Failed {
         Self::with(Failure::Reset, reply)
     }
 
-    /// The request was sent, or began to be, and there was no answer.
+    /// The request was sent, or began to be, and there was no response.
     fn responding(why: &NoResponse, reused: bool) -> Self {
         match why {
             NoResponse::Bad => Self::with(Failure::Protocol, LocalReply::BadResponse),
@@ -108,8 +108,8 @@ impl Failed {
         }
     }
 
-    /// It took too long, and so it is the fault of whoever was waited for.
-    fn to_wait(wait_error: WaitError, upload: &Pump) -> Self {
+    /// It took too long: the fault of the side that was waited for.
+    fn waiting(wait_error: WaitError, upload: &Pump) -> Self {
         match wait_error {
             WaitError::Cut => Self::with(Failure::Timeout, LocalReply::Cut),
             WaitError::TimedOut if upload.is_starved() => {
@@ -191,7 +191,7 @@ impl Sending<'_> {
         let mut connection = upstream
             .connection(self.traits.idempotent, timer, timeouts.connect)
             .await
-            .map_err(|error| Failed::to_connect(&error))?;
+            .map_err(|error| Failed::connecting(&error))?;
         for _ in 0..MAX_INTERIM {
             let head = self.exchange(&mut connection, client, upload).await?;
             match head.status {
@@ -232,18 +232,18 @@ impl Sending<'_> {
         });
         poll_fn(|cx| {
             if timer.is_cut() {
-                return Poll::Ready(Err(Failed::to_wait(WaitError::Cut, upload)));
+                return Poll::Ready(Err(Failed::waiting(WaitError::Cut, upload)));
             }
             if sending {
                 let mut moved = false;
                 match upload.poll(cx, client, connection.link.wire(), &mut moved) {
-                    // The endpoint may have answered before it broke the connection off.
+                    // The endpoint may have responded before it broke the connection off.
                     Poll::Ready(Ok(()) | Err(Stopped::To)) => {
                         sending = false;
                         timer.set(timeouts.first_byte);
                     }
                     Poll::Ready(Err(stopped)) => {
-                        return Poll::Ready(Err(Failed::to_read(&stopped)));
+                        return Poll::Ready(Err(Failed::reading(&stopped)));
                     }
                     Poll::Pending if moved => timer.set(timeouts.body_idle),
                     Poll::Pending => {}
@@ -265,7 +265,7 @@ impl Sending<'_> {
             }
             timer
                 .poll(cx)
-                .map(|wait_error| Err(Failed::to_wait(wait_error, upload)))
+                .map(|wait_error| Err(Failed::waiting(wait_error, upload)))
         })
         .await
     }

@@ -47,7 +47,7 @@ fn of(worker: &Worker, target: &Target<'_>) -> Result<Option<Arc<Hold>>, LocalRe
     let path = target.path();
     let service = table.route(target.host, path).ok_or(LocalReply::NoRoute)?;
     let service = table.at(service);
-    // Whoever asks from outside whether the service is well must not take it out of use because
+    // An external health check must not take the service out of use because
     // it is held.
     if service.hold.is_some() && service.definition.is_health_path(path) {
         return Err(LocalReply::HeldHealthCheck);

@@ -1,5 +1,5 @@
 //! Sends copies of requests to a version that has to prove itself: beside the originals, in tasks
-//! of their own, and what is answered is thrown away.
+//! of their own; the responses are thrown away.
 //!
 //! A copy takes a claim like any request, so a drain waits for it, or cuts it. It is counted
 //! apart ([`Mirror`](crate::table::mirror::Mirror)), and no endpoint is ejected for it.
@@ -13,12 +13,12 @@ use crate::table::counts::stats::{Failure, Stats};
 use crate::wire::Wire;
 use crate::wire::h1::body::Framing;
 use crate::wire::head::{Known, Message};
-use crate::wire::pump::{Passage, Pump, Source};
+use crate::wire::pump::{Pump, Relay, Source};
 use crate::wire::reply::LocalReply;
-use crate::wire::socket::Inbox;
+use crate::wire::socket::ReadBuffer;
 use crate::wire::timer::Timer;
 use crate::worker::upstream::{Attempt, MAX_TRIES};
-use crate::worker::{Held, Worker};
+use crate::worker::{TableView, Worker};
 
 /// A response that is longer is not read to its end: its connection is closed.
 const MAX_BODY: u64 = 4 << 20;
@@ -26,7 +26,7 @@ const MAX_BODY: u64 = 4 << 20;
 /// One copy, from its claim to its end.
 struct Copy {
     worker: Rc<Worker>,
-    table: Rc<Held>,
+    table: Rc<TableView>,
     service: usize,
     attempt: Attempt,
     timer: Timer,
@@ -40,7 +40,7 @@ struct Copy {
 /// since when the two are under way.
 pub(crate) fn copy(
     worker: &Rc<Worker>,
-    table: &Rc<Held>,
+    table: &Rc<TableView>,
     service: usize,
     version: usize,
     request: Message<'_>,
@@ -74,7 +74,7 @@ pub(crate) fn copy(
         to_head: request.method() == b"HEAD",
         begun,
     };
-    // Not one that the worker waits for before it ends: nobody gets the answer.
+    // Not one that the worker waits for before it ends: no client gets the response.
     tokio::task::spawn_local(copy.run());
     Some(begun)
 }
@@ -104,19 +104,19 @@ impl Copy {
     /// Sends it until there is a response, reads that to its end, and counts what came of it.
     async fn send(&self, copies: &Stats, bytes: Vec<u8>) {
         let (worker, timer) = (&self.worker, &self.timer);
-        let mut inbox = Inbox::default();
+        let mut read_buffer = ReadBuffer::default();
         let mut client = Source {
             wire: Wire::Nowhere,
-            inbox: &mut inbox,
+            read_buffer: &mut read_buffer,
             pool: &worker.pool,
             takes_interim: false,
         };
-        let passage = Passage {
+        let relay = Relay {
             framing: Framing::Empty,
             chunked: false,
             most: u64::MAX,
         };
-        let mut upload = Pump::new(bytes, passage, client.wire);
+        let mut upload = Pump::new(bytes, relay, client.wire);
         let sending = Sending {
             timeouts: &self.table.timeouts,
             traits: RequestTraits {
@@ -169,6 +169,6 @@ impl Copy {
                 break;
             }
         }
-        upload.finish(client.inbox, client.pool);
+        upload.finish(client.read_buffer, client.pool);
     }
 }

@@ -1,13 +1,13 @@
-//! The life of a request, from its head to the head of its answer, on whatever wire it came.
+//! The life of a request, from its head to the head of its response, on whatever wire it came.
 //!
 //! ```text
-//! check → route → pick and claim → connect → send → read the answer's head
+//! check → route → pick and claim → connect → send → read the response's head
 //!                     ↑                         │
 //!                     └─── another endpoint ←───┘ where trying again is safe
 //! ```
 //!
 //! The wire that the request came on (`server/h1.rs`, `server/h2.rs`) reads it and begins the
-//! answer to its client; `relay.rs` has the rest of the request's life.
+//! response to its client; `relay.rs` has the rest of the request's life.
 
 mod attempt;
 pub(crate) mod hold;
@@ -35,11 +35,11 @@ use crate::wire::sink::Sink;
 use crate::wire::target::Target;
 use crate::wire::timer::Timer;
 use crate::worker::upstream::{Attempt, MAX_TRIES, Upstream};
-use crate::worker::{Held, Worker};
+use crate::worker::{TableView, Worker};
 
 /// A request on its way: the table it reads, the service it is for, what it tried.
 pub(crate) struct Exchange {
-    table: Rc<Held>,
+    table: Rc<TableView>,
     service: usize,
     /// The version that the split gave it. A further try stays inside it where it can.
     version: usize,
@@ -51,7 +51,7 @@ pub(crate) struct Exchange {
     pub(crate) traits: RequestTraits,
 }
 
-/// The head of an answer is there; the try goes on to the end of its body.
+/// The head of a response is there; the try goes on to the end of its body.
 pub(crate) struct EndpointResponse {
     pub(crate) attempt: Attempt,
     pub(crate) connection: Connection,
@@ -147,7 +147,7 @@ impl Exchange {
         }
     }
 
-    /// Adds to an answer's header fields what makes its client stick to its version.
+    /// Adds to a response's header fields what makes its client stick to its version.
     pub(crate) fn stick(&self, to: &mut impl Sink) {
         if let Some(cookie) = routing_hints::set_cookie(&self.hints, &self.service().definition) {
             to.add(b"set-cookie", &[cookie.as_bytes()]);
@@ -163,7 +163,7 @@ impl Exchange {
         self.table.timeouts.body_idle
     }
 
-    /// Sends the request to one endpoint after the other, until one answers.
+    /// Sends the request to one endpoint after the other, until one responds.
     pub(crate) async fn response(
         &mut self,
         worker: &Rc<Worker>,
@@ -230,7 +230,7 @@ impl Exchange {
     }
 
     /// The next try, on another endpoint. Where there is none, a connection that was found
-    /// closed before anything was answered is no reason to give up on its endpoint.
+    /// closed before any response is no reason to give up on its endpoint.
     fn try_again(&mut self, worker: &Rc<Worker>, timer: &Timer, stale: bool) -> Option<Attempt> {
         let again = |tried: &[EndpointId]| {
             let pick =

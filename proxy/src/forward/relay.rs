@@ -1,6 +1,6 @@
-//! The life of a request from the head of its answer to the answer's last byte.
+//! The life of a request from the head of its response to the response's last byte.
 //!
-//! The wire on which the client is has written the answer's head (`server/h1.rs`,
+//! The wire on which the client is has written the response's head (`server/h1.rs`,
 //! `server/h2.rs`); the rest of the request may still be on its way.
 
 use std::future::poll_fn;
@@ -11,12 +11,12 @@ use crate::forward::{EndpointResponse, Exchange};
 use crate::table::counts::stats::Failure;
 use crate::wire::connection::{Connection, Link};
 use crate::wire::h1::body::Framing;
-use crate::wire::pump::{Passage, Pump, Source, Stopped};
+use crate::wire::pump::{Pump, Relay, Source, Stopped};
 use crate::wire::response::ResponseHead;
 use crate::wire::timer::Timer;
 use crate::worker::upstream::Upstream;
 
-/// Whose doing it was that an answer broke off.
+/// Whose doing it was that a response broke off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Client,
@@ -33,8 +33,8 @@ pub(super) struct Bodies<'b, 's> {
 }
 
 impl Exchange {
-    /// Passes an answer on to its last byte, and settles the try. `begun` is the answer's head as
-    /// the client's wire writes it, and `chunked` says whether its body goes on in chunks.
+    /// Passes a response on to its last byte, and settles the try. `begun` is the response's head
+    /// as the client's wire writes it, and `chunked` says whether its body goes on in chunks.
     pub(crate) async fn relay(
         &self,
         timer: &Timer,
@@ -85,21 +85,21 @@ impl Bodies<'_, '_> {
         let keeps = connection.take_off(head, pool);
         let mut endpoint = Source {
             wire: connection.link.wire(),
-            inbox: &mut connection.inbox,
+            read_buffer: &mut connection.read_buffer,
             pool,
             takes_interim: false,
         };
-        let passage = Passage {
+        let relay = Relay {
             framing: head.framing,
             chunked,
             most,
         };
-        let mut download = Pump::new(begun, passage, endpoint.wire);
+        let mut download = Pump::new(begun, relay, endpoint.wire);
         let relayed = self.pass_on(&mut endpoint, &mut download).await;
-        download.finish(endpoint.inbox, pool);
+        download.finish(endpoint.read_buffer, pool);
         if relayed.is_ok() {
-            let whole = self.upload.is_done() && connection.inbox.is_empty();
-            connection.inbox.park(pool);
+            let whole = self.upload.is_done() && connection.read_buffer.is_empty();
+            connection.read_buffer.park(pool);
             match connection.link {
                 Link::H1(socket) if keeps && whole => upstream.keep(socket),
                 _ => {}
@@ -144,7 +144,7 @@ impl Bodies<'_, '_> {
                 Poll::Ready(Err(Stopped::To | Stopped::TooLong)) => {
                     return Poll::Ready(Err(Side::Client));
                 }
-                // The rest of the request will never come: what could be answered to it was.
+                // The rest of the request will never come: what response it could have, it had.
                 _ if client_failed => return Poll::Ready(Err(Side::Client)),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Side::Endpoint)),
                 Poll::Pending => {}

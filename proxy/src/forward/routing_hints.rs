@@ -39,7 +39,7 @@ pub(crate) fn of(definition: &Definition, request: Message<'_>, peer: &Peer) -> 
     hints
 }
 
-/// The `Set-Cookie` that the answer has to carry.
+/// The `Set-Cookie` that the response has to carry.
 pub(crate) fn set_cookie(hints: &RoutingHints, definition: &Definition) -> Option<HeaderValue> {
     let value = hints.client.newcomer?;
     definition.sticky.as_ref()?.set_cookie(value)

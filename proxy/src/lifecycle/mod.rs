@@ -10,7 +10,7 @@
 //!   leaving ───────────────┘
 //! ```
 //!
-//! Leaving, it accepts no connections, and answers the next request on each of those that are
+//! Leaving, it accepts no connections, and responds to the next request on each of those that are
 //! open: only then can it be closed without taking a request from a client that was just about to
 //! send one.
 
@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub use error::RunError;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, AdminApi};
 use crate::control::Control;
 use crate::lifecycle::handover::draining::{Finishing, Over};
 use crate::lifecycle::handover::link::Links;
@@ -39,7 +39,7 @@ use crate::lifecycle::handover::offer::{HandoverState, Successor};
 use crate::server::listeners::{AdminListener, Given};
 use crate::table::counts::remote::ProcessId;
 use crate::worker::counters::Counters;
-use crate::worker::order::{Order, Orders, Stage};
+use crate::worker::order::{Order, Orders, ShutdownPhase};
 
 /// How often a process that leaves looks whether anything is left.
 const POLL_EVERY: Duration = Duration::from_millis(20);
@@ -49,14 +49,14 @@ const PROBATION: Duration = Duration::from_secs(1);
 const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// What lives.
-pub(crate) struct Life {
+pub(crate) struct Lifecycle {
     pub(crate) process: ProcessId,
     pub(crate) control: Arc<Control>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) links: Arc<Links>,
-    pub(crate) stage: watch::Sender<Stage>,
+    pub(crate) shutdown_phase: watch::Sender<ShutdownPhase>,
     pub(crate) orders: Orders,
-    pub(crate) admin: Option<(Arc<Admin>, AdminListener)>,
+    pub(crate) admin: Option<(Arc<AdminApi>, AdminListener)>,
     /// Where a successor asks for everything.
     pub(crate) handover: Option<(PathBuf, UnixListener)>,
 }
@@ -68,7 +68,7 @@ enum Left {
     Ended(Result<(), RunError>),
 }
 
-impl Life {
+impl Lifecycle {
     /// Serves until `shutdown`, or until a successor has taken over and nothing is left to
     /// finish. `sockets` are what it is given.
     pub(crate) async fn live<S, E>(
@@ -127,7 +127,7 @@ impl Life {
         if let Some((admin, _)) = &self.admin {
             admin.stopping.store(true, Ordering::Relaxed);
         }
-        self.stage.send_replace(Stage::Stopping);
+        self.shutdown_phase.send_replace(ShutdownPhase::Stopping);
         self.links.stop().await;
         self.end_within(Some(within), &mut all_ended).await
     }
@@ -237,7 +237,7 @@ impl Life {
         }
         drop(sockets);
         self.close_listeners();
-        self.stage.send_replace(Stage::Stopping);
+        self.shutdown_phase.send_replace(ShutdownPhase::Stopping);
         let within = self.control.table().timeouts.longest();
         let ended = tokio::select! {
             () = &mut shutdown => {
@@ -263,7 +263,8 @@ impl Life {
             admin.successor.send_replace(Some(known));
         }
         let kept = successor.kept.clone();
-        self.stage.send_replace(Stage::Leaving(kept.into()));
+        self.shutdown_phase
+            .send_replace(ShutdownPhase::Leaving(kept.into()));
         self.control.leave_draining_processes(&self.counters);
     }
 
@@ -280,12 +281,13 @@ impl Life {
         }
     }
 
-    /// Whoever connects from here on is the owner's, or is refused: nobody waits for a process
-    /// that does not accept.
+    /// New connections go to the active process from here on, or are refused: no client waits for a
+    /// process that does not accept.
     fn close_listeners(&mut self) {
         self.admin = None;
         self.handover = None;
-        self.stage.send_replace(Stage::Leaving(Arc::default()));
+        self.shutdown_phase
+            .send_replace(ShutdownPhase::Leaving(Arc::default()));
     }
 
     /// The successor has died: everything is this process's again.
@@ -294,6 +296,6 @@ impl Life {
         let links = self.links.clone();
         tokio::spawn(async move { links.expect(&others).await });
         self.control.take_back();
-        self.stage.send_replace(Stage::Serving);
+        self.shutdown_phase.send_replace(ShutdownPhase::Serving);
     }
 }

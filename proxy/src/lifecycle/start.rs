@@ -60,7 +60,7 @@ pub(crate) async fn take_over(
         draining_processes = draining_processes.len(),
         "has taken over"
     );
-    // Those that are not among them have ended meanwhile, or have not answered.
+    // Those that are not among them have ended meanwhile, or have not responded.
     let mut missing = control.drains.draining_processes.all();
     missing.retain(|process| {
         draining_processes

@@ -15,7 +15,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, Limits, Listener};
-use crate::server::admission::{Admission, Place};
+use crate::server::admission::{Admission, ConnectionPermit};
 use crate::server::h1::Jobs;
 use crate::server::listeners::Bound;
 use crate::server::{h1, h2};
@@ -27,7 +27,7 @@ use crate::wire::tls::ListenerTls;
 use crate::worker::Worker;
 use crate::worker::counters::Counters;
 use crate::worker::log_throttle::LogThrottle;
-use crate::worker::order::{Order, Stage};
+use crate::worker::order::{Order, ShutdownPhase};
 
 /// How long to wait when the system has no file descriptor left for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     limits: Limits,
     admissions: Admissions,
     pub(crate) counters: Arc<Counters>,
-    stage: watch::Receiver<Stage>,
+    shutdown_phase: watch::Receiver<ShutdownPhase>,
 }
 
 /// Where a worker accepts connections.
@@ -71,8 +71,8 @@ impl Shared {
         config: &Config,
         table: Arc<ArcSwap<Table>>,
         workers: usize,
-    ) -> (Self, watch::Sender<Stage>) {
-        let (sender, stage) = watch::channel(Stage::Serving);
+    ) -> (Self, watch::Sender<ShutdownPhase>) {
+        let (sender, shutdown_phase) = watch::channel(ShutdownPhase::Serving);
         let admission = |listener: &Listener| {
             let admission = Admission::new(&config.limits);
             (listener.address, Arc::new(admission))
@@ -82,7 +82,7 @@ impl Shared {
             limits: config.limits,
             admissions: config.listeners.iter().map(admission).collect(),
             counters: Arc::new(Counters::new(workers)),
-            stage,
+            shutdown_phase,
         };
         (shared, sender)
     }
@@ -106,9 +106,9 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             limits,
             admissions,
             counters,
-            mut stage,
+            mut shutdown_phase,
         } = shared;
-        let worker = Worker::new(index, table, limits, &counters, stage.clone());
+        let worker = Worker::new(index, table, limits, &counters, shutdown_phase.clone());
         let jobs = Rc::new(h1::jobs());
         for Bound {
             listener,
@@ -135,10 +135,14 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
         loop {
             let ended = async {
                 // Err: the control thread is gone, which is as good as being told to stop.
-                let _ = stage.wait_for(|stage| *stage != Stage::Serving).await;
+                let _ = shutdown_phase
+                    .wait_for(|shutdown_phase| *shutdown_phase != ShutdownPhase::Serving)
+                    .await;
                 // HTTP/2 says so at once, and loses nothing by it (RFC 9113, 6.8).
                 worker.timers.wake_all();
-                let _ = stage.wait_for(|stage| *stage == Stage::Stopping).await;
+                let _ = shutdown_phase
+                    .wait_for(|shutdown_phase| *shutdown_phase == ShutdownPhase::Stopping)
+                    .await;
                 worker.timers.wake_all();
                 worker.all_ended().await;
             };
@@ -155,14 +159,14 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
 }
 
 async fn accept(worker: Rc<Worker>, port: Rc<Port>, mut socket: TcpListener) {
-    let mut stage = worker.stage();
+    let mut shutdown_phase = worker.shutdown_phase();
     let warnings = ThrottledWarnings::default();
     loop {
-        accept_while_serving(&worker, &port, &socket, &mut stage, &warnings).await;
-        if !is_kept_by_successor(&stage.borrow(), &socket) {
+        accept_while_serving(&worker, &port, &socket, &mut shutdown_phase, &warnings).await;
+        if !is_kept_by_successor(&shutdown_phase.borrow(), &socket) {
             break;
         }
-        match leave_to_successor(socket, &mut stage).await {
+        match leave_to_successor(socket, &mut shutdown_phase).await {
             Ok(Some(back)) => socket = back,
             Ok(None) => return,
             Err(error) => {
@@ -181,10 +185,11 @@ async fn accept_while_serving(
     worker: &Rc<Worker>,
     port: &Rc<Port>,
     socket: &TcpListener,
-    stage: &mut watch::Receiver<Stage>,
+    shutdown_phase: &mut watch::Receiver<ShutdownPhase>,
     warnings: &ThrottledWarnings,
 ) {
-    let mut is_over = pin!(stage.wait_for(|stage| *stage != Stage::Serving));
+    let mut is_over =
+        pin!(shutdown_phase.wait_for(|shutdown_phase| *shutdown_phase != ShutdownPhase::Serving));
     loop {
         tokio::select! {
             accepted = poll_fn(|cx| socket.poll_accept(cx)) => match accepted {
@@ -233,13 +238,19 @@ async fn admit(
         }
     };
     if let Some(permit) = permit {
-        let place = Place::new(permit, counted);
+        let place = ConnectionPermit::new(permit, counted);
         let peer = Peer::new(ip, trusted, port.tls.is_some());
         worker.spawn(greet(worker.clone(), port.clone(), stream, peer, place));
     }
 }
 
-async fn greet(worker: Rc<Worker>, port: Rc<Port>, stream: TcpStream, peer: Peer, _place: Place) {
+async fn greet(
+    worker: Rc<Worker>,
+    port: Rc<Port>,
+    stream: TcpStream,
+    peer: Peer,
+    _place: ConnectionPermit,
+) {
     let _open = worker.counters.connection();
     let socket = match &port.tls {
         None => Socket::plain(stream),
@@ -262,8 +273,8 @@ async fn greet(worker: Rc<Worker>, port: Rc<Port>, stream: TcpStream, peer: Peer
 }
 
 /// Whether another process accepts on this socket, too.
-fn is_kept_by_successor(stage: &Stage, socket: &TcpListener) -> bool {
-    let (Stage::Leaving(kept), Ok(address)) = (stage, socket.local_addr()) else {
+fn is_kept_by_successor(shutdown_phase: &ShutdownPhase, socket: &TcpListener) -> bool {
+    let (ShutdownPhase::Leaving(kept), Ok(address)) = (shutdown_phase, socket.local_addr()) else {
         return false;
     };
     kept.contains(&address)
@@ -273,14 +284,14 @@ fn is_kept_by_successor(stage: &Stage, socket: &TcpListener) -> bool {
 /// process has died. Nothing is lost meanwhile: connections wait in the backlog, which both share.
 async fn leave_to_successor(
     socket: TcpListener,
-    stage: &mut watch::Receiver<Stage>,
+    shutdown_phase: &mut watch::Receiver<ShutdownPhase>,
 ) -> io::Result<Option<TcpListener>> {
     let socket = socket.into_std()?;
     let address = socket.local_addr()?;
-    let is_over = |stage: &Stage| !matches!(stage, Stage::Leaving(kept) if kept.contains(&address));
-    let back = stage.wait_for(is_over);
+    let is_over = |shutdown_phase: &ShutdownPhase| !matches!(shutdown_phase, ShutdownPhase::Leaving(kept) if kept.contains(&address));
+    let back = shutdown_phase.wait_for(is_over);
     match back.await.as_deref() {
-        Ok(Stage::Serving) => TcpListener::from_std(socket).map(Some),
+        Ok(ShutdownPhase::Serving) => TcpListener::from_std(socket).map(Some),
         _ => Ok(None),
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Admission {
 }
 
 /// The right of one client to be connected, until it is dropped.
-pub(crate) struct Place {
+pub(crate) struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
     _counted: Option<Counted>,
 }
@@ -64,7 +64,7 @@ impl Admission {
         self.places.clone().try_acquire_owned().ok()
     }
 
-    /// A place, once another client has left. `None` will not be: nobody closes the listener's
+    /// A place, once another client has left. It is never `None`: nothing closes the listener's
     /// places.
     pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         self.places.clone().acquire_owned().await.ok()
@@ -78,7 +78,7 @@ impl Admission {
     }
 }
 
-impl Place {
+impl ConnectionPermit {
     pub(crate) fn new(permit: OwnedSemaphorePermit, counted: Option<Counted>) -> Self {
         Self {
             _permit: permit,

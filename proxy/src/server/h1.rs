@@ -1,5 +1,5 @@
-//! A client's connection: reads its requests one after the other, has each answered, and
-//! passes the answers on.
+//! A client's connection: reads its requests one after the other, forwards each, and
+//! passes the responses on.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,10 +19,10 @@ use crate::wire::h1::write::{end_head, response_fields, say_connection, status_l
 use crate::wire::h2::connection::H2Socket;
 use crate::wire::head::{Head, Known, Message};
 use crate::wire::headers::Peer;
-use crate::wire::pump::{Passage, Pump, Source};
+use crate::wire::pump::{Pump, Relay, Source};
 use crate::wire::reply::{LocalReply, wants_json};
 use crate::wire::sink::Sink;
-use crate::wire::socket::{Inbox, Pool, Socket};
+use crate::wire::socket::{Pool, ReadBuffer, Socket};
 use crate::wire::timer::{Timer, WaitError};
 use crate::wire::tunnel::tunnel;
 use crate::worker::Worker;
@@ -40,9 +40,9 @@ const LINGER_BYTES: usize = 1024 * 1024;
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// A client's connection.
-pub(crate) struct Client {
+pub(crate) struct H1Client {
     socket: Socket,
-    inbox: Inbox,
+    read_buffer: ReadBuffer,
     timer: Timer,
     peer: Peer,
     served: u64,
@@ -71,7 +71,7 @@ struct Arrived {
     head: Option<Head>,
 }
 
-/// The head of an answer is written.
+/// The head of a response is written.
 struct Begun {
     /// With whether its body goes on in chunks.
     head: (Vec<u8>, bool),
@@ -89,20 +89,20 @@ pub(crate) enum Next {
     Close,
     /// Closed at once, since the client has nothing more to send.
     CloseNow,
-    /// Ended in the middle of an answer: closed at once, so that the client sees it was cut.
+    /// Ended in the middle of a response: closed at once, so that the client sees it was cut.
     Cut,
 }
 
-/// What a request needs, from its head to the end of its answer; a head that cannot be served
+/// What a request needs, from its head to the end of its response; a head that cannot be served
 /// is refused.
 pub(crate) struct Job {
     worker: Rc<Worker>,
-    client: Box<Client>,
+    client: Box<H1Client>,
     arrived: Result<Arrived, LocalReply>,
 }
 
 /// Where a worker serves its requests. Connections wait for them without this memory.
-pub(crate) type Jobs = Slots<Job, (Box<Client>, Next)>;
+pub(crate) type Jobs = Slots<Job, (Box<H1Client>, Next)>;
 
 /// None yet.
 pub(crate) fn jobs() -> Jobs {
@@ -124,9 +124,9 @@ pub(crate) fn jobs() -> Jobs {
 
 /// Serves a client's connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, jobs: &Jobs, socket: Socket, peer: Peer) {
-    let mut client = Box::new(Client {
+    let mut client = Box::new(H1Client {
         socket,
-        inbox: Inbox::default(),
+        read_buffer: ReadBuffer::default(),
         timer: worker.timers.timer(),
         peer,
         served: 0,
@@ -134,7 +134,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, jobs: &Jobs, socket: Socket, peer:
     loop {
         let arrived = match client.head(&worker).await {
             Ok(None) => return client.socket.send_close_notify(),
-            // Seldom, and so not worth a place in every connection.
+            // Rare, and so not worth memory in every connection.
             Ok(Some(_)) if client.begins_h2() => return Box::pin(client.serve_h2(worker)).await,
             Ok(Some(arrived)) => Ok(arrived),
             Err(reply) => Err(reply),
@@ -155,7 +155,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, jobs: &Jobs, socket: Socket, peer:
     }
 }
 
-impl Client {
+impl H1Client {
     /// Waits for the whole head of a request. `None`: there will be none.
     async fn head(&mut self, worker: &Worker) -> Result<Option<Arrived>, LocalReply> {
         // A connection that waits holds no table, and little else.
@@ -165,7 +165,7 @@ impl Client {
         };
         let most = worker.limits.header_bytes;
         let Self {
-            inbox,
+            read_buffer,
             socket,
             timer,
             ..
@@ -178,32 +178,32 @@ impl Client {
         poll_fn(|cx| {
             loop {
                 // Empty lines before a request are ignored (RFC 9112, 2.2).
-                while inbox.data().starts_with(b"\r\n") {
-                    inbox.consume(2);
+                while read_buffer.data().starts_with(b"\r\n") {
+                    read_buffer.consume(2);
                     scanned = 0;
                 }
-                if !begun && !inbox.is_empty() {
+                if !begun && !read_buffer.is_empty() {
                     begun = true;
                     timer.set(header);
                 }
                 // Most heads come whole, and are well.
                 if scanned == 0
-                    && let Some(arrived) = arrived_at_once(worker, inbox)
+                    && let Some(arrived) = arrived_at_once(worker, read_buffer)
                 {
                     return Poll::Ready(Ok(Some(arrived)));
                 }
-                match find_end(inbox.data(), &mut scanned) {
+                match find_end(read_buffer.data(), &mut scanned) {
                     Err(_) => return Poll::Ready(Err(LocalReply::BadSyntax)),
                     Ok(Some(length)) if length <= most => {
                         return Poll::Ready(Ok(Some(Arrived { length, head: None })));
                     }
-                    Ok(None) if inbox.data().len() < most => {}
-                    Ok(_) if inbox.data().contains(&b'\n') => {
+                    Ok(None) if read_buffer.data().len() < most => {}
+                    Ok(_) if read_buffer.data().contains(&b'\n') => {
                         return Poll::Ready(Err(LocalReply::HeadTooLong));
                     }
                     Ok(_) => return Poll::Ready(Err(LocalReply::TargetTooLong)),
                 }
-                match inbox.poll_fill(socket, &worker.pool, most, cx) {
+                match read_buffer.poll_fill(socket, &worker.pool, most, cx) {
                     Poll::Ready(Ok(1..)) => {}
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ok(None)),
                     Poll::Pending => break,
@@ -231,7 +231,7 @@ impl Client {
     /// a client goes without TLS.
     fn begins_h2(&self) -> bool {
         self.served == 0
-            && self.inbox.data().starts_with(PREFACE)
+            && self.read_buffer.data().starts_with(PREFACE)
             && self.socket.as_plain().is_some()
     }
 
@@ -239,14 +239,14 @@ impl Client {
     async fn serve_h2(self, worker: Rc<Worker>) {
         let Self {
             socket,
-            mut inbox,
+            mut read_buffer,
             timer,
             peer,
             ..
         } = self;
-        let read = inbox.data().to_vec();
-        inbox.clear(&worker.pool);
-        drop((inbox, timer));
+        let read = read_buffer.data().to_vec();
+        read_buffer.clear(&worker.pool);
+        drop((read_buffer, timer));
         let h2_socket = H2Socket::to_client(read, socket.into_inner());
         h2::serve(worker, h2_socket, peer).await;
     }
@@ -258,10 +258,10 @@ impl Client {
         let mut head = head.unwrap_or_else(|| worker.pool.head());
         if !is_read {
             let most = worker.limits.header_count;
-            let read = read_request(&self.inbox.data()[..length], most, &mut head);
+            let read = read_request(&self.read_buffer.data()[..length], most, &mut head);
             if let Err(bad) = read {
                 worker.pool.give_head(head);
-                self.inbox.consume(length);
+                self.read_buffer.consume(length);
                 return self.refuse(worker, bad.into(), None, false).await;
             }
         }
@@ -269,8 +269,8 @@ impl Client {
         let begun = loop {
             match self.begin(worker, length, &head, &mut bytes) {
                 Err((LocalReply::ServiceHeld, request)) => {
-                    // Seldom, and so not worth a place in every connection.
-                    let message = head.over(&self.inbox.data()[..length]);
+                    // Rare, and so not worth memory in every connection.
+                    let message = head.over(&self.read_buffer.data()[..length]);
                     let client = Wire::H1(&self.socket);
                     match Box::pin(hold::wait(worker, message, client)).await {
                         Ok(()) => bytes.clear(),
@@ -281,7 +281,7 @@ impl Client {
             }
         };
         worker.pool.give_head(head);
-        self.inbox.consume(length);
+        self.read_buffer.consume(length);
         let (request, mut exchange, attempt) = match begun {
             Ok(begun) => begun,
             Err((reply, request)) => {
@@ -290,11 +290,11 @@ impl Client {
                 return self.refuse(worker, reply, request, is_read).await;
             }
         };
-        if self.inbox.is_empty() {
-            // However long the answer takes, the connection holds no buffer until it is there.
-            self.inbox.park(&worker.pool);
+        if self.read_buffer.is_empty() {
+            // However long the response takes, the connection holds no buffer until it is there.
+            self.read_buffer.park(&worker.pool);
         }
-        if request.expects && self.inbox.is_empty() {
+        if request.expects && self.read_buffer.is_empty() {
             let proceed = [&b"HTTP/1.1 100 Continue\r\n\r\n"[..]];
             let within = exchange.body_idle();
             let written = self.socket.write_all(&self.timer, within, proceed).await;
@@ -302,7 +302,7 @@ impl Client {
                 return Next::Cut;
             }
         }
-        let passage = Passage {
+        let relay = Relay {
             framing: request.framing,
             chunked: request.framing == Framing::Chunked,
             most: match request.framing {
@@ -311,10 +311,10 @@ impl Client {
             },
         };
         let wire = Wire::H1(&self.socket);
-        let mut upload = Pump::new(bytes, passage, wire);
+        let mut upload = Pump::new(bytes, relay, wire);
         let mut source = Source {
             wire,
-            inbox: &mut self.inbox,
+            read_buffer: &mut self.read_buffer,
             pool: &worker.pool,
             takes_interim: request.version == Version::HTTP_11,
         };
@@ -323,7 +323,7 @@ impl Client {
             .await;
         match response {
             Ok(response) if response.head.status == 101 => {
-                upload.finish(&mut self.inbox, &worker.pool);
+                upload.finish(&mut self.read_buffer, &worker.pool);
                 self.upgrade(worker, &exchange, response).await
             }
             Ok(response) => {
@@ -332,14 +332,14 @@ impl Client {
                 let relayed = exchange
                     .relay(&self.timer, response, begun.head, &mut source, &mut upload)
                     .await;
-                upload.finish(&mut self.inbox, &worker.pool);
+                upload.finish(&mut self.read_buffer, &worker.pool);
                 match relayed {
                     Ok(()) if begun.keep_alive => Next::Request,
                     Ok(()) if request.last && whole && self.has_read_all() => Next::CloseNow,
                     Ok(()) => Next::Close,
                     Err(_) => {
                         if begun.ends_with_connection {
-                            // Its end alone would make the answer look whole.
+                            // Its end alone would make the response look whole.
                             self.socket.reset_when_dropped();
                         }
                         Next::Cut
@@ -348,7 +348,7 @@ impl Client {
             }
             Err(reply) => {
                 let (done, untouched) = (upload.is_done(), upload.is_untouched());
-                upload.finish(&mut self.inbox, &worker.pool);
+                upload.finish(&mut self.read_buffer, &worker.pool);
                 let is_read = done || untouched && self.skip_body(request.framing);
                 self.refuse(worker, reply, Some(request), is_read).await
             }
@@ -363,7 +363,7 @@ impl Client {
         head: &Head,
         to: &mut Vec<u8>,
     ) -> Result<(Request, Exchange, Attempt), (LocalReply, Option<Request>)> {
-        let message = head.over(&self.inbox.data()[..length]);
+        let message = head.over(&self.read_buffer.data()[..length]);
         let framing = request_framing(message).map_err(|bad| (bad.into(), None))?;
         let request = self.request_of(worker, message, framing);
         if message.target().len() > worker.limits.request_line {
@@ -424,8 +424,8 @@ impl Client {
         worker.pool.give(bytes);
         if written.is_ok() {
             attempt.upgrade();
-            let client = (&self.socket, &mut self.inbox);
-            let endpoint = (endpoint, &mut connection.inbox);
+            let client = (&self.socket, &mut self.read_buffer);
+            let endpoint = (endpoint, &mut connection.read_buffer);
             tunnel(&worker.pool, &self.timer, client, endpoint).await;
         }
         Next::Cut
@@ -433,18 +433,18 @@ impl Client {
 
     /// Takes a body off the inbox, if all of it is there. Gives whether it was.
     fn skip_body(&mut self, framing: Framing) -> bool {
-        let here = self.inbox.data().len();
+        let here = self.read_buffer.data().len();
         match framing {
             Framing::Empty => true,
             Framing::Length(length) if length <= here as u64 => {
-                self.inbox.consume(length as usize);
+                self.read_buffer.consume(length as usize);
                 true
             }
             _ => false,
         }
     }
 
-    /// Answers in an endpoint's place. `request` is what is known of the request, and `is_read`
+    /// Sends the proxy's own response. `request` is what is known of the request, and `is_read`
     /// says that nothing of it is left unread.
     async fn refuse(
         &mut self,
@@ -488,12 +488,12 @@ impl Client {
     }
 
     /// Whether the system holds nothing of the client's that was not read, so that it says
-    /// farewell when the socket is closed, and does not reset it. Over TLS there is more to say.
+    /// closing handshake when the socket is closed, and no reset. Over TLS there is more to say.
     fn has_read_all(&self) -> bool {
         let Some(plain) = self.socket.as_plain() else {
             return false;
         };
-        self.inbox.is_empty() && rustix::io::ioctl_fionread(&*plain) == Ok(0)
+        self.read_buffer.is_empty() && rustix::io::ioctl_fionread(&*plain) == Ok(0)
     }
 
     /// Ends the connection without taking from the client what it was sent last: to close a
@@ -501,7 +501,7 @@ impl Client {
     async fn linger(mut self, pool: &Pool) {
         let Self {
             socket,
-            inbox,
+            read_buffer,
             timer,
             ..
         } = &mut self;
@@ -513,8 +513,8 @@ impl Client {
                 is_shut = true;
             }
             while left > 0 {
-                inbox.consume(inbox.data().len());
-                match ready!(inbox.poll_fill(socket, pool, usize::MAX, cx))? {
+                read_buffer.consume(read_buffer.data().len());
+                match ready!(read_buffer.poll_fill(socket, pool, usize::MAX, cx))? {
                     0 => break,
                     read => left = left.saturating_sub(read),
                 }
@@ -523,12 +523,12 @@ impl Client {
         });
         // Whatever came of it, this is the end.
         let _ = drained.await;
-        inbox.consume(inbox.data().len());
-        inbox.park(pool);
+        read_buffer.consume(read_buffer.data().len());
+        read_buffer.park(pool);
     }
 }
 
-/// Writes what a client should see of an answer's head. `whole`: its request was sent to the end.
+/// Writes what a client should see of a response's head. `whole`: its request was sent to the end.
 fn begin_response(
     worker: &Worker,
     request: &Request,
@@ -567,13 +567,13 @@ fn begin_response(
 }
 
 /// The head that the inbox begins with, if all of it is there and nothing is wrong with it.
-fn arrived_at_once(worker: &Worker, inbox: &Inbox) -> Option<Arrived> {
-    if inbox.is_empty() {
+fn arrived_at_once(worker: &Worker, read_buffer: &ReadBuffer) -> Option<Arrived> {
+    if read_buffer.is_empty() {
         return None;
     }
     let limits = &worker.limits;
     let mut head = worker.pool.head();
-    let length = request_at_once(inbox.data(), limits.header_count, &mut head);
+    let length = request_at_once(read_buffer.data(), limits.header_count, &mut head);
     match length.filter(|length| *length <= limits.header_bytes) {
         Some(length) => Some(Arrived {
             length,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, Connection};
 
-use super::h2_client::Client;
+use super::h2_client::H2Client;
 use super::h2_stream;
 use crate::wire::h2::connection::H2Socket;
 use crate::wire::headers::Peer;
@@ -34,9 +34,9 @@ pub(crate) async fn serve(worker: Rc<Worker>, transport: H2Socket, peer: Peer) {
     let within = worker.table().timeouts.header;
     let mut handshake = std::pin::pin!(builder(&worker).handshake(transport));
     let shaken = timer.wait(within, |cx| handshake.as_mut().poll(cx)).await;
-    // Whoever does not begin as it should has nothing to be told.
+    // A client that does not begin with the preface gets no response.
     let Ok(Ok(connection)) = shaken else { return };
-    let client = Client::new(peer);
+    let client = H2Client::new(peer);
     let mut session = Session {
         worker,
         connection,
@@ -64,7 +64,7 @@ fn builder(worker: &Worker) -> Builder {
 struct Session {
     worker: Rc<Worker>,
     connection: Connection<H2Socket, Bytes>,
-    client: Rc<Client>,
+    client: Rc<H2Client>,
     /// Rings when nothing was under way for long.
     timer: Timer,
     taken_up: u64,

@@ -6,21 +6,21 @@ use std::rc::Rc;
 
 use crate::wire::headers::Peer;
 
-/// Requests that a client may give up beyond those that it lets be answered (CVE-2023-44487):
-/// each takes one, each answer gives one back.
+/// Requests that a client may give up beyond those that it lets finish (CVE-2023-44487):
+/// each takes one, each response gives one back.
 const RESET_BUDGET: u32 = 200;
 
 /// What the streams of a connection share.
-pub(super) struct Client {
+pub(super) struct H2Client {
     peer: Peer,
     open: Cell<usize>,
     reset_budget: Cell<u32>,
 }
 
 /// A stream that is open, until it is dropped.
-pub(super) struct Open(Rc<Client>);
+pub(super) struct Open(Rc<H2Client>);
 
-impl Client {
+impl H2Client {
     pub(super) fn new(peer: Peer) -> Rc<Self> {
         Rc::new(Self {
             peer,
@@ -51,7 +51,7 @@ impl Open {
         &self.0.peer
     }
 
-    /// How the stream ended: whether the client let it be answered.
+    /// How the stream ended: whether the client let it finish.
     pub(super) fn ended(&self, completed: bool) {
         let reset_budget = self.0.reset_budget.get();
         self.0.reset_budget.set(if completed {

@@ -1,4 +1,4 @@
-//! One stream of a client: reads its request, has it answered, and passes the answer on.
+//! One stream of a client: reads its request, forwards it, and passes the response on.
 
 use std::rc::Rc;
 
@@ -17,10 +17,10 @@ use crate::wire::h2::fields::Fields;
 use crate::wire::h2::message::{Unfit, read_request, response_of};
 use crate::wire::h2::stream::{Part, Stream};
 use crate::wire::head::{Head, Known, Message};
-use crate::wire::pump::{Passage, Pump, Source};
+use crate::wire::pump::{Pump, Relay, Source};
 use crate::wire::reply::{LocalReply, wants_json};
 use crate::wire::sink::Sink;
-use crate::wire::socket::Inbox;
+use crate::wire::socket::ReadBuffer;
 use crate::wire::timer::Timer;
 use crate::wire::{Wire, headers};
 use crate::worker::Worker;
@@ -148,7 +148,7 @@ impl Client {
         })
     }
 
-    /// Has the request answered, and passes the answer on. Gives whether the client let it.
+    /// Forwards the request, and passes the response on. Gives whether the client let it finish.
     async fn exchange(&self, begun: Begun) -> bool {
         let Begun {
             mut exchange,
@@ -157,7 +157,7 @@ impl Client {
             head: bytes,
         } = begun;
         let chunked = framing == Framing::Chunked;
-        let passage = Passage {
+        let relay = Relay {
             framing,
             chunked,
             most: if chunked {
@@ -167,11 +167,11 @@ impl Client {
             },
         };
         let wire = Wire::H2(&self.stream);
-        let mut upload = Pump::new(bytes, passage, wire);
-        let mut inbox = Inbox::default();
+        let mut upload = Pump::new(bytes, relay, wire);
+        let mut read_buffer = ReadBuffer::default();
         let mut source = Source {
             wire,
-            inbox: &mut inbox,
+            read_buffer: &mut read_buffer,
             pool: &self.worker.pool,
             takes_interim: true,
         };
@@ -198,12 +198,12 @@ impl Client {
             }
             Err(reply) => self.refuse(reply).await,
         };
-        upload.finish(&mut inbox, &self.worker.pool);
-        inbox.clear(&self.worker.pool);
+        upload.finish(&mut read_buffer, &self.worker.pool);
+        read_buffer.clear(&self.worker.pool);
         completed
     }
 
-    /// Makes the head of the answer, which goes out with the first of its body.
+    /// Makes the head of the response, which goes out with the first of its body.
     fn begin_response(&self, exchange: &Exchange, response: &EndpointResponse) {
         let message = response.connection.response();
         let response = response_of(message, |fields| {
@@ -234,7 +234,7 @@ impl Client {
         }
     }
 
-    /// Answers in an endpoint's place. Gives whether the client let it.
+    /// Sends the proxy's own response. Gives whether the client let it finish.
     async fn refuse(&self, reply: LocalReply) -> bool {
         self.worker.counters.refused(reply);
         if reply == LocalReply::ClientGone {

@@ -1,5 +1,5 @@
-//! The sockets: bound before anything else is done, so that a port that is taken is said at
-//! once, and handed to whoever serves them. Sockets that are open already, since an older process
+//! The sockets: bound before anything else is done, so that a port that is taken is said at once,
+//! and handed to the threads that serve them. Sockets that are open already, since an older process
 //! or systemd had them, are used as they are.
 
 use std::fmt;
@@ -178,7 +178,7 @@ impl Listeners {
         })
     }
 
-    /// Has clients come from now on. They would be reset if nobody served them in the end, so this
+    /// Begins to listen. Clients would be reset if nothing served them in the end, so this
     /// is the last thing to be done before they are.
     pub(crate) fn listen(&self) -> io::Result<()> {
         for bound in self.workers.iter().flatten() {
@@ -187,7 +187,7 @@ impl Listeners {
         Ok(())
     }
 
-    /// Every socket once more, for whoever takes over. They stay open until these are dropped.
+    /// Every socket once more, for a successor. They stay open until these are dropped.
     pub(crate) fn handles(&self) -> io::Result<Vec<Given>> {
         let mut handles = Vec::new();
         let own = self.workers.iter().flatten();
@@ -295,7 +295,7 @@ fn take_one(given: &mut Vec<Given>, role: Role, configured: &str) -> Option<Owne
 }
 
 /// Sockets for so many workers, each of which has one at least: a connection that arrives at a
-/// socket on which nobody accepts would wait for ever. The flag says that the same one comes
+/// socket that no worker accepts on would wait for ever. The flag says that the same one comes
 /// twice.
 fn spread(
     address: SocketAddr,
@@ -317,11 +317,11 @@ fn spread(
     while sockets.len() < workers {
         match bind_tcp(address, true) {
             Ok(socket) => {
-                // Port 0: the first worker's choice is everybody's.
+                // Port 0: all workers take the first worker's port.
                 address = socket.local_addr()?;
                 sockets.push((socket, false));
             }
-            // systemd's are one for each address, and shared by nobody.
+            // systemd's are one for each address, and not shared.
             Err(_) if given > 0 => {
                 let again = sockets[sockets.len() % given].0.try_clone()?;
                 sockets.push((again, true));
@@ -391,7 +391,7 @@ fn bind_admin(address: &AdminAddress) -> Result<AdminListener, BindError> {
 
 /// Binds a unix socket for its owner alone. What a killed proxy left behind is replaced.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    // Nobody else may connect, not even for the moment before its mode is set.
+    // No other user may connect, not even for the moment before its mode is set.
     let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
     let socket = bind_or_replace(path);
     rustix::process::umask(umask);
@@ -421,7 +421,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_come_to_the_sockets_that_were_given_until_somebody_serves_the_others() {
+    fn clients_come_to_the_sockets_that_were_given_until_the_others_are_served() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let given = bind_tcp(any, true).unwrap();
         rustix::net::listen(&given, BACKLOG).unwrap();

@@ -48,7 +48,7 @@ fn start(setup: Setup) -> io::Result<oneshot::Receiver<io::Result<()>>> {
     std::thread::Builder::new()
         .name(format!("worker-{}", setup.index))
         .spawn(move || {
-            // Nobody waits any more: the whole process is about to end.
+            // No task waits any more: the whole process is about to end.
             let _ = ended.send(accept::run(setup));
         })?;
     Ok(receiver)

@@ -50,7 +50,7 @@ pub(crate) struct EndpointDefinition {
     pub(crate) weight: u32,
 }
 
-/// A host that a service answers to, in lower case.
+/// A host that a service serves, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum HostPattern {
     /// Every host.
@@ -118,7 +118,7 @@ impl Definition {
         self.transport.get(version).unwrap_or(&MOST).clone()
     }
 
-    /// Whether both answer to the same requests.
+    /// Whether both serve the same requests.
     pub(crate) fn same_routes(&self, other: &Self) -> bool {
         self.hosts == other.hosts && self.path_prefix == other.path_prefix
     }

@@ -216,7 +216,7 @@ impl Endpoint {
         }
     }
 
-    /// An answer was passed on whole.
+    /// A response was passed on whole.
     pub(crate) fn responded(&self, worker: usize, status: u16) {
         self.stats.responded(worker, status);
         if status >= 500 {
@@ -236,12 +236,12 @@ impl Endpoint {
         self.claims.excuse(worker);
     }
 
-    /// A try ended, and nobody is to blame.
+    /// A try ended, and neither side is at fault.
     pub(crate) fn excused(&self, worker: usize) {
         self.claims.excuse(worker);
     }
 
-    /// A client went away before its answer was whole.
+    /// A client went away before its response was whole.
     pub(crate) fn client_gone(&self, worker: usize) {
         self.stats.client_gone(worker);
         self.claims.excuse(worker);

@@ -7,8 +7,9 @@
 //!                 └ none, or waited too long: 503 with Retry-After
 //! ```
 //!
-//! All tables that have the service held share one [`Hold`]. A release swaps in a table without
-//! it first, and wakes whoever waits after that: they read the newest table, and are routed anew.
+//! All tables that have the service held share one [`Hold`]. A release swaps in a table without it
+//! first, and wakes the requests that wait after that: they read the newest table, and are routed
+//! anew.
 
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ pub(crate) enum Waited {
 }
 
 /// A place in the queue, until it is dropped: by a client that goes away, too.
-struct Place<'h>(&'h AtomicU64);
+struct QueueSlot<'h>(&'h AtomicU64);
 
 impl Hold {
     pub(crate) fn new(spec: HoldSpec) -> Arc<Self> {
@@ -89,7 +90,7 @@ impl Hold {
             return Waited::Refused;
         };
         match tokio::time::timeout(self.spec.max_hold.get(), is_released).await {
-            // An error means that nobody is left to release it: it goes on, too.
+            // An error means that the hold is gone: it goes on, too.
             Ok(_) => Waited::Released,
             Err(_) => {
                 self.refused.fetch_add(1, Ordering::Relaxed);
@@ -98,21 +99,21 @@ impl Hold {
         }
     }
 
-    fn place(&self) -> Option<Place<'_>> {
-        let place = Place(&self.waiting);
+    fn place(&self) -> Option<QueueSlot<'_>> {
+        let place = QueueSlot(&self.waiting);
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         // One that is dropped here gives its place back.
         (before < self.spec.max_waiting).then_some(place)
     }
 
-    /// Lets everybody go who waits, and whoever comes. To be called once the table without it
+    /// Lets all waiting requests go on, and those that come. Call it once the table without it
     /// is in force.
     pub(crate) fn release(&self) {
         self.released.send_replace(true);
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_waits_goes_on_at_the_release() {
+    async fn waiting_requests_go_on_at_the_release() {
         let hold = hold("10s", 100);
         let waits = (0..100).map(|_| {
             let hold = hold.clone();
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_longer_than_max_hold_or_beyond_the_queue() {
+    async fn no_request_waits_longer_than_max_hold_or_beyond_the_queue() {
         let hold = hold("10s", 1);
         let first = hold.clone();
         let first = tokio::spawn(async move { first.wait().await });

@@ -77,8 +77,8 @@ pub(crate) fn check(
 }
 
 impl Mirror {
-    /// What is copied as `spec` has it, to the version at this place. SharedCounts of the same version
-    /// go on.
+    /// What is copied as `spec` has it, to the version at this place. SharedCounts of the same
+    /// version go on.
     pub(crate) fn of(
         spec: MirrorSpec,
         version: usize,
@@ -154,7 +154,7 @@ impl Mirror {
         self.counts.dropped_remote.ended(process);
     }
 
-    /// Somebody else counts the older processes that live.
+    /// Another process counts the older processes that live.
     pub(crate) fn forget_draining(&self) {
         self.counts.copies.remote.forget_present();
         self.counts.originals.remote.forget_present();

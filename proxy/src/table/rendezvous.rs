@@ -2,7 +2,7 @@
 //!
 //! Each candidate draws a number for the key, exponentially distributed with its weight as the
 //! rate, and the smallest number wins, so a candidate wins with the probability of its share.
-//! The numbers of one candidate depend on nobody else. When a weight rises in relation to all
+//! The numbers of one candidate do not depend on the others. When a weight rises in relation to all
 //! others, its candidate's numbers shrink in relation to theirs: it wins keys, and loses none.
 
 use std::hash::Hasher;
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_wins_without_a_weight() {
+    fn none_wins_without_a_weight() {
         assert_eq!(winner(1, [("a", 2, 0.0)]), None);
         assert_eq!(winner(1, [("a", 2, 0.0), ("b", 3, 0.1)]), Some("b"));
     }

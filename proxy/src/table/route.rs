@@ -32,7 +32,7 @@ pub(crate) struct Conflict {
 }
 
 impl Conflict {
-    /// What to tell whoever brought `service`.
+    /// The error message for the author of `service`.
     pub(crate) fn message(&self, service: &str) -> String {
         let host = self.host.text().unwrap_or_else(|| "every host".into());
         let Self {
@@ -42,7 +42,7 @@ impl Conflict {
         } = self;
         let other = if **first == *service { second } else { first };
         format!(
-            "answers to the same requests as service `{other}` ({host}, path prefix `{prefix}`): change its hosts or its path_prefix"
+            "serves the same requests as service `{other}` ({host}, path prefix `{prefix}`): change its hosts or its path_prefix"
         )
     }
 }
@@ -135,7 +135,8 @@ fn longest(prefixes: &Prefixes, path: &[u8]) -> Option<usize> {
 fn starts_with(path: &[u8], prefix: &str) -> bool {
     let rest = path.strip_prefix(prefix.as_bytes());
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-        // `*`, the target of a server-wide OPTIONS (RFC 9110, 7.1), is for whoever has `/`.
+        // `*`, the target of a server-wide OPTIONS (RFC 9110, 7.1), is for the service that has
+        // `/`.
         || prefix.is_empty()
 }
 

@@ -1,6 +1,6 @@
 //! What a request itself says about where it goes.
 
-use crate::table::sticky::Client;
+use crate::table::sticky::StickyClient;
 
 /// What a request says about where it goes.
 #[derive(Debug, Clone, Copy)]
@@ -8,7 +8,7 @@ pub(crate) struct RoutingHints {
     /// The place of the version that it names.
     pub(crate) version: Option<usize>,
     /// The client that it is split by.
-    pub(crate) client: Client,
+    pub(crate) client: StickyClient,
     /// The hash of what it is balanced by, inside its version.
     pub(crate) key: Option<u64>,
 }
@@ -17,7 +17,7 @@ impl RoutingHints {
     /// Nothing.
     pub(crate) const NONE: Self = Self {
         version: None,
-        client: Client::UNKNOWN,
+        client: StickyClient::UNKNOWN,
         key: None,
     };
 }

@@ -14,7 +14,7 @@ use crate::table::key::KeySource;
 use crate::table::rendezvous::hash;
 use crate::wire::fields::{check_cookie_name, header_name};
 
-/// A value that is longer was not set by anybody who wants to be known again.
+/// A longer value is no identifier of a client, and is ignored.
 const MAX_VALUE: usize = 1024;
 /// Two numbers that make the keys of this use differ from those of any other.
 const DOMAIN: [(u64, u64); 2] = [
@@ -34,15 +34,15 @@ pub(crate) struct Sticky {
 
 /// What a request says about its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Client {
+pub(crate) struct StickyClient {
     /// The hash of its value.
     pub(crate) user: Option<u64>,
     /// The value that it has to be told, since it is new.
     pub(crate) newcomer: Option<u64>,
 }
 
-impl Client {
-    /// Nobody asked, or the request does not say.
+impl StickyClient {
+    /// The service is not sticky, or the request has no identifier.
     pub(crate) const UNKNOWN: Self = Self {
         user: None,
         newcomer: None,
@@ -99,21 +99,25 @@ impl Sticky {
 
     /// The client whose request has `value` where [`Sticky::source`] says. One that should have
     /// the cookie and has not gets `random` for its value.
-    pub(crate) fn client(&self, value: Option<&[u8]>, random: impl FnOnce() -> u64) -> Client {
+    pub(crate) fn client(
+        &self,
+        value: Option<&[u8]>,
+        random: impl FnOnce() -> u64,
+    ) -> StickyClient {
         let usable = |value: &&[u8]| !value.is_empty() && value.len() <= MAX_VALUE;
         match (value.filter(usable), &self.source) {
-            (Some(value), _) => Client {
+            (Some(value), _) => StickyClient {
                 user: Some(self.user(value)),
                 newcomer: None,
             },
             (None, KeySource::Cookie(_)) => {
                 let value = random();
-                Client {
+                StickyClient {
                     user: Some(self.user(text(value).as_bytes())),
                     newcomer: Some(value),
                 }
             }
-            (None, _) => Client::UNKNOWN,
+            (None, _) => StickyClient::UNKNOWN,
         }
     }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 pub(crate) struct Timeouts {
     /// From a request's first byte until its head is whole.
     pub(crate) header: Duration,
-    /// From an answer's end until the first byte of the client's next request.
+    /// From a response's end until the first byte of the client's next request.
     pub(crate) keep_alive: Duration,
     pub(crate) connect: Duration,
-    /// From the end of a request until the head of its answer.
+    /// From the end of a request until the head of its response.
     pub(crate) first_byte: Duration,
-    /// From the head of a request until the head of its answer, over all tries; `None`: as long
+    /// From the head of a request until the head of its response, over all tries; `None`: as long
     /// as the others allow.
     pub(crate) request: Option<Duration>,
     /// Without any progress of a body, in either direction.

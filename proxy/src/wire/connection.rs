@@ -9,16 +9,16 @@ use crate::wire::h1::head::{BadHead, find_end, read_response, response_at_once, 
 use crate::wire::h2::stream::Stream;
 use crate::wire::head::{Head, Message};
 use crate::wire::response::{NoResponse, ResponseHead};
-use crate::wire::socket::{Inbox, Pool, Socket};
+use crate::wire::socket::{Pool, ReadBuffer, Socket};
 
-/// The longest head of an answer.
+/// The longest head of a response.
 const MAX_HEAD: usize = 256 * 1024;
 
 /// A connection to an endpoint. Dropping it ends it, in the middle of whatever it carries.
 pub(crate) struct Connection {
     pub(crate) link: Link,
-    pub(crate) inbox: Inbox,
-    /// Of the answer, once it is there.
+    pub(crate) read_buffer: ReadBuffer,
+    /// Of the response, once it is there.
     head: Head,
     /// Bytes of the inbox that were searched for the end of a head.
     scanned: usize,
@@ -38,14 +38,14 @@ impl Connection {
     pub(crate) fn new(link: Link, reused: bool) -> Self {
         Self {
             link,
-            inbox: Inbox::default(),
+            read_buffer: ReadBuffer::default(),
             head: Head::default(),
             scanned: 0,
             reused,
         }
     }
 
-    /// Reads the head of an answer.
+    /// Reads the head of a response.
     pub(crate) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -54,18 +54,18 @@ impl Connection {
     ) -> Poll<Result<ResponseHead, NoResponse>> {
         let Self {
             link,
-            inbox,
+            read_buffer,
             head,
             scanned,
             ..
         } = self;
         let socket = match link {
             Link::H1(socket) => socket,
-            Link::H2(stream) => return stream.poll_head(cx, inbox, pool, to_head, head),
+            Link::H2(stream) => return stream.poll_head(cx, read_buffer, pool, to_head, head),
         };
         loop {
-            if let Some(length) = read_head(inbox, scanned, pool, head)? {
-                let message = head.over(&inbox.data()[..length]);
+            if let Some(length) = read_head(read_buffer, scanned, pool, head)? {
+                let message = head.over(&read_buffer.data()[..length]);
                 let framing = response_framing(message, to_head)?;
                 *scanned = 0;
                 return Poll::Ready(Ok(ResponseHead {
@@ -74,8 +74,8 @@ impl Connection {
                     framing,
                 }));
             }
-            let silently = inbox.is_empty();
-            match ready!(inbox.poll_fill(socket, pool, MAX_HEAD, cx)) {
+            let silently = read_buffer.is_empty();
+            match ready!(read_buffer.poll_fill(socket, pool, MAX_HEAD, cx)) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                     return Poll::Ready(Err(NoResponse::Bad));
@@ -85,16 +85,16 @@ impl Connection {
         }
     }
 
-    /// The head of the answer that was read, until it is taken off.
+    /// The head of the response that was read, until it is taken off.
     pub(crate) fn response(&self) -> Message<'_> {
-        self.head.over(self.inbox.data())
+        self.head.over(self.read_buffer.data())
     }
 
-    /// Takes the head of the answer off the inbox. Gives whether another request may follow the
-    /// answer, once all of it was read.
+    /// Takes the head of the response off the inbox. Gives whether another request may follow the
+    /// response, once all of it was read.
     pub(crate) fn take_off(&mut self, head: &ResponseHead, pool: &Pool) -> bool {
         let keeps = head.framing != Framing::UntilClose && self.response().keeps_alive();
-        self.inbox.consume(head.length);
+        self.read_buffer.consume(head.length);
         pool.give_head(std::mem::take(&mut self.head));
         keeps
     }
@@ -109,14 +109,14 @@ impl Link {
     }
 }
 
-/// Reads the head of an answer that the inbox begins with, if it is whole, and gives its length.
+/// Reads the head of a response that the inbox begins with, if it is whole, and gives its length.
 fn read_head(
-    inbox: &Inbox,
+    read_buffer: &ReadBuffer,
     scanned: &mut usize,
     pool: &Pool,
     head: &mut Head,
 ) -> Result<Option<usize>, BadHead> {
-    let bytes = inbox.data();
+    let bytes = read_buffer.data();
     if bytes.is_empty() {
         return Ok(None);
     }

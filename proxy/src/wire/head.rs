@@ -24,9 +24,9 @@ struct Field {
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) version: Version,
-    /// Of a request; of an answer, the reason phrase.
+    /// Of a request; of a response, the reason phrase.
     line: [Span; 2],
-    /// Of an answer.
+    /// Of a response.
     pub(crate) status: u16,
     fields: Vec<Field>,
     /// A bit for each [`Known`] that is among them: most are not, and need no looking for.
@@ -145,7 +145,7 @@ impl Head {
         self.clear();
     }
 
-    /// Begins an answer's head.
+    /// Begins a response's head.
     pub(crate) fn response(&mut self, version: Version, status: u16, reason: Span) {
         self.version = version;
         self.line = [Span::default(), reason];
@@ -259,7 +259,7 @@ impl<'m> Message<'m> {
     }
 
     /// Whether `Connection` names this field, by its name in any case. Of those that never go
-    /// on, nobody asks.
+    /// on, no caller asks.
     pub(crate) fn names(self, field: &[u8]) -> bool {
         self.head.connection.fields
             && self

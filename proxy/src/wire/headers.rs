@@ -116,7 +116,7 @@ pub(crate) fn towards_endpoint(
 }
 
 /// Writes what a client should see of an endpoint's header fields. `now` is the time as `Date`
-/// says it, for an answer without one (RFC 9110, 6.6.1).
+/// says it, for a response without one (RFC 9110, 6.6.1).
 pub(crate) fn towards_client(response: Message<'_>, upgrade: bool, now: &[u8], to: &mut impl Sink) {
     let mut says_date = response.status() < 200;
     for line in response.fields() {

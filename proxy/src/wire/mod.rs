@@ -1,5 +1,5 @@
-//! The two wires, as whoever moves a message sees them: a connection of HTTP/1.1, or a stream of
-//! HTTP/2.
+//! The two wires, as the code that moves a message sees them: a connection of HTTP/1.1, or a stream
+//! of HTTP/2.
 
 pub(crate) mod address;
 pub(crate) mod connection;
@@ -31,7 +31,7 @@ use crate::wire::h1::body::Framing;
 use crate::wire::h1::write::write_interim;
 use crate::wire::h2::stream::Stream;
 use crate::wire::head::Message;
-use crate::wire::socket::{Inbox, Pool, Socket};
+use crate::wire::socket::{Pool, ReadBuffer, Socket};
 use crate::wire::timer::Timer;
 
 /// What a message comes from or goes to.
@@ -44,17 +44,17 @@ pub(crate) enum Wire<'w> {
 }
 
 impl<'w> Wire<'w> {
-    /// Reads more of a body behind what is in `inbox`. Gives how many bytes came; 0: there are
-    /// no more.
+    /// Reads more of a body behind what is in `read_buffer`. Gives how many bytes came; 0: there
+    /// are no more.
     pub(crate) fn poll_fill(
         self,
         cx: &mut Context<'_>,
-        inbox: &mut Inbox,
+        read_buffer: &mut ReadBuffer,
         pool: &Pool,
     ) -> Poll<io::Result<usize>> {
         match self {
-            Self::H1(socket) => inbox.poll_fill(socket, pool, usize::MAX, cx),
-            Self::H2(stream) => stream.poll_fill(cx, inbox, pool),
+            Self::H1(socket) => read_buffer.poll_fill(socket, pool, usize::MAX, cx),
+            Self::H2(stream) => stream.poll_fill(cx, read_buffer, pool),
             Self::Nowhere => Poll::Ready(Ok(0)),
         }
     }
@@ -63,12 +63,12 @@ impl<'w> Wire<'w> {
     pub(crate) fn poll_at_hand(
         self,
         cx: &mut Context<'_>,
-        inbox: &mut Inbox,
+        read_buffer: &mut ReadBuffer,
         pool: &Pool,
     ) -> Poll<io::Result<usize>> {
         match self {
             Self::H1(_) => Poll::Pending,
-            Self::H2(stream) => stream.poll_fill(cx, inbox, pool),
+            Self::H2(stream) => stream.poll_fill(cx, read_buffer, pool),
             Self::Nowhere => Poll::Ready(Ok(0)),
         }
     }
@@ -82,10 +82,10 @@ impl<'w> Wire<'w> {
         }
     }
 
-    /// Puts the trailer fields that came apart from a body's data into `inbox`, as lines.
-    pub(crate) fn take_trailers(self, inbox: &mut Inbox, pool: &Pool) {
+    /// Puts the trailer fields that came apart from a body's data into `read_buffer`, as lines.
+    pub(crate) fn take_trailers(self, read_buffer: &mut ReadBuffer, pool: &Pool) {
         if let Self::H2(stream) = self {
-            stream.take_trailers(inbox, pool);
+            stream.take_trailers(read_buffer, pool);
         }
     }
 
@@ -97,7 +97,7 @@ impl<'w> Wire<'w> {
         }
     }
 
-    /// Passes an interim answer on to a client (RFC 9110, 15.2).
+    /// Passes an interim response on to a client (RFC 9110, 15.2).
     pub(crate) async fn interim(
         self,
         pool: &Pool,

@@ -9,21 +9,21 @@ use crate::wire::h1::head::read_trailers;
 use crate::wire::h1::splice::{Broken, SPLICE_FROM, Splice};
 use crate::wire::h2::stream::Part;
 use crate::wire::head::Head;
-use crate::wire::socket::{Inbox, Pool};
+use crate::wire::socket::{Pool, ReadBuffer};
 use crate::wire::{Wire, headers};
 
 /// Where a body comes from.
 pub(crate) struct Source<'s> {
     pub(crate) wire: Wire<'s>,
-    pub(crate) inbox: &'s mut Inbox,
+    pub(crate) read_buffer: &'s mut ReadBuffer,
     pub(crate) pool: &'s Pool,
-    /// Whoever is behind it can be sent interim answers (RFC 9110, 15.2).
+    /// The client behind it can be sent interim responses (RFC 9110, 15.2).
     pub(crate) takes_interim: bool,
 }
 
 /// How much of a body may come, and how it is passed on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Passage {
+pub(crate) struct Relay {
     pub(crate) framing: Framing,
     /// In chunks, whatever it came in.
     pub(crate) chunked: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Passage {
 pub(crate) struct Pump {
     decoder: Decoder,
     chunked: bool,
-    /// Bytes of body that may still come. `None`: any number, and nobody counts them.
+    /// Bytes of body that may still come. `None`: any number, uncounted.
     allowance: Option<u64>,
     state: State,
     piece: Outgoing,
@@ -103,11 +103,11 @@ impl From<Broken> for Stopped {
 
 impl Pump {
     /// Passes on `head`, and the body that follows it, which comes on `from`.
-    pub(crate) fn new(head: Vec<u8>, passage: Passage, from: Wire<'_>) -> Self {
+    pub(crate) fn new(head: Vec<u8>, relay: Relay, from: Wire<'_>) -> Self {
         Self {
-            decoder: Decoder::new(from.decoding(passage.framing)),
-            chunked: passage.chunked,
-            allowance: (passage.most < u64::MAX).then_some(passage.most),
+            decoder: Decoder::new(from.decoding(relay.framing)),
+            chunked: relay.chunked,
+            allowance: (relay.most < u64::MAX).then_some(relay.most),
             state: State::Reading,
             piece: Outgoing {
                 before: head,
@@ -151,8 +151,8 @@ impl Pump {
     }
 
     /// Takes what was written off the inbox, and gives the buffer of the head back.
-    pub(crate) fn finish(&mut self, inbox: &mut Inbox, pool: &Pool) {
-        self.take_off(inbox);
+    pub(crate) fn finish(&mut self, read_buffer: &mut ReadBuffer, pool: &Pool) {
+        self.take_off(read_buffer);
         pool.give(std::mem::take(&mut self.piece.before));
     }
 
@@ -169,14 +169,14 @@ impl Pump {
                 State::Reading => ready!(self.poll_read(cx, from, to, moved))?,
                 State::Writing => {
                     let before = self.written;
-                    let outcome = self.poll_write(cx, from.inbox, to);
+                    let outcome = self.poll_write(cx, from.read_buffer, to);
                     *moved |= self.written > before;
                     ready!(outcome).map_err(|_| Stopped::To)?;
                 }
                 State::Written => {
                     // A head alone stays, for another connection, until more is there.
                     if self.piece.data + self.piece.behind > 0 {
-                        self.take_off(from.inbox);
+                        self.take_off(from.read_buffer);
                     }
                     self.state = State::Reading;
                 }
@@ -197,22 +197,22 @@ impl Pump {
         to: Wire<'_>,
         moved: &mut bool,
     ) -> Poll<Result<(), Stopped>> {
-        match self.decoder.next(from.inbox.data())? {
+        match self.decoder.next(from.read_buffer.data())? {
             body::Piece::Data { skip, data } => {
-                from.inbox.consume(skip);
-                self.data(&from.inbox.data()[data..], data, from.wire.is_over())?;
+                from.read_buffer.consume(skip);
+                self.data(&from.read_buffer.data()[data..], data, from.wire.is_over())?;
                 if self.piece.before.is_empty() && !self.chunked {
                     // Nothing of ours will go before the data any more, however slowly it goes.
                     from.pool.give(std::mem::take(&mut self.piece.before));
                 }
             }
             body::Piece::End { skip, trailers } => {
-                from.inbox.consume(skip);
-                self.end(&from.inbox.data()[..trailers])?;
+                from.read_buffer.consume(skip);
+                self.end(&from.read_buffer.data()[..trailers])?;
             }
             body::Piece::More if self.is_untouched() => {
                 // A head does not wait for its body, but takes along what is there.
-                match from.wire.poll_at_hand(cx, from.inbox, from.pool) {
+                match from.wire.poll_at_hand(cx, from.read_buffer, from.pool) {
                     Poll::Ready(Ok(read)) => self.take_up(read, from)?,
                     _ => self.state = State::Writing,
                 }
@@ -222,7 +222,7 @@ impl Pump {
                 self.state = State::Splicing;
             }
             body::Piece::More => {
-                let read = from.wire.poll_fill(cx, from.inbox, from.pool);
+                let read = from.wire.poll_fill(cx, from.read_buffer, from.pool);
                 let read = ready!(read).map_err(|_| Stopped::From)?;
                 *moved = true;
                 self.take_up(read, from)?;
@@ -236,8 +236,8 @@ impl Pump {
         match read {
             1.. => Ok(()),
             0 if self.decoder.ends_here() => {
-                from.wire.take_trailers(from.inbox, from.pool);
-                self.end(from.inbox.data())
+                from.wire.take_trailers(from.read_buffer, from.pool);
+                self.end(from.read_buffer.data())
             }
             0 => Err(Stopped::From),
         }
@@ -295,11 +295,11 @@ impl Pump {
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        inbox: &Inbox,
+        read_buffer: &ReadBuffer,
         to: Wire<'_>,
     ) -> Poll<io::Result<()>> {
         let piece = &self.piece;
-        let data = &inbox.data()[..piece.data];
+        let data = &read_buffer.data()[..piece.data];
         match to {
             Wire::H1(socket) => {
                 let parts = [&*piece.before, data, piece.after];
@@ -309,7 +309,7 @@ impl Pump {
                 let part = Part {
                     before: &piece.before,
                     data,
-                    trailers: &inbox.data()[piece.data..piece.data + piece.trailers],
+                    trailers: &read_buffer.data()[piece.data..piece.data + piece.trailers],
                     is_last: piece.is_last,
                 };
                 ready!(stream.poll_write(cx, part, &mut self.written))?;
@@ -326,9 +326,9 @@ impl Pump {
     }
 
     /// The piece that was written is over.
-    fn take_off(&mut self, inbox: &mut Inbox) {
+    fn take_off(&mut self, read_buffer: &mut ReadBuffer) {
         if matches!(self.state, State::Written | State::Done) {
-            inbox.consume(self.piece.data + self.piece.behind);
+            read_buffer.consume(self.piece.data + self.piece.behind);
         }
         self.renew();
     }
@@ -352,7 +352,8 @@ impl Pump {
             Some(left) => left.is_none_or(|left| left >= SPLICE_FROM),
             None => false,
         };
-        let possible = worth && !self.chunked && self.allowance.is_none() && from.inbox.is_empty();
+        let possible =
+            worth && !self.chunked && self.allowance.is_none() && from.read_buffer.is_empty();
         if possible && from.wire.as_plain().is_some() && to.as_plain().is_some() {
             self.splice = Splice::begin();
         }
@@ -405,20 +406,20 @@ mod tests {
     async fn state_after_the_first_bytes(most: u64) -> State {
         let (from, _sender) = connected().await;
         let (to, _receiver) = connected().await;
-        let (mut inbox, pool) = (Inbox::default(), Pool::default());
-        inbox.push(&[0; 100], &pool);
+        let (mut read_buffer, pool) = (ReadBuffer::default(), Pool::default());
+        read_buffer.push(&[0; 100], &pool);
         let mut source = Source {
             wire: Wire::H1(&from),
-            inbox: &mut inbox,
+            read_buffer: &mut read_buffer,
             pool: &pool,
             takes_interim: false,
         };
-        let passage = Passage {
+        let relay = Relay {
             framing: Framing::Length(1024 * 1024),
             chunked: false,
             most,
         };
-        let mut pump = Pump::new(b"head".to_vec(), passage, source.wire);
+        let mut pump = Pump::new(b"head".to_vec(), relay, source.wire);
         poll_fn(|cx| {
             let polled = pump.poll(cx, &mut source, Wire::H1(&to), &mut false);
             assert!(polled.is_pending());

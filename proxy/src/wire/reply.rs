@@ -1,4 +1,4 @@
-//! The proxy's own answers: a status, a reason that programs can read, and a body.
+//! The proxy's own responses: a status, a reason that programs can read, and a body.
 //!
 //! The reason is in `Proxy-Status` (RFC 9209), with the error types of its section 2.3.
 
@@ -13,7 +13,15 @@ const HELD_RETRY_AFTER: &[u8] = b"1";
 /// The reason of every refusal that is the client's doing.
 const REQUEST_ERROR: &str = "crossfade; error=http_request_error";
 
-/// Why the proxy answers in an endpoint's place.
+/// Reasons that got a new word in this release: the old one, and the present one. Dashboards and
+/// processes of the release before know the old ones.
+const RENAMED: [(&str, &str); 3] = [
+    ("bad_answer", "bad_response"),
+    ("held_well", "held_health_check"),
+    ("shortage", "resource_exhausted"),
+];
+
+/// Why the proxy sends a response of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LocalReply {
     /// It is not HTTP, or not strictly (RFC 9112, 2.2 to 5).
@@ -43,7 +51,7 @@ pub(crate) enum LocalReply {
     UpgradeOverHttp2,
     /// `OPTIONS` that may not be passed on further (RFC 9110, 7.6.2).
     LastOptions,
-    /// `TRACE` that may not be passed on further. What it would show is nobody's business.
+    /// `TRACE` that may not be passed on further. It would disclose internal header fields.
     LastTrace,
     /// No service has this host and path.
     NoRoute,
@@ -59,19 +67,19 @@ pub(crate) enum LocalReply {
     ConnectTimedOut,
     /// This machine has no file descriptor, port or memory left for a connection.
     ResourceExhausted,
-    /// The connection to the endpoint broke before it answered.
+    /// The connection to the endpoint broke before it responded.
     ConnectionBroken,
-    /// The endpoint's answer was not HTTP.
+    /// The endpoint's response was not HTTP.
     BadResponse,
-    /// The endpoint did not answer in time.
+    /// The endpoint did not respond in time.
     TimedOut,
-    /// The request was not answered in `timeouts.request`, by whatever endpoints it was sent to.
+    /// The request got no response within `timeouts.request`, by whatever endpoints it was sent to.
     RequestTimedOut,
     /// The client stopped sending in the middle of its request.
     ClientStalled,
-    /// The client has gone: there is nobody to answer.
+    /// The client has gone: there is no one to respond to.
     ClientGone,
-    /// The request was still unanswered when its endpoint's drain ran out of time.
+    /// The request had no response yet when its endpoint's drain ran out of time.
     Cut,
 }
 
@@ -143,7 +151,19 @@ impl LocalReply {
         }
     }
 
-    /// The status of the answer.
+    /// The word of this release for a reason, given one of this release or of the one before.
+    pub(crate) fn present_label(label: &str) -> &str {
+        let renamed = RENAMED.iter().find(|(old, _)| *old == label);
+        renamed.map_or(label, |(_, present)| present)
+    }
+
+    /// The word of the release before for a reason.
+    pub(crate) fn old_label(label: &str) -> &str {
+        let renamed = RENAMED.iter().find(|(_, present)| *present == label);
+        renamed.map_or(label, |(old, _)| old)
+    }
+
+    /// The status of the response.
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Self::BadSyntax | Self::BadFraming | Self::BadTarget | Self::BadHost => {
@@ -242,24 +262,24 @@ impl LocalReply {
             }
             Self::LastOptions => "the request was meant for this proxy, which is well",
             Self::LastTrace => "TRACE is not supported here",
-            Self::NoRoute => "no service answers to this host and path",
+            Self::NoRoute => "no service has this host and path",
             Self::NoEndpoint => "no endpoint of this service is up",
             Self::ServiceHeld => "the service is held for a moment; try again soon",
             Self::HeldHealthCheck => "the service is held for a moment, and well",
             Self::ConnectFailed => "no connection to an endpoint could be made",
             Self::ConnectTimedOut => "no connection to an endpoint was made in time",
             Self::ResourceExhausted => "the proxy has run out of file descriptors, ports or memory",
-            Self::ConnectionBroken => "the endpoint closed the connection before it answered",
-            Self::BadResponse => "the endpoint's answer was not valid HTTP",
-            Self::TimedOut => "the endpoint did not answer in time",
-            Self::RequestTimedOut => "the request was not answered in the time that it has",
+            Self::ConnectionBroken => "the endpoint closed the connection before it responded",
+            Self::BadResponse => "the endpoint's response was not valid HTTP",
+            Self::TimedOut => "the endpoint did not respond in time",
+            Self::RequestTimedOut => "the request got no response in the time that it has",
             Self::ClientStalled => "the request's body stopped in the middle",
             Self::ClientGone => "the client closed the connection",
-            Self::Cut => "the endpoint is being removed and did not answer in time",
+            Self::Cut => "the endpoint is being removed and did not respond in time",
         }
     }
 
-    /// The answer's header fields and its body: in JSON where that is wanted, or in plain text.
+    /// The response's header fields and its body: in JSON where that is wanted, or in plain text.
     pub(crate) fn write(self, json: bool, fields: &mut impl Sink) -> String {
         let (content_type, body) = if json {
             let json = serde_json::json!({

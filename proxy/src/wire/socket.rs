@@ -21,7 +21,7 @@ use crate::wire::tls::{ClientTls, EndpointTls};
 pub(crate) const BUFFER: usize = 32 * 1024;
 /// Free buffers that a worker keeps. Those are used while bytes move, and few at a time.
 const MAX_FREE: usize = 32;
-/// Free buffers for heads that a worker keeps: one is used for as long as an answer takes.
+/// Free buffers for heads that a worker keeps: one is used for as long as a response takes.
 const MAX_FREE_SMALL: usize = 512;
 /// Pieces that are no longer together are sent as one: copying them costs less than what the
 /// kernel does for a list of pieces.
@@ -50,7 +50,7 @@ pub(crate) struct Pool {
 
 /// What was read from a socket and not used yet.
 #[derive(Default)]
-pub(crate) struct Inbox {
+pub(crate) struct ReadBuffer {
     bytes: Vec<u8>,
     start: usize,
 }
@@ -128,7 +128,7 @@ impl Socket {
         Self(RefCell::new(stream))
     }
 
-    /// What is below, for whoever speaks something else over it.
+    /// What is below, for another protocol over it.
     pub(crate) fn into_inner(self) -> Bytestream {
         self.0.into_inner()
     }
@@ -245,7 +245,7 @@ impl Socket {
         Ok(length)
     }
 
-    /// The stream, for whoever moves bytes without reading them: only where what is on it is
+    /// The stream, for code that moves bytes without reading them: only where what is on it is
     /// what is meant.
     pub(crate) fn as_plain(&self) -> Option<Ref<'_, TcpStream>> {
         Ref::filter_map(self.0.borrow(), |stream| match stream {
@@ -379,7 +379,7 @@ impl Pool {
     }
 }
 
-impl Inbox {
+impl ReadBuffer {
     pub(crate) fn data(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
@@ -404,7 +404,7 @@ impl Inbox {
     }
 
     /// Reads more behind what is there, which stays within `most` bytes. Gives how many bytes
-    /// came. Whoever waits here holds no more memory than what it has read.
+    /// came. A task that waits here holds no more memory than what it has read.
     pub(crate) fn poll_fill(
         &mut self,
         socket: &Socket,
@@ -416,7 +416,7 @@ impl Inbox {
             return Poll::Ready(Err(io::ErrorKind::StorageFull.into()));
         }
         let mut room = Room {
-            inbox: self,
+            read_buffer: self,
             pool,
             most,
         };
@@ -446,14 +446,14 @@ impl Inbox {
 
 /// Room for more behind what is in an inbox, made when there is something to put there.
 struct Room<'r> {
-    inbox: &'r mut Inbox,
+    read_buffer: &'r mut ReadBuffer,
     pool: &'r Pool,
     most: usize,
 }
 
 impl Room<'_> {
     fn make(&mut self) -> &mut Vec<u8> {
-        let Inbox { bytes, start } = &mut *self.inbox;
+        let ReadBuffer { bytes, start } = &mut *self.read_buffer;
         if bytes.capacity() < BUFFER {
             let small = std::mem::replace(bytes, self.pool.take());
             bytes.extend_from_slice(&small[*start..]);

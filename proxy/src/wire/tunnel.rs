@@ -4,13 +4,13 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use crate::wire::socket::{Inbox, Pool, Socket};
+use crate::wire::socket::{Pool, ReadBuffer, Socket};
 use crate::wire::timer::Timer;
 
 /// One direction of it.
 struct Way<'t> {
     from: &'t Socket,
-    inbox: &'t mut Inbox,
+    read_buffer: &'t mut ReadBuffer,
     to: &'t Socket,
     written: usize,
     is_over: bool,
@@ -20,12 +20,12 @@ struct Way<'t> {
 pub(crate) async fn tunnel(
     pool: &Pool,
     timer: &Timer,
-    client: (&Socket, &mut Inbox),
-    endpoint: (&Socket, &mut Inbox),
+    client: (&Socket, &mut ReadBuffer),
+    endpoint: (&Socket, &mut ReadBuffer),
 ) {
-    let way = |from, inbox, to| Way {
+    let way = |from, read_buffer, to| Way {
         from,
-        inbox,
+        read_buffer,
         to,
         written: 0,
         is_over: false,
@@ -38,7 +38,7 @@ pub(crate) async fn tunnel(
             return Poll::Ready(());
         }
         for way in [&mut up, &mut down] {
-            // An error is how such a connection often ends; there is nobody to tell.
+            // An error is how such a connection often ends; it is not reported.
             if let Poll::Ready(Err(_)) = way.poll(cx, pool) {
                 return Poll::Ready(());
             }
@@ -56,11 +56,11 @@ impl Way<'_> {
         while !self.is_over {
             ready!(
                 self.to
-                    .poll_write_all(cx, [self.inbox.data()], &mut self.written)
+                    .poll_write_all(cx, [self.read_buffer.data()], &mut self.written)
             )?;
-            self.inbox.consume(self.written);
+            self.read_buffer.consume(self.written);
             self.written = 0;
-            let read = self.inbox.poll_fill(self.from, pool, usize::MAX, cx);
+            let read = self.read_buffer.poll_fill(self.from, pool, usize::MAX, cx);
             if ready!(read)? == 0 {
                 ready!(self.to.poll_shutdown(cx))?;
                 self.is_over = true;

@@ -114,7 +114,7 @@ impl Own {
         add(&self.cells().turned_away, 1);
     }
 
-    /// The proxy answers a request itself.
+    /// The proxy sends its own response to a request.
     pub(crate) fn refused(&self, reply: LocalReply) {
         add(&self.cells().refused[reply as usize], 1);
     }

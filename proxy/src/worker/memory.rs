@@ -31,7 +31,7 @@ impl MemoryTrimmer {
 #[cfg(target_env = "gnu")]
 #[expect(
     unsafe_code,
-    reason = "the C library offers it, and no safe wrapper of it is kept by anybody"
+    reason = "the C library offers it, and no maintained crate wraps it safely"
 )]
 fn give_back() {
     // SAFETY: it takes a number, touches nothing but the allocator's own free memory under the

@@ -29,7 +29,7 @@ use crate::wire::timer::{Millis, Timers};
 use crate::worker::counters::Counters;
 use crate::worker::date::Date;
 use crate::worker::memory::MemoryTrimmer;
-use crate::worker::order::{Order, Phase, Stage};
+use crate::worker::order::{Order, PhaseName, ShutdownPhase};
 use crate::worker::upstream::Upstream;
 
 /// One worker, seen from its own tasks.
@@ -43,17 +43,17 @@ pub(crate) struct Worker {
     date: Cell<(Millis, Date)>,
     cache: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     /// What the cache held when it was last looked at.
-    table: RefCell<Rc<Held>>,
+    table: RefCell<Rc<TableView>>,
     upstreams: RefCell<HashMap<EndpointId, Rc<Upstream>, BuildHasherDefault<Itself>>>,
     open: Cell<usize>,
     trimmer: MemoryTrimmer,
     closed: Notify,
-    stage: RefCell<watch::Receiver<Stage>>,
-    /// Of `stage`, what every request asks for.
-    phase: Cell<Phase>,
+    shutdown_phase: RefCell<watch::Receiver<ShutdownPhase>>,
+    /// Of `shutdown_phase`, what every request asks for.
+    phase: Cell<PhaseName>,
 }
 
-/// The hash of an endpoint's number: itself. Nobody else chooses them.
+/// The hash of an endpoint's number: itself. Clients cannot choose these numbers.
 #[derive(Default)]
 struct Itself(u64);
 
@@ -76,9 +76,9 @@ impl Hasher for Itself {
 
 /// A worker's own hold on a table. Its requests count their holds in the `Rc` around it, which
 /// no other thread writes; the table's `Arc` is touched once a swap.
-pub(crate) struct Held(Arc<Table>);
+pub(crate) struct TableView(Arc<Table>);
 
-impl std::ops::Deref for Held {
+impl std::ops::Deref for TableView {
     type Target = Table;
 
     fn deref(&self) -> &Table {
@@ -92,10 +92,10 @@ impl Worker {
         table: Arc<ArcSwap<Table>>,
         limits: Limits,
         counters: &Arc<Counters>,
-        stage: watch::Receiver<Stage>,
+        shutdown_phase: watch::Receiver<ShutdownPhase>,
     ) -> Rc<Self> {
         let now = table.load_full();
-        let phase = Phase::from(&*stage.borrow());
+        let phase = PhaseName::from(&*shutdown_phase.borrow());
         Rc::new(Self {
             index,
             counters: counters.own(index),
@@ -104,28 +104,28 @@ impl Worker {
             pool: Pool::default(),
             date: Cell::new((Millis::MAX, Date::NONE)),
             cache: RefCell::new(Cache::new(table)),
-            table: RefCell::new(Rc::new(Held(now))),
+            table: RefCell::new(Rc::new(TableView(now))),
             upstreams: RefCell::default(),
             open: Cell::new(0),
             trimmer: MemoryTrimmer::default(),
             closed: Notify::new(),
             phase: Cell::new(phase),
-            stage: RefCell::new(stage),
+            shutdown_phase: RefCell::new(shutdown_phase),
         })
     }
 
     /// The newest table. A request calls this once, and keeps what it got to its end.
-    pub(crate) fn table(&self) -> Rc<Held> {
+    pub(crate) fn table(&self) -> Rc<TableView> {
         let mut cache = self.cache.borrow_mut();
         let newest = cache.load();
         let mut held = self.table.borrow_mut();
         if !Arc::ptr_eq(newest, &held.0) {
-            *held = Rc::new(Held(newest.clone()));
+            *held = Rc::new(TableView(newest.clone()));
         }
         held.clone()
     }
 
-    pub(crate) fn has_newer_than(&self, table: &Rc<Held>) -> bool {
+    pub(crate) fn has_newer_than(&self, table: &Rc<TableView>) -> bool {
         !Rc::ptr_eq(&self.table(), table)
     }
 
@@ -155,8 +155,8 @@ impl Worker {
     }
 
     /// How far the process is, and what it becomes.
-    pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
-        self.stage.borrow().clone()
+    pub(crate) fn shutdown_phase(&self) -> watch::Receiver<ShutdownPhase> {
+        self.shutdown_phase.borrow().clone()
     }
 
     /// Waits until every task has ended that [`Self::spawn`] was given.
@@ -168,19 +168,20 @@ impl Worker {
 
     /// Whether the proxy is about to end, and connections with it.
     pub(crate) fn is_stopping(&self) -> bool {
-        self.phase() == Phase::Stopping
+        self.phase() == PhaseName::Stopping
     }
 
-    /// Whether the next answer on a connection is the last.
+    /// Whether the next response on a connection is the last.
     pub(crate) fn is_leaving(&self) -> bool {
-        self.phase() != Phase::Serving
+        self.phase() != PhaseName::Serving
     }
 
-    fn phase(&self) -> Phase {
-        let mut stage = self.stage.borrow_mut();
+    fn phase(&self) -> PhaseName {
+        let mut shutdown_phase = self.shutdown_phase.borrow_mut();
         // Err: the control thread is gone; what it said last holds.
-        if stage.has_changed().unwrap_or(false) {
-            self.phase.set(Phase::from(&*stage.borrow_and_update()));
+        if shutdown_phase.has_changed().unwrap_or(false) {
+            self.phase
+                .set(PhaseName::from(&*shutdown_phase.borrow_and_update()));
         }
         self.phase.get()
     }
@@ -210,7 +211,7 @@ impl Worker {
             Order::Ages { endpoints, to } => {
                 let upstreams = self.upstreams.borrow();
                 for upstream in endpoints.iter().filter_map(|id| upstreams.get(id)) {
-                    // Whoever has asked may have given up waiting.
+                    // The receiver may have given up waiting.
                     let _ = to.send((upstream.endpoint.id, upstream.ages()));
                 }
             }

@@ -37,7 +37,7 @@ impl Orders {
         (Self(senders.into()), receivers)
     }
 
-    /// Tells every worker, for whoever need not know that there are several.
+    /// Sends an order to every worker.
     pub(crate) fn teller(&self) -> impl Fn(Order) + Send + Sync + 'static {
         let orders = self.clone();
         move |order| orders.send(&order)
@@ -54,10 +54,10 @@ impl Orders {
 
 /// How far the process is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum ShutdownPhase {
     Serving,
-    /// Another process accepts connections at these addresses; at others nobody does. On the
-    /// connections that are open, the next answer is the last.
+    /// Another process accepts connections at these addresses; at others no process does. On the
+    /// connections that are open, the next response is the last.
     Leaving(Arc<[SocketAddr]>),
     /// Connections that are idle are closed.
     Stopping,
@@ -65,18 +65,18 @@ pub(crate) enum Stage {
 
 /// A stage without what belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum PhaseName {
     Serving,
     Leaving,
     Stopping,
 }
 
-impl From<&Stage> for Phase {
-    fn from(stage: &Stage) -> Self {
-        match stage {
-            Stage::Serving => Self::Serving,
-            Stage::Leaving(_) => Self::Leaving,
-            Stage::Stopping => Self::Stopping,
+impl From<&ShutdownPhase> for PhaseName {
+    fn from(shutdown_phase: &ShutdownPhase) -> Self {
+        match shutdown_phase {
+            ShutdownPhase::Serving => Self::Serving,
+            ShutdownPhase::Leaving(_) => Self::Leaving,
+            ShutdownPhase::Stopping => Self::Stopping,
         }
     }
 }

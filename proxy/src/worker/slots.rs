@@ -1,12 +1,12 @@
-//! Memory for futures that come and go: the next one gets it again. Whoever waits for the reason
-//! to start one holds none of it.
+//! Memory for futures that come and go: the next one gets it again. A reader who wonders about the
+//! reason to start one holds none of it.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// How many stay when nobody needs them.
+/// How many stay when none is in use.
 const KEPT: usize = 512;
 
 /// Runs one kind of future, made of an `A` each, to its `T`.
@@ -123,7 +123,7 @@ mod tests {
         let run = slots.run((held.clone(), receiver));
         tokio::select! {
             biased;
-            _ = run => unreachable!("nobody sends"),
+            _ = run => unreachable!("no sender"),
             () = std::future::ready(()) => {}
         }
         assert_eq!(Rc::strong_count(&held), 1);

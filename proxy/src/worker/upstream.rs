@@ -52,7 +52,7 @@ struct Idle {
 }
 
 /// One sending of a request to an endpoint: holds the claim from the pick to the last byte of
-/// the answer, or to the end of the upgraded connection. How it ended is counted once.
+/// the response, or to the end of the upgraded connection. How it ended is counted once.
 pub(crate) struct Attempt {
     upstream: Rc<Upstream>,
     started: Instant,
@@ -107,7 +107,7 @@ impl Upstream {
         within: Duration,
     ) -> io::Result<Connection> {
         if self.endpoint.transport.protocol == Protocol::H2 {
-            // Seldom, and so not worth a place in every request.
+            // Rare, and so not worth memory in every request.
             let stream = Box::pin(self.stream(timer, within));
             let (stream, reused) = stream.await?;
             return Ok(Connection::new(Link::H2(Box::new(stream)), reused));
@@ -133,7 +133,7 @@ impl Upstream {
 
     /// An idle connection that can carry a request. One that must not be sent twice gets only
     /// a connection that was used a moment ago and that shows nothing to read: an endpoint that
-    /// is about to close a connection would have it answered by a reset.
+    /// is about to close a connection would reset it.
     fn idle_socket(&self, idempotent: bool) -> Option<Socket> {
         let mut idle = self.idle.borrow_mut();
         while let Some(connection) = idle.pop() {
@@ -154,7 +154,7 @@ impl Upstream {
         None
     }
 
-    /// Keeps a connection whose answer was read whole, with nothing behind it.
+    /// Keeps a connection whose response was read whole, with nothing behind it.
     pub(crate) fn keep(&self, socket: Socket) {
         let mut idle = self.idle.borrow_mut();
         if !self.endpoint.claims.is_retired() && idle.len() < MAX_IDLE {
@@ -213,7 +213,7 @@ impl Attempt {
         &self.upstream
     }
 
-    /// The head of the answer is there.
+    /// The head of the response is there.
     pub(crate) fn response_began(&self) {
         let endpoint = &self.upstream.endpoint;
         endpoint
@@ -221,7 +221,7 @@ impl Attempt {
             .response_began_after(self.upstream.worker, self.started.elapsed());
     }
 
-    /// The answer was passed on whole.
+    /// The response was passed on whole.
     pub(crate) fn responded(mut self, status: u16) {
         self.settled = true;
         let Upstream {
@@ -248,13 +248,14 @@ impl Attempt {
         endpoint.unserved(*worker, failure);
     }
 
-    /// It ended, and nobody is to blame: a kept connection had been closed, or a drain cut it.
+    /// It ended, and neither side is at fault: a kept connection had been closed, or a drain cut
+    /// it.
     pub(crate) fn excused(mut self) {
         self.settled = true;
         self.upstream.endpoint.excused(self.upstream.worker);
     }
 
-    /// Its answer goes on without a length.
+    /// Its response goes on without a length.
     pub(crate) fn stream(&mut self) {
         let Upstream {
             endpoint, worker, ..

@@ -37,7 +37,7 @@ pub(super) async fn probe<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     let response = async {
         let response = sender.send_request(request).await.map_err(text)?;
         if response.status() != 200 {
-            return Err(format!("answered with {}", response.status()));
+            return Err(format!("responded with {}", response.status()));
         }
         check_status(response.headers())?;
         let body = Limited::new(response.into_body(), MAX_RESPONSE);
@@ -47,7 +47,7 @@ pub(super) async fn probe<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         }
         verdict(&body.to_bytes())
     };
-    // The connection goes on only for as long as the answer takes.
+    // The connection goes on only for as long as the response takes.
     tokio::pin!(response);
     tokio::select! {
         response = &mut response => response,
@@ -92,7 +92,7 @@ fn verdict(framed: &[u8]) -> Result<(), String> {
         Some([0x08, 3, ..]) => Err("gRPC health: SERVICE_UNKNOWN".into()),
         // 0 is not sent at all.
         Some([]) => Err("gRPC health: UNKNOWN".into()),
-        _ => Err("its answer is not a gRPC health status".into()),
+        _ => Err("its response is not a gRPC health status".into()),
     }
 }
 

@@ -132,7 +132,7 @@ async fn check(
     }
     let mut state = State::new(endpoint.is_healthy(), Instant::now());
     if state.up {
-        // Whoever asked before may have been about to give it its weight.
+        // An earlier call may have been about to give it its weight.
         endpoint.set_share(FULL);
     }
     let mut was_up = state.up;
@@ -183,7 +183,7 @@ async fn probe_at_once(endpoint: &Endpoint, spec: &HealthSpec, host: &str) {
 async fn probe_in_time(endpoint: &Endpoint, spec: &HealthSpec, host: &str) -> Result<(), String> {
     let timeout = spec.timeout.get();
     let result = tokio::time::timeout(timeout, probe(endpoint, spec, host)).await;
-    result.unwrap_or_else(|_| Err(format!("no answer within {timeout:?}")))
+    result.unwrap_or_else(|_| Err(format!("no response within {timeout:?}")))
 }
 
 /// From the start of one probe to the start of the next; `random` is below 1.

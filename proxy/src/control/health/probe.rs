@@ -1,5 +1,5 @@
 //! One probe of an endpoint: over HTTP, by a TCP connection, or over gRPC. An error says
-//! what was wrong with the answer, or that there was none.
+//! what was wrong with the response, or that there was none.
 
 use admin_api::{HealthSpec, Probe, Protocol, StatusRange};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use super::grpc;
 use super::text::text;
 use crate::table::endpoint::Endpoint;
 
-/// How much of an answer's body is looked at.
+/// How much of a response's body is looked at.
 const MAX_BODY: usize = 64 * 1024;
 const AGENT: &str = "crossfade-health";
 
@@ -68,8 +68,8 @@ async fn probe_http1<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         let response = sender.send_request(request).await.map_err(text)?;
         check(response, spec).await
     };
-    // The connection ends when the answer has dropped its sender; what went wrong on it, the
-    // answer says too.
+    // The connection ends when the response has dropped its sender; what went wrong on it, the
+    // response says too.
     let (response, _) = tokio::join!(response, connection);
     response
 }
@@ -91,7 +91,7 @@ async fn probe_http2<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         let response = sender.send_request(request).await.map_err(text)?;
         check(response, spec).await
     };
-    // The connection goes on only for as long as the answer takes.
+    // The connection goes on only for as long as the response takes.
     tokio::pin!(response);
     tokio::select! {
         response = &mut response => response,
@@ -99,7 +99,7 @@ async fn probe_http2<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     }
 }
 
-/// Whether an answer is as good as it should be.
+/// Whether a response is as good as it should be.
 async fn check(response: Response<Incoming>, spec: &HealthSpec) -> Result<(), String> {
     let status = response.status();
     if !spec.status.contains(status.as_u16()) {
@@ -108,7 +108,7 @@ async fn check(response: Response<Incoming>, spec: &HealthSpec) -> Result<(), St
         } else {
             format!(", not {}", spec.status)
         };
-        return Err(format!("answered with {status}{wanted}"));
+        return Err(format!("responded with {status}{wanted}"));
     }
     match &spec.body {
         None => Ok(()),
@@ -132,7 +132,7 @@ async fn check_body(body: Incoming, wanted: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "the body of its answer does not contain `{wanted}`"
+            "the body of its response does not contain `{wanted}`"
         ))
     }
 }

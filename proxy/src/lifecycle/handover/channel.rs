@@ -1,7 +1,7 @@
 //! The wire between two processes of the proxy: messages of JSON behind their length, and open
 //! sockets beside them (`SCM_RIGHTS`), over a unix socket.
 //!
-//! Whoever is at the other end has been let in by its user id, and is not trusted beyond that:
+//! The peer has been let in by its user id, and is not trusted beyond that:
 //! what it sends is bounded, and what is wrong with it is an error of this channel alone.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -29,7 +29,7 @@ const MAX_FDS: usize = 65_536;
 pub(crate) struct Channel(UnixStream);
 
 impl Channel {
-    /// A channel with whoever is at the other end, if that is a process of our own user or of
+    /// A channel with the peer, if that is a process of our own user or of
     /// root.
     pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
         let peer = stream.peer_cred()?.uid();

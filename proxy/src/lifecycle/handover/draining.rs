@@ -15,7 +15,8 @@ use crate::control::Control;
 use crate::table::counts::remote::ProcessId;
 use crate::worker::counters::Counters;
 
-/// An elder whose owner has died looks for the next one so often, and for so long.
+/// A draining process whose active process has died looks for the next one so often, and for so
+/// long.
 const POLL_EVERY: Duration = Duration::from_millis(20);
 const POLL_FOR: Duration = Duration::from_secs(10);
 
@@ -25,7 +26,7 @@ pub(crate) struct Finishing {
     pub(crate) counters: Arc<Counters>,
     /// This one's number.
     pub(crate) process: ProcessId,
-    /// Where whoever owns the table can be found.
+    /// Where the active process can be found.
     pub(crate) socket: PathBuf,
     /// True once nothing is left.
     pub(crate) is_done: watch::Receiver<bool>,
@@ -33,23 +34,23 @@ pub(crate) struct Finishing {
     pub(crate) standby: watch::Sender<bool>,
 }
 
-/// Why nobody is told any more.
+/// Why the reports end.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Over {
     /// The last report was taken: nothing is left to do.
     Reported,
-    /// The owner was told to stop: nobody takes its place.
+    /// The active process was told to stop: no process takes its place.
     Stopped,
-    /// The owner has died, and this process is to take its place; these are elders, too.
+    /// The active process has died, and this process is to take its place; these are draining, too.
     Inherited(Vec<ProcessId>),
-    /// The owner has died, and nobody is found in its place.
+    /// The active process has died, and none is found in its place.
     Alone,
 }
 
 impl Finishing {
     /// Does what the owner of the table says, until there is none or nothing is left.
     pub(crate) async fn follow(&self, mut channel: Channel, others: Vec<ProcessId>) -> Over {
-        // Whoever has just handed over is the heir, before anybody says so.
+        // A process that has just handed over is the standby, before the first message says so.
         let mut standby_with = Some(others);
         loop {
             if let Some(over) = self.obey(&mut channel, &mut standby_with).await {

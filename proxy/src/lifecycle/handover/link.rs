@@ -17,16 +17,17 @@ use crate::table::Table;
 use crate::table::counts::remote::ProcessId;
 use crate::worker::counters::Counters;
 
-/// How often an elder is asked for its figures.
+/// How often a draining process is asked for a report.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
 /// The same while a drain waits for it.
 const REPORT_SOON: Duration = Duration::from_millis(5);
-/// How long a successor waits for a first word of every elder before it answers for them.
+/// How long a successor waits for a first report of every draining process before it goes on
+/// without.
 const FIRST_WORD: Duration = Duration::from_secs(2);
 /// How long a link may take until it is between two messages.
 const LET_GO: Duration = Duration::from_secs(2);
 
-/// The links to all elders.
+/// The links to all draining processes.
 pub(crate) struct Links {
     control: Arc<Control>,
     counters: Arc<Counters>,
@@ -42,9 +43,9 @@ struct Link {
 
 #[derive(Debug, Clone, Copy)]
 enum LetGo {
-    /// Somebody else goes on with it.
+    /// Another process goes on with it.
     Pass,
-    /// The owner stops, and nobody takes its place.
+    /// The active process stops, and no process takes its place.
     Stop,
 }
 
@@ -57,8 +58,8 @@ impl Links {
         })
     }
 
-    /// Takes elders on. Returns when each of them has been told of the table and has said what it
-    /// has in flight, or takes long for it.
+    /// Takes draining processes on. Returns when each of them has the table and has reported what
+    /// it has in flight, or takes long for it.
     pub(crate) async fn add(&self, draining_processes: Vec<DrainingProcess>) {
         let mut first_words = Vec::new();
         for draining_process in draining_processes {
@@ -92,8 +93,8 @@ impl Links {
         .await;
     }
 
-    /// Waits a while for elders that have lost their owner to come back by themselves. Until then
-    /// no drain is done without them.
+    /// Waits a while for draining processes that have lost their active process to come back by
+    /// themselves. Until then no drain is done without them.
     pub(crate) async fn expect(&self, draining_processes: &[ProcessId]) {
         for process in draining_processes {
             self.control.drains.draining_processes.add(*process);
@@ -108,12 +109,12 @@ impl Links {
         }
     }
 
-    /// Ends the links, and gives the elders that are left.
+    /// Ends the links, and gives the draining processes that are left.
     pub(crate) async fn pass(&self) -> Vec<DrainingProcess> {
         self.end(LetGo::Pass).await
     }
 
-    /// Tells every elder that the owner stops.
+    /// Tells every draining process that the active process stops.
     pub(crate) async fn stop(&self) {
         self.end(LetGo::Stop).await;
     }
@@ -127,12 +128,12 @@ impl Links {
             task,
         } in links
         {
-            // An error: the elder has ended.
+            // An error: the draining process has ended.
             let _ = let_go.send(how);
             match timeout(LET_GO, task).await {
                 Ok(Ok(draining_process)) => draining_processes.extend(draining_process),
                 Ok(Err(_)) => {}
-                Err(_) => tracing::error!(process, "an older process does not answer"),
+                Err(_) => tracing::error!(process, "an older process does not respond"),
             }
         }
         draining_processes
@@ -143,7 +144,7 @@ impl Links {
     }
 }
 
-/// Keeps one link until the elder has ended or somebody else goes on with it.
+/// Keeps one link until the draining process has ended or another process goes on with it.
 async fn keep(
     mut draining_process: DrainingProcess,
     is_standby: bool,
@@ -186,7 +187,7 @@ async fn keep(
             control.process_ended(&counters, process);
             return None;
         }
-        // Fails when whoever waited for it has given up.
+        // Fails when its receiver has given up.
         let _ = heard.take().map(|heard| heard.send(()));
         let pause = if waits_for_it {
             REPORT_SOON

@@ -12,17 +12,18 @@ use crate::table::counts::remote::ProcessId;
 /// Raised when a release could misunderstand an older one.
 pub(crate) const FORMAT: u32 = 1;
 
-/// The first word of whoever connects.
+/// The first message on a connection.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Hello {
     pub(crate) format: u32,
     pub(crate) release: String,
-    /// The number of an elder that looks for its owner; nobody's who wants to take over.
+    /// The number of a draining process that looks for the active one; `None` from a process that
+    /// wants to take over.
     #[serde(default, rename = "elder")]
     pub(crate) draining_process: Option<ProcessId>,
 }
 
-/// What a predecessor answers. With [`Offer::Sockets`] come the sockets, one for each label.
+/// A predecessor's reply. With [`Offer::Sockets`] come the sockets, one for each label.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Offer {
     Sockets {
@@ -45,19 +46,19 @@ pub(crate) struct Ready {
     pub(crate) admin: Option<String>,
 }
 
-/// From now on the table is the successor's. So many links to older processes follow.
+/// From now on the table is the successor's. As many links to older processes follow.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Commit {
     #[serde(rename = "elders")]
     pub(crate) draining_processes: Vec<ProcessId>,
 }
 
-/// What the owner of the table tells an older process.
+/// What the active process sends to a draining one.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Update {
-    /// The table, as far as it has changed. Answered with a [`Report`].
+    /// The table, as far as it has changed. The draining process replies with a [`Report`].
     #[serde(rename = "Picture")]
     Snapshot(Box<HandoverSnapshot>),
-    /// The owner is told to stop: nobody is to take its place.
+    /// The active process is about to stop: no process is to take its place.
     Stopping,
 }

@@ -19,7 +19,7 @@ use crate::control::{Control, ProcessRole};
 use crate::server::listeners::{Given, Label};
 use crate::table::counts::remote::ProcessId;
 
-/// How long whoever connects may take to say who it is.
+/// How long a peer may take to send its first message.
 const HELLO: Duration = Duration::from_secs(1);
 /// How long a successor may take to load certificates and bind what is new.
 const PREPARE: Duration = Duration::from_secs(60);
@@ -62,7 +62,7 @@ impl HandoverState {
                     Ok(Some(successor)) => return successor,
                     Ok(None) => {}
                     Err(error) => {
-                        tracing::warn!(%error, "nobody has taken over: this process serves on");
+                        tracing::warn!(%error, "no process has taken over: this one serves on");
                     }
                 },
                 Err(error) => pause_after("cannot accept a successor", &error).await,

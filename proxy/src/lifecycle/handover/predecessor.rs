@@ -15,7 +15,7 @@ use crate::control::snapshot::HandoverSnapshot;
 use crate::server::listeners::Given;
 use crate::table::counts::remote::ProcessId;
 
-/// How long it may take for each of its answers.
+/// How long it may take for each of its replies.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A process that serves, and has been asked to hand over.
@@ -34,7 +34,7 @@ pub(crate) struct DrainingProcess {
 
 impl Predecessor {
     /// Looks for a process that serves behind this socket, and asks for its sockets. `None` where
-    /// there is none: a socket that a killed process left behind is nobody's.
+    /// there is none: a socket that a killed process left behind has no listener.
     ///
     /// # Errors
     /// Where there is one, and it does not give them.

@@ -1,9 +1,9 @@
 //! Always the same endpoint for the same key: weighted rendezvous hashing.
 //!
 //! Every endpoint draws a number from the key and its own address, and the smallest wins; the
-//! numbers of heavier endpoints are smaller ([`crate::table::rendezvous`]). So the shares are exactly
-//! the weights, without a ring to build at each swap. When an endpoint goes, its keys move and
-//! no others; when one comes, it takes only the keys that it then has. A look at an endpoint
+//! numbers of heavier endpoints are smaller ([`crate::table::rendezvous`]). So the shares are
+//! exactly the weights, without a ring to build at each swap. When an endpoint goes, its keys move
+//! and no others; when one comes, it takes only the keys that it then has. A look at an endpoint
 //! costs some ten nanoseconds, so this is for versions with up to some hundred endpoints.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(super) fn claim<'v>(
     context: PickContext<'_>,
     key: u64,
 ) -> Option<&'v Arc<Endpoint>> {
-    // One that was retired since this table was read refuses the claim; whoever is next in line
+    // One that was retired since this table was read refuses the claim; the next in line
     // for the key gets it then.
     let mut refused = Vec::new();
     loop {

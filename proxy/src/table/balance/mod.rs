@@ -23,7 +23,7 @@ use crate::table::routing_hints::RoutingHints;
 use crate::wire::fields::{check_cookie_name, header_name};
 
 /// Drawing again keeps the weights among those that are left; past so many draws most of them
-/// are unusable, and whoever comes next will do.
+/// are unusable, and the next usable one will do.
 pub(crate) const DRAWS: usize = 8;
 
 /// A balancing policy.

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn where_every_weight_is_0_nobody_is_drawn() {
+    fn where_every_weight_is_0_none_is_drawn() {
         assert_eq!(WeightedRing::new([0, 0]).at(7), None);
         assert_eq!(WeightedRing::new([]).at(7), None);
     }

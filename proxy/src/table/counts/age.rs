@@ -28,7 +28,7 @@ impl Ages {
         *oldest = (*oldest).max(Some(age));
     }
 
-    /// Takes up what somebody else has in flight.
+    /// Adds what another process has in flight.
     pub(crate) fn add(&mut self, other: &Self) {
         self.requests = self.requests.max(other.requests);
         self.streams = self.streams.max(other.streams);

@@ -1,7 +1,7 @@
 //! A claim: the right to send one request to one endpoint.
 //!
 //! Every endpoint has one [`Claims`], with a slot for each worker. A worker writes only its own
-//! slot, so taking a claim writes no cache line that another worker writes; whoever wants the
+//! slot, so taking a claim writes no cache line that another worker writes; a reader of the
 //! number in flight sums the slots.
 //!
 //! ```text
@@ -26,7 +26,7 @@ use super::sync::{AtomicBool, AtomicU64, Ordering, fence};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Request,
-    /// A request whose answer has begun and goes on without a length.
+    /// A request whose response has begun and goes on without a length.
     Stream,
     /// It goes on as a connection of another protocol.
     Upgraded,
@@ -55,9 +55,9 @@ struct Slot {
 /// What is in flight at one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InFlight {
-    /// Requests that are being answered, streams aside.
+    /// Requests in flight, streams not included.
     pub(crate) requests: u64,
-    /// Requests whose answers have begun and go on without a length.
+    /// Requests whose responses have begun and go on without a length.
     pub(crate) streams: u64,
     /// Connections that were upgraded and are open.
     pub(crate) upgraded: u64,
@@ -67,7 +67,7 @@ pub(crate) struct InFlight {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Outcomes {
     pub(crate) good: u64,
-    /// Failed tries, and answers of class 5xx.
+    /// Failed tries, and responses of class 5xx.
     pub(crate) bad: u64,
 }
 
@@ -147,7 +147,7 @@ impl Claims {
     /// Turns a request's claim into an upgraded connection's.
     pub(crate) fn upgrade(&self, worker: usize) {
         let slot = &self.slots[worker];
-        // Up before down, and read the other way round: nobody sees neither.
+        // Up before down, and read the other way round: a reader sees at least one of them.
         add(&slot.upgraded, 1);
         subtract(&slot.requests, 1);
     }

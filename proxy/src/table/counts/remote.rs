@@ -44,7 +44,7 @@ impl<T: Counts> RemoteCounts<T> {
         }
     }
 
-    /// Somebody else counts the processes that live.
+    /// Another process counts the processes that live.
     pub(crate) fn forget_present(&self) {
         self.inner().present.clear();
     }

@@ -40,13 +40,13 @@ struct Counters {
 pub(crate) enum Failure {
     /// No connection could be made.
     Connect,
-    /// The connection broke before the head of an answer was there.
+    /// The connection broke before the head of a response was there.
     Reset,
-    /// No head of an answer in time.
+    /// No head of a response in time.
     Timeout,
-    /// The answer was not HTTP.
+    /// The response was not HTTP.
     Protocol,
-    /// The answer broke off or stood still.
+    /// The response broke off or stood still.
     Body,
 }
 
@@ -71,7 +71,7 @@ impl Stats {
         }
     }
 
-    /// An answer was passed on whole.
+    /// A response was passed on whole.
     pub(crate) fn responded(&self, worker: usize, status: u16) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;
         add_one(&self.workers[worker].responses[class]);
@@ -82,7 +82,7 @@ impl Stats {
         add_one(&self.workers[worker].failed[failure as usize]);
     }
 
-    /// A client went away before its answer was whole.
+    /// A client went away before its response was whole.
     pub(crate) fn client_gone(&self, worker: usize) {
         add_one(&self.workers[worker].client_gone);
     }
@@ -97,7 +97,7 @@ impl Stats {
         add_one(&self.workers[worker].panicked);
     }
 
-    /// The head of an answer came, this long after the try began.
+    /// The head of a response came, this long after the try began.
     pub(crate) fn response_began_after(&self, worker: usize, latency: Duration) {
         let counters = &self.workers[worker];
         add_one(&counters.latency[bucket_of(latency)]);

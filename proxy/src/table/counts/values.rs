@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::age::Ages;
 use super::remote::Counts;
+use crate::wire::reply::LocalReply;
 
 /// What belongs to no version.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -120,7 +121,9 @@ impl Counts for ProcessCounts {
         self.waited += other.waited;
         self.turned_away += other.turned_away;
         for (reason, count) in &other.refused {
-            *self.refused.entry(reason.clone()).or_default() += count;
+            // A process of the release before has other words for some reasons.
+            let reason = LocalReply::present_label(reason).to_owned();
+            *self.refused.entry(reason).or_default() += count;
         }
     }
 

@@ -9,7 +9,7 @@ use crate::table::endpoint::Endpoint;
 use crate::table::endpoint_id::EndpointId;
 use crate::table::rendezvous;
 use crate::table::routing_hints::RoutingHints;
-use crate::table::sticky::Client;
+use crate::table::sticky::StickyClient;
 
 /// A claim that was taken on an endpoint of a service.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Service {
     }
 
     /// Takes a claim on an endpoint that is down, where none is up: one that was up before may
-    /// well answer, and a refusal surely helps nobody.
+    /// well respond, and an error surely helps no client.
     pub(crate) fn claim_in_panic(&self, worker: usize, hints: &RoutingHints) -> Option<Pick<'_>> {
         let context = PickContext {
             panic: true,
@@ -71,7 +71,7 @@ impl Service {
                 ..
             } => self.claim_in(*version, context),
             RoutingHints {
-                client: Client {
+                client: StickyClient {
                     user: Some(user), ..
                 },
                 ..
@@ -241,9 +241,9 @@ mod tests {
         let sticky = TWO.replacen('{', r#"{"sticky":{"header":"x-user"},"#, 1);
         let service = service(&sticky, None);
         let version_of = |user: u64| {
-            let client = Client {
+            let client = StickyClient {
                 user: Some(user),
-                ..Client::UNKNOWN
+                ..StickyClient::UNKNOWN
             };
             let hints = RoutingHints { client, ..NO_HINTS };
             service.claim(0, &hints).unwrap().version

@@ -37,7 +37,7 @@ use self::endpoint::{Address, Connections, Script, Seen, Speaks, Step};
 use crate::config::Config;
 use crate::fuzz::Wire;
 use crate::table::mirror::Mirror;
-use crate::worker::{Held, Worker};
+use crate::worker::{TableView, Worker};
 
 /// More than any timeout of these tests together, on a clock that does not wait.
 const HANG: Duration = Duration::from_secs(24 * 60 * 60);
@@ -280,7 +280,7 @@ impl Rig {
         &self.wire.worker
     }
 
-    pub(crate) fn table(&self) -> Rc<Held> {
+    pub(crate) fn table(&self) -> Rc<TableView> {
         self.wire.worker.table()
     }
 

@@ -13,7 +13,7 @@ pub(crate) enum Framing {
     /// So many bytes, above 0.
     Length(u64),
     Chunked,
-    /// It ends with the connection; answers only.
+    /// It ends with the connection; responses only.
     UntilClose,
 }
 

@@ -55,7 +55,7 @@ pub(crate) fn request_at_once(bytes: &[u8], most: usize, head: &mut Head) -> Opt
     parse_request(bytes, most, head).ok().flatten()
 }
 
-/// The same of an answer's head.
+/// The same of a response's head.
 pub(crate) fn response_at_once(bytes: &[u8], head: &mut Head) -> Option<usize> {
     parse_response(bytes, head).ok().flatten()
 }
@@ -65,7 +65,7 @@ pub(crate) fn read_request(bytes: &[u8], most: usize, head: &mut Head) -> Result
     whole(bytes, parse_request(bytes, most, head)?)
 }
 
-/// Reads an answer's head, which `bytes` is.
+/// Reads a response's head, which `bytes` is.
 pub(crate) fn read_response(bytes: &[u8], head: &mut Head) -> Result<(), BadHead> {
     whole(bytes, parse_response(bytes, head)?)
 }
@@ -115,7 +115,7 @@ fn parse_request(bytes: &[u8], most: usize, head: &mut Head) -> Result<Option<us
     Ok(Some(end))
 }
 
-/// Reads the head of an answer that `bytes` begin with, and gives its length; `None`: more is
+/// Reads the head of a response that `bytes` begin with, and gives its length; `None`: more is
 /// to come.
 fn parse_response(bytes: &[u8], head: &mut Head) -> Result<Option<usize>, BadHead> {
     // The parser would skip empty lines, which only requests may have before them.
@@ -213,7 +213,7 @@ pub(crate) fn request_framing(request: Message<'_>) -> Result<Framing, BadHead> 
     }
 }
 
-/// How an answer's body ends (RFC 9112, 6.3). `to_head`: the request's method was HEAD.
+/// How a response's body ends (RFC 9112, 6.3). `to_head`: the request's method was HEAD.
 pub(crate) fn response_framing(response: Message<'_>, to_head: bool) -> Result<Framing, BadHead> {
     let framing = match (content_length(response)?, coding(response)?) {
         (None, false) => Framing::UntilClose,

@@ -143,7 +143,7 @@ impl Drop for Splice {
         let Some(pipe) = self.pipe.take() else { return };
         // A pipe with something in it belongs to a body that broke off.
         if self.held == 0 {
-            // At the end of a thread there is nobody to keep it for.
+            // At the end of a thread there is no further use for it.
             let _ = FREE.try_with(|free| free.borrow_mut().push(pipe));
         }
     }

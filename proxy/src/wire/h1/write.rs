@@ -12,7 +12,7 @@ use crate::wire::sink::Sink;
 use crate::wire::socket::{Pool, Socket};
 use crate::wire::timer::Timer;
 
-/// Writes the head that a client should see of an endpoint's answer, but for how the body is
+/// Writes the head that a client should see of an endpoint's response, but for how the body is
 /// framed. `now` is the time as `Date` says it.
 pub(crate) fn response_fields(
     version: Version,
@@ -70,7 +70,7 @@ pub(crate) fn say_connection(version: Version, keep_alive: bool, to: &mut Vec<u8
     }
 }
 
-/// Passes an interim answer on.
+/// Passes an interim response on.
 pub(crate) async fn write_interim(
     to: &Socket,
     pool: &Pool,

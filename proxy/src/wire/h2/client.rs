@@ -15,7 +15,7 @@ use http::uri::Scheme;
 use tokio::sync::{Mutex, oneshot};
 
 use super::connection::H2Socket;
-use super::stream::{Load, Place, Stream};
+use super::stream::{Load, Stream, StreamSlot};
 use crate::wire::timer::{Millis, Timer};
 
 /// Connections to one endpoint.
@@ -30,14 +30,14 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 128 * 1024 * 1024;
 /// Of one stream, what the endpoint has room for and was not written yet.
 const SEND_BUFFER: usize = 32 * 1024;
-/// The longest head of an answer.
+/// The longest head of a response.
 const MAX_HEAD: u32 = 256 * 1024;
 
 /// The connections.
 #[derive(Default)]
 pub(crate) struct Sessions {
     open: RefCell<Vec<Session>>,
-    /// Held while one is made: whoever else needs one waits, and shares it.
+    /// Held while one is made: other requests that need one wait, and share it.
     opening: Mutex<()>,
 }
 
@@ -64,7 +64,7 @@ impl Session {
     fn stream(&self) -> Stream {
         self.load.streams.set(self.load.streams.get() + 1);
         self.load.was_used.set(true);
-        let place = Place(self.load.clone());
+        let place = StreamSlot(self.load.clone());
         Stream::to_endpoint(self.sender.clone(), self.scheme.clone(), place)
     }
 }
@@ -156,10 +156,11 @@ async fn drive(
             sender.current_max_send_streams() != UNKNOWN
         };
         if let Some((_, began)) = beginning.take_if(is_known) {
-            // Whoever made it may be gone already, and the connection goes with its last sender.
+            // The request that made it may be gone already, and the connection goes with its last
+            // sender.
             let _ = began.send(());
         }
-        // Nobody waits any more for an endpoint that says nothing.
+        // No request waits any more for an endpoint that sends nothing.
         let is_given_up =
             |(_, began): &mut (_, oneshot::Sender<()>)| began.poll_closed(cx).is_ready();
         if beginning.as_mut().is_some_and(is_given_up) {

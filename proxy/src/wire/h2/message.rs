@@ -98,7 +98,7 @@ fn push_cookies(fields: &HeaderMap, to: &mut Vec<u8>, head: &mut Head) {
     head.push(to, name, Span::new(start, to.len()));
 }
 
-/// Reads an endpoint's answer into `to`. `is_over`: no body follows.
+/// Reads an endpoint's response into `to`. `is_over`: no body follows.
 pub(crate) fn read_response(
     response: &response::Parts,
     is_over: bool,
@@ -131,7 +131,7 @@ fn put(to: &mut Vec<u8>, bytes: &[u8]) -> Span {
     Span::new(start, to.len())
 }
 
-/// An answer with the status of `response`, and the fields that `write` writes.
+/// A response with the status of `response`, and the fields that `write` writes.
 pub(crate) fn response_of(message: Message<'_>, write: impl FnOnce(&mut Fields)) -> Response<()> {
     let mut response = Response::new(());
     // Whatever was read as a status is one.

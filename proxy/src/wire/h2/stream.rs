@@ -1,4 +1,4 @@
-//! A stream, on either side: what a request and its answer are passed on over, as over a
+//! A stream, on either side: carries a request and its response, as does a
 //! connection of HTTP/1.1.
 //!
 //! What comes is put into an inbox, a chunk at a time: the peer gets as much room back as was
@@ -21,7 +21,7 @@ use crate::wire::head::{Head, Message};
 use crate::wire::headers;
 use crate::wire::reply::LocalReply;
 use crate::wire::response::{NoResponse, ResponseHead};
-use crate::wire::socket::{Inbox, Pool};
+use crate::wire::socket::{Pool, ReadBuffer};
 use crate::wire::timer::Millis;
 
 /// One stream.
@@ -29,12 +29,12 @@ pub(crate) struct Stream {
     outlet: RefCell<Outlet>,
     inlet: RefCell<Inlet>,
     /// Among the streams to an endpoint. Given back last.
-    _place: Option<Place>,
+    _place: Option<StreamSlot>,
 }
 
 /// What is sent.
 enum Outlet {
-    /// To a client that was not answered yet, with the head of its answer once that is known.
+    /// To a client that has no response yet, with the head of its response once that is known.
     Response(SendResponse<Bytes>, Option<Response<()>>),
     /// To an endpoint that was not asked yet.
     Request(SendRequest<Bytes>, Scheme),
@@ -82,9 +82,9 @@ pub(crate) struct Load {
 }
 
 /// A stream's place in its connection, until it is dropped.
-pub(crate) struct Place(pub(crate) Rc<Load>);
+pub(crate) struct StreamSlot(pub(crate) Rc<Load>);
 
-impl Drop for Place {
+impl Drop for StreamSlot {
     fn drop(&mut self) {
         self.0.streams.set(self.0.streams.get() - 1);
     }
@@ -101,7 +101,11 @@ impl Stream {
     }
 
     /// To an endpoint.
-    pub(crate) fn to_endpoint(sender: SendRequest<Bytes>, scheme: Scheme, place: Place) -> Self {
+    pub(crate) fn to_endpoint(
+        sender: SendRequest<Bytes>,
+        scheme: Scheme,
+        place: StreamSlot,
+    ) -> Self {
         Self {
             _place: Some(place),
             outlet: RefCell::new(Outlet::Request(sender, scheme)),
@@ -109,14 +113,14 @@ impl Stream {
         }
     }
 
-    /// Sets the head of the answer, which is sent along with the first of its body.
+    /// Sets the head of the response, which is sent along with the first of its body.
     pub(crate) fn begin_response(&self, response: Response<()>) {
         if let Outlet::Response(_, head) = &mut *self.outlet.borrow_mut() {
             *head = Some(response);
         }
     }
 
-    /// Sends an interim answer to a client.
+    /// Sends an interim response to a client.
     pub(crate) fn interim(&self, response: Message<'_>) -> io::Result<()> {
         match &mut *self.outlet.borrow_mut() {
             Outlet::Response(respond, _) => {
@@ -139,7 +143,7 @@ impl Stream {
         }
     }
 
-    /// Breaks the stream off: nobody may take what was sent for the whole.
+    /// Breaks the stream off, so that its peer does not take what was sent for the whole.
     pub(crate) fn break_off(&self, reason: Reason) {
         match &mut *self.outlet.borrow_mut() {
             Outlet::Response(respond, _) => respond.send_reset(reason),
@@ -231,11 +235,11 @@ impl Stream {
         })
     }
 
-    /// Reads the head of an answer into the inbox.
+    /// Reads the head of a response into the inbox.
     pub(crate) fn poll_head(
         &self,
         cx: &mut Context<'_>,
-        inbox: &mut Inbox,
+        read_buffer: &mut ReadBuffer,
         pool: &Pool,
         to_head: bool,
         head: &mut Head,
@@ -252,21 +256,35 @@ impl Stream {
         };
         if let Poll::Ready(Some(interim)) = coming.poll_informational(cx) {
             let (head_of, ()) = interim.map_err(|error| no_response(&error))?.into_parts();
-            return Poll::Ready(read_response(&head_of, true, to_head, inbox, pool, head));
+            return Poll::Ready(read_response(
+                &head_of,
+                true,
+                to_head,
+                read_buffer,
+                pool,
+                head,
+            ));
         }
         let response =
             ready!(std::pin::Pin::new(coming).poll(cx)).map_err(|error| no_response(&error))?;
         let (head_of, body) = response.into_parts();
         let is_over = body.is_end_stream();
         inlet.coming = Coming::Body(body);
-        Poll::Ready(read_response(&head_of, is_over, to_head, inbox, pool, head))
+        Poll::Ready(read_response(
+            &head_of,
+            is_over,
+            to_head,
+            read_buffer,
+            pool,
+            head,
+        ))
     }
 
     /// Reads the next of the body behind what is in the inbox. 0: there is no more.
     pub(crate) fn poll_fill(
         &self,
         cx: &mut Context<'_>,
-        inbox: &mut Inbox,
+        read_buffer: &mut ReadBuffer,
         pool: &Pool,
     ) -> Poll<io::Result<usize>> {
         let Inlet {
@@ -289,7 +307,7 @@ impl Stream {
                     let chunk = chunk.map_err(broken)?;
                     *unreleased = chunk.len();
                     if !chunk.is_empty() {
-                        inbox.push(&chunk, pool);
+                        read_buffer.push(&chunk, pool);
                         return Poll::Ready(Ok(chunk.len()));
                     }
                 }
@@ -298,7 +316,7 @@ impl Stream {
                     return Poll::Ready(Ok(0));
                 }
                 Poll::Pending => {
-                    inbox.park(pool);
+                    read_buffer.park(pool);
                     return Poll::Pending;
                 }
             }
@@ -314,12 +332,12 @@ impl Stream {
     }
 
     /// Puts the trailer fields into the inbox, as lines with an empty one behind them.
-    pub(crate) fn take_trailers(&self, inbox: &mut Inbox, pool: &Pool) {
+    pub(crate) fn take_trailers(&self, read_buffer: &mut ReadBuffer, pool: &Pool) {
         if let Some(trailers) = self.inlet.borrow_mut().trailers.take() {
             let mut lines = Vec::new();
             push_fields(&trailers, &mut lines);
             lines.extend_from_slice(b"\r\n");
-            inbox.push(&lines, pool);
+            read_buffer.push(&lines, pool);
         }
     }
 
@@ -348,7 +366,7 @@ fn read_response(
     response: &http::response::Parts,
     is_over: bool,
     to_head: bool,
-    inbox: &mut Inbox,
+    read_buffer: &mut ReadBuffer,
     pool: &Pool,
     head: &mut Head,
 ) -> Result<ResponseHead, NoResponse> {
@@ -358,7 +376,7 @@ fn read_response(
     }
     let framing = super::message::read_response(response, is_over, to_head, &mut bytes, head)?;
     let length = bytes.len();
-    inbox.push(&bytes, pool);
+    read_buffer.push(&bytes, pool);
     Ok(ResponseHead {
         length,
         status: response.status.as_u16(),
@@ -389,7 +407,7 @@ fn broken(error: h2::Error) -> io::Error {
     io::Error::other(error)
 }
 
-/// Why an endpoint did not answer a request.
+/// Why an endpoint did not respond to a request.
 fn no_response(error: &h2::Error) -> NoResponse {
     let is_refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
     match error.is_remote() {

@@ -17,7 +17,7 @@ use super::settings::{KeyPair, provider};
 
 /// Of a file. The largest bundles of CAs have a tenth of it.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
-/// Whoever is not its owner or in its group may read or write it.
+/// Users other than its owner and its group may read or write it.
 const OTHERS: u32 = 0o007;
 
 /// A certificate with its key, ready for handshakes.
@@ -148,7 +148,7 @@ pub(crate) fn warn_if_open(file: &Path) {
     if mode & OTHERS != 0 {
         tracing::warn!(
             file = %file.display(),
-            "everybody on this machine may read this private key (mode {mode:03o}): make it 0600 or 0640"
+            "every user of this machine may read this private key (mode {mode:03o}): make it 0600 or 0640"
         );
     }
 }

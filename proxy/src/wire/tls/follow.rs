@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::listener::Listening;
-use crate::file::Watch;
+use crate::file::FileWatch;
 
 /// Follows the files of these listeners. Never ends.
 pub(crate) async fn follow(listeners: Arc<Listening>) {
-    let watch = Watch::new(listeners.iter().flat_map(|(_, tls)| tls.files()));
+    let watch = FileWatch::new(listeners.iter().flat_map(|(_, tls)| tls.files()));
     loop {
         watch.changed().await;
         let listeners = listeners.clone();

@@ -67,7 +67,7 @@ struct ClientCa {
     valid: bool,
 }
 
-/// A file, for whoever watches over certificates.
+/// A file, for the monitoring of certificates.
 #[derive(Debug)]
 pub(crate) struct FileInUse {
     pub(crate) file: PathBuf,
@@ -162,7 +162,7 @@ impl ListenerTls {
         if now == seen {
             return;
         }
-        // Read before the lock is taken: whoever asks for figures must not wait for a disk.
+        // Read before the lock is taken: `/metrics` must not wait for a disk.
         for at in (0..now.len()).filter(|at| now[*at] != seen[*at]) {
             match self.settings.certificates.get(at) {
                 Some(files) => {

@@ -8,7 +8,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 /// Certificates for clients, on one listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerSettings {
-    /// Picked by the names in them; the first one is for everybody else. At least one.
+    /// Picked by the names in them; the first one is the default. At least one.
     pub certificates: Vec<KeyPair>,
     /// Who signs the clients' own certificates; `None`: they are not asked for any.
     pub client_ca: Option<PathBuf>,

@@ -177,7 +177,7 @@ fn turn<S: Side, T>(
             Ok(ConnectionState::BlockedHandshake) => Turn::Blocked,
             Ok(ConnectionState::WriteTraffic(traffic)) => Turn::Open(open(traffic)),
             Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Turn::PeerClosed,
-            // Early data can be replayed, so nobody is offered to send any.
+            // Early data can be replayed, so no client is offered to send any.
             Ok(_) => return Err(io::Error::other("unexpected early data")),
             Err(error) => {
                 *used += discard;
@@ -255,7 +255,7 @@ impl<S: Side> TlsStream<S> {
         match done.await {
             Ok(()) => Ok(stream),
             Err(error) => {
-                // An alert says why. Whoever does not take it has it on our side's log.
+                // An alert says why; so does our log.
                 let _ = stream.tcp.try_write(stream.outgoing.rest());
                 Err(error)
             }

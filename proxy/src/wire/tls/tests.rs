@@ -183,7 +183,7 @@ async fn a_client_gets_the_certificate_of_the_name_it_requests() {
         let (_, got) = greeted(&tls, &ca.client(None), name).await.unwrap();
         assert_eq!(got, certificate(&files[want]), "{name}");
     }
-    // Anybody else gets the first, which is not for them: a wildcard stands for one label.
+    // All others get the first, which is not for them: a wildcard stands for one label.
     for name in ["other.test", "y.x.b.test"] {
         let error = greeted(&tls, &ca.client(None), name).await.unwrap_err();
         assert!(error.to_string().contains("a.test"), "{name}: {error}");
