@@ -10,6 +10,7 @@
 mod admin_api;
 mod commands;
 mod config;
+mod examples;
 mod links;
 mod metrics;
 mod page;
