@@ -11,6 +11,12 @@
 
 #[path = "podman_runtime/harness.rs"]
 mod harness;
+#[expect(
+    unreachable_pub,
+    reason = "for the harness of the other tests it is public"
+)]
+#[path = "../../tests/src/ports.rs"]
+mod ports;
 #[path = "../../tests/src/trials.rs"]
 mod trials;
 
@@ -23,8 +29,9 @@ use controller::runtime::{
     ContainerState, LogOptions, LogStream, Mount, Network, Podman, Publish, Relabel, Runtime,
     RuntimeError, label,
 };
-use harness::{TestPodman, free_address, hello_from, podman, refused_with, wait_until, waiter};
+use harness::{TestPodman, hello_from, podman, refused_with, wait_until, waiter};
 use libtest_mimic::Completion;
+use ports::free_address;
 use trials::{Group, podman_is_required, trials};
 
 /// Each test mostly waits for podman.

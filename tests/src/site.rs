@@ -1,16 +1,16 @@
 //! A project under test: `crossfade` with a manifest, a state folder and ports of its own.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Finished, Load, Process, Running, podman, processes_of, program};
+use crate::{Finished, Load, Process, Running, free_address, podman, processes_of, program};
 
 /// How long a verb, and what it begins, may take. Containers on a busy machine are slow.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -524,17 +524,4 @@ pub(crate) fn users_environment() -> Vec<(&'static str, String)> {
         .into_iter()
         .filter_map(|name| Some((name, std::env::var(name).ok()?)))
         .collect()
-}
-
-/// An address on loopback that nobody has, and that no other site of these tests gets.
-pub fn free_address() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Below the ports that kernels give to outgoing connections, and that processes of a site
-    // are given. Two runs of the tests side by side seldom begin at the same one.
-    let first = u16::try_from(std::process::id() % 1000).unwrap_or(0);
-    (0..1000)
-        .map(|_| 6000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 1000)
-        .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        .find(|address| TcpListener::bind(address).is_ok())
-        .expect("a port from 6000 to 6999 is free")
 }

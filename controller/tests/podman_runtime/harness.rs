@@ -184,25 +184,6 @@ pub(crate) fn hello_from(address: SocketAddr) {
     });
 }
 
-/// A port on loopback that was free just now.
-pub(crate) fn free_address() -> SocketAddr {
-    // Below the ports that kernels hand out, which others may get at any moment.
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // The rootful and the rootless run may go on side by side.
-    let first = if rustix::process::geteuid().is_root() {
-        5000
-    } else {
-        6000
-    };
-    let offset = std::process::id() % 800;
-    wait_until("a free port", || {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = first + u16::try_from((offset + step) % 900).ok()?;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        std::net::TcpListener::bind(address).ok().map(|_| address)
-    })
-}
-
 /// What a call must not have done.
 #[track_caller]
 pub(crate) fn refused_with<T: std::fmt::Debug>(

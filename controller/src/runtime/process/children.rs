@@ -12,8 +12,9 @@ use rustix::process::Signal;
 use tokio::sync::Notify;
 
 use super::identity::{self, Identity};
+use super::place::{self, ReservedPort};
 use super::record::{Record, Store};
-use super::{place, refused};
+use super::refused;
 use crate::runtime::secret_files::variable_of;
 use crate::runtime::{
     Container, ContainerSpec, ContainerState, ResourceLimits, RuntimeError, label,
@@ -29,12 +30,19 @@ pub(super) struct Inner {
     pub(super) store: Store,
     /// Those that this controller started itself, by instance: they must be waited for, and only
     /// their exit codes can be known. The lock also makes starts and looks take turns.
-    pub(super) children: Mutex<HashMap<String, Child>>,
+    pub(super) children: Mutex<HashMap<String, Started>>,
     /// Told at each start: there is one more whose end matters.
     pub(super) started: Notify,
 }
 
-type Children<'a> = MutexGuard<'a, HashMap<String, Child>>;
+/// A process that this controller started itself.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) child: Child,
+    _port: Option<ReservedPort>,
+}
+
+type Children<'a> = MutexGuard<'a, HashMap<String, Started>>;
 
 impl Inner {
     pub(super) fn children(&self) -> Children<'_> {
@@ -64,10 +72,16 @@ impl Inner {
             Some(_) => Some(place::free_port(&self.taken_ports(&mut children, spec)?)?),
             None => None,
         };
-        let mut record = Record::intent(spec, &self.project, program, port);
+        let number = port.as_ref().map(|port| port.number);
+        let mut record = Record::intent(spec, &self.project, program, number);
         self.store.save(&record)?;
-        match self.spawn(&mut children, spec, &mut record) {
-            Ok(()) => Ok(container(record, ContainerState::Running)),
+        match self.spawn(spec, &mut record) {
+            Ok(child) => {
+                let started = Started { child, _port: port };
+                children.insert(record.instance.clone(), started);
+                self.started.notify_one();
+                Ok(container(record, ContainerState::Running))
+            }
             Err(error) => {
                 self.store.remove(&record.name)?;
                 Err(error)
@@ -75,12 +89,7 @@ impl Inner {
         }
     }
 
-    fn spawn(
-        &self,
-        children: &mut Children<'_>,
-        spec: &ContainerSpec,
-        record: &mut Record,
-    ) -> Result<(), RuntimeError> {
+    fn spawn(&self, spec: &ContainerSpec, record: &mut Record) -> Result<Child, RuntimeError> {
         let log_path = self.store.log_path(&record.name);
         let log = OpenOptions::new().create(true).append(true).open(&log_path);
         let log = log.and_then(|log| Ok((log.try_clone()?, log)));
@@ -127,9 +136,28 @@ impl Inner {
             let _ = child.wait();
             return Err(error);
         }
-        children.insert(record.instance.clone(), child);
-        self.started.notify_one();
-        Ok(())
+        Ok(child)
+    }
+
+    /// How a process that was started a moment ago gets on with its port.
+    pub(super) fn start_of(&self, name: &str) -> Result<StartOf, RuntimeError> {
+        let Some(mut record) = self.store.load(name)? else {
+            return Ok(StartOf::Settled);
+        };
+        // In this order: a process that has ended has closed its sockets.
+        let runs = self.state(&mut record)? == ContainerState::Running;
+        let Some(port) = record.port else {
+            return Ok(StartOf::Settled);
+        };
+        let listeners = place::listeners_on(port);
+        let own = || identity::marked(MARK, &record.instance).any(|one| one.holds(&listeners));
+        Ok(match (runs, listeners.is_empty()) {
+            (true, true) => StartOf::Silent,
+            (false, true) => StartOf::Settled,
+            _ if own() => StartOf::Settled,
+            (true, false) => StartOf::PortTaken,
+            (false, false) => StartOf::PortLost,
+        })
     }
 
     pub(super) fn list(&self) -> Result<Vec<Container>, RuntimeError> {
@@ -165,9 +193,9 @@ impl Inner {
         children: &mut Children<'_>,
         record: &mut Record,
     ) -> Result<ContainerState, RuntimeError> {
-        if let Some(child) = children.get_mut(&record.instance) {
+        if let Some(started) = children.get_mut(&record.instance) {
             // Should waiting fail, /proc still tells whether it runs.
-            if let Ok(Some(status)) = child.try_wait() {
+            if let Ok(Some(status)) = started.child.try_wait() {
                 children.remove(&record.instance);
                 record.exit_code = Some(exit_code(status));
                 self.store.save(record)?;
@@ -239,6 +267,19 @@ impl Inner {
         }
         Ok(ports)
     }
+}
+
+/// How the start of a process goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StartOf {
+    /// It listens, has no port, or has ended for a reason of its own.
+    Settled,
+    /// It runs, and nobody listens on its port yet.
+    Silent,
+    /// It runs, and another program listens on its port.
+    PortTaken,
+    /// It has ended, and another program listens on its port.
+    PortLost,
 }
 
 fn container(record: Record, state: ContainerState) -> Container {

@@ -60,6 +60,19 @@ impl Identity {
         }
     }
 
+    /// Whether it has one of these sockets open. Other users' processes are closed to us.
+    pub(super) fn holds(&self, inodes: &[u64]) -> bool {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.pid));
+        let links = files.into_iter().flatten().flatten();
+        links
+            .filter_map(|file| fs::read_link(file.path()).ok())
+            .filter_map(|link| {
+                let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+                inode.parse().ok()
+            })
+            .any(|inode: u64| inodes.contains(&inode))
+    }
+
     fn raw(&self) -> Option<Pid> {
         i32::try_from(self.pid).ok().and_then(Pid::from_raw)
     }

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use self::children::Inner;
+use self::children::{Inner, StartOf};
 use self::record::{Record, Store};
 
 use super::{
@@ -43,6 +43,28 @@ const POLL: Duration = Duration::from_millis(20);
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) use place::program as program_of;
+
+/// How many ports a process is given, at most, before its end counts as its own.
+const PORT_TRIES: usize = 5;
+
+/// How long a start waits for a process.
+#[derive(Debug, Clone, Copy)]
+struct StartWait {
+    /// To listen, where its port is free: programs may take as long as they like, and the wait only
+    /// serves to see those that lose their port.
+    silent: Duration,
+    /// To end, where its port is taken.
+    taken: Duration,
+}
+
+impl Default for StartWait {
+    fn default() -> Self {
+        Self {
+            silent: Duration::from_millis(200),
+            taken: Duration::from_secs(1),
+        }
+    }
+}
 
 /// One project's child processes.
 #[derive(Debug)]
@@ -80,6 +102,51 @@ impl Processes {
         match tokio::task::spawn_blocking(move || work(&inner)).await {
             Ok(done) => done,
             Err(error) => Err(failed(action, error.to_string())),
+        }
+    }
+
+    /// Starts a process, and once more on another port where another program took its port before
+    /// it could listen.
+    async fn start_with(
+        &self,
+        spec: &ContainerSpec,
+        wait: StartWait,
+    ) -> Result<Container, RuntimeError> {
+        for _ in 1..PORT_TRIES {
+            let this = spec.clone();
+            let started = self
+                .blocking("start a process", move |inner| inner.start(&this))
+                .await?;
+            if started.address.is_none() || !self.has_lost_its_port(&spec.name, wait).await? {
+                return Ok(started);
+            }
+            tracing::warn!(
+                name = spec.name,
+                "another program took its port; it gets another"
+            );
+        }
+        let spec = spec.clone();
+        self.blocking("start a process", move |inner| inner.start(&spec))
+            .await
+    }
+
+    /// Waits until a process listens on its port, or ends, or time is over. True where it has ended
+    /// and another program listens there.
+    async fn has_lost_its_port(&self, name: &str, wait: StartWait) -> Result<bool, RuntimeError> {
+        let began = Instant::now();
+        loop {
+            let name = name.to_owned();
+            let look = move |inner: &Inner| inner.start_of(&name);
+            let time = match self.blocking("look at a port", look).await? {
+                StartOf::Settled => return Ok(false),
+                StartOf::PortLost => return Ok(true),
+                StartOf::Silent => wait.silent,
+                StartOf::PortTaken => wait.taken,
+            };
+            if began.elapsed() >= time {
+                return Ok(false);
+            }
+            tokio::time::sleep(POLL).await;
         }
     }
 
@@ -135,9 +202,7 @@ impl Runtime for Processes {
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<Container, RuntimeError> {
-        let spec = spec.clone();
-        self.blocking("start a process", move |inner| inner.start(&spec))
-            .await
+        self.start_with(spec, StartWait::default()).await
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {

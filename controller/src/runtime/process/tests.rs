@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 
 use rustix::process::Signal;
 
@@ -75,8 +75,8 @@ impl Drop for TestProcesses {
                 process.signal(Signal::KILL);
             }
         }
-        for (_, mut child) in self.runtime.inner.children().drain() {
-            let _ = child.wait();
+        for (_, mut started) in self.runtime.inner.children().drain() {
+            let _ = started.child.wait();
         }
     }
 }
@@ -340,6 +340,38 @@ async fn what_another_project_started_is_left_alone() {
     let error = other.start(&sh("web-1", FOREVER)).await.unwrap_err();
     assert!(matches!(error, RuntimeError::NotOurs { .. }), "{error}");
     assert_eq!(test.only().await.state, ContainerState::Running);
+}
+
+#[tokio::test]
+async fn a_process_whose_port_another_program_takes_first_is_started_again_on_another() {
+    let test = TestProcesses::new();
+    let folder = test.folder.path().display();
+    // The first start says its port, and ends when that is taken, as a server that cannot listen.
+    let script = format!(
+        "cd {folder}; if [ -e port ]; then echo second; exit 0; fi; echo $PORT > new; mv new port; \
+         until [ -e taken ]; do sleep 0.01; done; exit 1"
+    );
+    let path = test.folder.path().to_owned();
+    let rival = std::thread::spawn(move || {
+        let port = loop {
+            if let Ok(text) = fs::read_to_string(path.join("port")) {
+                break text.trim().parse::<u16>().unwrap();
+            }
+            std::thread::yield_now();
+        };
+        let rival = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        fs::write(path.join("taken"), "").unwrap();
+        rival
+    });
+    let spec = sh("web-1", &script);
+    let wait = StartWait {
+        silent: Duration::from_secs(10),
+        taken: Duration::from_secs(10),
+    };
+    let started = test.runtime.start_with(&spec, wait).await.unwrap();
+    let rival = rival.join().unwrap().local_addr().unwrap();
+    assert_ne!(started.address.unwrap(), rival);
+    test.wait_for_output("second").await;
 }
 
 #[tokio::test]
