@@ -9,6 +9,7 @@ use admin_api::Period;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
+use crate::error::Error;
 use crate::journal::{Event, Phase};
 use crate::manifest::RolloutOverrides;
 use crate::plan::Step;
@@ -216,6 +217,23 @@ pub struct Failure {
     pub exit: u8,
     /// One clear message.
     pub message: String,
+}
+
+/// What the controller says of an error.
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Self {
+            exit: error.exit().code(),
+            message: error.to_string(),
+        }
+    }
+}
+
+/// What its client makes of that.
+impl From<Failure> for Error {
+    fn from(Failure { exit, message }: Failure) -> Self {
+        Self::verb(exit.into(), message)
+    }
 }
 
 /// The controller itself.

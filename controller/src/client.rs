@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::api::{About, Failure};
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, NoController, Result};
 use crate::state_dir;
 
 /// How long a controller in the background may take to answer.
@@ -69,9 +69,12 @@ impl Client {
         request: &impl Serialize,
     ) -> Result<T> {
         let body = self.send(verb, request).await?;
-        let body = body.collect().await.map_err(broke_off)?.to_bytes();
-        serde_json::from_slice(&body)
-            .map_err(|error| Error::Unavailable(format!("the controller's answer: {error}")))
+        let body = body
+            .collect()
+            .await
+            .map_err(NoController::BrokenOff)?
+            .to_bytes();
+        serde_json::from_slice(&body).map_err(|error| NoController::Unreadable(error).into())
     }
 
     /// Asks for text, and copies it to `out` as it comes.
@@ -83,7 +86,7 @@ impl Client {
     ) -> Result<()> {
         let mut body = self.send(verb, request).await?;
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(broke_off)?;
+            let frame = frame.map_err(NoController::BrokenOff)?;
             let Some(data) = frame.data_ref() else {
                 continue;
             };
@@ -136,17 +139,12 @@ impl Client {
             // It may have lost to another that was started at the same moment.
             if ended.is_some() && !self.answers().await {
                 let said = said_since(&log_path, begins);
-                return Err(Error::Unavailable(format!(
-                    "the controller did not start: {said} (see {})",
-                    log_path.display()
-                )));
+                let log = log_path;
+                return Err(NoController::NotStarted { said, log }.into());
             }
             if Instant::now() >= deadline {
-                return Err(Error::Unavailable(format!(
-                    "the controller did not answer within {} s: see {}",
-                    START_TIMEOUT.as_secs(),
-                    log_path.display()
-                )));
+                let (limit, log) = (START_TIMEOUT, log_path);
+                return Err(NoController::TimedOut { limit, log }.into());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -181,7 +179,7 @@ impl Client {
 
     async fn send(&self, verb: &str, request: &impl Serialize) -> Result<Incoming> {
         let sent = self.send_once(verb, request).await;
-        if self.starts && matches!(sent, Err(Error::Unavailable(_))) {
+        if self.starts && matches!(sent, Err(Error::NoController(_))) {
             self.ensure_controller().await?;
             return self.send_once(verb, request).await;
         }
@@ -190,10 +188,10 @@ impl Client {
 
     async fn send_once(&self, verb: &str, request: &impl Serialize) -> Result<Incoming> {
         let stream = self.connect().await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::Unavailable(format!(
-                "no controller runs in {}: `crossfade up` starts one",
-                self.dir.display()
-            )),
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                let folder = self.dir.clone();
+                NoController::NotRunning { folder }.into()
+            }
             _ => Error::file(state_dir::socket(&self.dir))(error),
         })?;
         self.exchange(stream, verb, request).await
@@ -207,11 +205,11 @@ impl Client {
     ) -> Result<Incoming> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(broke_off)?;
+            .map_err(NoController::BrokenOff)?;
         // Ends with the exchange; an error of its own is seen there, too.
         tokio::spawn(connection);
-        let body = serde_json::to_vec(request)
-            .map_err(|error| Error::Usage(format!("cannot be sent: {error}")))?;
+        let body =
+            serde_json::to_vec(request).map_err(Error::caused(Exit::USAGE, "cannot be sent"))?;
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(format!("/v1/{verb}"))
@@ -222,8 +220,11 @@ impl Client {
         }
         let request = request
             .body(Full::new(Bytes::from(body)))
-            .map_err(|error| Error::Usage(format!("cannot be sent: {error}")))?;
-        let response = sender.send_request(request).await.map_err(broke_off)?;
+            .map_err(Error::caused(Exit::USAGE, "cannot be sent"))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(NoController::BrokenOff)?;
         if response.status().is_success() {
             return Ok(response.into_body());
         }
@@ -232,18 +233,13 @@ impl Client {
             .into_body()
             .collect()
             .await
-            .map_err(broke_off)?
+            .map_err(NoController::BrokenOff)?
             .to_bytes();
         Err(match serde_json::from_slice::<Failure>(&body) {
-            Ok(Failure { exit, message }) => Error::Controller { exit, message },
-            Err(_) => Error::Unavailable(format!("the controller answered with {status}")),
+            Ok(failure) => failure.into(),
+            Err(_) => NoController::Status(status).into(),
         })
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
-fn broke_off(error: hyper::Error) -> Error {
-    Error::Unavailable(format!("the controller went away: {error}"))
 }
 
 /// The last line that was logged since the file was `begins` long.

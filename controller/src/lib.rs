@@ -26,7 +26,4 @@ pub mod state_dir;
 mod testing;
 pub mod verdict;
 
-pub use error::{
-    EXIT_FAILED, EXIT_PAUSED, EXIT_ROLLED_BACK, EXIT_STALE, EXIT_UNAVAILABLE, EXIT_USAGE, Error,
-    Result,
-};
+pub use error::{ContainerError, Error, Exit, Fault, NoController, Result, Unhealthy, VerbError};

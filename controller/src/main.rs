@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use controller::Exit;
 use controller::cli::{self, Args, Output, Verb};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -19,11 +20,11 @@ fn main() -> ExitCode {
             }
             if output == Output::Json {
                 let text = error.render().to_string();
-                eprintln!("{}", cli::complaint(output, &text, controller::EXIT_USAGE));
+                eprintln!("{}", cli::complaint(output, &text, Exit::USAGE.code()));
             } else {
                 let _ = error.print();
             }
-            return ExitCode::from(controller::EXIT_USAGE);
+            return ExitCode::from(Exit::USAGE.code());
         }
     };
     if matches!(args.verb, Verb::Serve { .. }) {
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let code = error.exit_code();
+            let code = error.exit().code();
             eprintln!("{}", cli::complaint(output, &error.to_string(), code));
             ExitCode::from(code)
         }

@@ -6,7 +6,7 @@ use std::io::Write;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 
 /// How something is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -39,7 +39,7 @@ pub(crate) fn print<T: Serialize>(
         Output::Table => say_raw(&table(value)),
         Output::Json => {
             let json = serde_json::to_string_pretty(value)
-                .map_err(|error| Error::Refused(format!("cannot be shown: {error}")))?;
+                .map_err(Error::caused(Exit::FAILED, "cannot be shown"))?;
             say(&json)
         }
     }
@@ -47,8 +47,8 @@ pub(crate) fn print<T: Serialize>(
 
 /// A line of JSON.
 pub(crate) fn print_line(value: &impl Serialize) -> Result<()> {
-    let json = serde_json::to_string(value)
-        .map_err(|error| Error::Refused(format!("cannot be shown: {error}")))?;
+    let json =
+        serde_json::to_string(value).map_err(Error::caused(Exit::FAILED, "cannot be shown"))?;
     say(&json)
 }
 

@@ -29,7 +29,7 @@ pub fn default_for(project: &str) -> Result<PathBuf> {
     let base = absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
         .ok_or_else(|| {
-            Error::Usage("neither XDG_STATE_HOME nor HOME is set: give --state FOLDER".into())
+            Error::usage("neither XDG_STATE_HOME nor HOME is set: give --state FOLDER")
         })?;
     Ok(base.join("crossfade").join(project))
 }
@@ -105,7 +105,7 @@ pub fn lock(dir: &Path) -> Result<Lock> {
             "" => "another process".to_owned(),
             pid => format!("process {pid}"),
         };
-        return Err(Error::Unavailable(format!(
+        return Err(Error::unavailable(format!(
             "{} belongs to a controller that runs already: {who}",
             dir.display()
         )));
@@ -140,7 +140,7 @@ mod tests {
             error.to_string().contains(&std::process::id().to_string()),
             "{error}"
         );
-        assert_eq!(error.exit_code(), crate::error::EXIT_UNAVAILABLE);
+        assert_eq!(error.exit(), crate::error::Exit::UNAVAILABLE);
         drop(first);
         lock(dir.path()).expect("free again");
     }

@@ -339,7 +339,7 @@ impl Deploy {
         };
         alone.over(&RolloutSettings::default()).map_err(|error| {
             let flag = error.field.unwrap_or_default().replace('_', "-");
-            Error::Usage(format!("--{flag}: {}", error.message))
+            Error::usage(format!("--{flag}: {}", error.message))
         })?;
         Ok(overrides)
     }

@@ -89,12 +89,12 @@ async fn until_end(client: &Client, rollout: i64, screen: &Screen) -> Result<()>
             (Phase::RolledBack, _) => {
                 let why = rollout.why.as_deref().unwrap_or("no reason was kept");
                 let to = &rollout.to;
-                Err(Error::RolledBack(format!("{to} was rolled back: {why}")))
+                Err(Error::rolled_back(format!("{to} was rolled back: {why}")))
             }
             (Phase::RollingBack, _) | (_, None) => continue,
             (_, Some(why)) => {
                 let id = rollout.id;
-                Err(Error::Paused(format!(
+                Err(Error::paused(format!(
                     "rollout {id} is paused: {why}; `crossfade resume`, `promote` or `abort` goes on"
                 )))
             }
@@ -146,18 +146,19 @@ async fn patiently<T: DeserializeOwned>(
     request: &impl Serialize,
     output: Output,
 ) -> Result<T> {
-    for away in 0.. {
+    let mut away = 0;
+    loop {
         match client.ask(verb, request).await {
-            Err(Error::Unavailable(why)) if away < PATIENCE => {
+            Err(Error::NoController(why)) if away < PATIENCE => {
                 if away == 0 && output == Output::Table {
                     say(&format!("         {why}; waiting for it"))?;
                 }
+                away += 1;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             answer => return answer,
         }
     }
-    Err(Error::Unavailable("the controller is gone".into()))
 }
 
 /// A bar below the lines on a terminal; lines alone everywhere else.

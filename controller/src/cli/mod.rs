@@ -48,12 +48,12 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
     if let Verb::Doctor = args.verb {
         let report = tokio::select! {
             report = doctor::examine(&place.file, place.state) => report,
-            () = shutdown => return Err(Error::Refused("interrupted".into())),
+            () = shutdown => return Err(Error::refused("interrupted")),
         };
         print(place.output, &report, doctor::text)?;
         return match report.ok {
             true => Ok(()),
-            false => Err(Error::Refused(doctor::summary(&report))),
+            false => Err(Error::refused(doctor::summary(&report))),
         };
     }
     if let Verb::Completions { shell } = args.verb {
@@ -68,14 +68,14 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
     if let Verb::Demo { runtime } = args.verb {
         if place.output == Output::Json {
             let why = "`demo` tells its story to people: leave `--output json` out";
-            return Err(Error::Usage(why.into()));
+            return Err(Error::usage(why));
         }
         return demo::run(runtime.into(), shutdown).await;
     }
     tokio::select! {
         done = ask(args.verb, &place) => done,
         // What was asked goes on in the controller.
-        () = shutdown => Err(Error::Refused("interrupted; `crossfade status` says how it goes".into())),
+        () = shutdown => Err(Error::refused("interrupted; `crossfade status` says how it goes")),
     }
 }
 
@@ -152,10 +152,7 @@ async fn ask(verb: Verb, place: &Place) -> Result<()> {
 async fn up(place: &Place, wait: bool, prune: bool) -> Result<()> {
     let (path, text) = place.manifest_text()?;
     // Before a controller is started for it: most slips are found here.
-    Manifest::parse(&text).map_err(|source| Error::Manifest {
-        path: place.file.clone(),
-        source,
-    })?;
+    Manifest::parse(&text).map_err(Error::manifest(place.file.clone()))?;
     let client = place.client()?;
     client.ensure_controller().await?;
     let images = PullRequest {
@@ -198,7 +195,7 @@ async fn deploy(deploy: Deploy, place: &Place) -> Result<()> {
     let mut env = std::collections::BTreeMap::new();
     for pair in deploy.env {
         let Some((key, value)) = pair.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-            return Err(Error::Usage(format!(
+            return Err(Error::usage(format!(
                 "--env {pair}: write it as NAME=value"
             )));
         };
@@ -283,10 +280,7 @@ impl Place {
             return std::path::absolute(state).map_err(Error::file(state));
         }
         let (_, text) = self.manifest_text()?;
-        let manifest = Manifest::parse(&text).map_err(|source| Error::Manifest {
-            path: self.file.clone(),
-            source,
-        })?;
+        let manifest = Manifest::parse(&text).map_err(Error::manifest(self.file.clone()))?;
         state_dir::default_for(&manifest.project)
     }
 
@@ -298,7 +292,7 @@ impl Place {
             } else {
                 ""
             };
-            Error::Usage(format!("{}: {error}{hint}", self.file.display()))
+            Error::usage(format!("{}: {error}{hint}", self.file.display()))
         })?;
         let path = std::path::absolute(&self.file).map_err(Error::file(&self.file))?;
         Ok((path, text))
@@ -328,7 +322,7 @@ impl Place {
 fn read_split(weights: &[String]) -> Result<Split> {
     let mut split = Split::new();
     for pair in weights {
-        let wrong = |why: String| Error::Usage(format!("{pair}: {why}"));
+        let wrong = |why: String| Error::usage(format!("{pair}: {why}"));
         let (version, weight) = pair
             .split_once('=')
             .filter(|(version, _)| !version.is_empty())

@@ -70,10 +70,7 @@ impl Shown {
             }
             PullLine::Failed(failure) => {
                 self.screen.clear();
-                self.failed = Some(Error::Controller {
-                    exit: failure.exit,
-                    message: failure.message,
-                });
+                self.failed = Some(failure.into());
             }
         }
     }
@@ -143,7 +140,7 @@ mod tests {
         }));
         let failed = shown.failed.expect("it failed");
         assert_eq!(
-            (failed.exit_code(), failed.to_string().as_str()),
+            (failed.exit().code(), failed.to_string().as_str()),
             (1, "it broke off")
         );
     }

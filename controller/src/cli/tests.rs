@@ -1,6 +1,7 @@
 use clap::Parser;
 
 use super::*;
+use crate::error::Exit;
 
 #[test]
 fn the_command_line_is_well_formed() {
@@ -90,7 +91,7 @@ fn check_split(weights: &[&str], says: Option<&str>) {
         (Ok(_), None) => {}
         (Err(error), Some(says)) => {
             assert!(error.to_string().contains(says), "{error}");
-            assert_eq!(error.exit_code(), 64);
+            assert_eq!(error.exit(), Exit::USAGE);
         }
         (got, want) => panic!("{got:?}, not {want:?}"),
     }

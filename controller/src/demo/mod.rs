@@ -48,7 +48,7 @@ pub(crate) async fn run(
             biased;
             () = interrupted => {
                 say("\ninterrupted: taking everything away")?;
-                Err(Error::Refused("interrupted; everything was taken away again".into()))
+                Err(Error::refused("interrupted; everything was taken away again"))
             }
             played = play(&mut place) => played,
         },
@@ -89,7 +89,7 @@ async fn play(place: &mut Place) -> Result<()> {
     if broken.is_empty() {
         return say("every stage happened, and no request failed but by 3.0.0's own answers");
     }
-    Err(Error::Refused(broken.join("\n       ")))
+    Err(Error::refused(broken.join("\n       ")))
 }
 
 /// Deploys a version, and shows how it goes until its rollout is over and `scenes` scenes were
@@ -112,7 +112,7 @@ async fn deploy(place: &Place, scenes: &mut Scenes, version: &str, until: usize)
         done.text
     ))?;
     let Some(rollout) = done.rollout else {
-        return Err(Error::Refused(format!(
+        return Err(Error::refused(format!(
             "{version} was not rolled out: {}",
             done.text
         )));
@@ -137,7 +137,7 @@ async fn deploy(place: &Place, scenes: &mut Scenes, version: &str, until: usize)
             return watch(place, scenes, until).await;
         }
         if begun.elapsed() > PATIENCE {
-            return Err(Error::Refused(format!(
+            return Err(Error::refused(format!(
                 "the rollout of {version} does not end"
             )));
         }
@@ -151,7 +151,7 @@ async fn watch(place: &Place, scenes: &mut Scenes, until: usize) -> Result<()> {
     while scenes.begun() < until || begun.elapsed() < WATCH {
         look(place, scenes).await?;
         if scenes.begun() < until && begun.elapsed() > PATIENCE {
-            return Err(Error::Refused(format!("{} did not happen", scenes.next())));
+            return Err(Error::refused(format!("{} did not happen", scenes.next())));
         }
         sleep(LOOK_EVERY).await;
     }
@@ -162,7 +162,7 @@ async fn watch(place: &Place, scenes: &mut Scenes, until: usize) -> Result<()> {
 async fn look(place: &Place, scenes: &mut Scenes) -> Result<()> {
     let asked = place.admin.service(SERVICE);
     let view = timeout(PATIENCE, asked).await.map_err(|_| {
-        Error::Unavailable(format!("the proxy did not answer within {PATIENCE:?}"))
+        Error::unavailable(format!("the proxy did not answer within {PATIENCE:?}"))
     })??;
     if let Some(scene) = scenes.look(&Shares::of(&view.split)) {
         say(&format!("▶ {scene}"))?;

@@ -86,10 +86,7 @@ impl Place {
             match self.client.ask("up", &request).await {
                 Ok(done) => {
                     let manifest = Manifest::parse(&request.manifest);
-                    let manifest = manifest.map_err(|source| Error::Manifest {
-                        path: request.path,
-                        source,
-                    })?;
+                    let manifest = manifest.map_err(Error::manifest(request.path))?;
                     self.admin = proxy::admin(&self.state, &manifest.proxy)?;
                     return Ok(done);
                 }
@@ -104,7 +101,7 @@ impl Place {
                 }
             }
         }
-        Err(Error::Unavailable("no port stays free".into()))
+        Err(Error::unavailable("no port stays free"))
     }
 
     fn ports_are_free(&self) -> bool {
@@ -203,7 +200,7 @@ async fn choose(
         {
             Ok(_) => {}
             Err(error @ RuntimeError::ImageNotFound { .. }) => {
-                return Err(Error::Unavailable(format!(
+                return Err(Error::unavailable(format!(
                     "{error}: `make images` builds it"
                 )));
             }
@@ -218,7 +215,7 @@ fn free_port(first: u16) -> Result<u16> {
     let last = first.saturating_add(99);
     (first..=last)
         .find(|port| is_free(*port))
-        .ok_or_else(|| Error::Unavailable(format!("no port from {first} to {last} is free")))
+        .ok_or_else(|| Error::unavailable(format!("no port from {first} to {last} is free")))
 }
 
 fn is_free(port: u16) -> bool {

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 
 const CLIENT: &str = "crossfade-sample-client";
 /// Its own time-out of a request is 10 s.
@@ -101,12 +101,10 @@ impl Witness {
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw);
         let Some(pid) = pid else {
-            return Err(Error::Refused(
-                "the client ended before the story did".into(),
-            ));
+            return Err(Error::refused("the client ended before the story did"));
         };
         kill_process(pid, Signal::INT)
-            .map_err(|error| Error::Refused(format!("the client cannot be stopped: {error}")))?;
+            .map_err(Error::caused(Exit::FAILED, "the client cannot be stopped"))?;
         let ended = async {
             // The output ends with the process.
             let _ = self.reader.await;
@@ -115,7 +113,7 @@ impl Witness {
         match timeout(END_WITHIN, ended).await {
             Ok(Ok(_)) => Ok(std::mem::take(&mut *lock(&self.seen))),
             Ok(Err(error)) => Err(Error::file(CLIENT)(error)),
-            Err(_) => Err(Error::Refused("the client does not end".into())),
+            Err(_) => Err(Error::refused("the client does not end")),
         }
     }
 }

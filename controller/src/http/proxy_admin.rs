@@ -68,25 +68,6 @@ impl AdminError {
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
     }
-
-    /// Whether it says nothing about what was asked for: the proxy is away, or does not take
-    /// our token, or is broken.
-    pub fn is_ours(&self) -> bool {
-        match self {
-            Self::Refused { status, .. } => {
-                status.is_server_error()
-                    || matches!(
-                        *status,
-                        StatusCode::UNAUTHORIZED
-                            | StatusCode::FORBIDDEN
-                            | StatusCode::NOT_FOUND
-                            | StatusCode::PRECONDITION_FAILED
-                            | StatusCode::TOO_MANY_REQUESTS
-                    )
-            }
-            _ => true,
-        }
-    }
 }
 
 type Answer<T> = Result<T, AdminError>;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{ContainerError, Error, Exit, Result};
 use crate::journal::VersionRecord;
 use crate::manifest::Volume;
 use crate::project::Site;
@@ -131,9 +131,8 @@ impl Site {
                 // another.
                 ContainerState::Exited(_) | ContainerState::Created => {
                     if let Err(error) = self.runtime.stop(&container.id).await {
-                        let name = container.name;
-                        let why = format!("{name} cannot be taken away: {error}");
-                        stays = Some(Error::Refused(why));
+                        let what = format!("{} cannot be taken away", container.name);
+                        stays = Some(Error::caused(Exit::FAILED, what)(error));
                     }
                 }
             }
@@ -187,11 +186,8 @@ impl Site {
             }
             _ => {}
         }
-        Error::Exited {
-            name: container.name.clone(),
-            code,
-            output,
-        }
+        let name = container.name.clone();
+        ContainerError::Exited { name, code, output }.into()
     }
 
     /// What a container printed last, on one line; empty where that cannot be known.

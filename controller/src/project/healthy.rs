@@ -38,7 +38,7 @@ impl Site {
             }
             if began.elapsed() >= limit {
                 let reason = reason_of_one_down(endpoints);
-                return Err(Error::Refused(format!(
+                return Err(Error::refused(format!(
                     "{up} of {replicas} containers of {} {} were healthy within {} s{reason}",
                     version.service,
                     version.version,

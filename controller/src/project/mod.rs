@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::http::proxy_admin::Admin;
 use crate::journal::{NewEvent, ServiceRecord, Store};
 use crate::manifest::{Manifest, Recipe, ServiceSettings};
@@ -106,7 +106,7 @@ impl Site {
             .iter()
             .map(|service| service.name.as_str())
             .collect();
-        Err(Error::Usage(no_such("service", name, &names)))
+        Err(Error::usage(no_such("service", name, &names)))
     }
 
     /// The folder of the manifest: what it names by relative paths is meant from there.
@@ -122,7 +122,8 @@ impl Site {
         let keep = |(name, file): (&String, &PathBuf)| {
             let kept = self.secrets.keep(&folder.join(file));
             let id = kept.map_err(|error| {
-                Error::Usage(format!("{}: secret `{name}`: {error}", settings.name))
+                let what = format!("{}: secret `{name}`", settings.name);
+                Error::caused(Exit::USAGE, what)(error)
             })?;
             Ok((name.clone(), id))
         };

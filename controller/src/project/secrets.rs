@@ -85,7 +85,7 @@ impl Secrets {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {
-    let refuse = |why: &str| Err(Error::Usage(format!("{}: {why}", file.display())));
+    let refuse = |why: &str| Err(Error::usage(format!("{}: {why}", file.display())));
     let mut content = Vec::new();
     let opened = fs::File::open(file).map_err(Error::file(file))?;
     opened

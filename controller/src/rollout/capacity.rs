@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Leave, Rollout, Stay};
+use super::{Rollout, Stay};
+use crate::error::{ContainerError, Error, Fault};
 use crate::journal::Split;
 use crate::plan::replicas_for_split;
 use crate::project::containers::Dead;
@@ -45,20 +46,21 @@ impl Rollout {
                 Ok(seen) => {
                     healthy_since = None;
                     if waited >= limit.get() {
-                        let reason = seen
-                            .down
-                            .map(|down| format!(": {down}"))
-                            .unwrap_or_default();
-                        let why = format!(
-                            "{} of {replicas} containers of {} were healthy within {limit}{reason}",
-                            seen.up, self.record.to.version
-                        );
-                        return Err(Leave::Bad { why, figures: None });
+                        let error = ContainerError::HealthyTooFew {
+                            healthy: seen.up,
+                            needed: replicas,
+                            of: self.record.to.version.clone(),
+                            limit: limit.to_string(),
+                            down: seen.down,
+                        };
+                        return Err(Error::from(error).into());
                     }
                     waited += self.look_every();
                 }
                 // Time in which the proxy could not be asked does not count, either.
-                Err(error) if error.is_ours() => self.trouble(error.to_string()),
+                Err(error) if error.fault() == Fault::Environment => {
+                    self.trouble(error.to_string())
+                }
                 Err(error) => return Err(error.into()),
             }
             self.rest(self.look_every()).await?;

@@ -61,7 +61,7 @@ impl Handle {
     /// The same, and who asks.
     pub async fn ask_by(&self, who: Option<&str>, ask: Ask) -> Result<String> {
         let who = who.map(str::to_owned);
-        let over = || Error::Refused("the rollout has just ended".into());
+        let over = || Error::refused("the rollout has just ended");
         let (reply, answer) = oneshot::channel();
         self.commands
             .send(Command { ask, who, reply })
@@ -133,7 +133,7 @@ impl Rollout {
                 let paused = self.pause_by(who, "asked for");
                 let _ = reply.send(match &paused {
                     Ok(()) => Ok(format!("{title} is paused")),
-                    Err(_) => Err(Error::Refused("the journal cannot be written".into())),
+                    Err(_) => Err(Error::refused("the journal cannot be written")),
                 });
                 return paused;
             }
@@ -155,7 +155,7 @@ impl Rollout {
     /// The answer to what has been done already, or cannot be done in this phase.
     fn nothing_to_do(&self, ask: &Ask) -> Option<Result<String>> {
         let title = self.record.title();
-        let refuse = |why: String| Some(Err(Error::Refused(why)));
+        let refuse = |why: String| Some(Err(Error::refused(why)));
         let already = |what: &str| Some(Ok(format!("{title} is {what} already")));
         let is_paused = self.record.paused.is_some();
         match (ask, self.record.phase) {

@@ -36,7 +36,7 @@ use admin_api::Period;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Fault, Result};
 use crate::hooks::On;
 use crate::journal::{Entering, Mark, Phase, RolloutRecord, Split, kept_by};
 use crate::plan::Step;
@@ -68,13 +68,10 @@ enum Leave {
 
 impl From<Error> for Leave {
     fn from(error: Error) -> Self {
-        if error.is_ours() {
-            Self::Retry(error.to_string())
-        } else {
-            Self::Bad {
-                why: error.to_string(),
-                figures: None,
-            }
+        let why = error.to_string();
+        match error.fault() {
+            Fault::Environment => Self::Retry(why),
+            Fault::Candidate => Self::Bad { why, figures: None },
         }
     }
 }
@@ -423,7 +420,7 @@ impl Rollout {
         if self.record.hand_split.is_none() {
             for reply in self.on_split.drain(..) {
                 let why = format!("the split was not set: {}", next.text);
-                let _ = reply.send(Err(Error::Refused(why)));
+                let _ = reply.send(Err(Error::refused(why)));
             }
         }
         self.live.send_replace(Live::of(&self.record));

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Rollout, Stay};
-use crate::error::{Error, Result};
+use crate::error::{ContainerError, Error, Fault, Result, Unhealthy};
 use crate::journal::RolloutRecord;
 use crate::project::containers::of_version;
 use crate::runtime::ContainerState;
@@ -71,7 +71,7 @@ pub(super) struct Seen {
     /// Its containers that run.
     pub(super) running: u32,
     /// What its first endpoint that is down says.
-    pub(super) down: Option<String>,
+    pub(super) down: Option<Unhealthy>,
     /// Whether a check of the candidate has failed.
     pub(super) failing: bool,
     /// Whether stable serves: one of its endpoints is up, or it has none.
@@ -101,9 +101,10 @@ impl Rollout {
                     HealthState::Draining => {}
                     HealthState::Down | HealthState::Ejected | HealthState::Unresolved => {
                         failing |= endpoint.reason.is_some();
-                        down.get_or_insert_with(|| {
-                            let reason = endpoint.reason.as_deref().unwrap_or("not checked yet");
-                            format!("{} is {}: {reason}", endpoint.address, endpoint.health)
+                        down.get_or_insert_with(|| Unhealthy {
+                            address: endpoint.address.clone(),
+                            health: endpoint.health,
+                            reason: endpoint.reason.clone(),
                         });
                     }
                 }
@@ -146,14 +147,14 @@ impl Rollout {
     async fn reading(&mut self, replicas: u32) -> Stay<Option<Reading>> {
         let seen = match self.observe().await {
             Ok(seen) => seen,
-            Err(error) if error.is_ours() => {
+            Err(error) if error.fault() == Fault::Environment => {
                 self.trouble(error.to_string());
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
         };
         if let (true, Some(down)) = (seen.failing && seen.stable_is_well, seen.down) {
-            return Err(Error::Refused(down).into());
+            return Err(Error::from(ContainerError::from(down)).into());
         }
         if seen.running < replicas {
             // Somebody took a container away by hand.

@@ -101,10 +101,7 @@ impl Controller {
         let Some(applied) = self.store.applied()? else {
             return Ok(());
         };
-        let mut manifest = Manifest::parse(&applied.text).map_err(|source| Error::Manifest {
-            path: applied.path,
-            source,
-        })?;
+        let mut manifest = Manifest::parse(&applied.text).map_err(Error::manifest(applied.path))?;
         manifest.services.extend(applied.kept);
         let engine = engine::choose(applied.runtime, &manifest.project, &self.dir).await?;
         let up = self.make_up(manifest, engine)?;
@@ -194,7 +191,7 @@ impl Controller {
         if now == seen {
             return Ok(admitted);
         }
-        Err(Error::Stale(format!(
+        Err(Error::stale(format!(
             "{service} is at generation {now}, not {seen}: somebody changed it meanwhile; see \
              `crossfade status` and `crossfade history {service}`"
         )))
@@ -235,7 +232,7 @@ impl Controller {
         let alone = self.changing.lock().await;
         match self.get_up() {
             Some(now) if Arc::ptr_eq(&now, up) => Ok(alone),
-            _ => Err(Error::Refused(format!(
+            _ => Err(Error::refused(format!(
                 "{} went down meanwhile; try again",
                 up.site.project
             ))),
@@ -245,8 +242,8 @@ impl Controller {
     /// What is up, or what to do about it.
     pub(super) fn up(&self) -> Result<Arc<Up>> {
         self.get_up().ok_or_else(|| match &*lock(&self.trouble) {
-            Some(trouble) => Error::Unavailable(trouble.clone()),
-            None => Error::Refused("nothing is up here: `crossfade up` starts it".into()),
+            Some(trouble) => Error::unavailable(trouble.clone()),
+            None => Error::refused("nothing is up here: `crossfade up` starts it"),
         })
     }
 }

@@ -29,7 +29,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use crate::api::{About, Failure};
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::journal::{self, Store};
 use crate::project::caller::Caller;
 use crate::state_dir::{self, Lock};
@@ -138,7 +138,7 @@ async fn respond(
         .strip_prefix("/v1/")
         .filter(|_| request.method() == Method::POST)
     else {
-        return failed(&Error::Usage(format!(
+        return failed(&Error::usage(format!(
             "there is no {} {path}",
             request.method()
         )));
@@ -146,15 +146,16 @@ async fn respond(
     if let Some(seen) = request.headers().get(header::IF_MATCH) {
         let seen = seen.to_str().ok().map(|seen| seen.trim_matches('"'));
         let Some(seen) = seen.and_then(|seen| seen.parse().ok()) else {
-            return failed(&Error::Usage(
-                "If-Match: a generation is a whole number".into(),
-            ));
+            return failed(&Error::usage("If-Match: a generation is a whole number"));
         };
         caller.if_generation = Some(seen);
     }
     let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) => return failed(&Error::Usage(format!("the request broke off: {error}"))),
+        Err(error) => {
+            let broke_off = Error::caused(Exit::USAGE, "the request broke off");
+            return failed(&broke_off(error));
+        }
     };
     let verb = verb.to_owned();
     // In a task of its own: a verb that has begun goes on when whoever asked goes away.
@@ -162,9 +163,10 @@ async fn respond(
     match task.await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => failed(&error),
-        Err(error) => failed(&Error::Refused(format!(
-            "the controller broke down: {error}"
-        ))),
+        Err(error) => {
+            let broke_down = Error::caused(Exit::FAILED, "the controller broke down");
+            failed(&broke_down(error))
+        }
     }
 }
 
@@ -206,7 +208,7 @@ async fn dispatch(
             let lines = Lines(controller.logs(read(body)?).await?);
             Ok(Response::new(Either::Right(lines)))
         }
-        _ => Err(Error::Usage(format!(
+        _ => Err(Error::usage(format!(
             "the controller is of release {} and does not know `{verb}`",
             env!("CARGO_PKG_VERSION")
         ))),
@@ -214,22 +216,18 @@ async fn dispatch(
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
-    admin_api::strict::from_json(body).map_err(|error| Error::Usage(error.to_string()))
+    admin_api::strict::from_json(body).map_err(|error| Error::usage(error.to_string()))
 }
 
 fn json(value: &impl Serialize) -> Result<Answer> {
     let body = serde_json::to_vec(value)
-        .map_err(|error| Error::Refused(format!("the answer cannot be written: {error}")))?;
+        .map_err(Error::caused(Exit::FAILED, "the answer cannot be written"))?;
     Ok(response(StatusCode::OK, body))
 }
 
 fn failed(error: &Error) -> Answer {
-    let failure = Failure {
-        exit: error.exit_code(),
-        message: error.to_string(),
-    };
     // Of a number and a string: cannot fail.
-    let body = serde_json::to_vec(&failure).unwrap_or_default();
+    let body = serde_json::to_vec(&Failure::from(error)).unwrap_or_default();
     response(StatusCode::UNPROCESSABLE_ENTITY, body)
 }
 

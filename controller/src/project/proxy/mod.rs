@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::http::proxy_admin::{Admin, Dial};
 use crate::journal::{ProxyRecord, ProxyUpgrade};
 use crate::manifest::{ProxySettings, RuntimeChoice};
@@ -177,7 +177,7 @@ impl ProxyHost<'_> {
             }
             if tokio::time::Instant::now() >= deadline {
                 let seconds = TAKE_OVER_TIMEOUT.as_secs();
-                return Err(Error::Refused(format!(
+                return Err(Error::refused(format!(
                     "{} has not taken over within {seconds} s",
                     started.name
                 )));
@@ -246,9 +246,8 @@ pub(crate) fn check_ports(addresses: impl Iterator<Item = SocketAddr>) -> Result
                 return Err(RuntimeError::PortTaken { address }.into());
             }
             Err(error) => {
-                return Err(Error::Unavailable(format!(
-                    "cannot listen on {address}: {error}"
-                )));
+                let what = format!("cannot listen on {address}");
+                return Err(Error::caused(Exit::UNAVAILABLE, what)(error));
             }
         }
     }

@@ -220,6 +220,7 @@ fn standard_socket() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Fault;
 
     #[test]
     fn a_host_that_is_not_a_unix_socket_is_refused() {
@@ -231,10 +232,10 @@ mod tests {
     }
 
     #[track_caller]
-    fn check_start(error: ApiError, is_ours: bool) {
+    fn check_start(error: ApiError, fault: Fault) {
         let error = RuntimeError::from(Failure::to_start("start a container", error));
         let error = crate::error::Error::from(error);
-        assert_eq!(error.is_ours(), is_ours, "{error}");
+        assert_eq!(error.fault(), fault, "{error}");
     }
 
     #[test]
@@ -243,11 +244,11 @@ mod tests {
             status_code: 500,
             message: message.to_owned(),
         };
-        check_start(ApiError::RequestTimeoutError, true);
+        check_start(ApiError::RequestTimeoutError, Fault::Environment);
         let full =
             "writing blob: mkdir /var/lib/containers/storage/overlay/0a1b: no space left on device";
-        check_start(said(full), true);
+        check_start(said(full), Fault::Environment);
         let missing = "crun: executable file `/app` not found in $PATH: No such file or directory";
-        check_start(said(missing), false);
+        check_start(said(missing), Fault::Candidate);
     }
 }

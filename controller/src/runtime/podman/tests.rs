@@ -44,7 +44,7 @@ async fn an_engine_that_fails_to_look_says_nothing_about_the_container() {
     let api = api(ONE, &[(500, r#"{"message":"layer not known"}"#)]);
     let listed = api.podman().await.list().await;
     let error = crate::error::Error::from(listed.expect_err("it cannot"));
-    assert!(error.is_ours(), "{error}");
+    assert_eq!(error.fault(), crate::error::Fault::Environment, "{error}");
     assert!(error.to_string().contains("layer not known"), "{error}");
 }
 

@@ -41,7 +41,7 @@ impl Controller {
         let service = site.service(&request.service)?;
         let manifest = site.manifest();
         let settings = manifest.service(&service.name).ok_or_else(|| {
-            Error::Refused(format!(
+            Error::refused(format!(
                 "the manifest has no service `{}` any more",
                 service.name
             ))
@@ -50,15 +50,15 @@ impl Controller {
             Some(version) => version.clone(),
             None => tag_of(&request.image).map(str::to_owned).ok_or_else(|| {
                 let image = &request.image;
-                Error::Usage(format!(
+                Error::usage(format!(
                     "`{image}` has no tag to name the version by: add --version"
                 ))
             })?,
         };
-        check_version(&label).map_err(|error| Error::Usage(format!("--version: {error}")))?;
+        check_version(&label).map_err(|error| Error::usage(format!("--version: {error}")))?;
         let how = request.rollout.over(&settings.rollout).map_err(|error| {
             let flag = error.field.unwrap_or_default().replace('_', "-");
-            Error::Usage(format!("--{flag}: {}", error.message))
+            Error::usage(format!("--{flag}: {}", error.message))
         })?;
         let image = engine::image_from(up.kind, &request.dir, &request.image);
         let mut recipe = site.recipe(settings, &site.folder()?)?;
@@ -163,7 +163,7 @@ impl Controller {
         } else {
             ""
         };
-        Err(Error::Refused(format!(
+        Err(Error::refused(format!(
             "{} is running ({}{paused}): `crossfade promote` or `crossfade abort` ends it, and \
              `crossfade deploy --replace` begins another in its place",
             record.title(),
@@ -207,7 +207,7 @@ impl Ending {
             .unwrap_or_else(|_| {
                 let live = handle.live();
                 let trouble = live.trouble.map(|trouble| format!(": {trouble}"));
-                Err(Error::Refused(format!(
+                Err(Error::refused(format!(
                     "{} is {} and has not ended within {} s{}; try again",
                     live.record.title(),
                     live.record.phase,
@@ -264,7 +264,7 @@ fn already_runs(service: &ServiceRecord, candidate: &NewVersion) -> Result<Optio
         );
         return Ok(Some(Done::say(text)));
     }
-    Err(Error::Usage(format!(
+    Err(Error::usage(format!(
         "{} runs {} already, with another image or other settings: give this one another name \
          with --version",
         service.name, stable.version

@@ -79,15 +79,12 @@ impl Controller {
             return Ok(Some(leaving));
         }
         if let Some(trouble) = lock(&self.trouble).clone() {
-            return Err(Error::Unavailable(trouble));
+            return Err(Error::unavailable(trouble));
         }
         let Some(text) = request.manifest else {
             return Ok(None);
         };
-        let manifest = Manifest::parse(&text).map_err(|source| Error::Manifest {
-            path: "crossfade.toml".into(),
-            source,
-        })?;
+        let manifest = Manifest::parse(&text).map_err(Error::manifest("crossfade.toml"))?;
         let engine = engine::choose(manifest.runtime, &manifest.project, &self.dir).await?;
         Ok(Some((manifest.project, engine.runtime)))
     }

@@ -37,7 +37,7 @@ impl Controller {
             containers.retain(|container| has(container, label::VERSION, version));
             if containers.is_empty() {
                 let known: Vec<&str> = running.iter().map(String::as_str).collect();
-                return Err(Error::Usage(no_such("running version", version, &known)));
+                return Err(Error::usage(no_such("running version", version, &known)));
             }
         }
         let (send, lines) = mpsc::channel(64);

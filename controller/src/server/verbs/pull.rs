@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::LogLines;
-use crate::api::{Failure, PullLine, PullRequest};
+use crate::api::{PullLine, PullRequest};
 use crate::error::{Error, Result};
 use crate::manifest::{Manifest, RuntimeChoice};
 use crate::runtime::{PullStep, Runtime, RuntimeError};
@@ -50,11 +50,7 @@ impl Controller {
             for image in images {
                 let image = engine::image_from(kind, &folder, &image);
                 if let Err(error) = pull(runtime.as_ref(), &image, &send).await {
-                    let failure = Failure {
-                        exit: error.exit_code(),
-                        message: error.to_string(),
-                    };
-                    say(&send, &PullLine::Failed(failure)).await;
+                    say(&send, &PullLine::Failed((&error).into())).await;
                     break;
                 }
             }
@@ -68,11 +64,8 @@ impl PullRequest {
         let text = self
             .manifest
             .as_deref()
-            .ok_or_else(|| Error::Refused("nothing is up here: `crossfade up` starts it".into()))?;
-        Manifest::parse(text).map_err(|source| Error::Manifest {
-            path: path.to_owned(),
-            source,
-        })
+            .ok_or_else(|| Error::refused("nothing is up here: `crossfade up` starts it"))?;
+        Manifest::parse(text).map_err(Error::manifest(path.to_owned()))
     }
 }
 

@@ -38,7 +38,7 @@ impl Controller {
         let _alone = self.alone(&up).await?;
         let service = up.site.service(&request.service)?;
         let Some(target) = target.or_else(|| service.previous.clone()) else {
-            return Err(Error::Refused(format!(
+            return Err(Error::refused(format!(
                 "{} has had no version before {}",
                 service.name, service.stable.version
             )));
@@ -78,7 +78,7 @@ impl Controller {
         }
         let labels = self.store.labels(service)?;
         let known: Vec<&str> = labels.iter().map(String::as_str).collect();
-        Err(Error::Usage(no_such(
+        Err(Error::usage(no_such(
             &format!("version of {service}"),
             to,
             &known,
@@ -91,7 +91,7 @@ fn must_be_kept(secrets: &Secrets, target: &VersionRecord) -> Result<()> {
     let kept = &target.recipe.secrets;
     match kept.iter().find(|(_, id)| !secrets.file(id).exists()) {
         None => Ok(()),
-        Some((name, _)) => Err(Error::Refused(format!(
+        Some((name, _)) => Err(Error::refused(format!(
             "{} {} cannot be started again as it was: its secret `{name}` is not kept any more; \
              `crossfade deploy {} --image {}` starts it with the one of now",
             target.service, target.version, target.service, target.image
@@ -106,7 +106,7 @@ async fn must_be_here(runtime: &dyn Runtime, target: &VersionRecord) -> Result<(
         there => return Ok(there.map(|_| ())?),
     }
     let Some(name) = &target.pull_name else {
-        return Err(Error::Refused(format!(
+        return Err(Error::refused(format!(
             "{} {} cannot be started again: its image ({}, {}) is not on this host any more, and \
              was built here",
             target.service, target.version, target.image, target.resolved

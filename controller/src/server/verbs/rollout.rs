@@ -33,11 +33,11 @@ impl Controller {
         let service = match request.service {
             Some(service) => up.site.service(&service)?.name,
             None => match self.store.unfinished()?.as_slice() {
-                [] => return Err(Error::Refused("no rollout is running".into())),
+                [] => return Err(Error::refused("no rollout is running")),
                 [one] => one.service.clone(),
                 several => {
                     let names: Vec<&str> = several.iter().map(|r| r.service.as_str()).collect();
-                    return Err(Error::Usage(format!(
+                    return Err(Error::usage(format!(
                         "{} have rollouts that run: say which one is meant",
                         names.join(" and ")
                     )));
@@ -45,7 +45,7 @@ impl Controller {
             },
         };
         let Some(handle) = up.rollout(&service) else {
-            return Err(Error::Refused(format!(
+            return Err(Error::refused(format!(
                 "no rollout of {service} is running"
             )));
         };

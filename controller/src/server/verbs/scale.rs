@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::{Done, ScaleRequest};
-use crate::error::{Error, Result};
+use crate::error::{Error, Fault, Result};
 use crate::journal::ServiceRecord;
 use crate::project::Site;
 use crate::project::caller::Caller;
@@ -25,7 +25,7 @@ impl Controller {
                 "{} containers: give a number from 1 to 1000",
                 request.replicas
             );
-            return Err(Error::Usage(message));
+            return Err(Error::usage(message));
         }
         Ok(Done::say(
             self.scale_to(&up, &request.service, request.replicas, caller)
@@ -101,7 +101,7 @@ impl Controller {
             match site.sweep(service, DRAIN_WAIT).await {
                 Ok(left) if left.only_lasting() => return Ok(()),
                 Ok(_) => {}
-                Err(error) if error.is_ours() => return Err(error),
+                Err(error) if error.fault() == Fault::Environment => return Err(error),
                 Err(error) => {
                     // The proxy needs them: those that stay do not serve any more.
                     let _alone = site.place_lock(service).await;

@@ -48,18 +48,17 @@ impl Controller {
 fn check_split(split: &BTreeMap<String, u32>, running: &[&str]) -> Result<()> {
     for (version, weight) in split {
         if !running.contains(&version.as_str()) {
-            return Err(Error::Usage(no_such("running version", version, running)));
+            return Err(Error::usage(no_such("running version", version, running)));
         }
         if *weight > MAX_WEIGHT {
-            return Err(Error::Usage(format!(
+            return Err(Error::usage(format!(
                 "{version}={weight}: a weight is a whole number from 0 to {MAX_WEIGHT}"
             )));
         }
     }
     if split.values().all(|weight| *weight == 0) {
-        return Err(Error::Usage(
-            "every weight is 0: no version would get requests; give at least one of them 1 or more"
-                .into(),
+        return Err(Error::usage(
+            "every weight is 0: no version would get requests; give at least one of them 1 or more",
         ));
     }
     Ok(())

@@ -120,8 +120,8 @@ impl Controller {
             None => self.store.rollouts(None, 1)?.pop(),
         };
         let record = record.ok_or_else(|| match request.rollout {
-            Some(id) => Error::Usage(format!("there is no rollout {id}: see `crossfade history`")),
-            None => Error::Refused("there has been no rollout yet".into()),
+            Some(id) => Error::usage(format!("there is no rollout {id}: see `crossfade history`")),
+            None => Error::refused("there has been no rollout yet"),
         })?;
         let events = self.store.events(EventFilter {
             rollout: Some(record.id),
@@ -146,7 +146,7 @@ impl Controller {
             let record = self
                 .store
                 .rollout(request.rollout)?
-                .ok_or_else(|| Error::Usage(format!("there is no rollout {}", request.rollout)))?;
+                .ok_or_else(|| Error::usage(format!("there is no rollout {}", request.rollout)))?;
             if !events.is_empty() || waited || record.phase.is_over() {
                 return Ok(Progress {
                     rollout: self.rollout_status(&record),

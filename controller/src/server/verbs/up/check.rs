@@ -92,7 +92,7 @@ impl Controller {
             proxy: &now.proxy,
         };
         proxy::check(&before, &asked, up.kind)
-            .map_err(|error| Error::Refused(error.in_file(&request.path)))?;
+            .map_err(|error| Error::refused(error.in_file(&request.path)))?;
         let addresses = now.proxy.listeners.iter().map(|one| one.address);
         let had = |address| {
             before
@@ -161,7 +161,7 @@ impl Controller {
                 (&one.hosts, &one.path_prefix) == (&settings.hosts, &settings.path_prefix)
             };
             if let Some(other) = now.services.iter().find(same_route) {
-                return Err(Error::Refused(format!(
+                return Err(Error::refused(format!(
                     "{} has the hosts and the path of {name}, which the manifest has no more and \
                      which runs on: `crossfade up --prune` takes it away",
                     other.name
@@ -227,7 +227,7 @@ fn check_place(request: &UpRequest, manifest: &Manifest, kind: RuntimeChoice) ->
 
 fn check_unchangeable(up: &Up, before: &Manifest, now: &Manifest) -> Result<()> {
     let refuse = |what: &str| {
-        Err(Error::Refused(format!(
+        Err(Error::refused(format!(
             "{what}: `crossfade down` first, then `crossfade up` with the new manifest"
         )))
     };

@@ -22,14 +22,12 @@ use crate::server::engine;
 impl Controller {
     /// `up`.
     pub(crate) async fn up_verb(&self, request: UpRequest, caller: &Caller) -> Result<Done> {
-        let manifest = Manifest::parse(&request.manifest).map_err(|source| Error::Manifest {
-            path: request.path.clone(),
-            source,
-        })?;
+        let manifest =
+            Manifest::parse(&request.manifest).map_err(Error::manifest(request.path.clone()))?;
         let _alone = self.changing.lock().await;
         let undisturbed = self.reconciling.lock().await;
         if let Some(trouble) = lock(&self.trouble).clone() {
-            return Err(Error::Unavailable(trouble));
+            return Err(Error::unavailable(trouble));
         }
         let result = match self.get_up() {
             None => self.first_up(&request, manifest, caller).await,

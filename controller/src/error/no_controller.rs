@@ -1,0 +1,42 @@
+//! An error between a client and its controller process.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::StatusCode;
+
+/// The controller process could not be called, or broke off. Another call may find it running.
+#[derive(Debug, thiserror::Error)]
+pub enum NoController {
+    /// No process listens on the socket of the state folder.
+    #[error("no controller runs in {}: `crossfade up` starts one", folder.display())]
+    NotRunning {
+        /// The state folder.
+        folder: PathBuf,
+    },
+    /// One was started, and ended at once.
+    #[error("the controller did not start: {said} (see {})", log.display())]
+    NotStarted {
+        /// The last line that it logged.
+        said: String,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// One was started, and does not respond.
+    #[error("the controller did not answer within {} s: see {}", limit.as_secs(), log.display())]
+    TimedOut {
+        /// How long it had.
+        limit: Duration,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// The connection ended before the response did.
+    #[error("the controller went away: {0}")]
+    BrokenOff(#[source] hyper::Error),
+    /// An error without the controller's own words.
+    #[error("the controller answered with {0}")]
+    Status(StatusCode),
+    /// The response is not what the verb's type has.
+    #[error("the controller's answer: {0}")]
+    Unreadable(#[source] serde_json::Error),
+}
