@@ -13,14 +13,13 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use crate::api::{About, Failure};
 use crate::error::{Error, Exit, NoController, Result};
+use crate::http::exchange::send;
 use crate::state_dir;
 
 /// How long a controller in the background may take to answer.
@@ -203,11 +202,6 @@ impl Client {
         verb: &str,
         request: &impl Serialize,
     ) -> Result<Incoming> {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(NoController::BrokenOff)?;
-        // Ends with the exchange; an error of its own is seen there, too.
-        tokio::spawn(connection);
         let body =
             serde_json::to_vec(request).map_err(Error::caused(Exit::USAGE, "cannot be sent"))?;
         let mut request = Request::builder()
@@ -221,8 +215,7 @@ impl Client {
         let request = request
             .body(Full::new(Bytes::from(body)))
             .map_err(Error::caused(Exit::USAGE, "cannot be sent"))?;
-        let response = sender
-            .send_request(request)
+        let response = send(stream, request)
             .await
             .map_err(NoController::BrokenOff)?;
         if response.status().is_success() {

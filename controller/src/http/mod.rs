@@ -1,5 +1,6 @@
 //! HTTP that the controller speaks itself: requests to the proxy's admin API, to Prometheus and
 //! to webhooks.
 
+pub(crate) mod exchange;
 pub mod post;
 pub mod proxy_admin;

@@ -12,10 +12,10 @@ use admin_api::Period;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
+
+use crate::http::exchange::send;
 
 /// More of an answer than that is of no use to anybody.
 const MAX_ANSWER: usize = 64 << 10;
@@ -181,9 +181,6 @@ impl Url {
         let port = authority.port_u16().unwrap_or(80);
         let host = authority.host().trim_matches(['[', ']']);
         let stream = TcpStream::connect((host, port)).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Ends with the exchange: the sender is dropped with it.
-        tokio::spawn(connection);
         let path = self.0.path_and_query().map_or("/", |path| path.as_str());
         let mut request = Request::builder()
             .method(Method::POST)
@@ -199,7 +196,7 @@ impl Url {
             value.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, value);
         }
-        let response = sender.send_request(request.body(Full::new(body))?).await?;
+        let response = send(stream, request.body(Full::new(body))?).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER)
             .collect()

@@ -9,13 +9,12 @@ use admin_api::{
 };
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper::rt::{Read, Write};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
+
+use crate::http::exchange::exchange;
 
 /// How long a call may take that does not wait for anything.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -80,25 +79,18 @@ impl Admin {
 
     /// `GET /v1/status`.
     pub async fn status(&self) -> Answer<Status> {
-        self.call(Method::GET, "/v1/status", None::<&()>, CALL_TIMEOUT)
-            .await
+        self.call_bare(Method::GET, "/v1/status").await
     }
 
     /// `GET /v1/services`.
     pub async fn services(&self) -> Answer<ServiceList> {
-        self.call(Method::GET, "/v1/services", None::<&()>, CALL_TIMEOUT)
-            .await
+        self.call_bare(Method::GET, "/v1/services").await
     }
 
     /// `GET /v1/services/{name}`.
     pub async fn service(&self, name: &str) -> Answer<ServiceView> {
-        self.call(
-            Method::GET,
-            &format!("/v1/services/{name}"),
-            None::<&()>,
-            CALL_TIMEOUT,
-        )
-        .await
+        let path = format!("/v1/services/{name}");
+        self.call_bare(Method::GET, &path).await
     }
 
     /// `PUT /v1/services/{name}`.
@@ -110,24 +102,14 @@ impl Admin {
 
     /// `DELETE /v1/services/{name}`.
     pub async fn delete_service(&self, name: &str) -> Answer<Changed> {
-        self.call(
-            Method::DELETE,
-            &format!("/v1/services/{name}"),
-            None::<&()>,
-            CALL_TIMEOUT,
-        )
-        .await
+        let path = format!("/v1/services/{name}");
+        self.call_bare(Method::DELETE, &path).await
     }
 
     /// `GET /v1/services/{name}/stats`.
     pub async fn stats(&self, name: &str) -> Answer<ServiceStats> {
-        self.call(
-            Method::GET,
-            &format!("/v1/services/{name}/stats"),
-            None::<&()>,
-            CALL_TIMEOUT,
-        )
-        .await
+        let path = format!("/v1/services/{name}/stats");
+        self.call_bare(Method::GET, &path).await
     }
 
     /// `POST /v1/services/{name}/drain`; answers when it is drained, after `wait` at the latest.
@@ -140,6 +122,11 @@ impl Admin {
         let path = format!("/v1/services/{name}/drain?wait={}ms", wait.as_millis());
         self.call(Method::POST, &path, Some(request), CALL_TIMEOUT + wait)
             .await
+    }
+
+    /// A call without a body, which does not wait for anything.
+    async fn call_bare<T: DeserializeOwned>(&self, method: Method, path: &str) -> Answer<T> {
+        self.call(method, path, None::<&()>, CALL_TIMEOUT).await
     }
 
     async fn call<T: DeserializeOwned>(
@@ -184,12 +171,12 @@ impl Admin {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Answer<(StatusCode, Bytes)> {
-        match &self.dial {
+        let exchanged = match &self.dial {
             Dial::Tcp(address) => {
                 let stream = TcpStream::connect(address)
                     .await
                     .map_err(|error| AdminError::Unreachable(error.into()))?;
-                send(TokioIo::new(stream), request).await
+                exchange(stream, request).await
             }
             #[cfg(test)]
             Dial::Memory(accept) => {
@@ -197,32 +184,9 @@ impl Admin {
                 accept
                     .send(theirs)
                     .map_err(|error| AdminError::Unreachable(error.into()))?;
-                send(TokioIo::new(ours), request).await
+                exchange(ours, request).await
             }
-        }
+        };
+        exchanged.map_err(|error| AdminError::Unreachable(error.into()))
     }
-}
-
-/// One request over a connection of its own.
-async fn send<I>(io: I, request: Request<Full<Bytes>>) -> Answer<(StatusCode, Bytes)>
-where
-    I: Read + Write + Unpin + Send + 'static,
-{
-    let unreachable = |error: hyper::Error| AdminError::Unreachable(error.into());
-    let (mut sender, connection) = http1::handshake(io).await.map_err(unreachable)?;
-    let driver = tokio::spawn(connection);
-    let exchange = async {
-        let response = sender.send_request(request).await.map_err(unreachable)?;
-        let status = response.status();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(unreachable)?
-            .to_bytes();
-        Ok((status, body))
-    };
-    let answer = exchange.await;
-    driver.abort();
-    answer
 }
