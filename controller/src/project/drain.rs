@@ -11,6 +11,9 @@ use crate::journal::Retired;
 use crate::project::Site;
 use crate::runtime::{Container, ContainerState, label};
 
+/// How long one call of the proxy waits for a drain, where nothing says otherwise.
+pub(crate) const DRAIN_WAIT: Duration = Duration::from_secs(1);
+
 /// What retired containers of a service still have to finish.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Left {
@@ -107,6 +110,19 @@ impl Site {
         Ok(left)
     }
 
+    /// One turn of sweeping: whether another one is needed. What lasts, such as streams, needs none
+    /// here: the reconciler sees it to its end.
+    pub(crate) async fn sweep_on(&self, service: &str) -> Result<bool> {
+        let left = self.sweep(service, DRAIN_WAIT).await?;
+        Ok(!left.only_lasting())
+    }
+
+    /// Sweeps until nothing is left but what lasts.
+    pub(crate) async fn sweep_out(&self, service: &str) -> Result<()> {
+        while self.sweep_on(service).await? {}
+        Ok(())
+    }
+
     /// Takes a service out of the proxy, and its containers away, drained. Those that have only
     /// streams left may stay for as long as these do.
     pub(crate) async fn remove(&self, name: &str) -> Result<()> {
@@ -115,12 +131,7 @@ impl Site {
         // Out of the table as a whole: the proxy drains no service down to nothing. It gives
         // receipts for what it has taken out.
         self.take_out(name).await?;
-        // What lasts is seen to its end aside.
-        while !self
-            .sweep(name, Duration::from_secs(1))
-            .await?
-            .only_lasting()
-        {}
+        self.sweep_out(name).await?;
         self.store.remove_service(name)
     }
 

@@ -1,11 +1,11 @@
-//! Waiting until the proxy sees a version's containers healthy.
+//! The health of a version's containers as the proxy sees it, and waiting for it.
 
 use std::time::Duration;
 
-use admin_api::{EndpointView, HealthState};
+use admin_api::{HealthState, ServiceView};
 use tokio::time::{Instant, sleep};
 
-use crate::error::{Error, Result};
+use crate::error::{ContainerError, Result, Unhealthy};
 use crate::journal::VersionRecord;
 use crate::project::Site;
 use crate::project::containers::of_version;
@@ -15,7 +15,87 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long it may take where the manifest does not say.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How the proxy sees the endpoints of a version. Retired ones do not count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Health {
+    /// Those that get requests.
+    pub(crate) up: u32,
+    /// The first one that does not.
+    pub(crate) down: Option<Unhealthy>,
+    /// Whether a check of one has failed: one that was not checked yet has not.
+    pub(crate) failing: bool,
+}
+
+impl Health {
+    /// Of the version's endpoints in the proxy's view of its service.
+    pub(crate) fn of(view: &ServiceView, version: &str) -> Self {
+        let mut health = Self::default();
+        let version = view.versions.get(version);
+        for endpoint in version.iter().flat_map(|version| &version.endpoints) {
+            match endpoint.health {
+                HealthState::Up => health.up += 1,
+                HealthState::Draining => {}
+                HealthState::Down | HealthState::Ejected | HealthState::Unresolved => {
+                    health.failing |= endpoint.reason.is_some();
+                    health.down.get_or_insert_with(|| Unhealthy {
+                        address: endpoint.address.clone(),
+                        health: endpoint.health,
+                        reason: endpoint.reason.clone(),
+                    });
+                }
+            }
+        }
+        health
+    }
+
+    /// Whether the version serves: one of its endpoints is up, or it has none that should be.
+    pub(crate) fn serves(&self) -> bool {
+        self.up > 0 || self.down.is_none()
+    }
+
+    /// The error that it is when `needed` containers of `of` are not up within `limit`.
+    pub(crate) fn too_few(self, needed: u32, of: String, limit: String) -> ContainerError {
+        ContainerError::HealthyTooFew {
+            healthy: self.up,
+            needed,
+            of,
+            limit,
+            down: self.down,
+        }
+    }
+}
+
+/// A version as the runtime and the proxy see it at one moment.
+#[derive(Debug)]
+pub(crate) struct Observed {
+    /// Its containers that run.
+    pub(crate) running: u32,
+    /// Its endpoints.
+    pub(crate) health: Health,
+    /// The proxy's view of the whole service.
+    pub(crate) view: ServiceView,
+}
+
 impl Site {
+    /// Looks at a version's containers. One that has exited is an error.
+    pub(crate) async fn observe(&self, version: &VersionRecord) -> Result<Observed> {
+        let table = self.check_table(&version.service).await?;
+        let containers = of_version(&table.containers, version);
+        let exited = |state| matches!(state, ContainerState::Exited(_));
+        if let Some(dead) = containers.iter().find(|container| exited(container.state)) {
+            return Err(self.exit_of(dead).await);
+        }
+        let running = containers
+            .iter()
+            .filter(|container| container.state == ContainerState::Running)
+            .count();
+        Ok(Observed {
+            running: u32::try_from(running).unwrap_or(u32::MAX),
+            health: Health::of(&table.view, &version.version),
+            view: table.view,
+        })
+    }
+
     /// Waits until the proxy sees so many containers of the version healthy.
     pub(crate) async fn until_healthy(&self, version: &VersionRecord, replicas: u32) -> Result<()> {
         let manifest = self.manifest();
@@ -23,38 +103,75 @@ impl Site {
         let limit = service.map_or(LIMIT, |service| service.rollout.start_timeout.get());
         let began = Instant::now();
         loop {
-            let table = self.check_table(&version.service).await?;
-            let ours = of_version(&table.containers, version);
-            let exited = |state| matches!(state, ContainerState::Exited(_));
-            if let Some(dead) = ours.into_iter().find(|container| exited(container.state)) {
-                return Err(self.exit_of(dead).await);
-            }
-            let endpoints = table.view.versions.get(&version.version);
-            let endpoints = endpoints.map_or(&[][..], |version| &version.endpoints);
-            let is_up = |one: &&EndpointView| one.health == HealthState::Up;
-            let up = endpoints.iter().filter(is_up).count();
-            if up >= replicas as usize {
+            let health = self.observe(version).await?.health;
+            if health.up >= replicas {
                 return Ok(());
             }
             if began.elapsed() >= limit {
-                let reason = reason_of_one_down(endpoints);
-                return Err(Error::refused(format!(
-                    "{up} of {replicas} containers of {} {} were healthy within {} s{reason}",
-                    version.service,
-                    version.version,
-                    limit.as_secs()
-                )));
+                let of = format!("{} {}", version.service, version.version);
+                let limit = format!("{} s", limit.as_secs());
+                return Err(health.too_few(replicas, of, limit).into());
             }
             sleep(LOOK_EVERY).await;
         }
     }
 }
 
-/// `: 10.0.0.1:8080 is down: connection refused`.
-fn reason_of_one_down(endpoints: &[EndpointView]) -> String {
-    let down = endpoints.iter().find(|one| one.health != HealthState::Up);
-    down.map_or_else(String::new, |one| {
-        let reason = one.reason.as_deref().unwrap_or("not checked yet");
-        format!(": {} is {}: {reason}", one.address, one.health)
-    })
+#[cfg(test)]
+mod tests {
+    use admin_api::{EndpointView, VersionView};
+
+    use super::*;
+
+    /// Endpoints of one version, each with its health and what its last check came to.
+    fn health(endpoints: &[(HealthState, Option<&str>)]) -> Health {
+        let endpoints = endpoints.iter().enumerate();
+        let endpoints = endpoints.map(|(n, (health, reason))| EndpointView {
+            address: format!("10.0.0.{}:80", n + 1),
+            health: *health,
+            reason: reason.map(str::to_owned),
+            ..EndpointView::default()
+        });
+        let version = VersionView {
+            endpoints: endpoints.collect(),
+            ..VersionView::default()
+        };
+        let view = ServiceView {
+            versions: [("2.0.0".to_owned(), version)].into(),
+            ..ServiceView::default()
+        };
+        Health::of(&view, "2.0.0")
+    }
+
+    #[test]
+    fn the_first_endpoint_that_is_down_is_named_and_retired_ones_do_not_count() {
+        use HealthState::{Down, Draining, Ejected, Up};
+        let seen = health(&[(Up, None), (Draining, None), (Ejected, Some("5 failures"))]);
+        assert_eq!((seen.up, seen.failing, seen.serves()), (1, true, true));
+        let error = seen.too_few(2, "web 2.0.0".into(), "60 s".into());
+        assert_eq!(
+            error.to_string(),
+            "1 of 2 containers of web 2.0.0 were healthy within 60 s: \
+             10.0.0.3:80 is ejected: 5 failures"
+        );
+        let seen = health(&[(Down, None), (Down, Some("refused"))]);
+        let first = seen.down.as_ref().map(ToString::to_string);
+        assert_eq!(
+            first.as_deref(),
+            Some("10.0.0.1:80 is down: not checked yet")
+        );
+        assert!(seen.failing && !seen.serves());
+    }
+
+    #[test]
+    fn an_endpoint_that_was_not_checked_yet_is_not_failing() {
+        let seen = health(&[(HealthState::Down, None)]);
+        assert!(!seen.failing && !seen.serves());
+    }
+
+    #[test]
+    fn a_version_without_endpoints_that_should_serve_is_well() {
+        assert!(health(&[]).serves());
+        assert!(health(&[(HealthState::Draining, None)]).serves());
+    }
 }

@@ -3,8 +3,8 @@
 mod authorities;
 pub(crate) mod caller;
 pub(crate) mod containers;
-mod drain;
-mod healthy;
+pub(crate) mod drain;
+pub(crate) mod healthy;
 pub(crate) mod proxy;
 pub(crate) mod reconcile;
 pub mod secrets;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Rollout, Stay};
-use crate::error::{ContainerError, Error, Fault};
+use crate::error::{Error, Fault};
 use crate::journal::Split;
 use crate::plan::replicas_for_split;
 use crate::project::containers::Dead;
@@ -26,7 +26,7 @@ impl Rollout {
                     healthy_since = None;
                     self.start_candidates(replicas).await?;
                 }
-                Ok(seen) if seen.up >= replicas && seen.down.is_none() => {
+                Ok(seen) if seen.health.up >= replicas && seen.health.down.is_none() => {
                     let since: Instant = *healthy_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= healthy_for {
                         return Ok(());
@@ -46,13 +46,8 @@ impl Rollout {
                 Ok(seen) => {
                     healthy_since = None;
                     if waited >= limit.get() {
-                        let error = ContainerError::HealthyTooFew {
-                            healthy: seen.up,
-                            needed: replicas,
-                            of: self.record.to.version.clone(),
-                            limit: limit.to_string(),
-                            down: seen.down,
-                        };
+                        let of = self.record.to.version.clone();
+                        let error = seen.health.too_few(replicas, of, limit.to_string());
                         return Err(Error::from(error).into());
                     }
                     waited += self.look_every();

@@ -50,8 +50,6 @@ pub use observe::{Live, ProxySaid};
 
 /// From one try to the next of what cannot be done now for reasons of our own.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long one call waits for a drain; asks of people are answered in between.
-const DRAIN_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a phase is left other than by its end.
 enum Leave {
@@ -335,13 +333,10 @@ impl Rollout {
     }
 
     async fn until_drained(&mut self) -> Stay<()> {
-        loop {
-            let left = self.site.sweep(&self.record.service, DRAIN_WAIT).await?;
-            if left.only_lasting() {
-                return Ok(());
-            }
+        while self.site.sweep_on(&self.record.service).await? {
             self.rest(self.look_every()).await?;
         }
+        Ok(())
     }
 
     fn can_roll_back(&self) -> bool {

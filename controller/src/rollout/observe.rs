@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use admin_api::{CopyStats, HealthState, ServiceStats, ServiceView, VersionStats};
+use admin_api::{CopyStats, ServiceStats, ServiceView, VersionStats};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Rollout, Stay};
-use crate::error::{ContainerError, Error, Fault, Result, Unhealthy};
+use crate::error::{ContainerError, Error, Fault, Result};
 use crate::journal::RolloutRecord;
-use crate::project::containers::of_version;
-use crate::runtime::ContainerState;
+use crate::project::healthy::Health;
 use crate::verdict::{Case, Figures, Limits, Look, Pair, Reading, Verdict, Window};
 
 /// What is known of a rollout now.
@@ -64,16 +63,12 @@ pub(super) struct Watch {
     last_look: Instant,
 }
 
-/// What the proxy has seen of the candidate.
+/// What is seen of the candidate, and whether stable serves beside it.
 pub(super) struct Seen {
-    /// Its endpoints that get requests.
-    pub(super) up: u32,
     /// Its containers that run.
     pub(super) running: u32,
-    /// What its first endpoint that is down says.
-    pub(super) down: Option<Unhealthy>,
-    /// Whether a check of the candidate has failed.
-    pub(super) failing: bool,
+    /// Its endpoints, as the proxy sees them.
+    pub(super) health: Health,
     /// Whether stable serves: one of its endpoints is up, or it has none.
     pub(super) stable_is_well: bool,
     view: ServiceView,
@@ -82,47 +77,13 @@ pub(super) struct Seen {
 impl Rollout {
     /// A container that has exited is an error.
     pub(super) async fn observe(&mut self) -> Result<Seen> {
-        let table = self.site.check_table(&self.record.service).await?;
-        let candidates = of_version(&table.containers, &self.record.to);
-        let exited = |state| matches!(state, ContainerState::Exited(_));
-        if let Some(dead) = candidates.iter().find(|container| exited(container.state)) {
-            return Err(self.site.exit_of(dead).await);
-        }
-        let running = candidates
-            .iter()
-            .filter(|c| c.state == ContainerState::Running)
-            .count();
-        let running = u32::try_from(running).unwrap_or(u32::MAX);
-        let (mut up, mut down, mut failing) = (0, None, false);
-        if let Some(version) = table.view.versions.get(&self.record.to.version) {
-            for endpoint in &version.endpoints {
-                match endpoint.health {
-                    HealthState::Up => up += 1,
-                    HealthState::Draining => {}
-                    HealthState::Down | HealthState::Ejected | HealthState::Unresolved => {
-                        failing |= endpoint.reason.is_some();
-                        down.get_or_insert_with(|| Unhealthy {
-                            address: endpoint.address.clone(),
-                            health: endpoint.health,
-                            reason: endpoint.reason.clone(),
-                        });
-                    }
-                }
-            }
-        }
-        let stable = table.view.versions.get(&self.record.from.version);
-        let stable_is_well = stable.is_none_or(|version| {
-            let endpoints = || version.endpoints.iter().map(|endpoint| endpoint.health);
-            endpoints().any(|health| health == HealthState::Up)
-                || endpoints().all(|health| health == HealthState::Draining)
-        });
+        let candidate = self.site.observe(&self.record.to).await?;
+        let stable = Health::of(&candidate.view, &self.record.from.version);
         Ok(Seen {
-            up,
-            running,
-            down,
-            failing,
-            stable_is_well,
-            view: table.view,
+            running: candidate.running,
+            health: candidate.health,
+            stable_is_well: stable.serves(),
+            view: candidate.view,
         })
     }
 
@@ -153,7 +114,8 @@ impl Rollout {
             }
             Err(error) => return Err(error.into()),
         };
-        if let (true, Some(down)) = (seen.failing && seen.stable_is_well, seen.down) {
+        let is_failing = seen.health.failing && seen.stable_is_well;
+        if let (true, Some(down)) = (is_failing, seen.health.down) {
             return Err(Error::from(ContainerError::from(down)).into());
         }
         if seen.running < replicas {

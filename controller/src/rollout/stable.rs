@@ -1,12 +1,12 @@
 //! The stable version's containers while a candidate takes over: fewer of them where the plan
 //! says so, and all of them again before it is rolled back to.
 
-use admin_api::HealthState;
 use tokio::time::Instant;
 
-use super::{DRAIN_WAIT, Phase, Rollout, Stay};
+use super::{Phase, Rollout, Stay};
 use crate::journal::Split;
 use crate::project::containers::{Dead, of_version};
+use crate::project::healthy::Health;
 
 impl Rollout {
     /// Takes containers of stable away, drained, until `keep` are left, so that there is room
@@ -20,15 +20,12 @@ impl Rollout {
             let extra = table.extra(&self.record.from, keep);
             self.site.retire(&self.record.service, &extra)?;
         }
-        loop {
-            let left = self.site.sweep(&self.record.service, DRAIN_WAIT).await?;
-            if left.only_lasting() {
-                return Ok(());
-            }
+        while self.site.sweep_on(&self.record.service).await? {
             // A drain can take a while: a candidate that dies meanwhile is not waited for.
             self.observe().await?;
             self.rest(self.look_every()).await?;
         }
+        Ok(())
     }
 
     /// Sees to it that stable can carry what a split by hand gives it.
@@ -60,21 +57,13 @@ impl Rollout {
         let began = Instant::now();
         loop {
             let table = self.site.check_table(&self.record.service).await?;
-            let serving = |version: &str| {
-                let view = table.view.versions.get(version);
-                let endpoints = view.map_or([].as_slice(), |view| view.endpoints.as_slice());
-                endpoints
-                    .iter()
-                    .filter(|endpoint| endpoint.health == HealthState::Up)
-                    .count()
-            };
+            let serving = |version: &str| Health::of(&table.view, version).up;
             let stable = serving(&self.record.from.version);
             let waited = began.elapsed() >= limit
                 && !of_version(&table.containers, &self.record.from).is_empty();
-            if stable >= enough as usize || waited || serving(&self.record.to.version) == 0 {
+            if stable >= enough || waited || serving(&self.record.to.version) == 0 {
                 return Ok(());
             }
-            let stable = u32::try_from(stable).unwrap_or(u32::MAX);
             enough = replicas;
             if self.record.phase == Phase::RollingBack {
                 self.give_back(stable, replicas).await?;

@@ -1,7 +1,6 @@
 //! `scale`: another number of stable containers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::api::{Done, ScaleRequest};
 use crate::error::{Error, Fault, Result};
@@ -9,10 +8,8 @@ use crate::journal::ServiceRecord;
 use crate::project::Site;
 use crate::project::caller::Caller;
 use crate::project::containers::Dead;
+use crate::project::drain::DRAIN_WAIT;
 use crate::server::controller::{Controller, Up};
-
-/// How long one call waits for a drain.
-const DRAIN_WAIT: Duration = Duration::from_secs(1);
 
 impl Controller {
     /// `scale`.
@@ -97,19 +94,15 @@ impl Controller {
             self.store.set_replicas(service, replicas)?;
             extra
         };
-        loop {
-            match site.sweep(service, DRAIN_WAIT).await {
-                Ok(left) if left.only_lasting() => return Ok(()),
-                Ok(_) => {}
-                Err(error) if error.fault() == Fault::Environment => return Err(error),
-                Err(error) => {
-                    // The proxy needs them: those that stay do not serve any more.
-                    let _alone = site.place_lock(service).await;
-                    self.store.set_replicas(service, before.replicas)?;
-                    site.keep_after_all(service, &extra).await?;
-                    return Err(error);
-                }
-            }
+        let swept = site.sweep_out(service).await;
+        if let Err(error) = &swept
+            && error.fault() == Fault::Candidate
+        {
+            // The proxy needs them: those that stay do not serve any more.
+            let _alone = site.place_lock(service).await;
+            self.store.set_replicas(service, before.replicas)?;
+            site.keep_after_all(service, &extra).await?;
         }
+        swept
     }
 }
