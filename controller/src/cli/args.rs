@@ -337,10 +337,9 @@ impl Deploy {
             max_hold: None,
             ..overrides.clone()
         };
-        alone.over(&RolloutSettings::default()).map_err(|error| {
-            let flag = error.field.unwrap_or_default().replace('_', "-");
-            Error::usage(format!("--{flag}: {}", error.message))
-        })?;
+        alone
+            .over(&RolloutSettings::default())
+            .map_err(Error::flag)?;
         Ok(overrides)
     }
 }

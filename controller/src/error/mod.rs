@@ -120,6 +120,12 @@ impl Error {
         move |source| Self::Manifest { path, source }
     }
 
+    /// For `map_err` of what checks flags that stand for keys of the manifest: `--max-hold: …`.
+    pub fn flag(error: InputError) -> Self {
+        let flag = error.field.unwrap_or_default().replace('_', "-");
+        Self::usage(format!("--{flag}: {}", error.message))
+    }
+
     /// What the program ends with.
     pub fn exit(&self) -> Exit {
         match self {
@@ -152,6 +158,13 @@ mod tests {
         let source = error.source().map(ToString::to_string);
         assert_eq!(source.as_deref(), Some("too long"));
         assert!(Error::refused("no").source().is_none());
+    }
+
+    #[test]
+    fn a_flag_is_named_as_it_is_written_on_the_command_line() {
+        let error = Error::flag(InputError::of_field("max_hold", "has to be longer than 0"));
+        assert_eq!(error.to_string(), "--max-hold: has to be longer than 0");
+        assert_eq!(error.exit(), Exit::USAGE);
     }
 
     #[test]

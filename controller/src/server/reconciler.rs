@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::journal::ServiceRecord;
 use crate::project::Site;
 use crate::project::containers::Dead;
-use crate::project::reconcile::{compare, wanted};
+use crate::project::reconcile::{Wanted, compare, wanted};
 use crate::runtime::Container;
 use crate::server::controller::{Controller, Up, lock};
 
@@ -177,16 +177,24 @@ impl Controller {
         Ok(())
     }
 
+    /// The versions that have a place here, and the service's containers that are not retired.
+    async fn wanted_and_live(
+        &self,
+        site: &Site,
+        service: &str,
+    ) -> Result<(Vec<Wanted>, Vec<Container>)> {
+        let record = site.service(service)?;
+        let rollout = self.store.running(service)?;
+        let wanted = wanted(&record, rollout.as_ref());
+        Ok((wanted, site.live_containers(service).await?))
+    }
+
     /// Retires containers that have no place here.
     async fn retire_extra(&self, up: &Up, service: &str) -> Result<()> {
         let site = &up.site;
         // Nobody starts or wants others between this look and what is made of it.
         let _alone = site.place_lock(service).await;
-        let wanted = wanted(
-            &site.service(service)?,
-            self.store.running(service)?.as_ref(),
-        );
-        let containers = site.live_containers(service).await?;
+        let (wanted, containers) = self.wanted_and_live(site, service).await?;
         let extra = compare(&wanted, &containers).extra;
         if extra.is_empty() {
             return Ok(());
@@ -201,11 +209,7 @@ impl Controller {
     /// Replaces what has died or is missing.
     async fn heal(&self, up: &Up, service: &str) -> Result<()> {
         let site = &up.site;
-        let wanted = wanted(
-            &site.service(service)?,
-            self.store.running(service)?.as_ref(),
-        );
-        let containers = site.live_containers(service).await?;
+        let (wanted, containers) = self.wanted_and_live(site, service).await?;
         if compare(&wanted, &containers).short.is_empty() || !lock(&up.patience).may(service) {
             return Ok(());
         }
@@ -229,11 +233,7 @@ impl Controller {
         started: &mut Vec<Container>,
     ) -> Result<()> {
         let _alone = site.place_lock(service).await;
-        let wanted = wanted(
-            &site.service(service)?,
-            self.store.running(service)?.as_ref(),
-        );
-        let containers = site.live_containers(service).await?;
+        let (wanted, containers) = self.wanted_and_live(site, service).await?;
         let mut stays = None;
         for (version, count) in compare(&wanted, &containers).short {
             let of_this = site

@@ -56,10 +56,10 @@ impl Controller {
             })?,
         };
         check_version(&label).map_err(|error| Error::usage(format!("--version: {error}")))?;
-        let how = request.rollout.over(&settings.rollout).map_err(|error| {
-            let flag = error.field.unwrap_or_default().replace('_', "-");
-            Error::usage(format!("--{flag}: {}", error.message))
-        })?;
+        let how = request
+            .rollout
+            .over(&settings.rollout)
+            .map_err(Error::flag)?;
         let image = engine::image_from(up.kind, &request.dir, &request.image);
         let mut recipe = site.recipe(settings, &site.folder()?)?;
         recipe.env.extend(request.env.clone());
