@@ -54,7 +54,7 @@ impl Rollout {
                 }
                 // Time in which the proxy could not be asked does not count, either.
                 Err(error) if error.fault() == Fault::Environment => {
-                    self.trouble(error.to_string())
+                    self.trouble(error.to_string());
                 }
                 Err(error) => return Err(error.into()),
             }
