@@ -13,8 +13,9 @@ use crate::error::Error;
 use crate::journal::{Event, Phase};
 use crate::manifest::RolloutOverrides;
 use crate::plan::Step;
+use crate::renamed;
 use crate::runtime::PullStep;
-use crate::verdict::Figures;
+use crate::verdict::Counts;
 
 /// `up`: make it so.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -160,7 +161,7 @@ pub struct EventsRequest {
     pub service: Option<String>,
     /// The newest event that is known already; absent: the newest there is.
     pub after: Option<i64>,
-    /// Answer after so long, also without anything new.
+    /// Respond after so long, also without anything new.
     pub wait_ms: u64,
 }
 
@@ -178,7 +179,7 @@ pub struct ProgressRequest {
     pub rollout: i64,
     /// The newest event that is known already.
     pub after: i64,
-    /// Answer after so long, also without anything new.
+    /// Respond after so long, also without anything new.
     pub wait_ms: u64,
 }
 
@@ -258,8 +259,8 @@ pub struct StatusReply {
     #[serde(default)]
     pub urls: Vec<String>,
     /// Why the proxy's figures are missing, where they are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
+    #[serde(flatten, with = "renamed::last_error")]
+    pub last_error: Option<String>,
     /// By name.
     pub services: Vec<ServiceStatus>,
 }
@@ -300,7 +301,7 @@ pub struct VersionStatus {
     pub healthy: usize,
     /// Endpoints there are.
     pub endpoints: usize,
-    /// Requests being answered now.
+    /// Requests in flight.
     pub in_flight: u64,
     /// Tries since the version came into the proxy's table.
     pub requests: u64,
@@ -342,12 +343,12 @@ pub struct RolloutStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<String>,
     /// What cannot be done now, for reasons that say nothing about the candidate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
+    #[serde(flatten, with = "renamed::last_error")]
+    pub last_error: Option<String>,
     /// The candidate's figures since the step began.
-    pub candidate: Figures,
+    pub candidate: Counts,
     /// Stable's, in the same window.
-    pub stable: Figures,
+    pub stable: Counts,
     /// Milliseconds since 1970.
     pub created: Millis,
     /// Milliseconds since 1970.
@@ -406,7 +407,7 @@ pub struct StepExplained {
     /// How long it was to last, where not as long as the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hold: Option<Period>,
-    /// Whether somebody had to agree.
+    /// Whether it had a gate.
     pub gate: bool,
     /// Milliseconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -420,8 +421,8 @@ pub struct StepExplained {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// The figures, limits and tests behind it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub figures: Option<serde_json::Value>,
+    #[serde(flatten, with = "renamed::stats")]
+    pub stats: Option<serde_json::Value>,
     /// What happened meanwhile.
     pub events: Vec<Event>,
 }

@@ -1,5 +1,5 @@
 //! The thin client of the controller process. A verb that needs a controller starts one in
-//! the background where none answers.
+//! the background where none responds.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
@@ -22,19 +22,19 @@ use crate::error::{Error, Exit, NoController, Result};
 use crate::http::exchange::send;
 use crate::state_dir;
 
-/// How long a controller in the background may take to answer.
+/// How long a controller in the background may take to respond.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The controller of one state folder, from outside.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct ControllerClient {
     dir: PathBuf,
     if_generation: Option<i64>,
-    /// Starts a controller where none answers, and asks again.
+    /// Starts a controller where none responds, and calls again.
     starts: bool,
 }
 
-impl Client {
+impl ControllerClient {
     /// Talks to the controller of this folder.
     pub fn new(dir: PathBuf) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Client {
         }
     }
 
-    /// For a question, which changes nothing. Where no controller answers, though this folder has
+    /// For a call that changes nothing. Where no controller responds, though this folder has
     /// had one, it was killed: then one is started, and asked again.
     pub fn for_a_question(self) -> Self {
         Self {
@@ -61,8 +61,8 @@ impl Client {
         }
     }
 
-    /// Asks; says what would help where no controller answers.
-    pub async fn ask<T: DeserializeOwned>(
+    /// Calls; the error says what would help where no controller responds.
+    pub async fn call<T: DeserializeOwned>(
         &self,
         verb: &str,
         request: &impl Serialize,
@@ -90,7 +90,7 @@ impl Client {
                 continue;
             };
             if out.write_all(data).and_then(|()| out.flush()).is_err() {
-                // Whoever read it has seen enough.
+                // The reader has closed the pipe.
                 return Ok(());
             }
         }
@@ -102,9 +102,9 @@ impl Client {
         self.dir.join(crate::journal::FILE).exists()
     }
 
-    /// Starts a controller in the background unless one answers.
+    /// Starts a controller in the background unless one responds.
     pub async fn ensure_controller(&self) -> Result<()> {
-        if self.answers().await {
+        if self.is_responding().await {
             return Ok(());
         }
         state_dir::make(&self.dir)?;
@@ -131,12 +131,12 @@ impl Client {
             .map_err(Error::file(&program))?;
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            if self.answers().await {
+            if self.is_responding().await {
                 return Ok(());
             }
             let ended = controller.try_wait().map_err(Error::file(&program))?;
             // It may have lost to another that was started at the same moment.
-            if ended.is_some() && !self.answers().await {
+            if ended.is_some() && !self.is_responding().await {
                 let said = said_since(&log_path, begins);
                 let log = log_path;
                 return Err(NoController::NotStarted { said, log }.into());
@@ -158,8 +158,8 @@ impl Client {
         }
     }
 
-    /// Whether a controller answers.
-    pub async fn answers(&self) -> bool {
+    /// Whether a controller responds.
+    pub async fn is_responding(&self) -> bool {
         let about = async {
             let stream = self.connect().await.ok()?;
             let body = self.exchange(stream, "about", &()).await.ok()?;

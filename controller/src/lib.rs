@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod plan;
 mod print;
 pub mod project;
+mod renamed;
 pub mod rollout;
 pub mod runtime;
 pub mod server;

@@ -61,7 +61,7 @@ pub(crate) fn say(text: &str) -> Result<()> {
 pub(crate) fn say_raw(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Whoever read it has seen enough.
+        // The reader has closed the pipe.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         done => done.map_err(Error::file("standard output")),
     }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// takes its files from it last, and on a busy machine not at once.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(1);
 
-/// Where a project's state is, unless somebody says otherwise: `/var/lib/crossfade/<project>`
+/// Where a project's state is by default: `/var/lib/crossfade/<project>`
 /// for root, else `$XDG_STATE_HOME/crossfade/<project>` or `~/.local/state/crossfade/<project>`.
 pub fn default_for(project: &str) -> Result<PathBuf> {
     if rustix::process::geteuid().is_root() {

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
             a_container_that_looks_alike_is_left_alone,
             one_that_ignores_sigterm_gets_its_time_and_runs_until_it_is_over,
             one_that_joins_another_is_reached_at_its_address_and_its_published_port,
-            a_network_goes_when_nobody_is_on_it_and_only_if_it_is_ours,
+            a_network_goes_when_no_container_is_on_it_and_only_if_it_is_ours,
             a_folder_of_the_host_is_seen_inside,
             a_followed_log_has_both_outputs_and_ends_with_the_container,
             the_api_service_is_started_again_when_it_has_gone,
@@ -265,25 +265,25 @@ async fn one_that_joins_another_is_reached_at_its_address_and_its_published_port
     let test = TestPodman::new().await;
     test.runtime.ensure_network().await.unwrap();
     let host = free_address();
-    let mut holder = test.spec("holder", &["stubborn"]);
-    holder.publish = vec![Publish {
+    let mut infra = test.spec("infra", &["stubborn"]);
+    infra.publish = vec![Publish {
         host,
         container_port: 8080,
     }];
-    holder.port = None;
-    let holder = test.runtime.start(&holder).await.unwrap();
-    assert_eq!(holder.address, None);
+    infra.port = None;
+    let infra = test.runtime.start(&infra).await.unwrap();
+    assert_eq!(infra.address, None);
 
     let mut proxy = test.spec("proxy", &["serve"]);
-    proxy.network = Network::Container(holder.id.clone());
+    proxy.network = Network::Container(infra.id.clone());
     let proxy = test.runtime.start(&proxy).await.unwrap();
     let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-    let ip = podman(&["inspect", "--format", format, &holder.id]).unwrap();
+    let ip = podman(&["inspect", "--format", format, &infra.id]).unwrap();
     assert_eq!(proxy.address.unwrap().to_string(), format!("{ip}:8080"));
     hello_from(host);
 }
 
-async fn a_network_goes_when_nobody_is_on_it_and_only_if_it_is_ours() {
+async fn a_network_goes_when_no_container_is_on_it_and_only_if_it_is_ours() {
     let test = TestPodman::new().await;
     let exists = || podman(&["network", "exists", &test.project]).is_ok();
     test.runtime.ensure_network().await.unwrap();
@@ -293,7 +293,7 @@ async fn a_network_goes_when_nobody_is_on_it_and_only_if_it_is_ours() {
         .await
         .unwrap();
     test.runtime.remove_network().await.unwrap();
-    assert!(exists(), "somebody was on it");
+    assert!(exists(), "a container was on it");
     test.runtime.stop(&started.id).await.unwrap();
     test.runtime.remove_network().await.unwrap();
     assert!(!exists());
@@ -301,7 +301,7 @@ async fn a_network_goes_when_nobody_is_on_it_and_only_if_it_is_ours() {
     podman(&["network", "create", &test.project]).unwrap();
     test.runtime.ensure_network().await.unwrap();
     test.runtime.remove_network().await.unwrap();
-    assert!(exists(), "somebody else made it");
+    assert!(exists(), "another program made it");
 }
 
 async fn a_folder_of_the_host_is_seen_inside() {

@@ -1,11 +1,10 @@
 //! The judges: the controller, which evaluates every 250 ms, and the rules of Flagger and Argo
 //! Rollouts.
 //!
-//! Flagger (`docs/gitbook/usage/how-it-works.md`, `pkg/controller/scheduler.go`): at every
-//! interval the success rate of the last minute is compared with 99%. Checks that fail, or find no
-//! data, are counted. The count is never reset, and is compared with `threshold` at the beginning of
-//! the next interval. The example has an interval of 60 s and a threshold of 10; the default
-//! threshold is 1.
+//! Flagger (`docs/gitbook/usage/how-it-works.md`, `pkg/controller/scheduler.go`): at every interval
+//! the success rate of the last minute is compared with 99%. Checks that fail, or find no data, are
+//! counted. The count is never reset, and is compared with `threshold` at the beginning of the next
+//! interval. The example has an interval of 60 s and a threshold of 10; the default threshold is 1.
 //!
 //! Argo Rollouts (`docs/features/analysis.md`, `analysis/analysis.go`): a measurement fails below
 //! 95%, and the rollout is aborted when more than `failureLimit` measurements have failed; the
@@ -15,7 +14,7 @@
 //!
 //! Neither compares the candidate with stable.
 
-use controller::verdict::{Figures, Pair};
+use controller::verdict::{Counts, Pair};
 
 use super::rng::Rng;
 use super::trial::{RATE, limits, should_roll_back};
@@ -89,7 +88,7 @@ impl Requests {
         }
     }
 
-    fn at(&self, seconds: f64) -> Pair<Figures> {
+    fn at(&self, seconds: f64) -> Pair<Counts> {
         Pair {
             candidate: self.candidate.at(seconds),
             stable: self.stable.at(seconds),
@@ -110,22 +109,22 @@ impl Failing {
     }
 
     /// The counts after this time.
-    pub(super) fn at(&self, seconds: f64) -> Figures {
+    pub(super) fn at(&self, seconds: f64) -> Counts {
         let tries = (seconds * self.rate) as u64;
-        Figures {
+        Counts {
             tries,
             failures: self.failing.partition_point(|request| *request < tries) as u64,
-            ..Figures::default()
+            ..Counts::default()
         }
     }
 
     /// The success rate between two times, in percent; `None` without requests.
     fn success_rate(&self, from: f64, to: f64) -> Option<f64> {
         let (from, to) = (self.at(from), self.at(to));
-        let between = Figures {
+        let between = Counts {
             tries: to.tries - from.tries,
             failures: to.failures - from.failures,
-            ..Figures::default()
+            ..Counts::default()
         };
         between.success_rate()
     }
@@ -162,7 +161,8 @@ fn flagger(requests: &Requests, threshold: u32) -> Option<f64> {
 
 fn argo(requests: &Requests, interval: f64, count: usize, failure_limit: u32) -> Option<f64> {
     let mut failed = 0;
-    // The first measurement, at the start, finds no data. That is an error, which counts separately.
+    // The first measurement, at the start, finds no data. That is an error, which counts
+    // separately.
     let times = (1..=(HORIZON / interval) as u32).map(|number| f64::from(number) * interval);
     for now in times.take(count) {
         let rate = requests.candidate.success_rate(now - SCRAPE, now);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use admin_api::{Bucket, VersionStats};
 use controller::plan::RolloutSettings;
-use controller::verdict::{Case, Figures, Limits, Look, Pair, Window};
+use controller::verdict::{Case, Counts, Limits, Pair, Sample, Window};
 
 use super::rng::Rng;
 
@@ -35,8 +35,8 @@ pub(super) enum Stream {
     Latency(Tail),
 }
 
-/// The latency of the candidate. Stable's latency is log-normal, with a median of 20 ms and a p99 of
-/// 102 ms.
+/// The latency of the candidate. Stable's latency is log-normal, with a median of 20 ms and a p99
+/// of 102 ms.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Tail {
     Same,
@@ -113,7 +113,7 @@ fn failures(
     requests: u64,
 ) -> Option<u64> {
     let limits = limits();
-    let mut now = Pair::<Figures>::default();
+    let mut now = Pair::<Counts>::default();
     let mut recent = now;
     for request in 1.. {
         if request % RECENT == 0 {
@@ -139,25 +139,25 @@ fn failures(
 /// The verdict on the counts `now`. `recent` are those at the beginning of the recent window.
 pub(super) fn should_roll_back(
     limits: &Limits,
-    now: Pair<Figures>,
-    recent: Pair<Figures>,
+    now: Pair<Counts>,
+    recent: Pair<Counts>,
     request: u64,
 ) -> bool {
-    let since = |now: Figures, then: Figures| Figures {
+    let since = |now: Counts, then: Counts| Counts {
         tries: now.tries - then.tries,
         failures: now.failures - then.failures,
-        ..Figures::default()
+        ..Counts::default()
     };
-    let look = Look {
+    let sample = Sample {
         step: now,
         recent: Pair {
             candidate: since(now.candidate, recent.candidate),
             stable: since(now.stable, recent.stable),
         },
         elapsed: elapsed(request),
-        ..Look::default()
+        ..Sample::default()
     };
-    Case::against(limits, &look).condemns()
+    Case::against(limits, &sample).should_roll_back()
 }
 
 fn elapsed(request: u64) -> Duration {
@@ -188,8 +188,8 @@ fn latency(rng: &mut Rng, assigner: &mut Assigner, tail: Tail, requests: u64) ->
         }
         candidate.record(median * (sigma * rng.normal()).exp());
         if candidate.responses % EVALUATE_LATENCY_EVERY == 0 {
-            let look = window.look(&reading(&candidate, &stable), elapsed(request), &limits)?;
-            if Case::against(&limits, &look).condemns() {
+            let sample = window.sample(&reading(&candidate, &stable), elapsed(request), &limits)?;
+            if Case::against(&limits, &sample).should_roll_back() {
                 return Some(candidate.responses);
             }
         }

@@ -23,8 +23,8 @@ macro_rules! help {
   0   done; with --wait: promoted
   1   it failed, or was refused
   2   rolled back (--wait)
-  3   paused, and waiting for somebody (--wait)
-  4   somebody else was faster (--if-generation)
+  3   the rollout is paused (--wait)
+  4   another change came first (--if-generation)
   64  wrong flags, names or manifest
   69  something that is needed is not there: podman, the controller, the proxy"
         )
@@ -50,7 +50,7 @@ pub struct Args {
     pub output: Output,
 
     /// Change a service only while it is at this generation, as `status --output json` has it:
-    /// whoever was faster is not overwritten
+    /// a change that came first is not overwritten
     #[arg(long, global = true, value_name = "NUMBER")]
     pub if_generation: Option<i64>,
 
@@ -257,8 +257,8 @@ pub struct Deploy {
     /// The new version's name [default: the image's tag]
     #[arg(long)]
     pub version: Option<String>,
-    /// canary, blue-green, linear=20, steps=1,10:5m,50:gate,100 (or steps=mirror:5m,10,100), rolling
-    /// or all-at-once; shares in per cent [default: the manifest's, else canary]
+    /// canary, blue-green, linear=20, steps=1,10:5m,50:gate,100 (or steps=mirror:5m,10,100),
+    /// rolling or all-at-once; shares in per cent [default: the manifest's, else canary]
     #[arg(long)]
     pub strategy: Option<String>,
     /// How many more containers a rolling rollout may have than stable had, such as 1 or 25%
@@ -285,8 +285,8 @@ pub struct Deploy {
     /// 99]
     #[arg(long, value_name = "PERCENT")]
     pub success_rate: Option<f64>,
-    /// The time that 99 of 100 answers of the candidate have to keep to, such as 250ms [default: the
-    /// manifest's, else 500ms]
+    /// The time that 99 of 100 responses of the candidate have to keep to, such as 250ms [default:
+    /// the manifest's, else 500ms]
     #[arg(long, value_name = "DURATION")]
     pub latency_p99: Option<Period>,
     /// How long the old version stays warm, such as 1h [default: the manifest's, else 5m]

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{Done, EventsReply, EventsRequest, Progress, ProgressRequest, RolloutStatus};
 use crate::cli::report;
-use crate::client::Client;
+use crate::client::ControllerClient;
 use crate::error::{Error, Result};
 use crate::journal::{Event, Phase};
 use crate::print::{Output, print, print_line, say};
@@ -18,11 +18,11 @@ use crate::print::{Output, print, print_line, say};
 const EVERY: Duration = Duration::from_secs(2);
 const BAR_EVERY: Duration = Duration::from_millis(250);
 /// A controller that was killed may be started again meanwhile.
-const PATIENCE: u32 = 15;
+const MAX_RETRIES: u32 = 15;
 
 /// `events`.
 pub(super) async fn events(
-    client: &Client,
+    client: &ControllerClient,
     service: Option<String>,
     after: Option<i64>,
     follow: bool,
@@ -56,7 +56,12 @@ fn show(event: &Event, output: Output) -> Result<()> {
 
 /// Shows what was done, and with `wait` how the rollout that it began ends. With JSON that is a
 /// line for each event, and at last one for the rollout.
-pub(super) async fn finish(client: &Client, done: Done, wait: bool, output: Output) -> Result<()> {
+pub(super) async fn finish(
+    client: &ControllerClient,
+    done: Done,
+    wait: bool,
+    output: Output,
+) -> Result<()> {
     let (Some(rollout), true) = (done.rollout, wait) else {
         return print(output, &done, |done| format!("{}\n", done.text));
     };
@@ -65,7 +70,7 @@ pub(super) async fn finish(client: &Client, done: Done, wait: bool, output: Outp
     until_end(client, rollout, &screen).await
 }
 
-async fn until_end(client: &Client, rollout: i64, screen: &Screen) -> Result<()> {
+async fn until_end(client: &ControllerClient, rollout: i64, screen: &Screen) -> Result<()> {
     let output = screen.output;
     let mut request = ProgressRequest {
         rollout,
@@ -83,7 +88,7 @@ async fn until_end(client: &Client, rollout: i64, screen: &Screen) -> Result<()>
             }
         }
         let rollout = progress.rollout;
-        screen.figures(&rollout, progress.events.is_empty())?;
+        screen.stats(&rollout, progress.events.is_empty())?;
         let ended = match (rollout.phase, &rollout.paused) {
             (Phase::Baking | Phase::Draining | Phase::Done, _) => Ok(()),
             (Phase::RolledBack, _) => {
@@ -110,7 +115,7 @@ async fn until_end(client: &Client, rollout: i64, screen: &Screen) -> Result<()>
 /// The same for an `up`, which may have begun several, one for each service. It ends as the first
 /// one ends that does not end well.
 pub(super) async fn finish_all(
-    client: &Client,
+    client: &ControllerClient,
     done: Done,
     wait: bool,
     output: Output,
@@ -141,22 +146,22 @@ pub(super) fn spinner(output: Output, text: &'static str) -> ProgressBar {
 
 /// Asks, and again where the controller was killed and is being started.
 async fn patiently<T: DeserializeOwned>(
-    client: &Client,
+    client: &ControllerClient,
     verb: &str,
     request: &impl Serialize,
     output: Output,
 ) -> Result<T> {
     let mut away = 0;
     loop {
-        match client.ask(verb, request).await {
-            Err(Error::NoController(why)) if away < PATIENCE => {
+        match client.call(verb, request).await {
+            Err(Error::NoController(why)) if away < MAX_RETRIES => {
                 if away == 0 && output == Output::Table {
                     say(&format!("         {why}; waiting for it"))?;
                 }
                 away += 1;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            answer => return answer,
+            response => return response,
         }
     }
 }
@@ -200,17 +205,17 @@ impl Screen {
         }
     }
 
-    fn figures(&self, rollout: &RolloutStatus, nothing_else: bool) -> Result<()> {
-        let figures = figures(rollout);
+    fn stats(&self, rollout: &RolloutStatus, nothing_else: bool) -> Result<()> {
+        let stats = counts_text(rollout);
         if let Some(bar) = &self.bar {
             bar.set_position(rollout.share.into());
-            bar.set_message(figures);
+            bar.set_message(stats);
             return Ok(());
         }
         let mut shown = self.shown.borrow_mut();
-        if nothing_else && figures != *shown {
-            self.line(&format!("         {figures}"))?;
-            *shown = figures;
+        if nothing_else && stats != *shown {
+            self.line(&format!("         {stats}"))?;
+            *shown = stats;
         }
         Ok(())
     }
@@ -222,7 +227,7 @@ impl Screen {
     }
 }
 
-fn figures(rollout: &RolloutStatus) -> String {
+fn counts_text(rollout: &RolloutStatus) -> String {
     let mut text = match (rollout.phase, &rollout.verdict) {
         (Phase::Shifting, verdict) => {
             let (candidate, stable) = (rollout.candidate, rollout.stable);
@@ -237,8 +242,8 @@ fn figures(rollout: &RolloutStatus) -> String {
     if let Some(paused) = &rollout.paused {
         text.push_str(&format!("; paused: {paused}"));
     }
-    if let Some(trouble) = &rollout.trouble {
-        text.push_str(&format!("; {trouble}"));
+    if let Some(last_error) = &rollout.last_error {
+        text.push_str(&format!("; {last_error}"));
     }
     text
 }

@@ -1,11 +1,11 @@
 //! The command line: what can be asked, and asking it.
 
 mod args;
-mod figures;
 mod follow;
 mod lines;
 mod pull;
 mod report;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +22,7 @@ use crate::api::{
     LogsRequest, ProxyUpgradeRequest, PullRequest, RollbackRequest, RolloutRequest, ScaleRequest,
     SplitRequest, StatusReply, UpRequest,
 };
-use crate::client::Client;
+use crate::client::ControllerClient;
 use crate::error::{Error, Result};
 use crate::journal::Split;
 use crate::manifest::Manifest;
@@ -34,23 +34,23 @@ pub use args::{Args, Deploy, ProxyVerb, Verb};
 
 /// Does what was asked.
 pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let place = Place {
+    let context = CommandContext {
         file: args.file,
         state: args.state,
         output: args.output,
         if_generation: args.if_generation,
     };
     if let Verb::Serve { until_down } = args.verb {
-        let folder = server::open(&place.state()?)?;
+        let folder = server::open(&context.state()?)?;
         server::run(folder, until_down, shutdown).await;
         return Ok(());
     }
     if let Verb::Doctor = args.verb {
         let report = tokio::select! {
-            report = doctor::examine(&place.file, place.state) => report,
+            report = doctor::examine(&context.file, context.state) => report,
             () = shutdown => return Err(Error::refused("interrupted")),
         };
-        print(place.output, &report, doctor::text)?;
+        print(context.output, &report, doctor::text)?;
         return match report.ok {
             true => Ok(()),
             false => Err(Error::refused(doctor::summary(&report))),
@@ -63,44 +63,44 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
             shell: shell.to_string(),
             script: String::from_utf8_lossy(&script).into_owned(),
         };
-        return print(place.output, &completions, |told| told.script.clone());
+        return print(context.output, &completions, |told| told.script.clone());
     }
     if let Verb::Demo { runtime } = args.verb {
-        if place.output == Output::Json {
+        if context.output == Output::Json {
             let why = "`demo` tells its story to people: leave `--output json` out";
             return Err(Error::usage(why));
         }
         return demo::run(runtime.into(), shutdown).await;
     }
     tokio::select! {
-        done = ask(args.verb, &place) => done,
+        done = run_verb(args.verb, &context) => done,
         // What was asked goes on in the controller.
         () = shutdown => Err(Error::refused("interrupted; `crossfade status` says how it goes")),
     }
 }
 
-async fn ask(verb: Verb, place: &Place) -> Result<()> {
+async fn run_verb(verb: Verb, context: &CommandContext) -> Result<()> {
     match verb {
-        Verb::Up { wait, prune } => up(place, wait, prune).await,
-        Verb::Down => down(place).await,
-        Verb::Deploy(deploy) => self::deploy(*deploy, place).await,
+        Verb::Up { wait, prune } => up(context, wait, prune).await,
+        Verb::Down => down(context).await,
+        Verb::Deploy(deploy) => self::deploy(*deploy, context).await,
         Verb::Split { service, weights } => {
             let split = read_split(&weights)?;
-            place.say("split", &SplitRequest { service, split }).await
+            context.say("split", &SplitRequest { service, split }).await
         }
-        Verb::Promote { service } => place.say("promote", &RolloutRequest { service }).await,
-        Verb::Abort { service } => place.say("abort", &RolloutRequest { service }).await,
-        Verb::Pause { service } => place.say("pause", &RolloutRequest { service }).await,
-        Verb::Resume { service } => place.say("resume", &RolloutRequest { service }).await,
+        Verb::Promote { service } => context.say("promote", &RolloutRequest { service }).await,
+        Verb::Abort { service } => context.say("abort", &RolloutRequest { service }).await,
+        Verb::Pause { service } => context.say("pause", &RolloutRequest { service }).await,
+        Verb::Resume { service } => context.say("resume", &RolloutRequest { service }).await,
         Verb::Rollback { service, to, wait } => {
-            let client = place.running().await?;
+            let client = context.running().await?;
             let done: Done = client
-                .ask("rollback", &RollbackRequest { service, to })
+                .call("rollback", &RollbackRequest { service, to })
                 .await?;
-            follow::finish(&client, done, wait, place.output).await
+            follow::finish(&client, done, wait, context.output).await
         }
         Verb::Scale { service, replicas } => {
-            place
+            context
                 .say("scale", &ScaleRequest { service, replicas })
                 .await
         }
@@ -109,26 +109,26 @@ async fn ask(verb: Verb, place: &Place) -> Result<()> {
         } => {
             let dir = std::env::current_dir().map_err(Error::file("."))?;
             let request = ProxyUpgradeRequest { image, dir };
-            place.say("proxy-upgrade", &request).await
+            context.say("proxy-upgrade", &request).await
         }
-        Verb::Status { watch } => status(place, watch).await,
+        Verb::Status { watch } => status(context, watch).await,
         Verb::History { service } => {
-            let client = place.to_ask()?;
-            let reply: HistoryReply = client.ask("history", &HistoryRequest { service }).await?;
-            print(place.output, &reply, report::history)
+            let client = context.reader()?;
+            let reply: HistoryReply = client.call("history", &HistoryRequest { service }).await?;
+            print(context.output, &reply, report::history)
         }
         Verb::Explain { rollout } => {
-            let client = place.to_ask()?;
-            let reply: Explanation = client.ask("explain", &ExplainRequest { rollout }).await?;
-            print(place.output, &reply, report::explanation)
+            let client = context.reader()?;
+            let reply: Explanation = client.call("explain", &ExplainRequest { rollout }).await?;
+            print(context.output, &reply, report::explanation)
         }
         Verb::Events {
             service,
             after,
             follow,
         } => {
-            let client = place.running().await?;
-            follow::events(&client, service, after, follow, place.output).await
+            let client = context.running().await?;
+            follow::events(&client, service, after, follow, context.output).await
         }
         Verb::Logs {
             service,
@@ -142,18 +142,18 @@ async fn ask(verb: Verb, place: &Place) -> Result<()> {
                 tail,
                 follow,
             };
-            logs(place, &request).await
+            logs(context, &request).await
         }
-        // Answered before, since they need no controller of this place.
+        // Served first, since they need no controller of this project.
         Verb::Serve { .. } | Verb::Demo { .. } | Verb::Doctor | Verb::Completions { .. } => Ok(()),
     }
 }
 
-async fn up(place: &Place, wait: bool, prune: bool) -> Result<()> {
-    let (path, text) = place.manifest_text()?;
+async fn up(context: &CommandContext, wait: bool, prune: bool) -> Result<()> {
+    let (path, text) = context.manifest_text()?;
     // Before a controller is started for it: most slips are found here.
-    Manifest::parse(&text).map_err(Error::manifest(place.file.clone()))?;
-    let client = place.client()?;
+    Manifest::parse(&text).map_err(Error::manifest(context.file.clone()))?;
+    let client = context.client()?;
     client.ensure_controller().await?;
     let images = PullRequest {
         manifest: Some(text.clone()),
@@ -161,10 +161,10 @@ async fn up(place: &Place, wait: bool, prune: bool) -> Result<()> {
         image: None,
         service: None,
     };
-    pull::pull(&client, &images, place.output).await?;
-    let spinner = follow::spinner(place.output, "starting what is missing");
+    pull::pull(&client, &images, context.output).await?;
+    let spinner = follow::spinner(context.output, "starting what is missing");
     let done: Result<Done> = client
-        .ask(
+        .call(
             "up",
             &UpRequest {
                 manifest: text,
@@ -175,22 +175,22 @@ async fn up(place: &Place, wait: bool, prune: bool) -> Result<()> {
         .await;
     spinner.finish_and_clear();
     let done = done?;
-    follow::finish_all(&client, done, wait, place.output).await
+    follow::finish_all(&client, done, wait, context.output).await
 }
 
-async fn down(place: &Place) -> Result<()> {
-    let client = place.client()?;
-    let manifest = place.manifest_text().ok().map(|(_, text)| text);
+async fn down(context: &CommandContext) -> Result<()> {
+    let client = context.client()?;
+    let manifest = context.manifest_text().ok().map(|(_, text)| text);
     if !client.has_journal() && manifest.is_none() {
-        return place.show(&Done::say("nothing is up here"));
+        return context.show(&Done::say("nothing is up here"));
     }
     client.ensure_controller().await?;
-    let done: Done = client.ask("down", &DownRequest { manifest }).await?;
+    let done: Done = client.call("down", &DownRequest { manifest }).await?;
     client.until_gone().await;
-    place.show(&done)
+    context.show(&done)
 }
 
-async fn deploy(deploy: Deploy, place: &Place) -> Result<()> {
+async fn deploy(deploy: Deploy, context: &CommandContext) -> Result<()> {
     let rollout = deploy.overrides()?;
     let mut env = std::collections::BTreeMap::new();
     for pair in deploy.env {
@@ -211,32 +211,32 @@ async fn deploy(deploy: Deploy, place: &Place) -> Result<()> {
         dry_run: deploy.dry_run,
         replace: deploy.replace,
     };
-    let client = place.running().await?;
+    let client = context.running().await?;
     if !request.dry_run {
         let image = PullRequest {
             manifest: None,
-            path: place.file.clone(),
+            path: context.file.clone(),
             image: Some(request.image.clone()),
             service: Some(request.service.clone()),
         };
-        pull::pull(&client, &image, place.output).await?;
+        pull::pull(&client, &image, context.output).await?;
     }
-    let done: Done = client.ask("deploy", &request).await?;
-    follow::finish(&client, done, deploy.wait, place.output).await
+    let done: Done = client.call("deploy", &request).await?;
+    follow::finish(&client, done, deploy.wait, context.output).await
 }
 
-async fn status(place: &Place, watch: bool) -> Result<()> {
+async fn status(context: &CommandContext, watch: bool) -> Result<()> {
     let client = match watch {
-        true => place.running().await?,
-        false => place.to_ask()?,
+        true => context.running().await?,
+        false => context.reader()?,
     };
     loop {
-        let reply: StatusReply = client.ask("status", &()).await?;
-        if watch && place.output == Output::Table {
+        let reply: StatusReply = client.call("status", &()).await?;
+        if watch && context.output == Output::Table {
             // Home, and clear what is below.
             say_raw("\x1b[H\x1b[J")?;
         }
-        print(place.output, &reply, report::status)?;
+        print(context.output, &reply, report::status)?;
         if !watch {
             return Ok(());
         }
@@ -244,9 +244,9 @@ async fn status(place: &Place, watch: bool) -> Result<()> {
     }
 }
 
-async fn logs(place: &Place, request: &LogsRequest) -> Result<()> {
-    let client = place.running().await?;
-    match place.output {
+async fn logs(context: &CommandContext, request: &LogsRequest) -> Result<()> {
+    let client = context.running().await?;
+    match context.output {
         Output::Table => client.copy("logs", request, &mut std::io::stdout()).await,
         Output::Json => {
             let mut lines = lines::Lines::new(|line: &[u8]| {
@@ -258,16 +258,16 @@ async fn logs(place: &Place, request: &LogsRequest) -> Result<()> {
 }
 
 /// Where the manifest and the state are.
-struct Place {
+struct CommandContext {
     file: PathBuf,
     state: Option<PathBuf>,
     output: Output,
     if_generation: Option<i64>,
 }
 
-impl Place {
-    fn client(&self) -> Result<Client> {
-        Ok(Client::new(self.state()?).if_generation(self.if_generation))
+impl CommandContext {
+    fn client(&self) -> Result<ControllerClient> {
+        Ok(ControllerClient::new(self.state()?).if_generation(self.if_generation))
     }
 
     fn show(&self, done: &Done) -> Result<()> {
@@ -299,7 +299,7 @@ impl Place {
     }
 
     /// The controller; where it was killed while something is up, it is started again.
-    async fn running(&self) -> Result<Client> {
+    async fn running(&self) -> Result<ControllerClient> {
         let client = self.client()?;
         if client.has_journal() {
             client.ensure_controller().await?;
@@ -308,12 +308,12 @@ impl Place {
     }
 
     /// The same, for one question alone, which finds out by itself whether there is one.
-    fn to_ask(&self) -> Result<Client> {
+    fn reader(&self) -> Result<ControllerClient> {
         Ok(self.client()?.for_a_question())
     }
 
     async fn say(&self, verb: &str, request: &impl Serialize) -> Result<()> {
-        let done: Done = self.running().await?.ask(verb, request).await?;
+        let done: Done = self.running().await?.call(verb, request).await?;
         self.show(&done)
     }
 }

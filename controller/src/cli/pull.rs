@@ -8,13 +8,17 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::lines::Lines;
 use crate::api::{PullLine, PullRequest};
-use crate::client::Client;
+use crate::client::ControllerClient;
 use crate::error::{Error, Result};
 use crate::print::Output;
 use crate::runtime::PullStep;
 
 /// Pulls what is not there, and shows how it goes.
-pub(super) async fn pull(client: &Client, request: &PullRequest, output: Output) -> Result<()> {
+pub(super) async fn pull(
+    client: &ControllerClient,
+    request: &PullRequest,
+    output: Output,
+) -> Result<()> {
     let mut shown = Shown::new(output);
     let mut lines = Lines::new(|line: &[u8]| {
         shown.take(serde_json::from_slice(line)?);
@@ -81,7 +85,7 @@ impl Screen {
         match self {
             Self::None => {}
             Self::Plain => eprintln!("{text}"),
-            // A terminal that has gone away harms nobody.
+            // A terminal that has gone away does no harm.
             Self::Bars { all, .. } => all.println(text).unwrap_or_default(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::figures;
+use super::stats;
 use crate::api::{
     Explanation, HistoryReply, RolloutStatus, ServiceStatus, StatusReply, StepExplained,
     VersionStatus,
@@ -19,8 +19,8 @@ pub(crate) fn status(reply: &StatusReply) -> String {
         reply.runtime,
         reply.urls.join(", ")
     );
-    if let Some(trouble) = &reply.trouble {
-        text.push_str(&format!("! {trouble}\n"));
+    if let Some(last_error) = &reply.last_error {
+        text.push_str(&format!("! {last_error}\n"));
     }
     let mut rows = vec![
         [
@@ -69,7 +69,7 @@ pub(crate) fn rollout(rollout: &RolloutStatus) -> String {
         ("paused: ", &rollout.paused),
         ("", &rollout.why),
         ("", &rollout.verdict),
-        ("! ", &rollout.trouble),
+        ("! ", &rollout.last_error),
     ] {
         if let Some(said) = said {
             text.push_str(&format!("; {before}{said}"));
@@ -147,13 +147,13 @@ fn step(step: &StepExplained) -> String {
         step.step, step.of, step.replicas, step.outcome
     );
     if let (Some(began), Some(ended)) = (step.began, step.ended) {
-        text.push_str(&format!(" after {}", figures::lasted(began, ended)));
+        text.push_str(&format!(" after {}", stats::lasted(began, ended)));
     }
     if let Some(why) = &step.why {
         text.push_str(&format!(": {why}"));
     }
     text.push('\n');
-    for line in step.figures.iter().flat_map(figures::figures) {
+    for line in step.stats.iter().flat_map(stats::stats) {
         text.push_str(&format!("  {line}\n"));
     }
     text

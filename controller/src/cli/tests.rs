@@ -74,11 +74,11 @@ fn the_defaults_in_the_help_are_those_that_hold() {
 }
 
 #[test]
-fn an_error_is_json_where_that_was_asked_for() {
-    let asked = |line: &str| Output::of_line(line.split(' ').map(Into::into));
-    assert_eq!(asked("status --ouput json"), Output::Table);
-    assert_eq!(asked("--output json sttus"), Output::Json);
-    assert_eq!(asked("sttus --output=json"), Output::Json);
+fn an_error_is_json_where_that_was_requested() {
+    let requested = |line: &str| Output::of_line(line.split(' ').map(Into::into));
+    assert_eq!(requested("status --ouput json"), Output::Table);
+    assert_eq!(requested("--output json sttus"), Output::Json);
+    assert_eq!(requested("sttus --output=json"), Output::Json);
     assert_eq!(complaint(Output::Table, "no", 1), "error: no");
     let said = complaint(Output::Json, "error: a \"name\"\n", 64);
     assert_eq!(said, r#"{"error":{"exit":64,"message":"a \"name\""}}"#);

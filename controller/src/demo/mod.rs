@@ -5,7 +5,7 @@
 //!                       → 3.0.0, which fails a third of its requests → rolled back by itself
 //! ```
 //!
-//! It uses the same controller, proxy, server and client as everybody else, in a folder and a
+//! It uses the same controller, proxy, server and client as any project, in a folder and a
 //! project of its own, and takes all of it away at the end: also when it is interrupted.
 
 mod place;
@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::manifest::{RolloutOverrides, RuntimeChoice};
 use crate::print::say;
 
-use place::{Place, SERVICE};
+use place::{DemoProject, SERVICE};
 use scene::{Scenes, Shares};
 use witness::Witness;
 
@@ -31,7 +31,7 @@ const RATE: u32 = 200;
 /// From one look at the proxy's split to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a scene may take to begin, and to end.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 /// How long a scene without a rollout is watched.
 const WATCH: Duration = Duration::from_secs(3);
 
@@ -42,7 +42,7 @@ pub(crate) async fn run(
 ) -> Result<()> {
     // An interruption waits for these two, which take a moment: what they have begun and not
     // finished could not be taken away.
-    let mut place = Place::find(runtime).await?;
+    let mut place = DemoProject::find(runtime).await?;
     let played = match place.client.ensure_controller().await {
         Ok(()) => tokio::select! {
             biased;
@@ -58,7 +58,7 @@ pub(crate) async fn run(
     played.and(cleared)
 }
 
-async fn play(place: &mut Place) -> Result<()> {
+async fn play(place: &mut DemoProject) -> Result<()> {
     say(&format!("crossfade demo, on {}", place.why))?;
     say(&format!("  clients ask    http://{}", place.listen))?;
     say(&format!(
@@ -87,14 +87,19 @@ async fn play(place: &mut Place) -> Result<()> {
     say(&format!("\n{}", scenes.table(&seen)))?;
     let broken = scenes.broken_promises(&seen);
     if broken.is_empty() {
-        return say("every stage happened, and no request failed but by 3.0.0's own answers");
+        return say("every stage happened, and no request failed but by 3.0.0's own responses");
     }
     Err(Error::refused(broken.join("\n       ")))
 }
 
 /// Deploys a version, and shows how it goes until its rollout is over and `scenes` scenes were
 /// seen in all.
-async fn deploy(place: &Place, scenes: &mut Scenes, version: &str, until: usize) -> Result<()> {
+async fn deploy(
+    place: &DemoProject,
+    scenes: &mut Scenes,
+    version: &str,
+    until: usize,
+) -> Result<()> {
     let (image, env) = place.release(version);
     let request = DeployRequest {
         service: SERVICE.into(),
@@ -106,7 +111,7 @@ async fn deploy(place: &Place, scenes: &mut Scenes, version: &str, until: usize)
         dry_run: false,
         replace: false,
     };
-    let done: Done = place.client.ask("deploy", &request).await?;
+    let done: Done = place.client.call("deploy", &request).await?;
     say(&format!(
         "\n$ crossfade deploy {SERVICE} --image …:{version}\n{}",
         done.text
@@ -125,7 +130,7 @@ async fn deploy(place: &Place, scenes: &mut Scenes, version: &str, until: usize)
     let begun = Instant::now();
     loop {
         look(place, scenes).await?;
-        let now: Progress = place.client.ask("rollout", &progress).await?;
+        let now: Progress = place.client.call("rollout", &progress).await?;
         for event in now.events {
             progress.after = progress.after.max(event.id);
             // That it began was said already.
@@ -136,7 +141,7 @@ async fn deploy(place: &Place, scenes: &mut Scenes, version: &str, until: usize)
         if now.rollout.phase.is_over() {
             return watch(place, scenes, until).await;
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > TIMEOUT {
             return Err(Error::refused(format!(
                 "the rollout of {version} does not end"
             )));
@@ -146,11 +151,11 @@ async fn deploy(place: &Place, scenes: &mut Scenes, version: &str, until: usize)
 }
 
 /// Waits until so many scenes were seen, and watches the last one for a while.
-async fn watch(place: &Place, scenes: &mut Scenes, until: usize) -> Result<()> {
+async fn watch(place: &DemoProject, scenes: &mut Scenes, until: usize) -> Result<()> {
     let begun = Instant::now();
     while scenes.begun() < until || begun.elapsed() < WATCH {
         look(place, scenes).await?;
-        if scenes.begun() < until && begun.elapsed() > PATIENCE {
+        if scenes.begun() < until && begun.elapsed() > TIMEOUT {
             return Err(Error::refused(format!("{} did not happen", scenes.next())));
         }
         sleep(LOOK_EVERY).await;
@@ -159,10 +164,10 @@ async fn watch(place: &Place, scenes: &mut Scenes, until: usize) -> Result<()> {
 }
 
 /// Looks at the proxy's split, and says so when it is the next scene's.
-async fn look(place: &Place, scenes: &mut Scenes) -> Result<()> {
-    let asked = place.admin.service(SERVICE);
-    let view = timeout(PATIENCE, asked).await.map_err(|_| {
-        Error::unavailable(format!("the proxy did not answer within {PATIENCE:?}"))
+async fn look(place: &DemoProject, scenes: &mut Scenes) -> Result<()> {
+    let viewing = place.admin.service(SERVICE);
+    let view = timeout(TIMEOUT, viewing).await.map_err(|_| {
+        Error::unavailable(format!("the proxy did not respond within {TIMEOUT:?}"))
     })??;
     if let Some(scene) = scenes.look(&Shares::of(&view.split)) {
         say(&format!("▶ {scene}"))?;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::api::{Done, DownRequest, UpRequest};
-use crate::client::Client;
+use crate::client::ControllerClient;
 use crate::error::{Error, Result};
-use crate::http::proxy_admin::{Admin, Dial};
+use crate::http::proxy_admin::{Dial, ProxyAdmin};
 use crate::manifest::{Manifest, RuntimeChoice};
 use crate::print::say;
 use crate::project::proxy;
@@ -27,25 +27,25 @@ const ADMIN: u16 = 9900;
 const PORT_TRIES: usize = 5;
 
 const SERVER: &str = "crossfade-sample-server";
-/// The bad release's share of answers that are errors.
+/// The bad release's share of responses that are errors.
 const BAD_RATE: &str = "0.33";
 
 /// The demo's own corner of this machine.
-pub(super) struct Place {
+pub(super) struct DemoProject {
     /// Everything on disk.
     pub(super) state: PathBuf,
     /// On which runtime, and why on this one.
     pub(super) why: String,
     /// Where clients reach the proxy.
     pub(super) listen: SocketAddr,
-    pub(super) client: Client,
-    pub(super) admin: Admin,
+    pub(super) client: ControllerClient,
+    pub(super) admin: ProxyAdmin,
     kind: RuntimeChoice,
     project: String,
     admin_port: u16,
 }
 
-impl Place {
+impl DemoProject {
     /// Chooses the runtime, a folder and ports.
     pub(super) async fn find(runtime: RuntimeChoice) -> Result<Self> {
         let project = format!("crossfade-demo-{}", std::process::id());
@@ -62,9 +62,9 @@ impl Place {
         let (kind, why) = choose(runtime, &project, state).await?;
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(CLIENTS)?));
         Ok(Self {
-            client: Client::new(state.to_owned()),
+            client: ControllerClient::new(state.to_owned()),
             // Replaced by `up`: only a proxy has a token.
-            admin: Admin::new(Dial::Tcp(listen), String::new()),
+            admin: ProxyAdmin::new(Dial::Tcp(listen), String::new()),
             state: state.to_owned(),
             why,
             listen,
@@ -74,7 +74,7 @@ impl Place {
         })
     }
 
-    /// `crossfade up`. Where somebody has taken a port since it was found free, on others.
+    /// `crossfade up`. If a port has been taken since it was found free, it tries others.
     pub(super) async fn up(&mut self) -> Result<Done> {
         for attempt in 1.. {
             self.client.ensure_controller().await?;
@@ -83,7 +83,7 @@ impl Place {
                 manifest: self.manifest(),
                 path: self.state.join("crossfade.toml"),
             };
-            match self.client.ask("up", &request).await {
+            match self.client.call("up", &request).await {
                 Ok(done) => {
                     let manifest = Manifest::parse(&request.manifest);
                     let manifest = manifest.map_err(Error::manifest(request.path))?;
@@ -162,9 +162,9 @@ bake = "3s"
         let request = DownRequest {
             manifest: Some(self.manifest()),
         };
-        let _: Done = self.client.ask("down", &request).await?;
+        let _: Done = self.client.call("down", &request).await?;
         let deadline = Instant::now() + Duration::from_secs(20);
-        while self.client.answers().await && Instant::now() < deadline {
+        while self.client.is_responding().await && Instant::now() < deadline {
             sleep(Duration::from_millis(20)).await;
         }
         remove(&self.state)
@@ -182,8 +182,8 @@ async fn choose(
         kind,
         why,
     } = engine::choose(runtime, project, state).await?;
-    let asked = || format!("{} (you asked for it)", engine.name());
-    let why = why.map_or_else(asked, |why| format!("{}: {why}", engine.name()));
+    let requested = || format!("{} (you asked for it)", engine.name());
+    let why = why.map_or_else(requested, |why| format!("{}: {why}", engine.name()));
     if kind == RuntimeChoice::Process {
         engine.resolve_image(SERVER).await?;
         return Ok((kind, why));

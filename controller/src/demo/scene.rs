@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::witness::{Outcome, Seen};
 
-/// Answers that were under way when a scene began are left out of the shares seen in it.
+/// Responses that were under way when a scene began are left out of the shares seen in it.
 const SETTLE: Duration = Duration::from_millis(100);
-/// Fewer answers than this are no scene.
+/// Fewer responses than this are no scene.
 const FEWEST: usize = 20;
 
 /// The shares of a split, in per cent, without those at 0.
@@ -49,7 +49,7 @@ pub(super) struct Scenes {
 
 struct Scene {
     name: &'static str,
-    asked: Shares,
+    wanted: Shares,
     began: Option<Instant>,
 }
 
@@ -57,11 +57,11 @@ struct Scene {
 #[derive(Default)]
 struct Tally {
     requests: usize,
-    /// Answers below 500 by version, once the scene had settled.
+    /// Responses below 500 by version, once the scene had settled.
     shares: BTreeMap<String, usize>,
     /// By the bad release itself.
-    bad_answers: usize,
-    /// Everything else that is not a good answer.
+    bad_responses: usize,
+    /// Everything else that is not a good response.
     failures: BTreeMap<String, usize>,
 }
 
@@ -70,7 +70,7 @@ impl Scenes {
     pub(super) fn new(scenes: &[(&'static str, &[(&str, u32)])]) -> Self {
         let scene = |(name, split): &(&'static str, &[(&str, u32)])| Scene {
             name,
-            asked: Shares(
+            wanted: Shares(
                 split
                     .iter()
                     .map(|(v, share)| ((*v).to_owned(), *share))
@@ -101,17 +101,17 @@ impl Scenes {
         let scene = self
             .scenes
             .get_mut(self.begun)
-            .filter(|scene| scene.asked == *shares)?;
+            .filter(|scene| scene.wanted == *shares)?;
         scene.began = Some(Instant::now());
         self.begun += 1;
-        Some(format!("{}: {}", scene.name, scene.asked.text()))
+        Some(format!("{}: {}", scene.name, scene.wanted.text()))
     }
 
     /// The summary: a row for each scene, then how fast the bad release was gone.
     pub(super) fn table(&self, seen: &[Seen]) -> String {
         let head = [
             "STAGE",
-            "ASKED",
+            "WANTED",
             "SEEN",
             "REQUESTS",
             "FAILED",
@@ -125,17 +125,17 @@ impl Scenes {
             };
             rows.push(vec![
                 scene.name.to_owned(),
-                scene.asked.text(),
+                scene.wanted.text(),
                 tally.shares_text(),
                 tally.requests.to_string(),
                 failed,
-                tally.bad_answers.to_string(),
+                tally.bad_responses.to_string(),
             ]);
         }
         let mut text = crate::print::table(&rows);
         if let Some(lasted) = bad_release_lasted(seen) {
             text.push_str(&format!(
-                "\nfrom 3.0.0's first bad answer to its last answer of all: {:.2} s\n",
+                "\nfrom 3.0.0's first bad response to its last response of all: {:.2} s\n",
                 lasted.as_secs_f64()
             ));
         }
@@ -191,12 +191,12 @@ impl Tally {
     fn count(&mut self, what: &Outcome, settled: bool) {
         self.requests += 1;
         match what {
-            Outcome::Answer { version, status } => {
+            Outcome::Response { version, status } => {
                 if settled {
                     *self.shares.entry(version.clone()).or_default() += 1;
                 }
                 match (version.as_str(), status) {
-                    ("3.0.0", 500) => self.bad_answers += 1,
+                    ("3.0.0", 500) => self.bad_responses += 1,
                     (_, 200) => {}
                     (_, status) => *self.failures.entry(status.to_string()).or_default() += 1,
                 }
@@ -224,11 +224,10 @@ impl Tally {
     }
 }
 
-/// From the first bad answer of 3.0.0 to its last answer of all.
+/// From the first bad response of 3.0.0 to its last response of all.
 fn bad_release_lasted(seen: &[Seen]) -> Option<Duration> {
-    let of_bad =
-        |seen: &&Seen| matches!(&seen.what, Outcome::Answer { version, .. } if version == "3.0.0");
-    let failed = |seen: &&Seen| matches!(&seen.what, Outcome::Answer { status: 500, .. });
+    let of_bad = |seen: &&Seen| matches!(&seen.what, Outcome::Response { version, .. } if version == "3.0.0");
+    let failed = |seen: &&Seen| matches!(&seen.what, Outcome::Response { status: 500, .. });
     let first = seen.iter().filter(of_bad).find(failed)?;
     let last = seen.iter().rfind(of_bad)?;
     Some(last.at - first.at)
@@ -247,10 +246,10 @@ mod tests {
         )
     }
 
-    fn answer(at: Instant, version: &str, status: u16) -> Seen {
+    fn response(at: Instant, version: &str, status: u16) -> Seen {
         Seen {
             at,
-            what: Outcome::Answer {
+            what: Outcome::Response {
                 version: version.into(),
                 status,
             },
@@ -279,14 +278,16 @@ mod tests {
     async fn the_bad_releases_own_errors_break_no_promise_and_everything_else_does() {
         let mut scenes = two_scenes();
         scenes.look(&shares(&[("1", 1)]));
-        let mut seen: Vec<Seen> = (0..30).map(|_| answer(Instant::now(), "1", 200)).collect();
+        let mut seen: Vec<Seen> = (0..30)
+            .map(|_| response(Instant::now(), "1", 200))
+            .collect();
         tokio::time::advance(Duration::from_secs(1)).await;
         scenes.look(&shares(&[("1", 9), ("3.0.0", 1)]));
         tokio::time::advance(Duration::from_secs(1)).await;
-        seen.extend((0..27).map(|_| answer(Instant::now(), "1", 200)));
-        seen.push(answer(Instant::now(), "3.0.0", 500));
+        seen.extend((0..27).map(|_| response(Instant::now(), "1", 200)));
+        seen.push(response(Instant::now(), "3.0.0", 500));
         tokio::time::advance(Duration::from_secs(1)).await;
-        seen.extend((0..2).map(|_| answer(Instant::now(), "3.0.0", 200)));
+        seen.extend((0..2).map(|_| response(Instant::now(), "3.0.0", 200)));
         assert!(
             scenes.broken_promises(&seen).is_empty(),
             "{:?}",
@@ -294,14 +295,14 @@ mod tests {
         );
         let table = scenes.table(&seen);
         assert!(table.contains("1 90.0%, 3.0.0 10.0%"), "{table}");
-        assert!(table.contains("last answer of all: 1.00 s"), "{table}");
+        assert!(table.contains("last response of all: 1.00 s"), "{table}");
 
         for (bad, says) in [
             (
-                answer(Instant::now(), "1", 500),
+                response(Instant::now(), "1", 500),
                 "second: requests failed: 1 × 500",
             ),
-            (answer(Instant::now(), "3.0.0", 502), "1 × 502"),
+            (response(Instant::now(), "3.0.0", 502), "1 × 502"),
             (
                 Seen {
                     at: Instant::now(),

@@ -34,9 +34,9 @@ pub(super) struct Seen {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// A whole answer.
-    Answer { version: String, status: u16 },
-    /// No answer, or not a whole one: the cause.
+    /// A whole response.
+    Response { version: String, status: u16 },
+    /// No response, or not a whole one: the cause.
     Failure(String),
 }
 
@@ -127,7 +127,7 @@ fn read(line: &str) -> Option<Outcome> {
             status: Some(status),
             version,
             ..
-        } => Some(Outcome::Answer {
+        } => Some(Outcome::Response {
             version: version.unwrap_or_else(|| "?".into()),
             status,
         }),
@@ -144,13 +144,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_and_failures_are_told_apart() {
-        let answer = r#"{"at_ms":7,"status":500,"version":"3.0.0","latency_us":900}"#;
-        let want = Outcome::Answer {
+    fn responses_and_failures_are_told_apart() {
+        let response = r#"{"at_ms":7,"status":500,"version":"3.0.0","latency_us":900}"#;
+        let want = Outcome::Response {
             version: "3.0.0".into(),
             status: 500,
         };
-        assert_eq!(read(answer), Some(want));
+        assert_eq!(read(response), Some(want));
         let failure = r#"{"at_ms":7,"error":"reset","detail":"x"}"#;
         assert_eq!(read(failure), Some(Outcome::Failure("reset".into())));
         assert_eq!(read(r#"{"summary":{}}"#), None);

@@ -27,14 +27,10 @@ pub(super) async fn examine(
     }
     let version = podman_version().await;
     let found = version.is_ok();
-    // Whoever asked for podman cannot do without; everybody else gets processes.
-    let lacking = |text: String, mend: &str| match kind {
-        RuntimeChoice::Podman => Finding::failed("podman", text, mend),
-        _ => Finding::warning(
-            "podman",
-            format!("{text}; processes are used instead"),
-            mend,
-        ),
+    // A user who asked for podman cannot do without; all others get processes.
+    let lacking = |text: String, fix: &str| match kind {
+        RuntimeChoice::Podman => Finding::failed("podman", text, fix),
+        _ => Finding::warning("podman", format!("{text}; processes are used instead"), fix),
     };
     findings.push(match version {
         Err(why) => lacking(
@@ -57,15 +53,15 @@ pub(super) async fn examine(
     }
     match api().await {
         Ok(()) => {
-            findings.push(Finding::ok("podman API", "it answers"));
+            findings.push(Finding::ok("podman API", "it responds"));
             true
         }
         Err(why) => {
-            let mend = "see what `podman info` says; `systemctl start podman.socket` (with --user \
+            let fix = "see what `podman info` says; `systemctl start podman.socket` (with --user \
                         for other users than root) starts the API";
             findings.push(match kind {
-                RuntimeChoice::Podman => Finding::failed("podman API", why, mend),
-                _ => Finding::warning("podman API", why, mend),
+                RuntimeChoice::Podman => Finding::failed("podman API", why, fix),
+                _ => Finding::warning("podman API", why, fix),
             });
             false
         }
@@ -93,11 +89,11 @@ fn major(version: &str) -> u32 {
 async fn api() -> Result<(), String> {
     let name = format!("crossfade-doctor-{}", std::process::id());
     let folder = std::env::temp_dir().join(name);
-    let answers = Podman::connect("crossfade-doctor", "crossfade-doctor", &folder).await;
-    let answers = answers.map(drop).map_err(|error| error.to_string());
-    // What cannot be removed is of no use to anybody, and harms nobody.
+    let connected = Podman::connect("crossfade-doctor", "crossfade-doctor", &folder).await;
+    let connected = connected.map(drop).map_err(|error| error.to_string());
+    // What cannot be removed is of no use, and does no harm.
     let _ = std::fs::remove_dir_all(&folder);
-    answers
+    connected
 }
 
 /// What podman needs where it is not root's.
@@ -147,8 +143,8 @@ fn programs(findings: &mut Vec<Finding>) {
     }
     let tun = "/dev/net/tun";
     if let Err(error) = OpenOptions::new().read(true).write(true).open(tun) {
-        let mend = "as root: `modprobe tun`, and `chmod 666 /dev/net/tun` where udev does not";
-        findings.push(Finding::failed("rootless", format!("{tun}: {error}"), mend));
+        let fix = "as root: `modprobe tun`, and `chmod 666 /dev/net/tun` where udev does not";
+        findings.push(Finding::failed("rootless", format!("{tun}: {error}"), fix));
     }
 }
 
@@ -156,14 +152,14 @@ fn programs(findings: &mut Vec<Finding>) {
 fn session(user: &str, findings: &mut Vec<Finding>) {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| !Path::new(&dir).is_dir()) {
         let text = "XDG_RUNTIME_DIR names no folder: podman keeps its sockets elsewhere";
-        let mend = format!("log in as {user} (not by `su`), or `loginctl enable-linger {user}`");
-        findings.push(Finding::warning("rootless", text, mend));
+        let fix = format!("log in as {user} (not by `su`), or `loginctl enable-linger {user}`");
+        findings.push(Finding::warning("rootless", text, fix));
     }
     let lingers = Path::new("/var/lib/systemd/linger").join(user).exists();
     if Path::new("/run/systemd/system").exists() && !lingers {
         let text = format!("what {user} runs ends when {user} logs out");
-        let mend = format!("`loginctl enable-linger {user}`");
-        findings.push(Finding::warning("rootless", text, mend));
+        let fix = format!("`loginctl enable-linger {user}`");
+        findings.push(Finding::warning("rootless", text, fix));
     }
 }
 

@@ -13,11 +13,12 @@ use serde::Serialize;
 use tokio::process::Command;
 
 use crate::manifest::{Manifest, RuntimeChoice};
+use crate::renamed;
 use crate::server::engine;
 use crate::state_dir;
 
 /// For one program that is asked something. Rootless podman's first start takes long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -38,8 +39,8 @@ pub(crate) struct Finding {
     /// What was seen.
     pub(crate) text: String,
     /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) mend: Option<String>,
+    #[serde(flatten, serialize_with = "renamed::fix::serialize")]
+    pub(crate) fix: Option<String>,
 }
 
 /// How something is.
@@ -60,22 +61,22 @@ impl Finding {
             about,
             state: State::Ok,
             text: text.into(),
-            mend: None,
+            fix: None,
         }
     }
 
-    fn warning(about: &'static str, text: impl Into<String>, mend: impl Into<String>) -> Self {
+    fn warning(about: &'static str, text: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             state: State::Warning,
-            mend: Some(mend.into()),
+            fix: Some(fix.into()),
             ..Self::ok(about, text)
         }
     }
 
-    fn failed(about: &'static str, text: impl Into<String>, mend: impl Into<String>) -> Self {
+    fn failed(about: &'static str, text: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             state: State::Failed,
-            ..Self::warning(about, text, mend)
+            ..Self::warning(about, text, fix)
         }
     }
 }
@@ -94,8 +95,8 @@ pub(crate) async fn examine(file: &Path, state: Option<PathBuf>) -> Report {
     let state = match state.map_or_else(|| state_dir::default_for(project), Ok) {
         Ok(state) => Some(state),
         Err(error) => {
-            let mend = "name one: `--state FOLDER`";
-            findings.push(Finding::failed("state", error.to_string(), mend));
+            let fix = "name one: `--state FOLDER`";
+            findings.push(Finding::failed("state", error.to_string(), fix));
             None
         }
     };
@@ -103,7 +104,7 @@ pub(crate) async fn examine(file: &Path, state: Option<PathBuf>) -> Report {
         project::state(state, &mut findings);
     }
     if let Some(manifest) = &manifest {
-        let place = project::Place {
+        let place = project::CheckedProject {
             manifest,
             folder: std::path::absolute(file)
                 .ok()
@@ -138,10 +139,10 @@ fn first_line(text: &str) -> &str {
 async fn run(program: &str, args: &[&str]) -> Result<Output, String> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);
-    match tokio::time::timeout(PATIENCE, command.output()).await {
+    match tokio::time::timeout(TIMEOUT, command.output()).await {
         Ok(Ok(output)) => Ok(output),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer in {} s", PATIENCE.as_secs())),
+        Err(_) => Err(format!("no response in {} s", TIMEOUT.as_secs())),
     }
 }
 
@@ -165,8 +166,8 @@ pub(crate) fn text(report: &Report) -> String {
             State::Failed => "FAIL",
         };
         text.push_str(&format!("{mark:4}  {}: {}\n", one.about, one.text));
-        if let Some(mend) = &one.mend {
-            text.push_str(&format!("      → {mend}\n"));
+        if let Some(fix) = &one.fix {
+            text.push_str(&format!("      → {fix}\n"));
         }
     }
     text

@@ -7,14 +7,14 @@ use std::net::{SocketAddr, TcpListener};
 const LISTEN: &str = "0A";
 
 /// Whether something else listens there, and who: `nginx (process 812)`.
-pub(super) fn holder_of(address: SocketAddr) -> Result<(), String> {
+pub(super) fn process_on(address: SocketAddr) -> Result<(), String> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
             Err(process_at(address.port())
-                .map_or("somebody whom only root can see".to_owned(), |who| who))
+                .map_or("a process that only root can see".to_owned(), |who| who))
         }
-        Err(error) => Err(format!("nobody, but it cannot be listened on: {error}")),
+        Err(error) => Err(format!("no process, but it cannot be listened on: {error}")),
     }
 }
 
@@ -70,13 +70,13 @@ mod tests {
     fn a_taken_port_names_its_process() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = taken.local_addr().expect("bound");
-        let who = holder_of(address).expect_err("taken");
+        let who = process_on(address).expect_err("taken");
         assert!(
             who.contains(&format!("(process {})", std::process::id())),
             "{who}"
         );
         drop(taken);
-        assert_eq!(holder_of(address), Ok(()));
+        assert_eq!(process_on(address), Ok(()));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use rustix::process::geteuid;
 
 use super::{Finding, addresses, first_line, image_of, ports, run};
 use crate::api::{About, StatusReply};
-use crate::client::Client;
-use crate::journal::{self, Store};
+use crate::client::ControllerClient;
+use crate::journal::{self, Journal};
 use crate::manifest::{Manifest, RuntimeChoice};
 use crate::project::proxy;
 
@@ -27,11 +27,11 @@ pub(super) fn manifest(file: &Path, findings: &mut Vec<Finding>) -> Option<Manif
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) => {
-            let mend = "write one, or name another by `--file FILE`: only the host is looked at";
+            let fix = "write one, or name another by `--file FILE`: only the host is looked at";
             findings.push(Finding::warning(
                 "manifest",
                 format!("{shown}: {error}"),
-                mend,
+                fix,
             ));
             return None;
         }
@@ -44,8 +44,8 @@ pub(super) fn manifest(file: &Path, findings: &mut Vec<Finding>) -> Option<Manif
             Some(manifest)
         }
         Err(error) => {
-            let mend = "config/crossfade.toml of the sources has every key, with its default";
-            findings.push(Finding::failed("manifest", error.in_file(file), mend));
+            let fix = "config/crossfade.toml of the sources has every key, with its default";
+            findings.push(Finding::failed("manifest", error.in_file(file), fix));
             None
         }
     }
@@ -94,7 +94,7 @@ pub(super) fn state(dir: &Path, findings: &mut Vec<Finding>) {
     });
     let journal = dir.join(journal::FILE);
     if journal.exists() {
-        findings.push(match Store::examine(&journal) {
+        findings.push(match Journal::examine(&journal) {
             Ok(()) => Finding::ok("journal", "it is whole"),
             Err(error) => Finding::failed(
                 "journal",
@@ -119,7 +119,7 @@ fn room(folder: &Path, findings: &mut Vec<Finding>) {
                 "no file can be made at {}: it has no inodes left",
                 folder.display()
             ),
-            "remove files that nobody needs",
+            "remove files that are not needed",
         ),
         free if free < LEAST_ROOM => Finding::failed(
             "disk",
@@ -132,7 +132,7 @@ fn room(folder: &Path, findings: &mut Vec<Finding>) {
 }
 
 /// A project with a manifest that can be read.
-pub(super) struct Place<'a> {
+pub(super) struct CheckedProject<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) folder: PathBuf,
     pub(super) state: Option<PathBuf>,
@@ -142,11 +142,11 @@ pub(super) struct Place<'a> {
     pub(super) on_podman: bool,
 }
 
-impl Place<'_> {
+impl CheckedProject<'_> {
     pub(super) async fn examine(&self, findings: &mut Vec<Finding>) {
-        if let Err(error) = self.manifest.check_place(&self.folder, self.kind) {
-            let mend = "what the manifest names has to be there before `up`";
-            findings.push(Finding::failed("manifest", error.to_string(), mend));
+        if let Err(error) = self.manifest.check_on_host(&self.folder, self.kind) {
+            let fix = "what the manifest names has to be there before `up`";
+            findings.push(Finding::failed("manifest", error.to_string(), fix));
         }
         let up = self.controller(findings).await;
         self.proxy(up.as_ref(), findings).await;
@@ -156,8 +156,8 @@ impl Place<'_> {
 
     /// What is up, if a controller runs.
     async fn controller(&self, findings: &mut Vec<Finding>) -> Option<StatusReply> {
-        let client = Client::new(self.state.clone()?);
-        let Ok(About { version, pid }) = client.ask("about", &()).await else {
+        let client = ControllerClient::new(self.state.clone()?);
+        let Ok(About { version, pid }) = client.call("about", &()).await else {
             let text = "none runs: the first verb that needs one starts it";
             findings.push(Finding::ok("controller", text));
             return None;
@@ -173,10 +173,10 @@ impl Place<'_> {
                 ),
             ),
         });
-        let up: StatusReply = client.ask("status", &()).await.ok()?;
-        if let Some(trouble) = &up.trouble {
-            let mend = "`crossfade history` has more";
-            findings.push(Finding::warning("controller", trouble.clone(), mend));
+        let up: StatusReply = client.call("status", &()).await.ok()?;
+        if let Some(last_error) = &up.last_error {
+            let fix = "`crossfade history` has more";
+            findings.push(Finding::warning("controller", last_error.clone(), fix));
         }
         Some(up)
     }
@@ -192,7 +192,7 @@ impl Place<'_> {
         };
         findings.push(match status {
             Ok(status) if status.version == RELEASE => {
-                Finding::ok("proxy", format!("release {}, it answers", status.version))
+                Finding::ok("proxy", format!("release {}, it responds", status.version))
             }
             Ok(status) => Finding::warning(
                 "proxy",
@@ -209,12 +209,12 @@ impl Place<'_> {
 
     fn ports(&self, up: Option<&StatusReply>, findings: &mut Vec<Finding>) {
         for address in addresses(self.manifest) {
-            findings.push(match (up, ports::holder_of(address)) {
+            findings.push(match (up, ports::process_on(address)) {
                 (Some(_), Err(_)) => Finding::ok("port", format!("{address} is the proxy's")),
                 (None, Ok(())) => Finding::ok("port", format!("{address} is free")),
                 (Some(_), Ok(())) => Finding::warning(
                     "port",
-                    format!("{address}: nobody listens, though the project is up"),
+                    format!("{address}: nothing listens, though the project is up"),
                     "`crossfade status` says whether the proxy runs",
                 ),
                 (None, Err(who)) => taken(address, &who),
@@ -256,8 +256,8 @@ fn program(image: &str) -> Finding {
     match crate::runtime::program_of(image) {
         Ok(program) => Finding::ok("program", program.display().to_string()),
         Err(error) => {
-            let mend = "name a program that can be executed, by its path or as one in PATH";
-            Finding::failed("program", error.to_string(), mend)
+            let fix = "name a program that can be executed, by its path or as one in PATH";
+            Finding::failed("program", error.to_string(), fix)
         }
     }
 }
@@ -306,6 +306,6 @@ async fn starts(image: &str) -> Finding {
         Ok(done) => first_line(&String::from_utf8_lossy(&done.stderr)).to_owned(),
         Err(why) => why,
     };
-    let mend = format!("`podman run --rm {image} --version` has to work first");
-    Finding::failed("container", format!("none starts: {why}"), mend)
+    let fix = format!("`podman run --rm {image} --version` has to work first");
+    Finding::failed("container", format!("none starts: {why}"), fix)
 }

@@ -23,7 +23,7 @@ pub enum NoController {
         log: PathBuf,
     },
     /// One was started, and does not respond.
-    #[error("the controller did not answer within {} s: see {}", limit.as_secs(), log.display())]
+    #[error("the controller did not respond within {} s: see {}", limit.as_secs(), log.display())]
     TimedOut {
         /// How long it had.
         limit: Duration,
@@ -34,9 +34,9 @@ pub enum NoController {
     #[error("the controller went away: {0}")]
     BrokenOff(#[source] hyper::Error),
     /// An error without the controller's own words.
-    #[error("the controller answered with {0}")]
+    #[error("the controller responded with {0}")]
     Status(StatusCode),
     /// The response is not what the verb's type has.
-    #[error("the controller's answer: {0}")]
+    #[error("the controller's response: {0}")]
     Unreadable(#[source] serde_json::Error),
 }

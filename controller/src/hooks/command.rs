@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_killed_with_all_it_started_when_nobody_waits_for_it_any_more() {
+    async fn it_is_killed_with_all_it_started_when_nothing_waits_for_it_any_more() {
         let dir = tempfile::TempDir::new().expect("a folder");
         let pid_file = dir.path().join("pid");
         let script = waits_for_a_child(&pid_file);

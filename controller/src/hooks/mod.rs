@@ -15,8 +15,8 @@ use admin_api::Period;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::http::post::Target;
-use crate::verdict::Figures;
+use crate::http::one_shot::Target;
+use crate::verdict::Counts;
 
 pub use prometheus::Query;
 
@@ -55,7 +55,7 @@ pub enum Action {
         /// How long it may run before it is killed.
         timeout: Period,
     },
-    /// Posts to an address; an answer of class 2xx passes. What cannot be reached, or says 429
+    /// Posts to an address; a response of class 2xx passes. What cannot be reached, or says 429
     /// or 502 to 504, is asked again every second until the time is over.
     Post(Target),
     /// Asks Prometheus; passes by numbers within bounds. Where there is no number, nothing is
@@ -86,8 +86,8 @@ pub(crate) struct About {
     pub(crate) steps: usize,
     /// The candidate's share in this step, in per cent.
     pub(crate) share: u8,
-    pub(crate) candidate: Figures,
-    pub(crate) stable: Figures,
+    pub(crate) candidate: Counts,
+    pub(crate) stable: Counts,
     /// Why it was rolled back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) why: Option<String>,
@@ -105,7 +105,7 @@ impl Hook {
                 let failed = |why: String| NotPassed::Failed(why);
                 let body = serde_json::to_vec(about).map_err(|error| failed(error.to_string()))?;
                 target
-                    .post_until_answered(folder, Bytes::from(body))
+                    .post_until_success(folder, Bytes::from(body))
                     .await
                     .map_err(|error| failed(error.to_string()))
             }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
 use super::{About, NotPassed};
-use crate::http::post::Target;
+use crate::http::one_shot::Target;
 
-/// From one try to the next, while there is no answer.
+/// From one try to the next, while there is no response.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Under the address of every Prometheus (its HTTP API, instant queries).
 const PATH: &str = "/api/v1/query";
@@ -28,9 +28,9 @@ pub struct Query {
     pub max: Option<f64>,
 }
 
-/// What the API answers.
+/// The API's response.
 #[derive(Debug, Deserialize)]
-struct Answer {
+struct QueryResponse {
     data: Data,
 }
 
@@ -38,11 +38,11 @@ struct Answer {
 #[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
 enum Data {
     Scalar(Value),
-    Vector(Vec<Sample>),
+    Vector(Vec<Series>),
 }
 
 #[derive(Debug, Deserialize)]
-struct Sample {
+struct Series {
     value: Value,
 }
 
@@ -54,12 +54,12 @@ struct Value(
 );
 
 impl Query {
-    /// Asks until there is an answer, for as long as the time-out lasts. Without one nothing is
+    /// Queries until there is a response, for as long as the time-out lasts. Without one nothing is
     /// known: that is neither good nor bad.
     pub(super) async fn run(&self, about: &About, folder: &Path) -> Result<String, NotPassed> {
         let until = Instant::now() + self.server.timeout.get();
         loop {
-            let why = match self.ask(about, folder).await {
+            let why = match self.query(about, folder).await {
                 Ok(values) => return self.judge(&values),
                 Err(why) => why,
             };
@@ -72,7 +72,7 @@ impl Query {
     }
 
     /// The numbers that the query comes to, or why they cannot be had.
-    async fn ask(&self, about: &About, folder: &Path) -> Result<Vec<f64>, String> {
+    async fn query(&self, about: &About, folder: &Path) -> Result<Vec<f64>, String> {
         let query = self
             .query
             .replace("$service", &about.service)
@@ -84,11 +84,11 @@ impl Query {
         };
         let body = Bytes::from(format!("query={}", form_encoded(&query)));
         let form = "application/x-www-form-urlencoded";
-        let answer = server.send(folder, form, body).await;
-        let answer = answer.map_err(|error| error.to_string())?;
-        let answer: Answer = serde_json::from_slice(&answer)
-            .map_err(|error| format!("its answer is none of Prometheus: {error}"))?;
-        let values: Vec<f64> = match answer.data {
+        let response = server.send(folder, form, body).await;
+        let response = response.map_err(|error| error.to_string())?;
+        let response: QueryResponse = serde_json::from_slice(&response)
+            .map_err(|error| format!("its response is none of Prometheus: {error}"))?;
+        let values: Vec<f64> = match response.data {
             Data::Scalar(Value(_, text)) => vec![text],
             Data::Vector(samples) => samples.into_iter().map(|one| one.value.1).collect(),
         }
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::hooks::On;
     use crate::testing::listener;
-    use crate::verdict::Figures;
+    use crate::verdict::Counts;
 
     fn about() -> About {
         About {
@@ -151,8 +151,8 @@ mod tests {
             step: 1,
             steps: 3,
             share: 10,
-            candidate: Figures::default(),
-            stable: Figures::default(),
+            candidate: Counts::default(),
+            stable: Counts::default(),
             why: None,
         }
     }
@@ -170,8 +170,8 @@ mod tests {
         }
     }
 
-    async fn asked(answers: Vec<(u16, &'static str)>) -> Result<String, NotPassed> {
-        let (url, _asked) = listener(answers).await;
+    async fn run_query(responses: Vec<(u16, &'static str)>) -> Result<String, NotPassed> {
+        let (url, _heard) = listener(responses).await;
         let query = query(&url, Period::from_secs(3));
         query.run(&about(), Path::new("/")).await
     }
@@ -185,26 +185,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_query_is_judged_by_its_numbers() {
-        assert_eq!(asked(vec![(200, GOOD)]).await, Ok("0.004, 0".into()));
+        assert_eq!(run_query(vec![(200, GOOD)]).await, Ok("0.004, 0".into()));
         let failed = |why: &str| Err(NotPassed::Failed(format!("the query comes to {why}")));
         let high = failed("inf, which is more than 0.01");
-        assert_eq!(asked(vec![(200, BAD)]).await, high);
+        assert_eq!(run_query(vec![(200, BAD)]).await, high);
         let low = failed("-1, which is less than 0");
-        assert_eq!(asked(vec![(200, LOW)]).await, low);
+        assert_eq!(run_query(vec![(200, LOW)]).await, low);
     }
 
     #[tokio::test]
-    async fn what_comes_to_no_number_is_asked_again_and_then_unknown() {
-        let passed = asked(vec![(503, "starting"), (200, NOTHING), (200, GOOD)]).await;
+    async fn what_comes_to_no_number_is_queried_again_and_then_unknown() {
+        let passed = run_query(vec![(503, "starting"), (200, NOTHING), (200, GOOD)]).await;
         assert_eq!(passed, Ok("0.004, 0".into()));
-        let answers = vec![(200, NAN), (200, NOTHING), (400, "parse error")];
-        let Err(NotPassed::Unknown(why)) = asked(answers).await else {
+        let responses = vec![(200, NAN), (200, NOTHING), (400, "parse error")];
+        let Err(NotPassed::Unknown(why)) = run_query(responses).await else {
             panic!("nothing is known");
         };
         assert!(why.contains("400") && why.contains("parse error"), "{why}");
         let away = query("http://127.0.0.1:1", Period::from_millis(100));
         let Err(NotPassed::Unknown(why)) = away.run(&about(), Path::new("/")).await else {
-            panic!("nobody is there");
+            panic!("nothing listens");
         };
         assert!(why.contains("cannot be reached"), "{why}");
     }

@@ -2,5 +2,5 @@
 //! to webhooks.
 
 pub(crate) mod exchange;
-pub mod post;
+pub mod one_shot;
 pub mod proxy_admin;

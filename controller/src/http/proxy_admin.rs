@@ -21,7 +21,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The proxy's admin API.
 #[derive(Debug)]
-pub struct Admin {
+pub struct ProxyAdmin {
     dial: Dial,
     token: String,
 }
@@ -39,16 +39,16 @@ pub enum Dial {
 /// Why the proxy did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    /// There was no answer.
+    /// There was no response.
     #[error("the proxy cannot be reached: {0}")]
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// There was no answer in time.
-    #[error("the proxy did not answer within {} s", .0.as_secs())]
+    /// There was no response in time.
+    #[error("the proxy did not respond within {} s", .0.as_secs())]
     TimedOut(Duration),
     /// It refused, in its own words.
     #[error("the proxy refused: {}{message}", field.as_ref().map(|f| format!("{f}: ")).unwrap_or_default())]
     Refused {
-        /// The answer's status.
+        /// The response's status.
         status: StatusCode,
         /// The error's code.
         code: String,
@@ -57,8 +57,8 @@ pub enum AdminError {
         /// The field it is about.
         field: Option<String>,
     },
-    /// The answer was not what the API promises.
-    #[error("the proxy's answer makes no sense: {0}")]
+    /// The response was not what the API promises.
+    #[error("the proxy's response makes no sense: {0}")]
     Nonsense(#[source] serde_json::Error),
 }
 
@@ -69,63 +69,63 @@ impl AdminError {
     }
 }
 
-type Answer<T> = Result<T, AdminError>;
+type AdminResult<T> = Result<T, AdminError>;
 
-impl Admin {
+impl ProxyAdmin {
     /// A client of the admin port at `dial`.
     pub fn new(dial: Dial, token: String) -> Self {
         Self { dial, token }
     }
 
     /// `GET /v1/status`.
-    pub async fn status(&self) -> Answer<Status> {
+    pub async fn status(&self) -> AdminResult<Status> {
         self.call_bare(Method::GET, "/v1/status").await
     }
 
     /// `GET /v1/services`.
-    pub async fn services(&self) -> Answer<ServiceList> {
+    pub async fn services(&self) -> AdminResult<ServiceList> {
         self.call_bare(Method::GET, "/v1/services").await
     }
 
     /// `GET /v1/services/{name}`.
-    pub async fn service(&self, name: &str) -> Answer<ServiceView> {
+    pub async fn service(&self, name: &str) -> AdminResult<ServiceView> {
         let path = format!("/v1/services/{name}");
         self.call_bare(Method::GET, &path).await
     }
 
     /// `PUT /v1/services/{name}`.
-    pub async fn put_service(&self, spec: &ServiceSpec) -> Answer<Changed> {
+    pub async fn put_service(&self, spec: &ServiceSpec) -> AdminResult<Changed> {
         let path = format!("/v1/services/{}", spec.name);
         self.call(Method::PUT, &path, Some(spec), CALL_TIMEOUT)
             .await
     }
 
     /// `DELETE /v1/services/{name}`.
-    pub async fn delete_service(&self, name: &str) -> Answer<Changed> {
+    pub async fn delete_service(&self, name: &str) -> AdminResult<Changed> {
         let path = format!("/v1/services/{name}");
         self.call_bare(Method::DELETE, &path).await
     }
 
     /// `GET /v1/services/{name}/stats`.
-    pub async fn stats(&self, name: &str) -> Answer<ServiceStats> {
+    pub async fn stats(&self, name: &str) -> AdminResult<ServiceStats> {
         let path = format!("/v1/services/{name}/stats");
         self.call_bare(Method::GET, &path).await
     }
 
-    /// `POST /v1/services/{name}/drain`; answers when it is drained, after `wait` at the latest.
+    /// `POST /v1/services/{name}/drain`; responds when it is drained, after `wait` at the latest.
     pub async fn drain(
         &self,
         name: &str,
         request: &DrainRequest,
         wait: Duration,
-    ) -> Answer<DrainReceipt> {
+    ) -> AdminResult<DrainReceipt> {
         let path = format!("/v1/services/{name}/drain?wait={}ms", wait.as_millis());
         self.call(Method::POST, &path, Some(request), CALL_TIMEOUT + wait)
             .await
     }
 
     /// A call without a body, which does not wait for anything.
-    async fn call_bare<T: DeserializeOwned>(&self, method: Method, path: &str) -> Answer<T> {
+    async fn call_bare<T: DeserializeOwned>(&self, method: Method, path: &str) -> AdminResult<T> {
         self.call(method, path, None::<&()>, CALL_TIMEOUT).await
     }
 
@@ -135,7 +135,7 @@ impl Admin {
         path: &str,
         body: Option<&impl Serialize>,
         limit: Duration,
-    ) -> Answer<T> {
+    ) -> AdminResult<T> {
         let body = match body {
             Some(body) => serde_json::to_vec(body).map_err(AdminError::Nonsense)?,
             None => Vec::new(),
@@ -170,7 +170,7 @@ impl Admin {
         })
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> Answer<(StatusCode, Bytes)> {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> AdminResult<(StatusCode, Bytes)> {
         let exchanged = match &self.dial {
             Dial::Tcp(address) => {
                 let stream = TcpStream::connect(address)

@@ -3,9 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, from_json, to_json};
+use super::{Journal, from_json, to_json};
 use crate::clock::Millis;
 use crate::error::Result;
+use crate::renamed;
 
 /// An event to be written.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +22,7 @@ pub struct NewEvent<'a> {
     /// A sentence, for people.
     pub text: &'a str,
     /// The figures behind it.
-    pub figures: Option<&'a serde_json::Value>,
+    pub stats: Option<&'a serde_json::Value>,
 }
 
 /// An event as it was written.
@@ -37,7 +38,7 @@ pub struct Event {
     pub service: Option<String>,
     /// Milliseconds since 1970.
     pub at: Millis,
-    /// Who asked for it, where somebody did.
+    /// The user that requested it, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub who: Option<String>,
     /// A stable word: the phase that began, or `began`, `paused`, `resumed`, `hook`, `drained`,
@@ -46,8 +47,8 @@ pub struct Event {
     /// A sentence.
     pub text: String,
     /// The figures behind it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub figures: Option<serde_json::Value>,
+    #[serde(flatten, with = "renamed::stats")]
+    pub stats: Option<serde_json::Value>,
 }
 
 /// Which events.
@@ -61,7 +62,7 @@ pub struct EventFilter<'a> {
     pub after: i64,
 }
 
-impl Store {
+impl Journal {
     /// Writes an event.
     pub fn note(&self, event: &NewEvent<'_>, at: Millis) -> Result<()> {
         let newest = write(&self.lock(), event, at)?;
@@ -95,7 +96,7 @@ impl Store {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// A number that grows with everything that somebody, or a rollout, changes of a service.
+    /// A number that grows with every change of a service, by a user or by a rollout.
     /// What merely happens to it (a hook that ran, a container that was replaced) leaves it.
     pub fn generation(&self, service: &str) -> Result<i64> {
         Ok(self.lock().query_row(
@@ -106,7 +107,7 @@ impl Store {
         )?)
     }
 
-    /// These webhooks are told, and nobody else. One that is new is told what comes; one that is
+    /// Events go to these webhooks alone. A new one gets what comes; one that is
     /// not named any more is forgotten.
     pub fn set_webhooks(&self, urls: &[String]) -> Result<()> {
         let urls = to_json(&urls)?;
@@ -142,7 +143,7 @@ impl Store {
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Event> {
-    let figures: Option<String> = row.get(6)?;
+    let stats: Option<String> = row.get(6)?;
     Ok(Event {
         id: row.get(0)?,
         rollout: row.get(1)?,
@@ -150,7 +151,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Event> {
         at: row.get(3)?,
         kind: row.get(4)?,
         text: row.get(5)?,
-        figures: figures.as_deref().map(from_json).transpose()?,
+        stats: stats.as_deref().map(from_json).transpose()?,
         who: row.get(7)?,
     })
 }
@@ -169,7 +170,7 @@ pub(super) fn write(
             at,
             event.kind,
             event.text,
-            event.figures.map(to_json).transpose()?,
+            event.stats.map(to_json).transpose()?,
             event.who
         ],
     )?;

@@ -28,10 +28,11 @@ pub(crate) use kept::kept_by;
 pub use phase::Phase;
 pub use proxy::{ProxyRecord, ProxyUpgrade};
 pub use records::{
-    Applied, Asked, Mark, NewVersion, RolloutRecord, ServiceRecord, Split, VersionRecord,
+    Applied, Checkpoint, NewVersion, RequestedService, RolloutRecord, ServiceRecord, Split,
+    VersionRecord,
 };
 pub use retired::Retired;
-pub use rollouts::{Entering, NewRollout};
+pub use rollouts::{NewRollout, Transition};
 
 use crate::error::{Error, Result};
 
@@ -40,13 +41,13 @@ pub const FILE: &str = "state.db";
 
 /// The journal. Calls block for the time of one write to the disk.
 #[derive(Debug)]
-pub struct Store {
+pub struct Journal {
     connection: Mutex<Connection>,
     /// The id of the newest event, for those who wait for news.
     newest: watch::Sender<i64>,
 }
 
-impl Store {
+impl Journal {
     /// Opens the journal at `path`, makes it if it is not there, and brings it to the present
     /// schema. It is its owner's alone.
     ///
@@ -97,7 +98,7 @@ impl Store {
     }
 }
 
-/// Lets nobody but its owner at the journal, which is made if it is not there. SQLite gives the files
+/// Makes the journal if it is not there, readable by its owner alone. SQLite gives the files
 /// that it puts beside it the mode of this one, and leaves those that are there as they are.
 fn make_private(path: &Path) -> io::Result<()> {
     let mut new = OpenOptions::new();

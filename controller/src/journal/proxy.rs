@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Store, from_json, to_json};
+use super::{Journal, from_json, to_json};
 use crate::error::Result;
 
 /// The proxy that is in force.
@@ -22,11 +22,11 @@ pub struct ProxyRecord {
 pub struct ProxyUpgrade {
     /// The next one's image, or program; `None`: the manifest's.
     pub image: Option<String>,
-    /// The process that served before: whoever answers with another has taken over.
+    /// The process that served before: one that reports another has taken over.
     pub before: String,
 }
 
-impl Store {
+impl Journal {
     /// The proxy that is in force.
     pub fn proxy(&self) -> Result<ProxyRecord> {
         let connection = self.lock();

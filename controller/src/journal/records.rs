@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::from_json;
 use crate::clock::Millis;
 use crate::journal::Phase;
-use crate::manifest::{Recipe, RuntimeChoice, ServiceSettings};
+use crate::manifest::{ContainerTemplate, RuntimeChoice, ServiceSettings};
 use crate::plan::{RolloutSettings, Step};
 
 /// Weights by version.
@@ -45,7 +45,7 @@ pub struct NewVersion {
     /// By which name that very image can be pulled again, where it can.
     pub pull_name: Option<String>,
     /// How its containers are made.
-    pub recipe: Recipe,
+    pub template: ContainerTemplate,
 }
 
 /// A version as it was recorded: enough to start it again.
@@ -64,7 +64,7 @@ pub struct VersionRecord {
     /// By which name that very image can be pulled again, where it can.
     pub pull_name: Option<String>,
     /// How its containers are made.
-    pub recipe: Recipe,
+    pub template: ContainerTemplate,
 }
 
 impl VersionRecord {
@@ -79,7 +79,7 @@ impl VersionRecord {
             image: row.get(3)?,
             resolved: row.get(4)?,
             pull_name: row.get(5)?,
-            recipe: from_json(&row.get::<_, String>(6)?)?,
+            template: from_json(&row.get::<_, String>(6)?)?,
         })
     }
 }
@@ -98,12 +98,12 @@ pub struct ServiceRecord {
     /// How new requests divide.
     pub split: Split,
     /// What the manifest asked for when an `up` last did it; `None` where an older release did.
-    pub asked: Option<Asked>,
+    pub requested: Option<RequestedService>,
 }
 
 /// What a manifest asks for of a service, as far as it makes containers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct RequestedService {
     /// The image, as it is written there.
     pub image: String,
     /// The version's label.
@@ -111,7 +111,8 @@ pub struct Asked {
     /// How many containers.
     pub replicas: u32,
     /// How they are made.
-    pub recipe: Recipe,
+    #[serde(rename = "recipe")]
+    pub template: ContainerTemplate,
 }
 
 /// A rollout as it was recorded last.
@@ -135,7 +136,7 @@ pub struct RolloutRecord {
     pub step: usize,
     /// Why it does not go on by itself, where it does not.
     pub paused: Option<String>,
-    /// The split that somebody set by hand.
+    /// The split that was set by hand.
     pub hand_split: Option<Split>,
     /// Why it was rolled back, where it was.
     pub why: Option<String>,
@@ -146,13 +147,13 @@ pub struct RolloutRecord {
     /// When it ended.
     pub ended: Option<Millis>,
     /// What its steps have behind them.
-    pub marks: BTreeSet<(usize, Mark)>,
+    pub checkpoints: BTreeSet<(usize, Checkpoint)>,
 }
 
 /// Something that a step has behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Mark {
+pub enum Checkpoint {
     /// Its figures were good for long enough.
     Watched,
     /// The `confirm` hooks passed.
@@ -165,21 +166,21 @@ pub enum Mark {
     ToldRolledBack,
     /// It waits at its gate.
     AtGate,
-    /// Somebody let it through.
+    /// A user let it through.
     Agreed,
 }
 
 impl RolloutRecord {
     /// Whether its present step has that behind it.
-    pub fn has(&self, mark: Mark) -> bool {
-        self.marks.contains(&(self.step, mark))
+    pub fn has(&self, mark: Checkpoint) -> bool {
+        self.checkpoints.contains(&(self.step, mark))
     }
 
     /// Where requests are copied to in its present step, and how many.
     pub fn mirrors(&self) -> Option<MirrorSpec> {
         let step = self.steps.get(self.step)?;
         let percent = step.mirror.filter(|_| {
-            // Nobody is compared any more with a split that somebody has set by hand.
+            // With a split that was set by hand, nothing is compared any more.
             self.phase == Phase::Shifting && self.hand_split.is_none()
         })?;
         Some(MirrorSpec {

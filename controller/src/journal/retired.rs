@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::Store;
+use super::Journal;
 use crate::error::Result;
 
 /// A container that is on its way out.
@@ -18,7 +18,7 @@ pub struct Retired {
     pub address: Option<String>,
 }
 
-impl Store {
+impl Journal {
     /// Records that these containers are on their way out. One that is there already stays as
     /// it is: it may have lost its address since.
     pub fn retire(&self, containers: &[Retired]) -> Result<()> {

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::events::{NewEvent, write};
 use super::services::{add_version, version};
-use super::{Mark, NewVersion, RolloutRecord, Split, Store, corrupt, from_json, to_json};
+use super::{Checkpoint, Journal, NewVersion, RolloutRecord, Split, corrupt, from_json, to_json};
 use crate::clock::Millis;
 use crate::error::Result;
 use crate::journal::Phase;
@@ -29,14 +29,14 @@ pub struct NewRollout {
 
 /// A rollout's step from one phase to the next.
 #[derive(Debug, Clone)]
-pub struct Entering {
+pub struct Transition {
     /// The phase that begins.
     pub phase: Phase,
     /// Index of the step.
     pub step: usize,
     /// Why it does not go on by itself, where it does not.
     pub paused: Option<String>,
-    /// The split that somebody set by hand.
+    /// The split that was set by hand.
     pub hand_split: Option<Split>,
     /// Why it is rolled back, where it is.
     pub why: Option<String>,
@@ -45,12 +45,12 @@ pub struct Entering {
     /// What the history says about it.
     pub text: String,
     /// The figures that it was decided on.
-    pub figures: Option<serde_json::Value>,
-    /// Who asked for it, where somebody did.
+    pub stats: Option<serde_json::Value>,
+    /// The user that requested it, if any.
     pub who: Option<String>,
 }
 
-impl Entering {
+impl Transition {
     /// A phase that goes on by itself.
     pub fn new(phase: Phase, step: usize, text: impl Into<String>) -> Self {
         Self {
@@ -61,13 +61,13 @@ impl Entering {
             why: None,
             kind: phase.as_str(),
             text: text.into(),
-            figures: None,
+            stats: None,
             who: None,
         }
     }
 }
 
-impl Store {
+impl Journal {
     /// Records a rollout and its candidate. A service has one at a time: a second is an error
     /// of the journal, so look first.
     pub fn begin_rollout(&self, new: &NewRollout, at: Millis) -> Result<RolloutRecord> {
@@ -98,7 +98,7 @@ impl Store {
             who: new.who.as_deref(),
             kind: "began",
             text: &format!("{}: {}", record.title(), new.settings.strategy),
-            figures: None,
+            stats: None,
         };
         let newest = write(&transaction, &event, at)?;
         transaction.commit()?;
@@ -111,37 +111,37 @@ impl Store {
     pub fn enter(
         &self,
         rollout: &RolloutRecord,
-        entering: &Entering,
+        transition: &Transition,
         at: Millis,
     ) -> Result<RolloutRecord> {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
-        let ended = entering.phase.is_over().then_some(at);
+        let ended = transition.phase.is_over().then_some(at);
         transaction.execute(
             "UPDATE rollouts SET phase = ?, step = ?, why = coalesce(?, why), paused = ?,
                  hand_split = ?, phase_since = ?, ended = ? WHERE id = ?",
             params![
-                entering.phase.as_str(),
-                entering.step,
-                entering.why,
-                entering.paused,
-                entering.hand_split.as_ref().map(to_json).transpose()?,
+                transition.phase.as_str(),
+                transition.step,
+                transition.why,
+                transition.paused,
+                transition.hand_split.as_ref().map(to_json).transpose()?,
                 at,
                 ended,
                 rollout.id
             ],
         )?;
         // A step that is only paused is watched on: every other is compared anew.
-        if entering.kind != "paused" {
+        if transition.kind != "paused" {
             transaction.execute("DELETE FROM windows WHERE rollout = ?", [rollout.id])?;
         }
         let event = NewEvent {
             rollout: Some(rollout.id),
             service: Some(&rollout.service),
-            who: entering.who.as_deref(),
-            kind: entering.kind,
-            text: &entering.text,
-            figures: entering.figures.as_ref(),
+            who: transition.who.as_deref(),
+            kind: transition.kind,
+            text: &transition.text,
+            stats: transition.stats.as_ref(),
         };
         let newest = write(&transaction, &event, at)?;
         let record = select(&transaction, "WHERE id = ?", [rollout.id])?
@@ -153,7 +153,7 @@ impl Store {
     }
 
     /// Records that a step has this behind it. Can be repeated.
-    pub fn mark(&self, rollout: i64, step: usize, mark: Mark) -> Result<()> {
+    pub fn mark(&self, rollout: i64, step: usize, mark: Checkpoint) -> Result<()> {
         self.lock().execute(
             "INSERT OR IGNORE INTO marks (rollout, step, mark) VALUES (?, ?, ?)",
             params![rollout, step, to_json(&mark)?],
@@ -198,7 +198,10 @@ fn select(
         .collect()
 }
 
-fn marks(connection: &Connection, rollout: i64) -> rusqlite::Result<BTreeSet<(usize, Mark)>> {
+fn checkpoints(
+    connection: &Connection,
+    rollout: i64,
+) -> rusqlite::Result<BTreeSet<(usize, Checkpoint)>> {
     let mut statement =
         connection.prepare_cached("SELECT step, mark FROM marks WHERE rollout = ?")?;
     statement
@@ -226,6 +229,6 @@ fn read(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<RolloutRecor
         created: row.get(11)?,
         phase_since: row.get(12)?,
         ended: row.get(13)?,
-        marks: marks(connection, row.get(0)?)?,
+        checkpoints: checkpoints(connection, row.get(0)?)?,
     })
 }

@@ -88,7 +88,7 @@ const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
 ",
     "
-    -- Who asked for it, where somebody did.
+    -- The user that requested it, if any.
     ALTER TABLE events ADD COLUMN who TEXT;
     CREATE INDEX event_of_service ON events (service, id);
 
@@ -183,14 +183,15 @@ mod tests {
             )
             .expect("written");
         migrate(&mut connection).expect("migrated");
-        let recipe: String = connection
+        let template: String = connection
             .query_row("SELECT recipe FROM versions", [], |row| row.get(0))
             .expect("read");
-        let recipe: crate::manifest::Recipe = serde_json::from_str(&recipe).expect("a recipe");
+        let template: crate::manifest::ContainerTemplate =
+            serde_json::from_str(&template).expect("a template");
         assert_eq!(
-            (recipe.command, recipe.port),
+            (template.command, template.port),
             (vec!["--fast".to_owned()], 8081)
         );
-        assert_eq!(recipe.env["A"], "1");
+        assert_eq!(template.env["A"], "1");
     }
 }

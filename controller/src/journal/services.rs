@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Applied, Asked, NewVersion, ServiceRecord, Split, Store, VersionRecord, corrupt, from_json,
-    to_json,
+    Applied, Journal, NewVersion, RequestedService, ServiceRecord, Split, VersionRecord, corrupt,
+    from_json, to_json,
 };
 use crate::clock::Millis;
 use crate::error::Result;
 
-impl Store {
+impl Journal {
     /// The manifest that `up` was given last; `None` where nothing is up.
     pub fn applied(&self) -> Result<Option<Applied>> {
         let connection = self.lock();
@@ -94,14 +94,14 @@ impl Store {
         })?;
         let mut services = Vec::new();
         for row in rows {
-            let (name, stable, previous, replicas, split, asked) = row?;
+            let (name, stable, previous, replicas, split, requested) = row?;
             services.push(ServiceRecord {
                 name,
                 stable: version(&connection, stable)?,
                 previous: previous.map(|id| version(&connection, id)).transpose()?,
                 replicas,
                 split: from_json(&split)?,
-                asked: asked.as_deref().map(from_json).transpose()?,
+                requested: requested.as_deref().map(from_json).transpose()?,
             });
         }
         Ok(services)
@@ -138,10 +138,10 @@ impl Store {
     }
 
     /// What the manifest asks for has been done, or is a rollout that is in the journal.
-    pub fn set_asked(&self, name: &str, asked: &Asked) -> Result<()> {
+    pub fn set_requested(&self, name: &str, requested: &RequestedService) -> Result<()> {
         self.lock().execute(
             "UPDATE services SET asked = ? WHERE name = ?",
-            params![to_json(asked)?, name],
+            params![to_json(requested)?, name],
         )?;
         Ok(())
     }
@@ -237,7 +237,7 @@ pub(super) fn add_version(
             version.image,
             version.resolved,
             version.pull_name,
-            to_json(&version.recipe)?,
+            to_json(&version.template)?,
             at
         ],
     )?;

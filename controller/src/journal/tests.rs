@@ -4,10 +4,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::journal::Phase;
-use crate::manifest::{Recipe, RuntimeChoice};
+use crate::manifest::{ContainerTemplate, RuntimeChoice};
 use crate::plan::RolloutSettings;
 
-impl Store {
+impl Journal {
     /// The disk is full: nothing more can be written, and all can be read.
     pub(crate) fn fill_disk(&self) {
         let connection = self.lock();
@@ -28,15 +28,15 @@ impl Store {
         self.lock().execute(update, [millis]).expect("written");
     }
 
-    /// Somebody has made room.
+    /// There is room again.
     pub(crate) fn make_room(&self) {
         let batch = "PRAGMA max_page_count = 1000000; DELETE FROM events WHERE kind = 'filler'";
         self.lock().execute_batch(batch).expect("there is room");
     }
 }
 
-fn open(dir: &TempDir) -> Store {
-    Store::open(&dir.path().join(FILE)).expect("a journal")
+fn open(dir: &TempDir) -> Journal {
+    Journal::open(&dir.path().join(FILE)).expect("a journal")
 }
 
 fn version(label: &str) -> NewVersion {
@@ -46,20 +46,20 @@ fn version(label: &str) -> NewVersion {
         image: format!("web:{label}"),
         resolved: format!("id-of-{label}"),
         pull_name: None,
-        recipe: Recipe {
+        template: ContainerTemplate {
             command: vec!["--fast".into()],
             env: [("A".to_owned(), "1".to_owned())].into(),
             port: 8080,
-            ..Recipe::default()
+            ..ContainerTemplate::default()
         },
     }
 }
 
-fn begun(store: &Store) -> RolloutRecord {
-    store
+fn begun(journal: &Journal) -> RolloutRecord {
+    journal
         .add_service(&version("1.0.0"), 4, 1)
         .expect("recorded");
-    let stable = store.service("web").expect("read").expect("there").stable;
+    let stable = journal.service("web").expect("read").expect("there").stable;
     let settings = RolloutSettings::default();
     let steps = settings.strategy.steps(4);
     let new = NewRollout {
@@ -69,7 +69,7 @@ fn begun(store: &Store) -> RolloutRecord {
         steps,
         who: Some("ann".into()),
     };
-    store.begin_rollout(&new, 2).expect("recorded")
+    journal.begin_rollout(&new, 2).expect("recorded")
 }
 
 /// Of the journal and the files that SQLite has beside it.
@@ -89,8 +89,8 @@ fn check_private(dir: &TempDir) {
 fn the_journal_is_its_owners_alone_whatever_the_folder_is() {
     let dir = TempDir::new().expect("a folder");
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("opened to all");
-    let store = open(&dir);
-    begun(&store);
+    let journal = open(&dir);
+    begun(&journal);
     check_private(&dir);
 }
 
@@ -103,9 +103,9 @@ fn a_journal_that_others_could_read_is_taken_from_them() {
     for file in files(&dir) {
         fs::set_permissions(file, Permissions::from_mode(0o644)).expect("opened to all");
     }
-    let store = open(&dir);
+    let journal = open(&dir);
     check_private(&dir);
-    assert_eq!(store.unfinished().expect("read").len(), 1);
+    assert_eq!(journal.unfinished().expect("read").len(), 1);
 }
 
 #[test]
@@ -119,44 +119,44 @@ fn what_is_wanted_survives_a_restart() {
         boot: "a".into(),
     };
     {
-        let store = open(&dir);
-        assert_eq!(store.applied().expect("read"), None);
-        store.apply(&applied, 1).expect("recorded");
-        store
+        let journal = open(&dir);
+        assert_eq!(journal.applied().expect("read"), None);
+        journal.apply(&applied, 1).expect("recorded");
+        journal
             .add_service(&version("1.0.0"), 4, 1)
             .expect("recorded");
-        store.set_replicas("web", 5).expect("recorded");
+        journal.set_replicas("web", 5).expect("recorded");
     }
-    let store = open(&dir);
-    assert_eq!(store.applied().expect("read"), Some(applied));
-    let web = store.service("web").expect("read").expect("there");
+    let journal = open(&dir);
+    assert_eq!(journal.applied().expect("read"), Some(applied));
+    let web = journal.service("web").expect("read").expect("there");
     assert_eq!((web.replicas, web.stable.image.as_str()), (5, "web:1.0.0"));
-    assert_eq!(web.stable.recipe.env["A"], "1");
+    assert_eq!(web.stable.template.env["A"], "1");
     assert_eq!(web.split, Split::from([("1.0.0".into(), 100)]));
 }
 
 #[test]
 fn a_rollout_is_read_back_as_it_was_written() {
     let dir = TempDir::new().expect("a folder");
-    let store = open(&dir);
-    let begun = begun(&store);
-    let shifting = Entering {
-        figures: Some(serde_json::json!({"tries": 50})),
-        ..Entering::new(Phase::Shifting, 1, "50%")
+    let journal = open(&dir);
+    let begun = begun(&journal);
+    let shifting = Transition {
+        stats: Some(serde_json::json!({"tries": 50})),
+        ..Transition::new(Phase::Shifting, 1, "50%")
     };
-    let shifting = store.enter(&begun, &shifting, 3).expect("recorded");
+    let shifting = journal.enter(&begun, &shifting, 3).expect("recorded");
     let by_hand = Split::from([("1.0.0".into(), 1), ("2.0.0".into(), 1)]);
-    let paused = Entering {
+    let paused = Transition {
         paused: Some("split set by hand".into()),
         hand_split: Some(by_hand.clone()),
         kind: "paused",
-        ..Entering::new(Phase::Shifting, 1, "half")
+        ..Transition::new(Phase::Shifting, 1, "half")
     };
-    store.enter(&shifting, &paused, 4).expect("recorded");
-    drop(store);
+    journal.enter(&shifting, &paused, 4).expect("recorded");
+    drop(journal);
 
-    let store = open(&dir);
-    let [read] = <[_; 1]>::try_from(store.unfinished().expect("read")).expect("one");
+    let journal = open(&dir);
+    let [read] = <[_; 1]>::try_from(journal.unfinished().expect("read")).expect("one");
     assert_eq!(
         (read.phase, read.step, read.phase_since),
         (Phase::Shifting, 1, 4)
@@ -170,17 +170,17 @@ fn a_rollout_is_read_back_as_it_was_written() {
         rollout: Some(read.id),
         ..EventFilter::default()
     };
-    let events = store.events(filter).expect("read");
+    let events = journal.events(filter).expect("read");
     let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, ["began", "shifting", "paused"]);
-    assert_eq!(events[1].figures, Some(serde_json::json!({"tries": 50})));
+    assert_eq!(events[1].stats, Some(serde_json::json!({"tries": 50})));
 }
 
 #[test]
 fn a_service_has_one_rollout_at_a_time() {
     let dir = TempDir::new().expect("a folder");
-    let store = open(&dir);
-    let first = begun(&store);
+    let journal = open(&dir);
+    let first = begun(&journal);
     let new = NewRollout {
         from: first.from.id,
         to: version("3.0.0"),
@@ -188,19 +188,19 @@ fn a_service_has_one_rollout_at_a_time() {
         steps: first.steps.clone(),
         who: None,
     };
-    assert!(store.begin_rollout(&new, 3).is_err());
+    assert!(journal.begin_rollout(&new, 3).is_err());
     assert_eq!(
-        store.labels("web").expect("read"),
+        journal.labels("web").expect("read"),
         ["1.0.0", "2.0.0"],
         "nothing half-written"
     );
-    let over = Entering {
+    let over = Transition {
         why: Some("it was bad".into()),
-        ..Entering::new(Phase::RolledBack, 0, "gone")
+        ..Transition::new(Phase::RolledBack, 0, "gone")
     };
-    store.enter(&first, &over, 4).expect("recorded");
-    store.begin_rollout(&new, 5).expect("the first is over");
-    let rollouts = store.rollouts(Some("web"), 10).expect("read");
+    journal.enter(&first, &over, 4).expect("recorded");
+    journal.begin_rollout(&new, 5).expect("the first is over");
+    let rollouts = journal.rollouts(Some("web"), 10).expect("read");
     assert_eq!(rollouts.len(), 2);
     assert_eq!(rollouts[1].why.as_deref(), Some("it was bad"));
     assert_eq!(rollouts[1].ended, Some(4));
@@ -209,30 +209,32 @@ fn a_service_has_one_rollout_at_a_time() {
 #[test]
 fn nothing_is_wanted_after_clear_and_the_history_stays() {
     let dir = TempDir::new().expect("a folder");
-    let store = open(&dir);
-    begun(&store);
-    store.clear("crossfade down", 9).expect("recorded");
-    assert_eq!(store.services().expect("read"), []);
-    assert_eq!(store.unfinished().expect("read"), []);
-    let rollouts = store.rollouts(None, 10).expect("read");
+    let journal = open(&dir);
+    begun(&journal);
+    journal.clear("crossfade down", 9).expect("recorded");
+    assert_eq!(journal.services().expect("read"), []);
+    assert_eq!(journal.unfinished().expect("read"), []);
+    let rollouts = journal.rollouts(None, 10).expect("read");
     assert_eq!(rollouts[0].why.as_deref(), Some("crossfade down"));
 }
 
 #[test]
 fn a_container_is_retired_once_and_keeps_its_address() {
     let dir = TempDir::new().expect("a folder");
-    let store = open(&dir);
+    let journal = open(&dir);
     let of = |address: Option<&str>| Retired {
         name: "web-1".into(),
         service: "web".into(),
         version: "1.0.0".into(),
         address: address.map(str::to_owned),
     };
-    store.retire(&[of(Some("10.0.0.1:80"))]).expect("recorded");
-    store.retire(&[of(None)]).expect("recorded");
-    assert_eq!(store.retired().expect("read"), [of(Some("10.0.0.1:80"))]);
-    store.forget_retired("web-1").expect("recorded");
-    assert_eq!(store.retired().expect("read"), []);
+    journal
+        .retire(&[of(Some("10.0.0.1:80"))])
+        .expect("recorded");
+    journal.retire(&[of(None)]).expect("recorded");
+    assert_eq!(journal.retired().expect("read"), [of(Some("10.0.0.1:80"))]);
+    journal.forget_retired("web-1").expect("recorded");
+    assert_eq!(journal.retired().expect("read"), []);
 }
 
 #[test]
@@ -242,26 +244,26 @@ fn a_journal_of_a_newer_release_is_refused() {
         .lock()
         .pragma_update(None, "user_version", 999)
         .expect("written");
-    let error = Store::open(&dir.path().join(FILE)).expect_err("too new");
+    let error = Journal::open(&dir.path().join(FILE)).expect_err("too new");
     assert!(error.to_string().contains("newer release"), "{error}");
 }
 
 #[test]
-fn whoever_waits_for_news_is_told() {
+fn a_task_that_waits_for_news_is_notified() {
     let dir = TempDir::new().expect("a folder");
-    let store = open(&dir);
-    let mut news = store.news();
+    let journal = open(&dir);
+    let mut news = journal.news();
     news.mark_unchanged();
-    begun(&store);
+    begun(&journal);
     assert!(news.has_changed().expect("open"));
 }
 
 #[test]
-fn who_asked_is_in_the_history_and_raises_the_generation() {
+fn the_caller_is_in_the_history_and_raises_the_generation() {
     let dir = TempDir::new().expect("a folder");
-    let store = open(&dir);
-    begun(&store);
-    let began = store.events_after(Some("web"), 0, 10).expect("read");
+    let journal = open(&dir);
+    begun(&journal);
+    let began = journal.events_after(Some("web"), 0, 10).expect("read");
     assert_eq!(began[0].who.as_deref(), Some("ann"));
     let note = |kind| NewEvent {
         rollout: None,
@@ -269,13 +271,13 @@ fn who_asked_is_in_the_history_and_raises_the_generation() {
         who: None,
         kind,
         text: "",
-        figures: None,
+        stats: None,
     };
-    let generation = || store.generation("web").expect("read");
+    let generation = || journal.generation("web").expect("read");
     let before = generation();
-    store.note(&note("healed"), 5).expect("written");
-    assert_eq!(generation(), before, "nobody changed anything");
-    store.note(&note("scale"), 6).expect("written");
+    journal.note(&note("healed"), 5).expect("written");
+    assert_eq!(generation(), before, "nothing was changed");
+    journal.note(&note("scale"), 6).expect("written");
     assert!(generation() > before);
-    assert_eq!(store.generation("api").expect("read"), 0);
+    assert_eq!(journal.generation("api").expect("read"), 0);
 }

@@ -2,11 +2,11 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Store, from_json, to_json};
+use super::{Journal, from_json, to_json};
 use crate::error::Result;
 use crate::verdict::Window;
 
-impl Store {
+impl Journal {
     /// Writes the window of a rollout's step down, in place of the one before.
     pub fn keep_window(&self, rollout: i64, window: &Window) -> Result<()> {
         self.lock().execute(

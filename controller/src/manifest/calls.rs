@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Webhook;
 use crate::hooks::{Action, Hook, On, Query};
-use crate::http::post::{Target, Url};
+use crate::http::one_shot::{Target, Url};
 
-/// How long a hook may take where nobody said so.
+/// How long a hook may take by default.
 const HOOK_TIMEOUT: Period = Period::from_secs(30);
 /// The same for a webhook.
 const WEBHOOK_TIMEOUT: Period = Period::from_secs(5);
@@ -83,7 +83,7 @@ impl HookEntry {
 }
 
 impl HookEntry {
-    /// A query needs somebody who is asked, and bounds.
+    /// A query needs a server, and bounds.
     fn check_query(&self) -> Result<(), InputError> {
         let wrong = |field: &str, message: &str| Err(InputError::of_field(field, message));
         let bounds = [("min", self.min), ("max", self.max)];

@@ -18,7 +18,7 @@ const OURS: &str = "io.crossfade";
 /// How the containers of one version are made, but for their image. A rollout brings another.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Recipe {
+pub struct ContainerTemplate {
     /// Arguments; empty: the image's own.
     pub command: Vec<String>,
     /// Environment, beside the image's own.
@@ -34,7 +34,8 @@ pub struct Recipe {
     /// Labels, beside ours.
     pub labels: BTreeMap<String, String>,
     /// What they speak. Paths are as the proxy sees them.
-    pub reach: VersionSpec,
+    #[serde(rename = "reach")]
+    pub transport: VersionSpec,
 }
 
 /// An entry of `volumes`: `./data:/var/lib/data:ro`.

@@ -18,11 +18,11 @@ use admin_api::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::http::post::Target;
+use crate::http::one_shot::Target;
 use crate::plan::RolloutSettings;
 use crate::runtime::ResourceLimits;
 
-pub use container::{Recipe, Volume};
+pub use container::{ContainerTemplate, Volume};
 pub use listener::{ClientAuth, KeyPair, Listener, Tls, TlsVersion};
 pub use overrides::RolloutOverrides;
 
@@ -41,7 +41,7 @@ pub struct Manifest {
     pub webhooks: Vec<Webhook>,
 }
 
-/// Somebody who is told of events.
+/// A receiver of events.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Webhook {
     /// Where.
@@ -91,9 +91,9 @@ pub struct ServiceSettings {
     pub replicas: u32,
     /// The port on which the containers serve.
     pub port: u16,
-    /// The hosts it answers to; empty: every host.
+    /// The hosts that it serves; empty: every host.
     pub hosts: Vec<String>,
-    /// The start of the paths it answers to.
+    /// The start of the paths that it serves.
     pub path_prefix: String,
     /// Whether `path_prefix` is taken off on the way to a container.
     pub strip_prefix: bool,
@@ -110,8 +110,8 @@ pub struct ServiceSettings {
     /// Labels of the containers, beside ours.
     pub labels: BTreeMap<String, String>,
     /// What the containers speak. Paths are as seen from the manifest's folder.
-    #[serde(default)]
-    pub reach: VersionSpec,
+    #[serde(default, rename = "reach")]
+    pub transport: VersionSpec,
     /// How the proxy finds out whether a container can serve.
     pub health: Option<HealthSpec>,
     /// What else the proxy is told about its requests.
@@ -130,7 +130,7 @@ pub struct Traffic {
     pub sticky: Option<StickySpec>,
     /// By what testers name the version they want.
     pub force: Option<ForceSpec>,
-    /// When a container is left out for a while because of what its answers come to.
+    /// When a container is left out for a while because of its responses.
     pub ejection: Option<EjectionSpec>,
 }
 
@@ -147,8 +147,8 @@ impl Manifest {
     }
 }
 
-/// The fields of a manifest's text that name the addresses of its listeners, in their order. Without
-/// any, the default is meant.
+/// The fields of a manifest's text that name the addresses of its listeners, in their order.
+/// Without any, the default is meant.
 pub(crate) fn listener_fields(text: &str) -> Vec<String> {
     from_toml(text).map_or_else(|_| Vec::new(), |raw: raw::Manifest| raw.listener_fields())
 }

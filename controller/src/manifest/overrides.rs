@@ -1,4 +1,4 @@
-//! Settings of a rollout that somebody writes down or gives as flags, over those there are.
+//! Settings of a rollout from the manifest or from flags, over the defaults.
 
 use admin_api::Period;
 use admin_api::strict::InputError;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calls::HookEntry;
 use super::checks::{check_each, ensure};
-use crate::plan::{Amount, RolloutSettings, Stage, Strategy};
+use crate::plan::{Amount, RolloutSettings, StepSpec, Strategy};
 use crate::verdict::AfterMaxHold;
 
 /// The keys of `[services.rollout]`, all optional: what is absent keeps its default. The
@@ -17,7 +17,7 @@ pub struct RolloutOverrides {
     /// `canary`, `blue-green`, `linear=20`, `steps=1,10,50,100`, `rolling` or `all-at-once`.
     pub strategy: Option<String>,
     /// The steps of a canary: shares in per cent, with holds and gates.
-    pub steps: Option<Vec<Stage>>,
+    pub steps: Option<Vec<StepSpec>>,
     /// How many more containers a rolling rollout may have than stable had.
     pub max_surge: Option<Amount>,
     /// How many fewer.
@@ -36,9 +36,9 @@ pub struct RolloutOverrides {
     pub success_rate: Option<f64>,
     /// How far below stable's it may be, in percentage points.
     pub success_rate_tolerance: Option<f64>,
-    /// The time that 99 of 100 answers keep to.
+    /// The time that 99 of 100 responses keep to.
     pub latency_p99: Option<Period>,
-    /// How many more slow answers than stable's there may be, in percentage points.
+    /// How many more slow responses than stable's there may be, in percentage points.
     pub latency_tolerance: Option<f64>,
     /// How long latency does not count after a step began.
     pub warm_up: Option<Period>,
@@ -90,13 +90,14 @@ impl RolloutOverrides {
                 .parse()
                 .map_err(|error: String| InputError::of_field("strategy", error))?,
         };
-        if let Some(stages) = &self.steps {
+        if let Some(specs) = &self.steps {
             let Strategy::Canary(of_canary) = &mut strategy else {
                 let message = format!("strategy `{strategy}` has its own steps");
                 return Err(InputError::of_field("steps", message));
             };
-            Strategy::check_stages(stages).map_err(|error| InputError::of_field("steps", error))?;
-            of_canary.clone_from(stages);
+            Strategy::check_step_specs(specs)
+                .map_err(|error| InputError::of_field("steps", error))?;
+            of_canary.clone_from(specs);
         }
         let (surge, unavailable) = (self.max_surge, self.max_unavailable);
         if surge.is_none() && unavailable.is_none() {

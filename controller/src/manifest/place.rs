@@ -11,7 +11,11 @@ use crate::runtime::ResourceLimits;
 impl Manifest {
     /// Checks what can only be known where it is to run: seen from `folder`, on a runtime that is
     /// never `Auto`. The error names the field.
-    pub(crate) fn check_place(&self, folder: &Path, kind: RuntimeChoice) -> Result<(), InputError> {
+    pub(crate) fn check_on_host(
+        &self,
+        folder: &Path,
+        kind: RuntimeChoice,
+    ) -> Result<(), InputError> {
         for (index, listener) in self.proxy.listeners.iter().enumerate() {
             let Some(tls) = &listener.tls else { continue };
             let field = |key: String| format!("proxy.listeners[{index}].{key}");
@@ -24,14 +28,14 @@ impl Manifest {
             }
         }
         for (index, service) in self.services.iter().enumerate() {
-            service.check_place(folder, kind, &|key| format!("services[{index}].{key}"))?;
+            service.check_on_host(folder, kind, &|key| format!("services[{index}].{key}"))?;
         }
         Ok(())
     }
 }
 
 impl ServiceSettings {
-    fn check_place(
+    fn check_on_host(
         &self,
         folder: &Path,
         kind: RuntimeChoice,
@@ -52,7 +56,7 @@ impl ServiceSettings {
                 field
             })?;
         }
-        if let Some(ca) = self.reach.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
+        if let Some(ca) = self.transport.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
             must_be_file(&folder.join(ca), || at("tls.ca"))?;
         }
         for (index, volume) in self.volumes.iter().enumerate() {
@@ -114,7 +118,7 @@ mod tests {
         let folder = tempfile::TempDir::new().expect("a folder");
         std::fs::write(folder.path().join("there"), "x").expect("written");
         let manifest = Manifest::parse(text).expect("well-formed");
-        let error = manifest.check_place(folder.path(), kind).expect_err(text);
+        let error = manifest.check_on_host(folder.path(), kind).expect_err(text);
         assert_eq!(error.field.as_deref(), Some(field), "{error}");
         assert!(error.message.contains(says), "{error}");
     }
@@ -166,7 +170,7 @@ mod tests {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
             if field != "services[0].volumes" {
                 manifest
-                    .check_place(folder, RuntimeChoice::Podman)
+                    .check_on_host(folder, RuntimeChoice::Podman)
                     .expect("containers can");
             }
         }

@@ -254,7 +254,7 @@ impl Service {
             volumes: self.volumes,
             limits,
             labels: self.labels,
-            reach: VersionSpec {
+            transport: VersionSpec {
                 protocol: self.protocol,
                 tls: self.tls,
             },

@@ -2,7 +2,7 @@
 //! candidate gets, and how many containers it has to have for that.
 
 mod settings;
-mod stage;
+mod step_spec;
 mod strategy;
 #[cfg(test)]
 mod tests;
@@ -13,7 +13,7 @@ use admin_api::Period;
 use serde::{Deserialize, Serialize};
 
 pub use settings::RolloutSettings;
-pub use stage::{Amount, Stage};
+pub use step_spec::{Amount, StepSpec};
 pub use strategy::Strategy;
 
 /// One step of a rollout.
@@ -22,7 +22,7 @@ pub struct Step {
     /// The candidate's share of the requests, in per cent: 1 to 100; 0 while it is mirrored to.
     pub share: u8,
     /// How many of a hundred requests are copied to the candidate, which has no others then, and
-    /// whose answers are thrown away.
+    /// whose responses are thrown away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<u8>,
     /// How many containers the candidate needs before it gets this share.
@@ -36,7 +36,7 @@ pub struct Step {
     /// The requests that it needs, where that is not `min_requests`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_requests: Option<u64>,
-    /// Whether somebody has to agree before the next step.
+    /// Whether the user has to agree before the next step.
     #[serde(default, skip_serializing_if = "is_false")]
     pub gate: bool,
 }

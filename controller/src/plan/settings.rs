@@ -27,9 +27,9 @@ pub struct RolloutSettings {
     pub success_rate: f64,
     /// How far below stable's it may be, in percentage points.
     pub success_rate_tolerance: f64,
-    /// The time that 99 of 100 answers keep to.
+    /// The time that 99 of 100 responses keep to.
     pub latency_p99: Period,
-    /// How many more slow answers than stable's there may be, in percentage points.
+    /// How many more slow responses than stable's there may be, in percentage points.
     pub latency_tolerance: f64,
     /// How long latency does not count after a step began.
     pub warm_up: Period,

@@ -6,12 +6,12 @@ use std::str::FromStr;
 use admin_api::Period;
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, Stage, Step, replicas_for};
+use super::{Amount, Step, StepSpec, replicas_for};
 
-/// The shares of a canary where nobody asked for others.
+/// The default shares of a canary.
 const CANARY_SHARES: [u8; 3] = [10, 50, 100];
 
-/// What a rolling rollout adds, and what it does without, where nobody said so.
+/// The defaults of a rolling rollout: what it adds, and what it does without.
 const MAX_SURGE: Amount = Amount::Percent(25);
 const MAX_UNAVAILABLE: Amount = Amount::Count(0);
 
@@ -30,13 +30,13 @@ const KNOWN: [&str; 6] = [
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
     /// One extra container at the first share, then more of both.
-    Canary(Vec<Stage>),
+    Canary(Vec<StepSpec>),
     /// The whole new set beside the old one, then all the traffic at once, and a look at it.
     BlueGreen,
     /// The same share more with every step, in per cent.
     Linear(u8),
     /// Any shares, with as many containers as each needs.
-    Steps(Vec<Stage>),
+    Steps(Vec<StepSpec>),
     /// A few containers at a time: never many more of both versions than stable had, for hosts
     /// that have no room for two sets.
     Rolling {
@@ -50,35 +50,35 @@ pub enum Strategy {
 }
 
 impl Strategy {
-    /// A canary's steps where nobody asked for others.
+    /// A canary's default steps.
     pub fn canary() -> Self {
-        Self::Canary(CANARY_SHARES.map(Stage::of).to_vec())
+        Self::Canary(CANARY_SHARES.map(StepSpec::of).to_vec())
     }
 
     /// The steps for a service with so many stable containers.
     pub fn steps(&self, stable_replicas: u32) -> Vec<Step> {
-        let sized = |stage: Stage| Step {
-            share: if stage.mirror { 0 } else { stage.share },
-            mirror: stage.mirror.then_some(stage.share),
-            replicas: replicas_for(stable_replicas, stage.share.into(), 100),
+        let sized = |spec: StepSpec| Step {
+            share: if spec.mirror { 0 } else { spec.share },
+            mirror: spec.mirror.then_some(spec.share),
+            replicas: replicas_for(stable_replicas, spec.share.into(), 100),
             stable: None,
-            hold: stage.hold,
+            hold: spec.hold,
             min_requests: None,
-            gate: stage.gate,
+            gate: spec.gate,
         };
-        let all_sized = |stages: &[Stage]| -> Vec<Step> {
-            let mut stages = stages.to_vec();
-            if let [first, second, ..] = stages.as_mut_slice()
+        let all_sized = |specs: &[StepSpec]| -> Vec<Step> {
+            let mut specs = specs.to_vec();
+            if let [first, second, ..] = specs.as_mut_slice()
                 && first.mirror
                 && first.share == 0
             {
                 first.share = second.share;
             }
-            stages.into_iter().map(sized).collect()
+            specs.into_iter().map(sized).collect()
         };
         match self {
-            Self::Canary(stages) => {
-                let mut steps = all_sized(stages);
+            Self::Canary(specs) => {
+                let mut steps = all_sized(specs);
                 // A canary is one container more, however many there are of stable: for its first
                 // share, and for as many copies.
                 if let [early @ .., _] = steps.as_mut_slice() {
@@ -90,11 +90,11 @@ impl Strategy {
                 }
                 steps
             }
-            Self::BlueGreen => vec![sized(Stage::of(100))],
+            Self::BlueGreen => vec![sized(StepSpec::of(100))],
             Self::Linear(by) => (1..=100_u8.div_ceil((*by).max(1)))
-                .map(|n| sized(Stage::of(n.saturating_mul(*by).min(100))))
+                .map(|n| sized(StepSpec::of(n.saturating_mul(*by).min(100))))
                 .collect(),
-            Self::Steps(stages) => all_sized(stages),
+            Self::Steps(specs) => all_sized(specs),
             Self::Rolling {
                 max_surge,
                 max_unavailable,
@@ -106,24 +106,24 @@ impl Strategy {
             Self::AllAtOnce => vec![Step {
                 hold: Some(Period::from_secs(0)),
                 min_requests: Some(0),
-                ..sized(Stage::of(100))
+                ..sized(StepSpec::of(100))
             }],
         }
     }
 
     /// Checks steps as people write them: growing shares, from 1 to 100, and 100 at the end.
-    pub fn check_stages(stages: &[Stage]) -> Result<(), String> {
-        let (mirror, stages) = match stages {
+    pub fn check_step_specs(specs: &[StepSpec]) -> Result<(), String> {
+        let (mirror, specs) = match specs {
             [first, rest @ ..] if first.mirror => (Some(first), rest),
             all => (None, all),
         };
         if mirror.is_some_and(|mirror| mirror.share > 100) {
             return Err("`mirror=` copies a whole number from 1 to 100, in per cent".into());
         }
-        if stages.iter().any(|stage| stage.mirror) {
+        if specs.iter().any(|spec| spec.mirror) {
             return Err("`mirror` can only be the first step".into());
         }
-        let shares: Vec<u8> = stages.iter().map(|stage| stage.share).collect();
+        let shares: Vec<u8> = specs.iter().map(|spec| spec.share).collect();
         if shares.iter().any(|share| !(1..=100).contains(share)) {
             return Err("every step is a whole number from 1 to 100, in per cent".into());
         }
@@ -175,9 +175,9 @@ impl FromStr for Strategy {
     /// Reads what a strategy is called, and for `linear=` and `steps=` how it goes.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(list) = text.strip_prefix("steps=") {
-            let stages: Vec<Stage> = list.split(',').map(str::parse).collect::<Result<_, _>>()?;
-            Self::check_stages(&stages)?;
-            return Ok(Self::Steps(stages));
+            let specs: Vec<StepSpec> = list.split(',').map(str::parse).collect::<Result<_, _>>()?;
+            Self::check_step_specs(&specs)?;
+            return Ok(Self::Steps(specs));
         }
         if let Some(by) = text.strip_prefix("linear=") {
             let by = by.trim().trim_end_matches('%');
@@ -207,15 +207,15 @@ impl FromStr for Strategy {
 
 impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |stages: &[Stage]| {
-            let stages: Vec<String> = stages.iter().map(Stage::to_string).collect();
-            stages.join(",")
+        let list = |specs: &[StepSpec]| {
+            let specs: Vec<String> = specs.iter().map(StepSpec::to_string).collect();
+            specs.join(",")
         };
         match self {
-            Self::Canary(stages) => write!(f, "canary {}", list(stages)),
+            Self::Canary(specs) => write!(f, "canary {}", list(specs)),
             Self::BlueGreen => f.write_str("blue-green"),
             Self::Linear(by) => write!(f, "linear={by}"),
-            Self::Steps(stages) => write!(f, "steps={}", list(stages)),
+            Self::Steps(specs) => write!(f, "steps={}", list(specs)),
             Self::Rolling {
                 max_surge,
                 max_unavailable,

@@ -53,12 +53,12 @@ fn check_mirror(strategy: &Strategy, want: &[(Option<u8>, u8, u32)]) {
 
 #[test]
 fn copies_come_before_the_first_share_and_need_containers_like_requests() {
-    let stages = |list: &str| -> Vec<Stage> {
-        let stages = list.split(',').map(str::parse);
-        stages.collect::<Result<_, _>>().expect("stages")
+    let specs = |list: &str| -> Vec<StepSpec> {
+        let specs = list.split(',').map(str::parse);
+        specs.collect::<Result<_, _>>().expect("stages")
     };
-    let canary = |list| Strategy::Canary(stages(list));
-    let steps = |list| Strategy::Steps(stages(list));
+    let canary = |list| Strategy::Canary(specs(list));
+    let steps = |list| Strategy::Steps(specs(list));
     let all = (None, 100, 30);
     check_mirror(
         &canary("mirror,10,100"),

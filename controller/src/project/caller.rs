@@ -4,7 +4,7 @@ use std::fs;
 
 use tokio::net::UnixStream;
 
-/// Whoever asks.
+/// The user that a command comes from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Caller {
     /// The user at the other end of the socket, as the kernel knows it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::{ContainerError, Error, Exit, Result};
 use crate::journal::VersionRecord;
 use crate::manifest::Volume;
-use crate::project::Site;
+use crate::project::Project;
 use crate::runtime::{
     Container, ContainerSpec, ContainerState, LogOptions, Mount, Network, RuntimeError, label,
 };
@@ -59,7 +59,7 @@ fn mount(volume: &Volume) -> Mount {
     }
 }
 
-impl Site {
+impl Project {
     /// The version's containers that are not retired, whether they run or not, by name.
     pub(crate) async fn containers_of(&self, version: &VersionRecord) -> Result<Vec<Container>> {
         let containers = self.live_containers(&version.service).await?;
@@ -72,7 +72,7 @@ impl Site {
     /// The service's containers that are not retired, of all versions, by name.
     pub(crate) async fn live_containers(&self, service: &str) -> Result<Vec<Container>> {
         let retired: BTreeSet<String> = self
-            .store
+            .journal
             .retired()?
             .into_iter()
             .map(|retired| retired.name)
@@ -154,7 +154,7 @@ impl Site {
             let Some(name) = free.next() else { break };
             let spec = self.container_spec(version, name);
             let container = match self.runtime.start(&spec).await {
-                // Somebody else's, which stays as it is: there are other names.
+                // It belongs to another program, and stays as it is: there are other names.
                 Err(error @ (RuntimeError::NotOurs { .. } | RuntimeError::NameTaken { .. })) => {
                     tracing::info!("{error}");
                     continue;
@@ -172,7 +172,7 @@ impl Site {
     }
 
     /// The error that a container's end is, with what it printed last. One that is gone a moment
-    /// later was taken away by somebody, and its end is nobody's fault.
+    /// later was removed by another program, and its end is not the version's fault.
     pub(crate) async fn exit_of(&self, container: &Container) -> Error {
         let code = match container.state {
             ContainerState::Exited(code) => code,
@@ -222,7 +222,7 @@ impl Site {
         let label: String = version.version.replace('+', "-").chars().take(32).collect();
         format!(
             "{}-{}-{label}-{}-{n}",
-            self.project, version.service, version.id
+            self.name, version.service, version.id
         )
     }
 
@@ -231,10 +231,10 @@ impl Site {
             ("VERSION".to_owned(), version.version.clone()),
             ("CROSSFADE_SERVICE".to_owned(), version.service.clone()),
         ]);
-        let recipe = &version.recipe;
-        env.extend(recipe.env.clone());
+        let template = &version.template;
+        env.extend(template.env.clone());
         let labels = [
-            (label::PROJECT, self.project.clone()),
+            (label::PROJECT, self.name.clone()),
             (label::ROLE, ENDPOINT.to_owned()),
             (label::SERVICE, version.service.clone()),
             (label::VERSION, version.version.clone()),
@@ -243,9 +243,9 @@ impl Site {
             name,
             // Not the name it was asked for by: a tag may have moved since.
             image: version.resolved.clone(),
-            command: recipe.command.clone(),
+            command: template.command.clone(),
             env,
-            labels: recipe
+            labels: template
                 .labels
                 .clone()
                 .into_iter()
@@ -256,14 +256,14 @@ impl Site {
                 aliases: Vec::new(),
             },
             publish: Vec::new(),
-            mounts: recipe.volumes.iter().map(mount).collect(),
-            secrets: recipe
+            mounts: template.volumes.iter().map(mount).collect(),
+            secrets: template
                 .secrets
                 .iter()
                 .map(|(name, id)| (name.clone(), self.secrets.file(id)))
                 .collect(),
-            limits: recipe.limits,
-            port: Some(recipe.port),
+            limits: template.limits,
+            port: Some(template.port),
             stop_timeout: self.manifest().proxy.drain_timeout.get() + STOP_MARGIN,
         }
     }

@@ -8,7 +8,7 @@ use admin_api::{DrainReceipt, DrainRequest};
 
 use crate::error::Result;
 use crate::journal::Retired;
-use crate::project::Site;
+use crate::project::Project;
 use crate::runtime::{Container, ContainerState, label};
 
 /// How long one call of the proxy waits for a drain, where nothing says otherwise.
@@ -33,9 +33,9 @@ impl Left {
     }
 }
 
-impl Site {
+impl Project {
     /// Records that these containers get no new requests. Whatever is pushed from now on
-    /// leaves them out; [`Site::sweep`] does the rest.
+    /// leaves them out; [`Project::sweep`] does the rest.
     pub(crate) fn retire(&self, service: &str, containers: &[Container]) -> Result<()> {
         let retired: Vec<Retired> = containers
             .iter()
@@ -50,7 +50,7 @@ impl Site {
                 address: container.address.map(|address| address.to_string()),
             })
             .collect();
-        self.store.retire(&retired)
+        self.journal.retire(&retired)
     }
 
     /// Gives those of the containers that are not stopped yet their place back.
@@ -60,10 +60,10 @@ impl Site {
         containers: &[Container],
     ) -> Result<()> {
         {
-            // Nobody is stopping one of them.
+            // No other task is stopping one of them.
             let _alone = self.sweeping.of(service).lock_owned().await;
             for container in containers {
-                self.store.forget_retired(&container.name)?;
+                self.journal.forget_retired(&container.name)?;
             }
         }
         self.push(service).await
@@ -73,7 +73,7 @@ impl Site {
     /// that are drained. Says what is left; call again until nothing is.
     pub(crate) async fn sweep(&self, service: &str, wait: Duration) -> Result<Left> {
         let _alone = self.sweeping.of(service).lock_owned().await;
-        let mut retired = self.store.retired()?;
+        let mut retired = self.journal.retired()?;
         retired.retain(|one| one.service == service);
         if retired.is_empty() {
             return Ok(Left::default());
@@ -132,7 +132,7 @@ impl Site {
         // receipts for what it has taken out.
         self.take_out(name).await?;
         self.sweep_out(name).await?;
-        self.store.remove_service(name)
+        self.journal.remove_service(name)
     }
 
     /// One request for each version that is retired as a whole, else one for each endpoint; none
@@ -201,7 +201,7 @@ impl Site {
         let mut failed = None;
         while let Some(stopped) = stopping.join_next().await {
             match stopped {
-                Ok(Ok(name)) => self.store.forget_retired(&name)?,
+                Ok(Ok(name)) => self.journal.forget_retired(&name)?,
                 Ok(Err(error)) => failed = Some(error),
                 Err(error) => tracing::error!(%error, "stopping a container was cut short"),
             }
@@ -219,8 +219,8 @@ impl Site {
             .map(|endpoint| endpoint.cut.total())
             .sum();
         let text = format!("the drain ran out of time: {cut} requests were cut");
-        let figures = serde_json::to_value(receipt).ok();
-        self.note(service, None, "drained", &text, figures.as_ref())
+        let stats = serde_json::to_value(receipt).ok();
+        self.note(service, None, "drained", &text, stats.as_ref())
     }
 }
 

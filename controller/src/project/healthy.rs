@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::{ContainerError, Result, Unhealthy};
 use crate::journal::VersionRecord;
-use crate::project::Site;
+use crate::project::Project;
 use crate::project::containers::of_version;
 use crate::runtime::ContainerState;
 
@@ -76,7 +76,7 @@ pub(crate) struct Observed {
     pub(crate) view: ServiceView,
 }
 
-impl Site {
+impl Project {
     /// Looks at a version's containers. One that has exited is an error.
     pub(crate) async fn observe(&self, version: &VersionRecord) -> Result<Observed> {
         let table = self.check_table(&version.service).await?;

@@ -17,9 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::clock::Clock;
 use crate::error::{Error, Exit, Result};
-use crate::http::proxy_admin::Admin;
-use crate::journal::{NewEvent, ServiceRecord, Store};
-use crate::manifest::{Manifest, Recipe, ServiceSettings};
+use crate::http::proxy_admin::ProxyAdmin;
+use crate::journal::{Journal, NewEvent, ServiceRecord};
+use crate::manifest::{ContainerTemplate, Manifest, ServiceSettings};
 use crate::runtime::Runtime;
 use caller::Caller;
 use secrets::Secrets;
@@ -27,15 +27,15 @@ use secrets::Secrets;
 pub(crate) use authorities::Authorities;
 
 /// One project on one host, while it is up.
-pub struct Site {
+pub struct Project {
     /// The project's name.
-    pub project: String,
+    pub name: String,
     /// What is wanted and what was decided.
-    pub store: Arc<Store>,
+    pub journal: Arc<Journal>,
     /// What runs the containers.
     pub runtime: Arc<dyn Runtime>,
     /// The proxy.
-    pub admin: Admin,
+    pub admin: ProxyAdmin,
     /// The time.
     pub clock: Clock,
     /// What containers are given as files.
@@ -44,7 +44,7 @@ pub struct Site {
     pub(crate) authorities: Authorities,
     /// Replaced by `up`.
     manifest: RwLock<Arc<Manifest>>,
-    /// Held from reading the containers to the proxy's answer, so that an older table never
+    /// Held from reading the containers to the proxy's response, so that an older table never
     /// overtakes a newer one. One for each service.
     pushing: Locks,
     /// Held while retired containers of a service are drained and stopped.
@@ -54,20 +54,20 @@ pub struct Site {
     placing: Locks,
 }
 
-impl Site {
+impl Project {
     /// Puts the parts together.
     pub(crate) fn new(
         manifest: Manifest,
-        store: Arc<Store>,
+        journal: Arc<Journal>,
         runtime: Arc<dyn Runtime>,
-        admin: Admin,
+        admin: ProxyAdmin,
         clock: Clock,
         secrets: Secrets,
         authorities: Authorities,
     ) -> Self {
         Self {
-            project: manifest.project.clone(),
-            store,
+            name: manifest.project.clone(),
+            journal,
             runtime,
             admin,
             clock,
@@ -98,7 +98,7 @@ impl Site {
 
     /// The service, or an error that names those there are.
     pub fn service(&self, name: &str) -> Result<ServiceRecord> {
-        let services = self.store.services()?;
+        let services = self.journal.services()?;
         if let Some(found) = services.iter().find(|service| service.name == name) {
             return Ok(found.clone());
         }
@@ -111,14 +111,18 @@ impl Site {
 
     /// The folder of the manifest: what it names by relative paths is meant from there.
     pub(crate) fn folder(&self) -> Result<PathBuf> {
-        let path = self.store.applied()?.map(|applied| applied.path);
+        let path = self.journal.applied()?.map(|applied| applied.path);
         let folder = path.as_deref().and_then(Path::parent);
         Ok(folder.unwrap_or(Path::new("/")).to_owned())
     }
 
     /// How the containers of a version are made that is as `settings` have it, seen from `folder`.
     /// Keeps what its secrets, and who signs its containers' certificates, are now.
-    pub(crate) fn recipe(&self, settings: &ServiceSettings, folder: &Path) -> Result<Recipe> {
+    pub(crate) fn template(
+        &self,
+        settings: &ServiceSettings,
+        folder: &Path,
+    ) -> Result<ContainerTemplate> {
         let keep = |(name, file): (&String, &PathBuf)| {
             let kept = self.secrets.keep(&folder.join(file));
             let id = kept.map_err(|error| {
@@ -127,12 +131,12 @@ impl Site {
             })?;
             Ok((name.clone(), id))
         };
-        let mut reach = settings.reach.clone();
-        if let Some(ca) = reach.tls.as_mut().and_then(|tls| tls.ca.as_mut()) {
+        let mut transport = settings.transport.clone();
+        if let Some(ca) = transport.tls.as_mut().and_then(|tls| tls.ca.as_mut()) {
             *ca = self.authorities.keep(&folder.join(&*ca))?;
         }
-        Ok(Recipe {
-            reach,
+        Ok(ContainerTemplate {
+            transport,
             command: settings.command.clone(),
             env: settings.env.clone(),
             port: settings.port,
@@ -154,7 +158,7 @@ impl Site {
         rollout: Option<i64>,
         kind: &str,
         text: &str,
-        figures: Option<&serde_json::Value>,
+        stats: Option<&serde_json::Value>,
     ) -> Result<()> {
         let event = NewEvent {
             rollout,
@@ -162,12 +166,12 @@ impl Site {
             who: None,
             kind,
             text,
-            figures,
+            stats,
         };
-        self.store.note(&event, self.clock.now())
+        self.journal.note(&event, self.clock.now())
     }
 
-    /// Writes an event of a service that somebody asked for.
+    /// Writes an event of a service, with the user that requested it.
     pub(crate) fn note_of(
         &self,
         caller: &Caller,
@@ -181,9 +185,9 @@ impl Site {
             who: caller.who(),
             kind,
             text,
-            figures: None,
+            stats: None,
         };
-        self.store.note(&event, self.clock.now())
+        self.journal.note(&event, self.clock.now())
     }
 
     pub(crate) async fn push_lock(&self, service: &str) -> tokio::sync::OwnedMutexGuard<()> {

@@ -11,7 +11,7 @@ use crate::runtime::{Container, ContainerState};
 
 /// A version that has a place here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Wanted {
+pub(crate) struct DesiredVersion {
     pub(crate) version: VersionRecord,
     pub(crate) number: Number,
 }
@@ -21,7 +21,7 @@ pub(crate) struct Wanted {
 pub(crate) enum Number {
     /// So many.
     Exactly(u32),
-    /// So many or more: whoever is changing the number takes away what is too much.
+    /// So many or more: the task that is changing the number removes what is too much.
     AtLeast(u32),
     /// As many as its rollout has made.
     Any,
@@ -29,7 +29,7 @@ pub(crate) enum Number {
 
 /// What is to be done about the containers of a service.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Todo<'a> {
+pub(crate) struct Actions<'a> {
     /// Versions that lack containers, or have dead ones, with how many they have to have.
     pub(crate) short: Vec<(&'a VersionRecord, u32)>,
     /// To be retired: of no version that has a place, or more than wanted.
@@ -37,8 +37,11 @@ pub(crate) struct Todo<'a> {
 }
 
 /// The versions of a service that have a place here.
-pub(crate) fn wanted(service: &ServiceRecord, rollout: Option<&RolloutRecord>) -> Vec<Wanted> {
-    let of = |version: &VersionRecord, number| Wanted {
+pub(crate) fn wanted(
+    service: &ServiceRecord,
+    rollout: Option<&RolloutRecord>,
+) -> Vec<DesiredVersion> {
+    let of = |version: &VersionRecord, number| DesiredVersion {
         version: version.clone(),
         number,
     };
@@ -60,8 +63,11 @@ pub(crate) fn wanted(service: &ServiceRecord, rollout: Option<&RolloutRecord>) -
 
 /// What is to be done so that `containers`, those of the service that are not retired, become
 /// what is wanted.
-pub(crate) fn compare<'a>(wanted: &'a [Wanted], containers: &'a [Container]) -> Todo<'a> {
-    let mut todo = Todo::default();
+pub(crate) fn compare<'a>(
+    wanted: &'a [DesiredVersion],
+    containers: &'a [Container],
+) -> Actions<'a> {
+    let mut actions = Actions::default();
     for one in wanted {
         let theirs = || {
             containers
@@ -75,7 +81,7 @@ pub(crate) fn compare<'a>(wanted: &'a [Wanted], containers: &'a [Container]) -> 
             Number::Any => {}
             Number::Exactly(count) | Number::AtLeast(count) => {
                 if dead || running < count as usize {
-                    todo.short.push((&one.version, count));
+                    actions.short.push((&one.version, count));
                 }
             }
         }
@@ -83,7 +89,9 @@ pub(crate) fn compare<'a>(wanted: &'a [Wanted], containers: &'a [Container]) -> 
             // The youngest are the first to go, by their numbers.
             let mut running: Vec<&Container> = theirs().filter(runs).collect();
             running.sort_by_key(|container| (container.name.len(), &container.name));
-            todo.extra.extend(running.into_iter().skip(count as usize));
+            actions
+                .extra
+                .extend(running.into_iter().skip(count as usize));
         }
     }
     let has_a_place = |container: &&Container| {
@@ -91,12 +99,12 @@ pub(crate) fn compare<'a>(wanted: &'a [Wanted], containers: &'a [Container]) -> 
             .iter()
             .any(|one| version_id(container) == Some(one.version.id))
     };
-    todo.extra.extend(
+    actions.extra.extend(
         containers
             .iter()
             .filter(|container| !has_a_place(container)),
     );
-    todo
+    actions
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Secrets that containers are given as files: copies in the state folder, each named by a keyed
 //! hash of what is in it. A version that is started again gets what it had, though the file has
-//! another content by then; and whoever reads the journal learns only whether two are the same.
+//! another content by then; and a reader of the journal learns only whether two are the same.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -45,7 +45,7 @@ impl Secrets {
         let id = format!("{:032x}", hasher.finish128().as_u128());
         let path = self.file(&id);
         if !path.exists() {
-            // The folder is for its owner alone; in a container everybody may read it, as with
+            // The folder is for its owner alone; in a container every user may read it, as with
             // podman's own secrets.
             write(&path, &content, 0o444)?;
         }
@@ -99,7 +99,7 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// Written beside and renamed, so that nobody is ever given half of it.
+/// Written beside and renamed, so that no reader ever gets half of it.
 fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     let beside = path.with_extension("new");
     let write = || {

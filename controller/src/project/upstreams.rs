@@ -11,21 +11,21 @@ use admin_api::{
 use crate::error::Result;
 use crate::journal::{Split, VersionRecord};
 use crate::manifest::ServiceSettings;
-use crate::project::Site;
+use crate::project::Project;
 use crate::project::containers::{of_version, version_id};
-use crate::project::reconcile::{Wanted, wanted};
+use crate::project::reconcile::{DesiredVersion, wanted};
 use crate::runtime::{Container, ContainerState, label};
 
 /// A service's containers and what the proxy has of them, read at one moment.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(crate) struct ServiceTable {
     /// Those that are not retired.
     pub(crate) containers: Vec<Container>,
     /// The proxy's view.
     pub(crate) view: ServiceView,
 }
 
-impl Table {
+impl ServiceTable {
     /// The version's containers that are too many where `keep` stay. Those that the proxy sees
     /// healthy are kept first, then by name.
     pub(crate) fn extra(&self, version: &VersionRecord, keep: u32) -> Vec<Container> {
@@ -46,7 +46,7 @@ impl Table {
     }
 }
 
-impl Site {
+impl Project {
     /// Tells the proxy the whole upstream set of a service as it is now. Can be repeated
     /// without harm.
     pub(crate) async fn push(&self, service: &str) -> Result<()> {
@@ -59,8 +59,8 @@ impl Site {
     }
 
     /// Reads what the proxy has, and tells it again if that is not what is wanted: it has
-    /// started again with nothing, or somebody else changed it.
-    pub(crate) async fn check_table(&self, service: &str) -> Result<Table> {
+    /// started again with nothing, or another program changed it.
+    pub(crate) async fn check_table(&self, service: &str) -> Result<ServiceTable> {
         let _in_order = self.push_lock(service).await;
         let containers = self.live_containers(service).await?;
         let wanted = self.wanted_upstreams(service, &containers)?;
@@ -74,7 +74,7 @@ impl Site {
             .zip(view.as_ref())
             .is_some_and(|(w, v)| agrees(v, w));
         if let (Some(view), true) = (view, same) {
-            return Ok(Table { containers, view });
+            return Ok(ServiceTable { containers, view });
         }
         if let Some(wanted) = &wanted {
             tracing::info!(
@@ -83,7 +83,7 @@ impl Site {
             );
             self.admin.put_service(wanted).await?;
         }
-        Ok(Table {
+        Ok(ServiceTable {
             containers,
             view: self.admin.service(service).await?,
         })
@@ -102,29 +102,30 @@ impl Site {
         service: &str,
         containers: &[Container],
     ) -> Result<Option<ServiceSpec>> {
-        let Some(record) = self.store.service(service)? else {
+        let Some(record) = self.journal.service(service)? else {
             return Ok(None);
         };
         let manifest = self.manifest();
         let Some(settings) = manifest.service(service) else {
             return Ok(None);
         };
-        let rollout = self.store.running(service)?;
+        let rollout = self.journal.running(service)?;
         let wanted = wanted(&record, rollout.as_ref());
         let containers = containers.iter().filter(|container| {
             let of = version_id(container);
             wanted.iter().any(|one| of == Some(one.version.id))
         });
         let mut spec = upstreams(settings, containers, &record.split);
-        for Wanted { version, .. } in &wanted {
+        for DesiredVersion { version, .. } in &wanted {
             let is_there = spec.endpoints.iter().any(|e| e.version == version.version);
-            let reach = &version.recipe.reach;
-            if is_there && *reach != VersionSpec::default() {
-                spec.versions.insert(version.version.clone(), reach.clone());
+            let transport = &version.template.transport;
+            if is_there && *transport != VersionSpec::default() {
+                spec.versions
+                    .insert(version.version.clone(), transport.clone());
             }
         }
         let mirror = rollout.and_then(|rollout| rollout.mirrors());
-        // Copies need somebody to go to.
+        // Copies need an endpoint to go to.
         let is_there = |to: &MirrorSpec| spec.endpoints.iter().any(|one| one.version == to.version);
         spec.mirror = mirror.filter(is_there);
         Ok(Some(spec))
@@ -157,8 +158,8 @@ fn upstreams<'a>(
     let mut split = split.clone();
     split.retain(|version, _| versions.contains(version.as_str()));
     if split.values().all(|weight| *weight == 0) {
-        // Whatever is to have requests has no container left, and nobody else may take them:
-        // a service without endpoints answers 503.
+        // The version that is to have requests has no container left, and no other may take them:
+        // a service without endpoints responds with 503.
         endpoints.clear();
         split.clear();
     }
@@ -203,7 +204,7 @@ fn agrees(view: &ServiceView, spec: &ServiceSpec) -> bool {
         .versions
         .iter()
         .flat_map(|(version, of)| {
-            // Retired ones may be shown until they are gone; nobody counts on them.
+            // Retired ones may be shown until they are gone; they do not count.
             let live = of
                 .endpoints
                 .iter()
@@ -220,20 +221,20 @@ fn agrees(view: &ServiceView, spec: &ServiceSpec) -> bool {
         .split
         .iter()
         .all(|(version, weight)| view.split.get(version).copied().unwrap_or(0) == *weight);
-    let nobody_else = view
+    let no_other = view
         .split
         .iter()
         .all(|(version, weight)| *weight == 0 || spec.split.contains_key(version));
     let default = VersionSpec::default();
-    let reached_alike = wants.iter().all(|(version, _)| {
+    let same_transport = wants.iter().all(|(version, _)| {
         let wanted = spec.versions.get(*version).unwrap_or(&default);
         let of = view.versions.get(*version);
         of.is_some_and(|of| (&of.protocol, &of.tls) == (&wanted.protocol, &wanted.tls))
     });
     has == wants
-        && reached_alike
+        && same_transport
         && weights_agree
-        && nobody_else
+        && no_other
         && view.health == spec.health
         && view.mirror == spec.mirror
         && view.strip_prefix == spec.strip_prefix
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn when_whoever_has_the_traffic_is_gone_nobody_else_takes_it() {
+    fn when_the_version_with_the_traffic_is_gone_no_other_takes_it() {
         let containers = [container("2", Some("10.0.0.2:80"), ContainerState::Running)];
         let spec = upstreams(&settings(), &containers, &split(&[("1", 100), ("2", 0)]));
         assert_eq!((spec.endpoints.len(), spec.split.len()), (0, 0));

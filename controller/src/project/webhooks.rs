@@ -1,5 +1,5 @@
-//! Events, told to whoever the manifest names. Each webhook has a task of its own that reads the
-//! journal and writes down how far it came: it delays nobody, and loses nothing to a restart.
+//! Events, sent to the webhooks of the manifest. Each webhook has a task of its own that reads the
+//! journal and writes down how far it came: it delays nothing, and loses nothing to a restart.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::error::Result;
 use crate::journal::Event;
 use crate::manifest::Webhook;
-use crate::project::Site;
+use crate::project::Project;
 
 /// From one try to the next; each wait is twice as long as the one before.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -39,11 +39,11 @@ struct Message<'a> {
 }
 
 impl Webhooks {
-    /// Tells those that the manifest names now, and nobody else.
-    pub(crate) fn follow(&self, site: &Arc<Site>) -> Result<()> {
-        let wanted = &site.manifest().webhooks;
+    /// Sends to those that the manifest names now, and to no others.
+    pub(crate) fn follow(&self, project: &Arc<Project>) -> Result<()> {
+        let wanted = &project.manifest().webhooks;
         let urls: Vec<String> = wanted.iter().map(url_of).collect();
-        site.store.set_webhooks(&urls)?;
+        project.journal.set_webhooks(&urls)?;
         let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.running.retain(|webhook, task| {
             let stays = wanted.contains(webhook);
@@ -54,7 +54,7 @@ impl Webhooks {
         });
         for webhook in wanted {
             if !tasks.running.contains_key(webhook) {
-                let task = tasks.all.spawn(tell(site.clone(), webhook.clone()));
+                let task = tasks.all.spawn(tell(project.clone(), webhook.clone()));
                 tasks.running.insert(webhook.clone(), task);
             }
         }
@@ -67,12 +67,12 @@ fn url_of(webhook: &Webhook) -> String {
     webhook.target.url.clone().into()
 }
 
-async fn tell(site: Arc<Site>, webhook: Webhook) {
+async fn tell(project: Arc<Project>, webhook: Webhook) {
     let url = url_of(&webhook);
-    let mut news = site.store.news();
+    let mut news = project.journal.news();
     loop {
         news.borrow_and_update();
-        match tell_next(&site, &webhook, &url).await {
+        match tell_next(&project, &webhook, &url).await {
             Ok(true) => {}
             Ok(false) => {
                 // An error is the end of the journal, and of this.
@@ -89,30 +89,30 @@ async fn tell(site: Arc<Site>, webhook: Webhook) {
 }
 
 /// Tells the first event that has not been told; `false` where there is none.
-async fn tell_next(site: &Site, webhook: &Webhook, url: &str) -> Result<bool> {
-    let Some(told) = site.store.told(url)? else {
+async fn tell_next(project: &Project, webhook: &Webhook, url: &str) -> Result<bool> {
+    let Some(told) = project.journal.told(url)? else {
         return Ok(false);
     };
-    let Some(event) = site.store.events_after(None, told, 1)?.pop() else {
+    let Some(event) = project.journal.events_after(None, told, 1)?.pop() else {
         return Ok(false);
     };
     if webhook.kinds.is_empty() || webhook.kinds.contains(&event.kind) {
         let message = Message {
-            project: &site.project,
+            project: &project.name,
             event: &event,
         };
         match serde_json::to_vec(&message) {
-            Ok(body) => post(site, webhook, event.id, body.into()).await?,
+            Ok(body) => post(project, webhook, event.id, body.into()).await?,
             Err(error) => tracing::error!(event = event.id, "cannot be told: {error}"),
         }
     }
-    site.store.set_told(url, event.id)?;
+    project.journal.set_told(url, event.id)?;
     Ok(true)
 }
 
 /// Posts until it is taken, or it is of no use.
-async fn post(site: &Site, webhook: &Webhook, event: i64, body: Bytes) -> Result<()> {
-    let folder = site.folder()?;
+async fn post(project: &Project, webhook: &Webhook, event: i64, body: Bytes) -> Result<()> {
+    let folder = project.folder()?;
     let mut wait = FIRST_WAIT;
     for tries in 1.. {
         let Err(error) = webhook.target.post(&folder, body.clone()).await else {
@@ -134,8 +134,8 @@ mod tests {
     use admin_api::Period;
 
     use super::*;
-    use crate::http::post::Target;
-    use crate::testing::{TestSite, listener};
+    use crate::http::one_shot::Target;
+    use crate::testing::{TestProject, listener};
 
     fn webhook(url: &str, kinds: &[&str]) -> Webhook {
         Webhook {
@@ -148,32 +148,32 @@ mod tests {
         }
     }
 
-    fn name(test: &TestSite, webhooks: &[Webhook]) {
-        let mut manifest = (*test.site.manifest()).clone();
+    fn name(test: &TestProject, webhooks: &[Webhook]) {
+        let mut manifest = (*test.project.manifest()).clone();
         manifest.webhooks = webhooks.to_vec();
-        test.site.set_manifest(manifest);
+        test.project.set_manifest(manifest);
     }
 
-    fn follow(test: &TestSite, webhook: Webhook) -> Webhooks {
+    fn follow(test: &TestProject, webhook: Webhook) -> Webhooks {
         name(test, &[webhook]);
         let webhooks = Webhooks::default();
-        webhooks.follow(&test.site).expect("written");
+        webhooks.follow(&test.project).expect("written");
         webhooks
     }
 
-    fn note(test: &TestSite, kind: &str) {
-        test.site
+    fn note(test: &TestProject, kind: &str) {
+        test.project
             .note("web", None, kind, "something happened", None)
             .expect("written");
     }
 
     #[tokio::test]
     async fn every_event_is_told_once_and_in_order_also_after_a_restart() {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         note(&test, "before-it-was-named");
-        let mut answers = vec![(204, ""), (503, "")];
-        answers.extend([(200, ""); 3]);
-        let (url, mut heard) = listener(answers).await;
+        let mut responses = vec![(204, ""), (503, "")];
+        responses.extend([(200, ""); 3]);
+        let (url, mut heard) = listener(responses).await;
         let webhooks = follow(&test, webhook(&url, &[]));
         note(&test, "one");
         let kind = |message: Option<String>| {
@@ -200,8 +200,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_kinds_that_are_asked_for_are_told() {
-        let test = TestSite::new().await;
+    async fn only_the_kinds_that_are_configured_are_sent() {
+        let test = TestProject::new().await;
         let (url, mut heard) = listener(vec![(200, "")]).await;
         let _webhooks = follow(&test, webhook(&url, &["done"]));
         note(&test, "shifting");
@@ -212,7 +212,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_is_put_back_is_not_told_what_happened_meanwhile() {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         let (url, mut heard) = listener(vec![(200, ""); 2]).await;
         let webhook = webhook(&url, &[]);
         let webhooks = follow(&test, webhook.clone());
@@ -220,10 +220,10 @@ mod tests {
         let told = heard.recv().await.expect("told");
         assert!(told.contains(r#""kind":"before""#), "{told}");
         name(&test, &[]);
-        webhooks.follow(&test.site).expect("written");
+        webhooks.follow(&test.project).expect("written");
         note(&test, "meanwhile");
         name(&test, &[webhook]);
-        webhooks.follow(&test.site).expect("written");
+        webhooks.follow(&test.project).expect("written");
         note(&test, "since");
         let told = heard.recv().await.expect("told");
         assert!(told.contains(r#""kind":"since""#), "{told}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Rollout, Stay};
+use super::{PhaseResult, Rollout};
 use crate::error::{Error, Fault};
 use crate::journal::Split;
 use crate::plan::replicas_for_split;
@@ -14,14 +14,18 @@ use crate::project::containers::Dead;
 impl Rollout {
     /// Sees to it that the candidate has so many containers, and that the proxy has seen them
     /// healthy, for so long.
-    pub(super) async fn capacity(&mut self, replicas: u32, healthy_for: Duration) -> Stay<()> {
+    pub(super) async fn capacity(
+        &mut self,
+        replicas: u32,
+        healthy_for: Duration,
+    ) -> PhaseResult<()> {
         self.start_candidates(replicas).await?;
         let limit = self.record.settings.start_timeout;
         let (mut waited, mut waited_for_both) = (Duration::ZERO, Duration::ZERO);
         let mut healthy_since = None;
         loop {
             match self.observe().await {
-                // Somebody took a container away by hand.
+                // A container was removed by hand.
                 Ok(seen) if seen.running < replicas => {
                     healthy_since = None;
                     self.start_candidates(replicas).await?;
@@ -33,14 +37,14 @@ impl Rollout {
                     }
                 }
                 // Whatever takes stable down, too, is not the candidate's fault. It is waited for,
-                // but not behind everybody's back.
+                // but visibly: the rollout is paused.
                 Ok(seen) if !seen.stable_is_well => {
                     healthy_since = None;
                     let why = format!("{} is not healthy either", self.record.from.version);
                     if waited_for_both >= limit.get() && self.record.paused.is_none() {
                         self.pause(&format!("{why}: waited for {limit}"))?;
                     }
-                    self.trouble(why);
+                    self.note_error(why);
                     waited_for_both += self.look_every();
                 }
                 Ok(seen) => {
@@ -54,7 +58,7 @@ impl Rollout {
                 }
                 // Time in which the proxy could not be asked does not count, either.
                 Err(error) if error.fault() == Fault::Environment => {
-                    self.trouble(error.to_string());
+                    self.note_error(error.to_string());
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -62,18 +66,18 @@ impl Rollout {
         }
     }
 
-    async fn start_candidates(&mut self, replicas: u32) -> Stay<()> {
+    async fn start_candidates(&mut self, replicas: u32) -> PhaseResult<()> {
         let to = &self.record.to;
-        self.site
+        self.project
             .start_missing(to, replicas, Dead::Fail, &mut Vec::new())
             .await?;
-        self.site.push(&self.record.service).await?;
+        self.project.push(&self.record.service).await?;
         Ok(())
     }
 
     /// How many containers of the version a split by hand needs.
-    pub(super) fn replicas_by_hand(&self, split: &Split, version: &str) -> Stay<u32> {
-        let stable = self.site.service(&self.record.service)?.replicas;
+    pub(super) fn replicas_by_hand(&self, split: &Split, version: &str) -> PhaseResult<u32> {
+        let stable = self.project.service(&self.record.service)?.replicas;
         Ok(replicas_for_split(stable, split, version))
     }
 }

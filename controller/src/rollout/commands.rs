@@ -3,13 +3,13 @@
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::{Leave, Live, Phase, Rollout, Stay};
+use super::{Live, Phase, PhaseExit, PhaseResult, Rollout};
 use crate::error::{Error, Result};
-use crate::journal::{Entering, Mark, Split};
+use crate::journal::{Checkpoint, Split, Transition};
 
 /// Something asked of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
+pub enum Command {
     /// Give the candidate everything now; while it bakes, stop keeping the old version warm.
     Promote,
     /// Back to stable.
@@ -26,8 +26,8 @@ pub enum Ask {
 }
 
 /// An ask and the way back to who asked.
-pub(super) struct Command {
-    ask: Ask,
+pub(super) struct Request {
+    command: Command,
     who: Option<String>,
     reply: oneshot::Sender<Result<String>>,
 }
@@ -35,14 +35,14 @@ pub(super) struct Command {
 /// A running rollout as others see it.
 #[derive(Debug)]
 pub struct Handle {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Request>,
     live: watch::Receiver<Live>,
     task: JoinHandle<()>,
 }
 
 impl Handle {
     pub(super) fn new(
-        commands: mpsc::Sender<Command>,
+        commands: mpsc::Sender<Request>,
         live: watch::Receiver<Live>,
         task: JoinHandle<()>,
     ) -> Self {
@@ -53,21 +53,25 @@ impl Handle {
         }
     }
 
-    /// Asks for something. The answer says what has been done, or why it cannot be.
-    pub async fn ask(&self, ask: Ask) -> Result<String> {
-        self.ask_by(None, ask).await
+    /// Sends a command. The reply says what has been done, or why it cannot be.
+    pub async fn send(&self, command: Command) -> Result<String> {
+        self.send_by(None, command).await
     }
 
     /// The same, and who asks.
-    pub async fn ask_by(&self, who: Option<&str>, ask: Ask) -> Result<String> {
+    pub async fn send_by(&self, who: Option<&str>, command: Command) -> Result<String> {
         let who = who.map(str::to_owned);
         let over = || Error::refused("the rollout has just ended");
-        let (reply, answer) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         self.commands
-            .send(Command { ask, who, reply })
+            .send(Request {
+                command,
+                who,
+                reply,
+            })
             .await
             .map_err(|_| over())?;
-        answer.await.map_err(|_| over())?
+        response.await.map_err(|_| over())?
     }
 
     /// What was seen last.
@@ -99,36 +103,43 @@ impl Handle {
 }
 
 impl Rollout {
-    /// Does what is asked, or says why not. What changes the phase is answered when it is in
+    /// Does what is asked, or says why not. What changes the phase gets its reply when it is in
     /// the journal.
-    pub(super) fn obey(&mut self, Command { ask, who, reply }: Command) -> Stay<()> {
-        if let Some(answer) = self.nothing_to_do(&ask) {
-            let _ = reply.send(answer);
+    pub(super) fn obey(
+        &mut self,
+        Request {
+            command,
+            who,
+            reply,
+        }: Request,
+    ) -> PhaseResult<()> {
+        if let Some(response) = self.nothing_to_do(&command) {
+            let _ = reply.send(response);
             return Ok(());
         }
         let title = self.record.title();
-        let next = match ask {
-            Ask::Abort { why } => {
+        let next = match command {
+            Command::Abort { why } => {
                 let text = format!("{title} is rolling back: {why}");
                 self.on_enter.push((reply, text));
                 self.roll_back(why, None)
             }
-            Ask::Promote if self.record.phase == Phase::Baking => {
+            Command::Promote if self.record.phase == Phase::Baking => {
                 let version = &self.record.from.version;
                 let text = format!("{title}: {version} is kept warm no longer");
                 self.on_enter.push((reply, text));
                 self.drain_old()
             }
-            Ask::Promote => {
+            Command::Promote => {
                 let text = format!("{title} is being promoted");
                 self.on_enter.push((reply, text));
                 self.shift_to(self.record.steps.len(), None)
             }
-            Ask::Split(split) => {
+            Command::Split(split) => {
                 self.on_split.push(reply);
                 self.split_by_hand(split)
             }
-            Ask::Pause => {
+            Command::Pause => {
                 // Not entered anew: the rollout goes on watching where it stands.
                 let paused = self.pause_by(who, "asked for");
                 let _ = reply.send(match &paused {
@@ -137,84 +148,86 @@ impl Rollout {
                 });
                 return paused;
             }
-            Ask::Resume => {
-                if self.record.has(Mark::AtGate) {
-                    self.mark(self.record.step, Mark::Agreed)?;
+            Command::Resume => {
+                if self.record.has(Checkpoint::AtGate) {
+                    self.mark(self.record.step, Checkpoint::Agreed)?;
                 }
                 self.on_enter.push((reply, format!("{title} goes on")));
-                let again = Entering::new(self.record.phase, self.record.step, "goes on");
-                Entering {
+                let again = Transition::new(self.record.phase, self.record.step, "goes on");
+                Transition {
                     kind: "resumed",
                     ..again
                 }
             }
         };
-        Err(Leave::Enter(Box::new(Entering { who, ..next })))
+        Err(PhaseExit::Enter(Box::new(Transition { who, ..next })))
     }
 
-    /// The answer to what has been done already, or cannot be done in this phase.
-    fn nothing_to_do(&self, ask: &Ask) -> Option<Result<String>> {
+    /// The response to what has been done already, or cannot be done in this phase.
+    fn nothing_to_do(&self, command: &Command) -> Option<Result<String>> {
         let title = self.record.title();
         let refuse = |why: String| Some(Err(Error::refused(why)));
         let already = |what: &str| Some(Ok(format!("{title} is {what} already")));
         let is_paused = self.record.paused.is_some();
-        match (ask, self.record.phase) {
-            (Ask::Abort { .. }, Phase::RollingBack | Phase::RolledBack) => already("rolling back"),
+        match (command, self.record.phase) {
+            (Command::Abort { .. }, Phase::RollingBack | Phase::RolledBack) => {
+                already("rolling back")
+            }
             (_, Phase::RollingBack | Phase::RolledBack) => {
                 refuse(format!("{title} is rolling back"))
             }
-            (Ask::Promote, Phase::Draining | Phase::Done) => already("promoted"),
+            (Command::Promote, Phase::Draining | Phase::Done) => already("promoted"),
             (_, Phase::Draining | Phase::Done) => refuse(format!(
                 "{title} is promoted, and {} is being stopped: `crossfade rollback {}` brings it back",
                 self.record.from.version, self.record.service
             )),
-            (Ask::Promote, Phase::Promoting) => already("being promoted"),
-            (Ask::Split(_) | Ask::Pause, Phase::Promoting) => {
+            (Command::Promote, Phase::Promoting) => already("being promoted"),
+            (Command::Split(_) | Command::Pause, Phase::Promoting) => {
                 refuse(format!("{title} is being promoted"))
             }
-            (Ask::Pause, _) if is_paused => already("paused"),
-            (Ask::Resume, _) if !is_paused => Some(Ok(format!("{title} is not paused"))),
+            (Command::Pause, _) if is_paused => already("paused"),
+            (Command::Resume, _) if !is_paused => Some(Ok(format!("{title} is not paused"))),
             _ => None,
         }
     }
 
     /// Writes down that it does not go on by itself, and stays where it is.
-    pub(super) fn pause(&mut self, why: &str) -> Stay<()> {
+    pub(super) fn pause(&mut self, why: &str) -> PhaseResult<()> {
         self.pause_by(None, why)
     }
 
-    fn pause_by(&mut self, who: Option<String>, why: &str) -> Stay<()> {
-        let paused = Entering {
+    fn pause_by(&mut self, who: Option<String>, why: &str) -> PhaseResult<()> {
+        let paused = Transition {
             who,
             paused: Some(why.to_owned()),
             hand_split: self.record.hand_split.clone(),
             kind: "paused",
-            ..Entering::new(
+            ..Transition::new(
                 self.record.phase,
                 self.record.step,
                 format!("paused: {why}"),
             )
         };
-        self.record = self
-            .site
-            .store
-            .enter(&self.record, &paused, self.site.clock.now())?;
+        self.record =
+            self.project
+                .journal
+                .enter(&self.record, &paused, self.project.clock.now())?;
         self.live
             .send_modify(|live| live.record = self.record.clone());
         Ok(())
     }
 
-    fn split_by_hand(&self, split: Split) -> Entering {
+    fn split_by_hand(&self, split: Split) -> Transition {
         let phase = match self.record.phase {
             Phase::Baking => Phase::Baking,
             _ => Phase::Shifting,
         };
         let text = format!("split set by hand: {}; paused", super::split_text(&split));
-        Entering {
+        Transition {
             paused: Some("split set by hand".into()),
             hand_split: Some(split),
             kind: "split",
-            ..Entering::new(phase, self.record.step, text)
+            ..Transition::new(phase, self.record.step, text)
         }
     }
 }

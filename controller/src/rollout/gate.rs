@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use tokio::task::JoinSet;
 
-use super::{Leave, Rollout, Stay};
+use super::{PhaseExit, PhaseResult, Rollout};
 use crate::error::Result;
 use crate::hooks::{About, Hook, NotPassed, On};
-use crate::journal::Mark;
+use crate::journal::Checkpoint;
 use crate::plan::Step;
 
 /// Hooks that run now, one after the other. Ended when dropped.
@@ -32,22 +32,22 @@ enum Hooks {
 
 impl Rollout {
     /// Whether a step whose figures are good may be left now.
-    pub(super) fn may_go_on(&mut self, step: Step) -> Stay<bool> {
+    pub(super) fn may_go_on(&mut self, step: Step) -> PhaseResult<bool> {
         let now = self.record.step;
         if self.waits(step) {
-            self.mark(now, Mark::Watched)?;
+            self.mark(now, Checkpoint::Watched)?;
         }
-        match self.hooks(On::Confirm, now, Mark::Confirmed)? {
+        match self.hooks(On::Confirm, now, Checkpoint::Confirmed)? {
             Hooks::Passed => {}
             Hooks::Running => return Ok(false),
-            Hooks::Failed(why) => return Err(Leave::Bad { why, figures: None }),
+            Hooks::Failed(why) => return Err(PhaseExit::Bad { why, stats: None }),
             Hooks::Unknown(why) => {
                 self.pause(&why)?;
                 return Ok(false);
             }
         }
-        if step.gate && !self.record.has(Mark::Agreed) {
-            self.mark(now, Mark::AtGate)?;
+        if step.gate && !self.record.has(Checkpoint::Agreed) {
+            self.mark(now, Checkpoint::AtGate)?;
             self.pause("at a gate: `crossfade resume` lets it through")?;
             return Ok(false);
         }
@@ -58,8 +58,8 @@ impl Rollout {
     }
 
     /// Whether the step may begin, as far as its hooks are concerned.
-    pub(super) fn is_prepared(&mut self, step: usize) -> Stay<bool> {
-        match self.hooks(On::BeforeStep, step, Mark::Prepared)? {
+    pub(super) fn is_prepared(&mut self, step: usize) -> PhaseResult<bool> {
+        match self.hooks(On::BeforeStep, step, Checkpoint::Prepared)? {
             Hooks::Passed => Ok(true),
             Hooks::Running => Ok(false),
             Hooks::Failed(why) | Hooks::Unknown(why) => {
@@ -69,8 +69,8 @@ impl Rollout {
         }
     }
 
-    /// Whether everybody has been told who is told at the end. Failing changes nothing.
-    pub(super) fn is_told(&mut self, on: On, mark: Mark) -> Result<bool> {
+    /// Whether the hooks that run at the end have run. Failing changes nothing.
+    pub(super) fn is_told(&mut self, on: On, mark: Checkpoint) -> Result<bool> {
         let step = self.record.step;
         match self.hooks(on, step, mark)? {
             Hooks::Passed => Ok(true),
@@ -88,7 +88,7 @@ impl Rollout {
     }
 
     /// Begins the hooks of this kind unless they passed, or looks how they are doing.
-    fn hooks(&mut self, on: On, step: usize, mark: Mark) -> Result<Hooks> {
+    fn hooks(&mut self, on: On, step: usize, mark: Checkpoint) -> Result<Hooks> {
         let of_kind = |hook: &&Hook| hook.on == on;
         let hooks: Vec<Hook> = self
             .record
@@ -98,7 +98,7 @@ impl Rollout {
             .filter(of_kind)
             .cloned()
             .collect();
-        if hooks.is_empty() || self.record.marks.contains(&(step, mark)) {
+        if hooks.is_empty() || self.record.checkpoints.contains(&(step, mark)) {
             return Ok(Hooks::Passed);
         }
         let names: Vec<String> = hooks.iter().map(Hook::to_string).collect();
@@ -141,7 +141,7 @@ impl Rollout {
         let last = self.record.steps.len().saturating_sub(1);
         let about = About {
             hook: on,
-            project: self.site.project.clone(),
+            project: self.project.name.clone(),
             service: self.record.service.clone(),
             rollout: self.record.id,
             from: self.record.from.version.clone(),
@@ -153,7 +153,7 @@ impl Rollout {
             stable: live.stable,
             why: self.record.why.clone(),
         };
-        let folder = self.site.folder()?;
+        let folder = self.project.folder()?;
         let mut task = JoinSet::new();
         task.spawn(run_all(hooks, about, folder));
         self.hooks = Some(Running { on, step, task });
@@ -162,16 +162,16 @@ impl Rollout {
 
     fn note_hook(&self, text: &str) -> Result<()> {
         let rollout = Some(self.record.id);
-        self.site
+        self.project
             .note(&self.record.service, rollout, "hook", text, None)
     }
 
     /// Writes down that a step has this behind it.
-    pub(super) fn mark(&mut self, step: usize, mark: Mark) -> Result<()> {
-        if self.record.marks.insert((step, mark)) {
-            let marked = self.site.store.mark(self.record.id, step, mark);
+    pub(super) fn mark(&mut self, step: usize, mark: Checkpoint) -> Result<()> {
+        if self.record.checkpoints.insert((step, mark)) {
+            let marked = self.project.journal.mark(self.record.id, step, mark);
             if marked.is_err() {
-                self.record.marks.remove(&(step, mark));
+                self.record.checkpoints.remove(&(step, mark));
             }
             return marked;
         }

@@ -22,12 +22,12 @@
 
 mod capacity;
 mod commands;
-mod entering;
 mod gate;
 mod observe;
 mod stable;
 #[cfg(test)]
 mod tests;
+mod transition;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,66 +38,67 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::{Error, Fault, Result};
 use crate::hooks::On;
-use crate::journal::{Entering, Mark, Phase, RolloutRecord, Split, kept_by};
+use crate::journal::{Checkpoint, Phase, RolloutRecord, Split, Transition, kept_by};
 use crate::plan::Step;
-use crate::project::Site;
+use crate::project::Project;
 use crate::project::containers::Dead;
-use crate::verdict::{Figures, Limits, Verdict, judge};
+use crate::verdict::{Counts, Limits, Verdict, judge};
 
-pub use commands::{Ask, Handle};
-pub(crate) use entering::split_text;
+pub use commands::{Command, Handle};
 pub use observe::{Live, ProxySaid};
+pub(crate) use transition::split_text;
 
 /// From one try to the next of what cannot be done now for reasons of our own.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Why a phase is left other than by its end.
-enum Leave {
-    /// Somebody asked for it.
-    Enter(Box<Entering>),
+enum PhaseExit {
+    /// A command asked for it.
+    Enter(Box<Transition>),
     /// The candidate is not good enough.
     Bad {
         why: String,
-        figures: Option<serde_json::Value>,
+        stats: Option<serde_json::Value>,
     },
     /// It cannot be done now, for reasons of our own.
     Retry(String),
 }
 
-impl From<Error> for Leave {
+impl From<Error> for PhaseExit {
     fn from(error: Error) -> Self {
         let why = error.to_string();
         match error.fault() {
             Fault::Environment => Self::Retry(why),
-            Fault::Candidate => Self::Bad { why, figures: None },
+            Fault::Candidate => Self::Bad { why, stats: None },
         }
     }
 }
 
-type Stay<T> = Result<T, Leave>;
+type PhaseResult<T> = Result<T, PhaseExit>;
 
 /// One rollout, and the task that owns it.
 struct Rollout {
-    site: Arc<Site>,
+    project: Arc<Project>,
     record: RolloutRecord,
-    commands: mpsc::Receiver<commands::Command>,
+    commands: mpsc::Receiver<commands::Request>,
     live: watch::Sender<Live>,
-    /// Whoever asked for what is being entered: told when it is in the journal.
+    /// The callers that asked for the phase being entered: they get their reply when it is in the
+    /// journal.
     on_enter: Vec<(oneshot::Sender<Result<String>>, String)>,
-    /// Whoever asked for a split: told when the proxy has it.
+    /// The callers that asked for a split: they get their reply when the proxy has it.
     on_split: Vec<oneshot::Sender<Result<String>>>,
     /// Hooks that run now.
     hooks: Option<gate::Running>,
 }
 
 /// Begins a rollout that is in the journal, or takes it up where it was left.
-pub fn spawn(site: Arc<Site>, mut record: RolloutRecord) -> Handle {
+pub fn spawn(project: Arc<Project>, mut record: RolloutRecord) -> Handle {
     // A clock that was set back since would keep the old version warm until it is there again.
-    record.phase_since = record.phase_since.min(site.clock.now());
-    let (ask, commands) = mpsc::channel(16);
+    record.phase_since = record.phase_since.min(project.clock.now());
+    let (sender, commands) = mpsc::channel(16);
     let (live, seen) = watch::channel(Live::of(&record));
     let rollout = Rollout {
-        site,
+        project,
         record,
         commands,
         live,
@@ -105,7 +106,7 @@ pub fn spawn(site: Arc<Site>, mut record: RolloutRecord) -> Handle {
         on_split: Vec::new(),
         hooks: None,
     };
-    Handle::new(ask, seen, tokio::spawn(rollout.run()))
+    Handle::new(sender, seen, tokio::spawn(rollout.run()))
 }
 
 impl Rollout {
@@ -123,15 +124,15 @@ impl Rollout {
             };
             let next = match outcome {
                 Ok(next) => next,
-                Err(Leave::Enter(next)) => *next,
-                Err(Leave::Bad { why, figures }) if self.can_roll_back() => {
-                    self.roll_back(why, figures)
+                Err(PhaseExit::Enter(next)) => *next,
+                Err(PhaseExit::Bad { why, stats }) if self.can_roll_back() => {
+                    self.roll_back(why, stats)
                 }
                 // There is nothing further back than these phases: they go on until they work.
-                Err(Leave::Bad { why, .. } | Leave::Retry(why)) => {
-                    self.trouble(why);
+                Err(PhaseExit::Bad { why, .. } | PhaseExit::Retry(why)) => {
+                    self.note_error(why);
                     match self.rest(RETRY).await {
-                        Err(Leave::Enter(next)) => *next,
+                        Err(PhaseExit::Enter(next)) => *next,
                         _ => continue,
                     }
                 }
@@ -142,12 +143,12 @@ impl Rollout {
     }
 
     /// Starts the candidate's first containers, where there is room for them.
-    async fn starting(&mut self) -> Stay<Entering> {
+    async fn starting(&mut self) -> PhaseResult<Transition> {
         let Step {
             replicas, stable, ..
         } = self.step()?;
         self.lower_stable(stable).await?;
-        self.site
+        self.project
             .start_missing(&self.record.to, replicas, Dead::Fail, &mut Vec::new())
             .await?;
         let text = format!(
@@ -155,14 +156,14 @@ impl Rollout {
             self.record.to.version, self.record.settings.min_healthy_time
         );
         let paused = self.record.paused.clone();
-        Ok(Entering {
+        Ok(Transition {
             paused,
-            ..Entering::new(Phase::Checking, 0, text)
+            ..Transition::new(Phase::Checking, 0, text)
         })
     }
 
     /// Waits until the proxy has seen the candidate healthy for a while. It gets no request.
-    async fn checking(&mut self) -> Stay<Entering> {
+    async fn checking(&mut self) -> PhaseResult<Transition> {
         let (replicas, healthy_for) = (
             self.step()?.replicas,
             self.record.settings.min_healthy_time.get(),
@@ -176,7 +177,7 @@ impl Rollout {
     }
 
     /// Gives the candidate the step's share, and watches until the figures say what to do.
-    async fn shifting(&mut self) -> Stay<Entering> {
+    async fn shifting(&mut self) -> PhaseResult<Transition> {
         let step = self.step()?;
         let (split, replicas) = match self.record.hand_split.clone() {
             None => {
@@ -195,28 +196,30 @@ impl Rollout {
         let mut watch = self.watch().await?;
         loop {
             self.rest(self.look_every()).await?;
-            let Some(look) = self.look(&mut watch, replicas).await? else {
+            let Some(sample) = self.sample(&mut watch, replicas).await? else {
                 continue;
             };
             let limits = self.limits_of(step);
-            let verdict = judge(&limits, &look);
-            self.show(&verdict, &look);
+            let verdict = judge(&limits, &sample);
+            self.show(&verdict, &sample);
             match verdict {
                 Verdict::RollBack { why } => {
-                    let figures = Some(observe::figures(&limits, &look));
-                    return Err(Leave::Bad { why, figures });
+                    let stats = Some(observe::stats_json(&limits, &sample));
+                    return Err(PhaseExit::Bad { why, stats });
                 }
                 _ if self.record.paused.is_some() => {}
                 // What was good enough once is only watched from then on.
-                Verdict::Pause { why } if !self.record.has(Mark::Watched) => self.pause(&why)?,
-                _ if (verdict == Verdict::Advance || self.record.has(Mark::Watched))
+                Verdict::Pause { why } if !self.record.has(Checkpoint::Watched) => {
+                    self.pause(&why)?;
+                }
+                _ if (verdict == Verdict::Advance || self.record.has(Checkpoint::Watched))
                     && self.may_go_on(step)? =>
                 {
-                    let Figures {
+                    let Counts {
                         failures, tries, ..
-                    } = look.step.candidate;
+                    } = sample.step.candidate;
                     let observed = format!("{failures} of {tries} requests failed");
-                    return Ok(self.after_step(&observed, observe::figures(&limits, &look)));
+                    return Ok(self.after_step(&observed, observe::stats_json(&limits, &sample)));
                 }
                 _ => {}
             }
@@ -224,34 +227,34 @@ impl Rollout {
     }
 
     /// Gives the candidate every container it needs, then every request.
-    async fn promoting(&mut self) -> Stay<Entering> {
-        let replicas = self.site.service(&self.record.service)?.replicas;
+    async fn promoting(&mut self) -> PhaseResult<Transition> {
+        let replicas = self.project.service(&self.record.service)?.replicas;
         self.capacity(replicas, Duration::ZERO).await?;
         // Stable is who has the requests: not before the proxy has said so.
         let all = self.split_of(100);
         self.set_split(&all).await?;
-        self.site
-            .store
+        self.project
+            .journal
             .set_stable(&self.record.service, &self.record.to)?;
         let text = format!(
             "{} is stable and has all requests; {} stays warm for {}",
             self.record.to.version, self.record.from.version, self.record.settings.bake
         );
-        Ok(Entering::new(Phase::Baking, self.record.step, text))
+        Ok(Transition::new(Phase::Baking, self.record.step, text))
     }
 
     /// Keeps the old version warm, and watches the new one by its limits alone.
-    async fn baking(&mut self) -> Stay<Entering> {
+    async fn baking(&mut self) -> PhaseResult<Transition> {
         let all_to_new = Split::from([(self.record.to.version.clone(), 100)]);
         let split = self.record.hand_split.clone().unwrap_or(all_to_new);
-        let replicas = self.site.service(&self.record.service)?.replicas;
+        let replicas = self.project.service(&self.record.service)?.replicas;
         self.raise_stable(&split).await?;
         self.set_split(&split).await?;
         let mut watch = None;
         loop {
-            let baked = self.site.clock.since(self.record.phase_since);
+            let baked = self.project.clock.since(self.record.phase_since);
             let left = self.record.settings.bake.get().saturating_sub(baked);
-            let is_told = self.is_told(On::After, Mark::ToldPromoted)?;
+            let is_told = self.is_told(On::After, Checkpoint::ToldPromoted)?;
             if left.is_zero() && is_told && self.record.paused.is_none() {
                 return Ok(self.drain_old());
             }
@@ -265,51 +268,53 @@ impl Rollout {
                 None => watch.insert(self.watch().await?),
             };
             self.rest(rest).await?;
-            let Some(look) = self.look(watch, replicas).await? else {
+            let Some(sample) = self.sample(watch, replicas).await? else {
                 continue;
             };
             let limits = self.record.settings.limits();
-            let verdict = judge(&limits, &look);
-            self.show(&verdict, &look);
+            let verdict = judge(&limits, &sample);
+            self.show(&verdict, &sample);
             if let Verdict::RollBack { why } = verdict {
-                let figures = Some(observe::figures(&limits, &look));
-                return Err(Leave::Bad { why, figures });
+                let stats = Some(observe::stats_json(&limits, &sample));
+                return Err(PhaseExit::Bad { why, stats });
             }
         }
     }
 
     /// Lets the old version finish what it has, and stops it.
-    async fn draining(&mut self) -> Stay<Entering> {
-        self.site
-            .store
+    async fn draining(&mut self) -> PhaseResult<Transition> {
+        self.project
+            .journal
             .set_previous(&self.record.service, &self.record.from)?;
         // A split that was set by hand while it baked ends here.
-        self.site
-            .store
+        self.project
+            .journal
             .set_stable(&self.record.service, &self.record.to)?;
-        self.site.push(&self.record.service).await?;
-        let old = self.site.containers_of(&self.record.from).await?;
-        self.site.retire(&self.record.service, &old)?;
+        self.project.push(&self.record.service).await?;
+        let old = self.project.containers_of(&self.record.from).await?;
+        self.project.retire(&self.record.service, &old)?;
         self.until_drained().await?;
         let text = format!("{} is alone", self.record.to.version);
-        Ok(Entering::new(Phase::Done, self.record.step, text))
+        Ok(Transition::new(Phase::Done, self.record.step, text))
     }
 
     /// Gives stable everything in one swap, lets the candidate finish what it has, and stops it.
-    async fn rolling_back(&mut self) -> Stay<Entering> {
+    async fn rolling_back(&mut self) -> PhaseResult<Transition> {
         let service = self.record.service.clone();
-        let replicas = self.site.service(&service)?.replicas;
+        let replicas = self.project.service(&service)?.replicas;
         // Those that made room for the candidate are started first. Where all are there, one that
         // serves is enough.
         let kept = kept_by(&self.record, replicas).unwrap_or(replicas);
         let enough = if kept < replicas { replicas } else { 1 };
         self.until_stable_serves(enough, replicas).await?;
-        self.site.store.set_stable(&service, &self.record.from)?;
-        self.site.push(&service).await?;
+        self.project
+            .journal
+            .set_stable(&service, &self.record.from)?;
+        self.project.push(&service).await?;
         self.start_stable(replicas).await?;
-        let candidate = self.site.containers_of(&self.record.to).await?;
-        self.site.retire(&service, &candidate)?;
-        let told = Mark::ToldRolledBack;
+        let candidate = self.project.containers_of(&self.record.to).await?;
+        self.project.retire(&service, &candidate)?;
+        let told = Checkpoint::ToldRolledBack;
         self.is_told(On::OnRollback, told)?;
         self.until_drained().await?;
         while !self.is_told(On::OnRollback, told)? {
@@ -319,12 +324,14 @@ impl Rollout {
             "{} has all requests, {} is gone",
             self.record.from.version, self.record.to.version
         );
-        Ok(Entering::new(Phase::RolledBack, self.record.step, text))
+        Ok(Transition::new(Phase::RolledBack, self.record.step, text))
     }
 
-    async fn set_split(&mut self, split: &Split) -> Stay<()> {
-        self.site.store.set_split(&self.record.service, split)?;
-        self.site.push(&self.record.service).await?;
+    async fn set_split(&mut self, split: &Split) -> PhaseResult<()> {
+        self.project
+            .journal
+            .set_split(&self.record.service, split)?;
+        self.project.push(&self.record.service).await?;
         for reply in self.on_split.drain(..) {
             let text = format!("{} now has {}", self.record.service, split_text(split));
             let _ = reply.send(Ok(text));
@@ -332,8 +339,8 @@ impl Rollout {
         Ok(())
     }
 
-    async fn until_drained(&mut self) -> Stay<()> {
-        while self.site.sweep_on(&self.record.service).await? {
+    async fn until_drained(&mut self) -> PhaseResult<()> {
+        while self.project.sweep_on(&self.record.service).await? {
             self.rest(self.look_every()).await?;
         }
         Ok(())
@@ -343,14 +350,14 @@ impl Rollout {
         !matches!(self.record.phase, Phase::Draining | Phase::RollingBack)
     }
 
-    fn step(&self) -> Stay<Step> {
+    fn step(&self) -> PhaseResult<Step> {
         self.record
             .steps
             .get(self.record.step)
             .copied()
-            .ok_or_else(|| Leave::Bad {
+            .ok_or_else(|| PhaseExit::Bad {
                 why: format!("there is no step {}", self.record.step + 1),
-                figures: None,
+                stats: None,
             })
     }
 
@@ -388,20 +395,20 @@ impl Rollout {
     }
 
     /// Writes down that the phase begins. Nothing goes on before that is on the disk.
-    async fn enter(&mut self, next: Entering) {
+    async fn enter(&mut self, next: Transition) {
         if (next.phase, next.step) != (self.record.phase, self.record.step) {
             // What belonged to where it was is of no use any more.
             self.hooks = None;
         }
         loop {
             match self
-                .site
-                .store
-                .enter(&self.record, &next, self.site.clock.now())
+                .project
+                .journal
+                .enter(&self.record, &next, self.project.clock.now())
             {
                 Ok(record) => self.record = record,
                 Err(error) => {
-                    self.trouble(error.to_string());
+                    self.note_error(error.to_string());
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
@@ -421,15 +428,15 @@ impl Rollout {
         self.live.send_replace(Live::of(&self.record));
     }
 
-    /// Waits, and answers whoever asks for something meanwhile.
-    async fn rest(&mut self, duration: Duration) -> Stay<()> {
+    /// Waits, and carries out commands that come meanwhile.
+    async fn rest(&mut self, duration: Duration) -> PhaseResult<()> {
         let until = Instant::now() + duration;
         loop {
             tokio::select! {
                 () = sleep_until(until) => return Ok(()),
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command)?,
-                    // Nobody is left who could ask.
+                    // No caller is left.
                     None => {
                         sleep_until(until).await;
                         return Ok(());
@@ -439,8 +446,8 @@ impl Rollout {
         }
     }
 
-    fn trouble(&self, trouble: String) {
-        tracing::warn!(rollout = self.record.id, "{trouble}");
-        self.live.send_modify(|live| live.trouble = Some(trouble));
+    fn note_error(&self, error: String) {
+        tracing::warn!(rollout = self.record.id, "{error}");
+        self.live.send_modify(|live| live.last_error = Some(error));
     }
 }

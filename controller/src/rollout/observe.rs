@@ -7,11 +7,11 @@ use admin_api::{CopyStats, ServiceStats, ServiceView, VersionStats};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Rollout, Stay};
+use super::{PhaseResult, Rollout};
 use crate::error::{ContainerError, Error, Fault, Result};
 use crate::journal::RolloutRecord;
 use crate::project::healthy::Health;
-use crate::verdict::{Case, Figures, Limits, Look, Pair, Reading, Verdict, Window};
+use crate::verdict::{Case, Counts, Limits, Pair, Reading, Sample, Verdict, Window};
 
 /// What is known of a rollout now.
 #[derive(Debug, Clone)]
@@ -19,14 +19,14 @@ pub struct Live {
     /// As the journal has it.
     pub record: RolloutRecord,
     /// The candidate's figures since the step began.
-    pub candidate: Figures,
+    pub candidate: Counts,
     /// Stable's, in the same window.
-    pub stable: Figures,
+    pub stable: Counts,
     /// What the last look said.
     pub verdict: Option<String>,
     /// What cannot be done now, for reasons of our own.
-    pub trouble: Option<String>,
-    /// What the proxy said at the last look, for whoever does not want to ask it.
+    pub last_error: Option<String>,
+    /// What the proxy reported at the last sample, for callers that need not query it.
     pub proxy: Option<Arc<ProxySaid>>,
 }
 
@@ -46,21 +46,21 @@ impl Live {
     pub(crate) fn of(record: &RolloutRecord) -> Self {
         Self {
             record: record.clone(),
-            candidate: Figures::default(),
-            stable: Figures::default(),
+            candidate: Counts::default(),
+            stable: Counts::default(),
             verdict: None,
-            trouble: None,
+            last_error: None,
             proxy: None,
         }
     }
 }
 
 /// The window in which candidate and stable are compared, and how long it has been open.
-pub(super) struct Watch {
+pub(super) struct StepWatch {
     window: Window,
     /// Without the time in which nothing could be seen.
     watched: Duration,
-    last_look: Instant,
+    last_sample: Instant,
 }
 
 /// What is seen of the candidate, and whether stable serves beside it.
@@ -77,7 +77,7 @@ pub(super) struct Seen {
 impl Rollout {
     /// A container that has exited is an error.
     pub(super) async fn observe(&mut self) -> Result<Seen> {
-        let candidate = self.site.observe(&self.record.to).await?;
+        let candidate = self.project.observe(&self.record.to).await?;
         let stable = Health::of(&candidate.view, &self.record.from.version);
         Ok(Seen {
             running: candidate.running,
@@ -89,27 +89,31 @@ impl Rollout {
 
     /// What has come of candidate and stable since the window opened; `None` where that cannot
     /// be had now, which says nothing about the candidate.
-    pub(super) async fn look(&mut self, watch: &mut Watch, replicas: u32) -> Stay<Option<Look>> {
+    pub(super) async fn sample(
+        &mut self,
+        watch: &mut StepWatch,
+        replicas: u32,
+    ) -> PhaseResult<Option<Sample>> {
         let Some(now) = self.reading(replicas).await? else {
-            watch.last_look = Instant::now();
+            watch.last_sample = Instant::now();
             return Ok(None);
         };
-        watch.watched += watch.last_look.elapsed();
-        watch.last_look = Instant::now();
+        watch.watched += watch.last_sample.elapsed();
+        watch.last_sample = Instant::now();
         let was_warm = watch.window.is_warm();
         let limits = self.record.settings.limits();
-        let look = watch.window.look(&now, watch.watched, &limits);
-        if look.is_none() || watch.window.is_warm() != was_warm {
+        let sample = watch.window.sample(&now, watch.watched, &limits);
+        if sample.is_none() || watch.window.is_warm() != was_warm {
             self.keep(&watch.window);
         }
-        Ok(look)
+        Ok(sample)
     }
 
-    async fn reading(&mut self, replicas: u32) -> Stay<Option<Reading>> {
+    async fn reading(&mut self, replicas: u32) -> PhaseResult<Option<Reading>> {
         let seen = match self.observe().await {
             Ok(seen) => seen,
             Err(error) if error.fault() == Fault::Environment => {
-                self.trouble(error.to_string());
+                self.note_error(error.to_string());
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
@@ -119,14 +123,14 @@ impl Rollout {
             return Err(Error::from(ContainerError::from(down)).into());
         }
         if seen.running < replicas {
-            // Somebody took a container away by hand.
+            // A container was removed by hand.
             self.capacity(replicas, Duration::ZERO).await?;
             return Ok(None);
         }
-        let stats = match self.site.admin.stats(&self.record.service).await {
+        let stats = match self.project.admin.stats(&self.record.service).await {
             Ok(stats) => stats,
             Err(error) => {
-                self.trouble(error.to_string());
+                self.note_error(error.to_string());
                 return Ok(None);
             }
         };
@@ -137,7 +141,7 @@ impl Rollout {
             at: Instant::now(),
         };
         self.live.send_modify(|live| {
-            live.trouble = None;
+            live.last_error = None;
             live.proxy = Some(Arc::new(said));
         });
         Ok(Some(reading))
@@ -145,8 +149,8 @@ impl Rollout {
 
     /// Opens the window of this step, or takes up the one that the journal has: then the
     /// figures go on, and only the time begins anew.
-    pub(super) async fn watch(&mut self) -> Result<Watch> {
-        let window = match self.site.store.window(self.record.id)? {
+    pub(super) async fn watch(&mut self) -> Result<StepWatch> {
+        let window = match self.project.journal.window(self.record.id)? {
             Some(window) => window,
             None => {
                 let mut window = Window::open(self.stats().await?);
@@ -157,22 +161,22 @@ impl Rollout {
                 window
             }
         };
-        Ok(Watch {
+        Ok(StepWatch {
             window,
             watched: Duration::ZERO,
-            last_look: Instant::now(),
+            last_sample: Instant::now(),
         })
     }
 
     /// A window that cannot be written down is a window all the same.
     fn keep(&self, window: &Window) {
-        if let Err(error) = self.site.store.keep_window(self.record.id, window) {
-            self.trouble(error.to_string());
+        if let Err(error) = self.project.journal.keep_window(self.record.id, window) {
+            self.note_error(error.to_string());
         }
     }
 
     async fn stats(&self) -> Result<Reading> {
-        let stats = self.site.admin.stats(&self.record.service).await?;
+        let stats = self.project.admin.stats(&self.record.service).await?;
         Ok(self.reading_of(stats))
     }
 
@@ -193,7 +197,7 @@ impl Rollout {
     }
 
     async fn stats_of_all(&self) -> Result<Reading> {
-        let stats = self.site.admin.stats(&self.record.service).await?;
+        let stats = self.project.admin.stats(&self.record.service).await?;
         Ok(self.reading_of_all(stats))
     }
 
@@ -206,17 +210,17 @@ impl Rollout {
         Pair { candidate, stable }
     }
 
-    pub(super) fn show(&self, verdict: &Verdict, look: &Look) {
+    pub(super) fn show(&self, verdict: &Verdict, sample: &Sample) {
         self.live.send_modify(|live| {
-            live.candidate = look.step.candidate;
-            live.stable = look.step.stable;
+            live.candidate = sample.step.candidate;
+            live.stable = sample.step.stable;
             live.verdict = Some(verdict.to_string());
         });
     }
 }
 
-/// The figures of copies, or of their originals. One that is answered with an error of its
-/// client's counts as failed, whoever answered: the same requests are to be answered alike.
+/// The figures of copies, or of their originals. A response that is an error of its client's counts
+/// as failed, whichever version sent it: the same requests should get the same responses.
 fn of_copies(stats: CopyStats) -> VersionStats {
     let CopyStats {
         mut responses,
@@ -233,16 +237,16 @@ fn of_copies(stats: CopyStats) -> VersionStats {
 }
 
 /// A decision's figures for the history: enough to make it again.
-pub(super) fn figures(limits: &Limits, look: &Look) -> serde_json::Value {
+pub(super) fn stats_json(limits: &Limits, sample: &Sample) -> serde_json::Value {
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     json!({
-        "candidate": look.step.candidate,
-        "stable": look.step.stable,
-        "recent": look.recent,
-        "record": look.record,
-        "slow_ms": look.slow.map(|seconds| seconds * 1000.0),
-        "elapsed_ms": millis(look.elapsed),
-        "evidence": Case::against(limits, look),
+        "candidate": sample.step.candidate,
+        "stable": sample.step.stable,
+        "recent": sample.recent,
+        "record": sample.record,
+        "slow_ms": sample.slow.map(|seconds| seconds * 1000.0),
+        "elapsed_ms": millis(sample.elapsed),
+        "evidence": Case::against(limits, sample),
         "limits": {
             "success_rate": limits.success_rate,
             "success_rate_tolerance": limits.success_rate_tolerance,

@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 
-use super::{Phase, Rollout, Stay};
+use super::{Phase, PhaseResult, Rollout};
 use crate::journal::Split;
 use crate::project::containers::{Dead, of_version};
 use crate::project::healthy::Health;
@@ -11,16 +11,16 @@ use crate::project::healthy::Health;
 impl Rollout {
     /// Takes containers of stable away, drained, until `keep` are left, so that there is room
     /// for the candidate's.
-    pub(super) async fn lower_stable(&mut self, keep: Option<u32>) -> Stay<()> {
+    pub(super) async fn lower_stable(&mut self, keep: Option<u32>) -> PhaseResult<()> {
         let Some(keep) = keep else { return Ok(()) };
         {
-            // Nobody brings back at this moment what an earlier step still had.
-            let _alone = self.site.place_lock(&self.record.service).await;
-            let table = self.site.check_table(&self.record.service).await?;
+            // The reconciler must not bring back what an earlier step still had.
+            let _alone = self.project.place_lock(&self.record.service).await;
+            let table = self.project.check_table(&self.record.service).await?;
             let extra = table.extra(&self.record.from, keep);
-            self.site.retire(&self.record.service, &extra)?;
+            self.project.retire(&self.record.service, &extra)?;
         }
-        while self.site.sweep_on(&self.record.service).await? {
+        while self.project.sweep_on(&self.record.service).await? {
             // A drain can take a while: a candidate that dies meanwhile is not waited for.
             self.observe().await?;
             self.rest(self.look_every()).await?;
@@ -29,7 +29,7 @@ impl Rollout {
     }
 
     /// Sees to it that stable can carry what a split by hand gives it.
-    pub(super) async fn raise_stable(&mut self, split: &Split) -> Stay<()> {
+    pub(super) async fn raise_stable(&mut self, split: &Split) -> PhaseResult<()> {
         let needed = self.replicas_by_hand(split, &self.record.from.version)?;
         if needed > 0 {
             self.start_stable(needed).await?;
@@ -39,24 +39,28 @@ impl Rollout {
     }
 
     /// Starts containers of stable until there are so many.
-    pub(super) async fn start_stable(&mut self, replicas: u32) -> Stay<()> {
+    pub(super) async fn start_stable(&mut self, replicas: u32) -> PhaseResult<()> {
         let (from, mut started) = (&self.record.from, Vec::new());
-        self.site
+        self.project
             .start_missing(from, replicas, Dead::Replace, &mut started)
             .await?;
         if !started.is_empty() {
-            self.site.push(&self.record.service).await?;
+            self.project.push(&self.record.service).await?;
         }
         Ok(())
     }
 
     /// Where fewer than `enough` containers of stable serve, the candidate goes on, bad as it may
-    /// be, until there are `replicas` that do: nobody at all would be worse.
-    pub(super) async fn until_stable_serves(&mut self, mut enough: u32, replicas: u32) -> Stay<()> {
+    /// be, until there are `replicas` that do: none at all would be worse.
+    pub(super) async fn until_stable_serves(
+        &mut self,
+        mut enough: u32,
+        replicas: u32,
+    ) -> PhaseResult<()> {
         let limit = self.record.settings.start_timeout.get();
         let began = Instant::now();
         loop {
-            let table = self.site.check_table(&self.record.service).await?;
+            let table = self.project.check_table(&self.record.service).await?;
             let serving = |version: &str| Health::of(&table.view, version).up;
             let stable = serving(&self.record.from.version);
             let waited = began.elapsed() >= limit
@@ -70,7 +74,7 @@ impl Rollout {
             }
             self.start_stable(replicas).await?;
             let version = &self.record.from.version;
-            self.trouble(format!(
+            self.note_error(format!(
                 "{stable} of {enough} containers of {version} serve"
             ));
             self.rest(self.look_every()).await?;
@@ -78,8 +82,8 @@ impl Rollout {
     }
 
     /// Gives stable what so many of its containers can carry, unless it has more.
-    async fn give_back(&mut self, serving: u32, replicas: u32) -> Stay<()> {
-        let service = self.site.service(&self.record.service)?;
+    async fn give_back(&mut self, serving: u32, replicas: u32) -> PhaseResult<()> {
+        let service = self.project.service(&self.record.service)?;
         let (from, to) = (&self.record.from.version, &self.record.to.version);
         let weight = |of| u64::from(service.split.get(of).copied().unwrap_or(0));
         let (has, all) = (weight(from), weight(from) + weight(to));

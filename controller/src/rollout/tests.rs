@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::plan::Strategy;
 use crate::runtime::label;
-use crate::testing::TestSite;
+use crate::testing::TestProject;
 
 mod faults;
 mod hooks;
@@ -46,18 +46,18 @@ async fn until_step(handle: &Handle, step: usize) {
         .expect("the rollout gets there");
 }
 
-fn kinds(test: &TestSite) -> Vec<String> {
+fn kinds(test: &TestProject) -> Vec<String> {
     test.events().into_iter().map(|event| event.kind).collect()
 }
 
 /// What holds at the end of every rollout, however it came there.
 #[track_caller]
-fn check_promoted(test: &TestSite) {
+fn check_promoted(test: &TestProject) {
     assert_eq!(test.running(), running(&[("2.0.0", 4)]));
     assert_eq!(test.proxy.split(), split(&[("2.0.0", 100)]));
     check_end(test, "2.0.0");
     let previous = test
-        .site
+        .project
         .service("web")
         .expect("there")
         .previous
@@ -66,25 +66,25 @@ fn check_promoted(test: &TestSite) {
 }
 
 #[track_caller]
-fn check_rolled_back(test: &TestSite, says: &str) {
+fn check_rolled_back(test: &TestProject, says: &str) {
     assert_eq!(test.running(), running(&[("1.0.0", 4)]));
     assert_eq!(test.proxy.split(), split(&[("1.0.0", 100)]));
     check_end(test, "1.0.0");
-    let rollouts = test.site.store.rollouts(None, 1).expect("read");
+    let rollouts = test.project.journal.rollouts(None, 1).expect("read");
     assert_eq!(rollouts[0].phase, Phase::RolledBack);
     let why = rollouts[0].why.clone().expect("a reason");
     assert!(why.contains(says), "{why}");
 }
 
 #[track_caller]
-fn check_end(test: &TestSite, stable: &str) {
+fn check_end(test: &TestProject, stable: &str) {
     assert_eq!(
-        test.site.service("web").expect("there").stable.version,
+        test.project.service("web").expect("there").stable.version,
         stable
     );
     assert_eq!(test.proxy.endpoints(), 4, "no endpoint without a container");
-    assert_eq!(test.site.store.retired().expect("read"), []);
-    assert_eq!(test.site.store.unfinished().expect("read"), []);
+    assert_eq!(test.project.journal.retired().expect("read"), []);
+    assert_eq!(test.project.journal.unfinished().expect("read"), []);
     check_order(&test.calls.all());
 }
 
@@ -106,7 +106,7 @@ fn check_order(calls: &[String]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_good_candidate_takes_over_step_by_step() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     test.canary().ended().await;
     check_promoted(&test);
     assert_eq!(
@@ -146,7 +146,7 @@ async fn a_good_candidate_takes_over_step_by_step() {
 
 #[tokio::test(start_paused = true)]
 async fn capacity_comes_before_share() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     test.canary().ended().await;
     let calls = test.calls.all();
     for (share, containers) in [(10, 1), (50, 2), (100, 4)] {
@@ -165,8 +165,8 @@ async fn capacity_comes_before_share() {
 
 #[tokio::test(start_paused = true)]
 async fn blue_green_swaps_all_at_once() {
-    let test = TestSite::new().await;
-    spawn(test.site.clone(), test.begin("blue-green"))
+    let test = TestProject::new().await;
+    spawn(test.project.clone(), test.begin("blue-green"))
         .ended()
         .await;
     check_promoted(&test);
@@ -183,8 +183,8 @@ async fn blue_green_swaps_all_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_candidate_is_rolled_back_with_its_figures() {
-    let test = TestSite::new().await;
+async fn a_bad_candidate_is_rolled_back_with_its_counts() {
+    let test = TestProject::new().await;
     test.proxy.fail("2.0.0", 33);
     test.canary().ended().await;
     check_rolled_back(&test, "requests failed");
@@ -193,17 +193,17 @@ async fn a_bad_candidate_is_rolled_back_with_its_figures() {
         .iter()
         .find(|event| event.kind == "rolling-back")
         .expect("a decision");
-    let figures = decision.figures.as_ref().expect("its figures");
+    let stats = decision.stats.as_ref().expect("its figures");
     assert!(
-        figures["candidate"]["failures"].as_u64() >= Some(2),
-        "{figures}"
+        stats["candidate"]["failures"].as_u64() >= Some(2),
+        "{stats}"
     );
-    assert!(figures["stable"]["tries"].as_u64() > Some(0), "{figures}");
+    assert!(stats["stable"]["tries"].as_u64() > Some(0), "{stats}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_candidate_that_fails_as_stable_does_is_not_rolled_back() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     test.proxy.fail("1.0.0", 30);
     test.proxy.fail("2.0.0", 30);
     let handle = test.canary();
@@ -214,7 +214,7 @@ async fn a_candidate_that_fails_as_stable_does_is_not_rolled_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_container_that_exits_at_once_is_reported_with_its_last_words() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let said = "no such table: users\n".to_owned();
     test.runtime
         .exits_at_once
@@ -227,8 +227,8 @@ async fn a_container_that_exits_at_once_is_reported_with_its_last_words() {
 }
 
 #[track_caller]
-fn check_reason(test: &TestSite, says: &str) {
-    let rollouts = test.site.store.rollouts(None, 1).expect("read");
+fn check_reason(test: &TestProject, says: &str) {
+    let rollouts = test.project.journal.rollouts(None, 1).expect("read");
     assert_eq!(rollouts[0].phase, Phase::RolledBack);
     let why = rollouts[0].why.clone().expect("a reason");
     assert!(why.contains(says), "{why}");
@@ -237,7 +237,7 @@ fn check_reason(test: &TestSite, says: &str) {
 #[tokio::test(start_paused = true)]
 async fn a_container_that_exits_while_it_has_requests_is_the_end_of_the_candidate() {
     for phase in [Phase::Checking, Phase::Shifting, Phase::Baking] {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         let handle = test.canary();
         until(&handle, phase).await;
         test.runtime.exit("2.0.0", 137);
@@ -248,8 +248,8 @@ async fn a_container_that_exits_while_it_has_requests_is_the_end_of_the_candidat
 
 #[tokio::test(start_paused = true)]
 async fn a_candidate_that_never_gets_healthy_never_gets_a_request() {
-    let test = TestSite::new().await;
-    test.proxy.take_down("2.0.0", "answered with 503");
+    let test = TestProject::new().await;
+    test.proxy.take_down("2.0.0", "responded with 503");
     test.canary().ended().await;
     check_rolled_back(&test, "0 of 1 containers of 2.0.0 were healthy within 10s");
     assert!(
@@ -263,17 +263,17 @@ async fn a_candidate_that_never_gets_healthy_never_gets_a_request() {
 
 #[tokio::test(start_paused = true)]
 async fn a_candidate_that_turns_unhealthy_is_rolled_back() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let handle = test.canary();
     until(&handle, Phase::Shifting).await;
-    test.proxy.take_down("2.0.0", "answered with 503");
+    test.proxy.take_down("2.0.0", "responded with 503");
     handle.ended().await;
-    check_rolled_back(&test, "answered with 503");
+    check_rolled_back(&test, "responded with 503");
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_stable_is_down_too_it_is_not_the_candidates_fault() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let handle = test.canary();
     until(&handle, Phase::Shifting).await;
     test.proxy.take_down("1.0.0", "timed out");
@@ -285,7 +285,7 @@ async fn when_stable_is_down_too_it_is_not_the_candidates_fault() {
 
 #[tokio::test(start_paused = true)]
 async fn when_stable_never_gets_healthy_either_it_pauses_and_says_so() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     test.proxy.take_down("1.0.0", "timed out");
     test.proxy.take_down("2.0.0", "timed out");
     let handle = test.canary();
@@ -297,16 +297,16 @@ async fn when_stable_never_gets_healthy_either_it_pauses_and_says_so() {
     assert_eq!(paused, "1.0.0 is not healthy either: waited for 10s");
     test.proxy.bring_up("1.0.0");
     test.proxy.bring_up("2.0.0");
-    handle.ask(Ask::Resume).await.expect("resumed");
+    handle.send(Command::Resume).await.expect("resumed");
     handle.ended().await;
     check_promoted(&test);
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_container_of_stable_that_hangs_saves_no_candidate() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     test.proxy.take_down("10.0.0.1:8080", "timed out");
-    test.proxy.take_down("2.0.0", "answered with 503");
+    test.proxy.take_down("2.0.0", "responded with 503");
     let handle = test.canary();
     let ended = tokio::time::timeout(Duration::from_secs(60), handle.ended()).await;
     ended.expect("in time");
@@ -315,7 +315,7 @@ async fn one_container_of_stable_that_hangs_saves_no_candidate() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_stopped_while_it_has_requests() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     test.proxy.set_in_flight("1.0.0", 3, 0);
     let handle = test.canary();
     until(&handle, Phase::Draining).await;
@@ -329,14 +329,14 @@ async fn nothing_is_stopped_while_it_has_requests() {
 
 #[tokio::test(start_paused = true)]
 async fn upgraded_connections_hold_their_container_and_not_the_rollout() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     test.proxy.set_in_flight("1.0.0", 0, 1);
     let handle = test.canary();
     handle.ended().await;
     assert_eq!(handle.live().record.phase, Phase::Done);
     assert_eq!(test.running(), running(&[("1.0.0", 4), ("2.0.0", 4)]));
     test.proxy.set_in_flight("1.0.0", 0, 0);
-    test.site
+    test.project
         .sweep("web", Duration::from_secs(1))
         .await
         .expect("swept");
@@ -345,21 +345,21 @@ async fn upgraded_connections_hold_their_container_and_not_the_rollout() {
 
 #[tokio::test(start_paused = true)]
 async fn too_few_requests_pause_a_rollout_and_promote_ends_that() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     test.proxy.set_idle(true);
     let handle = test.canary();
     until_paused(&handle).await;
     let paused = handle.live().record.paused.expect("a reason");
     assert_eq!(paused, "held for 20s: 0 of 20 requests so far");
     assert_eq!(test.proxy.split(), split(&[("1.0.0", 90), ("2.0.0", 10)]));
-    handle.ask(Ask::Promote).await.expect("promoted");
+    handle.send(Command::Promote).await.expect("promoted");
     handle.ended().await;
     check_promoted(&test);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_rollout_is_still_watched() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     test.proxy.set_idle(true);
     let handle = test.canary();
     until_paused(&handle).await;
@@ -371,16 +371,16 @@ async fn a_paused_rollout_is_still_watched() {
 
 #[tokio::test(start_paused = true)]
 async fn pause_keeps_a_step_and_resume_goes_on() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let handle = test.canary();
     until(&handle, Phase::Shifting).await;
-    handle.ask(Ask::Pause).await.expect("paused");
+    handle.send(Command::Pause).await.expect("paused");
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(
         (handle.live().record.phase, handle.live().record.step),
         (Phase::Shifting, 0)
     );
-    handle.ask(Ask::Resume).await.expect("resumed");
+    handle.send(Command::Resume).await.expect("resumed");
     handle.ended().await;
     check_promoted(&test);
 }
@@ -395,11 +395,11 @@ async fn abort_goes_back_from_everywhere() {
         Phase::Baking,
     ];
     for phase in phases {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         let handle = test.canary();
         until(&handle, phase).await;
         handle
-            .ask(Ask::Abort {
+            .send(Command::Abort {
                 why: "not today".into(),
             })
             .await
@@ -411,12 +411,12 @@ async fn abort_goes_back_from_everywhere() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_being_stopped_cannot_be_aborted_to() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     test.proxy.set_in_flight("1.0.0", 1, 0);
     let handle = test.canary();
     until(&handle, Phase::Draining).await;
     let error = handle
-        .ask(Ask::Abort {
+        .send(Command::Abort {
             why: "too late".into(),
         })
         .await
@@ -430,11 +430,14 @@ async fn what_is_being_stopped_cannot_be_aborted_to() {
 #[tokio::test(start_paused = true)]
 async fn a_split_by_hand_brings_its_capacity_and_stays() {
     for phase in [Phase::Starting, Phase::Checking, Phase::Shifting] {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         let handle = test.canary();
         until(&handle, phase).await;
         let by_hand = split(&[("1.0.0", 1), ("2.0.0", 3)]);
-        let said = handle.ask(Ask::Split(by_hand.clone())).await.expect("set");
+        let said = handle
+            .send(Command::Split(by_hand.clone()))
+            .await
+            .expect("set");
         assert_eq!(said, "web now has 25% 1.0.0, 75% 2.0.0");
         assert_eq!(test.proxy.split(), by_hand);
         assert_eq!(test.running(), running(&[("1.0.0", 4), ("2.0.0", 3)]));
@@ -452,7 +455,7 @@ async fn a_split_by_hand_brings_its_capacity_and_stays() {
             by_hand,
             "kept by a controller that starts again"
         );
-        handle.ask(Ask::Resume).await.expect("resumed");
+        handle.send(Command::Resume).await.expect("resumed");
         handle.ended().await;
         check_promoted(&test);
     }
@@ -460,22 +463,25 @@ async fn a_split_by_hand_brings_its_capacity_and_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn a_split_by_hand_while_it_bakes_is_kept_until_promote() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let handle = test.canary();
     until(&handle, Phase::Baking).await;
     let by_hand = split(&[("1.0.0", 50), ("2.0.0", 50)]);
-    handle.ask(Ask::Split(by_hand.clone())).await.expect("set");
+    handle
+        .send(Command::Split(by_hand.clone()))
+        .await
+        .expect("set");
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(test.proxy.split(), by_hand);
-    handle.ask(Ask::Promote).await.expect("promoted");
+    handle.send(Command::Promote).await.expect("promoted");
     handle.ended().await;
     check_promoted(&test);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_proxy_that_is_away_delays_a_rollout_and_judges_nobody() {
+async fn a_proxy_that_is_away_delays_a_rollout_and_judges_no_version() {
     for phase in [Phase::Checking, Phase::Shifting, Phase::Baking] {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         let handle = test.canary();
         until(&handle, phase).await;
         test.proxy.set_away(true);
@@ -483,8 +489,8 @@ async fn a_proxy_that_is_away_delays_a_rollout_and_judges_nobody() {
         let live = handle.live();
         assert!(!live.record.phase.is_over());
         assert_ne!(live.record.phase, Phase::RollingBack);
-        let trouble = live.trouble.expect("it says so");
-        assert!(trouble.contains("cannot be reached"), "{trouble}");
+        let last_error = live.last_error.expect("it says so");
+        assert!(last_error.contains("cannot be reached"), "{last_error}");
         test.proxy.set_away(false);
         handle.ended().await;
         check_promoted(&test);
@@ -492,7 +498,7 @@ async fn a_proxy_that_is_away_delays_a_rollout_and_judges_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_cannot_tell_what_runs_delays_a_rollout_and_judges_nobody() {
+async fn an_engine_that_cannot_tell_what_runs_delays_a_rollout_and_judges_no_version() {
     let phases = [
         Phase::Starting,
         Phase::Checking,
@@ -501,7 +507,7 @@ async fn an_engine_that_cannot_tell_what_runs_delays_a_rollout_and_judges_nobody
         Phase::Baking,
     ];
     for phase in phases {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         let handle = test.canary();
         until(&handle, phase).await;
         test.runtime.blind.store(true, Ordering::Relaxed);
@@ -509,8 +515,11 @@ async fn an_engine_that_cannot_tell_what_runs_delays_a_rollout_and_judges_nobody
         let live = handle.live();
         assert!(!live.record.phase.is_over());
         assert_ne!(live.record.phase, Phase::RollingBack);
-        let trouble = live.trouble.expect("it says so");
-        assert!(trouble.contains("failed to list containers"), "{trouble}");
+        let last_error = live.last_error.expect("it says so");
+        assert!(
+            last_error.contains("failed to list containers"),
+            "{last_error}"
+        );
         test.runtime.blind.store(false, Ordering::Relaxed);
         handle.ended().await;
         check_promoted(&test);
@@ -519,7 +528,7 @@ async fn an_engine_that_cannot_tell_what_runs_delays_a_rollout_and_judges_nobody
 
 #[tokio::test(start_paused = true)]
 async fn a_proxy_that_came_back_empty_is_told_everything_again() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let handle = test.canary();
     until(&handle, Phase::Shifting).await;
     tokio::time::sleep(Duration::from_millis(600)).await;
@@ -530,7 +539,7 @@ async fn a_proxy_that_came_back_empty_is_told_everything_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_container_taken_away_by_hand_is_replaced() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let handle = test.canary();
     until(&handle, Phase::Shifting).await;
     test.runtime
@@ -543,7 +552,7 @@ async fn a_container_taken_away_by_hand_is_replaced() {
 #[tokio::test(start_paused = true)]
 async fn a_container_that_is_seen_to_end_while_it_is_taken_away_is_replaced() {
     for phase in [Phase::Checking, Phase::Shifting, Phase::Baking] {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         let handle = test.canary();
         until(&handle, phase).await;
         test.runtime.vanish.store(true, Ordering::Relaxed);
@@ -564,7 +573,7 @@ async fn a_controller_killed_in_any_phase_goes_on_where_it_was() {
         Phase::Draining,
     ];
     for phase in phases {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         let handle = test.canary();
         until(&handle, phase).await;
         handle.stop();
@@ -576,11 +585,11 @@ async fn a_controller_killed_in_any_phase_goes_on_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_controller_that_starts_again_keeps_the_figures_of_its_step() {
-    let test = TestSite::new().await;
+async fn a_controller_that_starts_again_keeps_the_counts_of_its_step() {
+    let test = TestProject::new().await;
     let handle = test.canary();
     until(&handle, Phase::Shifting).await;
-    handle.ask(Ask::Pause).await.expect("paused");
+    handle.send(Command::Pause).await.expect("paused");
     let mut live = handle.watch();
     live.wait_for(|live| live.candidate.tries >= 200)
         .await
@@ -598,7 +607,7 @@ async fn a_controller_that_starts_again_keeps_the_figures_of_its_step() {
     assert!(first >= known, "{first} of {known} tries are known");
 
     // Going on is a new step: it is compared anew.
-    handle.ask(Ask::Resume).await.expect("goes on");
+    handle.send(Command::Resume).await.expect("goes on");
     let mut live = handle.watch();
     let anew = live
         .wait_for(|live| live.candidate.tries > 0)
@@ -614,12 +623,12 @@ async fn a_controller_killed_after_any_call_ends_the_rollout_as_it_would_have() 
     for bad in [false, true] {
         let mut after = 1;
         loop {
-            let test = TestSite::new().await;
+            let test = TestProject::new().await;
             if bad {
                 test.proxy.fail("2.0.0", 33);
             }
             let handle = test.canary();
-            if !test.calls.reach(after, &handle).await {
+            if !test.calls.wait_for_count(after, &handle).await {
                 break;
             }
             handle.stop();

@@ -26,7 +26,7 @@ pub(crate) use secret_files::variable_of;
 pub mod label {
     /// The project, so that two projects on one host leave each other alone.
     pub const PROJECT: &str = "io.crossfade.project";
-    /// `holder`, `proxy` or `endpoint`.
+    /// `infra`, `proxy` or `endpoint`.
     pub const ROLE: &str = "io.crossfade.role";
     /// What the proxy was started with: another value for other settings.
     pub const SETTINGS: &str = "io.crossfade.settings";
@@ -106,7 +106,7 @@ pub struct Mount {
 /// What podman does to a folder's label where SELinux is on; nothing elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relabel {
-    /// Nothing: it is somebody else's, too.
+    /// Nothing: other programs use it, too.
     No,
     /// Lets every container at it.
     Shared,
@@ -147,7 +147,7 @@ pub struct Container {
 /// Whether a container runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContainerState {
-    /// Made, and not started yet; or about to be gone, taken away by somebody.
+    /// Made, and not started yet; or about to be gone, removed by another program.
     Created,
     /// It runs.
     Running,
@@ -204,7 +204,7 @@ pub trait Runtime: Send + Sync {
     /// Makes the project's network unless it is there.
     async fn ensure_network(&self) -> Result<(), RuntimeError>;
 
-    /// Takes the project's network away if it is ours and nobody is on it.
+    /// Removes the project's network if it is ours and no container is on it.
     async fn remove_network(&self) -> Result<(), RuntimeError>;
 
     /// Makes and starts a container. A container that could not be started is taken away again.
@@ -218,8 +218,8 @@ pub trait Runtime: Send + Sync {
     async fn stop(&self, id: &str) -> Result<(), RuntimeError>;
 
     /// Tells `changed` whenever one of the project's containers may have ended or gone, and
-    /// never comes back. It may tell too often; whoever is told looks for himself, and also
-    /// looks when nobody tells him.
+    /// never comes back. It may tell too often; the receiver checks for itself, and also
+    /// checks without being told.
     async fn watch(&self, changed: &Notify);
 
     /// What the container printed.
@@ -229,7 +229,7 @@ pub trait Runtime: Send + Sync {
 /// Why a runtime could not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// No engine answers. Says what was tried.
+    /// No engine responds. Says what was tried.
     #[error("{runtime} cannot be used: {reason}")]
     Unavailable {
         /// `podman` or `process`.

@@ -13,9 +13,9 @@ use crate::runtime::Runtime;
 /// How long to wait before a service is healed again: a container that dies again and again is
 /// not replaced as fast as it dies.
 #[derive(Debug, Default)]
-pub(super) struct Patience(HashMap<String, (Instant, Duration)>);
+pub(super) struct Backoff(HashMap<String, (Instant, Duration)>);
 
-impl Patience {
+impl Backoff {
     const FIRST: Duration = Duration::from_secs(1);
     const LONGEST: Duration = Duration::from_secs(60);
 
@@ -38,15 +38,15 @@ impl Patience {
 
 /// Has `changed` told whenever the runtime tells of a change. Ended by dropping.
 #[derive(Debug)]
-pub(super) struct Watch(tokio::task::JoinHandle<()>);
+pub(super) struct RuntimeWatch(tokio::task::JoinHandle<()>);
 
-impl Watch {
+impl RuntimeWatch {
     pub(super) fn start(runtime: Arc<dyn Runtime>, changed: Arc<Notify>) -> Self {
         Self(tokio::spawn(async move { runtime.watch(&changed).await }))
     }
 }
 
-impl Drop for Watch {
+impl Drop for RuntimeWatch {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -60,21 +60,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_dies_again_and_again_is_replaced_more_and_more_slowly() {
-        let mut patience = Patience::default();
+        let mut backoff = Backoff::default();
         let mut waits = Vec::new();
         for _ in 0..9 {
             let began = Instant::now();
-            while !patience.may("web") {
+            while !backoff.may("web") {
                 sleep(Duration::from_millis(100)).await;
             }
             waits.push(began.elapsed().as_secs());
-            patience.healed("web");
+            backoff.healed("web");
         }
         assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
-        assert!(patience.may("api"), "each service has its own");
+        assert!(backoff.may("api"), "each service has its own");
         sleep(Duration::from_secs(600)).await;
-        patience.healed("web");
-        sleep(Patience::FIRST).await;
-        assert!(patience.may("web"), "it held for a while");
+        backoff.healed("web");
+        sleep(Backoff::FIRST).await;
+        assert!(backoff.may("web"), "it held for a while");
     }
 }

@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedMutexGuard};
 
-use super::backoff::{Patience, Watch};
+use super::backoff::{Backoff, RuntimeWatch};
 use crate::clock::{Clock, boot};
 use crate::error::{Error, Result};
-use crate::journal::{RolloutRecord, Store};
-use crate::manifest::{Manifest, Recipe, RuntimeChoice};
+use crate::journal::{Journal, RolloutRecord};
+use crate::manifest::{ContainerTemplate, Manifest, RuntimeChoice};
 use crate::project::caller::Caller;
 use crate::project::containers::ENDPOINT;
 use crate::project::proxy::{self as proxy_host, ProxyHost};
 use crate::project::secrets::Secrets;
 use crate::project::webhooks::Webhooks;
-use crate::project::{Authorities, Locks, Site};
+use crate::project::{Authorities, Locks, Project};
 use crate::rollout::{self, Handle};
 use crate::runtime::{ContainerState, Runtime, RuntimeError, label};
 use crate::server::engine::{self, Engine};
@@ -24,30 +24,30 @@ use crate::server::engine::{self, Engine};
 /// The controller of one state folder.
 pub(crate) struct Controller {
     pub(super) dir: PathBuf,
-    pub(super) store: Arc<Store>,
+    pub(super) journal: Arc<Journal>,
     pub(super) clock: Clock,
     /// What is up; `None` before the first `up` and after `down`.
     pub(super) up: Mutex<Option<Arc<Up>>>,
     /// What a `down` could not take away: its project and its runtime.
     pub(super) leaving: Mutex<Option<(String, Arc<dyn Runtime>)>>,
     /// Why it is not, where it should be.
-    pub(super) trouble: Mutex<Option<String>>,
+    pub(super) last_error: Mutex<Option<String>>,
     /// Held by verbs that start or stop things, one at a time.
     pub(super) changing: tokio::sync::Mutex<()>,
-    /// Held while somebody changes a service, from looking at its generation on.
+    /// Held while a service is changed, from the check of its generation on.
     pub(super) admitting: Locks,
     /// Held while desired and actual are compared, and by verbs that change both at once. Never
     /// taken before `changing`.
     pub(super) reconciling: tokio::sync::Mutex<()>,
     /// Told when nothing is left to control.
     pub(super) finished: Notify,
-    /// Held by whoever pulls an image.
+    /// Held by each call that pulls an image.
     pub(super) pulling: Arc<()>,
 }
 
 /// A project that is up.
 pub(crate) struct Up {
-    pub(crate) site: Arc<Site>,
+    pub(crate) project: Arc<Project>,
     pub(super) kind: RuntimeChoice,
     /// The rollouts that run, by service.
     pub(super) rollouts: Mutex<HashMap<String, Arc<Handle>>>,
@@ -55,22 +55,22 @@ pub(crate) struct Up {
     pub(super) webhooks: Webhooks,
     /// Told when a container may have come or gone.
     pub(super) changed: Arc<Notify>,
-    pub(super) _watch: Watch,
-    pub(super) patience: Mutex<Patience>,
+    pub(super) _watch: RuntimeWatch,
+    pub(super) backoff: Mutex<Backoff>,
     /// What could not be put right when it was looked at last.
-    pub(super) trouble: Mutex<Vec<String>>,
+    pub(super) last_error: Mutex<Vec<String>>,
 }
 
 impl Controller {
     /// A controller with its folder and its journal.
-    pub(crate) fn new(dir: PathBuf, store: Arc<Store>) -> Arc<Self> {
+    pub(crate) fn new(dir: PathBuf, journal: Arc<Journal>) -> Arc<Self> {
         Arc::new(Self {
             dir,
-            store,
+            journal,
             clock: Clock::new(),
             up: Mutex::new(None),
             leaving: Mutex::new(None),
-            trouble: Mutex::new(None),
+            last_error: Mutex::new(None),
             changing: tokio::sync::Mutex::new(()),
             admitting: Locks::default(),
             reconciling: tokio::sync::Mutex::new(()),
@@ -85,20 +85,20 @@ impl Controller {
         if self.get_up().is_some() {
             return true;
         }
-        let trouble = match self.take_up_applied().await {
+        let last_error = match self.take_up_applied().await {
             Ok(()) => None,
             Err(error) => {
                 tracing::warn!("cannot go on where it was left: {error}");
                 Some(error.to_string())
             }
         };
-        let fine = trouble.is_none();
-        *lock(&self.trouble) = trouble;
+        let fine = last_error.is_none();
+        *lock(&self.last_error) = last_error;
         fine
     }
 
     pub(super) async fn take_up_applied(&self) -> Result<()> {
-        let Some(applied) = self.store.applied()? else {
+        let Some(applied) = self.journal.applied()? else {
             return Ok(());
         };
         let mut manifest = Manifest::parse(&applied.text).map_err(Error::manifest(applied.path))?;
@@ -106,7 +106,7 @@ impl Controller {
         let engine = engine::choose(applied.runtime, &manifest.project, &self.dir).await?;
         let up = self.make_up(manifest, engine)?;
         self.clear_after_boot(&up, &applied.boot).await?;
-        for record in self.store.unfinished()? {
+        for record in self.journal.unfinished()? {
             tracing::info!(phase = %record.phase, "takes up {}", record.title());
             up.run(record);
         }
@@ -115,14 +115,14 @@ impl Controller {
     }
 
     /// The containers that were there when the machine went down died of that, and of nothing
-    /// else: they are cleared away before anybody is judged by them.
+    /// else: they are removed before any version is judged by them.
     pub(super) async fn clear_after_boot(&self, up: &Up, before: &str) -> Result<()> {
         let now = boot();
         if now == before {
             return Ok(());
         }
-        for container in up.site.runtime.list().await? {
-            // The proxy and its holder are made again together.
+        for container in up.project.runtime.list().await? {
+            // The proxy and its infra container are made again together.
             let serves = container
                 .labels
                 .get(label::ROLE)
@@ -130,35 +130,36 @@ impl Controller {
             if !serves || container.state == ContainerState::Running {
                 continue;
             }
-            match up.site.runtime.stop(&container.id).await {
-                Ok(()) => self.store.forget_retired(&container.name)?,
+            match up.project.runtime.stop(&container.id).await {
+                Ok(()) => self.journal.forget_retired(&container.name)?,
                 Err(error @ RuntimeError::Unavailable { .. }) => return Err(error.into()),
                 Err(error) => {
-                    // It is nobody's, and taken away when that can be done.
+                    // It belongs to no version, and is removed when that can be done.
                     tracing::warn!("{}: {error}", container.name);
                     let service = container.labels.get(label::SERVICE);
                     let service = service.map(String::as_str).unwrap_or_default();
-                    up.site.retire(service, std::slice::from_ref(&container))?;
+                    up.project
+                        .retire(service, std::slice::from_ref(&container))?;
                 }
             }
         }
         tracing::info!("the machine has started again: so does everything here");
-        self.store.set_boot(&now)
+        self.journal.set_boot(&now)
     }
 
     pub(super) fn make_up(&self, manifest: Manifest, engine: Engine) -> Result<Arc<Up>> {
         let admin = proxy_host::admin(&self.dir, &manifest.proxy)?;
-        let site = Site::new(
+        let project = Project::new(
             manifest,
-            self.store.clone(),
+            self.journal.clone(),
             engine.runtime,
             admin,
             self.clock,
             Secrets::new(&self.dir),
             Authorities::new(&self.dir, engine.kind),
         );
-        let up = Up::new(Arc::new(site), engine.kind);
-        up.webhooks.follow(&up.site)?;
+        let up = Up::new(Arc::new(project), engine.kind);
+        up.webhooks.follow(&up.project)?;
         Ok(Arc::new(up))
     }
 
@@ -176,7 +177,7 @@ impl Controller {
         }
     }
 
-    /// Lets one caller at a time change a service, and refuses whoever has seen an older
+    /// Lets one caller at a time change a service, and refuses a caller that has seen an older
     /// generation than it has by now. What this gives is held until the change is made.
     pub(super) async fn admit(
         &self,
@@ -187,28 +188,35 @@ impl Controller {
         let Some(seen) = caller.if_generation else {
             return Ok(admitted);
         };
-        let now = self.store.generation(service)?;
+        let now = self.journal.generation(service)?;
         if now == seen {
             return Ok(admitted);
         }
         Err(Error::stale(format!(
-            "{service} is at generation {now}, not {seen}: somebody changed it meanwhile; see \
+            "{service} is at generation {now}, not {seen}: it was changed meanwhile; see \
              `crossfade status` and `crossfade history {service}`"
         )))
     }
 
-    /// Takes away the secrets of versions that nobody can go back to.
+    /// Removes the secrets of versions that can no longer be rolled back to.
     pub(super) fn forget_secrets(&self) -> Result<()> {
         let mut used = BTreeSet::new();
-        let mut use_all = |recipe: &Recipe| used.extend(recipe.secrets.values().cloned());
-        for service in self.store.services()? {
-            use_all(&service.stable.recipe);
-            service.previous.iter().for_each(|one| use_all(&one.recipe));
-            service.asked.iter().for_each(|one| use_all(&one.recipe));
+        let mut use_all =
+            |template: &ContainerTemplate| used.extend(template.secrets.values().cloned());
+        for service in self.journal.services()? {
+            use_all(&service.stable.template);
+            service
+                .previous
+                .iter()
+                .for_each(|one| use_all(&one.template));
+            service
+                .requested
+                .iter()
+                .for_each(|one| use_all(&one.template));
         }
-        for rollout in self.store.unfinished()? {
-            use_all(&rollout.from.recipe);
-            use_all(&rollout.to.recipe);
+        for rollout in self.journal.unfinished()? {
+            use_all(&rollout.from.template);
+            use_all(&rollout.to.template);
         }
         Secrets::new(&self.dir).retain(&used)
     }
@@ -216,10 +224,10 @@ impl Controller {
     /// The proxy of what is up.
     pub(super) fn proxy_host<'a>(&'a self, up: &'a Up) -> Result<ProxyHost<'a>> {
         Ok(ProxyHost {
-            site: &up.site,
+            project: &up.project,
             state: &self.dir,
             kind: up.kind,
-            record: self.store.proxy()?,
+            record: self.journal.proxy()?,
         })
     }
 
@@ -234,39 +242,39 @@ impl Controller {
             Some(now) if Arc::ptr_eq(&now, up) => Ok(alone),
             _ => Err(Error::refused(format!(
                 "{} went down meanwhile; try again",
-                up.site.project
+                up.project.name
             ))),
         }
     }
 
     /// What is up, or what to do about it.
     pub(super) fn up(&self) -> Result<Arc<Up>> {
-        self.get_up().ok_or_else(|| match &*lock(&self.trouble) {
-            Some(trouble) => Error::unavailable(trouble.clone()),
+        self.get_up().ok_or_else(|| match &*lock(&self.last_error) {
+            Some(last_error) => Error::unavailable(last_error.clone()),
             None => Error::refused("nothing is up here: `crossfade up` starts it"),
         })
     }
 }
 
 impl Up {
-    pub(super) fn new(site: Arc<Site>, kind: RuntimeChoice) -> Self {
+    pub(super) fn new(project: Arc<Project>, kind: RuntimeChoice) -> Self {
         let changed = Arc::new(Notify::new());
         Self {
-            _watch: Watch::start(site.runtime.clone(), changed.clone()),
-            site,
+            _watch: RuntimeWatch::start(project.runtime.clone(), changed.clone()),
+            project,
             kind,
             rollouts: Mutex::default(),
             changed,
             webhooks: Webhooks::default(),
-            patience: Mutex::default(),
-            trouble: Mutex::default(),
+            backoff: Mutex::default(),
+            last_error: Mutex::default(),
         }
     }
 
     /// Begins or goes on with a rollout that is in the journal.
     pub(super) fn run(&self, record: RolloutRecord) {
         let service = record.service.clone();
-        let handle = rollout::spawn(self.site.clone(), record);
+        let handle = rollout::spawn(self.project.clone(), record);
         lock(&self.rollouts).insert(service, Arc::new(handle));
     }
 

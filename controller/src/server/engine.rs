@@ -13,7 +13,7 @@ pub(crate) struct Engine {
     pub(crate) runtime: Arc<dyn Runtime>,
     /// Never `Auto`.
     pub(crate) kind: RuntimeChoice,
-    /// A sentence for whoever asked for `Auto`.
+    /// A sentence for the user, where the manifest says `Auto`.
     pub(crate) why: Option<String>,
 }
 

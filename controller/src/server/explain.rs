@@ -42,7 +42,7 @@ pub(crate) fn explain(rollout: RolloutStatus, steps: &[Step], events: Vec<Event>
     {
         step.outcome = "running".into();
         step.why.clone_from(&rollout.verdict);
-        step.figures = serde_json::to_value([rollout.candidate, rollout.stable])
+        step.stats = serde_json::to_value([rollout.candidate, rollout.stable])
             .ok()
             .map(|pair| serde_json::json!({ "candidate": pair[0], "stable": pair[1] }));
     }
@@ -68,7 +68,7 @@ fn planned(n: usize, of: usize, step: Step) -> StepExplained {
         ended: None,
         outcome: "not reached".into(),
         why: None,
-        figures: None,
+        stats: None,
         events: Vec::new(),
     }
 }
@@ -89,12 +89,12 @@ fn ends_a_step(kind: &str) -> bool {
 
 fn end(step: &mut StepExplained, event: &Event) {
     step.ended = Some(event.at);
-    step.figures.clone_from(&event.figures);
+    step.stats.clone_from(&event.stats);
     let went_back = event.kind.starts_with("roll");
-    let (outcome, why) = match (went_back, &event.figures) {
+    let (outcome, why) = match (went_back, &event.stats) {
         (true, _) => ("rolled back", Some(event.text.clone())),
         (false, Some(_)) => ("good", None),
-        // Nobody looked: it was somebody's wish.
+        // It was not judged: a user promoted it.
         (false, None) => (
             "promoted by hand",
             event.who.clone().map(|who| format!("by {who}")),
@@ -112,12 +112,12 @@ mod tests {
     use crate::plan::Strategy;
     use crate::rollout::Live;
     use crate::server::verbs::status_of;
-    use crate::testing::TestSite;
+    use crate::testing::TestProject;
 
     async fn explained(strategy: &str, play: &[(&str, Option<Value>)]) -> Explanation {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         let record = test.begin(strategy);
-        let events = play.iter().zip(1..).map(|((kind, figures), id)| Event {
+        let events = play.iter().zip(1..).map(|((kind, stats), id)| Event {
             id,
             rollout: Some(record.id),
             service: Some("web".into()),
@@ -125,7 +125,7 @@ mod tests {
             kind: (*kind).to_owned(),
             text: format!("{kind}!"),
             who: Some("ann".into()),
-            figures: figures.clone(),
+            stats: stats.clone(),
         });
         let steps = strategy.parse::<Strategy>().expect("a strategy").steps(4);
         explain(status_of(&Live::of(&record)), &steps, events.collect())
@@ -162,14 +162,14 @@ mod tests {
             panic!("three steps");
         };
         assert_eq!((first.began, first.ended), (Some(3000), Some(6000)));
-        assert_eq!(first.figures, Some(good));
+        assert_eq!(first.stats, Some(good));
         let kinds: Vec<&str> = first
             .events
             .iter()
             .map(|event| event.kind.as_str())
             .collect();
         assert_eq!(kinds, ["paused", "resumed"]);
-        assert_eq!((second.share, second.figures.clone()), (50, Some(bad)));
+        assert_eq!((second.share, second.stats.clone()), (50, Some(bad)));
         assert_eq!(second.why.as_deref(), Some("rolling-back!"));
         assert_eq!((explanation.before.len(), explanation.after.len()), (2, 2));
     }

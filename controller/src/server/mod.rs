@@ -1,4 +1,4 @@
-//! The controller process: its folder, its socket, and what it answers there.
+//! The controller process: its folder, its socket, and the calls that it serves there.
 
 mod backoff;
 mod controller;
@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 
 use crate::api::{About, Failure};
 use crate::error::{Error, Exit, Result};
-use crate::journal::{self, Store};
+use crate::journal::{self, Journal};
 use crate::project::caller::Caller;
 use crate::state_dir::{self, Lock};
 use controller::Controller;
@@ -38,8 +38,8 @@ use verbs::LogLines;
 
 /// A manifest is the largest thing that is ever sent.
 const MAX_BODY: usize = 4 << 20;
-/// How long a controller that ends waits for answers that are still being read.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// How long a controller that ends waits for responses that are still being read.
+const LAST_RESPONSES: Duration = Duration::from_secs(1);
 
 /// A state folder that is ours alone, with its socket.
 pub struct Folder {
@@ -56,7 +56,7 @@ pub struct Folder {
 pub fn open(dir: &Path) -> Result<Folder> {
     state_dir::make(dir)?;
     let lock = state_dir::lock(dir)?;
-    let store = Store::open(&dir.join(journal::FILE))?;
+    let journal = Journal::open(&dir.join(journal::FILE))?;
     let socket = state_dir::socket(dir);
     match std::fs::remove_file(&socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -68,7 +68,7 @@ pub fn open(dir: &Path) -> Result<Folder> {
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))
         .map_err(Error::file(&socket))?;
     Ok(Folder {
-        controller: Controller::new(dir.to_owned(), Arc::new(store)),
+        controller: Controller::new(dir.to_owned(), Arc::new(journal)),
         listener,
         _lock: lock,
     })
@@ -84,8 +84,8 @@ pub async fn run(folder: Folder, until_down: bool, shutdown: impl Future<Output 
         _lock,
     } = folder;
     controller.take_up().await;
-    let tending = tokio::spawn(controller.clone().keep_tending(until_down));
-    let mut answering = JoinSet::new();
+    let tending = tokio::spawn(controller.clone().keep_reconciling(until_down));
+    let mut serving = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
@@ -93,26 +93,26 @@ pub async fn run(folder: Folder, until_down: bool, shutdown: impl Future<Output 
             () = controller.finished() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    answering.spawn(answer(stream, controller.clone()));
+                    serving.spawn(serve_stream(stream, controller.clone()));
                 }
                 Err(error) => {
                     tracing::warn!("cannot accept: {error}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             },
-            Some(_) = answering.join_next(), if !answering.is_empty() => {}
+            Some(_) = serving.join_next(), if !serving.is_empty() => {}
         }
     }
-    // Whoever comes now is told at once that nobody is here.
+    // New clients learn at once that no controller is here.
     drop(listener);
     tending.abort();
     controller.stop();
-    // Whoever asked for the end is still to be answered.
-    let rest = async { while answering.join_next().await.is_some() {} };
-    let _ = tokio::time::timeout(LAST_ANSWERS, rest).await;
+    // The caller that requested the end still gets its response.
+    let rest = async { while serving.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_RESPONSES, rest).await;
 }
 
-async fn answer(stream: UnixStream, controller: Arc<Controller>) {
+async fn serve_stream(stream: UnixStream, controller: Arc<Controller>) {
     let caller = Caller::of(&stream);
     let service = service_fn(move |request| {
         let (controller, caller) = (controller.clone(), caller.clone());
@@ -126,13 +126,13 @@ async fn answer(stream: UnixStream, controller: Arc<Controller>) {
     }
 }
 
-type Answer = Response<Either<Full<Bytes>, Lines>>;
+type ApiResponse = Response<Either<Full<Bytes>, Lines>>;
 
 async fn respond(
     request: Request<Incoming>,
     controller: Arc<Controller>,
     mut caller: Caller,
-) -> Answer {
+) -> ApiResponse {
     let path = request.uri().path().to_owned();
     let Some(verb) = path
         .strip_prefix("/v1/")
@@ -158,10 +158,10 @@ async fn respond(
         }
     };
     let verb = verb.to_owned();
-    // In a task of its own: a verb that has begun goes on when whoever asked goes away.
+    // In a task of its own: a verb that has begun goes on when its client goes away.
     let task = tokio::spawn(async move { dispatch(&verb, &body, &controller, &caller).await });
     match task.await {
-        Ok(Ok(answer)) => answer,
+        Ok(Ok(response)) => response,
         Ok(Err(error)) => failed(&error),
         Err(error) => {
             let broke_down = Error::caused(Exit::FAILED, "the controller broke down");
@@ -175,7 +175,7 @@ async fn dispatch(
     body: &[u8],
     controller: &Controller,
     caller: &Caller,
-) -> Result<Answer> {
+) -> Result<ApiResponse> {
     match verb {
         "about" => {
             let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -219,19 +219,21 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     admin_api::strict::from_json(body).map_err(|error| Error::usage(error.to_string()))
 }
 
-fn json(value: &impl Serialize) -> Result<Answer> {
-    let body = serde_json::to_vec(value)
-        .map_err(Error::caused(Exit::FAILED, "the answer cannot be written"))?;
+fn json(value: &impl Serialize) -> Result<ApiResponse> {
+    let body = serde_json::to_vec(value).map_err(Error::caused(
+        Exit::FAILED,
+        "the response cannot be written",
+    ))?;
     Ok(response(StatusCode::OK, body))
 }
 
-fn failed(error: &Error) -> Answer {
+fn failed(error: &Error) -> ApiResponse {
     // Of a number and a string: cannot fail.
     let body = serde_json::to_vec(&Failure::from(error)).unwrap_or_default();
     response(StatusCode::UNPROCESSABLE_ENTITY, body)
 }
 
-fn response(status: StatusCode, body: Vec<u8>) -> Answer {
+fn response(status: StatusCode, body: Vec<u8>) -> ApiResponse {
     let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
     *response.status_mut() = status;
     let json = header::HeaderValue::from_static("application/json");

@@ -1,4 +1,4 @@
-//! What nobody has to ask for: a proxy that is gone is started again, a table that was lost is
+//! What happens without a command: a proxy that is gone is started again, a table that was lost is
 //! told again, a container that died is replaced, one that has no place here is drained and taken
 //! away, and retired ones are seen to their end. While rollouts run, too.
 
@@ -11,15 +11,15 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::error::Result;
 use crate::journal::ServiceRecord;
-use crate::project::Site;
+use crate::project::Project;
 use crate::project::containers::Dead;
-use crate::project::reconcile::{Wanted, compare, wanted};
+use crate::project::reconcile::{DesiredVersion, compare, wanted};
 use crate::runtime::Container;
 use crate::server::controller::{Controller, Up, lock};
 
 /// So often everything is looked at, also when the engine has told nothing.
 const EVERY: Duration = Duration::from_secs(2);
-/// One container that ends is several events, and seldom comes alone.
+/// One container that ends is several events, and rarely comes alone.
 const SETTLE: Duration = Duration::from_millis(50);
 /// So often nothing is found up before a controller in the background ends.
 const IDLE_TICKS: u32 = 5;
@@ -28,7 +28,7 @@ const DRAIN_WAIT: Duration = Duration::from_millis(500);
 impl Controller {
     /// Looks after everything, whenever the engine tells of a change and every two seconds.
     /// `until_down`: ends the controller when nothing has come up for a while.
-    pub(crate) async fn keep_tending(self: Arc<Self>, until_down: bool) {
+    pub(crate) async fn keep_reconciling(self: Arc<Self>, until_down: bool) {
         let mut tick = interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle = 0;
@@ -40,9 +40,9 @@ impl Controller {
                 self.take_up().await
             };
             if is_up {
-                self.tend().await;
+                self.reconcile().await;
             }
-            // Somebody may have looked into the history, and may do so again.
+            // A client may have read the history, and may do so again.
             let is_idle = is_up && self.get_up().is_none() && Arc::strong_count(&self.pulling) == 1;
             idle = match (is_idle, ticked) {
                 (true, true) => idle + 1,
@@ -73,37 +73,37 @@ impl Controller {
         }
     }
 
-    pub(super) async fn tend(&self) {
-        // Whoever has it now sees to all this, too, or takes everything away.
+    pub(super) async fn reconcile(&self) {
+        // The holder of the lock does all this, too, or takes everything away.
         let Ok(_alone) = self.reconciling.try_lock() else {
             return;
         };
         let Some(up) = self.get_up() else { return };
         // A proxy that takes long to come back holds up no container.
         let proxy = async {
-            self.tend_proxy(&up).await?;
-            self.clear_table(&up.site).await
+            self.reconcile_proxy(&up).await?;
+            self.clear_table(&up.project).await
         };
-        let (proxy, mut trouble) = tokio::join!(proxy, self.tend_services(&up));
+        let (proxy, mut last_error) = tokio::join!(proxy, self.reconcile_services(&up));
         if let Err(error) = proxy {
-            trouble.insert(0, format!("the proxy: {error}"));
+            last_error.insert(0, format!("the proxy: {error}"));
         }
         if let Err(error) = self.sweep_aside(&up) {
-            trouble.push(error.to_string());
+            last_error.push(error.to_string());
         }
-        let before = std::mem::replace(&mut *lock(&up.trouble), trouble.clone());
-        for trouble in trouble.iter().filter(|one| !before.contains(one)) {
-            tracing::warn!("{trouble}");
+        let before = std::mem::replace(&mut *lock(&up.last_error), last_error.clone());
+        for last_error in last_error.iter().filter(|one| !before.contains(one)) {
+            tracing::warn!("{last_error}");
         }
     }
 
-    async fn tend_proxy(&self, up: &Up) -> Result<()> {
-        if self.store.proxy()?.upgrade.is_some() {
+    async fn reconcile_proxy(&self, up: &Up) -> Result<()> {
+        if self.journal.proxy()?.upgrade.is_some() {
             // The controller was killed in the middle of it.
             self.finish_proxy_upgrade(up).await?;
         }
         self.clear_old_proxies(up).await?;
-        if up.site.admin.status().await.is_ok() {
+        if up.project.admin.status().await.is_ok() {
             return Ok(());
         }
         self.proxy_host(up)?.ensure(&mut Vec::new()).await?;
@@ -114,29 +114,29 @@ impl Controller {
 
     /// Takes services out of the proxy that are in no journal: who began with them did not come to
     /// their end. The table is the controller's alone.
-    async fn clear_table(&self, site: &Site) -> Result<()> {
-        let in_proxy = site.admin.services().await?.services;
-        let known = self.store.services()?;
+    async fn clear_table(&self, project: &Project) -> Result<()> {
+        let in_proxy = project.admin.services().await?.services;
+        let known = self.journal.services()?;
         let is_known = |name: &str| known.iter().any(|service| service.name == name);
         for ServiceView { name, .. } in in_proxy {
             if !is_known(&name) {
                 tracing::info!("{name} is in the proxy and in no journal: it is taken out");
-                site.take_out(&name).await?;
+                project.take_out(&name).await?;
             }
         }
         Ok(())
     }
 
     /// What could not be done, service by service.
-    async fn tend_services(&self, up: &Up) -> Vec<String> {
-        let services = match self.store.services() {
+    async fn reconcile_services(&self, up: &Up) -> Vec<String> {
+        let services = match self.journal.services() {
             Ok(services) => services,
             Err(error) => return vec![error.to_string()],
         };
         // One that takes long holds up no other.
         let all = services
             .iter()
-            .map(|service| self.tend_service(up, service));
+            .map(|service| self.reconcile_service(up, service));
         let outcomes = futures_util::future::join_all(all).await;
         let failed = services.iter().zip(outcomes).filter_map(|(service, done)| {
             let error = done.err()?;
@@ -145,31 +145,31 @@ impl Controller {
         failed.collect()
     }
 
-    async fn tend_service(&self, up: &Up, service: &ServiceRecord) -> Result<()> {
-        let site = &up.site;
-        if site.manifest().service(&service.name).is_none() {
+    async fn reconcile_service(&self, up: &Up, service: &ServiceRecord) -> Result<()> {
+        let project = &up.project;
+        if project.manifest().service(&service.name).is_none() {
             // An `up` without it was cut short.
-            return site.remove(&service.name).await;
+            return project.remove(&service.name).await;
         }
         self.retire_extra(up, &service.name).await?;
         // Containers need no proxy to be started.
         let healed = self.heal(up, &service.name).await;
-        let told = site.check_table(&service.name).await.map(|_| ());
+        let told = project.check_table(&service.name).await.map(|_| ());
         healed.and(told)
     }
 
     /// Sees retired containers to their end, also those whose service is there no more; each
-    /// service's in a task of its own: one may take long to stop, and nobody else is to wait for it.
+    /// service's in a task of its own: one may take long to stop, and no other is to wait for it.
     fn sweep_aside(&self, up: &Up) -> Result<()> {
-        let retired = self.store.retired()?;
+        let retired = self.journal.retired()?;
         let services: BTreeSet<String> = retired.into_iter().map(|one| one.service).collect();
         for service in services {
-            if up.site.sweeping.of(&service).try_lock().is_err() {
+            if up.project.sweeping.of(&service).try_lock().is_err() {
                 continue;
             }
-            let site = up.site.clone();
+            let project = up.project.clone();
             tokio::spawn(async move {
-                if let Err(error) = site.sweep(&service, DRAIN_WAIT).await {
+                if let Err(error) = project.sweep(&service, DRAIN_WAIT).await {
                     tracing::warn!("{service}: {error}");
                 }
             });
@@ -180,63 +180,66 @@ impl Controller {
     /// The versions that have a place here, and the service's containers that are not retired.
     async fn wanted_and_live(
         &self,
-        site: &Site,
+        project: &Project,
         service: &str,
-    ) -> Result<(Vec<Wanted>, Vec<Container>)> {
-        let record = site.service(service)?;
-        let rollout = self.store.running(service)?;
+    ) -> Result<(Vec<DesiredVersion>, Vec<Container>)> {
+        let record = project.service(service)?;
+        let rollout = self.journal.running(service)?;
         let wanted = wanted(&record, rollout.as_ref());
-        Ok((wanted, site.live_containers(service).await?))
+        Ok((wanted, project.live_containers(service).await?))
     }
 
     /// Retires containers that have no place here.
     async fn retire_extra(&self, up: &Up, service: &str) -> Result<()> {
-        let site = &up.site;
-        // Nobody starts or wants others between this look and what is made of it.
-        let _alone = site.place_lock(service).await;
-        let (wanted, containers) = self.wanted_and_live(site, service).await?;
+        let project = &up.project;
+        // No other task starts or retires containers between this check and its result.
+        let _alone = project.place_lock(service).await;
+        let (wanted, containers) = self.wanted_and_live(project, service).await?;
         let extra = compare(&wanted, &containers).extra;
         if extra.is_empty() {
             return Ok(());
         }
         let names: Vec<&str> = extra.iter().map(|one| one.name.as_str()).collect();
-        let text = format!("nobody wants {}: drained and taken away", names.join(", "));
+        let text = format!(
+            "{} not wanted any more: drained and removed",
+            names.join(", ")
+        );
         let extra: Vec<Container> = extra.into_iter().cloned().collect();
-        site.retire(service, &extra)?;
-        site.note(service, None, "healed", &text, None)
+        project.retire(service, &extra)?;
+        project.note(service, None, "healed", &text, None)
     }
 
     /// Replaces what has died or is missing.
     async fn heal(&self, up: &Up, service: &str) -> Result<()> {
-        let site = &up.site;
-        let (wanted, containers) = self.wanted_and_live(site, service).await?;
-        if compare(&wanted, &containers).short.is_empty() || !lock(&up.patience).may(service) {
+        let project = &up.project;
+        let (wanted, containers) = self.wanted_and_live(project, service).await?;
+        if compare(&wanted, &containers).short.is_empty() || !lock(&up.backoff).may(service) {
             return Ok(());
         }
         // The dead are to get no requests while their successors start.
-        let told = site.push(service).await;
+        let told = project.push(service).await;
         let mut started = Vec::new();
-        let done = self.replace_dead(site, service, &mut started).await;
+        let done = self.replace_dead(project, service, &mut started).await;
         if !started.is_empty() {
-            lock(&up.patience).healed(service);
+            lock(&up.backoff).healed(service);
             let names: Vec<&str> = started.iter().map(|one| one.name.as_str()).collect();
             let text = format!("{} took the place of what was missing", names.join(", "));
-            site.note(service, None, "healed", &text, None)?;
+            project.note(service, None, "healed", &text, None)?;
         }
         done.and(told)
     }
 
     async fn replace_dead(
         &self,
-        site: &Site,
+        project: &Project,
         service: &str,
         started: &mut Vec<Container>,
     ) -> Result<()> {
-        let _alone = site.place_lock(service).await;
-        let (wanted, containers) = self.wanted_and_live(site, service).await?;
+        let _alone = project.place_lock(service).await;
+        let (wanted, containers) = self.wanted_and_live(project, service).await?;
         let mut stays = None;
         for (version, count) in compare(&wanted, &containers).short {
-            let of_this = site
+            let of_this = project
                 .start_missing_alone(version, count, Dead::Replace, started)
                 .await?;
             stays = stays.or(of_this);

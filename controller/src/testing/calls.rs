@@ -29,7 +29,7 @@ impl Calls {
     }
 
     /// Until so many calls were made; `false` if `handle` ends before.
-    pub(crate) async fn reach(&self, count: usize, handle: &Handle) -> bool {
+    pub(crate) async fn wait_for_count(&self, count: usize, handle: &Handle) -> bool {
         let mut calls = self.0.subscribe();
         tokio::select! {
             biased;

@@ -1,4 +1,4 @@
-//! A listener that answers what a test says.
+//! A listener that responds what a test says.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -9,9 +9,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 
-/// Answers with these, one after the other, and gives what it was sent.
+/// Responds with these, one after the other, and gives what it was sent.
 pub(crate) async fn listener(
-    answers: Vec<(u16, &'static str)>,
+    responses: Vec<(u16, &'static str)>,
 ) -> (String, mpsc::UnboundedReceiver<String>) {
     let socket = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
@@ -19,7 +19,7 @@ pub(crate) async fn listener(
     let address = socket.local_addr().expect("bound");
     let (heard, hear) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        for (status, text) in answers {
+        for (status, text) in responses {
             let (stream, _) = socket.accept().await.expect("accepted");
             let heard = heard.clone();
             let service = service_fn(move |request: Request<Incoming>| {
@@ -32,13 +32,13 @@ pub(crate) async fn listener(
                     let body = request.into_body().collect().await?.to_bytes();
                     let body = String::from_utf8_lossy(&body).into_owned();
                     let _ = heard.send(format!("{token} {body}"));
-                    let mut answer = Response::new(Full::<Bytes>::from(text));
-                    *answer.status_mut() = status.try_into().expect("a status");
-                    Ok::<_, hyper::Error>(answer)
+                    let mut response = Response::new(Full::<Bytes>::from(text));
+                    *response.status_mut() = status.try_into().expect("a status");
+                    Ok::<_, hyper::Error>(response)
                 }
             });
             let serve = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // Whoever asked may be gone before the answer is.
+            // The client may be gone before the response is.
             let _ = serve.await;
         }
     });

@@ -14,12 +14,12 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::http::proxy_admin::{Admin, Dial};
-use crate::journal::{Event, EventFilter, FILE, NewRollout, NewVersion, RolloutRecord, Store};
-use crate::manifest::{Manifest, Recipe, RuntimeChoice};
+use crate::http::proxy_admin::{Dial, ProxyAdmin};
+use crate::journal::{Event, EventFilter, FILE, Journal, NewRollout, NewVersion, RolloutRecord};
+use crate::manifest::{ContainerTemplate, Manifest, RuntimeChoice};
 use crate::plan::RolloutSettings;
 use crate::project::secrets::Secrets;
-use crate::project::{Authorities, Site};
+use crate::project::{Authorities, Project};
 use crate::rollout::{self, Handle};
 use crate::runtime::{ContainerState, label};
 use calls::Calls;
@@ -46,31 +46,31 @@ start_timeout = "10s"
 "#;
 
 /// A site with `web` 1.0.0 on four containers.
-pub(crate) struct TestSite {
-    pub(crate) site: Arc<Site>,
+pub(crate) struct TestProject {
+    pub(crate) project: Arc<Project>,
     pub(crate) runtime: Arc<FakeRuntime>,
     pub(crate) proxy: Arc<FakeProxy>,
     pub(crate) calls: Calls,
     dir: TempDir,
 }
 
-impl TestSite {
+impl TestProject {
     pub(crate) async fn new() -> Self {
         let dir = TempDir::new().expect("a folder");
-        let store = Arc::new(Store::open(&dir.path().join(FILE)).expect("a journal"));
+        let journal = Arc::new(Journal::open(&dir.path().join(FILE)).expect("a journal"));
         let calls = Calls::new();
         let runtime = FakeRuntime::new(calls.clone());
         let proxy = Arc::new(FakeProxy::new(calls.clone()));
         let (dial, connections) = mpsc::unbounded_channel();
         tokio::spawn(proxy.clone().serve(connections));
         let manifest = Manifest::parse(MANIFEST).expect("a manifest");
-        let admin = Admin::new(Dial::Memory(dial), "secret".into());
+        let admin = ProxyAdmin::new(Dial::Memory(dial), "secret".into());
         let secrets = Secrets::new(dir.path());
         let clock = Clock::new();
         let authorities = Authorities::new(dir.path(), RuntimeChoice::Process);
-        let site = Site::new(
+        let project = Project::new(
             manifest,
-            store,
+            journal,
             runtime.clone(),
             admin,
             clock,
@@ -78,23 +78,23 @@ impl TestSite {
             authorities,
         );
         let this = Self {
-            site: Arc::new(site),
+            project: Arc::new(project),
             runtime,
             proxy,
             calls,
             dir,
         };
-        this.site
-            .store
+        this.project
+            .journal
             .add_service(&this.version("1.0.0"), 4, 0)
             .expect("recorded");
-        let stable = this.site.service("web").expect("there").stable;
+        let stable = this.project.service("web").expect("there").stable;
         let dead = crate::project::containers::Dead::Fail;
-        this.site
+        this.project
             .start_missing(&stable, 4, dead, &mut Vec::new())
             .await
             .expect("started");
-        this.site.push("web").await.expect("pushed");
+        this.project.push("web").await.expect("pushed");
         this.calls.clear();
         this
     }
@@ -111,9 +111,9 @@ impl TestSite {
             image: format!("web:{label}"),
             resolved: format!("web:{label}"),
             pull_name: None,
-            recipe: Recipe {
+            template: ContainerTemplate {
                 port: 8080,
-                ..Recipe::default()
+                ..ContainerTemplate::default()
             },
         }
     }
@@ -126,10 +126,10 @@ impl TestSite {
 
     /// The same, with other settings.
     pub(crate) fn begin_with(&self, change: impl FnOnce(&mut RolloutSettings)) -> RolloutRecord {
-        let manifest = self.site.manifest();
+        let manifest = self.project.manifest();
         let mut settings = manifest.service("web").expect("there").rollout.clone();
         change(&mut settings);
-        let stable = self.site.service("web").expect("there").stable;
+        let stable = self.project.service("web").expect("there").stable;
         let steps = settings.strategy.steps(4);
         let new = NewRollout {
             from: stable.id,
@@ -138,30 +138,30 @@ impl TestSite {
             steps,
             who: None,
         };
-        self.site
-            .store
-            .begin_rollout(&new, self.site.clock.now())
+        self.project
+            .journal
+            .begin_rollout(&new, self.project.clock.now())
             .expect("recorded")
     }
 
     /// Everything that happened.
     pub(crate) fn events(&self) -> Vec<Event> {
         let all = EventFilter::default();
-        self.site.store.events(all).expect("read")
+        self.project.journal.events(all).expect("read")
     }
 
     /// Begins a canary to 2.0.0.
     pub(crate) fn canary(&self) -> Handle {
-        rollout::spawn(self.site.clone(), self.begin("canary"))
+        rollout::spawn(self.project.clone(), self.begin("canary"))
     }
 
     /// What a controller does that was killed: takes up what the journal says.
     pub(crate) fn take_up(&self) -> Option<Handle> {
-        let unfinished = self.site.store.unfinished().expect("read");
+        let unfinished = self.project.journal.unfinished().expect("read");
         unfinished
             .into_iter()
             .next()
-            .map(|record| rollout::spawn(self.site.clone(), record))
+            .map(|record| rollout::spawn(self.project.clone(), record))
     }
 
     /// The versions of the containers that run, with how many of each.

@@ -44,19 +44,19 @@ struct Inner {
     down: BTreeMap<String, String>,
     /// Of the copies that were made last.
     mirror: MirrorStats,
-    /// The share of all requests that are wrong, and are answered so, in per cent.
+    /// The share of all requests that are wrong and get a 4xx response, in per cent.
     wrong: u64,
-    /// The share of a version's answers that say so to what is right, in per cent.
+    /// The share of a version's responses that say so to what is right, in per cent.
     refusing: BTreeMap<String, u64>,
     in_flight: BTreeMap<String, u64>,
     upgraded: BTreeMap<String, u64>,
     /// No request comes.
     idle: bool,
-    /// Nobody answers.
+    /// No proxy responds.
     away: bool,
     /// It has another token.
     locked: bool,
-    /// Nobody would be left if anybody went.
+    /// A drain would leave no endpoint.
     needs_all: bool,
 }
 
@@ -73,11 +73,11 @@ impl FakeProxy {
     }
 
     /// So many of a hundred requests are their clients' fault.
-    pub(crate) fn ask_wrongly(&self, percent: u64) {
+    pub(crate) fn send_bad_requests(&self, percent: u64) {
         lock(&self.inner).wrong = percent;
     }
 
-    /// Answers so many of a hundred requests with 404, whatever they ask for.
+    /// Responds with 404 to so many of a hundred requests, whatever they are.
     pub(crate) fn refuse(&self, version: &str, percent: u64) {
         lock(&self.inner).refusing.insert(version.into(), percent);
     }
@@ -112,12 +112,12 @@ impl FakeProxy {
         lock(&self.inner).away = away;
     }
 
-    /// Refuses every drain: nobody would be left.
+    /// Refuses every drain: none would be left.
     pub(crate) fn set_needs_all(&self, needs_all: bool) {
         lock(&self.inner).needs_all = needs_all;
     }
 
-    /// Whoever asks has another token than it has.
+    /// The caller's token is not the proxy's.
     pub(crate) fn set_locked(&self, locked: bool) {
         lock(&self.inner).locked = locked;
     }
@@ -137,7 +137,7 @@ impl FakeProxy {
             .unwrap_or_default()
     }
 
-    /// Gives it a service that nobody asked for.
+    /// Gives it a service that was not requested.
     pub(crate) fn add(&self, name: &str) {
         let spec = ServiceSpec {
             name: name.into(),
@@ -176,23 +176,23 @@ impl FakeProxy {
             let this = self.clone();
             let service = service_fn(move |request| {
                 let this = this.clone();
-                async move { Ok::<_, Infallible>(this.answer(request).await) }
+                async move { Ok::<_, Infallible>(this.response(request).await) }
             });
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn response(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.expect("a body").to_bytes();
         if lock(&self.inner).locked {
-            return refusal(
+            return rejection(
                 StatusCode::UNAUTHORIZED,
                 "unauthorized",
                 "the token is wrong",
             );
         }
-        // Paused time goes on only when nobody has anything to do: with this, tests see every
+        // Paused time goes on only when no task has anything to do: with this, tests see every
         // phase, however short.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let path: Vec<&str> = head
@@ -294,7 +294,7 @@ impl FakeProxy {
         let inner = lock(&self.inner);
         if inner.needs_all {
             let why = "the drain would leave the service nothing to send requests to";
-            return refusal(StatusCode::CONFLICT, "conflict", why);
+            return rejection(StatusCode::CONFLICT, "conflict", why);
         }
         let requests = inner.in_flight.get(version).copied().unwrap_or(0);
         let upgraded = inner.upgraded.get(version).copied().unwrap_or(0);
@@ -429,10 +429,10 @@ fn ok(value: &impl serde::Serialize) -> Response<Full<Bytes>> {
 }
 
 fn unknown() -> Response<Full<Bytes>> {
-    refusal(StatusCode::NOT_FOUND, "unknown_service", "gone")
+    rejection(StatusCode::NOT_FOUND, "unknown_service", "gone")
 }
 
-fn refusal(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
+fn rejection(status: StatusCode, code: &str, message: &str) -> Response<Full<Bytes>> {
     let error = ErrorDetail {
         code: code.into(),
         message: message.into(),

@@ -30,7 +30,7 @@ pub(crate) struct FakeRuntime {
     pub(crate) keeps_dead: AtomicBool,
     /// Who has a container's output read finds that it is gone then.
     pub(crate) vanish: AtomicBool,
-    /// Nobody answers for it, whatever is asked.
+    /// No engine responds, to any call.
     pub(crate) away: AtomicBool,
     /// It cannot tell what runs.
     pub(crate) blind: AtomicBool,
@@ -59,7 +59,7 @@ impl FakeRuntime {
         lock(&self.containers)
     }
 
-    fn must_answer(&self) -> Result<(), RuntimeError> {
+    fn must_respond(&self) -> Result<(), RuntimeError> {
         match self.away.load(Ordering::Relaxed) {
             false => Ok(()),
             true => Err(RuntimeError::Unavailable {
@@ -106,7 +106,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn resolve_image(&self, image: &str) -> Result<String, RuntimeError> {
-        self.must_answer()?;
+        self.must_respond()?;
         Ok(image.to_owned())
     }
 
@@ -132,7 +132,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<Container, RuntimeError> {
-        self.must_answer()?;
+        self.must_respond()?;
         if lock(&self.foreign).contains(&spec.name) {
             let name = spec.name.clone();
             return Err(RuntimeError::NotOurs { name });
@@ -169,7 +169,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
-        self.must_answer()?;
+        self.must_respond()?;
         if self.blind.load(Ordering::Relaxed) {
             return Err(RuntimeError::Failed {
                 runtime: "fake",
@@ -183,7 +183,7 @@ impl Runtime for FakeRuntime {
     }
 
     async fn stop(&self, id: &str) -> Result<(), RuntimeError> {
-        self.must_answer()?;
+        self.must_respond()?;
         let is_dead = |one: &Container| one.id == id && one.state != ContainerState::Running;
         let is_dead = self.containers().iter().any(is_dead);
         if is_dead && self.keeps_dead.load(Ordering::Relaxed) {

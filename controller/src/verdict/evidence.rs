@@ -11,10 +11,10 @@
 //! 1 + x·c·(r/m − 1) + (1 − x)·s·(1/m − 1)  =  1 + (c − s)·x(1 − x)(r − 1)/m  ≤  1  if c ≤ s.
 //! ```
 //!
-//! A bet that cannot be expected to win is a supermartingale, and by Ville's inequality the
-//! chance that it *ever* reaches 1/α, at whichever look, is at most α. That is what makes it
-//! valid after every request, where a p-value looked at often enough condemns everybody. The
-//! average of bets on several r is such a bet too, so nobody has to know how bad is bad.
+//! A bet that cannot be expected to win is a supermartingale, and by Ville's inequality the chance
+//! that it *ever* reaches 1/α, at whichever look, is at most α. That is what makes it valid after
+//! every request, where a p-value that is looked at often enough rejects every candidate. The
+//! average of bets on several r is such a bet too, so how bad is bad need not be known.
 //!
 //! **Tolerance.** Where the candidate may fail by δ more, c − s ≤ δ, each factor is expected to be
 //! at most 1 + δ·x(1 − x)(r − 1)/m ≤ exp(δ·x(1 − x)(r − 1)/m). Dividing by that, once for each
@@ -23,7 +23,7 @@
 //! **A function of the counts, not a fold over the looks.** What is won depends on four counts
 //! alone: r^(candidate's failures) / m^(all failures). So it is the same whether one looked after
 //! every request or once an hour, a controller that was killed has it back with the figures, and
-//! everybody can work it out again from the history. The price is that x has to stay what it is
+//! it can be worked out again from the history. The price is that x has to stay what it is
 //! while one bet runs: so each step, whose split is its own, begins a new one. x is measured,
 //! with one request more on the candidate's side, so that the first failures, when the share is
 //! hardly known, count for less. A proxy that deals by a low-discrepancy sequence keeps closer to
@@ -54,7 +54,7 @@ pub const FAILURES: Bets = [
     (100.0, 0.3),
 ];
 
-/// A release that is twice as slow has 3 to 20 times as many slow answers, or half as many more
+/// A release that is twice as slow has 3 to 20 times as many slow responses, or half as many more
 /// at an hour at which everything is slow, but never 100 times as many.
 pub const SLOWNESS: Bets = [(1.5, 0.2), (2.5, 0.2), (5.0, 0.2), (10.0, 0.2), (20.0, 0.2)];
 

@@ -2,7 +2,7 @@
 //! and time.
 //!
 //! ```text
-//!                       does it fail, or answer late, more than stable does in the same
+//!                       does it fail, or respond late, more than stable does in the same
 //!          ┌── yes ───  window?  More than its limits allow, where stable keeps them?
 //!          ▼                                     │ no
 //!      roll back                                 ▼
@@ -21,10 +21,10 @@
 //! again from the history.
 //!
 //! Latency is counted later and judged more slowly than failures: a program that has just
-//! started is slow, and slow answers come in clusters.
+//! started is slow, and slow responses come in clusters.
 
+mod counts;
 pub mod evidence;
-mod figures;
 mod reasons;
 #[cfg(test)]
 mod tests;
@@ -35,13 +35,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use counts::{Counts, Latency};
 use evidence::{Bets, Evidence, FAILURES, SLOWNESS, Share, against_limit, against_stable};
-pub use figures::{Figures, Latency};
 use reasons::{chance_text, failures_text, slower_text, too_slow_text};
 pub use window::{Reading, Window};
 
 /// How often at most a candidate without fault is rolled back, for each step: for its failures,
-/// for more slow answers than stable's, and for a broken `latency_p99`. In all 1 in 100.
+/// for more slow responses than stable's, and for a broken `latency_p99`. In all 1 in 100.
 const CHANCE_OF_FAILURES: f64 = 0.005;
 const CHANCE_OF_SLOWNESS: f64 = 0.004;
 const CHANCE_OF_A_BROKEN_P99: f64 = 0.001;
@@ -49,11 +49,11 @@ const CHANCE_OF_A_BROKEN_P99: f64 = 0.001;
 const CHANCE_OF_A_BURST: f64 = 1e-6;
 /// What a candidate has to be below to go on: it is not bad, but may turn out to be.
 const DOUBT: f64 = 0.1;
-/// Slow answers come in clusters: one of them is to be few among so many.
-const ANSWERS_FOR_LATENCY: u64 = 500;
+/// Slow responses come in clusters: one of them is to be few among so many.
+const RESPONSES_FOR_LATENCY: u64 = 500;
 /// From so many tries on stable can be compared with, whatever the candidate has.
 const STABLE_TRIES: u64 = 20;
-/// The share of answers that `latency_p99` allows to be slower.
+/// The share of responses that `latency_p99` allows to be slower.
 const BEYOND_P99: f64 = 0.01;
 
 /// What a candidate has to keep, and how long it is waited for.
@@ -63,9 +63,9 @@ pub struct Limits {
     pub success_rate: f64,
     /// How far below stable's it may be, in percentage points.
     pub success_rate_tolerance: f64,
-    /// 99 of 100 answers take at most this long.
+    /// 99 of 100 responses take at most this long.
     pub latency_p99: Duration,
-    /// How many more of its answers may be slower than stable's p99 was than of stable's, in
+    /// How many more of its responses may be slower than stable's p99 was than of stable's, in
     /// percentage points.
     pub latency_tolerance: f64,
     /// How long latency does not count after a step began.
@@ -84,7 +84,7 @@ pub struct Limits {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AfterMaxHold {
-    /// Waits for somebody.
+    /// Waits for the user.
     #[default]
     Pause,
     /// Goes on, where nothing but requests was missing.
@@ -102,13 +102,13 @@ pub struct Pair<T> {
 
 /// One look: what has come since the step began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Look {
+pub struct Sample {
     /// Since the step began.
-    pub step: Pair<Figures>,
+    pub step: Pair<Counts>,
     /// In the last few seconds.
-    pub recent: Pair<Figures>,
+    pub recent: Pair<Counts>,
     /// What stable did before that, for as long as the proxy has known it.
-    pub record: Figures,
+    pub record: Counts,
     /// What was slow for stable before that: its p99, in seconds, where it is known.
     pub slow: Option<f64>,
     /// Since the step began, without the time in which nothing could be seen.
@@ -130,7 +130,7 @@ pub enum Verdict {
         /// The figures that say so.
         why: String,
     },
-    /// It has been held for too long: somebody has to look.
+    /// It has been held for too long: the user has to decide.
     Pause {
         /// What is missing.
         why: String,
@@ -162,43 +162,48 @@ pub struct Case {
     pub fails_more_than_allowed: Evidence,
     /// It has failed more than either in the last few seconds.
     pub fails_now: Evidence,
-    /// More of its answers than of stable's are slow.
+    /// More of its responses than of stable's are slow.
     pub slower_than_stable: Evidence,
-    /// More of its answers are slow than `latency_p99` allows.
+    /// More of its responses are slow than `latency_p99` allows.
     pub slower_than_allowed: Evidence,
 }
 
 impl Case {
     /// What the figures say against the candidate.
-    pub fn against(limits: &Limits, look: &Look) -> Self {
+    pub fn against(limits: &Limits, sample: &Sample) -> Self {
         let tolerance = limits.success_rate_tolerance / 100.0;
         let allowed = limits.failures_allowed();
-        let failed = look.step.map(Figures::failed);
-        let failed_now = look.recent.map(Figures::failed);
+        let failed = sample.step.map(Counts::failed);
+        let failed_now = sample.recent.map(Counts::failed);
         let mut case = Self {
             fails_more_than_stable: worse(&FAILURES, failed, tolerance),
-            fails_more_than_allowed: look.breaks(&FAILURES, allowed, failed, look.record.failed()),
-            fails_now: if look.compares() {
+            fails_more_than_allowed: sample.breaks(
+                &FAILURES,
+                allowed,
+                failed,
+                sample.record.failed(),
+            ),
+            fails_now: if sample.compares() {
                 worse(&FAILURES, failed_now, tolerance)
             } else {
-                look.breaks(&FAILURES, allowed, failed_now, look.record.failed())
+                sample.breaks(&FAILURES, allowed, failed_now, sample.record.failed())
             },
             slower_than_stable: Evidence::NONE,
             slower_than_allowed: Evidence::NONE,
         };
-        let latency = look.step.map(|figures| figures.latency);
-        if latency.candidate.answers >= ANSWERS_FOR_LATENCY {
+        let latency = sample.step.map(|counts| counts.latency);
+        if latency.candidate.responses >= RESPONSES_FOR_LATENCY {
             let over_limit = latency.map(Latency::over_limit);
-            let record = look.record.latency.over_limit();
+            let record = sample.record.latency.over_limit();
             case.slower_than_stable =
                 slower(latency.map(Latency::slow), limits.latency_tolerance / 100.0);
-            case.slower_than_allowed = look.breaks(&SLOWNESS, BEYOND_P99, over_limit, record);
+            case.slower_than_allowed = sample.breaks(&SLOWNESS, BEYOND_P99, over_limit, record);
         }
         case
     }
 
     /// Whether the candidate has to go.
-    pub fn condemns(&self) -> bool {
+    pub fn should_roll_back(&self) -> bool {
         self.of_failures().is_some()
             || self.is_a_burst()
             || self.is_slower_than_stable()
@@ -228,7 +233,7 @@ fn worse(bets: &Bets, of: Pair<Share>, tolerance: f64) -> Evidence {
     against_stable(bets, of.candidate, of.stable, tolerance)
 }
 
-/// More slow answers than stable has now, and more than the 1 in 100 that stable had before, by
+/// More slow responses than stable has now, and more than the 1 in 100 that stable had before, by
 /// more than the tolerance. Where stable has as many more itself it is added to what stable has.
 fn slower(slow: Pair<Share>, tolerance: f64) -> Evidence {
     let stable = slow.stable.rate().unwrap_or(0.0);
@@ -253,7 +258,7 @@ impl<T> Pair<T> {
     }
 }
 
-impl Look {
+impl Sample {
     /// Whether stable gets enough to be compared with. A few stragglers, after all the traffic
     /// has gone to the candidate, say nothing.
     fn compares(&self) -> bool {
@@ -263,7 +268,7 @@ impl Look {
     }
 
     /// What is known of stable: in the same window, or else from before.
-    fn known(&self) -> Figures {
+    fn known(&self) -> Counts {
         if self.compares() {
             self.step.stable
         } else {
@@ -286,37 +291,37 @@ impl Look {
 }
 
 /// Judges the candidate by one look.
-pub fn judge(limits: &Limits, look: &Look) -> Verdict {
-    let case = Case::against(limits, look);
-    if let Some(why) = guilty(limits, look, &case) {
+pub fn judge(limits: &Limits, sample: &Sample) -> Verdict {
+    let case = Case::against(limits, sample);
+    if let Some(why) = rollback_reason(limits, sample, &case) {
         return Verdict::RollBack { why };
     }
-    let candidate = look.step.candidate;
-    let poor = poor(limits, look, &case);
+    let candidate = sample.step.candidate;
+    let hold_reason = hold_reason(limits, sample, &case);
     let few = candidate.tries < limits.min_requests;
-    let left = limits.step_min_duration.saturating_sub(look.elapsed);
-    let waits = if let Some(why) = as_bad_as_stable(limits, look) {
+    let left = limits.step_min_duration.saturating_sub(sample.elapsed);
+    let waits = if let Some(why) = as_bad_as_stable(limits, sample) {
         Verdict::Inconclusive { why }
     } else if few {
         let (tries, wanted) = (candidate.tries, limits.min_requests);
         let mut why = format!("{tries} of {wanted} requests so far");
-        if let Some(poor) = &poor {
-            why.push_str(&format!("; {poor}"));
+        if let Some(hold_reason) = &hold_reason {
+            why.push_str(&format!("; {hold_reason}"));
         }
         Verdict::Hold { why }
     } else if !left.is_zero() {
         let why = format!("{} s to go", left.as_secs_f64().ceil());
         Verdict::Hold { why }
-    } else if let Some(why) = poor.clone() {
+    } else if let Some(why) = hold_reason.clone() {
         Verdict::Hold { why }
     } else {
         return Verdict::Advance;
     };
     match waits {
         Verdict::Hold { why } | Verdict::Inconclusive { why }
-            if look.elapsed >= limits.max_hold =>
+            if sample.elapsed >= limits.max_hold =>
         {
-            if few && poor.is_none() && limits.after_max_hold == AfterMaxHold::Proceed {
+            if few && hold_reason.is_none() && limits.after_max_hold == AfterMaxHold::Proceed {
                 return Verdict::Advance;
             }
             let held = humantime::format_duration(limits.max_hold);
@@ -328,44 +333,51 @@ pub fn judge(limits: &Limits, look: &Look) -> Verdict {
 }
 
 /// Why the candidate has to go.
-fn guilty(limits: &Limits, look: &Look, case: &Case) -> Option<String> {
+fn rollback_reason(limits: &Limits, sample: &Sample, case: &Case) -> Option<String> {
     let said = |text: String, evidence| format!("{text}; {}", chance_text(evidence));
     if let Some(evidence) = case.of_failures() {
-        Some(said(failures_text(limits, look.step), evidence))
+        Some(said(failures_text(limits, sample.step), evidence))
     } else if case.is_a_burst() {
-        let now = failures_text(limits, look.recent);
+        let now = failures_text(limits, sample.recent);
         Some(format!("in the last few seconds {now}"))
     } else if case.is_slower_than_stable() {
-        Some(said(slower_text(look), case.slower_than_stable))
+        Some(said(slower_text(sample), case.slower_than_stable))
     } else if case.is_slower_than_allowed() {
-        Some(said(too_slow_text(limits, look), case.slower_than_allowed))
+        Some(said(
+            too_slow_text(limits, sample),
+            case.slower_than_allowed,
+        ))
     } else {
         None
     }
 }
 
 /// Whether both break `success_rate`, so that it says nothing about the candidate.
-fn as_bad_as_stable(limits: &Limits, look: &Look) -> Option<String> {
+fn as_bad_as_stable(limits: &Limits, sample: &Sample) -> Option<String> {
     let allowed = limits.failures_allowed();
-    let failed = look.step.map(Figures::failed);
-    let stable_fails = look.compares() && failed.stable.rate().is_some_and(|rate| rate > allowed);
+    let failed = sample.step.map(Counts::failed);
+    let stable_fails = sample.compares() && failed.stable.rate().is_some_and(|rate| rate > allowed);
     let fails = || against_limit(&FAILURES, failed.candidate, allowed).reaches(CHANCE_OF_FAILURES);
-    (stable_fails && fails())
-        .then(|| format!("{}: stable fails as much", failures_text(limits, look.step)))
+    (stable_fails && fails()).then(|| {
+        format!(
+            "{}: stable fails as much",
+            failures_text(limits, sample.step)
+        )
+    })
 }
 
 /// What is not bad enough to roll back, and not good enough to go on.
-fn poor(limits: &Limits, look: &Look, case: &Case) -> Option<String> {
-    let (candidate, known) = (look.step.candidate, look.known());
+fn hold_reason(limits: &Limits, sample: &Sample, case: &Case) -> Option<String> {
+    let (candidate, known) = (sample.step.candidate, sample.known());
     if let Some(rate) = candidate.success_rate() {
         let as_good_as_stable = known
             .success_rate()
             .is_some_and(|stable| rate + limits.success_rate_tolerance >= stable);
         if rate < limits.success_rate && !as_good_as_stable {
-            return Some(failures_text(limits, look.step));
+            return Some(failures_text(limits, sample.step));
         }
     }
-    // One slow answer breaks no p99.
+    // One slow response breaks no p99.
     let over_limit = candidate.latency.over_limit();
     let too_slow = over_limit.part.saturating_sub(1).saturating_mul(100) > over_limit.whole;
     let stable_is_too_slow = known
@@ -374,13 +386,13 @@ fn poor(limits: &Limits, look: &Look, case: &Case) -> Option<String> {
         .rate()
         .is_some_and(|rate| rate > BEYOND_P99);
     if too_slow && !stable_is_too_slow {
-        return Some(too_slow_text(limits, look));
+        return Some(too_slow_text(limits, sample));
     }
     if case.fails_more_than_stable.reaches(DOUBT) {
-        return Some(format!("in doubt: {}", failures_text(limits, look.step)));
+        return Some(format!("in doubt: {}", failures_text(limits, sample.step)));
     }
     if case.slower_than_stable.reaches(DOUBT) {
-        return Some(format!("in doubt: {}", slower_text(look)));
+        return Some(format!("in doubt: {}", slower_text(sample)));
     }
     None
 }

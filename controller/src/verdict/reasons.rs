@@ -1,11 +1,11 @@
 //! What a verdict says of the figures, in words.
 
+use super::counts::{Counts, millis};
 use super::evidence::Evidence;
-use super::figures::{Figures, millis};
-use super::{Limits, Look, Pair};
+use super::{Limits, Pair, Sample};
 
 /// `3 of 100 requests failed (97.0% succeeded, limit 99%; …)`.
-pub(super) fn failures_text(limits: &Limits, of: Pair<Figures>) -> String {
+pub(super) fn failures_text(limits: &Limits, of: Pair<Counts>) -> String {
     let Pair { candidate, stable } = of;
     let mut text = format!(
         "{} of {} requests failed ({:.1}% succeeded",
@@ -27,32 +27,32 @@ pub(super) fn failures_text(limits: &Limits, of: Pair<Figures>) -> String {
 }
 
 /// How much slower than stable.
-pub(super) fn slower_text(look: &Look) -> String {
-    let Pair { candidate, stable } = look.step.map(|figures| figures.latency);
+pub(super) fn slower_text(sample: &Sample) -> String {
+    let Pair { candidate, stable } = sample.step.map(|counts| counts.latency);
     format!(
-        "p99 is {} ({} with stable): {} of {} answers took longer than stable's p99 was before, \
+        "p99 is {} ({} with stable): {} of {} responses took longer than stable's p99 was before, \
          {}; stable has {} of {}",
         candidate.p99_text(),
         stable.p99_text(),
         candidate.slow,
-        candidate.answers,
-        look.slow.map_or("unknown".into(), millis),
+        candidate.responses,
+        sample.slow.map_or("unknown".into(), millis),
         stable.slow,
-        stable.answers,
+        stable.responses,
     )
 }
 
 /// How much slower than `latency_p99`.
-pub(super) fn too_slow_text(limits: &Limits, look: &Look) -> String {
-    let Pair { candidate, stable } = look.step.map(|figures| figures.latency);
+pub(super) fn too_slow_text(limits: &Limits, sample: &Sample) -> String {
+    let Pair { candidate, stable } = sample.step.map(|counts| counts.latency);
     format!(
-        "p99 is {}, limit {}: {} of {} answers took longer; stable has {} of {}",
+        "p99 is {}, limit {}: {} of {} responses took longer; stable has {} of {}",
         candidate.p99_text(),
         millis(limits.latency_p99.as_secs_f64()),
         candidate.over_limit,
-        candidate.answers,
+        candidate.responses,
         stable.over_limit,
-        stable.answers,
+        stable.responses,
     )
 }
 

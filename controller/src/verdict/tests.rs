@@ -17,31 +17,31 @@ pub(super) const LIMITS: Limits = Limits {
 };
 
 /// `(failures, tries)`.
-fn failed((failures, tries): (u64, u64)) -> Figures {
-    Figures {
+fn failed((failures, tries): (u64, u64)) -> Counts {
+    Counts {
         tries,
         failures,
-        ..Figures::default()
+        ..Counts::default()
     }
 }
 
 /// `(failures, tries)` of candidate and stable since the step began.
-fn look(candidate: (u64, u64), stable: (u64, u64), secs: u64) -> Look {
+fn sample(candidate: (u64, u64), stable: (u64, u64), secs: u64) -> Sample {
     let step = Pair {
         candidate: failed(candidate),
         stable: failed(stable),
     };
-    Look {
+    Sample {
         step,
         recent: step,
         elapsed: Duration::from_secs(secs),
-        ..Look::default()
+        ..Sample::default()
     }
 }
 
 #[track_caller]
-fn check_look(limits: &Limits, look: &Look, want: &str) -> String {
-    let verdict = judge(limits, look);
+fn check_sample(limits: &Limits, sample: &Sample, want: &str) -> String {
+    let verdict = judge(limits, sample);
     let (got, why) = match verdict {
         Verdict::Advance => ("advance", String::new()),
         Verdict::Hold { why } => ("hold", why),
@@ -49,13 +49,13 @@ fn check_look(limits: &Limits, look: &Look, want: &str) -> String {
         Verdict::RollBack { why } => ("roll back", why),
         Verdict::Inconclusive { why } => ("inconclusive", why),
     };
-    assert_eq!(got, want, "{why:?} of {look:?}");
+    assert_eq!(got, want, "{why:?} of {sample:?}");
     why
 }
 
 #[track_caller]
 fn check(candidate: (u64, u64), stable: (u64, u64), secs: u64, want: &str) {
-    check_look(&LIMITS, &look(candidate, stable, secs), want);
+    check_sample(&LIMITS, &sample(candidate, stable, secs), want);
 }
 
 #[test]
@@ -79,15 +79,15 @@ fn what_is_held_for_too_long_is_paused_or_goes_on_where_only_requests_are_missin
         after_max_hold: AfterMaxHold::Proceed,
         ..LIMITS
     };
-    let quiet = look((0, 12), (0, 100), 600);
-    let why = check_look(&LIMITS, &quiet, "pause");
+    let quiet = sample((0, 12), (0, 100), 600);
+    let why = check_sample(&LIMITS, &quiet, "pause");
     assert_eq!(why, "held for 10m: 12 of 50 requests so far");
-    check_look(&proceed, &quiet, "advance");
+    check_sample(&proceed, &quiet, "advance");
     // One of 40 failed: that is no reason to go on with everything.
-    let doubtful = look((1, 40), (0, 9), 600);
-    let why = check_look(&proceed, &doubtful, "pause");
+    let doubtful = sample((1, 40), (0, 9), 600);
+    let why = check_sample(&proceed, &doubtful, "pause");
     assert!(why.contains("1 of 40 requests failed"), "{why}");
-    check_look(&proceed, &look((500, 1000), (500, 1000), 600), "pause");
+    check_sample(&proceed, &sample((500, 1000), (500, 1000), 600), "pause");
 }
 
 #[test]
@@ -97,8 +97,8 @@ fn a_slightly_bad_candidate_is_held_not_condemned() {
 
 #[test]
 fn a_candidate_in_doubt_waits_for_more() {
-    let doubtful = look((3, 310), (0, 620), 60);
-    let why = check_look(&LIMITS, &doubtful, "hold");
+    let doubtful = sample((3, 310), (0, 620), 60);
+    let why = check_sample(&LIMITS, &doubtful, "hold");
     assert!(
         why.starts_with("in doubt: 3 of 310 requests failed"),
         "{why}"
@@ -134,15 +134,15 @@ fn a_candidate_within_its_limit_is_condemned_all_the_same_when_stable_is_better(
         success_rate_tolerance: 0.0,
         ..LIMITS
     };
-    check_look(
+    check_sample(
         &strict,
-        &look((200, 100_000), (1_000, 1_000_000), 60),
+        &sample((200, 100_000), (1_000, 1_000_000), 60),
         "roll back",
     );
 }
 
 #[test]
-fn one_failure_condemns_nobody() {
+fn one_failure_rolls_nothing_back() {
     check((1, 1), (0, 5000), 0, "hold");
     check((1, 1), (0, 1_000_000_000), 0, "hold");
     check((1, 1), (0, 0), 0, "hold");
@@ -150,8 +150,8 @@ fn one_failure_condemns_nobody() {
         success_rate: 100.0,
         ..LIMITS
     };
-    check_look(&perfect, &look((1, 1), (0, 0), 0), "hold");
-    check_look(&perfect, &look((2, 2), (0, 0), 0), "roll back");
+    check_sample(&perfect, &sample((1, 1), (0, 0), 0), "hold");
+    check_sample(&perfect, &sample((2, 2), (0, 0), 0), "roll back");
 }
 
 #[test]
@@ -172,120 +172,120 @@ fn where_stable_gets_nothing_the_limit_stands_alone() {
 
 #[test]
 fn what_stable_failed_before_is_allowed_where_it_gets_nothing_now() {
-    let mut alone = look((30, 1000), (0, 0), 60);
-    check_look(&LIMITS, &alone, "roll back");
+    let mut alone = sample((30, 1000), (0, 0), 60);
+    check_sample(&LIMITS, &alone, "roll back");
     alone.record = failed((3000, 100_000));
-    check_look(&LIMITS, &alone, "advance");
+    check_sample(&LIMITS, &alone, "advance");
     // Four requests are no record.
     alone.record = failed((4, 4));
-    check_look(&LIMITS, &alone, "roll back");
+    check_sample(&LIMITS, &alone, "roll back");
 }
 
 #[test]
 fn a_burst_after_a_long_good_time_is_found_at_once() {
-    let mut burst = look((540, 1_000_000), (4_500, 9_000_000), 3600);
-    check_look(&LIMITS, &burst, "advance");
-    burst.recent = look((30, 40), (0, 400), 0).step;
-    let why = check_look(&LIMITS, &burst, "roll back");
+    let mut burst = sample((540, 1_000_000), (4_500, 9_000_000), 3600);
+    check_sample(&LIMITS, &burst, "advance");
+    burst.recent = sample((30, 40), (0, 400), 0).step;
+    let why = check_sample(&LIMITS, &burst, "roll back");
     assert!(
         why.starts_with("in the last few seconds 30 of 40 requests failed"),
         "{why}"
     );
     // Both of them: not the candidate's fault.
-    burst.recent = look((30, 40), (300, 400), 0).step;
-    check_look(&LIMITS, &burst, "advance");
+    burst.recent = sample((30, 40), (300, 400), 0).step;
+    check_sample(&LIMITS, &burst, "advance");
     // While it bakes nothing goes to stable.
-    let mut baking = look((500, 1_000_000), (0, 0), 200);
-    baking.recent = look((10, 20), (0, 0), 0).step;
-    check_look(&LIMITS, &baking, "roll back");
+    let mut baking = sample((500, 1_000_000), (0, 0), 200);
+    baking.recent = sample((10, 20), (0, 0), 0).step;
+    check_sample(&LIMITS, &baking, "roll back");
 }
 
-/// Of 7,000 answers `slow` are, and of stable's 63,000 `stable_slow`.
-fn late(slow: u64, stable_slow: u64) -> Look {
-    let mut look = look((0, 7_000), (0, 63_000), 60);
-    look.slow = Some(0.4);
-    let latency = |answers, slow| Latency {
-        answers,
+/// Of 7,000 responses `slow` are, and of stable's 63,000 `stable_slow`.
+fn late(slow: u64, stable_slow: u64) -> Sample {
+    let mut sample = sample((0, 7_000), (0, 63_000), 60);
+    sample.slow = Some(0.4);
+    let latency = |responses, slow| Latency {
+        responses,
         slow,
         over_limit: 0,
         p99_us: Some(390_000),
     };
-    look.step.candidate.latency = latency(7_000, slow);
-    look.step.stable.latency = latency(63_000, stable_slow);
-    look
+    sample.step.candidate.latency = latency(7_000, slow);
+    sample.step.stable.latency = latency(63_000, stable_slow);
+    sample
 }
 
 #[test]
-fn a_candidate_with_more_slow_answers_than_stable_is_condemned() {
-    check_look(&LIMITS, &late(70, 630), "advance");
-    check_look(&LIMITS, &late(130, 630), "advance");
-    let why = check_look(&LIMITS, &late(350, 630), "roll back");
+fn a_candidate_with_more_slow_responses_than_stable_is_rolled_back() {
+    check_sample(&LIMITS, &late(70, 630), "advance");
+    check_sample(&LIMITS, &late(130, 630), "advance");
+    let why = check_sample(&LIMITS, &late(350, 630), "roll back");
     assert!(
-        why.starts_with("p99 is 390 ms (390 ms with stable): 350 of 7000 answers took longer"),
+        why.starts_with("p99 is 390 ms (390 ms with stable): 350 of 7000 responses took longer"),
         "{why}"
     );
     // When everything is slow, at noon, it says nothing about the candidate.
-    check_look(&LIMITS, &late(700, 6300), "advance");
-    check_look(&LIMITS, &late(1450, 12_600), "advance");
-    check_look(&LIMITS, &late(2100, 12_600), "roll back");
+    check_sample(&LIMITS, &late(700, 6300), "advance");
+    check_sample(&LIMITS, &late(1450, 12_600), "advance");
+    check_sample(&LIMITS, &late(2100, 12_600), "roll back");
     // With twice the requests for each container it is as fast as stable was before, not as now.
-    check_look(&LIMITS, &late(70, 0), "advance");
+    check_sample(&LIMITS, &late(70, 0), "advance");
     let off = Limits {
         latency_tolerance: 100.0,
         ..LIMITS
     };
-    check_look(&off, &late(350, 630), "advance");
+    check_sample(&off, &late(350, 630), "advance");
 }
 
 #[test]
-fn a_few_answers_say_nothing_of_latency() {
+fn a_few_responses_say_nothing_of_latency() {
     let mut few = late(0, 630);
     few.step.candidate.latency = Latency {
-        answers: 499,
+        responses: 499,
         slow: 400,
         over_limit: 400,
         p99_us: None,
     };
-    check_look(&LIMITS, &few, "hold");
-    few.step.candidate.latency.answers = 500;
-    check_look(&LIMITS, &few, "roll back");
+    check_sample(&LIMITS, &few, "hold");
+    few.step.candidate.latency.responses = 500;
+    check_sample(&LIMITS, &few, "roll back");
 }
 
 #[test]
 fn the_limit_of_latency_holds_while_stable_keeps_it() {
-    let mut look = late(0, 0);
-    look.step.candidate.latency.over_limit = 80;
-    look.step.stable.latency.over_limit = 500;
-    let why = check_look(&LIMITS, &look, "hold");
-    assert!(why.contains("limit 500 ms: 80 of 7000 answers"), "{why}");
-    look.step.stable.latency.over_limit = 6_000;
-    check_look(&LIMITS, &look, "advance");
-    look.step.candidate.latency.over_limit = 210;
-    look.step.stable.latency.over_limit = 500;
-    check_look(&LIMITS, &look, "roll back");
+    let mut sample = late(0, 0);
+    sample.step.candidate.latency.over_limit = 80;
+    sample.step.stable.latency.over_limit = 500;
+    let why = check_sample(&LIMITS, &sample, "hold");
+    assert!(why.contains("limit 500 ms: 80 of 7000 responses"), "{why}");
+    sample.step.stable.latency.over_limit = 6_000;
+    check_sample(&LIMITS, &sample, "advance");
+    sample.step.candidate.latency.over_limit = 210;
+    sample.step.stable.latency.over_limit = 500;
+    check_sample(&LIMITS, &sample, "roll back");
     // Alone, it is held against what stable did before.
-    look.step.stable = Figures::default();
-    check_look(&LIMITS, &look, "roll back");
-    look.record = failed((0, 100_000));
-    look.record.latency = Latency {
-        answers: 100_000,
+    sample.step.stable = Counts::default();
+    check_sample(&LIMITS, &sample, "roll back");
+    sample.record = failed((0, 100_000));
+    sample.record.latency = Latency {
+        responses: 100_000,
         over_limit: 4_000,
         ..Latency::default()
     };
-    check_look(&LIMITS, &look, "advance");
+    check_sample(&LIMITS, &sample, "advance");
 }
 
 #[test]
-fn one_slow_answer_breaks_no_p99() {
-    let mut look = look((0, 60), (0, 600), 60);
-    look.step.candidate.latency = Latency {
-        answers: 60,
+fn one_slow_response_breaks_no_p99() {
+    let mut sample = sample((0, 60), (0, 600), 60);
+    sample.step.candidate.latency = Latency {
+        responses: 60,
         over_limit: 1,
         ..Latency::default()
     };
-    check_look(&LIMITS, &look, "advance");
-    look.step.candidate.latency.over_limit = 2;
-    check_look(&LIMITS, &look, "hold");
+    check_sample(&LIMITS, &sample, "advance");
+    sample.step.candidate.latency.over_limit = 2;
+    check_sample(&LIMITS, &sample, "hold");
 }
 
 /// P(k of n) for every k.
@@ -369,7 +369,7 @@ fn chance_of_ever(every: u64, requests: u64, rate: f64) -> f64 {
                             success_rate_tolerance: 0.0,
                             ..LIMITS
                         },
-                        &look(
+                        &sample(
                             (ours as u64, candidates),
                             (theirs as u64, request - candidates),
                             0,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use admin_api::VersionStats;
 use serde::{Deserialize, Serialize};
 
-use super::figures::{Bounds, Figures};
-use super::{Limits, Look, Pair};
+use super::counts::{Bounds, Counts};
+use super::{Limits, Pair, Sample};
 
 /// How long a burst is looked for before what came is forgotten, and looked for anew.
 const RECENT: Duration = Duration::from_secs(10);
@@ -56,14 +56,14 @@ impl Window {
 
     /// The figures at `elapsed` since the step began. `None` when a counter went backwards, which
     /// is a proxy that has started again and counts anew: then the window begins anew, too.
-    pub fn look(&mut self, now: &Reading, elapsed: Duration, limits: &Limits) -> Option<Look> {
+    pub fn sample(&mut self, now: &Reading, elapsed: Duration, limits: &Limits) -> Option<Sample> {
         if self.warm.is_none() && limits.warm_up.is_zero() {
             self.warm = Some(self.opened.clone());
         }
         let record = self.record.as_ref().unwrap_or(&self.opened.stable);
         let bounds = Bounds::new(record, limits.latency_p99);
-        let figures = self.figures(now, bounds);
-        let Some((step, recent)) = figures else {
+        let counts = self.counts(now, bounds);
+        let Some((step, recent)) = counts else {
             *self = Self {
                 record: self.record.take(),
                 ..Self::open(now.clone())
@@ -82,25 +82,25 @@ impl Window {
         }
         let nothing = VersionStats::default();
         let record = self.record.as_ref().unwrap_or(&self.opened.stable);
-        Some(Look {
+        Some(Sample {
             step,
             recent,
-            record: Figures::between(&nothing, Some(&nothing), record, bounds)?,
+            record: Counts::between(&nothing, Some(&nothing), record, bounds)?,
             slow: bounds.slow,
             elapsed,
         })
     }
 
-    fn figures(&self, now: &Reading, bounds: Bounds) -> Option<(Pair<Figures>, Pair<Figures>)> {
+    fn counts(&self, now: &Reading, bounds: Bounds) -> Option<(Pair<Counts>, Pair<Counts>)> {
         let since = |opened: &Reading, warm: Option<&Reading>| {
             Some(Pair {
-                candidate: Figures::between(
+                candidate: Counts::between(
                     &opened.candidate,
                     warm.map(|warm| &warm.candidate),
                     &now.candidate,
                     bounds,
                 )?,
-                stable: Figures::between(
+                stable: Counts::between(
                     &opened.stable,
                     warm.map(|warm| &warm.stable),
                     &now.stable,

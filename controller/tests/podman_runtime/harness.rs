@@ -102,9 +102,9 @@ fn image() -> Result<String, String> {
 fn build() -> Result<String, String> {
     let context = tempfile::tempdir().map_err(|error| error.to_string())?;
     std::fs::copy(waiter()?, context.path().join(WAITER)).map_err(|error| error.to_string())?;
-    let recipe = context.path().join("Containerfile");
+    let template = context.path().join("Containerfile");
     let text = format!("FROM scratch\nCOPY {WAITER} /waiter\nENTRYPOINT [\"/waiter\"]\n");
-    std::fs::write(&recipe, text).map_err(|error| error.to_string())?;
+    std::fs::write(&template, text).map_err(|error| error.to_string())?;
     let tag = format!("localhost/cf-test:{}", std::process::id());
     let folder = context.path().to_str().ok_or("a path that is not UTF-8")?;
     podman(&["build", "--quiet", "--layers=false", "--tag", &tag, folder])?;
@@ -187,10 +187,10 @@ pub(crate) fn hello_from(address: SocketAddr) {
 /// What a call must not have done.
 #[track_caller]
 pub(crate) fn refused_with<T: std::fmt::Debug>(
-    answer: Result<T, RuntimeError>,
+    response: Result<T, RuntimeError>,
     expected: impl Fn(&RuntimeError) -> bool,
 ) {
-    match answer {
+    match response {
         Err(error) if expected(&error) => {}
         other => panic!("{other:?}"),
     }

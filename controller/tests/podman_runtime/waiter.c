@@ -1,6 +1,6 @@
 /* What runs inside the containers of these tests: a program of few manners.
  *
- *   waiter serve       answers "hello" to whoever connects to port 8080; ends at SIGTERM
+ *   waiter serve       responds with "hello" to clients of port 8080; ends at SIGTERM
  *   waiter stubborn    waits, and ignores SIGTERM
  *   waiter exit CODE   says "bye" and ends
  *   waiter read FILE   prints a file and ends

@@ -117,15 +117,15 @@ image = "web:1"
             state_file: "state.json",
             drain: Period::from_secs(30),
             listeners: manifest.proxy.listeners.iter().zip([inside]),
-            certificates: Path::new("/home/site"),
+            certificates: Path::new("/home/project"),
         };
         let text = config.text();
         let want = r#"[[listeners]]
 address = "0.0.0.0:8080"
 trusted_proxies = ["10.0.0.0/8"]
-tls = [{ cert = "/home/site/a.pem", key = "/keys/a.key" }]
+tls = [{ cert = "/home/project/a.pem", key = "/keys/a.key" }]
 tls_min_version = "1.3"
-client_ca = "/home/site/ca.pem"
+client_ca = "/home/project/ca.pem"
 client_auth = "optional"
 "#;
         assert!(text.ends_with(want), "{text}");

@@ -13,34 +13,35 @@ use std::time::Duration;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::error::{Error, Exit, Result};
-use crate::http::proxy_admin::{Admin, Dial};
+use crate::http::proxy_admin::{Dial, ProxyAdmin};
 use crate::journal::{ProxyRecord, ProxyUpgrade};
 use crate::manifest::{ProxySettings, RuntimeChoice};
-use crate::project::Site;
+use crate::project::Project;
 use crate::runtime::{Container, ContainerState, RuntimeError, label};
 use crate::state_dir::{self, proxy_folder, write_private};
 
 /// The role of the proxy's container.
 pub(crate) const PROXY: &str = "proxy";
-/// The role of the container that publishes the proxy's ports.
-pub(crate) const HOLDER: &str = "holder";
+/// The role of the infra container, which publishes the proxy's ports. Its name stays as it is:
+/// it is a label of containers that outlive an upgrade of the controller.
+pub(crate) const INFRA: &str = "holder";
 
 /// Where the proxy's container sees its folder.
 pub(super) const INSIDE: &str = "/run/crossfade-proxy";
 /// What the proxy remembers, in its folder.
 const STATE_FILE: &str = "state.json";
-/// How long the proxy may take to answer on its admin port.
+/// How long the proxy may take to respond on its admin port.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a new proxy may take until it has taken over.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client of the admin port. Makes the folder and the token where they are not there yet.
-pub(crate) fn admin(state: &Path, settings: &ProxySettings) -> Result<Admin> {
+pub(crate) fn admin(state: &Path, settings: &ProxySettings) -> Result<ProxyAdmin> {
     let folder = proxy_folder(state);
     state_dir::make(&folder)?;
     let token = token(&folder)?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
-    Ok(Admin::new(Dial::Tcp(address), token))
+    Ok(ProxyAdmin::new(Dial::Tcp(address), token))
 }
 
 /// Takes away what the proxy remembers: the next one is to begin with nothing.
@@ -55,7 +56,7 @@ pub(crate) fn forget(state: &Path) -> Result<()> {
 /// What makes a proxy for a project.
 pub(crate) struct ProxyHost<'a> {
     /// The project.
-    pub(crate) site: &'a Site,
+    pub(crate) project: &'a Project,
     /// The project's state folder.
     pub(crate) state: &'a Path,
     /// What the project runs on.
@@ -67,47 +68,47 @@ pub(crate) struct ProxyHost<'a> {
 impl ProxyHost<'_> {
     /// What has to be there before anything is started: the proxy's image or program.
     pub(crate) async fn check(&self, settings: &ProxySettings) -> Result<()> {
-        self.site
+        self.project
             .runtime
             .resolve_image(&self.image_text(settings)?)
             .await?;
         Ok(())
     }
 
-    /// Sees to it that the proxy runs and answers. `started` gets what was started, also when
+    /// Makes sure that the proxy runs and responds. `started` gets what was started, also when
     /// it fails half-way.
     pub(crate) async fn ensure(&self, started: &mut Vec<Container>) -> Result<()> {
-        let manifest = self.site.manifest();
+        let manifest = self.project.manifest();
         let settings = &manifest.proxy;
-        let containers = self.site.runtime.list().await?;
+        let containers = self.project.runtime.list().await?;
         let has_role =
             |c: &Container, role: &str| c.labels.get(label::ROLE).is_some_and(|r| r == role);
         let runs = |c: &&Container| c.state == ContainerState::Running;
         let find = |role| containers.iter().find(|c| has_role(c, role));
-        let holder = find(HOLDER).filter(runs).is_some();
+        let infra = find(INFRA).filter(runs).is_some();
         let podman = self.kind == RuntimeChoice::Podman;
         let proxies = || containers.iter().filter(|c| has_role(c, PROXY));
         let current = self.proxy_name();
-        if (holder || !podman) && proxies().filter(runs).any(|c| c.name == current) {
-            return self.until_it_answers().await;
+        if (infra || !podman) && proxies().filter(runs).any(|c| c.name == current) {
+            return self.until_it_responds().await;
         }
-        // Another one that still runs hands over; but proxies without their holder have no
+        // Another one that still runs hands over; but proxies without their infra container have no
         // network any more: all of them are made again.
-        let is_lost = |c: &&Container| !runs(c) || podman && !holder;
+        let is_lost = |c: &&Container| !runs(c) || podman && !infra;
         for dead in proxies()
             .filter(is_lost)
-            .chain(find(HOLDER).filter(|c| !runs(c)))
+            .chain(find(INFRA).filter(|c| !runs(c)))
         {
-            self.site.runtime.stop(&dead.id).await?;
+            self.project.runtime.stop(&dead.id).await?;
         }
         let hands_over = proxies().any(|c| !is_lost(&c));
         self.write_config(settings)?;
         if podman {
-            if !holder {
+            if !infra {
                 started.push(
-                    self.site
+                    self.project
                         .runtime
-                        .start(&self.holder_spec(settings)?)
+                        .start(&self.infra_spec(settings)?)
                         .await?,
                 );
             }
@@ -116,15 +117,20 @@ impl ProxyHost<'_> {
             let clients = settings.listeners.iter().map(|listener| listener.address);
             check_ports(clients.chain([admin]))?;
         }
-        started.push(self.site.runtime.start(&self.proxy_spec(settings)?).await?);
-        self.until_it_answers().await
+        started.push(
+            self.project
+                .runtime
+                .start(&self.proxy_spec(settings)?)
+                .await?,
+        );
+        self.until_it_responds().await
     }
 
     /// Whether the proxy in force was started with these settings. One that is not there, or does
     /// not say, counts as such: it is seen to elsewhere.
     pub(crate) async fn runs_as(&self, settings: &ProxySettings) -> Result<bool> {
         let name = self.proxy_name();
-        let containers = self.site.runtime.list().await?;
+        let containers = self.project.runtime.list().await?;
         let found = containers.iter().find(|one| one.name == name);
         let was = found.and_then(|one| one.labels.get(label::SETTINGS));
         Ok(match was {
@@ -151,29 +157,33 @@ impl ProxyHost<'_> {
         Self { record, ..self }
     }
 
-    /// Starts this proxy beside the one that runs, and waits until it has taken over: somebody
-    /// else answers on the admin port than `before`. If it does not, it is taken away again.
+    /// Starts this proxy beside the one that runs, and waits until it has taken over: another
+    /// process than `before` responds on the admin port. If it does not, it is removed again.
     pub(crate) async fn take_over(&self, settings: &ProxySettings, before: &str) -> Result<()> {
         self.write_config(settings)?;
-        let started = self.site.runtime.start(&self.proxy_spec(settings)?).await?;
-        let taken_over = self.until_another_answers(&started, before).await;
+        let started = self
+            .project
+            .runtime
+            .start(&self.proxy_spec(settings)?)
+            .await?;
+        let taken_over = self.until_another_responds(&started, before).await;
         if taken_over.is_err() {
-            self.site.runtime.stop(&started.id).await?;
+            self.project.runtime.stop(&started.id).await?;
         }
         taken_over
     }
 
-    async fn until_another_answers(&self, started: &Container, before: &str) -> Result<()> {
+    async fn until_another_responds(&self, started: &Container, before: &str) -> Result<()> {
         let deadline = tokio::time::Instant::now() + TAKE_OVER_TIMEOUT;
         loop {
-            let answered = self.site.admin.status().await;
-            if answered.is_ok_and(|status| status.process != before) {
+            let status = self.project.admin.status().await;
+            if status.is_ok_and(|status| status.process != before) {
                 return Ok(());
             }
-            let containers = self.site.runtime.list().await?;
+            let containers = self.project.runtime.list().await?;
             let found = containers.iter().find(|c| c.id == started.id);
             if let Some(exited) = found.filter(|c| c.state != ContainerState::Running) {
-                return Err(self.site.exit_of(exited).await);
+                return Err(self.project.exit_of(exited).await);
             }
             if tokio::time::Instant::now() >= deadline {
                 let seconds = TAKE_OVER_TIMEOUT.as_secs();
@@ -186,17 +196,17 @@ impl ProxyHost<'_> {
         }
     }
 
-    async fn until_it_answers(&self) -> Result<()> {
+    async fn until_it_responds(&self) -> Result<()> {
         let deadline = tokio::time::Instant::now() + START_TIMEOUT;
         loop {
-            let Err(error) = self.site.admin.status().await else {
+            let Err(error) = self.project.admin.status().await else {
                 return Ok(());
             };
-            for container in self.site.runtime.list().await? {
+            for container in self.project.runtime.list().await? {
                 let role = container.labels.get(label::ROLE).map(String::as_str);
                 let exited = matches!(container.state, ContainerState::Exited(_));
-                if exited && matches!(role, Some(PROXY | HOLDER)) {
-                    return Err(self.site.exit_of(&container).await);
+                if exited && matches!(role, Some(PROXY | INFRA)) {
+                    return Err(self.project.exit_of(&container).await);
                 }
             }
             if tokio::time::Instant::now() >= deadline {
@@ -232,7 +242,7 @@ impl ProxyHost<'_> {
     }
 
     fn name(&self, role: &str) -> String {
-        format!("{}-{role}", self.site.project)
+        format!("{}-{role}", self.project.name)
     }
 }
 

@@ -1,11 +1,11 @@
-//! How the proxy and its holder are started: their containers, and the config file that they read.
+//! How the proxy and its infra container are started, and the config file that the proxy reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{HOLDER, INSIDE, PROXY, ProxyHost, STATE_FILE, certificates, config, token};
+use super::{INFRA, INSIDE, PROXY, ProxyHost, STATE_FILE, certificates, config, token};
 use crate::error::Result;
 use crate::manifest::{ProxySettings, RuntimeChoice};
 use crate::runtime::{ContainerSpec, Mount, Network, Publish, Relabel, ResourceLimits, label};
@@ -41,7 +41,7 @@ impl ProxyHost<'_> {
         }
     }
 
-    pub(super) fn holder_spec(&self, settings: &ProxySettings) -> Result<ContainerSpec> {
+    pub(super) fn infra_spec(&self, settings: &ProxySettings) -> Result<ContainerSpec> {
         let mut publish: Vec<Publish> = inside_ports(settings)
             .map(|(host, container_port)| Publish {
                 host,
@@ -52,13 +52,13 @@ impl ProxyHost<'_> {
             host: SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port)),
             container_port: ADMIN_PORT,
         });
-        let aliases = vec![self.site.project.clone()];
+        let aliases = vec![self.project.name.clone()];
         Ok(ContainerSpec {
             command: vec!["--hold".into()],
             network: Network::Project { aliases },
             publish,
             stop_timeout: STOP_MARGIN,
-            ..self.spec(HOLDER, settings)?
+            ..self.spec(INFRA, settings)?
         })
     }
 
@@ -72,7 +72,7 @@ impl ProxyHost<'_> {
         };
         let config = seen_as.join("proxy.toml").to_string_lossy().into_owned();
         let network = if podman {
-            Network::Container(self.name(HOLDER))
+            Network::Container(self.name(INFRA))
         } else {
             Network::Project {
                 aliases: Vec::new(),
@@ -100,7 +100,7 @@ impl ProxyHost<'_> {
 
     fn spec(&self, role: &str, settings: &ProxySettings) -> Result<ContainerSpec> {
         let labels = [
-            (label::PROJECT.to_owned(), self.site.project.clone()),
+            (label::PROJECT.to_owned(), self.project.name.clone()),
             (label::ROLE.to_owned(), role.to_owned()),
         ];
         Ok(ContainerSpec {
@@ -136,14 +136,14 @@ impl ProxyHost<'_> {
             state_file: STATE_FILE,
             drain: settings.drain_timeout,
             listeners: settings.listeners.iter().zip(listen),
-            certificates: &self.site.folder()?,
+            certificates: &self.project.folder()?,
         };
         Ok(config.text())
     }
 
     /// The folders of the certificates, for a container to see them where the host has them.
     fn certificate_folders(&self, settings: &ProxySettings) -> Result<impl Iterator<Item = Mount>> {
-        let from = self.site.folder()?;
+        let from = self.project.folder()?;
         let tls = settings
             .listeners
             .iter()

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::manifest::Recipe;
+use crate::manifest::ContainerTemplate;
 use crate::plan::{RolloutSettings, Step, Strategy};
 use crate::project::containers::label_of_version;
 
@@ -13,7 +13,7 @@ fn version(id: i64) -> VersionRecord {
         image: "web".into(),
         resolved: "web".into(),
         pull_name: None,
-        recipe: Recipe::default(),
+        template: ContainerTemplate::default(),
     }
 }
 
@@ -24,7 +24,7 @@ fn service(stable: i64, replicas: u32) -> ServiceRecord {
         previous: None,
         replicas,
         split: BTreeMap::new(),
-        asked: None,
+        requested: None,
     }
 }
 
@@ -45,7 +45,7 @@ fn rollout(phase: Phase) -> RolloutRecord {
         created: 0,
         phase_since: 0,
         ended: None,
-        marks: BTreeSet::new(),
+        checkpoints: BTreeSet::new(),
     }
 }
 
@@ -77,19 +77,19 @@ fn check(
     let containers: Vec<Container> = containers.iter().map(|text| container(text)).collect();
     let rollout = phase.map(rollout);
     let wanted = wanted(&service(stable, 2), rollout.as_ref());
-    let todo = compare(&wanted, &containers);
-    let got: Vec<(i64, u32)> = todo
+    let actions = compare(&wanted, &containers);
+    let got: Vec<(i64, u32)> = actions
         .short
         .iter()
         .map(|(of, count)| (of.id, *count))
         .collect();
     assert_eq!(got, short, "short");
-    let got: Vec<&str> = todo.extra.iter().map(|one| one.id.as_str()).collect();
+    let got: Vec<&str> = actions.extra.iter().map(|one| one.id.as_str()).collect();
     assert_eq!(got, extra, "extra");
 }
 
 #[test]
-fn without_a_rollout_stable_has_its_number_and_nobody_else_a_place() {
+fn without_a_rollout_stable_has_its_number_and_no_other_version_a_place() {
     check(1, None, &["1-1", "1-2"], &[], &[]);
     check(1, None, &[], &[(1, 2)], &[]);
     check(1, None, &["1-1", "1-2!"], &[(1, 2)], &[]);
@@ -174,7 +174,7 @@ fn what_a_split_by_hand_has_brought_back_is_kept() {
 }
 
 #[test]
-fn a_rollout_that_is_over_protects_nobody() {
+fn a_rollout_that_is_over_protects_nothing() {
     check(2, Some(Phase::Done), &["1-1", "2-1", "2-2"], &[], &["1-1"]);
     check(
         1,

@@ -6,20 +6,20 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::hooks::{Action, Hook, Query};
-use crate::http::post::Target;
+use crate::http::one_shot::Target;
 use crate::plan::RolloutSettings;
 use crate::testing::listener;
 
 /// A site whose hooks write into a file.
 struct Hooked {
-    test: TestSite,
+    test: TestProject,
     dir: TempDir,
 }
 
 impl Hooked {
     async fn new() -> Self {
         Self {
-            test: TestSite::new().await,
+            test: TestProject::new().await,
             dir: TempDir::new().expect("a folder"),
         }
     }
@@ -52,7 +52,7 @@ impl Hooked {
             settings.bake = Period::from_secs(0);
             settings.hooks = hooks;
         };
-        spawn(self.test.site.clone(), self.test.begin_with(quick))
+        spawn(self.test.project.clone(), self.test.begin_with(quick))
     }
 
     fn log(&self) -> Vec<String> {
@@ -69,13 +69,13 @@ impl Hooked {
 
 #[tokio::test]
 async fn hooks_run_around_every_step() {
-    let site = Hooked::new().await;
+    let project = Hooked::new().await;
     let hooks = [On::BeforeStep, On::Confirm, On::After, On::OnRollback];
-    let hooks = hooks.map(|on| site.hook(on, "echo fine")).to_vec();
-    site.begin("steps=10,100", hooks).ended().await;
-    check_promoted(&site.test);
+    let hooks = hooks.map(|on| project.hook(on, "echo fine")).to_vec();
+    project.begin("steps=10,100", hooks).ended().await;
+    check_promoted(&project.test);
     assert_eq!(
-        site.log(),
+        project.log(),
         [
             "before_step 1/2 10%",
             "confirm 1/2 10%",
@@ -84,106 +84,107 @@ async fn hooks_run_around_every_step() {
             "after 2/2 100%",
         ]
     );
-    let said = site.said();
+    let said = project.said();
     assert_eq!(said[0], "before_step /bin/sh begins");
     assert_eq!(said[1], "before_step /bin/sh passed: fine");
 }
 
 #[tokio::test]
 async fn a_confirm_that_fails_rolls_back_and_says_why() {
-    let site = Hooked::new().await;
-    let told = format!("echo $CROSSFADE_WHY > {}", site.file("why").display());
+    let project = Hooked::new().await;
+    let told = format!("echo $CROSSFADE_WHY > {}", project.file("why").display());
     let hooks = vec![
-        site.hook(On::Confirm, "echo the checkout is broken; exit 4"),
-        site.hook(On::OnRollback, &told),
+        project.hook(On::Confirm, "echo the checkout is broken; exit 4"),
+        project.hook(On::OnRollback, &told),
     ];
-    site.begin("steps=10,100", hooks).ended().await;
-    check_rolled_back(&site.test, "confirm /bin/sh failed: exit status: 4");
-    check_rolled_back(&site.test, "the checkout is broken");
-    assert_eq!(site.log(), ["confirm 1/2 10%", "on_rollback 1/2 10%"]);
-    let why = std::fs::read_to_string(site.file("why")).expect("it ran");
+    project.begin("steps=10,100", hooks).ended().await;
+    check_rolled_back(&project.test, "confirm /bin/sh failed: exit status: 4");
+    check_rolled_back(&project.test, "the checkout is broken");
+    assert_eq!(project.log(), ["confirm 1/2 10%", "on_rollback 1/2 10%"]);
+    let why = std::fs::read_to_string(project.file("why")).expect("it ran");
     assert!(why.contains("the checkout is broken"), "{why}");
 }
 
 #[tokio::test]
 async fn a_before_step_that_fails_pauses_until_it_passes() {
-    let site = Hooked::new().await;
-    let allowed = site.file("allowed");
+    let project = Hooked::new().await;
+    let allowed = project.file("allowed");
     let script = format!("[ $CROSSFADE_STEP = 1 ] || [ -e {} ]", allowed.display());
-    let handle = site.begin("steps=10,100", vec![site.hook(On::BeforeStep, &script)]);
+    let handle = project.begin("steps=10,100", vec![project.hook(On::BeforeStep, &script)]);
     until_paused(&handle).await;
     let record = handle.live().record;
     assert_eq!((record.phase, record.step), (Phase::Shifting, 0));
     let paused = record.paused.expect("a reason");
     assert!(paused.contains("before_step /bin/sh failed"), "{paused}");
     std::fs::write(allowed, "").expect("written");
-    handle.ask(Ask::Resume).await.expect("resumed");
+    handle.send(Command::Resume).await.expect("resumed");
     handle.ended().await;
-    check_promoted(&site.test);
+    check_promoted(&project.test);
     let second = "before_step 2/2 100%";
-    assert_eq!(site.log(), ["before_step 1/2 10%", second, second]);
+    assert_eq!(project.log(), ["before_step 1/2 10%", second, second]);
 }
 
 #[tokio::test]
 async fn a_hook_that_passed_is_not_run_again_by_the_next_controller() {
-    let site = Hooked::new().await;
+    let project = Hooked::new().await;
     let hooks = [On::BeforeStep, On::Confirm, On::After];
-    let hooks = hooks.map(|on| site.hook(on, "true")).to_vec();
-    let handle = site.begin("steps=10:gate,100", hooks);
+    let hooks = hooks.map(|on| project.hook(on, "true")).to_vec();
+    let handle = project.begin("steps=10:gate,100", hooks);
     until_paused(&handle).await;
     handle.stop();
-    let handle = site.test.take_up().expect("unfinished");
-    handle.ask(Ask::Resume).await.expect("resumed");
+    let handle = project.test.take_up().expect("unfinished");
+    handle.send(Command::Resume).await.expect("resumed");
     handle.ended().await;
-    check_promoted(&site.test);
-    let log = site.log();
+    check_promoted(&project.test);
+    let log = project.log();
     let firsts = log.iter().filter(|line| line.contains(" 1/2 ")).count();
     assert_eq!((firsts, log.len()), (2, 5), "{log:?}");
 }
 
 #[tokio::test]
 async fn a_candidate_is_watched_while_a_hook_runs() {
-    let site = Hooked::new().await;
-    let handle = site.begin("steps=10,100", vec![site.hook(On::Confirm, "sleep 60")]);
+    let project = Hooked::new().await;
+    let handle = project.begin("steps=10,100", vec![project.hook(On::Confirm, "sleep 60")]);
     let begun = async {
-        while site.log().is_empty() {
+        while project.log().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     let begun = tokio::time::timeout(Duration::from_secs(30), begun).await;
     begun.expect("the hook runs");
     assert_eq!(handle.live().record.step, 0, "the step waits for it");
-    site.test.proxy.fail("2.0.0", 90);
+    project.test.proxy.fail("2.0.0", 90);
     handle.ended().await;
-    check_rolled_back(&site.test, "requests failed");
+    check_rolled_back(&project.test, "requests failed");
 }
 
 #[tokio::test]
 async fn what_comes_after_changes_nothing_when_it_fails() {
-    let site = Hooked::new().await;
-    site.begin("all-at-once", vec![site.hook(On::After, "exit 1")])
+    let project = Hooked::new().await;
+    project
+        .begin("all-at-once", vec![project.hook(On::After, "exit 1")])
         .ended()
         .await;
-    check_promoted(&site.test);
-    assert_eq!(site.said()[1], "after /bin/sh failed: exit status: 1");
+    check_promoted(&project.test);
+    assert_eq!(project.said()[1], "after /bin/sh failed: exit status: 1");
 }
 
 #[tokio::test]
-async fn a_hook_by_http_is_told_everything_and_asked_again_while_it_is_away() {
-    let site = Hooked::new().await;
+async fn a_hook_by_http_is_sent_everything_and_called_again_while_it_is_away() {
+    let project = Hooked::new().await;
     let (url, mut heard) = listener(vec![(503, "not yet"), (204, ""), (409, "too bad")]).await;
-    std::fs::write(site.file("token"), "s3cret\n").expect("written");
+    std::fs::write(project.file("token"), "s3cret\n").expect("written");
     let confirm = Hook {
         on: On::Confirm,
         action: Action::Post(Target {
             url: url.parse().expect("an address"),
-            token_file: Some(site.file("token")),
+            token_file: Some(project.file("token")),
             timeout: Period::from_secs(20),
         }),
     };
-    site.begin("steps=10,100", vec![confirm]).ended().await;
-    check_rolled_back(&site.test, "answered with 409 Conflict: too bad");
-    let first = heard.recv().await.expect("asked");
+    project.begin("steps=10,100", vec![confirm]).ended().await;
+    check_rolled_back(&project.test, "responded with 409 Conflict: too bad");
+    let first = heard.recv().await.expect("called");
     let (token, body) = first.split_once(" {").expect("a body");
     assert_eq!(token, "Bearer s3cret");
     let body: serde_json::Value = serde_json::from_str(&format!("{{{body}")).expect("JSON");
@@ -195,17 +196,17 @@ async fn a_hook_by_http_is_told_everything_and_asked_again_while_it_is_away() {
     assert_eq!((&body["step"], &body["share"]), (&1.into(), &10.into()));
     let again = heard.recv().await.expect("asked again");
     assert_eq!(again, first, "the same call");
-    let journal = serde_json::to_string(&site.test.events()).expect("JSON");
+    let journal = serde_json::to_string(&project.test.events()).expect("JSON");
     for secret in ["s3cret", "secret-path"] {
         assert!(!journal.contains(secret), "{journal}");
     }
 }
 
 #[tokio::test]
-async fn a_prometheus_that_does_not_answer_pauses_and_is_asked_again_by_resume() {
-    let site = Hooked::new().await;
+async fn a_prometheus_that_does_not_respond_pauses_and_is_queried_again_by_resume() {
+    let project = Hooked::new().await;
     let number = r#"{"data":{"resultType":"scalar","result":[1,"0.5"]}}"#;
-    let (url, _asked) = listener(vec![(400, "no such function"), (200, number)]).await;
+    let (url, _heard) = listener(vec![(400, "no such function"), (200, number)]).await;
     let hook = Hook {
         on: On::Confirm,
         action: Action::Query(Query {
@@ -219,14 +220,14 @@ async fn a_prometheus_that_does_not_answer_pauses_and_is_asked_again_by_resume()
             max: Some(1.0),
         }),
     };
-    let handle = site.begin("blue-green", vec![hook]);
+    let handle = project.begin("blue-green", vec![hook]);
     until_paused(&handle).await;
     let why = handle.live().record.paused.expect("a reason");
     assert!(
         why.contains("found nothing out") && why.contains("400"),
         "{why}"
     );
-    handle.ask(Ask::Resume).await.expect("resumed");
+    handle.send(Command::Resume).await.expect("resumed");
     handle.ended().await;
-    check_promoted(&site.test);
+    check_promoted(&project.test);
 }

@@ -4,15 +4,15 @@ use super::*;
 
 const MIRROR: &str = "steps=mirror=20,50,100";
 
-fn mirrored(test: &TestSite) -> Handle {
-    spawn(test.site.clone(), test.begin(MIRROR))
+fn mirrored(test: &TestProject) -> Handle {
+    spawn(test.project.clone(), test.begin(MIRROR))
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_candidate_that_answers_copies_well_goes_on_to_requests() {
-    let test = TestSite::new().await;
-    // What clients ask wrongly is answered so by both.
-    test.proxy.ask_wrongly(30);
+async fn a_candidate_that_responds_well_to_copies_goes_on_to_requests() {
+    let test = TestProject::new().await;
+    // Bad requests of clients get the same response from both.
+    test.proxy.send_bad_requests(30);
     let handle = mirrored(&test);
     until_step(&handle, 0).await;
     let mut live = handle.watch();
@@ -37,8 +37,8 @@ async fn a_candidate_that_answers_copies_well_goes_on_to_requests() {
 #[tokio::test(start_paused = true)]
 async fn a_candidate_that_fails_copies_is_rolled_back_before_it_had_a_request() {
     for refuse in [false, true] {
-        let test = TestSite::new().await;
-        test.proxy.ask_wrongly(10);
+        let test = TestProject::new().await;
+        test.proxy.send_bad_requests(10);
         if refuse {
             test.proxy.refuse("2.0.0", 40);
         } else {
@@ -57,10 +57,10 @@ async fn a_candidate_that_fails_copies_is_rolled_back_before_it_had_a_request() 
 
 #[tokio::test(start_paused = true)]
 async fn a_controller_that_starts_again_goes_on_with_the_copies_that_it_knew() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let handle = mirrored(&test);
     until_step(&handle, 0).await;
-    handle.ask(Ask::Pause).await.expect("paused");
+    handle.send(Command::Pause).await.expect("paused");
     let mut live = handle.watch();
     live.wait_for(|live| live.candidate.tries >= 200)
         .await
@@ -75,17 +75,20 @@ async fn a_controller_that_starts_again_goes_on_with_the_copies_that_it_knew() {
         .candidate
         .tries;
     assert!(first >= 200, "{first} are known");
-    handle.ask(Ask::Resume).await.expect("resumed");
+    handle.send(Command::Resume).await.expect("resumed");
     handle.ended().await;
     check_promoted(&test);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_split_by_hand_ends_the_copies() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let handle = mirrored(&test);
     until_step(&handle, 0).await;
     let by_hand = split(&[("1.0.0", 1), ("2.0.0", 1)]);
-    handle.ask(Ask::Split(by_hand.clone())).await.expect("set");
+    handle
+        .send(Command::Split(by_hand.clone()))
+        .await
+        .expect("set");
     assert_eq!((test.proxy.split(), test.proxy.mirror()), (by_hand, None));
 }

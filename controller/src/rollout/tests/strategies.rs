@@ -10,7 +10,7 @@ fn rolling(surge: &str, unavailable: &str) -> Strategy {
 }
 
 /// How many containers ran after each start and stop, the candidate's and all.
-fn counts(test: &TestSite) -> Vec<usize> {
+fn counts(test: &TestProject) -> Vec<usize> {
     let mut running = 4;
     let mut counts = Vec::new();
     for call in test.calls.all() {
@@ -26,7 +26,7 @@ fn counts(test: &TestSite) -> Vec<usize> {
     counts
 }
 
-fn shares(test: &TestSite) -> Vec<u32> {
+fn shares(test: &TestProject) -> Vec<u32> {
     let events = test.events();
     let shares = events.iter().filter_map(|event| {
         let (_, rest) = event.text.split_once(": ")?;
@@ -37,12 +37,12 @@ fn shares(test: &TestSite) -> Vec<u32> {
 }
 
 /// A rollout by this strategy, which bakes, and does so for long.
-async fn baking(test: &TestSite, strategy: Strategy) -> Handle {
+async fn baking(test: &TestProject, strategy: Strategy) -> Handle {
     let record = test.begin_with(|settings| {
         settings.strategy = strategy;
         settings.bake = Period::from_secs(600);
     });
-    let handle = spawn(test.site.clone(), record);
+    let handle = spawn(test.project.clone(), record);
     until(&handle, Phase::Baking).await;
     handle
 }
@@ -59,12 +59,12 @@ fn starts(calls: &[String]) -> usize {
 async fn a_rolling_rollout_never_has_more_or_fewer_containers_than_it_may() {
     for (surge, unavailable, most, fewest) in [("1", "0", 5, 4), ("0", "1", 4, 3), ("2", "1", 6, 3)]
     {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         let record = test.begin_with(|settings| {
             settings.strategy = rolling(surge, unavailable);
             settings.bake = Period::from_secs(0);
         });
-        spawn(test.site.clone(), record).ended().await;
+        spawn(test.project.clone(), record).ended().await;
         check_promoted(&test);
         let counts = counts(&test);
         let what = format!("+{surge} -{unavailable}: {counts:?}");
@@ -75,11 +75,11 @@ async fn a_rolling_rollout_never_has_more_or_fewer_containers_than_it_may() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rolling_rollout_takes_those_away_first_that_are_not_healthy() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let hung = "10.0.0.1:8080";
     test.proxy.take_down(hung, "timed out");
     let record = test.begin_with(|settings| settings.strategy = rolling("0", "1"));
-    let handle = spawn(test.site.clone(), record);
+    let handle = spawn(test.project.clone(), record);
     until_step(&handle, 0).await;
     assert_eq!(test.running().get("1.0.0"), Some(&3));
     assert!(!test.runtime.addresses().contains(hung));
@@ -88,9 +88,9 @@ async fn a_rolling_rollout_takes_those_away_first_that_are_not_healthy() {
 #[tokio::test(start_paused = true)]
 async fn a_bad_candidate_in_a_rolling_rollout_gives_everything_back() {
     for (surge, unavailable) in [("1", "0"), ("0", "4")] {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         let record = test.begin_with(|settings| settings.strategy = rolling(surge, unavailable));
-        let handle = spawn(test.site.clone(), record);
+        let handle = spawn(test.project.clone(), record);
         until_step(&handle, 1).await;
         test.proxy.fail("2.0.0", 50);
         handle.ended().await;
@@ -100,12 +100,12 @@ async fn a_bad_candidate_in_a_rolling_rollout_gives_everything_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stable_version_without_containers_is_started_before_it_gets_the_requests_back() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let handle = baking(&test, rolling("0", "1")).await;
     assert_eq!(test.running(), running(&[("2.0.0", 4)]));
     let before = test.calls.all().len();
     let why = "not today".to_owned();
-    handle.ask(Ask::Abort { why }).await.expect("aborted");
+    handle.send(Command::Abort { why }).await.expect("aborted");
     handle.ended().await;
     check_rolled_back(&test, "not today");
     let calls = test.calls.all().split_off(before);
@@ -115,18 +115,18 @@ async fn a_stable_version_without_containers_is_started_before_it_gets_the_reque
     assert_eq!(starts(&calls[..swap.expect("a swap")]), 4, "{calls:#?}");
     assert!(
         !calls.iter().any(|call| call == "put {}"),
-        "nobody had the requests: {calls:#?}"
+        "no version had the requests: {calls:#?}"
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_rolling_rollout_has_left_of_stable_gets_back_what_it_can_carry() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let handle = baking(&test, rolling("1", "0")).await;
     assert_eq!(test.running(), running(&[("1.0.0", 1), ("2.0.0", 4)]));
     let before = test.calls.all().len();
     let why = "not today".to_owned();
-    handle.ask(Ask::Abort { why }).await.expect("aborted");
+    handle.send(Command::Abort { why }).await.expect("aborted");
     handle.ended().await;
     check_rolled_back(&test, "not today");
     let calls = test.calls.all().split_off(before);
@@ -139,45 +139,45 @@ async fn what_a_rolling_rollout_has_left_of_stable_gets_back_what_it_can_carry()
 
 #[tokio::test(start_paused = true)]
 async fn a_split_by_hand_in_a_rolling_rollout_brings_stable_back() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let record = test.begin_with(|settings| settings.strategy = rolling("1", "0"));
-    let handle = spawn(test.site.clone(), record);
+    let handle = spawn(test.project.clone(), record);
     until_step(&handle, 3).await;
     let by_hand = split(&[("1.0.0", 75), ("2.0.0", 25)]);
-    handle.ask(Ask::Split(by_hand)).await.expect("set");
+    handle.send(Command::Split(by_hand)).await.expect("set");
     assert_eq!(test.running().get("1.0.0"), Some(&3));
-    handle.ask(Ask::Resume).await.expect("resumed");
+    handle.send(Command::Resume).await.expect("resumed");
     handle.ended().await;
     check_promoted(&test);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_split_by_hand_while_a_rolling_rollout_bakes_waits_for_the_containers_it_brings_back() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     let handle = baking(&test, rolling("0", "1")).await;
     assert_eq!(test.running(), running(&[("2.0.0", 4)]));
     // The last one to come gets healthy late.
     let last = "10.0.0.12:8080";
     test.proxy.take_down(last, "not yet");
     let by_hand = split(&[("1.0.0", 100), ("2.0.0", 0)]);
-    let asked = handle.ask(Ask::Split(by_hand.clone()));
+    let sending = handle.send(Command::Split(by_hand.clone()));
     let gets_healthy = async {
         let mut live = handle.watch();
         let waits = live.wait_for(|live| {
-            let trouble = live.trouble.as_deref();
-            trouble == Some("3 of 4 containers of 1.0.0 serve")
+            let last_error = live.last_error.as_deref();
+            last_error == Some("3 of 4 containers of 1.0.0 serve")
         });
         let waits = tokio::time::timeout(Duration::from_secs(5), waits).await;
         waits.expect("in time").expect("it waits");
         assert_eq!(test.proxy.split(), split(&[("2.0.0", 100)]));
         test.proxy.bring_up(last);
     };
-    let (said, ()) = tokio::join!(asked, gets_healthy);
+    let (said, ()) = tokio::join!(sending, gets_healthy);
     said.expect("set");
     assert_eq!(test.proxy.split(), by_hand);
     assert_eq!(test.running(), running(&[("1.0.0", 4), ("2.0.0", 4)]));
     assert!(!test.calls.all().contains(&"put {}".to_owned()));
-    handle.ask(Ask::Promote).await.expect("promoted");
+    handle.send(Command::Promote).await.expect("promoted");
     handle.ended().await;
     check_promoted(&test);
 }
@@ -185,9 +185,9 @@ async fn a_split_by_hand_while_a_rolling_rollout_bakes_waits_for_the_containers_
 #[tokio::test(start_paused = true)]
 async fn a_rolling_rollout_that_was_killed_goes_on_where_it_was() {
     for step in 0..4 {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         let record = test.begin_with(|settings| settings.strategy = rolling("1", "0"));
-        let handle = spawn(test.site.clone(), record);
+        let handle = spawn(test.project.clone(), record);
         until_step(&handle, step).await;
         handle.stop();
         test.take_up().expect("unfinished").ended().await;
@@ -198,8 +198,8 @@ async fn a_rolling_rollout_that_was_killed_goes_on_where_it_was() {
 
 #[tokio::test(start_paused = true)]
 async fn linear_steps_go_up_by_the_same_share() {
-    let test = TestSite::new().await;
-    spawn(test.site.clone(), test.begin("linear=40"))
+    let test = TestProject::new().await;
+    spawn(test.project.clone(), test.begin("linear=40"))
         .ended()
         .await;
     check_promoted(&test);
@@ -208,9 +208,9 @@ async fn linear_steps_go_up_by_the_same_share() {
 
 #[tokio::test(start_paused = true)]
 async fn all_at_once_waits_for_health_and_for_no_request() {
-    let test = TestSite::new().await;
+    let test = TestProject::new().await;
     test.proxy.set_idle(true);
-    let handle = spawn(test.site.clone(), test.begin("all-at-once"));
+    let handle = spawn(test.project.clone(), test.begin("all-at-once"));
     until(&handle, Phase::Baking).await;
     assert_eq!(test.running(), running(&[("1.0.0", 4), ("2.0.0", 4)]));
     handle.ended().await;
@@ -219,8 +219,8 @@ async fn all_at_once_waits_for_health_and_for_no_request() {
 
 #[tokio::test(start_paused = true)]
 async fn a_step_lasts_as_long_as_it_says() {
-    let test = TestSite::new().await;
-    let handle = spawn(test.site.clone(), test.begin("steps=10:1m,100"));
+    let test = TestProject::new().await;
+    let handle = spawn(test.project.clone(), test.begin("steps=10:1m,100"));
     until_step(&handle, 0).await;
     tokio::time::sleep(Duration::from_secs(59)).await;
     assert_eq!(handle.live().record.step, 0);
@@ -230,9 +230,12 @@ async fn a_step_lasts_as_long_as_it_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gate_waits_until_somebody_agrees() {
-    let test = TestSite::new().await;
-    let handle = spawn(test.site.clone(), test.begin("steps=10:gate,50,100:gate"));
+async fn a_gate_waits_until_the_user_agrees() {
+    let test = TestProject::new().await;
+    let handle = spawn(
+        test.project.clone(),
+        test.begin("steps=10:gate,50,100:gate"),
+    );
     until_paused(&handle).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     let record = handle.live().record;
@@ -246,19 +249,19 @@ async fn a_gate_waits_until_somebody_agrees() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(handle.live().record.step, 0);
 
-    handle.ask(Ask::Resume).await.expect("resumed");
+    handle.send(Command::Resume).await.expect("resumed");
     until_step(&handle, 2).await;
     until_paused(&handle).await;
     assert_eq!(test.proxy.split(), split(&[("1.0.0", 0), ("2.0.0", 100)]));
-    handle.ask(Ask::Resume).await.expect("resumed");
+    handle.send(Command::Resume).await.expect("resumed");
     handle.ended().await;
     check_promoted(&test);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_candidate_that_turns_bad_at_a_gate_is_rolled_back() {
-    let test = TestSite::new().await;
-    let handle = spawn(test.site.clone(), test.begin("steps=10:gate,100"));
+    let test = TestProject::new().await;
+    let handle = spawn(test.project.clone(), test.begin("steps=10:gate,100"));
     until_paused(&handle).await;
     test.proxy.fail("2.0.0", 50);
     handle.ended().await;
@@ -267,15 +270,15 @@ async fn a_candidate_that_turns_bad_at_a_gate_is_rolled_back() {
 
 #[tokio::test(start_paused = true)]
 async fn who_pauses_before_the_gate_has_not_agreed_to_it() {
-    let test = TestSite::new().await;
-    let handle = spawn(test.site.clone(), test.begin("steps=10:gate,100"));
+    let test = TestProject::new().await;
+    let handle = spawn(test.project.clone(), test.begin("steps=10:gate,100"));
     until(&handle, Phase::Shifting).await;
-    handle.ask(Ask::Pause).await.expect("paused");
-    handle.ask(Ask::Resume).await.expect("resumed");
+    handle.send(Command::Pause).await.expect("paused");
+    handle.send(Command::Resume).await.expect("resumed");
     until_paused(&handle).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(handle.live().record.step, 0);
-    handle.ask(Ask::Promote).await.expect("promoted");
+    handle.send(Command::Promote).await.expect("promoted");
     handle.ended().await;
     check_promoted(&test);
 }

@@ -10,15 +10,15 @@ use tokio::net::{UnixListener, UnixStream};
 use super::Podman;
 use super::service::Service;
 
-/// What is answered.
-pub(super) struct Answer {
+/// The response.
+pub(super) struct FakeResponse {
     status: u16,
     body: String,
     /// The connection ends before the body does.
     cut: bool,
 }
 
-impl Answer {
+impl FakeResponse {
     pub(super) fn text(status: u16, body: &str) -> Self {
         Self {
             status,
@@ -35,31 +35,34 @@ impl Answer {
     }
 }
 
-type Script = dyn Fn(&str, &str) -> Answer + Send + Sync;
+type Script = dyn Fn(&str, &str) -> FakeResponse + Send + Sync;
 
 /// It, until it is dropped.
 pub(super) struct FakeApi {
     socket: PathBuf,
-    asked: Arc<Mutex<Vec<String>>>,
+    calls: Arc<Mutex<Vec<String>>>,
     _folder: TempDir,
 }
 
 impl FakeApi {
-    /// Answers every call, by its method and its path without the API's version, as `script` says.
-    pub(super) fn start(script: impl Fn(&str, &str) -> Answer + Send + Sync + 'static) -> Self {
+    /// Responds to every call, by its method and its path without the API's version, as `script`
+    /// says.
+    pub(super) fn start(
+        script: impl Fn(&str, &str) -> FakeResponse + Send + Sync + 'static,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("podman.sock");
         let listener = UnixListener::bind(&socket).unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (script, log): (Arc<Script>, _) = (Arc::new(script), asked.clone());
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let (script, log): (Arc<Script>, _) = (Arc::new(script), calls.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, script.clone(), log.clone()));
+                tokio::spawn(response(stream, script.clone(), log.clone()));
             }
         });
         Self {
             socket,
-            asked,
+            calls,
             _folder: folder,
         }
     }
@@ -74,12 +77,12 @@ impl FakeApi {
     }
 
     /// Every call, as `POST /images/create`.
-    pub(super) fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    pub(super) fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
     }
 }
 
-async fn answer(mut stream: UnixStream, script: Arc<Script>, log: Arc<Mutex<Vec<String>>>) {
+async fn response(mut stream: UnixStream, script: Arc<Script>, log: Arc<Mutex<Vec<String>>>) {
     let mut head = Vec::new();
     let mut byte = [0; 1];
     while !head.ends_with(b"\r\n\r\n") {
@@ -113,17 +116,17 @@ async fn answer(mut stream: UnixStream, script: Arc<Script>, log: Arc<Mutex<Vec<
         None => path,
     };
     log.lock().unwrap().push(format!("{method} {path}"));
-    let answer = match path {
-        "/_ping" => Answer::text(200, "OK"),
-        "/version" => Answer::text(200, r#"{"ApiVersion":"1.41","Version":"4.3.1"}"#),
+    let response = match path {
+        "/_ping" => FakeResponse::text(200, "OK"),
+        "/version" => FakeResponse::text(200, r#"{"ApiVersion":"1.41","Version":"4.3.1"}"#),
         _ => script(method, path),
     };
-    let length = answer.body.len() + usize::from(answer.cut);
+    let length = response.body.len() + usize::from(response.cut);
     let text = format!(
         "HTTP/1.1 {} -\r\ncontent-type: application/json\r\nconnection: close\r\n\
          content-length: {length}\r\n\r\n{}",
-        answer.status, answer.body
+        response.status, response.body
     );
-    // Whoever asked may have gone.
+    // The client may have gone.
     let _ = stream.write_all(text.as_bytes()).await;
 }

@@ -1,4 +1,4 @@
-//! A connection to one socket, if podman answers there; and what an error of podman's is called.
+//! A connection to one socket, if podman responses there; and what an error of podman's is called.
 
 use std::error::Error as _;
 use std::path::Path;
@@ -13,9 +13,9 @@ use crate::runtime::RuntimeError;
 /// The runtime's name.
 pub(super) const NAME: &str = "podman";
 
-/// For one answer, in seconds: image stores on slow disks are slow. Stopping takes its own.
-const ANSWER_SECONDS: u64 = 120;
-/// For a socket to say that somebody is there. systemd may have to start podman first.
+/// For one response, in seconds: image stores on slow disks are slow. Stopping takes its own.
+const RESPONSE_SECONDS: u64 = 120;
+/// For a socket to show that it has a listener. systemd may have to start podman first.
 pub(super) const HELLO: Duration = Duration::from_secs(10);
 /// From one question to the next where something is waited for.
 pub(super) const POLL: Duration = Duration::from_millis(50);
@@ -23,12 +23,12 @@ pub(super) const POLL: Duration = Duration::from_millis(50);
 /// Connects and agrees on a version of the API.
 pub(super) async fn greet(socket: &Path) -> Result<Docker, String> {
     let path = socket.to_str().ok_or("the path is not UTF-8")?;
-    let docker = Docker::connect_with_unix(path, ANSWER_SECONDS, API_DEFAULT_VERSION)
+    let docker = Docker::connect_with_unix(path, RESPONSE_SECONDS, API_DEFAULT_VERSION)
         .map_err(|error| chain(&error))?;
     match timeout(HELLO, docker.negotiate_version()).await {
         Ok(Ok(docker)) => Ok(docker),
         Ok(Err(error)) => Err(chain(&error)),
-        Err(_) => Err(format!("no answer in {} s", HELLO.as_secs())),
+        Err(_) => Err(format!("no response in {} s", HELLO.as_secs())),
     }
 }
 

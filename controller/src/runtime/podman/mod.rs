@@ -1,7 +1,7 @@
 //! Containers, by podman's Docker-compatible API: rootful and rootless alike.
 //!
 //! A container is ours if it carries our project's label. Nothing else is ever stopped or removed,
-//! whatever its name. An image is pulled only where somebody asks for that: to start a container
+//! whatever its name. An image is pulled only on request: to start a container
 //! of one that is not on this host is an error.
 
 #[cfg(test)]
@@ -57,7 +57,7 @@ impl Podman {
     /// A socket named in `CONTAINER_HOST` (`unix://…`) is used and no other.
     ///
     /// # Errors
-    /// [`RuntimeError::Unavailable`] where podman is missing or its API does not answer.
+    /// [`RuntimeError::Unavailable`] where podman is missing or its API does not respond.
     pub async fn connect(
         project: &str,
         network: &str,
@@ -121,7 +121,7 @@ impl Podman {
             .id;
         if let Err(error) = docker.start_container(&id, None).await {
             if inspect(docker, &id).await?.is_none() {
-                // Somebody took it away between the two calls.
+                // It was removed between the two calls.
                 return Err(RuntimeError::NoSuchContainer { id }.into());
             }
             // The first error is the one to tell, so a second one here is not.
@@ -281,7 +281,7 @@ impl Runtime for Podman {
                 while let Some(Ok(_)) = events.next().await {
                     changed.notify_one();
                 }
-                // Whatever happened while nobody listened.
+                // Events that were missed meanwhile.
                 changed.notify_one();
             }
             tokio::time::sleep(LISTEN_AGAIN).await;
@@ -318,7 +318,7 @@ fn stream_logs(docker: Docker, id: String, options: LogOptions) -> LogStream {
         let mut pieces = std::pin::pin!(docker.logs(&id, Some(query)));
         loop {
             let piece = tokio::select! {
-                // Nobody reads any more, and a silent container would never tell us.
+                // The reader has gone, and a silent container would never tell us.
                 () = sender.closed() => break,
                 piece = pieces.next() => piece,
             };
@@ -378,7 +378,7 @@ async fn remove(docker: &Docker, id: &str) -> Result<(), Failure> {
         Err(error @ ApiError::DockerResponseServerError { .. })
             if inspect(docker, id).await?.is_none() =>
         {
-            tracing::debug!(id, %error, "a container was removed by somebody else");
+            tracing::debug!(id, %error, "a container was removed by another program");
             Ok(())
         }
         Err(error) => Err(Failure::new("remove a container", error)),

@@ -33,7 +33,7 @@ impl Podman {
             ..NetworkCreateRequest::default()
         };
         if let Err(error) = docker.create_network(request).await {
-            // Somebody else may have been faster.
+            // Another program may have been faster.
             if self.find_network(docker).await?.is_none() {
                 return Err(Failure::new("create a network", error));
             }

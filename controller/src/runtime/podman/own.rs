@@ -1,6 +1,6 @@
 //! podman's API service, run by us where none is there: `podman system service`.
 //!
-//! It ends after a minute in which nobody asks it anything. Containers do not depend on it.
+//! It ends after a minute without a request. Containers do not depend on it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -20,11 +20,11 @@ use tokio::time::{Instant, sleep, timeout};
 use super::greet::{NAME, POLL, greet, unavailable};
 use crate::runtime::RuntimeError;
 
-/// For it to answer. Rootless podman's first start sets up its user namespace.
+/// For it to respond. Rootless podman's first start sets up its user namespace.
 const START: Duration = Duration::from_secs(30);
 /// For it to end when asked to.
 const END: Duration = Duration::from_secs(10);
-/// How long it waits for somebody to ask it something.
+/// How long it waits for a request before it ends.
 const IDLE: &str = "--time=60";
 /// The kernel's limit for the path of a unix socket is 108 bytes, the final zero included.
 const SOCKET_PATH_LIMIT: usize = 107;
@@ -58,7 +58,7 @@ impl Own {
         })
     }
 
-    /// Starts the service and waits until it answers. `tried` is what was looked at before.
+    /// Starts the service and waits until it responds. `tried` is what was looked at before.
     pub(super) async fn start(&self, tried: &[String]) -> Result<Docker, RuntimeError> {
         if self.socket.as_os_str().len() > SOCKET_PATH_LIMIT {
             return Err(unavailable(format!(
@@ -82,10 +82,10 @@ impl Own {
                 )));
             }
             if Instant::now() >= deadline {
-                // It is ours alone and answers nobody.
+                // It is ours alone and serves no other program.
                 let _ = child.kill().await;
                 return Err(unavailable(format!(
-                    "`podman system service` did not answer within {} s; its log is {}",
+                    "`podman system service` did not respond within {} s; its log is {}",
                     START.as_secs(),
                     self.log.display()
                 )));
@@ -95,7 +95,7 @@ impl Own {
     }
 
     fn spawn(&self, tried: &[String]) -> Result<Child, RuntimeError> {
-        // A socket that nobody listens on any more would be in the way.
+        // A socket without a listener would be in the way.
         match fs::remove_file(&self.socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(file_error(&self.socket)(error));
@@ -115,7 +115,7 @@ impl Own {
             .spawn()
             .map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => unavailable(format!(
-                    "there is no `podman` program in PATH, and no socket answers ({}); install \
+                    "there is no `podman` program in PATH, and no socket responds ({}); install \
                      podman, or choose the process runtime",
                     tried.join("; ")
                 )),
@@ -123,7 +123,7 @@ impl Own {
             })
     }
 
-    /// Lets the service run, and has somebody wait for its end.
+    /// Lets the service run, and spawns a task that waits for its end.
     fn keep(&self, mut child: Child) {
         let pid = child
             .id()
@@ -134,12 +134,12 @@ impl Own {
         *self.running() = process.map(|process| Running { process, end });
     }
 
-    /// Ends the service that we started, if it still runs and only does not answer. It removes
+    /// Ends the service that we started, if it still runs and only does not respond. It removes
     /// its socket as it goes, which must not happen to the next one's.
     async fn end_last(&self) {
         let last = self.running().take();
         if let Some(last) = last {
-            last.ask_to_end();
+            last.signal_to_end();
             let _ = timeout(END, last.end).await;
         }
     }
@@ -150,7 +150,7 @@ impl Own {
 }
 
 impl Running {
-    fn ask_to_end(&self) {
+    fn signal_to_end(&self) {
         // Gone already is as good. Containers have monitors of their own and stay.
         let _ = pidfd_send_signal(&self.process, Signal::TERM);
     }
@@ -159,7 +159,7 @@ impl Running {
 impl Drop for Own {
     fn drop(&mut self) {
         if let Some(last) = self.running().take() {
-            last.ask_to_end();
+            last.signal_to_end();
         }
     }
 }
@@ -186,13 +186,13 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::runtime::podman::service::reach;
+    use crate::runtime::podman::service::connect_first;
 
     async fn reason_of(program: &Path, state_dir: &Path) -> String {
         let mut own = Own::new(state_dir).unwrap();
         own.program = program.into();
-        let sockets = [state_dir.join("nobody.sock")];
-        match reach(&sockets, Some(&own)).await {
+        let sockets = [state_dir.join("no-listener.sock")];
+        match connect_first(&sockets, Some(&own)).await {
             Err(RuntimeError::Unavailable { reason, .. }) => reason,
             other => panic!("{other:?}"),
         }
@@ -203,7 +203,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let reason = reason_of(Path::new("/no/such/podman"), folder.path()).await;
         assert!(reason.contains("no `podman` program"), "{reason}");
-        assert!(reason.contains("nobody.sock"), "{reason}");
+        assert!(reason.contains("no-listener.sock"), "{reason}");
     }
 
     #[tokio::test]

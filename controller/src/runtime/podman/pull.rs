@@ -13,8 +13,8 @@ use super::service::Failure;
 use crate::runtime::{PullStep, RuntimeError};
 
 /// A large image over a slow line.
-const PATIENCE: Duration = Duration::from_secs(3600);
-/// What podman gives images that were built here: nobody else has them.
+const TIMEOUT: Duration = Duration::from_secs(3600);
+/// What podman gives images that were built here: no registry has them.
 pub(super) const LOCAL: &str = "localhost/";
 
 /// Pulls the image, and tells `progress` of every step. Podman keeps nothing of one that came
@@ -27,7 +27,7 @@ pub(super) async fn pull(
     if image.starts_with(LOCAL) {
         return image_id(docker, image).await.map(|_| ());
     }
-    let docker = docker.clone().with_timeout(PATIENCE);
+    let docker = docker.clone().with_timeout(TIMEOUT);
     let options = CreateImageOptionsBuilder::new()
         .from_image(&with_tag(image))
         .build();
@@ -44,7 +44,7 @@ pub(super) async fn pull(
         }
     }
     match image_id(&docker, image).await {
-        Err(Failure::Answered(RuntimeError::ImageNotFound { .. })) => {
+        Err(Failure::Refused(RuntimeError::ImageNotFound { .. })) => {
             let said = last.unwrap_or_else(|| "nothing".to_owned());
             let reason = format!("it broke off; podman's last word was `{said}`");
             Err(pull_failed(image, reason).into())
@@ -61,8 +61,8 @@ fn failed(image: &str, error: ApiError) -> Failure {
     match Failure::new("pull an image", error) {
         // Worth another try with another service.
         lost @ Failure::Lost(_) => lost,
-        Failure::Answered(RuntimeError::Failed { reason, .. }) => pull_failed(image, reason).into(),
-        answered @ Failure::Answered(_) => answered,
+        Failure::Refused(RuntimeError::Failed { reason, .. }) => pull_failed(image, reason).into(),
+        refused @ Failure::Refused(_) => refused,
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::runtime::podman::fake::{Answer, FakeApi};
+    use crate::runtime::podman::fake::{FakeApi, FakeResponse};
     use crate::runtime::{Podman, Runtime};
 
     const IMAGE: &str = "registry.test/web:2.0.0";
@@ -120,8 +120,8 @@ mod tests {
     #[tokio::test]
     async fn an_image_comes_with_its_progress() {
         let api = FakeApi::start(|method, path| match (method, path) {
-            ("POST", "/images/create") => Answer::text(200, HALF),
-            _ => Answer::text(200, r#"{"Id":"sha256:feed"}"#),
+            ("POST", "/images/create") => FakeResponse::text(200, HALF),
+            _ => FakeResponse::text(200, r#"{"Id":"sha256:feed"}"#),
         });
         let (done, steps) = pulled(&api.podman().await).await;
         done.unwrap();
@@ -138,14 +138,14 @@ mod tests {
         let error = format!(
             "{HALF}{{\"error\":\"gone\",\"errorDetail\":{{\"message\":\"read: connection reset\"}}}}\n"
         );
-        for (answer, says) in [
+        for (response, says) in [
             (error.as_str(), "read: connection reset"),
             (HALF, "it broke off; podman's last word was `Copying blob`"),
         ] {
-            let answer = answer.to_owned();
+            let response = response.to_owned();
             let api = FakeApi::start(move |_, path| match path {
-                "/images/create" => Answer::text(200, &answer),
-                _ => Answer::text(404, r#"{"message":"no such image"}"#),
+                "/images/create" => FakeResponse::text(200, &response),
+                _ => FakeResponse::text(404, r#"{"message":"no such image"}"#),
             });
             let runtime = api.podman().await;
             let (done, steps) = pulled(&runtime).await;
@@ -163,31 +163,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_was_built_here_is_not_asked_for_elsewhere() {
-        let api = FakeApi::start(|_, _| Answer::text(404, r#"{"message":"no such image"}"#));
+    async fn an_image_that_was_built_here_is_not_pulled() {
+        let api = FakeApi::start(|_, _| FakeResponse::text(404, r#"{"message":"no such image"}"#));
         let runtime = api.podman().await;
         let done = runtime.pull_image("localhost/web:1", &|_| {}).await;
         assert!(
             matches!(done, Err(RuntimeError::ImageNotFound { .. })),
             "{done:?}"
         );
-        assert!(!api.asked().iter().any(|call| call.contains("/create")));
+        assert!(!api.calls().iter().any(|call| call.contains("/create")));
     }
 
     #[tokio::test]
     async fn a_socket_that_is_gone_in_the_middle_is_found_again() {
         let tries = AtomicUsize::new(0);
         let api = FakeApi::start(move |_, path| match path {
-            // Cut in the middle of the first answer.
-            "/images/create" if tries.fetch_add(1, Ordering::Relaxed) == 0 => Answer::cut(HALF),
-            "/images/create" => Answer::text(200, HALF),
-            _ => Answer::text(200, r#"{"Id":"sha256:feed"}"#),
+            // Cut in the middle of the first response.
+            "/images/create" if tries.fetch_add(1, Ordering::Relaxed) == 0 => {
+                FakeResponse::cut(HALF)
+            }
+            "/images/create" => FakeResponse::text(200, HALF),
+            _ => FakeResponse::text(200, r#"{"Id":"sha256:feed"}"#),
         });
         let (done, steps) = pulled(&api.podman().await).await;
         done.unwrap();
         assert!(steps.len() >= 2, "{steps:?}");
         let pulls = api
-            .asked()
+            .calls()
             .iter()
             .filter(|call| call.contains("/create"))
             .count();

@@ -1,4 +1,4 @@
-//! The way to podman's API: a socket that answers, or else a service of our own. A service that
+//! The way to podman's API: a socket that responds, or else a service of our own. A service that
 //! has gone is looked for again, or started again, at the next call.
 
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::runtime::RuntimeError;
 /// Why a call to the API failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Nobody answered: worth another try with a new service.
+    /// Nothing responded: worth another try with a new service.
     Lost(ApiError),
-    /// The answer was an error.
-    Answered(RuntimeError),
+    /// The response was an error.
+    Refused(RuntimeError),
 }
 
 impl Failure {
@@ -32,7 +32,7 @@ impl Failure {
         })
     }
 
-    /// The same, where `action` is to make or start what somebody has described.
+    /// The same, where `action` is to make or start what the user has described.
     pub(super) fn to_start(action: &'static str, error: ApiError) -> Self {
         if is_podmans_fault(&error) {
             return Self::new(action, error);
@@ -44,38 +44,36 @@ impl Failure {
         })
     }
 
-    fn of(error: ApiError, answered: impl FnOnce(String) -> RuntimeError) -> Self {
+    fn of(error: ApiError, refused: impl FnOnce(String) -> RuntimeError) -> Self {
         match error {
             ApiError::HyperLegacyError { .. }
             | ApiError::HyperResponseError { .. }
             | ApiError::IOError { .. }
             | ApiError::SocketNotFoundError(_) => Self::Lost(error),
-            ApiError::DockerResponseServerError { message, .. } => {
-                Self::Answered(answered(message))
-            }
-            other => Self::Answered(answered(chain(&other))),
+            ApiError::DockerResponseServerError { message, .. } => Self::Refused(refused(message)),
+            other => Self::Refused(refused(chain(&other))),
         }
     }
 }
 
 impl From<RuntimeError> for Failure {
     fn from(error: RuntimeError) -> Self {
-        Self::Answered(error)
+        Self::Refused(error)
     }
 }
 
 impl From<Failure> for RuntimeError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Answered(error) => error,
+            Failure::Refused(error) => error,
             Failure::Lost(error) => {
-                unavailable(format!("its API stopped answering: {}", chain(&error)))
+                unavailable(format!("its API stopped responding: {}", chain(&error)))
             }
         }
     }
 }
 
-/// Whether the API answered with this HTTP status.
+/// Whether the API responded with this HTTP status.
 pub(super) fn has_status(error: &ApiError, status: u16) -> bool {
     matches!(error, ApiError::DockerResponseServerError { status_code, .. }
         if *status_code == status)
@@ -93,18 +91,18 @@ fn is_podmans_fault(error: &ApiError) -> bool {
     }
 }
 
-/// Asks again while the answer cannot be read, or podman has failed to make one. It names states
+/// Asks again while the response cannot be read, or podman has failed to make one. It names states
 /// that Docker does not have (`initialized`), for as long as a container passes through them; and
 /// a container that goes while podman looks at it is a 500 for that moment, and a 404 ever after.
-pub(super) async fn settled<T, Fut>(ask: impl Fn() -> Fut) -> Result<T, ApiError>
+pub(super) async fn settled<T, Fut>(call: impl Fn() -> Fut) -> Result<T, ApiError>
 where
     Fut: Future<Output = Result<T, ApiError>>,
 {
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {
-        match ask().await {
+        match call().await {
             Err(error) if is_passing(&error) && Instant::now() < deadline => sleep(POLL).await,
-            answer => return answer,
+            response => return response,
         }
     }
 }
@@ -140,7 +138,7 @@ impl Service {
     }
 
     pub(super) async fn at(sockets: Vec<PathBuf>, own: Option<Own>) -> Result<Self, RuntimeError> {
-        let docker = reach(&sockets, own.as_ref()).await?;
+        let docker = connect_first(&sockets, own.as_ref()).await?;
         Ok(Self {
             sockets,
             own,
@@ -148,7 +146,7 @@ impl Service {
         })
     }
 
-    /// Makes a call, and makes it once more if nobody was there to answer. `request` must be
+    /// Makes a call, and makes it once more if nothing responded. `request` must be
     /// one that can be repeated.
     pub(super) async fn call<T, F, Fut>(&self, request: F) -> Result<T, RuntimeError>
     where
@@ -166,22 +164,25 @@ impl Service {
                     .await
                     .map_err(RuntimeError::from)
             }
-            answer => answer.map_err(RuntimeError::from),
+            response => response.map_err(RuntimeError::from),
         }
     }
 
     async fn reconnect(&self) -> Result<Docker, RuntimeError> {
-        // Whoever comes second finds what the first one has made.
+        // The second task finds what the first one has made.
         let mut docker = self.docker.lock().await;
         if !matches!(timeout(HELLO, docker.ping()).await, Ok(Ok(_))) {
-            *docker = reach(&self.sockets, self.own.as_ref()).await?;
+            *docker = connect_first(&self.sockets, self.own.as_ref()).await?;
         }
         Ok(docker.clone())
     }
 }
 
-/// The first socket that answers, or else our own service.
-pub(super) async fn reach(sockets: &[PathBuf], own: Option<&Own>) -> Result<Docker, RuntimeError> {
+/// The first socket that responds, or else our own service.
+pub(super) async fn connect_first(
+    sockets: &[PathBuf],
+    own: Option<&Own>,
+) -> Result<Docker, RuntimeError> {
     let mut tried = Vec::new();
     for socket in sockets {
         match greet(socket).await {
@@ -192,7 +193,7 @@ pub(super) async fn reach(sockets: &[PathBuf], own: Option<&Own>) -> Result<Dock
     match own {
         Some(own) => own.start(&tried).await,
         None => Err(unavailable(format!(
-            "nothing answers at the socket that CONTAINER_HOST names ({})",
+            "nothing responds at the socket that CONTAINER_HOST names ({})",
             tried.join("; ")
         ))),
     }

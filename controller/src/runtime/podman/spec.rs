@@ -176,7 +176,7 @@ pub(super) fn state_of(found: &ContainerInspectResponse) -> ContainerState {
     use ContainerStateStatusEnum as Status;
     let state = found.state.as_ref();
     match state.and_then(|state| state.status) {
-        // What is being removed has an end that says nothing: somebody does not want it.
+        // What is being removed has an end that says nothing: it is not wanted any more.
         Some(Status::CREATED | Status::REMOVING) => ContainerState::Created,
         Some(Status::RUNNING | Status::PAUSED | Status::RESTARTING | Status::STOPPING) => {
             ContainerState::Running
@@ -294,7 +294,7 @@ pub(super) mod tests {
         }
     }
 
-    fn refusal(message: &str) -> ApiError {
+    fn why(message: &str) -> ApiError {
         ApiError::DockerResponseServerError {
             status_code: 500,
             message: message.to_owned(),
@@ -362,7 +362,7 @@ pub(super) mod tests {
         #[track_caller]
         fn check(spec: &ContainerSpec, message: &str, want: Option<&str>) {
             let want = want.map(|address| address.parse().unwrap());
-            assert_eq!(port_taken(spec, &refusal(message)), want, "{message}");
+            assert_eq!(port_taken(spec, &why(message)), want, "{message}");
         }
         check(
             &spec,

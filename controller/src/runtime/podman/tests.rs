@@ -1,27 +1,27 @@
-//! What podman's API answers in the moments that real containers seldom show.
+//! What podman's API responds in the moments that real containers rarely show.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::fake::{Answer, FakeApi};
+use super::fake::{FakeApi, FakeResponse};
 use super::*;
 
 const GONE: &str = r#"{"message":"container 0a1b does not exist in database: no such container"}"#;
 const UNKNOWN: &str = r#"{"message":"no container with name or ID \"0a1b\" found"}"#;
 const ONE: &[(u16, &str)] = &[(200, r#"[{"Id":"0a1b"}]"#)];
 
-/// A podman that answers these when it is asked for its containers, and these when it is asked
+/// A podman that gives these responses to a list of its containers, and these to an inspection
 /// for the one that there is: one after the other, the last for ever.
 fn api(list: &'static [(u16, &str)], one: &'static [(u16, &str)]) -> FakeApi {
-    let asked = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let calls = [AtomicUsize::new(0), AtomicUsize::new(0)];
     FakeApi::start(move |_, path| {
-        let (answers, asked) = match path {
-            "/containers/json" => (list, &asked[0]),
-            "/containers/0a1b/json" => (one, &asked[1]),
-            _ => return Answer::text(200, "{}"),
+        let (responses, calls) = match path {
+            "/containers/json" => (list, &calls[0]),
+            "/containers/0a1b/json" => (one, &calls[1]),
+            _ => return FakeResponse::text(200, "{}"),
         };
-        let turn = asked.fetch_add(1, Ordering::Relaxed);
-        let (status, body) = answers[turn.min(answers.len() - 1)];
-        Answer::text(status, body)
+        let turn = calls.fetch_add(1, Ordering::Relaxed);
+        let (status, body) = responses[turn.min(responses.len() - 1)];
+        FakeResponse::text(status, body)
     })
 }
 
@@ -34,7 +34,7 @@ async fn a_container_that_goes_while_it_is_looked_at_is_gone_and_no_error() {
 }
 
 #[tokio::test]
-async fn a_list_that_fails_while_one_goes_is_asked_for_again() {
+async fn a_list_that_fails_while_one_goes_is_fetched_again() {
     let api = api(&[(500, GONE), (200, "[]")], &[(404, UNKNOWN)]);
     assert_eq!(api.podman().await.list().await.expect("listed"), []);
 }
@@ -56,9 +56,9 @@ async fn a_name_that_podman_keeps_for_what_it_does_not_show_is_taken() {
         r#"creating container storage: the container name \"web-1\" is already in use by 0a1b. You have to remove that container to be able to reuse that name: that name is already in use, or use --replace to instruct Podman to do so."#,
     ] {
         let api = FakeApi::start(move |_, path| match path {
-            "/containers/create" => Answer::text(500, &format!(r#"{{"message":"{words}"}}"#)),
-            "/containers/web-1/json" => Answer::text(404, UNKNOWN),
-            _ => Answer::text(200, "{}"),
+            "/containers/create" => FakeResponse::text(500, &format!(r#"{{"message":"{words}"}}"#)),
+            "/containers/web-1/json" => FakeResponse::text(404, UNKNOWN),
+            _ => FakeResponse::text(200, "{}"),
         });
         let started = api.podman().await.start(&spec::tests::spec(&[])).await;
         let error = started.expect_err("the name is taken");

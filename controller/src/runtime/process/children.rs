@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::identity::{self, Identity};
 use super::place::{self, ReservedPort};
-use super::record::{Record, Store};
+use super::record::{Record, Records};
 use super::refused;
 use crate::runtime::secret_files::variable_of;
 use crate::runtime::{
@@ -27,7 +27,7 @@ pub(super) const MARK: &str = "CROSSFADE_INSTANCE";
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) project: String,
-    pub(super) store: Store,
+    pub(super) records: Records,
     /// Those that this controller started itself, by instance: they must be waited for, and only
     /// their exit codes can be known. The lock also makes starts and looks take turns.
     pub(super) children: Mutex<HashMap<String, Started>>,
@@ -51,7 +51,7 @@ impl Inner {
 
     pub(super) fn start(&self, spec: &ContainerSpec) -> Result<Container, RuntimeError> {
         let mut children = self.children();
-        if let Some(mut found) = self.store.load(&spec.name)? {
+        if let Some(mut found) = self.records.load(&spec.name)? {
             self.must_be_ours(&found)?;
             if self.state_with(&mut children, &mut found)? == ContainerState::Running {
                 return Ok(container(found, ContainerState::Running));
@@ -74,7 +74,7 @@ impl Inner {
         };
         let number = port.as_ref().map(|port| port.number);
         let mut record = Record::intent(spec, &self.project, program, number);
-        self.store.save(&record)?;
+        self.records.save(&record)?;
         match self.spawn(spec, &mut record) {
             Ok(child) => {
                 let started = Started { child, _port: port };
@@ -83,14 +83,14 @@ impl Inner {
                 Ok(container(record, ContainerState::Running))
             }
             Err(error) => {
-                self.store.remove(&record.name)?;
+                self.records.remove(&record.name)?;
                 Err(error)
             }
         }
     }
 
     fn spawn(&self, spec: &ContainerSpec, record: &mut Record) -> Result<Child, RuntimeError> {
-        let log_path = self.store.log_path(&record.name);
+        let log_path = self.records.log_path(&record.name);
         let log = OpenOptions::new().create(true).append(true).open(&log_path);
         let log = log.and_then(|log| Ok((log.try_clone()?, log)));
         let (out, err) = log.map_err(|source| RuntimeError::File {
@@ -130,8 +130,8 @@ impl Inner {
         })?;
         // Not waited for yet, so the kernel keeps it for us to look at even if it ended.
         record.process = Identity::of(child.id());
-        if let Err(error) = self.store.save(record) {
-            // Nobody would find it again.
+        if let Err(error) = self.records.save(record) {
+            // It could not be found again.
             let _ = child.kill();
             let _ = child.wait();
             return Err(error);
@@ -141,7 +141,7 @@ impl Inner {
 
     /// How a process that was started a moment ago gets on with its port.
     pub(super) fn start_of(&self, name: &str) -> Result<StartOf, RuntimeError> {
-        let Some(mut record) = self.store.load(name)? else {
+        let Some(mut record) = self.records.load(name)? else {
             return Ok(StartOf::Settled);
         };
         // In this order: a process that has ended has closed its sockets.
@@ -163,7 +163,7 @@ impl Inner {
     pub(super) fn list(&self) -> Result<Vec<Container>, RuntimeError> {
         let mut children = self.children();
         let mut containers = Vec::new();
-        for mut record in self.store.all()? {
+        for mut record in self.records.all()? {
             if self.must_be_ours(&record).is_ok() {
                 let state = self.state_with(&mut children, &mut record)?;
                 containers.push(container(record, state));
@@ -175,7 +175,7 @@ impl Inner {
     pub(super) fn running(&self) -> Result<Vec<Identity>, RuntimeError> {
         let mut children = self.children();
         let mut running = Vec::new();
-        for mut record in self.store.all()? {
+        for mut record in self.records.all()? {
             if self.state_with(&mut children, &mut record)? == ContainerState::Running {
                 running.extend(record.process);
             }
@@ -198,7 +198,7 @@ impl Inner {
             if let Ok(Some(status)) = started.child.try_wait() {
                 children.remove(&record.instance);
                 record.exit_code = Some(exit_code(status));
-                self.store.save(record)?;
+                self.records.save(record)?;
             }
         }
         if record.exit_code.is_some() {
@@ -209,7 +209,7 @@ impl Inner {
             if record.process.is_none() {
                 return Ok(ContainerState::Created);
             }
-            self.store.save(record)?;
+            self.records.save(record)?;
         }
         match &record.process {
             Some(process) if process.runs() => Ok(ContainerState::Running),
@@ -218,8 +218,8 @@ impl Inner {
     }
 
     /// Sends SIGTERM. `None` where there is nothing to stop.
-    pub(super) fn ask_to_end(&self, name: &str) -> Result<Option<Record>, RuntimeError> {
-        let Some(mut record) = self.store.load(name)? else {
+    pub(super) fn signal_to_end(&self, name: &str) -> Result<Option<Record>, RuntimeError> {
+        let Some(mut record) = self.records.load(name)? else {
             return Ok(None);
         };
         self.must_be_ours(&record)?;
@@ -236,7 +236,7 @@ impl Inner {
         for left in identity::marked(MARK, &record.instance) {
             left.signal(Signal::KILL);
         }
-        self.store.remove(&record.name)
+        self.records.remove(&record.name)
     }
 
     fn must_be_ours(&self, record: &Record) -> Result<(), RuntimeError> {
@@ -260,7 +260,7 @@ impl Inner {
             .iter()
             .map(|publish| publish.host.port())
             .collect();
-        for mut record in self.store.all()? {
+        for mut record in self.records.all()? {
             if self.state_with(children, &mut record)? == ContainerState::Running {
                 ports.extend(record.port);
             }

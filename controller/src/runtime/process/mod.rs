@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use self::children::{Inner, StartOf};
-use self::record::{Record, Store};
+use self::record::{Record, Records};
 
 use super::{
     Container, ContainerSpec, ContainerState, LogOptions, LogStream, PullStep, Runtime,
@@ -79,13 +79,13 @@ impl Processes {
     /// # Errors
     /// [`RuntimeError::File`] where the folder cannot be made.
     pub fn new(project: &str, state_dir: &Path) -> Result<Self, RuntimeError> {
-        let store = Store::open(&state_dir.join("processes"))?;
+        let records = Records::open(&state_dir.join("processes"))?;
         let children = Mutex::new(HashMap::new());
         let project = project.to_owned();
         Ok(Self {
             inner: Arc::new(Inner {
                 project,
-                store,
+                records,
                 children,
                 started: Notify::new(),
             }),
@@ -211,8 +211,8 @@ impl Runtime for Processes {
 
     async fn stop(&self, id: &str) -> Result<(), RuntimeError> {
         let name = id.to_owned();
-        let asked = move |inner: &Inner| inner.ask_to_end(&name);
-        let Some(record) = self.blocking("stop a process", asked).await? else {
+        let signalled = move |inner: &Inner| inner.signal_to_end(&name);
+        let Some(record) = self.blocking("stop a process", signalled).await? else {
             return Ok(());
         };
         if !self.ends_within(&record, record.stop_timeout()).await? {
@@ -237,7 +237,7 @@ impl Runtime for Processes {
         loop {
             let running = self.blocking("list processes", Inner::running).await;
             let running = running.unwrap_or_else(|error| {
-                // Whoever lists them next is told, too.
+                // The next list shows it, too.
                 tracing::debug!("{error}");
                 Vec::new()
             });
@@ -249,14 +249,14 @@ impl Runtime for Processes {
     }
 
     async fn logs(&self, id: &str, options: LogOptions) -> Result<LogStream, RuntimeError> {
-        let Some(record) = self.inner.store.load(id)? else {
+        let Some(record) = self.inner.records.load(id)? else {
             return Err(RuntimeError::NoSuchContainer { id: id.to_owned() });
         };
-        let path = self.inner.store.log_path(id);
+        let path = self.inner.records.log_path(id);
         let inner = Arc::clone(&self.inner);
         // A removed or restarted one has ended as far as this stream goes.
         let runs = move || {
-            let now = inner.store.load(&record.name).ok().flatten();
+            let now = inner.records.load(&record.name).ok().flatten();
             now.filter(|now| now.instance == record.instance)
                 .is_some_and(|mut now| matches!(inner.state(&mut now), Ok(ContainerState::Running)))
         };

@@ -51,7 +51,7 @@ pub(super) async fn stream(
     Ok(receiver)
 }
 
-/// Sends from here to the end of the file. Whoever stopped listening is noticed by the caller.
+/// Sends from here to the end of the file. The caller notices a receiver that is gone.
 async fn send_rest(
     file: &mut File,
     sender: &mpsc::Sender<Result<Bytes, RuntimeError>>,

@@ -63,17 +63,17 @@ impl Record {
 
 /// The folder of records and logs.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct Records {
     dir: PathBuf,
 }
 
-impl Store {
+impl Records {
     pub(super) fn open(dir: &Path) -> Result<Self, RuntimeError> {
         let dir = std::path::absolute(dir).map_err(file_error(dir))?;
         fs::create_dir_all(&dir).map_err(file_error(&dir))?;
-        let store = Self { dir };
-        store.remove_drafts()?;
-        Ok(store)
+        let records = Self { dir };
+        records.remove_drafts()?;
+        Ok(records)
     }
 
     /// Removes what a controller was writing when it was killed.

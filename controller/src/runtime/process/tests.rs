@@ -40,7 +40,7 @@ impl TestProcesses {
     }
 
     fn record(&self) -> Record {
-        self.runtime.inner.store.load("web-1").unwrap().unwrap()
+        self.runtime.inner.records.load("web-1").unwrap().unwrap()
     }
 
     async fn wait_until(&self, what: &str, holds: impl Fn(&Container) -> bool) -> Container {
@@ -57,7 +57,7 @@ impl TestProcesses {
 
     async fn wait_for_output(&self, text: &str) {
         let deadline = Instant::now() + Duration::from_secs(10);
-        let path = self.runtime.inner.store.log_path("web-1");
+        let path = self.runtime.inner.records.log_path("web-1");
         while !fs::read_to_string(&path).unwrap().contains(text) {
             assert!(
                 Instant::now() < deadline,
@@ -70,7 +70,7 @@ impl TestProcesses {
 
 impl Drop for TestProcesses {
     fn drop(&mut self) {
-        for record in self.runtime.inner.store.all().unwrap_or_default() {
+        for record in self.runtime.inner.records.all().unwrap_or_default() {
             for process in identity::marked(MARK, &record.instance) {
                 process.signal(Signal::KILL);
             }
@@ -176,7 +176,7 @@ async fn a_process_started_just_before_the_controller_was_killed_is_found_by_its
     test.next_controller();
     let mut intent = whole.clone();
     intent.process = None;
-    test.runtime.inner.store.save(&intent).unwrap();
+    test.runtime.inner.records.save(&intent).unwrap();
     assert_eq!(test.only().await, started);
     assert_eq!(test.record().process, whole.process);
 }
@@ -186,7 +186,7 @@ async fn an_intent_that_came_to_nothing_is_created_and_can_be_started() {
     let test = TestProcesses::new();
     let spec = sh("web-1", FOREVER);
     let intent = Record::intent(&spec, "test", "/bin/sh".into(), Some(7001));
-    test.runtime.inner.store.save(&intent).unwrap();
+    test.runtime.inner.records.save(&intent).unwrap();
     assert_eq!(test.only().await.state, ContainerState::Created);
     assert_eq!(
         test.runtime.start(&spec).await.unwrap().state,
@@ -208,13 +208,13 @@ async fn a_pid_that_was_used_again_is_not_taken_for_ours_nor_killed() {
     });
     // Of another start, so that the mark does not lead to it either.
     older.instance = "0".to_owned();
-    test.runtime.inner.store.save(&older).unwrap();
+    test.runtime.inner.records.save(&older).unwrap();
 
     assert_eq!(test.only().await.state, ContainerState::Exited(None));
     test.runtime.stop("web-1").await.unwrap();
     assert!(process.runs());
     // For the harness to clean up.
-    test.runtime.inner.store.save(&record).unwrap();
+    test.runtime.inner.records.save(&record).unwrap();
 }
 
 #[tokio::test]

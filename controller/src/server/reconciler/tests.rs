@@ -5,10 +5,10 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::journal::Phase;
-use crate::rollout::Ask;
+use crate::rollout::Command;
 use crate::runtime::{ContainerState, label};
 use crate::server::verbs::tests::{Tended, proxy};
-use crate::testing::TestSite;
+use crate::testing::TestProject;
 
 #[tokio::test(start_paused = true)]
 async fn a_container_that_died_is_replaced_and_its_endpoint_swapped() {
@@ -44,9 +44,9 @@ async fn a_dead_container_that_cannot_be_taken_away_is_replaced_and_told() {
     assert_eq!(names.len(), 5, "the dead one keeps its name: {names:?}");
     tended
         .until("told", |_| {
-            let trouble = lock(&tended.up.trouble);
+            let last_error = lock(&tended.up.last_error);
             let says = |one: &String| one.contains("cannot be taken away");
-            trouble.iter().any(says)
+            last_error.iter().any(says)
         })
         .await;
 
@@ -56,7 +56,7 @@ async fn a_dead_container_that_cannot_be_taken_away_is_replaced_and_told() {
         .await;
     tended
         .until("nothing is left to tell", |_| {
-            lock(&tended.up.trouble).is_empty()
+            lock(&tended.up.last_error).is_empty()
         })
         .await;
 }
@@ -67,10 +67,13 @@ async fn what_died_with_the_machine_and_cannot_be_taken_away_holds_nothing_up() 
     let runtime = &tended.test.runtime;
     runtime.keeps_dead.store(true, Ordering::Relaxed);
     runtime.exit("1.0.0", 137);
-    let controller = Controller::new(tended.test.dir().to_owned(), tended.test.site.store.clone());
+    let controller = Controller::new(
+        tended.test.dir().to_owned(),
+        tended.test.project.journal.clone(),
+    );
     let cleared = controller.clear_after_boot(&tended.up, "an earlier start");
     cleared.await.expect("it goes on without");
-    let four = |test: &TestSite| test.running().get("1.0.0") == Some(&4);
+    let four = |test: &TestProject| test.running().get("1.0.0") == Some(&4);
     tended.until("replaced", four).await;
     assert_eq!(runtime.containers().len(), 5, "the dead one is still there");
     runtime.keeps_dead.store(false, Ordering::Relaxed);
@@ -100,7 +103,7 @@ async fn what_dies_of_stable_during_a_rollout_is_replaced_too() {
         assert_eq!(
             handle.live().record.phase,
             Phase::Done,
-            "nobody blamed 2.0.0"
+            "2.0.0 was not blamed"
         );
         tended.until_whole(&["2.0.0"]).await;
     }
@@ -152,12 +155,12 @@ async fn a_name_that_is_taken_is_stepped_around() {
 #[tokio::test(start_paused = true)]
 async fn a_scale_that_was_cut_short_is_finished() {
     let tended = Tended::new().await;
-    let store = &tended.test.site.store;
-    store.set_replicas("web", 2).expect("recorded");
+    let journal = &tended.test.project.journal;
+    journal.set_replicas("web", 2).expect("recorded");
     tended
         .until("1.0.0 × 2", |test| test.running()["1.0.0"] == 2)
         .await;
-    store.set_replicas("web", 4).expect("recorded");
+    journal.set_replicas("web", 4).expect("recorded");
     tended.until_whole(&["1.0.0"]).await;
 }
 
@@ -168,7 +171,7 @@ async fn a_proxy_that_is_away_holds_up_no_healing_and_is_told_when_it_is_back() 
     runtime.containers().push(proxy());
     tended.test.proxy.set_away(true);
     runtime.exit("1.0.0", 1);
-    let dead = |test: &TestSite| {
+    let dead = |test: &TestProject| {
         let containers = test.runtime.containers();
         containers
             .iter()
@@ -204,16 +207,26 @@ async fn a_proxy_that_is_away_blocks_promotion_and_not_the_record_of_a_rollback(
     let handle = tended.rollout_in(Phase::Shifting).await;
     tended.test.runtime.containers().push(proxy());
     tended.test.proxy.set_away(true);
-    let asked = handle.clone();
-    let promoted = tokio::spawn(async move { asked.ask(Ask::Promote).await });
+    let sending = handle.clone();
+    let promoted = tokio::spawn(async move { sending.send(Command::Promote).await });
     sleep(Duration::from_secs(120)).await;
-    promoted.await.expect("answered").expect("written down");
-    let stable = |of: &Tended| of.test.site.service("web").expect("there").stable.version;
+    promoted.await.expect("responded").expect("written down");
+    let stable = |of: &Tended| {
+        of.test
+            .project
+            .service("web")
+            .expect("there")
+            .stable
+            .version
+    };
     assert_eq!(handle.live().record.phase, Phase::Promoting);
     assert_eq!(stable(&tended), "1.0.0", "2.0.0 has not got its requests");
 
     let why = "not while the proxy is away".to_owned();
-    handle.ask(Ask::Abort { why }).await.expect("written down");
+    handle
+        .send(Command::Abort { why })
+        .await
+        .expect("written down");
     assert_eq!(handle.live().record.phase, Phase::RollingBack);
     assert_eq!(stable(&tended), "1.0.0");
     tended.test.proxy.set_away(false);

@@ -9,7 +9,7 @@ use crate::journal::{NewRollout, NewVersion, Phase, ServiceRecord};
 use crate::manifest::{check_version, tag_of};
 use crate::plan::RolloutSettings;
 use crate::project::caller::Caller;
-use crate::rollout::{Ask, Handle};
+use crate::rollout::{Command, Handle};
 use crate::server::controller::{Controller, Up};
 use crate::server::engine;
 
@@ -28,7 +28,7 @@ impl Controller {
             match begun.and_then(|begun| forgotten.map(|()| begun))? {
                 Begun::Done(done) => return Ok(done),
                 Begun::After(ending) => {
-                    // Nobody else is to wait for it.
+                    // No other caller is to wait for it.
                     drop(alone);
                     ending.wait(&up, caller).await?;
                 }
@@ -37,9 +37,9 @@ impl Controller {
     }
 
     async fn begin(&self, up: &Arc<Up>, request: &DeployRequest, caller: &Caller) -> Result<Begun> {
-        let site = &up.site;
-        let service = site.service(&request.service)?;
-        let manifest = site.manifest();
+        let project = &up.project;
+        let service = project.service(&request.service)?;
+        let manifest = project.manifest();
         let settings = manifest.service(&service.name).ok_or_else(|| {
             Error::refused(format!(
                 "the manifest has no service `{}` any more",
@@ -61,15 +61,15 @@ impl Controller {
             .over(&settings.rollout)
             .map_err(Error::flag)?;
         let image = engine::image_from(up.kind, &request.dir, &request.image);
-        let mut recipe = site.recipe(settings, &site.folder()?)?;
-        recipe.env.extend(request.env.clone());
+        let mut template = project.template(settings, &project.folder()?)?;
+        template.env.extend(request.env.clone());
         let candidate = NewVersion {
             service: service.name.clone(),
             version: label,
-            resolved: site.runtime.resolve_image(&image).await?,
-            pull_name: site.runtime.pull_name(&image).await?,
+            resolved: project.runtime.resolve_image(&image).await?,
+            pull_name: project.runtime.pull_name(&image).await?,
             image,
-            recipe,
+            template,
         };
         if request.dry_run && !request.replace {
             self.check_can_begin(up, &service.name)?;
@@ -107,7 +107,7 @@ impl Controller {
             steps,
             who: caller.who.clone(),
         };
-        let record = self.store.begin_rollout(&new, self.clock.now())?;
+        let record = self.journal.begin_rollout(&new, self.clock.now())?;
         let text = format!("{} begins: {}", record.title(), new.settings.strategy);
         let rollout = Some(record.id);
         up.run(record);
@@ -118,7 +118,7 @@ impl Controller {
     }
 
     /// The rollout that is to end before the service can have the next one. Refuses where
-    /// somebody has to end it, and the next one is not to take its place.
+    /// the user has to end it, and the next one is not to take its place.
     pub(super) fn in_the_way(
         &self,
         up: &Up,
@@ -129,18 +129,18 @@ impl Controller {
             return Ok(None);
         };
         let is_promoted = matches!(handle.live().record.phase, Phase::Baking | Phase::Draining);
-        let ask = match replaced_by {
-            Some(version) if !is_promoted => Ask::Abort {
+        let command = match replaced_by {
+            Some(version) if !is_promoted => Command::Abort {
                 why: format!("replaced by {version}"),
             },
             // There is nothing to go back from, and the next version wants the place of the old
             // one, which is only kept warm.
             _ => {
                 self.check_can_begin(up, service)?;
-                Ask::Promote
+                Command::Promote
             }
         };
-        Ok(Some(Ending { handle, ask }))
+        Ok(Some(Ending { handle, command }))
     }
 
     /// Refuses where a rollout is running that a deploy would not end by itself.
@@ -182,19 +182,19 @@ enum Begun {
 /// A rollout that is to end, and how it is asked to.
 pub(super) struct Ending {
     pub(super) handle: Arc<Handle>,
-    pub(super) ask: Ask,
+    pub(super) command: Command,
 }
 
 impl Ending {
     /// Sees the rollout to its end, for about as long as that may take.
     pub(super) async fn wait(self, up: &Up, caller: &Caller) -> Result<()> {
-        let Self { handle, ask } = self;
-        let drains = up.site.manifest().proxy.drain_timeout.get();
+        let Self { handle, command } = self;
+        let drains = up.project.manifest().proxy.drain_timeout.get();
         let starts = handle.live().record.settings.start_timeout.get();
         let limit = drains + starts + MARGIN;
         let ended = async {
-            let is_abort = matches!(ask, Ask::Abort { .. });
-            let said = handle.ask_by(caller.who(), ask).await;
+            let is_abort = matches!(command, Command::Abort { .. });
+            let said = handle.send_by(caller.who(), command).await;
             // One that bakes may end by itself at this very moment, which is as good.
             if is_abort {
                 said?;
@@ -206,13 +206,13 @@ impl Ending {
             .await
             .unwrap_or_else(|_| {
                 let live = handle.live();
-                let trouble = live.trouble.map(|trouble| format!(": {trouble}"));
+                let last_error = live.last_error.map(|last_error| format!(": {last_error}"));
                 Err(Error::refused(format!(
                     "{} is {} and has not ended within {} s{}; try again",
                     live.record.title(),
                     live.record.phase,
                     limit.as_secs(),
-                    trouble.unwrap_or_default(),
+                    last_error.unwrap_or_default(),
                 )))
             })
     }
@@ -257,7 +257,7 @@ fn already_runs(service: &ServiceRecord, candidate: &NewVersion) -> Result<Optio
     if stable.version != candidate.version {
         return Ok(None);
     }
-    if (&stable.resolved, &stable.recipe) == (&candidate.resolved, &candidate.recipe) {
+    if (&stable.resolved, &stable.template) == (&candidate.resolved, &candidate.template) {
         let text = format!(
             "{} runs {} already: nothing to do",
             service.name, stable.version

@@ -10,7 +10,7 @@ use crate::journal::NewEvent;
 use crate::manifest::Manifest;
 use crate::project::caller::Caller;
 use crate::project::containers::ENDPOINT;
-use crate::project::proxy::{self, HOLDER, PROXY};
+use crate::project::proxy::{self, INFRA, PROXY};
 use crate::project::secrets::Secrets;
 use crate::runtime::{Container, Runtime, label};
 use crate::server::controller::{Controller, lock};
@@ -21,7 +21,7 @@ const MOST_PASSES: usize = 3;
 
 impl Controller {
     /// `down`. The proxy goes first and finishes what it has, then the containers behind it,
-    /// then the holder, then the network.
+    /// then the infra container, then the network.
     pub(crate) async fn down(&self, request: DownRequest, caller: &Caller) -> Result<Done> {
         let _alone = self.changing.lock().await;
         let _undisturbed = self.reconciling.lock().await;
@@ -30,16 +30,16 @@ impl Controller {
             return Ok(Done::say("nothing is up here"));
         };
         // Nothing of it is wanted any more, whatever happens on the way.
-        self.store.clear("crossfade down", self.clock.now())?;
+        self.journal.clear("crossfade down", self.clock.now())?;
         let event = NewEvent {
             rollout: None,
             service: None,
             who: caller.who(),
             kind: "down",
             text: &format!("{project} goes down"),
-            figures: None,
+            stats: None,
         };
-        self.store.note(&event, self.clock.now())?;
+        self.journal.note(&event, self.clock.now())?;
         *lock(&self.leaving) = Some((project.clone(), runtime.clone()));
         let mut taken = 0;
         // A rollout that was just stopped may have had one in the making.
@@ -48,7 +48,7 @@ impl Controller {
             if containers.is_empty() {
                 break;
             }
-            for role in [Some(PROXY), Some(ENDPOINT), Some(HOLDER), None] {
+            for role in [Some(PROXY), Some(ENDPOINT), Some(INFRA), None] {
                 stop_role(&runtime, &containers, role).await?;
             }
             taken += containers.len();
@@ -73,13 +73,13 @@ impl Controller {
         if let Some(up) = self.get_up() {
             self.stop();
             *lock(&self.up) = None;
-            return Ok(Some((up.site.project.clone(), up.site.runtime.clone())));
+            return Ok(Some((up.project.name.clone(), up.project.runtime.clone())));
         }
         if let Some(leaving) = lock(&self.leaving).clone() {
             return Ok(Some(leaving));
         }
-        if let Some(trouble) = lock(&self.trouble).clone() {
-            return Err(Error::unavailable(trouble));
+        if let Some(last_error) = lock(&self.last_error).clone() {
+            return Err(Error::unavailable(last_error));
         }
         let Some(text) = request.manifest else {
             return Ok(None);
@@ -102,7 +102,7 @@ async fn stop_role(
             .labels
             .get(label::ROLE)
             .map(String::as_str)
-            .filter(|role| [PROXY, ENDPOINT, HOLDER].contains(role));
+            .filter(|role| [PROXY, ENDPOINT, INFRA].contains(role));
         if known == role {
             let (runtime, id) = (runtime.clone(), container.id.clone());
             stopping.spawn(async move { runtime.stop(&id).await });

@@ -19,8 +19,8 @@ impl Controller {
     /// `logs`.
     pub(crate) async fn logs(&self, request: LogsRequest) -> Result<LogLines> {
         let up = self.up()?;
-        let service = up.site.service(&request.service)?;
-        let mut containers = up.site.runtime.list().await?;
+        let service = up.project.service(&request.service)?;
+        let mut containers = up.project.runtime.list().await?;
         let has = |container: &Container, key: &str, value: &str| {
             container
                 .labels
@@ -45,7 +45,7 @@ impl Controller {
             tail: request.tail,
             follow: request.follow,
         };
-        let runtime = up.site.runtime.clone();
+        let runtime = up.project.runtime.clone();
         if request.follow {
             for container in containers {
                 tokio::spawn(copy(runtime.clone(), container, options, send.clone()));
@@ -72,7 +72,7 @@ async fn copy(
     let mut stream = match runtime.logs(&container.id, options).await {
         Ok(stream) => stream,
         Err(error) => {
-            // Whoever asked may be gone already.
+            // The client may be gone already.
             let _ = send
                 .send(format!("{}: {error}\n", container.name).into())
                 .await;

@@ -25,7 +25,7 @@ impl Controller {
         let _undisturbed = self.reconciling.lock().await;
         let image = match &request.image {
             Some(image) => Some(engine::image_from(up.kind, &request.dir, image)),
-            None => self.store.proxy()?.image,
+            None => self.journal.proxy()?.image,
         };
         let done = self.upgrade_proxy_to(&up, image, caller).await?;
         Ok(Done::say(done))
@@ -38,31 +38,31 @@ impl Controller {
         image: Option<String>,
         caller: &Caller,
     ) -> Result<String> {
-        let site = &up.site;
-        let record = self.store.proxy()?;
-        let before = site.admin.status().await?.process;
+        let project = &up.project;
+        let record = self.journal.proxy()?;
+        let before = project.admin.status().await?.process;
         let upgrade = ProxyUpgrade { image, before };
         let host = self.proxy_host(up)?.after(&upgrade);
-        host.check(&site.manifest().proxy).await?;
-        let image = host.image_text(&site.manifest().proxy)?;
+        host.check(&project.manifest().proxy).await?;
+        let image = host.image_text(&project.manifest().proxy)?;
         let record = ProxyRecord {
             upgrade: Some(upgrade),
             ..record
         };
-        self.store.set_proxy(&record)?;
+        self.journal.set_proxy(&record)?;
         let text = format!("{image} takes over from the proxy that runs");
-        site.note_of(caller, None, "proxy", &text)?;
+        project.note_of(caller, None, "proxy", &text)?;
         self.finish_proxy_upgrade(up).await
     }
 
     /// Goes on with an upgrade that the journal has, to its end.
     pub(in crate::server) async fn finish_proxy_upgrade(&self, up: &Up) -> Result<String> {
-        let record = self.store.proxy()?;
+        let record = self.journal.proxy()?;
         let Some(upgrade) = record.upgrade.clone() else {
             return Ok("the proxy is as it was".into());
         };
         let host = self.proxy_host(up)?.after(&upgrade);
-        let settings = &up.site.manifest().proxy;
+        let settings = &up.project.manifest().proxy;
         let image = host.image_text(settings)?;
         let (next, text, done) = match host.take_over(settings, &upgrade.before).await {
             Ok(()) => {
@@ -84,27 +84,27 @@ impl Controller {
                 (next, text, Err(error))
             }
         };
-        self.store.set_proxy(&next)?;
+        self.journal.set_proxy(&next)?;
         let event = NewEvent {
             rollout: None,
             service: None,
             who: None,
             kind: "proxy",
             text: &text,
-            figures: None,
+            stats: None,
         };
-        self.store.note(&event, self.clock.now())?;
+        self.journal.note(&event, self.clock.now())?;
         done.map(|()| text)
     }
 
     /// Takes proxies away that have finished what they had.
     pub(in crate::server) async fn clear_old_proxies(&self, up: &Up) -> Result<()> {
         let current = self.proxy_host(up)?.proxy_name();
-        for container in up.site.runtime.list().await? {
+        for container in up.project.runtime.list().await? {
             let role = container.labels.get(label::ROLE);
             let is_old = role.is_some_and(|role| role == PROXY) && container.name != current;
             if is_old && container.state != ContainerState::Running {
-                up.site.runtime.stop(&container.id).await?;
+                up.project.runtime.stop(&container.id).await?;
             }
         }
         Ok(())

@@ -21,9 +21,9 @@ impl Controller {
         let (runtime, kind) = match self.get_up() {
             Some(up) => {
                 if let Some(service) = &request.service {
-                    up.site.service(service)?;
+                    up.project.service(service)?;
                 }
-                (up.site.runtime.clone(), up.kind)
+                (up.project.runtime.clone(), up.kind)
             }
             None => {
                 let manifest = request.manifest(&request.path)?;
@@ -77,7 +77,7 @@ async fn pull(runtime: &dyn Runtime, image: &str, send: &mpsc::Sender<Bytes>) ->
     }
     let image = image.to_owned();
     let begun = AtomicBool::new(false);
-    // Whoever reads too slowly misses some steps. One of `localhost/` has none: nobody is asked.
+    // A slow reader misses some steps. An image of `localhost/` has no registry.
     let tell = |step: PullStep| {
         if !begun.swap(true, Ordering::Relaxed) {
             let image = image.clone();
@@ -90,7 +90,7 @@ async fn pull(runtime: &dyn Runtime, image: &str, send: &mpsc::Sender<Bytes>) ->
     Ok(())
 }
 
-/// Tells whoever asked, if they are still there.
+/// Sends a line to the client, if it is still there.
 async fn say(send: &mpsc::Sender<Bytes>, line: &PullLine) {
     let _ = send.send(line_of(line)).await;
 }

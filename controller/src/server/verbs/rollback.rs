@@ -8,7 +8,7 @@ use crate::plan::Strategy;
 use crate::project::caller::Caller;
 use crate::project::no_such;
 use crate::project::secrets::Secrets;
-use crate::rollout::Ask;
+use crate::rollout::Command;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::server::controller::Controller;
 
@@ -16,27 +16,27 @@ impl Controller {
     /// `rollback`.
     pub(crate) async fn rollback(&self, request: RollbackRequest, caller: &Caller) -> Result<Done> {
         let up = self.up()?;
-        let service = up.site.service(&request.service)?;
+        let service = up.project.service(&request.service)?;
         let _admitted = self.admit(&service.name, caller).await?;
         let target = self.target(&service.name, request.to.as_deref())?;
         if let Some(handle) = up.rollout(&service.name) {
             let record = handle.live().record;
             if record.phase == Phase::Draining {
-                let ask = Ask::Promote;
-                Ending { handle, ask }.wait(&up, caller).await?;
+                let command = Command::Promote;
+                Ending { handle, command }.wait(&up, caller).await?;
             } else if target
                 .as_ref()
                 .is_none_or(|to| to.version == record.from.version)
             {
                 let why = "rolled back by hand".to_owned();
-                let said = handle.ask_by(caller.who(), Ask::Abort { why }).await?;
+                let said = handle.send_by(caller.who(), Command::Abort { why }).await?;
                 return Ok(Done::say(said));
             } else {
                 self.check_no_rollout(&up, &service.name)?;
             }
         }
         let _alone = self.alone(&up).await?;
-        let service = up.site.service(&request.service)?;
+        let service = up.project.service(&request.service)?;
         let Some(target) = target.or_else(|| service.previous.clone()) else {
             return Err(Error::refused(format!(
                 "{} has had no version before {}",
@@ -51,9 +51,9 @@ impl Controller {
             return Ok(Done::say(text));
         }
         self.check_no_rollout(&up, &service.name)?;
-        must_be_here(up.site.runtime.as_ref(), &target).await?;
-        must_be_kept(&up.site.secrets, &target)?;
-        let manifest = up.site.manifest();
+        must_be_here(up.project.runtime.as_ref(), &target).await?;
+        must_be_kept(&up.project.secrets, &target)?;
+        let manifest = up.project.manifest();
         let mut settings = manifest
             .service(&service.name)
             .map(|s| s.rollout.clone())
@@ -66,17 +66,17 @@ impl Controller {
             image: target.image,
             resolved: target.resolved,
             pull_name: target.pull_name,
-            recipe: target.recipe,
+            template: target.template,
         };
         self.begin_rollout(&up, &service, again, settings, caller)
     }
 
     fn target(&self, service: &str, to: Option<&str>) -> Result<Option<VersionRecord>> {
         let Some(to) = to else { return Ok(None) };
-        if let Some(found) = self.store.version_named(service, to)? {
+        if let Some(found) = self.journal.version_named(service, to)? {
             return Ok(Some(found));
         }
-        let labels = self.store.labels(service)?;
+        let labels = self.journal.labels(service)?;
         let known: Vec<&str> = labels.iter().map(String::as_str).collect();
         Err(Error::usage(no_such(
             &format!("version of {service}"),
@@ -88,7 +88,7 @@ impl Controller {
 
 /// Secrets are kept for the versions that one can go back to by themselves.
 fn must_be_kept(secrets: &Secrets, target: &VersionRecord) -> Result<()> {
-    let kept = &target.recipe.secrets;
+    let kept = &target.template.secrets;
     match kept.iter().find(|(_, id)| !secrets.file(id).exists()) {
         None => Ok(()),
         Some((name, _)) => Err(Error::refused(format!(

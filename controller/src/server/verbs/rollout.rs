@@ -3,36 +3,41 @@
 use crate::api::{Done, RolloutRequest};
 use crate::error::{Error, Result};
 use crate::project::caller::Caller;
-use crate::rollout::Ask;
+use crate::rollout::Command;
 use crate::server::controller::Controller;
 
 impl Controller {
     /// `promote`.
     pub(crate) async fn promote(&self, request: RolloutRequest, caller: &Caller) -> Result<Done> {
-        self.ask(request, Ask::Promote, caller).await
+        self.command(request, Command::Promote, caller).await
     }
 
     /// `abort`.
     pub(crate) async fn abort(&self, request: RolloutRequest, caller: &Caller) -> Result<Done> {
         let why = "aborted by hand".into();
-        self.ask(request, Ask::Abort { why }, caller).await
+        self.command(request, Command::Abort { why }, caller).await
     }
 
     /// `pause`.
     pub(crate) async fn pause(&self, request: RolloutRequest, caller: &Caller) -> Result<Done> {
-        self.ask(request, Ask::Pause, caller).await
+        self.command(request, Command::Pause, caller).await
     }
 
     /// `resume`.
     pub(crate) async fn resume(&self, request: RolloutRequest, caller: &Caller) -> Result<Done> {
-        self.ask(request, Ask::Resume, caller).await
+        self.command(request, Command::Resume, caller).await
     }
 
-    async fn ask(&self, request: RolloutRequest, ask: Ask, caller: &Caller) -> Result<Done> {
+    async fn command(
+        &self,
+        request: RolloutRequest,
+        command: Command,
+        caller: &Caller,
+    ) -> Result<Done> {
         let up = self.up()?;
         let service = match request.service {
-            Some(service) => up.site.service(&service)?.name,
-            None => match self.store.unfinished()?.as_slice() {
+            Some(service) => up.project.service(&service)?.name,
+            None => match self.journal.unfinished()?.as_slice() {
                 [] => return Err(Error::refused("no rollout is running")),
                 [one] => one.service.clone(),
                 several => {
@@ -50,6 +55,6 @@ impl Controller {
             )));
         };
         let _admitted = self.admit(&service, caller).await?;
-        Ok(Done::say(handle.ask_by(caller.who(), ask).await?))
+        Ok(Done::say(handle.send_by(caller.who(), command).await?))
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::api::{Done, ScaleRequest};
 use crate::error::{Error, Fault, Result};
 use crate::journal::ServiceRecord;
-use crate::project::Site;
+use crate::project::Project;
 use crate::project::caller::Caller;
 use crate::project::containers::Dead;
 use crate::project::drain::DRAIN_WAIT;
@@ -37,8 +37,8 @@ impl Controller {
         replicas: u32,
         caller: &Caller,
     ) -> Result<String> {
-        let site = &up.site;
-        let before = site.service(service)?;
+        let project = &up.project;
+        let before = project.service(service)?;
         self.check_no_rollout(up, service)?;
         if before.replicas == replicas {
             return Ok(format!(
@@ -47,61 +47,72 @@ impl Controller {
         }
         // Those that come have a place from the start, and those that go until they are chosen.
         let meanwhile = before.replicas.max(replicas);
-        self.store.set_replicas(service, meanwhile)?;
-        self.start_more(site, &before, replicas).await?;
-        self.retire_rest(site, &before, replicas).await?;
+        self.journal.set_replicas(service, meanwhile)?;
+        self.start_more(project, &before, replicas).await?;
+        self.retire_rest(project, &before, replicas).await?;
         let text = format!(
             "{service} has {replicas} containers; it had {}",
             before.replicas
         );
-        site.note_of(caller, Some(service), "scale", &text)?;
+        project.note_of(caller, Some(service), "scale", &text)?;
         Ok(text)
     }
 
     /// Starts what is missing, and waits until all of it is healthy; else it is as it was.
-    async fn start_more(&self, site: &Site, before: &ServiceRecord, replicas: u32) -> Result<()> {
+    async fn start_more(
+        &self,
+        project: &Project,
+        before: &ServiceRecord,
+        replicas: u32,
+    ) -> Result<()> {
         let service = &before.name;
         let mut started = Vec::new();
         let there = async {
-            site.start_missing(&before.stable, replicas, Dead::Replace, &mut started)
+            project
+                .start_missing(&before.stable, replicas, Dead::Replace, &mut started)
                 .await?;
-            site.push(service).await?;
-            site.until_healthy(&before.stable, replicas).await
+            project.push(service).await?;
+            project.until_healthy(&before.stable, replicas).await
         };
         let Err(error) = there.await else {
             return Ok(());
         };
         // What was started has been given requests perhaps, so it is drained.
         {
-            let _alone = site.place_lock(service).await;
-            self.store.set_replicas(service, before.replicas)?;
-            site.retire(service, &started)?;
+            let _alone = project.place_lock(service).await;
+            self.journal.set_replicas(service, before.replicas)?;
+            project.retire(service, &started)?;
         }
-        site.sweep(service, DRAIN_WAIT).await?;
+        project.sweep(service, DRAIN_WAIT).await?;
         Err(error)
     }
 
     /// Drains what is too much, and stops it; what the proxy cannot do without stays.
-    async fn retire_rest(&self, site: &Site, before: &ServiceRecord, replicas: u32) -> Result<()> {
+    async fn retire_rest(
+        &self,
+        project: &Project,
+        before: &ServiceRecord,
+        replicas: u32,
+    ) -> Result<()> {
         let service = &before.name;
         let extra = {
-            let _alone = site.place_lock(service).await;
-            let extra = site
+            let _alone = project.place_lock(service).await;
+            let extra = project
                 .check_table(service)
                 .await?
                 .extra(&before.stable, replicas);
-            site.retire(service, &extra)?;
-            self.store.set_replicas(service, replicas)?;
+            project.retire(service, &extra)?;
+            self.journal.set_replicas(service, replicas)?;
             extra
         };
-        let swept = site.sweep_out(service).await;
+        let swept = project.sweep_out(service).await;
         if let Err(error) = &swept
             && error.fault() == Fault::Candidate
         {
             // The proxy needs them: those that stay do not serve any more.
-            let _alone = site.place_lock(service).await;
-            self.store.set_replicas(service, before.replicas)?;
-            site.keep_after_all(service, &extra).await?;
+            let _alone = project.place_lock(service).await;
+            self.journal.set_replicas(service, before.replicas)?;
+            project.keep_after_all(service, &extra).await?;
         }
         swept
     }

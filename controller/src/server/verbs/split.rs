@@ -8,14 +8,14 @@ use crate::api::{Done, SplitRequest};
 use crate::error::{Error, Result};
 use crate::project::caller::Caller;
 use crate::project::no_such;
-use crate::rollout::{Ask, split_text};
+use crate::rollout::{Command, split_text};
 use crate::server::controller::Controller;
 
 impl Controller {
     /// `split`. A running rollout stays where that leaves it until it is told to go on.
     pub(crate) async fn split(&self, request: SplitRequest, caller: &Caller) -> Result<Done> {
         let up = self.up()?;
-        let service = up.site.service(&request.service)?;
+        let service = up.project.service(&request.service)?;
         let _admitted = self.admit(&service.name, caller).await?;
         let rollout = up.rollout(&service.name);
         let running = match &rollout {
@@ -39,7 +39,7 @@ impl Controller {
         for version in running {
             split.entry(version).or_insert(0);
         }
-        let said = handle.ask_by(caller.who(), Ask::Split(split)).await?;
+        let said = handle.send_by(caller.who(), Command::Split(split)).await?;
         Ok(Done::say(said))
     }
 }

@@ -18,37 +18,37 @@ use crate::manifest::Listener;
 use crate::rollout::{Live, ProxySaid};
 use crate::server::controller::{Controller, Up, lock};
 use crate::server::explain::explain;
-use crate::verdict::Figures;
+use crate::verdict::Counts;
 
 /// A rollout's last look at the proxy is as good as another for so long.
 const FRESH: Duration = Duration::from_millis(500);
 const HISTORY: u32 = 100;
-/// Events in one answer.
+/// Events in one response.
 const AT_ONCE: u32 = 1000;
-/// Whoever waits for news is answered after so long without any.
+/// A call that waits for news gets its response after so long without any.
 const LONGEST_WAIT_MS: u64 = 10_000;
 
 impl Controller {
     /// `status`.
     pub(crate) async fn status(&self) -> Result<StatusReply> {
         let up = self.up()?;
-        let manifest = up.site.manifest();
-        let records = self.store.services()?;
-        let asked = records.iter().map(|service| ask_proxy(&up, service));
-        let mut trouble = None;
+        let manifest = up.project.manifest();
+        let records = self.journal.services()?;
+        let queries = records.iter().map(|service| query_proxy(&up, service));
+        let mut last_error = None;
         let mut services = Vec::new();
-        for (said, service) in join_all(asked).await.into_iter().zip(records) {
+        for (said, service) in join_all(queries).await.into_iter().zip(records) {
             let said = match said {
                 Ok(said) => Some(said),
                 Err(error) => {
-                    trouble.get_or_insert_with(|| error.to_string());
+                    last_error.get_or_insert_with(|| error.to_string());
                     None
                 }
             };
             let rollout = self.newest_rollout(&up, &service.name)?;
             let versions = versions(&service, rollout.as_ref(), said.as_deref());
             services.push(ServiceStatus {
-                generation: self.store.generation(&service.name)?,
+                generation: self.journal.generation(&service.name)?,
                 name: service.name,
                 stable: service.stable.version,
                 previous: service.previous.map(|previous| previous.version),
@@ -57,10 +57,10 @@ impl Controller {
                 rollout,
             });
         }
-        let unhealed = lock(&up.trouble).first().cloned();
+        let unhealed = lock(&up.last_error).first().cloned();
         Ok(StatusReply {
-            project: up.site.project.clone(),
-            runtime: up.site.runtime.name().to_owned(),
+            project: up.project.name.clone(),
+            runtime: up.project.runtime.name().to_owned(),
             listen: manifest
                 .proxy
                 .listeners
@@ -68,7 +68,7 @@ impl Controller {
                 .map(|listener| listener.address.to_string())
                 .collect(),
             urls: manifest.proxy.listeners.iter().map(Listener::url).collect(),
-            trouble: trouble.or(unhealed),
+            last_error: last_error.or(unhealed),
             services,
         })
     }
@@ -77,9 +77,9 @@ impl Controller {
     pub(crate) fn history(&self, request: &HistoryRequest) -> Result<HistoryReply> {
         let service = request.service.as_deref();
         if let (Some(name), Some(up)) = (service, self.get_up()) {
-            up.site.service(name)?;
+            up.project.service(name)?;
         }
-        let rollouts = self.store.rollouts(service, HISTORY)?;
+        let rollouts = self.journal.rollouts(service, HISTORY)?;
         let filter = EventFilter {
             service,
             ..EventFilter::default()
@@ -89,7 +89,7 @@ impl Controller {
                 .iter()
                 .map(|record| self.rollout_status(record))
                 .collect(),
-            events: self.store.events(filter)?,
+            events: self.journal.events(filter)?,
         })
     }
 
@@ -97,13 +97,13 @@ impl Controller {
     pub(crate) async fn events(&self, request: EventsRequest) -> Result<EventsReply> {
         let service = request.service.as_deref();
         if let (Some(name), Some(up)) = (service, self.get_up()) {
-            up.site.service(name)?;
+            up.project.service(name)?;
         }
-        let mut news = self.store.news();
+        let mut news = self.journal.news();
         let until = Instant::now() + Duration::from_millis(request.wait_ms.min(LONGEST_WAIT_MS));
         let after = request.after.unwrap_or(*news.borrow());
         loop {
-            let events = self.store.events_after(service, after, AT_ONCE)?;
+            let events = self.journal.events_after(service, after, AT_ONCE)?;
             if !events.is_empty() || Instant::now() >= until {
                 let last = events.last().map_or(after, |event| event.id);
                 return Ok(EventsReply { events, last });
@@ -116,14 +116,14 @@ impl Controller {
     /// `explain`: why a rollout went as it went.
     pub(crate) fn explain(&self, request: &ExplainRequest) -> Result<Explanation> {
         let record = match request.rollout {
-            Some(id) => self.store.rollout(id)?,
-            None => self.store.rollouts(None, 1)?.pop(),
+            Some(id) => self.journal.rollout(id)?,
+            None => self.journal.rollouts(None, 1)?.pop(),
         };
         let record = record.ok_or_else(|| match request.rollout {
             Some(id) => Error::usage(format!("there is no rollout {id}: see `crossfade history`")),
             None => Error::refused("there has been no rollout yet"),
         })?;
-        let events = self.store.events(EventFilter {
+        let events = self.journal.events(EventFilter {
             rollout: Some(record.id),
             ..EventFilter::default()
         })?;
@@ -132,7 +132,7 @@ impl Controller {
 
     /// How a rollout is doing, as soon as it has an event younger than the one known.
     pub(crate) async fn progress(&self, request: ProgressRequest) -> Result<Progress> {
-        let mut news = self.store.news();
+        let mut news = self.journal.news();
         let filter = EventFilter {
             rollout: Some(request.rollout),
             after: request.after,
@@ -141,10 +141,10 @@ impl Controller {
         let wait = Duration::from_millis(request.wait_ms.min(LONGEST_WAIT_MS));
         let until = Instant::now() + wait;
         loop {
-            let events = self.store.events(filter)?;
+            let events = self.journal.events(filter)?;
             let waited = Instant::now() >= until;
             let record = self
-                .store
+                .journal
                 .rollout(request.rollout)?
                 .ok_or_else(|| Error::usage(format!("there is no rollout {}", request.rollout)))?;
             if !events.is_empty() || waited || record.phase.is_over() {
@@ -162,7 +162,7 @@ impl Controller {
         if let Some(handle) = up.rollout(service) {
             return Ok(Some(status_of(&handle.live())));
         }
-        let newest = self.store.rollouts(Some(service), 1)?;
+        let newest = self.journal.rollouts(Some(service), 1)?;
         Ok(newest.first().map(|record| status_of(&Live::of(record))))
     }
 
@@ -198,7 +198,7 @@ pub(crate) fn status_of(live: &Live) -> RolloutStatus {
         paused: record.paused.clone(),
         why: record.why.clone(),
         verdict: live.verdict.clone().filter(|_| !record.phase.is_over()),
-        trouble: live.trouble.clone().filter(|_| !record.phase.is_over()),
+        last_error: live.last_error.clone().filter(|_| !record.phase.is_over()),
         candidate: live.candidate,
         stable: live.stable,
         created: record.created,
@@ -206,9 +206,9 @@ pub(crate) fn status_of(live: &Live) -> RolloutStatus {
     }
 }
 
-/// What the proxy says of a service. A rollout that runs asks it all the time, so that nobody has to
-/// wait for it; but for whoever has just changed the split, it is asked anew.
-async fn ask_proxy(up: &Up, service: &ServiceRecord) -> Result<Arc<ProxySaid>, AdminError> {
+/// What the proxy reports of a service. A running rollout polls it all the time, so that no client
+/// has to wait for it; but after a change of the split, it is queried anew.
+async fn query_proxy(up: &Up, service: &ServiceRecord) -> Result<Arc<ProxySaid>, AdminError> {
     let known = up.rollout(&service.name).and_then(|run| run.live().proxy);
     let known = known
         .filter(|said| said.at.elapsed() <= FRESH)
@@ -221,7 +221,7 @@ async fn ask_proxy(up: &Up, service: &ServiceRecord) -> Result<Arc<ProxySaid>, A
     if let Some(known) = known {
         return Ok(known);
     }
-    let admin = &up.site.admin;
+    let admin = &up.project.admin;
     let (view, stats) = tokio::try_join!(admin.service(&service.name), admin.stats(&service.name))?;
     Ok(Arc::new(ProxySaid {
         view,
@@ -255,10 +255,10 @@ fn versions(
         let is_up = |one: &&EndpointView| one.health == HealthState::Up;
         let weight = split.get(name).copied().unwrap_or(0);
         let of = stats.and_then(|stats| stats.versions.get(name));
-        let figures = Figures {
+        let stats = Counts {
             tries: of.map_or(0, admin_api::VersionStats::tries),
             failures: of.map_or(0, admin_api::VersionStats::failures),
-            ..Figures::default()
+            ..Counts::default()
         };
         VersionStatus {
             version: name.to_owned(),
@@ -272,9 +272,9 @@ fn versions(
             healthy: endpoints.iter().filter(is_up).count(),
             endpoints: endpoints.len(),
             in_flight: of.map_or(0, |of| of.in_flight),
-            requests: figures.tries,
-            failures: figures.failures,
-            success_rate: figures.success_rate(),
+            requests: stats.tries,
+            failures: stats.failures,
+            success_rate: stats.success_rate(),
         }
     };
     let mut versions: Vec<VersionStatus> = names.into_iter().map(status).collect();

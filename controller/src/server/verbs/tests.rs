@@ -11,11 +11,11 @@ use crate::project::caller::Caller;
 use crate::rollout::Handle;
 use crate::runtime::{Container, ContainerState, label};
 use crate::server::controller::{Controller, Up, lock};
-use crate::testing::{MANIFEST, TestSite};
+use crate::testing::{MANIFEST, TestProject};
 
 /// A controller over fakes, which looks after `web` 1.0.0 on four containers.
 pub(in crate::server) struct Tended {
-    pub(in crate::server) test: TestSite,
+    pub(in crate::server) test: TestProject,
     pub(in crate::server) controller: Arc<Controller>,
     pub(in crate::server) up: Arc<Up>,
     tending: tokio::task::JoinHandle<()>,
@@ -23,12 +23,12 @@ pub(in crate::server) struct Tended {
 
 impl Tended {
     pub(in crate::server) async fn new() -> Self {
-        let test = TestSite::new().await;
+        let test = TestProject::new().await;
         let dir = test.dir().to_owned();
-        let controller = Controller::new(dir, test.site.store.clone());
-        let up = Arc::new(Up::new(test.site.clone(), RuntimeChoice::Process));
+        let controller = Controller::new(dir, test.project.journal.clone());
+        let up = Arc::new(Up::new(test.project.clone(), RuntimeChoice::Process));
         *lock(&controller.up) = Some(up.clone());
-        let tending = tokio::spawn(controller.clone().keep_tending(false));
+        let tending = tokio::spawn(controller.clone().keep_reconciling(false));
         Self {
             test,
             controller,
@@ -52,7 +52,7 @@ impl Tended {
     pub(in crate::server) fn until(
         &self,
         what: &str,
-        holds: impl Fn(&TestSite) -> bool,
+        holds: impl Fn(&TestProject) -> bool,
     ) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
         async move {
@@ -73,13 +73,13 @@ impl Tended {
             running.len() == versions.len()
                 && versions.iter().all(|of| running.get(*of) == Some(&4))
                 && test.proxy.addresses() == test.runtime.addresses()
-                && test.site.store.retired().expect("read").is_empty()
+                && test.project.journal.retired().expect("read").is_empty()
         })
         .await;
     }
 
     pub(in crate::server) fn healed(&self) -> usize {
-        let events = self.test.site.store.events(EventFilter::default());
+        let events = self.test.project.journal.events(EventFilter::default());
         let events = events.expect("read");
         events.iter().filter(|event| event.kind == "healed").count()
     }
@@ -91,7 +91,7 @@ impl Drop for Tended {
     }
 }
 
-/// The proxy's container: it runs, whether it answers or not.
+/// The proxy's container: it runs, whether it responds or not.
 pub(in crate::server) fn proxy() -> Container {
     Container {
         id: "id-proxy".into(),
@@ -151,17 +151,17 @@ async fn what_dies_while_a_verb_is_at_work_is_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deploy_that_waits_for_a_rollouts_end_holds_up_nobody_and_gives_up_in_the_end() {
+async fn a_deploy_that_waits_for_a_rollouts_end_delays_no_other_and_gives_up_in_the_end() {
     let tended = Tended::new().await;
     tended.test.proxy.set_in_flight("1.0.0", 3, 0);
     let handle = tended.rollout_in(Phase::Draining).await;
     let who = Caller::default();
     let deployed = tended.controller.deploy(deploy("3.0.0"), &who);
-    let nobody_waits = async {
+    let none_waits = async {
         drop(tended.controller.changing.lock().await);
         assert_eq!(handle.live().record.phase, Phase::Draining);
     };
-    let deployed = async { tokio::join!(deployed, nobody_waits).0 };
+    let deployed = async { tokio::join!(deployed, none_waits).0 };
     let error = timeout(LONG, deployed).await.expect("it gives up");
     let says =
         "rollout 1 (web 1.0.0 → 2.0.0) is draining and has not ended within 100 s; try again";
@@ -189,7 +189,7 @@ async fn a_deploy_that_waited_is_not_begun_on_what_is_up_no_more() {
     let (deployed, ()) = tokio::join!(deployed, goes_down);
     let error = deployed.expect_err("it is down").to_string();
     assert!(error.contains("went down meanwhile"), "{error}");
-    assert_eq!(tended.test.site.store.unfinished().expect("read"), []);
+    assert_eq!(tended.test.project.journal.unfinished().expect("read"), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -204,7 +204,7 @@ async fn an_up_that_waits_for_a_rollouts_end_heals_what_dies_and_gives_up_in_the
     let dies = async {
         tended
             .until("begun", |test| {
-                test.site.store.applied().expect("read").is_some()
+                test.project.journal.applied().expect("read").is_some()
             })
             .await;
         tended.test.runtime.exit("2.0.0", 1);
@@ -235,15 +235,18 @@ async fn a_scale_down_keeps_those_that_are_healthy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_scale_down_that_would_leave_nobody_is_taken_back() {
+async fn a_scale_down_that_would_leave_none_is_taken_back() {
     let tended = Tended::new().await;
     tended.test.proxy.set_needs_all(true);
     let who = Caller::default();
     let scaled = tended.controller.scale(scale(1), &who).await;
-    let error = scaled.expect_err("nobody would be left").to_string();
+    let error = scaled.expect_err("none would be left").to_string();
     assert!(error.contains("nothing to send requests to"), "{error}");
     tended.test.proxy.set_needs_all(false);
-    assert_eq!(tended.test.site.service("web").expect("there").replicas, 4);
+    assert_eq!(
+        tended.test.project.service("web").expect("there").replicas,
+        4
+    );
     tended.until_whole(&["1.0.0"]).await;
     assert_eq!(tended.healed(), 0, "they are the same");
 }
@@ -252,7 +255,7 @@ async fn a_scale_down_that_would_leave_nobody_is_taken_back() {
 async fn an_up_that_failed_leaves_no_new_service_in_the_proxy() {
     let tended = Tended::new().await;
     tended.test.runtime.containers().push(proxy());
-    tended.test.proxy.take_down("9.0.0", "answered with 503");
+    tended.test.proxy.take_down("9.0.0", "responded with 503");
     let who = Caller::default();
     let upped = tended
         .controller
@@ -264,7 +267,7 @@ async fn an_up_that_failed_leaves_no_new_service_in_the_proxy() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_is_taken_away_holds_nobody_up_by_what_lasts() {
+async fn a_service_that_is_removed_delays_no_other_by_what_lasts() {
     let tended = Tended::new().await;
     tended.test.runtime.containers().push(proxy());
     tended.test.proxy.set_in_flight("1.0.0", 0, 1);
@@ -280,7 +283,7 @@ async fn a_service_that_is_taken_away_holds_nobody_up_by_what_lasts() {
     tended.test.proxy.set_in_flight("1.0.0", 0, 0);
     tended
         .until("stopped", |test| {
-            let retired = test.site.store.retired().expect("read");
+            let retired = test.project.journal.retired().expect("read");
             retired.is_empty() && !test.running().contains_key("1.0.0")
         })
         .await;

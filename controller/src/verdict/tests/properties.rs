@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::super::evidence::{Evidence, FAILURES, SLOWNESS, Share, against_limit, against_stable};
-use super::super::{Figures, Look, Pair, Verdict, judge};
-use super::{LIMITS, look};
+use super::super::{Counts, Pair, Sample, Verdict, judge};
+use super::{LIMITS, sample};
 
 fn share() -> impl Strategy<Value = Share> {
     prop_oneof![0..50_u64, 0..100_000_u64, 0..1_000_000_u64]
@@ -66,12 +66,12 @@ proptest! {
     fn whatever_the_counters_say_a_verdict_has_words_and_no_surprises(
         candidate in counts(), stable in counts(), recent in counts(), secs in 0..1000_u64,
     ) {
-        let mut look: Look = look(candidate, stable, secs);
-        look.recent = Pair {
-            candidate: Figures { failures: recent.0, tries: recent.1, ..Figures::default() },
-            stable: Figures::default(),
+        let mut sample: Sample = sample(candidate, stable, secs);
+        sample.recent = Pair {
+            candidate: Counts { failures: recent.0, tries: recent.1, ..Counts::default() },
+            stable: Counts::default(),
         };
-        match judge(&LIMITS, &look) {
+        match judge(&LIMITS, &sample) {
             Verdict::Advance => prop_assert!(candidate.1 >= LIMITS.min_requests),
             Verdict::RollBack { why } => {
                 prop_assert!(candidate.0 + recent.0 > 1, "{}", why);

@@ -3,10 +3,10 @@ use std::time::Duration;
 use admin_api::{Bucket, VersionStats};
 use proptest::prelude::*;
 
-use super::super::{Limits, Look, Pair, Reading, Window};
+use super::super::{Limits, Pair, Reading, Sample, Window};
 use super::LIMITS;
 
-/// So many good and bad tries, and so many answers in each of four buckets.
+/// So many good and bad tries, and so many responses in each of four buckets.
 fn stats(success: u64, server_error: u64, buckets: [u64; 4]) -> VersionStats {
     let bounds = [0.001, 0.0125, 0.35, 0.7];
     let mut stats = VersionStats::default();
@@ -33,34 +33,34 @@ fn secs(secs: u64) -> Duration {
 }
 
 #[test]
-fn figures_are_what_came_since_the_step_began() {
+fn counts_are_what_came_since_the_step_began() {
     let mut window = Window::open(both(stats(100, 10, [50, 60, 0, 0])));
-    let look = window
-        .look(&both(stats(105, 11, [50, 65, 1, 0])), secs(1), &LIMITS)
+    let sample = window
+        .sample(&both(stats(105, 11, [50, 65, 1, 0])), secs(1), &LIMITS)
         .expect("forwards");
-    let candidate = look.step.candidate;
+    let candidate = sample.step.candidate;
     assert_eq!((candidate.tries, candidate.failures), (6, 1));
-    assert_eq!((look.record.tries, look.record.failures), (110, 10));
-    assert_eq!(candidate.latency.answers, 0, "not warm yet");
+    assert_eq!((sample.record.tries, sample.record.failures), (110, 10));
+    assert_eq!(candidate.latency.responses, 0, "not warm yet");
 }
 
 #[test]
 fn latency_counts_once_it_has_warmed_up() {
     let mut window = Window::open(both(stats(0, 0, [990, 0, 10, 0])));
     let cold = both(stats(0, 0, [990, 0, 40, 20]));
-    assert!(window.look(&cold, secs(10), &LIMITS).is_some());
+    assert!(window.sample(&cold, secs(10), &LIMITS).is_some());
     assert!(window.is_warm());
-    let look = window
-        .look(&both(stats(0, 0, [1090, 9, 42, 23])), secs(11), &LIMITS)
+    let sample = window
+        .sample(&both(stats(0, 0, [1090, 9, 42, 23])), secs(11), &LIMITS)
         .expect("forwards");
-    let latency = look.step.candidate.latency;
+    let latency = sample.step.candidate.latency;
     assert_eq!(
-        look.slow,
+        sample.slow,
         Some(0.001),
         "99 of 100 took at most a millisecond"
     );
     assert_eq!(
-        (latency.answers, latency.slow, latency.over_limit),
+        (latency.responses, latency.slow, latency.over_limit),
         (114, 14, 3)
     );
     assert_eq!(latency.p99_us, Some(700_000));
@@ -73,19 +73,22 @@ fn without_a_record_nothing_is_slow_for_stable() {
         warm_up: Duration::ZERO,
         ..LIMITS
     };
-    let look = window
-        .look(&both(stats(0, 0, [999, 0, 0, 7])), secs(0), &limits)
+    let sample = window
+        .sample(&both(stats(0, 0, [999, 0, 0, 7])), secs(0), &limits)
         .expect("forwards");
-    let latency = look.step.candidate.latency;
-    assert_eq!((look.slow, latency.slow, latency.over_limit), (None, 0, 7));
+    let latency = sample.step.candidate.latency;
+    assert_eq!(
+        (sample.slow, latency.slow, latency.over_limit),
+        (None, 0, 7)
+    );
 }
 
 #[track_caller]
 fn check_begins_anew(before: VersionStats, now: VersionStats) {
     let mut window = Window::open(both(before));
-    assert_eq!(window.look(&both(now.clone()), secs(20), &LIMITS), None);
-    let look = window.look(&both(now), secs(21), &LIMITS).expect("anew");
-    assert_eq!(look.step.candidate.tries, 0);
+    assert_eq!(window.sample(&both(now.clone()), secs(20), &LIMITS), None);
+    let sample = window.sample(&both(now), secs(21), &LIMITS).expect("anew");
+    assert_eq!(sample.step.candidate.tries, 0);
 }
 
 #[test]
@@ -104,8 +107,8 @@ fn a_burst_is_looked_for_in_the_last_seconds_only() {
     let mut window = Window::open(both(stats(0, 0, [0; 4])));
     let tries = |window: &mut Window, success, at| {
         let now = both(stats(success, 0, [0; 4]));
-        let look = window.look(&now, secs(at), &LIMITS).expect("forwards");
-        look.recent.candidate.tries
+        let sample = window.sample(&now, secs(at), &LIMITS).expect("forwards");
+        sample.recent.candidate.tries
     };
     assert_eq!(tries(&mut window, 100, 1), 100);
     assert_eq!(tries(&mut window, 150, 5), 50);
@@ -144,12 +147,12 @@ proptest! {
         let limits = Limits { warm_up: Duration::ZERO, ..LIMITS };
         let last = readings.last().expect("some").clone();
         let (mut often, mut once) = (Window::open(readings[0].clone()), Window::open(readings[0].clone()));
-        let mut seen: Option<Look> = None;
+        let mut seen: Option<Sample> = None;
         for (at, now) in (1..).zip(&readings[1..]) {
-            seen = often.look(now, secs(at), &limits);
+            seen = often.sample(now, secs(at), &limits);
             prop_assert!(seen.is_some());
         }
-        let at_once = once.look(&last, seen.expect("looked").elapsed, &limits);
+        let at_once = once.sample(&last, seen.expect("looked").elapsed, &limits);
         prop_assert_eq!(seen.expect("looked").step, at_once.expect("looked").step);
     }
 
@@ -167,8 +170,8 @@ proptest! {
                 again = serde_json::from_str(&journal).expect("JSON");
             }
             let was_warm = again.is_warm();
-            let expected = lived.look(now, secs(at), &limits).expect("forwards");
-            let got = again.look(now, secs(at), &limits).expect("forwards");
+            let expected = lived.sample(now, secs(at), &limits).expect("forwards");
+            let got = again.sample(now, secs(at), &limits).expect("forwards");
             prop_assert_eq!(expected.step, got.step);
             prop_assert_eq!((expected.record, expected.slow), (got.record, got.slow));
             if again.is_warm() != was_warm {

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use admin_api::strict::InputError;
 
 use super::check::Checked;
-use super::diff::Change;
+use super::diff::Diff;
 use super::{proxy, report};
 use crate::api::UpRequest;
 use crate::clock::boot;
 use crate::error::{Error, Result};
 use crate::http::proxy_admin::AdminError;
-use crate::journal::{Applied, Asked, NewVersion};
+use crate::journal::{Applied, NewVersion, RequestedService};
 use crate::manifest::{Manifest, ServiceSettings};
-use crate::project::Site;
+use crate::project::Project;
 use crate::project::caller::Caller;
 use crate::project::containers::Dead;
 use crate::project::proxy as proxy_host;
@@ -27,7 +27,7 @@ impl Controller {
         &self,
         up: &Arc<Up>,
         request: &UpRequest,
-        versions: &[(NewVersion, Asked)],
+        versions: &[(NewVersion, RequestedService)],
     ) -> Result<()> {
         proxy_host::forget(&self.dir)?;
         // Everything is there that can be looked up beforehand: now it is wanted.
@@ -36,12 +36,12 @@ impl Controller {
         let Err(error) = self.start(up, &mut started).await else {
             return Ok(());
         };
-        undo(&up.site, started).await;
+        undo(&up.project, started).await;
         // An engine that made the network and cannot take it away says so in the log.
-        if let Err(error) = up.site.runtime.remove_network().await {
+        if let Err(error) = up.project.runtime.remove_network().await {
             tracing::warn!("the network stays: {error}");
         }
-        self.store
+        self.journal
             .clear(&format!("up failed: {error}"), self.clock.now())?;
         Err(error)
     }
@@ -56,19 +56,19 @@ impl Controller {
         checked: &Checked,
         caller: &Caller,
     ) -> Result<Vec<String>> {
-        let site = &up.site;
+        let project = &up.project;
         manifest.services.extend(checked.kept.iter().cloned());
         self.record(up, request, checked.kept.clone(), &checked.fresh)?;
-        site.set_manifest(manifest);
+        project.set_manifest(manifest);
         let mut said = Vec::new();
         // First: another service may want their routes.
         for name in &checked.gone {
-            site.remove(name).await?;
+            project.remove(name).await?;
             said.push(format!("{name} is gone: the manifest has it no more"));
         }
         let mut started = Vec::new();
         if let Err(error) = self.start(up, &mut started).await {
-            self.take_back(site, checked, started).await?;
+            self.take_back(project, checked, started).await?;
             return Err(error);
         }
         said.extend(self.change_proxy(up, &checked.before, caller).await?);
@@ -82,7 +82,7 @@ impl Controller {
         up: &Up,
         request: &UpRequest,
         kept: Vec<ServiceSettings>,
-        fresh: &[(NewVersion, Asked)],
+        fresh: &[(NewVersion, RequestedService)],
     ) -> Result<()> {
         let applied = Applied {
             text: request.manifest.clone(),
@@ -91,11 +91,11 @@ impl Controller {
             boot: boot(),
             kept,
         };
-        self.store.apply(&applied, self.clock.now())?;
-        for (version, asked) in fresh {
-            self.store
-                .add_service(version, asked.replicas, self.clock.now())?;
-            self.store.set_asked(&version.service, asked)?;
+        self.journal.apply(&applied, self.clock.now())?;
+        for (version, requested) in fresh {
+            self.journal
+                .add_service(version, requested.replicas, self.clock.now())?;
+            self.journal.set_requested(&version.service, requested)?;
         }
         Ok(())
     }
@@ -103,24 +103,24 @@ impl Controller {
     /// After a start that failed: new services are gone again, and the manifest is the one before.
     async fn take_back(
         &self,
-        site: &Site,
+        project: &Project,
         checked: &Checked,
         started: Vec<Container>,
     ) -> Result<()> {
         for (version, _) in &checked.fresh {
             // Where the proxy cannot be told now, tending tells it.
-            let gone = site.take_out(&version.service).await;
+            let gone = project.take_out(&version.service).await;
             if let Err(error) = gone {
                 tracing::warn!("{} stays in the proxy: {error}", version.service);
             }
         }
-        undo(site, started).await;
+        undo(project, started).await;
         for (version, _) in &checked.fresh {
-            self.store.remove_service(&version.service)?;
+            self.journal.remove_service(&version.service)?;
         }
         if let Some(old) = &checked.applied {
-            self.store.apply(old, self.clock.now())?;
-            site.set_manifest((*checked.before).clone());
+            self.journal.apply(old, self.clock.now())?;
+            project.set_manifest((*checked.before).clone());
         }
         Ok(())
     }
@@ -133,11 +133,11 @@ impl Controller {
         before: &Manifest,
         caller: &Caller,
     ) -> Result<Option<String>> {
-        let now = up.site.manifest();
+        let now = up.project.manifest();
         let changed = proxy::changed(&before.proxy, &now.proxy);
         // One that was chosen by hand stays, unless the manifest names another.
         let another = changed.contains(&"image") || changed.contains(&"program");
-        let image = self.store.proxy()?.image.filter(|_| !another);
+        let image = self.journal.proxy()?.image.filter(|_| !another);
         if changed.is_empty() && self.proxy_host(up)?.runs_as(&now.proxy).await? {
             return Ok(None);
         }
@@ -158,12 +158,12 @@ impl Controller {
     pub(super) async fn carry_out(
         &self,
         up: &Arc<Up>,
-        changes: Vec<(String, Asked, Change)>,
+        changes: Vec<(String, RequestedService, Diff)>,
         caller: &Caller,
         said: &mut Vec<String>,
     ) -> Result<Vec<i64>> {
         let mut rollouts = Vec::new();
-        for (name, asked, change) in changes {
+        for (name, requested, change) in changes {
             if let Some(replicas) = change.replicas {
                 said.push(self.scale_to(up, &name, replicas, caller).await?);
             }
@@ -171,8 +171,8 @@ impl Controller {
                 if let Some(ending) = self.in_the_way(up, &name, None)? {
                     ending.wait(up, caller).await?;
                 }
-                let service = up.site.service(&name)?;
-                let manifest = up.site.manifest();
+                let service = up.project.service(&name)?;
+                let manifest = up.project.manifest();
                 let settings = manifest.service(&name).map(|s| s.rollout.clone());
                 let settings = settings.unwrap_or_default();
                 let done = self.begin_rollout(up, &service, version, settings, caller)?;
@@ -180,30 +180,33 @@ impl Controller {
                 rollouts.extend(done.rollout);
             }
             // Not before: an `up` that is cut short is carried out by the next one.
-            self.store.set_asked(&name, &asked)?;
+            self.journal.set_requested(&name, &requested)?;
         }
         Ok(rollouts)
     }
 
     /// Proxy, containers, table; and waits until the proxy sees all of them healthy.
     async fn start(&self, up: &Arc<Up>, started: &mut Vec<Container>) -> Result<()> {
-        let site = &up.site;
-        site.runtime.ensure_network().await?;
+        let project = &up.project;
+        project.runtime.ensure_network().await?;
         self.proxy_host(up)?.ensure(started).await?;
-        let services = self.store.services()?;
+        let services = self.journal.services()?;
         for service in &services {
             if up.rollout(&service.name).is_none() {
                 let replicas = service.replicas;
-                site.start_missing(&service.stable, replicas, Dead::Replace, started)
+                project
+                    .start_missing(&service.stable, replicas, Dead::Replace, started)
                     .await?;
             }
-            site.check_table(&service.name)
+            project
+                .check_table(&service.name)
                 .await
                 .map_err(|error| self.located(error, &service.name))?;
         }
         for service in &services {
             if up.rollout(&service.name).is_none() {
-                site.until_healthy(&service.stable, service.replicas)
+                project
+                    .until_healthy(&service.stable, service.replicas)
                     .await?;
             }
         }
@@ -228,7 +231,7 @@ impl Controller {
             Some(at) => &field[at + 1..],
             None => field,
         };
-        let Ok(Some(applied)) = self.store.applied() else {
+        let Ok(Some(applied)) = self.journal.applied() else {
             return error;
         };
         let manifest = Manifest::parse(&applied.text).ok();
@@ -247,10 +250,10 @@ impl Controller {
     }
 }
 
-/// Takes away what was started, last first: whoever joins a holder goes before it.
-async fn undo(site: &Site, started: Vec<Container>) {
+/// Removes what was started, last first: the proxy goes before the infra container that it joins.
+async fn undo(project: &Project, started: Vec<Container>) {
     for container in started.into_iter().rev() {
-        if let Err(error) = site.runtime.stop(&container.id).await {
+        if let Err(error) = project.runtime.stop(&container.id).await {
             tracing::warn!("{} stays: {error}", container.name);
         }
     }

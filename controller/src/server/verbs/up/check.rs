@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::diff::{self, Change};
+use super::diff::{self, Diff};
 use super::proxy;
 use crate::api::UpRequest;
 use crate::error::{Error, Result};
-use crate::journal::{Applied, Asked, NewVersion, ServiceRecord};
+use crate::journal::{Applied, NewVersion, RequestedService, ServiceRecord};
 use crate::manifest::{Manifest, RuntimeChoice, ServiceSettings};
 use crate::project::proxy as proxy_host;
 use crate::server::controller::{Controller, Up, folder_of};
@@ -21,10 +21,10 @@ pub(super) struct Checked {
     /// Whether the manifest is another one now.
     pub(super) is_changed: bool,
     /// The new services.
-    pub(super) fresh: Vec<(NewVersion, Asked)>,
+    pub(super) fresh: Vec<(NewVersion, RequestedService)>,
     /// What is to be done about the services that were there before, each with what the manifest
     /// asks for now.
-    pub(super) changes: Vec<(String, Asked, Change)>,
+    pub(super) changes: Vec<(String, RequestedService, Diff)>,
     /// The services to be taken away.
     pub(super) gone: Vec<String>,
     /// The services that the manifest has no more and that run on.
@@ -38,8 +38,8 @@ impl Controller {
         up: &Up,
         request: &UpRequest,
         manifest: &Manifest,
-    ) -> Result<Vec<(NewVersion, Asked)>> {
-        check_place(request, manifest, up.kind)?;
+    ) -> Result<Vec<(NewVersion, RequestedService)>> {
+        check_on_host(request, manifest, up.kind)?;
         self.proxy_host(up)?.check(&manifest.proxy).await?;
         first_versions(up, request, manifest.services.iter()).await
     }
@@ -51,16 +51,16 @@ impl Controller {
         request: &UpRequest,
         now: &Manifest,
     ) -> Result<Checked> {
-        let before = up.site.manifest();
+        let before = up.project.manifest();
         check_unchangeable(up, &before, now)?;
-        check_place(request, now, up.kind)?;
+        check_on_host(request, now, up.kind)?;
         self.check_proxy(up, request, &before, now)?;
-        let known = self.store.services()?;
+        let known = self.journal.services()?;
         let is_new = |s: &&ServiceSettings| known.iter().all(|known| known.name != s.name);
         let fresh = first_versions(up, request, now.services.iter().filter(is_new)).await?;
         let changes = self.changes(up, request, &before, now).await?;
-        let (gone, kept) = self.no_more_asked_for(up, request, now)?;
-        let applied = self.store.applied()?;
+        let (gone, kept) = self.no_longer_requested(up, request, now)?;
+        let applied = self.journal.applied()?;
         let old = applied.as_ref();
         let old = old.and_then(|old| Manifest::parse(&old.text).ok());
         Ok(Checked {
@@ -82,16 +82,16 @@ impl Controller {
         before: &Manifest,
         now: &Manifest,
     ) -> Result<()> {
-        let applied = self.store.applied()?;
-        let before = proxy::Asked {
+        let applied = self.journal.applied()?;
+        let before = proxy::RequestedProxy {
             text: applied.as_ref().map_or("", |applied| &applied.text),
             proxy: &before.proxy,
         };
-        let asked = proxy::Asked {
+        let requested = proxy::RequestedProxy {
             text: &request.manifest,
             proxy: &now.proxy,
         };
-        proxy::check(&before, &asked, up.kind)
+        proxy::check(&before, &requested, up.kind)
             .map_err(|error| Error::refused(error.in_file(&request.path)))?;
         let addresses = now.proxy.listeners.iter().map(|one| one.address);
         let had = |address| {
@@ -115,39 +115,39 @@ impl Controller {
         request: &UpRequest,
         before: &Manifest,
         now: &Manifest,
-    ) -> Result<Vec<(String, Asked, Change)>> {
-        let known = self.store.services()?;
+    ) -> Result<Vec<(String, RequestedService, Diff)>> {
+        let known = self.journal.services()?;
         let is_known = |s: &&ServiceSettings| known.iter().any(|known| known.name == s.name);
         let wanted = first_versions(up, request, now.services.iter().filter(is_known)).await?;
         let mut changes = Vec::new();
-        for (version, asked) in wanted {
-            let service = up.site.service(&version.service)?;
-            let was = service.asked.clone();
-            let was = was.unwrap_or_else(|| asked_before(&service, before));
-            let labels = self.store.labels(&service.name)?;
-            let change = diff::change(&service, &was, &asked, &version, &labels);
+        for (version, requested) in wanted {
+            let service = up.project.service(&version.service)?;
+            let was = service.requested.clone();
+            let was = was.unwrap_or_else(|| requested_before(&service, before));
+            let labels = self.journal.labels(&service.name)?;
+            let change = diff::diff(&service, &was, &requested, &version, &labels);
             if change.replicas.is_some() {
                 self.check_no_rollout(up, &service.name)?;
             }
             if change.version.is_some() {
                 self.check_can_begin(up, &service.name)?;
             }
-            changes.push((service.name, asked, change));
+            changes.push((service.name, requested, change));
         }
         Ok(changes)
     }
 
     /// The services that the manifest has no more: those to be taken away, and those that run on
     /// as they were.
-    fn no_more_asked_for(
+    fn no_longer_requested(
         &self,
         up: &Arc<Up>,
         request: &UpRequest,
         now: &Manifest,
     ) -> Result<(Vec<String>, Vec<ServiceSettings>)> {
-        let before = up.site.manifest();
+        let before = up.project.manifest();
         let (mut gone, mut kept) = (Vec::new(), Vec::new());
-        for service in self.store.services()? {
+        for service in self.journal.services()? {
             let name = service.name;
             if now.service(&name).is_some() {
                 continue;
@@ -174,15 +174,15 @@ impl Controller {
 }
 
 /// What the last `up` asked for, where an older release has not written it down.
-fn asked_before(service: &ServiceRecord, before: &Manifest) -> Asked {
+fn requested_before(service: &ServiceRecord, before: &Manifest) -> RequestedService {
     let was = before.service(&service.name);
-    Asked {
+    RequestedService {
         image: was.map_or(&service.stable.image, |was| &was.image).clone(),
         version: was
             .map_or(&service.stable.version, |was| &was.version)
             .clone(),
         replicas: was.map_or(service.replicas, |was| was.replicas),
-        recipe: service.stable.recipe.clone(),
+        template: service.stable.template.clone(),
     }
 }
 
@@ -191,7 +191,7 @@ async fn first_versions<'a>(
     up: &Up,
     request: &UpRequest,
     services: impl Iterator<Item = &'a ServiceSettings>,
-) -> Result<Vec<(NewVersion, Asked)>> {
+) -> Result<Vec<(NewVersion, RequestedService)>> {
     let folder = folder_of(&request.path);
     let mut versions = Vec::new();
     for service in services {
@@ -199,26 +199,26 @@ async fn first_versions<'a>(
         let version = NewVersion {
             service: service.name.clone(),
             version: service.version.clone(),
-            resolved: up.site.runtime.resolve_image(&image).await?,
-            pull_name: up.site.runtime.pull_name(&image).await?,
+            resolved: up.project.runtime.resolve_image(&image).await?,
+            pull_name: up.project.runtime.pull_name(&image).await?,
             image,
-            recipe: up.site.recipe(service, folder)?,
+            template: up.project.template(service, folder)?,
         };
-        let asked = Asked {
+        let requested = RequestedService {
             image: service.image.clone(),
             version: service.version.clone(),
             replicas: service.replicas,
-            recipe: version.recipe.clone(),
+            template: version.template.clone(),
         };
-        versions.push((version, asked));
+        versions.push((version, requested));
     }
     Ok(versions)
 }
 
 /// What the manifest names has to be there, and the runtime has to be able to give it.
-fn check_place(request: &UpRequest, manifest: &Manifest, kind: RuntimeChoice) -> Result<()> {
+fn check_on_host(request: &UpRequest, manifest: &Manifest, kind: RuntimeChoice) -> Result<()> {
     manifest
-        .check_place(folder_of(&request.path), kind)
+        .check_on_host(folder_of(&request.path), kind)
         .map_err(|error| Error::Manifest {
             path: request.path.clone(),
             source: error.located_in(&request.manifest),
@@ -238,7 +238,7 @@ fn check_unchangeable(up: &Up, before: &Manifest, now: &Manifest) -> Result<()> 
         ));
     }
     if now.runtime != RuntimeChoice::Auto && now.runtime != up.kind {
-        return refuse(&format!("it runs on {} now", up.site.runtime.name()));
+        return refuse(&format!("it runs on {} now", up.project.runtime.name()));
     }
     Ok(())
 }

@@ -2,11 +2,11 @@
 //! what the last `up` asked for. What was done by hand since (`deploy`, `scale`, `rollback`) stays,
 //! unless the manifest has changed just there. Decisions only.
 
-use crate::journal::{Asked, NewVersion, ServiceRecord};
+use crate::journal::{NewVersion, RequestedService, ServiceRecord};
 
 /// What is to be done about one service.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Change {
+pub(super) struct Diff {
     /// Another number of containers.
     pub(super) replicas: Option<u32>,
     /// Another version, by a rollout.
@@ -15,14 +15,14 @@ pub(super) struct Change {
 
 /// What is to be done. `before` and `now` are what the manifest asked for and asks for, `fresh`
 /// what the latter is as a version, and `labels` those that the service has ever had.
-pub(super) fn change(
+pub(super) fn diff(
     service: &ServiceRecord,
-    before: &Asked,
-    now: &Asked,
+    before: &RequestedService,
+    now: &RequestedService,
     fresh: &NewVersion,
     labels: &[String],
-) -> Change {
-    Change {
+) -> Diff {
+    Diff {
         replicas: Some(now.replicas)
             .filter(|_| now.replicas != before.replicas && now.replicas != service.replicas),
         version: another_version(service, before, now, fresh)
@@ -32,34 +32,34 @@ pub(super) fn change(
 
 fn another_version(
     service: &ServiceRecord,
-    before: &Asked,
-    now: &Asked,
+    before: &RequestedService,
+    now: &RequestedService,
     fresh: &NewVersion,
 ) -> Option<NewVersion> {
     let stable = &service.stable;
     if (&before.image, &before.version) != (&now.image, &now.version) {
         let runs = base(&stable.version) == now.version
-            && (&stable.resolved, &stable.recipe) == (&fresh.resolved, &fresh.recipe);
+            && (&stable.resolved, &stable.template) == (&fresh.resolved, &fresh.template);
         return (!runs).then(|| fresh.clone());
     }
-    if before.recipe == now.recipe {
+    if before.template == now.template {
         return None;
     }
-    // Only the recipe has changed: the image stays, also one that was deployed by hand, and so
+    // Only the template has changed: the image stays, also one that was deployed by hand, and so
     // does what `deploy --env` gave it.
-    let mut recipe = now.recipe.clone();
-    for (name, value) in &stable.recipe.env {
-        if before.recipe.env.get(name) != Some(value) {
-            recipe.env.insert(name.clone(), value.clone());
+    let mut template = now.template.clone();
+    for (name, value) in &stable.template.env {
+        if before.template.env.get(name) != Some(value) {
+            template.env.insert(name.clone(), value.clone());
         }
     }
-    (recipe != stable.recipe).then(|| NewVersion {
+    (template != stable.template).then(|| NewVersion {
         service: service.name.clone(),
         version: stable.version.clone(),
         image: stable.image.clone(),
         resolved: stable.resolved.clone(),
         pull_name: stable.pull_name.clone(),
-        recipe,
+        template,
     })
 }
 
@@ -94,24 +94,24 @@ fn base(label: &str) -> &str {
 mod tests {
     use super::*;
     use crate::journal::{Split, VersionRecord};
-    use crate::manifest::Recipe;
+    use crate::manifest::ContainerTemplate;
 
-    fn recipe(env: &[(&str, &str)]) -> Recipe {
-        Recipe {
+    fn template(env: &[(&str, &str)]) -> ContainerTemplate {
+        ContainerTemplate {
             env: env
                 .iter()
                 .map(|(name, value)| ((*name).into(), (*value).into()))
                 .collect(),
-            ..Recipe::default()
+            ..ContainerTemplate::default()
         }
     }
 
-    fn asked(version: &str, replicas: u32, env: &[(&str, &str)]) -> Asked {
-        Asked {
+    fn requested(version: &str, replicas: u32, env: &[(&str, &str)]) -> RequestedService {
+        RequestedService {
             image: format!("web:{version}"),
             version: version.into(),
             replicas,
-            recipe: recipe(env),
+            template: template(env),
         }
     }
 
@@ -126,20 +126,20 @@ mod tests {
                 resolved: format!("id of {image}"),
                 pull_name: None,
                 image,
-                recipe: recipe(env),
+                template: template(env),
             },
             previous: None,
             replicas: 2,
             split: Split::new(),
-            asked: None,
+            requested: None,
         }
     }
 
     #[track_caller]
     fn check(
         service: &ServiceRecord,
-        before: &Asked,
-        now: &Asked,
+        before: &RequestedService,
+        now: &RequestedService,
     ) -> (Option<u32>, Option<String>) {
         let fresh = NewVersion {
             service: "web".into(),
@@ -147,13 +147,13 @@ mod tests {
             resolved: format!("id of {}", now.image),
             pull_name: None,
             image: now.image.clone(),
-            recipe: now.recipe.clone(),
+            template: now.template.clone(),
         };
         let labels = ["1.0.0".to_owned(), "1.0.0+2".to_owned(), "2.0.0".to_owned()];
-        let change = change(service, before, now, &fresh, &labels);
+        let change = diff(service, before, now, &fresh, &labels);
         let version = change.version.map(|version| {
             let env: Vec<String> = version
-                .recipe
+                .template
                 .env
                 .iter()
                 .map(|(name, value)| format!(" {name}={value}"))
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn the_same_again_changes_nothing_whatever_was_done_by_hand() {
-        let same = asked("1.0.0", 4, &[]);
+        let same = requested("1.0.0", 4, &[]);
         for version in ["1.0.0", "2.0.0", "1.0.0+2"] {
             assert_eq!(check(&running(version, &[]), &same, &same), (None, None));
         }
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn another_image_is_a_rollout_unless_it_runs_already() {
-        let (before, now) = (asked("1.0.0", 2, &[]), asked("3.0.0", 2, &[]));
+        let (before, now) = (requested("1.0.0", 2, &[]), requested("3.0.0", 2, &[]));
         let to = Some("3.0.0 of web:3.0.0".to_owned());
         assert_eq!(check(&running("1.0.0", &[]), &before, &now), (None, to));
         assert_eq!(check(&running("3.0.0", &[]), &before, &now), (None, None));
@@ -181,7 +181,10 @@ mod tests {
 
     #[test]
     fn another_environment_is_a_revision_of_what_runs() {
-        let (before, now) = (asked("1.0.0", 2, &[]), asked("1.0.0", 2, &[("A", "1")]));
+        let (before, now) = (
+            requested("1.0.0", 2, &[]),
+            requested("1.0.0", 2, &[("A", "1")]),
+        );
         let to = |text: &str| (None, Some(text.to_owned()));
         assert_eq!(
             check(&running("1.0.0", &[]), &before, &now),
@@ -202,12 +205,12 @@ mod tests {
 
     #[test]
     fn another_number_is_a_scale() {
-        let (before, now) = (asked("1.0.0", 4, &[]), asked("1.0.0", 3, &[]));
+        let (before, now) = (requested("1.0.0", 4, &[]), requested("1.0.0", 3, &[]));
         assert_eq!(
             check(&running("1.0.0", &[]), &before, &now),
             (Some(3), None)
         );
-        let now = asked("1.0.0", 2, &[]);
+        let now = requested("1.0.0", 2, &[]);
         let scaled = check(&running("1.0.0", &[]), &before, &now);
         assert_eq!(scaled, (None, None), "it has that many by hand");
     }

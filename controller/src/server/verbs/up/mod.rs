@@ -1,6 +1,6 @@
-//! `up`: network, proxy and stable containers, as the manifest has them. What runs already
-//! stays; what was started is taken away again when something fails. `check` looks whether all of it
-//! can be done, `apply` does it, and `report` says what was done.
+//! `up`: network, proxy and stable containers, as the manifest has them. What runs already stays;
+//! what was started is taken away again when something fails. `check` looks whether all of it can
+//! be done, `apply` does it, and `report` says what was done.
 
 mod apply;
 mod check;
@@ -26,8 +26,8 @@ impl Controller {
             Manifest::parse(&request.manifest).map_err(Error::manifest(request.path.clone()))?;
         let _alone = self.changing.lock().await;
         let undisturbed = self.reconciling.lock().await;
-        if let Some(trouble) = lock(&self.trouble).clone() {
-            return Err(Error::unavailable(trouble));
+        if let Some(last_error) = lock(&self.last_error).clone() {
+            return Err(Error::unavailable(last_error));
         }
         let result = match self.get_up() {
             None => self.first_up(&request, manifest, caller).await,
@@ -57,7 +57,8 @@ impl Controller {
         self.apply_first(&up, request, &versions).await?;
         for service in &manifest.services {
             let said = format!("up with {} × {}", service.version, service.replicas);
-            up.site.note_of(caller, Some(&service.name), "up", &said)?;
+            up.project
+                .note_of(caller, Some(&service.name), "up", &said)?;
         }
         *lock(&self.up) = Some(up);
         Ok(Done::say(report::first(&manifest, why.as_deref())))
@@ -71,20 +72,20 @@ impl Controller {
         caller: &Caller,
         undisturbed: MutexGuard<'_, ()>,
     ) -> Result<Done> {
-        let site = &up.site;
+        let project = &up.project;
         let checked = self.check_again(up, request, &manifest).await?;
         let mut said = self
             .apply_again(up, request, manifest, &checked, caller)
             .await?;
-        // Rollouts may have to end first, and nobody goes without healing for that.
+        // Rollouts may have to end first, and healing goes on meanwhile.
         drop(undisturbed);
         let changes = checked.changes;
         let rollouts = self.carry_out(up, changes, caller, &mut said).await?;
-        up.webhooks.follow(site)?;
+        up.webhooks.follow(project)?;
         if let Some(what) = report::event(checked.is_changed, &said) {
-            site.note_of(caller, None, "config", &what)?;
+            project.note_of(caller, None, "config", &what)?;
         }
-        let text = report::again(&site.project, checked.is_changed, said, &checked.kept);
+        let text = report::again(&project.name, checked.is_changed, said, &checked.kept);
         Ok(Done {
             rollouts,
             ..Done::say(text)

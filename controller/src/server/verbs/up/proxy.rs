@@ -6,7 +6,7 @@ use admin_api::strict::InputError;
 use crate::manifest::{Listener, ProxySettings, RuntimeChoice, listener_fields};
 
 /// A manifest's text with what it says of the proxy.
-pub(super) struct Asked<'a> {
+pub(super) struct RequestedProxy<'a> {
     pub(super) text: &'a str,
     pub(super) proxy: &'a ProxySettings,
 }
@@ -26,8 +26,8 @@ pub(super) fn changed(before: &ProxySettings, now: &ProxySettings) -> Vec<&'stat
 
 /// Refuses what no successor can take over from the proxy that runs.
 pub(super) fn check(
-    before: &Asked<'_>,
-    now: &Asked<'_>,
+    before: &RequestedProxy<'_>,
+    now: &RequestedProxy<'_>,
     kind: RuntimeChoice,
 ) -> Result<(), InputError> {
     let refuse = |field: &str, why: &str| {
@@ -88,7 +88,7 @@ mod tests {
         let manifests = texts
             .each_ref()
             .map(|text| Manifest::parse(text).expect(text));
-        let [before, now] = [0, 1].map(|n| Asked {
+        let [before, now] = [0, 1].map(|n| RequestedProxy {
             text: &texts[n],
             proxy: &manifests[n].proxy,
         });

@@ -1,6 +1,6 @@
 //! What an `up` says that it has done.
 
-use crate::journal::{Asked, NewVersion};
+use crate::journal::{NewVersion, RequestedService};
 use crate::manifest::{Listener, Manifest, ServiceSettings};
 
 /// What the first `up` has started. `why`: why it runs on what it runs on, where that is worth a
@@ -30,7 +30,7 @@ pub(super) fn event(is_changed: bool, done: &[String]) -> Option<String> {
     }
 }
 
-/// What was done, as the answer says it, a line each; and which services run on.
+/// What was done, as the response says it, a line each; and which services run on.
 pub(super) fn again(
     project: &str,
     is_changed: bool,
@@ -53,14 +53,14 @@ pub(super) fn again(
 }
 
 /// What was started: new services, and what was missing of others.
-pub(super) fn started(fresh: &[(NewVersion, Asked)], started: usize) -> Vec<String> {
+pub(super) fn started(fresh: &[(NewVersion, RequestedService)], started: usize) -> Vec<String> {
     let mut said = Vec::new();
     let mut of_fresh = 0;
-    for (version, asked) in fresh {
-        of_fresh += asked.replicas as usize;
+    for (version, requested) in fresh {
+        of_fresh += requested.replicas as usize;
         said.push(format!(
             "{} {} × {} is up",
-            version.service, version.version, asked.replicas
+            version.service, version.version, requested.replicas
         ));
     }
     let replaced = started.saturating_sub(of_fresh);

@@ -6,41 +6,43 @@ use admin_api::{Bucket, VersionStats};
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{Share, ratio};
+use crate::renamed;
 
-/// From so many answers on, it is known what is slow for stable.
-const ANSWERS_FOR_P99: u64 = 1000;
+/// From so many responses on, it is known what is slow for stable.
+const RESPONSES_FOR_P99: u64 = 1000;
 /// Bounds of buckets that differ by less are the same bound, read twice.
 const SAME: f64 = 1.0 + 1e-9;
 
 /// What came of the requests to one version in a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Figures {
+pub struct Counts {
     /// Tries that ended.
     pub tries: u64,
     /// Those that count against the version.
     pub failures: u64,
-    /// How fast it answered, since it had warmed up.
+    /// How fast it responded, since it had warmed up.
     #[serde(default)]
     pub latency: Latency,
 }
 
-/// How fast a version answered.
+/// How fast a version responded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Answers whose time is known.
-    pub answers: u64,
+    /// Responses whose time is known.
+    #[serde(flatten, with = "renamed::responses")]
+    pub responses: u64,
     /// Those that took longer than stable's p99 was before the window.
     pub slow: u64,
     /// Those that took longer than `latency_p99`.
     pub over_limit: u64,
-    /// 99 of 100 took at most this long, in microseconds; absent without answers.
+    /// 99 of 100 took at most this long, in microseconds; absent without responses.
     pub p99_us: Option<u64>,
 }
 
 /// What counts as too long, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bounds {
-    /// Stable's p99 before the window. `None`: it has had too few answers to know.
+    /// Stable's p99 before the window. `None`: it has had too few responses to know.
     pub slow: Option<f64>,
     /// `latency_p99`.
     pub limit: f64,
@@ -49,9 +51,9 @@ pub struct Bounds {
 impl Bounds {
     /// With the p99 that stable has had since it came into the proxy's table.
     pub fn new(stable: &VersionStats, limit: Duration) -> Self {
-        let answers: u64 = stable.latency.iter().map(|bucket| bucket.count).sum();
+        let responses: u64 = stable.latency.iter().map(|bucket| bucket.count).sum();
         Self {
-            slow: (answers >= ANSWERS_FOR_P99)
+            slow: (responses >= RESPONSES_FOR_P99)
                 .then(|| p99(&stable.latency))
                 .flatten(),
             limit: limit.as_secs_f64(),
@@ -59,7 +61,7 @@ impl Bounds {
     }
 }
 
-impl Figures {
+impl Counts {
     /// What came between two readings; latency is counted from `warm` on, a reading in between.
     /// `None` when a counter went backwards, which is a proxy that has started again.
     pub fn between(
@@ -103,7 +105,7 @@ impl Latency {
             over.map(|bucket| bucket.count).sum()
         };
         Self {
-            answers: buckets.iter().map(|bucket| bucket.count).sum(),
+            responses: buckets.iter().map(|bucket| bucket.count).sum(),
             slow: bounds.slow.map_or(0, over),
             over_limit: over(bounds.limit),
             p99_us: p99(buckets)
@@ -116,7 +118,7 @@ impl Latency {
     pub fn slow(self) -> Share {
         Share {
             part: self.slow,
-            whole: self.answers,
+            whole: self.responses,
         }
     }
 
@@ -124,7 +126,7 @@ impl Latency {
     pub fn over_limit(self) -> Share {
         Share {
             part: self.over_limit,
-            whole: self.answers,
+            whole: self.responses,
         }
     }
 

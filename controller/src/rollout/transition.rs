@@ -1,18 +1,18 @@
 //! What is written down as a phase begins, with what the history says of it.
 
 use super::{Phase, Rollout, Step};
-use crate::journal::{Entering, Split};
+use crate::journal::{Split, Transition};
 
 impl Rollout {
-    pub(super) fn shift_to(&self, step: usize, figures: Option<serde_json::Value>) -> Entering {
+    pub(super) fn shift_to(&self, step: usize, stats: Option<serde_json::Value>) -> Transition {
         let Some(next) = self.record.steps.get(step) else {
             let text = format!(
                 "every container of {} for all requests",
                 self.record.to.version
             );
-            return Entering {
-                figures,
-                ..Entering::new(Phase::Promoting, step, text)
+            return Transition {
+                stats,
+                ..Transition::new(Phase::Promoting, step, text)
             };
         };
         let text = format!(
@@ -24,33 +24,33 @@ impl Rollout {
             next.replicas,
             if next.replicas == 1 { "" } else { "s" },
         );
-        Entering {
-            figures,
-            ..Entering::new(Phase::Shifting, step, text)
+        Transition {
+            stats,
+            ..Transition::new(Phase::Shifting, step, text)
         }
     }
 
-    pub(super) fn after_step(&self, observed: &str, figures: serde_json::Value) -> Entering {
-        let mut next = self.shift_to(self.record.step + 1, Some(figures));
+    pub(super) fn after_step(&self, observed: &str, stats: serde_json::Value) -> Transition {
+        let mut next = self.shift_to(self.record.step + 1, Some(stats));
         let step = self.record.steps.get(self.record.step);
         let had = step.map_or_else(|| "100%".into(), Step::what);
         next.text.push_str(&format!(" (at {had} {observed})"));
         next
     }
 
-    pub(super) fn roll_back(&self, why: String, figures: Option<serde_json::Value>) -> Entering {
+    pub(super) fn roll_back(&self, why: String, stats: Option<serde_json::Value>) -> Transition {
         let text = format!("back to {}: {why}", self.record.from.version);
         let step = self.record.step;
-        Entering {
+        Transition {
             why: Some(why),
-            figures,
-            ..Entering::new(Phase::RollingBack, step, text)
+            stats,
+            ..Transition::new(Phase::RollingBack, step, text)
         }
     }
 
-    pub(super) fn drain_old(&self) -> Entering {
+    pub(super) fn drain_old(&self) -> Transition {
         let text = format!("{} finishes what it has", self.record.from.version);
-        Entering::new(Phase::Draining, self.record.step, text)
+        Transition::new(Phase::Draining, self.record.step, text)
     }
 }
 

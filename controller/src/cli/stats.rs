@@ -5,14 +5,14 @@ use serde_json::Value;
 use crate::clock::Millis;
 
 /// What the figures of a decision say, a line each.
-pub(super) fn figures(figures: &Value) -> Vec<String> {
+pub(super) fn stats(stats: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     let of = |name: &str| {
         let (tries, failures) = (
-            figures[name]["tries"].as_u64()?,
-            figures[name]["failures"].as_u64()?,
+            stats[name]["tries"].as_u64()?,
+            stats[name]["failures"].as_u64()?,
         );
-        let p99 = figures[name]["latency"]["p99_us"].as_u64();
+        let p99 = stats[name]["latency"]["p99_us"].as_u64();
         let p99 = p99.map_or_else(String::new, |us| format!(", p99 {} ms", us.div_ceil(1000)));
         Some(format!(
             "{name}: {failures} of {tries} requests failed{p99}"
@@ -20,12 +20,12 @@ pub(super) fn figures(figures: &Value) -> Vec<String> {
     };
     let pair: Vec<String> = ["candidate", "stable"].into_iter().filter_map(of).collect();
     if !pair.is_empty() {
-        let watched = figures["elapsed_ms"].as_u64().map(seconds);
+        let watched = stats["elapsed_ms"].as_u64().map(seconds);
         let watched = watched.map_or_else(String::new, |text| format!(", watched for {text}"));
         lines.push(format!("{}{watched}", pair.join("; ")));
     }
     for name in ["limits", "evidence"] {
-        let Some(keys) = figures[name].as_object() else {
+        let Some(keys) = stats[name].as_object() else {
             continue;
         };
         let keys: Vec<String> = keys
@@ -67,8 +67,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_told_in_words() {
-        let told = figures(&json!({
+    fn stats_are_put_into_words() {
+        let told = stats(&json!({
             "candidate": { "tries": 604, "failures": 1, "latency": { "p99_us": 12_001 } },
             "stable": { "tries": 5430, "failures": 0 },
             "elapsed_ms": 30_250,
@@ -84,6 +84,6 @@ mod tests {
                 "evidence: fails_now (against 0.5)",
             ]
         );
-        assert_eq!(figures(&json!({})), [""; 0]);
+        assert_eq!(stats(&json!({})), [""; 0]);
     }
 }

@@ -10,19 +10,19 @@ use serde::{Deserialize, Serialize, Serializer};
 /// One step as people write it: `10`, `10:5m`, `10:gate` or `10:5m:gate`; before the first share
 /// `mirror`, `mirror:5m` or `mirror=50:5m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stage {
+pub struct StepSpec {
     /// The candidate's share of the requests, in per cent. Of a mirror step: how many of a hundred
     /// are copied to it; 0 stands for the share of the step after it.
     pub share: u8,
-    /// The candidate gets copies of requests and none of its own, and nobody gets its answers.
+    /// The candidate gets copies of requests and none of its own, and no client gets its responses.
     pub mirror: bool,
     /// How long it lasts at least, where that is not `step_min_duration`.
     pub hold: Option<Period>,
-    /// Whether somebody has to say `crossfade resume` before the next step.
+    /// Whether the user has to run `crossfade resume` before the next step.
     pub gate: bool,
 }
 
-impl Stage {
+impl StepSpec {
     /// A step with nothing but a share.
     pub const fn of(share: u8) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Stage {
     }
 }
 
-impl FromStr for Stage {
+impl FromStr for StepSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -55,24 +55,24 @@ impl FromStr for Stage {
                  first share `mirror:5m` has requests copied"
             )
         };
-        let mut stage = Self {
+        let mut spec = Self {
             mirror,
             ..Self::of(share.ok_or_else(wrong)?)
         };
         for part in parts {
             match part.trim() {
-                "gate" if !stage.gate => stage.gate = true,
-                hold if stage.hold.is_none() && !stage.gate => {
-                    stage.hold = Some(hold.parse().map_err(|_| wrong())?);
+                "gate" if !spec.gate => spec.gate = true,
+                hold if spec.hold.is_none() && !spec.gate => {
+                    spec.hold = Some(hold.parse().map_err(|_| wrong())?);
                 }
                 _ => return Err(wrong()),
             }
         }
-        Ok(stage)
+        Ok(spec)
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for StepSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.mirror, self.share) {
             (true, 0) => f.write_str("mirror")?,
@@ -90,7 +90,7 @@ impl fmt::Display for Stage {
     }
 }
 
-impl Serialize for Stage {
+impl Serialize for StepSpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if *self == Self::of(self.share) {
             serializer.serialize_u8(self.share)
@@ -100,7 +100,7 @@ impl Serialize for Stage {
     }
 }
 
-impl<'de> Deserialize<'de> for Stage {
+impl<'de> Deserialize<'de> for StepSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NumberOrText {
             expecting: "a share in per cent such as 10, or in quotes with how long it lasts and \
@@ -212,58 +212,58 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check_stage(text: &str, want: Option<Stage>) {
-        assert_eq!(text.parse::<Stage>().ok(), want, "{text}");
-        if let Some(stage) = want {
-            assert_eq!(stage.to_string().parse(), Ok(stage), "{text}");
-            let json = serde_json::to_string(&stage).expect("JSON");
-            let read: Stage = serde_json::from_str(&json).expect("a stage");
-            assert_eq!(read, stage, "{json}");
+    fn check_step_spec(text: &str, want: Option<StepSpec>) {
+        assert_eq!(text.parse::<StepSpec>().ok(), want, "{text}");
+        if let Some(spec) = want {
+            assert_eq!(spec.to_string().parse(), Ok(spec), "{text}");
+            let json = serde_json::to_string(&spec).expect("JSON");
+            let read: StepSpec = serde_json::from_str(&json).expect("a stage");
+            assert_eq!(read, spec, "{json}");
         }
     }
 
     #[test]
-    fn a_step_may_say_how_long_it_lasts_and_whether_somebody_has_to_agree() {
+    fn a_step_may_say_how_long_it_lasts_and_whether_it_has_a_gate() {
         let hold = Some(Period::from_secs(90));
-        let plain = Stage::of(10);
-        check_stage("10", Some(plain));
-        check_stage(" 10 ", Some(plain));
-        check_stage("10:1m30s", Some(Stage { hold, ..plain }));
-        check_stage(
+        let plain = StepSpec::of(10);
+        check_step_spec("10", Some(plain));
+        check_step_spec(" 10 ", Some(plain));
+        check_step_spec("10:1m30s", Some(StepSpec { hold, ..plain }));
+        check_step_spec(
             "10:gate",
-            Some(Stage {
+            Some(StepSpec {
                 gate: true,
                 ..plain
             }),
         );
-        let both = Stage {
+        let both = StepSpec {
             hold,
             gate: true,
             ..plain
         };
-        check_stage("10:90s:gate", Some(both));
-        let mirror = Stage {
+        check_step_spec("10:90s:gate", Some(both));
+        let mirror = StepSpec {
             mirror: true,
-            ..Stage::of(0)
+            ..StepSpec::of(0)
         };
-        check_stage("mirror", Some(mirror));
-        check_stage("mirror:90s", Some(Stage { hold, ..mirror }));
-        let half = Stage {
+        check_step_spec("mirror", Some(mirror));
+        check_step_spec("mirror:90s", Some(StepSpec { hold, ..mirror }));
+        let half = StepSpec {
             share: 50,
             gate: true,
             ..mirror
         };
-        check_stage("mirror=50:gate", Some(half));
-        check_stage("mirror=", None);
-        check_stage("mirrors", None);
-        check_stage("mirror=half", None);
-        check_stage("10:gate:90s", None);
-        check_stage("10:5", None);
-        check_stage("10:gate:gate", None);
-        check_stage("x", None);
-        check_stage("-1", None);
-        check_stage("1.5", None);
-        check_stage("300", None);
+        check_step_spec("mirror=50:gate", Some(half));
+        check_step_spec("mirror=", None);
+        check_step_spec("mirrors", None);
+        check_step_spec("mirror=half", None);
+        check_step_spec("10:gate:90s", None);
+        check_step_spec("10:5", None);
+        check_step_spec("10:gate:gate", None);
+        check_step_spec("x", None);
+        check_step_spec("-1", None);
+        check_step_spec("1.5", None);
+        check_step_spec("300", None);
     }
 
     #[track_caller]

@@ -1,4 +1,4 @@
-//! POST to an address that somebody configured: hooks, webhooks, queries.
+//! POST to a configured address: hooks, webhooks, queries.
 //!
 //! Such an address often is a secret by itself, so nothing here ever shows more of it than the
 //! host; nor does it show the token.
@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 
 use crate::http::exchange::send;
 
-/// More of an answer than that is of no use to anybody.
-const MAX_ANSWER: usize = 64 << 10;
-/// What is told of an answer that says no.
+/// More of a response than that is not read.
+const MAX_RESPONSE: usize = 64 << 10;
+/// How much of a refusing response is shown.
 const MAX_SAID: usize = 200;
 
 /// An address: `http://host:port/path`.
@@ -49,7 +49,7 @@ pub enum PostError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// There was no answer.
+    /// There was no response.
     #[error("{url} cannot be reached: {source}")]
     Unreachable {
         /// As much of the address as may be shown.
@@ -57,8 +57,8 @@ pub enum PostError {
         /// What went wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// There was no answer in time.
-    #[error("{url} did not answer within {timeout}")]
+    /// There was no response in time.
+    #[error("{url} did not respond within {timeout}")]
     TimedOut {
         /// As much of the address as may be shown.
         url: Url,
@@ -66,11 +66,11 @@ pub enum PostError {
         timeout: Period,
     },
     /// It said no.
-    #[error("{url} answered with {status}{}{said}", if said.is_empty() { "" } else { ": " })]
+    #[error("{url} responded with {status}{}{said}", if said.is_empty() { "" } else { ": " })]
     Refused {
         /// As much of the address as may be shown.
         url: Url,
-        /// The answer's status.
+        /// The response's status.
         status: StatusCode,
         /// The first line of its body.
         said: String,
@@ -90,13 +90,13 @@ impl PostError {
 
 impl Target {
     /// Posts JSON once. `folder`: where a relative token file is meant. Gives the first line of
-    /// the answer.
+    /// the response.
     pub async fn post(&self, folder: &Path, body: Bytes) -> Result<String, PostError> {
-        let answer = self.send(folder, "application/json", body).await?;
-        Ok(first_line(&answer))
+        let body = self.send(folder, "application/json", body).await?;
+        Ok(first_line(&body))
     }
 
-    /// Posts once, and gives the answer.
+    /// Posts once, and gives the response.
     pub async fn send(
         &self,
         folder: &Path,
@@ -113,9 +113,9 @@ impl Target {
             }
         };
         let exchange = self.url.exchange(token.as_deref(), content_type, body);
-        let answer = tokio::time::timeout(self.timeout.get(), exchange).await;
-        let (status, answer) = match answer {
-            Ok(Ok(answer)) => answer,
+        let body = tokio::time::timeout(self.timeout.get(), exchange).await;
+        let (status, body) = match body {
+            Ok(Ok(body)) => body,
             Ok(Err(source)) => {
                 let url = self.url.clone();
                 return Err(PostError::Unreachable { url, source });
@@ -128,14 +128,14 @@ impl Target {
             }
         };
         if status.is_success() {
-            return Ok(answer);
+            return Ok(body);
         }
-        let (url, said) = (self.url.clone(), first_line(&answer));
+        let (url, said) = (self.url.clone(), first_line(&body));
         Err(PostError::Refused { url, status, said })
     }
 
-    /// Posts until it is answered, for as long as the time-out lasts.
-    pub async fn post_until_answered(
+    /// Posts until there is a response, for as long as the time-out lasts.
+    pub async fn post_until_success(
         &self,
         folder: &Path,
         body: Bytes,
@@ -155,9 +155,9 @@ impl Target {
     }
 }
 
-/// The first line of an answer that says anything.
-fn first_line(answer: &[u8]) -> String {
-    let text = String::from_utf8_lossy(answer);
+/// The first line of a response that is not empty.
+fn first_line(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
     let line = text.lines().find(|line| !line.trim().is_empty());
     let said = line.unwrap_or_default().trim().chars().take(MAX_SAID);
     said.collect()
@@ -198,7 +198,7 @@ impl Url {
         }
         let response = send(stream, request.body(Full::new(body))?).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER)
+        let body = Limited::new(response.into_body(), MAX_RESPONSE)
             .collect()
             .await?;
         Ok((status, body.to_bytes()))
