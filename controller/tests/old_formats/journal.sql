@@ -1,4 +1,5 @@
 -- A journal as release 0.1.0 of November 2026 writes it: a rollout at its second step.
+PRAGMA foreign_keys = OFF;
 PRAGMA user_version = 8;
 BEGIN TRANSACTION;
 CREATE TABLE applied (
