@@ -9,7 +9,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Finished, Reply, Running, TestEndpoint, Vitals, ask_with, wait_until};
+use crate::{Finished, ProcessStats, Reply, Running, TestEndpoint, ask_with, wait_until};
 
 /// A running `crossfade-proxy` on ports of its own, with two workers.
 pub struct TestProxy {
@@ -171,8 +171,8 @@ impl TestProxy {
     }
 
     /// What it has cost so far.
-    pub fn vitals(&self) -> Vitals {
-        Vitals::of(self.running.id())
+    pub fn process_stats(&self) -> ProcessStats {
+        ProcessStats::of(self.running.id())
     }
 
     /// Waits until so many connections of clients are open.

@@ -7,7 +7,7 @@ mod report;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tests::zero_downtime::{Limits, Stage, run_origin};
+use tests::zero_downtime::{Limits, TestEnv, run_origin};
 
 use options::{Command, Options};
 use progress::Progress;
@@ -45,7 +45,7 @@ async fn soak(options: &Options) -> std::io::Result<bool> {
     } else {
         Limits::PROMISED
     };
-    let stage = Stage::new(std::env::current_exe()?, limits);
+    let env = TestEnv::new(std::env::current_exe()?, limits);
     let rows = options.rows();
     let progress = Progress::new(&rows, options);
     let mut report = Report::new(options);
@@ -57,7 +57,7 @@ async fn soak(options: &Options) -> std::io::Result<bool> {
                 continue;
             }
         }
-        let outcome = progress.watch(row, &stage, options.extent(row)).await;
+        let outcome = progress.watch(row, &env, options.extent(row)).await;
         progress.print(&report::lines(&outcome));
         report.rows.push(outcome);
         // Hours are not to be lost with the last row.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tests::zero_downtime::{Extent, Outcome, Row, Stage};
+use tests::zero_downtime::{Extent, Outcome, Row, TestEnv};
 
 use crate::options::Options;
 
@@ -32,16 +32,16 @@ impl Progress {
     }
 
     /// Runs a row, and says every second how it goes.
-    pub(crate) async fn watch(&self, row: Row, stage: &Stage, extent: Extent) -> Outcome {
+    pub(crate) async fn watch(&self, row: Row, env: &TestEnv, extent: Extent) -> Outcome {
         let (began, before) = (Instant::now(), self.bar.position());
         let whole = planned(row, extent).as_millis() as u64;
-        let mut running = std::pin::pin!(row.run(stage, extent));
+        let mut running = std::pin::pin!(row.run(env, extent));
         let mut clock = tokio::time::interval(Duration::from_secs(1));
         let outcome = loop {
             tokio::select! {
                 outcome = &mut running => break outcome,
                 _ = clock.tick() => {
-                    let witness = stage.witness();
+                    let witness = env.witness();
                     let (requests, troubles) = (witness.requests(), witness.troubles());
                     let name = row.name();
                     self.bar.set_message(format!("{name}: {requests} requests, {troubles} findings"));

@@ -45,9 +45,9 @@ async fn at_the_limit_of_files_nothing_spins_and_who_is_there_is_served() {
         crowd.push(TcpStream::connect(proxy.address).await.unwrap());
     }
     proxy.logged("cannot accept").await;
-    let (start, before) = (Instant::now(), proxy.vitals());
+    let (start, before) = (Instant::now(), proxy.process_stats());
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let (time, spent) = (start.elapsed(), proxy.vitals().cpu - before.cpu);
+    let (time, spent) = (start.elapsed(), proxy.process_stats().cpu - before.cpu);
     assert!(spent < time / 4, "{spent:?} of processor time in {time:?}");
     let complaints = proxy.log().matches("cannot accept").count();
     // One for each worker, and one more for a slow machine.
@@ -98,7 +98,7 @@ async fn heads_without_end_are_refused_and_not_kept() {
     let endpoint = TestEndpoint::start("1.0.0").await;
     let proxy = proxy_before(&endpoint).await;
     assert_eq!(ask(proxy.address, "/").await.status, 200);
-    let before = proxy.vitals();
+    let before = proxy.process_stats();
 
     let one_field = b"GET / HTTP/1.1\r\nhost: x\r\nx-long: ".to_vec();
     let many_fields = b"GET / HTTP/1.1\r\nhost: x\r\n".to_vec();
@@ -125,7 +125,7 @@ async fn heads_without_end_are_refused_and_not_kept() {
             .any(|start| answer.starts_with(start) && !answer.contains("200 OK"))
     };
     assert_eq!(answers.iter().filter(is_refused).count(), answers.len());
-    proxy.vitals().expect_growth_below(32, before);
+    proxy.process_stats().expect_growth_below(32, before);
     proxy.wait_connections(0).await;
     // Nothing but the good request has reached the endpoint.
     assert_eq!(proxy.stats().await.versions["1.0.0"].tries(), 1);
@@ -136,7 +136,7 @@ async fn pipelined_requests_whose_answers_nobody_reads_wait_with_the_client() {
     let endpoint = TestEndpoint::with("1.0.0", &["--body-bytes", "2000"]).await;
     let proxy = proxy_before(&endpoint).await;
     assert_eq!(ask(proxy.address, "/").await.status, 200);
-    let before = proxy.vitals();
+    let before = proxy.process_stats();
 
     let padding = "x".repeat(4_000);
     let request = format!("GET / HTTP/1.1\r\nhost: x\r\nx-padding: {padding}\r\n\r\n");
@@ -150,7 +150,7 @@ async fn pipelined_requests_whose_answers_nobody_reads_wait_with_the_client() {
         sent += 1;
         assert!(sent < 50_000, "nothing holds the client back");
     }
-    proxy.vitals().expect_growth_below(8, before);
+    proxy.process_stats().expect_growth_below(8, before);
 
     let mut answers = 0;
     let mut unread = Vec::new();
@@ -179,7 +179,7 @@ async fn clients_that_reset_their_connections_leave_nothing_behind() {
     let endpoint = TestEndpoint::start("1.0.0").await;
     let proxy = proxy_before(&endpoint).await;
     assert_eq!(ask(proxy.address, "/").await.status, 200);
-    let before = proxy.vitals();
+    let before = proxy.process_stats();
     let requests: [&[u8]; 4] = [
         b"GET /slow?for=60s HTTP/1.1\r\nhost: x\r\n\r\n",
         b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nsome",
@@ -200,7 +200,7 @@ async fn clients_that_reset_their_connections_leave_nothing_behind() {
         proxy.wait_connections(0).await;
     }
     assert_eq!(ask(proxy.address, "/").await.status, 200);
-    proxy.vitals().expect_growth_below(32, before);
+    proxy.process_stats().expect_growth_below(32, before);
 }
 
 /// Connects by so small segments, and with so small a buffer, that the system takes little of an
@@ -232,7 +232,7 @@ async fn three_thousand_slow_clients_cost_little_and_delay_nobody() {
     let service = json!({"hosts": ["good.test"], "endpoints": endpoints});
     proxy.must("PUT", "/v1/services/good", service).await;
     good_request(proxy.address).await;
-    let before = proxy.vitals();
+    let before = proxy.process_stats();
     let slow_head: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ";
     let slow_body: &[u8] = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n";
     // These ask, and read nothing of the answer.
@@ -254,7 +254,7 @@ async fn three_thousand_slow_clients_cost_little_and_delay_nobody() {
         slowest = slowest.max(good_request(proxy.address).await);
     }
     assert!(slowest < Duration::from_millis(500), "{slowest:?}");
-    proxy.vitals().expect_growth_below(64, before);
+    proxy.process_stats().expect_growth_below(64, before);
     drop(crowd);
     proxy.wait_connections(0).await;
     proxy.wait_in_flight(0).await;

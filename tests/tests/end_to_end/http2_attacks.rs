@@ -19,7 +19,7 @@ async fn proxy() -> (TestProxy, TestEndpoint) {
 async fn harmless(attack: impl FnOnce(&mut Connection) + Send + 'static) -> TestProxy {
     let (proxy, _endpoint) = proxy().await;
     assert_eq!(ask(proxy.address, "/").await.status, 200);
-    let before = proxy.vitals().peak_memory;
+    let before = proxy.process_stats().peak_memory;
     let address = proxy.address;
     tokio::task::spawn_blocking(move || {
         let mut connection = Connection::connect(address).unwrap();
@@ -27,7 +27,7 @@ async fn harmless(attack: impl FnOnce(&mut Connection) + Send + 'static) -> Test
     })
     .await
     .unwrap();
-    let grown = proxy.vitals().peak_memory.saturating_sub(before);
+    let grown = proxy.process_stats().peak_memory.saturating_sub(before);
     assert!(grown < 16 * MIB, "it has grown by {grown} bytes");
     assert_eq!(ask(proxy.address, "/").await.status, 200);
     proxy

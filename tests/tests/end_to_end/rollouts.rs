@@ -1,6 +1,6 @@
 //! Rollouts on child processes: what the tests on podman have on containers.
 
-use tests::{On, haste, manifests, stories, survival, upgrades};
+use tests::{On, latency_limits, manifests, recovery, scenarios, upgrades};
 
 /// Each story as a test, on processes.
 macro_rules! on_processes {
@@ -12,7 +12,7 @@ macro_rules! on_processes {
     )*};
 }
 
-on_processes! { stories:
+on_processes! { scenarios:
     a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself,
     a_killed_controller_changes_nothing_and_the_next_one_finishes_its_rollout,
     a_split_by_hand_pauses_the_rollout_and_promote_and_abort_end_it,
@@ -37,13 +37,13 @@ on_processes! { manifests:
     each_version_is_spoken_to_as_the_manifest_had_it,
 }
 
-on_processes! { survival:
+on_processes! { recovery:
     what_dies_while_a_rollout_runs_is_replaced,
     a_machine_that_starts_again_goes_on_where_it_was,
     a_proxy_that_dies_comes_back_and_the_rollout_goes_on,
 }
 
-on_processes! { haste:
+on_processes! { latency_limits:
     a_bad_release_is_out_of_the_way_within_three_seconds,
     a_release_that_crashes_is_out_of_the_way_within_a_second,
     status_is_there_at_once_while_a_rollout_runs,

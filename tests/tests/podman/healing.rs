@@ -11,12 +11,15 @@ const IMAGE: &str = "localhost/crossfade-sample-server:2.0.0";
 pub(crate) async fn a_holder_that_dies_or_is_taken_away_is_made_again_and_the_proxy_with_it() {
     let site = TestSite::up(On::Podman, &Settings::default()).await;
     let holder = format!("{}-holder", site.project);
-    for ruin in [
+    for fault_injection in [
         &["kill", "--signal", "KILL", &holder][..],
         &["rm", "--force", "--depend", "--time", "0", &holder],
     ] {
         // The controller may make a new proxy in the holder while podman takes the one before away.
-        wait_until("podman does it", || async { podman(ruin).is_ok() }).await;
+        wait_until("podman does it", || async {
+            podman(fault_injection).is_ok()
+        })
+        .await;
         site.until_answered(Duration::from_secs(30)).await;
         site.until_whole(&[("1.0.0", 2)]).await;
         let admin = AdminPort::of(&site);

@@ -22,7 +22,7 @@ mod trials;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use tests::{On, haste, manifests, podman, stories, survival, upgrades};
+use tests::{On, latency_limits, manifests, podman, recovery, scenarios, upgrades};
 use trials::{Group, trials};
 
 /// Each test mostly waits; with more of them at once, short time limits are missed on two cores.
@@ -30,7 +30,7 @@ const AT_ONCE: usize = 2;
 
 fn main() -> ExitCode {
     let side_by_side = [
-        on_podman! { stories:
+        on_podman! { scenarios:
             a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself,
             a_killed_controller_changes_nothing_and_the_next_one_finishes_its_rollout,
             a_split_by_hand_pauses_the_rollout_and_promote_and_abort_end_it,
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
             clients_are_served_over_tls_with_the_manifests_certificates,
             each_version_is_spoken_to_as_the_manifest_had_it,
         },
-        on_podman! { survival:
+        on_podman! { recovery:
             what_dies_while_a_rollout_runs_is_replaced,
             a_machine_that_starts_again_goes_on_where_it_was,
             a_proxy_that_dies_comes_back_and_the_rollout_goes_on,
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     ];
     // These compare all that the machine has before and after, or measure a time.
     let alone = [
-        on_podman! { haste:
+        on_podman! { latency_limits:
             a_release_that_crashes_is_out_of_the_way_within_a_second,
         },
         trials![podman_works;

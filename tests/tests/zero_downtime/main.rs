@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tests::zero_downtime::{Extent, Limits, Row, Stage};
+use tests::zero_downtime::{Extent, Limits, Row, TestEnv};
 
 /// One row at a time: each of them keeps the machine busy.
 static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -12,13 +12,13 @@ static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 async fn check(row: Row, seconds: u64, rounds: usize) {
     let _turn = TURN.lock().await;
     let program = PathBuf::from(env!("CARGO_BIN_EXE_crossfade-soak"));
-    let stage = Stage::new(program, Limits::SHARED);
+    let env = TestEnv::new(program, Limits::SHARED);
     let extent = Extent {
         time: Duration::from_secs(seconds),
         rounds,
         seed: 0,
     };
-    let outcome = row.run(&stage, extent).await;
+    let outcome = row.run(&env, extent).await;
     assert!(outcome.requests > 0, "nothing was asked: {outcome:#?}");
     let problems = outcome.problems();
     assert!(problems.is_empty(), "{problems:?}: {outcome:#?}");

@@ -11,16 +11,16 @@ use serde_json::Value;
 use super::{Row, times_a_second};
 use crate::zero_downtime::admin::Admin;
 use crate::zero_downtime::outcome::{Limit, Outcome};
-use crate::zero_downtime::stage::{Stage, origin};
+use crate::zero_downtime::test_env::{TestEnv, origin};
 use crate::zero_downtime::traffic::{Plan, Traffic};
 use crate::{TestProxy, wait_until};
 
 /// How long a file is half-written.
 const HALF_WRITTEN: Duration = Duration::from_millis(20);
 
-pub(super) async fn run(stage: &Stage, time: Duration) -> Outcome {
-    let limits = stage.limits;
-    let witness = stage.new_witness();
+pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
+    let limits = env.limits;
+    let witness = env.new_witness();
     let (one, two) = (origin(1, &witness).await, origin(2, &witness).await);
     let services = |weight: u32| {
         let endpoint = |origin: &super::super::Origin, version: u32| {

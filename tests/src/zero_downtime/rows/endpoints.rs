@@ -12,7 +12,7 @@ use super::{Row, times_a_second};
 use crate::zero_downtime::admin::{Admin, endpoint, health, milliseconds};
 use crate::zero_downtime::origin::Origin;
 use crate::zero_downtime::outcome::{Limit, Outcome};
-use crate::zero_downtime::stage::{Stage, origin};
+use crate::zero_downtime::test_env::{TestEnv, origin};
 use crate::zero_downtime::traffic::{Plan, Traffic};
 use crate::zero_downtime::witness::{Finding, Trouble, Witness};
 use crate::{TestProxy, wait_until};
@@ -24,10 +24,10 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 /// How long a stopped endpoint goes on looking for what should not come.
 const LOOK_FOR: Duration = Duration::from_secs(3);
 
-pub(super) async fn run(stage: &Stage, time: Duration) -> Outcome {
-    let limits = stage.limits;
+pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
+    let limits = env.limits;
     let proxy = TestProxy::start().await;
-    let witness = stage.new_witness();
+    let witness = env.new_witness();
     let mut live = VecDeque::new();
     let mut next = 0;
     let mut admin = Admin::new(proxy.admin);

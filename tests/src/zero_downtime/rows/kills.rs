@@ -10,7 +10,7 @@ use crate::zero_downtime::admin::{Admin, health};
 use crate::zero_downtime::client::Answered;
 use crate::zero_downtime::killable::Killable;
 use crate::zero_downtime::outcome::{Limit, Outcome};
-use crate::zero_downtime::stage::Stage;
+use crate::zero_downtime::test_env::TestEnv;
 use crate::zero_downtime::traffic::{Observer, Plan, Traffic};
 use crate::zero_downtime::witness::{Finding, Trouble};
 use crate::{TestProxy, free_address, wait_until};
@@ -27,13 +27,13 @@ struct Kill {
     at: Instant,
 }
 
-pub(super) async fn run(stage: &Stage, time: Duration) -> Outcome {
-    let limits = stage.limits;
+pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
+    let limits = env.limits;
     let proxy = TestProxy::start().await;
-    let witness = stage.new_witness();
+    let witness = env.new_witness();
     let ports: Vec<u16> = (0..4).map(|_| free_address().port()).collect();
     let start = |number: usize| {
-        let (program, witness) = (&stage.origin_program, &witness);
+        let (program, witness) = (&env.origin_program, &witness);
         let port = ports[number];
         async move { Killable::start(program, number as u32, port, witness).await }
     };

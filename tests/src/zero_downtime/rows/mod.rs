@@ -14,7 +14,7 @@ mod websockets;
 use std::time::Duration;
 
 use super::outcome::Outcome;
-use super::stage::Stage;
+use super::test_env::TestEnv;
 use crate::On;
 
 /// A kind of change.
@@ -126,18 +126,18 @@ impl Row {
     }
 
     /// Runs it.
-    pub async fn run(self, stage: &Stage, extent: Extent) -> Outcome {
+    pub async fn run(self, env: &TestEnv, extent: Extent) -> Outcome {
         let Extent { time, rounds, .. } = extent;
         match self {
-            Self::Swaps => swaps::run(stage, time).await,
-            Self::Storm => storm::run(stage, time).await,
-            Self::Endpoints => endpoints::run(stage, time).await,
-            Self::Kills => kills::run(stage, time).await,
-            Self::ConfigFile => config_file::run(stage, time).await,
-            Self::Stops => stops::run(stage, rounds).await,
-            Self::Restarts => restarts::run(stage, rounds).await,
-            Self::Upgrades => upgrades::run(stage, rounds).await,
-            Self::WebSockets => websockets::run(stage, rounds).await,
+            Self::Swaps => swaps::run(env, time).await,
+            Self::Storm => storm::run(env, time).await,
+            Self::Endpoints => endpoints::run(env, time).await,
+            Self::Kills => kills::run(env, time).await,
+            Self::ConfigFile => config_file::run(env, time).await,
+            Self::Stops => stops::run(env, rounds).await,
+            Self::Restarts => restarts::run(env, rounds).await,
+            Self::Upgrades => upgrades::run(env, rounds).await,
+            Self::WebSockets => websockets::run(env, rounds).await,
             Self::Controller => controller::run(self, On::Processes, extent).await,
             Self::ControllerOnPodman => controller::run(self, On::Podman, extent).await,
         }

@@ -15,15 +15,15 @@ use crate::zero_downtime::admin::{Admin, endpoint, health, milliseconds};
 use crate::zero_downtime::client::Client;
 use crate::zero_downtime::outcome::{Limit, Outcome};
 use crate::zero_downtime::request::Request;
-use crate::zero_downtime::stage::{Stage, origin};
+use crate::zero_downtime::test_env::{TestEnv, origin};
 use crate::zero_downtime::witness::{Trouble, Witness};
 use crate::{DEADLINE, Running, free_address, wait_until};
 
 /// What the changes of a round are told apart by: a split of this and something else.
 const FIXED: u32 = 1_000_000;
 
-pub(super) async fn run(stage: &Stage, rounds: usize) -> Outcome {
-    let witness = stage.new_witness();
+pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
+    let witness = env.new_witness();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (address, admin) = (free_address(), free_address());
     let file = folder.path().join("proxy.toml");
@@ -67,7 +67,7 @@ pub(super) async fn run(stage: &Stage, rounds: usize) -> Outcome {
     }
     // Nobody can be answered by a proxy that is not there.
     let findings = witness.judge(|finding| finding.trouble == Trouble::Refused);
-    let limit = Limit::AtMost(stage.limits.first_answer);
+    let limit = Limit::AtMost(env.limits.first_answer);
     let mean = milliseconds(sum) / rounds as f64;
     Outcome::new(Row::Restarts.title(), witness.requests(), findings)
         .with("restarts", rounds as f64, "", Limit::None)

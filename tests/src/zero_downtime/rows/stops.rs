@@ -10,14 +10,14 @@ use crate::zero_downtime::admin::{Admin, endpoint};
 use crate::zero_downtime::client::Client;
 use crate::zero_downtime::outcome::{Limit, Outcome};
 use crate::zero_downtime::request::{Kind, Request};
-use crate::zero_downtime::stage::{Stage, origin};
+use crate::zero_downtime::test_env::{TestEnv, origin};
 
 const IN_FLIGHT: u64 = 50;
 /// How long their answers take.
 const SLOW: Kind = Kind::Slow(700);
 
-pub(super) async fn run(stage: &Stage, rounds: usize) -> Outcome {
-    let witness = stage.new_witness();
+pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
+    let witness = env.new_witness();
     let one = origin(1, &witness).await;
     let mut answered = 0;
     for _ in 0..rounds {

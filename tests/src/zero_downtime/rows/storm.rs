@@ -10,16 +10,16 @@ use super::Row;
 use crate::TestProxy;
 use crate::zero_downtime::admin::{Admin, endpoint};
 use crate::zero_downtime::outcome::{Limit, Outcome};
-use crate::zero_downtime::stage::{Stage, origin};
+use crate::zero_downtime::test_env::{TestEnv, origin};
 use crate::zero_downtime::traffic::{Plan, Traffic, microseconds};
 
 const CALLERS: u32 = 16;
 const RATE: u32 = 1_000;
 
-pub(super) async fn run(stage: &Stage, time: Duration) -> Outcome {
-    let limits = stage.limits;
+pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
+    let limits = env.limits;
     let proxy = TestProxy::start().await;
-    let witness = stage.new_witness();
+    let witness = env.new_witness();
     let (one, two) = (origin(1, &witness).await, origin(2, &witness).await);
     let endpoints = json!([endpoint(&one, "1"), endpoint(&two, "2")]);
     let mut admin = Admin::new(proxy.admin);

@@ -13,16 +13,16 @@ use crate::TestProxy;
 use crate::zero_downtime::admin::{Admin, endpoint};
 use crate::zero_downtime::client::Answered;
 use crate::zero_downtime::outcome::{Limit, Outcome};
-use crate::zero_downtime::stage::{Stage, origin};
+use crate::zero_downtime::test_env::{TestEnv, origin};
 use crate::zero_downtime::traffic::{Observer, Plan, Traffic, microseconds};
 
 /// Swaps that a request which is answered now can still be about.
 const REMEMBER: usize = 250;
 
-pub(super) async fn run(stage: &Stage, time: Duration) -> Outcome {
-    let limits = stage.limits;
+pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
+    let limits = env.limits;
     let proxy = TestProxy::start().await;
-    let witness = stage.new_witness();
+    let witness = env.new_witness();
     let (one, two) = (origin(1, &witness).await, origin(2, &witness).await);
     let endpoints = json!([endpoint(&one, "1"), endpoint(&two, "2")]);
     let mut admin = Admin::new(proxy.admin);

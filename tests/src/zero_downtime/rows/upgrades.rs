@@ -10,7 +10,7 @@ use crate::zero_downtime::admin::{Admin, endpoint};
 use crate::zero_downtime::client::WITH_THE_ANSWER;
 use crate::zero_downtime::origin::Origin;
 use crate::zero_downtime::outcome::{Limit, Outcome};
-use crate::zero_downtime::stage::{Stage, origin};
+use crate::zero_downtime::test_env::{TestEnv, origin};
 use crate::zero_downtime::traffic::{Plan, Traffic};
 use crate::zero_downtime::witness::Trouble;
 use crate::{TestProxy, wait_until};
@@ -18,14 +18,14 @@ use crate::{TestProxy, wait_until};
 /// Answers that a new process gives before the next one takes over.
 const ANSWERS: u64 = 300;
 
-pub(super) async fn run(stage: &Stage, rounds: usize) -> Outcome {
-    let witness = stage.new_witness();
+pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
+    let witness = env.new_witness();
     let mut proxy = TestProxy::start().await;
     let one = origin(1, &witness).await;
     let mut two = origin(2, &witness).await;
     let mut admin = Admin::new(proxy.admin);
     admin.put_web(&web(&one, &two, 0)).await;
-    let plan = Plan::usual(proxy.address, stage.limits.rate);
+    let plan = Plan::usual(proxy.address, env.limits.rate);
     let sockets = plan.websockets as u64;
     let traffic = Traffic::start(&plan, &witness, None);
     wait_until("every WebSocket is open", || async {
@@ -64,7 +64,7 @@ pub(super) async fn run(stage: &Stage, rounds: usize) -> Outcome {
     let findings = witness
         .judge(|finding| finding.trouble == Trouble::Closed && finding.detail == WITH_THE_ANSWER);
     Outcome::new(Row::Upgrades.title(), witness.requests(), findings)
-        .with_traffic(&seen, stage.limits.answered)
+        .with_traffic(&seen, env.limits.answered)
         .with(
             "upgrades",
             upgrades as f64,

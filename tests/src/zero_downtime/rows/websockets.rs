@@ -5,15 +5,15 @@ use serde_json::json;
 use super::Row;
 use crate::zero_downtime::admin::{Admin, endpoint};
 use crate::zero_downtime::outcome::{Limit, Outcome};
-use crate::zero_downtime::stage::{Stage, origin};
+use crate::zero_downtime::test_env::{TestEnv, origin};
 use crate::zero_downtime::traffic::{Plan, Traffic};
 use crate::{TestProxy, wait_until};
 
 const SOCKETS: u64 = 16;
 const SWAPS: u32 = 1_000;
 
-pub(super) async fn run(stage: &Stage, rounds: usize) -> Outcome {
-    let witness = stage.new_witness();
+pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
+    let witness = env.new_witness();
     let (mut requests, mut echoes) = (0, 0);
     for _ in 0..rounds {
         let proxy = TestProxy::start().await;
@@ -24,7 +24,7 @@ pub(super) async fn run(stage: &Stage, rounds: usize) -> Outcome {
         admin.put_web(&web).await;
         let plan = Plan {
             websockets: SOCKETS as usize,
-            ..Plan::usual(proxy.address, stage.limits.rate / 4.0)
+            ..Plan::usual(proxy.address, env.limits.rate / 4.0)
         };
         let traffic = Traffic::start(&plan, &witness, None);
         let what = "every WebSocket is open";

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 /// What a process has cost so far.
 #[derive(Debug, Clone, Copy)]
-pub struct Vitals {
+pub struct ProcessStats {
     /// The most memory that it has had at any time, in bytes.
     pub peak_memory: u64,
     /// The processor time of all its threads.
     pub cpu: Duration,
 }
 
-impl Vitals {
+impl ProcessStats {
     /// Of a process that runs.
     pub fn of(pid: u32) -> Self {
         let read = |file: &str| {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::{AdminPort, DEADLINE, Load, On, Settings, TestSite, Vitals};
+use crate::{AdminPort, DEADLINE, Load, On, ProcessStats, Settings, TestSite};
 
 /// From the first bad answer of a release to its weight of 0, where a third of its answers are bad.
 const FAILING: Duration = Duration::from_secs(3);
@@ -121,9 +121,9 @@ pub async fn a_controller_at_rest_costs_next_to_nothing(on: On) {
     site.write_manifest(&manifest.replace(r#"interval = "100ms""#, r#"interval = "1s""#));
     site.must(&["up"]).await;
     let controller = u32::try_from(site.controller()).expect("a process id");
-    let (began, before) = (Instant::now(), Vitals::of(controller));
+    let (began, before) = (Instant::now(), ProcessStats::of(controller));
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let now = Vitals::of(controller);
+    let now = ProcessStats::of(controller);
     let part = (now.cpu - before.cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     let mib = now.peak_memory >> 20;
     println!("{mib} MiB, {:.2}% of a core", part * 100.0);

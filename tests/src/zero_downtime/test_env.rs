@@ -8,7 +8,7 @@ use super::witness::Witness;
 
 /// Where rows are run.
 #[derive(Debug)]
-pub struct Stage {
+pub struct TestEnv {
     /// The program that is an origin in a process of its own: see [`super::run_origin`].
     pub origin_program: PathBuf,
     /// What is asked for, and what is to be reached.
@@ -52,8 +52,8 @@ impl Limits {
     };
 }
 
-impl Stage {
-    /// A stage on which nothing has been run.
+impl TestEnv {
+    /// An environment in which nothing has run yet.
     pub fn new(origin_program: PathBuf, limits: Limits) -> Self {
         Self {
             origin_program,
