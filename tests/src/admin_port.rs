@@ -1,4 +1,4 @@
-//! The admin API of a site's proxy, as whoever has the token sees it.
+//! The admin API of a project's proxy, as whoever has the token sees it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::reply::try_ask_with;
-use crate::{Reply, TestSite, ask_with, wait_until};
+use crate::{Reply, TestProject, ask_with, wait_until};
 
 /// Within this, a proxy that is there has answered.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -18,11 +18,11 @@ pub struct AdminPort {
 }
 
 impl AdminPort {
-    /// That of a site's proxy.
-    pub fn of(site: &TestSite) -> Self {
-        let token = std::fs::read_to_string(site.state().join("proxy/token"));
+    /// That of a project's proxy.
+    pub fn of(project: &TestProject) -> Self {
+        let token = std::fs::read_to_string(project.state().join("proxy/token"));
         Self {
-            address: site.admin,
+            address: project.admin,
             authorization: format!("Bearer {}", token.expect("the controller made one").trim()),
         }
     }

@@ -15,8 +15,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::site::kill_to_the_end;
-use crate::{DEADLINE, Load, On, Running, Seen, Settings, TestSite};
+use crate::project::kill_to_the_end;
+use crate::{DEADLINE, Load, On, Running, Seen, Settings, TestProject};
 
 /// How long a rollout may take when it is not killed any more. Containers are slow.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -136,9 +136,9 @@ pub async fn at_random_moments(on: On, kills: usize, seed: u64) -> Survived {
     killer.end().await
 }
 
-/// A site, its client, and what was done to its controller.
+/// A project, its client, and what was done to its controller.
 struct Killer {
-    site: TestSite,
+    project: TestProject,
     load: Load,
     what: String,
     /// What is there while no rollout runs: containers, or processes.
@@ -157,11 +157,11 @@ impl Killer {
             bake: "200ms",
             ..Settings::default()
         };
-        let site = TestSite::up(on, &settings).await;
+        let project = TestProject::up(on, &settings).await;
         Self {
-            load: Load::start(site.address, &["--rate", "300", "--connections", "8"]),
-            parts: site.parts().len(),
-            site,
+            load: Load::start(project.address, &["--rate", "300", "--connections", "8"]),
+            parts: project.parts().len(),
+            project,
             what: what.to_owned(),
             kills: 0,
             rollouts: 0,
@@ -171,7 +171,7 @@ impl Killer {
     }
 
     fn journal(&self) -> Journal {
-        Journal::of(&self.site)
+        Journal::of(&self.project)
     }
 
     fn is_over(&self) -> bool {
@@ -187,7 +187,9 @@ impl Killer {
             Release::Failing => &["--env", FAILING],
             Release::Sick => &["--env", "READY_AFTER=1h", "--start-timeout", "1s"],
         };
-        self.site.must(&self.site.deploy(&version, flags)).await;
+        self.project
+            .must(&self.project.deploy(&version, flags))
+            .await;
     }
 
     fn candidate(&self, release: Release) -> String {
@@ -215,10 +217,14 @@ impl Killer {
 
     /// Whatever is asked for starts a controller; how it is answered is of no interest here.
     async fn start(&mut self) {
-        let before = self.site.controller();
-        self.starter = Some(self.site.start(&["status"]));
+        let before = self.project.controller();
+        self.starter = Some(self.project.start(&["status"]));
         let begun = async {
-            while self.site.try_controller().is_none_or(|pid| pid == before) {
+            while self
+                .project
+                .try_controller()
+                .is_none_or(|pid| pid == before)
+            {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
@@ -231,11 +237,11 @@ impl Killer {
 
     fn lives(&self) -> bool {
         let alive = |pid: i32| std::path::Path::new(&format!("/proc/{pid}/fd/1")).exists();
-        self.site.try_controller().is_some_and(alive)
+        self.project.try_controller().is_some_and(alive)
     }
 
     fn kill(&mut self) {
-        kill_to_the_end(self.site.controller());
+        kill_to_the_end(self.project.controller());
         self.starter = None;
         self.kills += 1;
     }
@@ -260,10 +266,10 @@ impl Killer {
         if phase == "done" {
             self.stable = version.clone();
         }
-        self.site.until_whole(&[(&self.stable, 2)]).await;
+        self.project.until_whole(&[(&self.stable, 2)]).await;
         let start = Instant::now();
-        while self.site.parts().len() != self.parts {
-            let parts = self.site.parts();
+        while self.project.parts().len() != self.parts {
+            let parts = self.project.parts();
             assert!(
                 start.elapsed() < PATIENCE,
                 "{version}, killed {}: {} parts are wanted, and there are {parts:#?}",
@@ -291,8 +297,8 @@ impl Killer {
 struct Journal(Connection);
 
 impl Journal {
-    fn of(site: &TestSite) -> Self {
-        let file = site.state().join("state.db");
+    fn of(project: &TestProject) -> Self {
+        let file = project.state().join("state.db");
         let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY);
         let connection = connection.expect("a journal");
         let patient = connection.busy_timeout(Duration::from_secs(10));

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-use crate::site::{sweep, traces_of};
+use crate::project::{sweep, traces_of};
 use crate::{Finished, On, Running, wait_until};
 
 /// The whole story takes half a minute where nothing else runs.
@@ -58,7 +58,7 @@ impl TestDemo {
             On::Processes => "process",
             On::Podman => "podman",
         };
-        let users = crate::site::users_environment();
+        let users = crate::project::users_environment();
         let mut env: Vec<(&str, &str)> = users.iter().map(|(k, v)| (*k, v.as_str())).collect();
         env.push(("TMPDIR", folder.path().to_str().expect("text")));
         let running = Running::start("crossfade", &["demo", "--runtime", runtime], &env);

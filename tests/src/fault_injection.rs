@@ -1,17 +1,17 @@
-//! What can be done to a site from outside, and how one sees that it is whole.
+//! What can be done to a project from outside, and how one sees that it is whole.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::site::kill_to_the_end;
-use crate::{AdminPort, On, Process, TestSite, podman, processes_of, wait_until};
+use crate::project::kill_to_the_end;
+use crate::{AdminPort, On, Process, TestProject, podman, processes_of, wait_until};
 
 /// How long healing may take. Containers on a busy machine are slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-impl TestSite {
+impl TestProject {
     /// `kill -9` of one that serves this version.
     pub fn kill_one(&self, version: &str) {
         let id = self.serving(version).remove(0);
@@ -47,7 +47,7 @@ impl TestSite {
                 kill_to_the_end(proxy.expect("a proxy runs").pid);
             }
             On::Podman => {
-                let name = format!("{}-proxy", self.project);
+                let name = format!("{}-proxy", self.name);
                 podman(&["kill", "--signal", "KILL", &name]).expect("it runs");
             }
         }
@@ -62,7 +62,7 @@ impl TestSite {
                 }
             }
             On::Podman => {
-                let filter = format!("label=io.crossfade.project={}", self.project);
+                let filter = format!("label=io.crossfade.project={}", self.name);
                 let ids = podman(&["ps", "--quiet", "--filter", &filter]).expect("podman works");
                 let kill: Vec<&str> = ["kill", "--signal", "KILL"]
                     .into_iter()
@@ -114,7 +114,7 @@ impl TestSite {
                 .filter_map(|one| Some((one.version?, format!("127.0.0.1:{}", one.port?))))
                 .collect(),
             On::Podman => {
-                let project = format!("label=io.crossfade.project={}", self.project);
+                let project = format!("label=io.crossfade.project={}", self.name);
                 let role = "label=io.crossfade.role=endpoint";
                 let list = podman(&["ps", "--quiet", "--filter", &project, "--filter", role]);
                 let list = list.expect("podman works");

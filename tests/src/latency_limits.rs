@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::{AdminPort, DEADLINE, Load, On, ProcessStats, Settings, TestSite};
+use crate::{AdminPort, DEADLINE, Load, On, ProcessStats, Settings, TestProject};
 
 /// From the first bad answer of a release to its weight of 0, where a third of its answers are bad.
 const FAILING: Duration = Duration::from_secs(3);
@@ -38,16 +38,16 @@ async fn time_to_0(on: On, env: &str) -> Duration {
         step: "60s",
         ..Settings::default()
     };
-    let site = TestSite::up(on, &settings).await;
-    let load = Load::start(site.address, &["--rate", "100", "--connections", "8"]);
+    let project = TestProject::up(on, &settings).await;
+    let load = Load::start(project.address, &["--rate", "100", "--connections", "8"]);
     let flags = ["--strategy", "steps=50,100", "--env", env];
-    site.must(&site.deploy("2.0.0", &flags)).await;
-    let admin = AdminPort::of(&site);
+    project.must(&project.deploy("2.0.0", &flags)).await;
+    let admin = AdminPort::of(&project);
     until(&admin, "a share of the requests", |_, weight| weight > 0).await;
     // On a busy machine it may be out of the way before anybody has looked at its figures.
     let bad = until(&admin, "a bad answer", |bad, weight| bad > 0 || weight == 0).await;
     let gone = until(&admin, "weight 0", |_, weight| weight == 0).await;
-    site.until_phase("rolled-back").await;
+    project.until_phase("rolled-back").await;
     load.stop().await;
     // At the most.
     gone.end - bad.start
@@ -81,14 +81,14 @@ pub async fn status_is_there_at_once_while_a_rollout_runs(on: On) {
         step: "60s",
         ..Settings::default()
     };
-    let site = TestSite::up(on, &settings).await;
-    let load = site.load();
-    site.must(&site.deploy("2.0.0", &[])).await;
-    site.until_share("2.0.0", 10.0).await;
+    let project = TestProject::up(on, &settings).await;
+    let load = project.load();
+    project.must(&project.deploy("2.0.0", &[])).await;
+    project.until_share("2.0.0", 10.0).await;
     let (mut times, mut starts) = (Vec::new(), Vec::new());
     for _ in 0..40 {
-        starts.push(time_of(&site, "--version").await);
-        times.push(time_of(&site, "status").await);
+        starts.push(time_of(&project, "--version").await);
+        times.push(time_of(&project, "status").await);
     }
     let (median, start) = (median(times), median(starts));
     // What a program that does nothing waits for a core is the machine's. `status` waits for one
@@ -99,9 +99,9 @@ pub async fn status_is_there_at_once_while_a_rollout_runs(on: On) {
     load.stop().await.expect_no_failure();
 }
 
-async fn time_of(site: &TestSite, verb: &str) -> Duration {
+async fn time_of(project: &TestProject, verb: &str) -> Duration {
     let began = Instant::now();
-    site.must(&[verb]).await;
+    project.must(&[verb]).await;
     began.elapsed()
 }
 
@@ -116,11 +116,11 @@ pub async fn a_controller_at_rest_costs_next_to_nothing(on: On) {
         replicas: 50,
         ..Settings::default()
     };
-    let site = TestSite::new(on, &settings);
-    let manifest = site.manifest(&settings);
-    site.write_manifest(&manifest.replace(r#"interval = "100ms""#, r#"interval = "1s""#));
-    site.must(&["up"]).await;
-    let controller = u32::try_from(site.controller()).expect("a process id");
+    let project = TestProject::new(on, &settings);
+    let manifest = project.manifest(&settings);
+    project.write_manifest(&manifest.replace(r#"interval = "100ms""#, r#"interval = "1s""#));
+    project.must(&["up"]).await;
+    let controller = u32::try_from(project.controller()).expect("a process id");
     let (began, before) = (Instant::now(), ProcessStats::of(controller));
     tokio::time::sleep(Duration::from_secs(10)).await;
     let now = ProcessStats::of(controller);
@@ -129,5 +129,5 @@ pub async fn a_controller_at_rest_costs_next_to_nothing(on: On) {
     println!("{mib} MiB, {:.2}% of a core", part * 100.0);
     assert!(part < CORE, "{:.2}% of a core", part * 100.0);
     assert!(now.peak_memory < MEMORY, "{mib} MiB");
-    assert_eq!(site.serving("1.0.0").len(), 50);
+    assert_eq!(project.serving("1.0.0").len(), 50);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{On, Settings, TestCa, TestSite, podman, wait_until};
+use crate::{On, Settings, TestCa, TestProject, podman, wait_until};
 
 /// A secret that is like no other text.
 const SECRET: &str = "hunter2-8c1f-first";
@@ -20,8 +20,8 @@ fn quick() -> Settings {
 }
 
 /// The manifest with more keys of the service.
-fn with(site: &TestSite, settings: &Settings, keys: &str) -> String {
-    let manifest = site.manifest(settings);
+fn with(project: &TestProject, settings: &Settings, keys: &str) -> String {
+    let manifest = project.manifest(settings);
     manifest.replace(
         "[services.rollout]",
         &format!("{keys}\n\n[services.rollout]"),
@@ -30,11 +30,11 @@ fn with(site: &TestSite, settings: &Settings, keys: &str) -> String {
 
 /// Every change of the manifest does just what changed, and the same again nothing.
 pub async fn an_up_does_just_what_has_changed(on: On) {
-    let site = TestSite::up(on, &quick()).await;
-    let first = site.serving("1.0.0");
-    let load = site.load();
+    let project = TestProject::up(on, &quick()).await;
+    let first = project.serving("1.0.0");
+    let load = project.load();
     let nothing = async || {
-        let said = site.must(&["up"]).await;
+        let said = project.must(&["up"]).await;
         assert!(said.ends_with("is up already: nothing to do"), "{said}");
     };
 
@@ -43,23 +43,23 @@ pub async fn an_up_does_just_what_has_changed(on: On) {
         replicas: 3,
         ..quick()
     };
-    site.write_manifest(&site.manifest(&three));
-    let said = site.must(&["up"]).await;
+    project.write_manifest(&project.manifest(&three));
+    let said = project.must(&["up"]).await;
     assert_eq!(said, "web has 3 containers; it had 2");
-    let serving = site.serving("1.0.0");
+    let serving = project.serving("1.0.0");
     assert!(first.iter().all(|one| serving.contains(one)), "{serving:?}");
     nothing().await;
 
     // Its routes: one change of the table, and no container.
-    let admin = crate::AdminPort::of(&site);
+    let admin = crate::AdminPort::of(&project);
     let before = admin.get("/v1/services/web").await["generation"].as_u64();
-    let routed = with(&site, &three, "hosts = [\"web.test\", \"127.0.0.1\"]");
-    site.write_manifest(&routed);
-    site.must(&["up"]).await;
+    let routed = with(&project, &three, "hosts = [\"web.test\", \"127.0.0.1\"]");
+    project.write_manifest(&routed);
+    project.must(&["up"]).await;
     let web = admin.get("/v1/services/web").await;
     assert_eq!(web["hosts"][0], "web.test", "{web:#}");
     assert_eq!(web["generation"].as_u64(), before.map(|before| before + 1));
-    assert_eq!(site.serving("1.0.0"), serving);
+    assert_eq!(project.serving("1.0.0"), serving);
     nothing().await;
 
     // Who keeps which version: the same. What only the proxy can check names its line, too.
@@ -69,33 +69,34 @@ pub async fn an_up_does_just_what_has_changed(on: On) {
             &format!("sticky = {{ cookie = \"{name}\" }}\nhosts ="),
         )
     };
-    site.write_manifest(&sticky("no spaces"));
-    site.refused(
-        &["up"],
-        64,
-        &["crossfade.toml:", "services[0].sticky.cookie"],
-    )
-    .await;
+    project.write_manifest(&sticky("no spaces"));
+    project
+        .refused(
+            &["up"],
+            64,
+            &["crossfade.toml:", "services[0].sticky.cookie"],
+        )
+        .await;
     let routed = sticky("kept");
-    site.write_manifest(&routed);
-    site.must(&["up"]).await;
+    project.write_manifest(&routed);
+    project.must(&["up"]).await;
     let web = admin.get("/v1/services/web").await;
     assert_eq!(web["sticky"]["cookie"], "kept", "{web:#}");
-    assert_eq!(site.serving("1.0.0"), serving);
+    assert_eq!(project.serving("1.0.0"), serving);
     nothing().await;
 
     // Its environment: a revision of the same image, by a rollout.
     let env = routed.replace("env = {}", "env = { LATENCY = \"1ms\" }");
-    site.write_manifest(&env);
-    let said = site.must(&["up", "--wait"]).await;
+    project.write_manifest(&env);
+    let said = project.must(&["up", "--wait"]).await;
     assert!(
         said.contains("(web 1.0.0 → 1.0.0+2) begins: canary"),
         "{said}"
     );
-    let web = site.until_phase("done").await;
+    let web = project.until_phase("done").await;
     assert_eq!(web["stable"], "1.0.0+2", "{web:#}");
     nothing().await;
-    let history = site.history().await;
+    let history = project.history().await;
     let config = history["events"].as_array().into_iter().flatten();
     let config: Vec<&Value> = config.filter(|event| event["kind"] == "config").collect();
     assert_eq!(config.len(), 4, "one for each change: {config:#?}");
@@ -106,19 +107,20 @@ pub async fn an_up_does_just_what_has_changed(on: On) {
     load.stop().await.expect_no_failure();
 
     // What somebody deployed by hand stays, and so does its number.
-    site.must(&site.deploy("2.0.0", &["--strategy", "all-at-once", "--wait"]))
+    project
+        .must(&project.deploy("2.0.0", &["--strategy", "all-at-once", "--wait"]))
         .await;
-    site.until_phase("done").await;
-    site.must(&["scale", "web", "1"]).await;
+    project.until_phase("done").await;
+    project.must(&["scale", "web", "1"]).await;
     nothing().await;
-    assert_eq!(site.web().await["replicas"], 1);
+    assert_eq!(project.web().await["replicas"], 1);
 }
 
 /// A service that the manifest has no more runs on, until it is said to be taken away.
 pub async fn a_service_is_added_and_taken_away_by_the_manifest(on: On) {
-    let site = TestSite::up(on, &quick()).await;
-    let load = site.load();
-    let alone = site.manifest(&quick());
+    let project = TestProject::up(on, &quick()).await;
+    let load = project.load();
+    let alone = project.manifest(&quick());
     let image = match on {
         On::Processes => "crossfade-sample-server",
         On::Podman => "localhost/crossfade-sample-server:1.0.0",
@@ -129,13 +131,13 @@ pub async fn a_service_is_added_and_taken_away_by_the_manifest(on: On) {
              path_prefix = \"/other\"\nhealth = {{ path = \"/healthz\", interval = \"100ms\" }}\n"
         )
     };
-    site.write_manifest(&other("api"));
-    let said = site.must(&["up"]).await;
+    project.write_manifest(&other("api"));
+    let said = project.must(&["up"]).await;
     assert_eq!(said, "api 1.1.0 × 1 is up");
-    assert_eq!(site.serving("1.1.0").len(), 1);
+    assert_eq!(project.serving("1.1.0").len(), 1);
 
-    site.write_manifest(&alone);
-    let said = site.must(&["up"]).await;
+    project.write_manifest(&alone);
+    let said = project.must(&["up"]).await;
     assert!(
         said.contains("api runs on, though the manifest has it no more"),
         "{said}"
@@ -144,85 +146,90 @@ pub async fn a_service_is_added_and_taken_away_by_the_manifest(on: On) {
         said.contains("`crossfade up --prune` takes it away"),
         "{said}"
     );
-    assert_eq!(site.serving("1.1.0").len(), 1);
+    assert_eq!(project.serving("1.1.0").len(), 1);
     // It is looked after as before, also by the next controller.
-    site.kill_controller();
-    site.until("both are there", |_| site.serving("1.1.0").len() == 1)
+    project.kill_controller();
+    project
+        .until("both are there", |_| project.serving("1.1.0").len() == 1)
         .await;
-    site.must(&["scale", "api", "2"]).await;
+    project.must(&["scale", "api", "2"]).await;
 
-    site.write_manifest(&other("apo"));
-    site.refused(&["up"], 1, &["the path of api", "`crossfade up --prune`"])
+    project.write_manifest(&other("apo"));
+    project
+        .refused(&["up"], 1, &["the path of api", "`crossfade up --prune`"])
         .await;
-    site.write_manifest(&alone);
-    let said = site.must(&["up", "--prune"]).await;
+    project.write_manifest(&alone);
+    let said = project.must(&["up", "--prune"]).await;
     assert_eq!(said, "api is gone: the manifest has it no more");
-    assert_eq!(site.serving("1.1.0"), [""; 0]);
+    assert_eq!(project.serving("1.1.0"), [""; 0]);
     load.stop().await.expect_no_failure();
 }
 
 /// A secret is a file to whoever serves, and nowhere else; another content is another version.
 pub async fn a_secret_is_given_by_file_and_shown_to_nobody(on: On) {
-    let site = TestSite::new(on, &quick());
-    let folder = site.file().parent().expect("a folder").to_owned();
+    let project = TestProject::new(on, &quick());
+    let folder = project.file().parent().expect("a folder").to_owned();
     let file = folder.join("password");
     std::fs::write(&file, SECRET).expect("the folder is ours");
-    site.write_manifest(&with(
-        &site,
+    project.write_manifest(&with(
+        &project,
         &quick(),
         "secrets = { db-password = \"password\" }",
     ));
-    site.must(&["up"]).await;
-    for id in site.serving("1.0.0") {
+    project.must(&["up"]).await;
+    for id in project.serving("1.0.0") {
         assert_eq!(secret_of(on, &id), SECRET);
     }
-    told_nobody(&site, "1.0.0").await;
+    told_nobody(&project, "1.0.0").await;
 
     std::fs::write(&file, NEW_SECRET).expect("the folder is ours");
-    let load = site.load();
-    site.must(&["up", "--wait"]).await;
-    site.until_phase("done").await;
-    for id in site.serving("1.0.0+2") {
+    let load = project.load();
+    project.must(&["up", "--wait"]).await;
+    project.until_phase("done").await;
+    for id in project.serving("1.0.0+2") {
         assert_eq!(secret_of(on, &id), NEW_SECRET);
     }
-    told_nobody(&site, "1.0.0+2").await;
+    told_nobody(&project, "1.0.0+2").await;
     // What was kept for the version before is still there for it.
-    site.must(&["rollback", "web", "--wait"]).await;
-    site.until_phase("done").await;
-    for id in site.serving("1.0.0") {
+    project.must(&["rollback", "web", "--wait"]).await;
+    project.until_phase("done").await;
+    for id in project.serving("1.0.0") {
         assert_eq!(secret_of(on, &id), SECRET);
     }
     load.stop().await.expect_no_failure();
     // What nobody can go back to by itself is forgotten.
     for version in ["2.0.0", "2.1.0"] {
-        site.must(&site.deploy(version, &["--strategy", "all-at-once", "--wait"]))
+        project
+            .must(&project.deploy(version, &["--strategy", "all-at-once", "--wait"]))
             .await;
-        site.until_phase("done").await;
+        project.until_phase("done").await;
     }
-    site.must(&["up"]).await;
+    project.must(&["up"]).await;
     let says = "its secret `db-password` is not kept any more";
-    site.refused(
-        &["rollback", "web", "--to", "1.0.0"],
-        1,
-        &[says, "crossfade deploy web"],
-    )
-    .await;
-    site.must(&["down"]).await;
-    let kept = std::fs::read_dir(site.state().join("secrets")).expect("the folder is ours");
+    project
+        .refused(
+            &["rollback", "web", "--to", "1.0.0"],
+            1,
+            &[says, "crossfade deploy web"],
+        )
+        .await;
+    project.must(&["down"]).await;
+    let kept = std::fs::read_dir(project.state().join("secrets")).expect("the folder is ours");
     let kept: Vec<_> = kept.flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(kept, ["key"], "nothing is kept for nobody");
 
     std::fs::remove_file(&file).expect("the folder is ours");
-    site.refused(
-        &["up"],
-        64,
-        &[
-            "crossfade.toml:",
-            "services[0].secrets.db-password",
-            "cannot be read",
-        ],
-    )
-    .await;
+    project
+        .refused(
+            &["up"],
+            64,
+            &[
+                "crossfade.toml:",
+                "services[0].secrets.db-password",
+                "cannot be read",
+            ],
+        )
+        .await;
 }
 
 /// What a process or a container finds where it is told to look.
@@ -244,7 +251,7 @@ fn secret_of(on: On, id: &str) -> String {
     std::fs::read_to_string(format!("{root}{path}")).expect("it is there")
 }
 
-async fn told_nobody(site: &TestSite, version: &str) {
+async fn told_nobody(project: &TestProject, version: &str) {
     let mut said = String::new();
     for args in [
         &["history", "--output", "json"][..],
@@ -252,14 +259,14 @@ async fn told_nobody(site: &TestSite, version: &str) {
         &["status", "--output", "json"],
         &["logs", "web"],
     ] {
-        said.push_str(&site.must(args).await);
+        said.push_str(&project.must(args).await);
     }
     for file in ["controller.log", "state.db", "state.db-wal"] {
-        let bytes = std::fs::read(site.state().join(file)).unwrap_or_default();
+        let bytes = std::fs::read(project.state().join(file)).unwrap_or_default();
         said.push_str(&String::from_utf8_lossy(&bytes));
     }
-    for id in site.serving(version) {
-        match site.on {
+    for id in project.serving(version) {
+        match project.on {
             On::Podman => said.push_str(&podman(&["inspect", &id]).expect("it is there")),
             On::Processes => {
                 let line = std::fs::read(format!("/proc/{id}/cmdline")).expect("it runs");
@@ -273,11 +280,11 @@ async fn told_nobody(site: &TestSite, version: &str) {
 
 /// The proxy serves HTTPS with the manifest's certificates, and renewed ones at once.
 pub async fn clients_are_served_over_tls_with_the_manifests_certificates(on: On) {
-    let site = TestSite::new(on, &quick());
+    let project = TestProject::new(on, &quick());
     let ca = TestCa::new();
     let pair = ca.issue("web", "web.test", 2100);
     // Named as people name them: by a link, as what renews certificates makes them.
-    let folder = site.file().parent().expect("a folder").to_owned();
+    let folder = project.file().parent().expect("a folder").to_owned();
     let (cert, _) = ca.files("web");
     let link = folder.join("live.pem");
     std::os::unix::fs::symlink(&cert, &link).expect("the folder is ours");
@@ -285,25 +292,26 @@ pub async fn clients_are_served_over_tls_with_the_manifests_certificates(on: On)
     let secure = crate::free_address();
     let listener =
         format!("[[proxy.listeners]]\naddress = \"{secure}\"\ntls = [{pair}]\n\n[[services]]");
-    let manifest = site
+    let manifest = project
         .manifest(&quick())
         .replacen("[[services]]", &listener, 1);
 
-    site.write_manifest(&manifest.replace("live.pem", "gone.pem"));
-    site.refused(
-        &["up"],
-        64,
-        &["proxy.listeners[0].tls[0].cert", "gone.pem cannot be read"],
-    )
-    .await;
-    site.write_manifest(&manifest);
-    let said = site.must(&["up"]).await;
+    project.write_manifest(&manifest.replace("live.pem", "gone.pem"));
+    project
+        .refused(
+            &["up"],
+            64,
+            &["proxy.listeners[0].tls[0].cert", "gone.pem cannot be read"],
+        )
+        .await;
+    project.write_manifest(&manifest);
+    let said = project.must(&["up"]).await;
     assert!(said.contains(&format!("https://{secure}")), "{said}");
     let client = ca.client(&[]);
     let mut connection = client.open(secure, "web.test").await.expect("a handshake");
     let reply = connection.ask("GET", "/", "").await.expect("an answer");
     assert_eq!(reply.status, 200, "{reply:?}");
-    let plain = crate::ask(site.address, "/").await;
+    let plain = crate::ask(project.address, "/").await;
     assert_eq!(plain.status, 200, "the plain one is there, too");
 
     let shown = connection.certificate;
@@ -313,7 +321,7 @@ pub async fn clients_are_served_over_tls_with_the_manifests_certificates(on: On)
         renewed.is_ok_and(|renewed| renewed.certificate != shown)
     })
     .await;
-    tokio::time::timeout(Duration::from_secs(5), site.must(&["status"]))
+    tokio::time::timeout(Duration::from_secs(5), project.must(&["status"]))
         .await
         .expect("it answers");
 }
@@ -325,26 +333,26 @@ pub async fn each_version_is_spoken_to_as_the_manifest_had_it(on: On) {
         start_timeout: "3s",
         ..quick()
     };
-    let site = TestSite::new(on, &settings);
-    site.write_manifest(&with(
-        &site,
+    let project = TestProject::new(on, &settings);
+    project.write_manifest(&with(
+        &project,
         &settings,
         "tls = { server_name = \"not a name\", verify = false }",
     ));
     let says = ["crossfade.toml:17: services[0].tls.server_name: "];
-    site.refused(&["up"], 64, &says).await;
+    project.refused(&["up"], 64, &says).await;
 
-    site.write_manifest(&site.manifest(&settings));
-    site.must(&["up"]).await;
-    let load = site.load();
+    project.write_manifest(&project.manifest(&settings));
+    project.must(&["up"]).await;
+    let load = project.load();
     let ca = TestCa::new();
-    let folder = site.file().parent().expect("a folder").to_owned();
+    let folder = project.file().parent().expect("a folder").to_owned();
     std::fs::copy(ca.path("ca.pem"), folder.join("ca.pem")).expect("the folder is ours");
     let keys = "protocol = \"h2\"\ntls = { ca = \"ca.pem\", server_name = \"web.test\" }";
-    site.write_manifest(&with(&site, &settings, keys));
-    let said = site.must(&["up"]).await;
+    project.write_manifest(&with(&project, &settings, keys));
+    let said = project.must(&["up"]).await;
     assert!(said.contains("(web 1.0.0 → 1.0.0+2) begins"), "{said}");
-    let admin = crate::AdminPort::of(&site);
+    let admin = crate::AdminPort::of(&project);
     admin
         .until("the new version is there", |web| {
             web["versions"]["1.0.0+2"].is_object()
@@ -357,7 +365,7 @@ pub async fn each_version_is_spoken_to_as_the_manifest_had_it(on: On) {
     let kept = new["tls"]["ca"].as_str().expect("a path");
     assert!(kept.contains("/authorities/"), "{kept}");
     assert!(old["protocol"].is_null() && old["tls"].is_null(), "{web:#}");
-    site.until_phase("rolled-back").await;
+    project.until_phase("rolled-back").await;
     load.stop().await.expect_no_failure();
-    assert_eq!(site.serving("1.0.0").len(), 2);
+    assert_eq!(project.serving("1.0.0").len(), 2);
 }

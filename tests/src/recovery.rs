@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::{On, Settings, TestSite, wait_until};
+use crate::{On, Settings, TestProject, wait_until};
 
 /// Nothing goes on by itself while the test looks.
 const STILL: Settings = Settings {
@@ -18,26 +18,26 @@ const STILL: Settings = Settings {
 
 /// Containers of stable that die, or are taken away by hand, while a rollout runs.
 pub async fn what_dies_while_a_rollout_runs_is_replaced(on: On) {
-    let site = TestSite::up(on, &STILL).await;
-    let load = site.load();
-    site.must(&site.deploy("2.0.0", &[])).await;
-    site.until_share("2.0.0", 10.0).await;
-    let before = site.serving("1.0.0");
-    site.kill_one("1.0.0");
-    site.until_whole(&[("1.0.0", 2), ("2.0.0", 1)]).await;
-    let between = site.serving("1.0.0");
+    let project = TestProject::up(on, &STILL).await;
+    let load = project.load();
+    project.must(&project.deploy("2.0.0", &[])).await;
+    project.until_share("2.0.0", 10.0).await;
+    let before = project.serving("1.0.0");
+    project.kill_one("1.0.0");
+    project.until_whole(&[("1.0.0", 2), ("2.0.0", 1)]).await;
+    let between = project.serving("1.0.0");
     assert_ne!(between, before);
-    site.remove_one("1.0.0");
-    site.until_whole(&[("1.0.0", 2), ("2.0.0", 1)]).await;
-    assert_ne!(site.serving("1.0.0"), between);
-    let web = site.web().await;
+    project.remove_one("1.0.0");
+    project.until_whole(&[("1.0.0", 2), ("2.0.0", 1)]).await;
+    assert_ne!(project.serving("1.0.0"), between);
+    let web = project.web().await;
     assert_eq!(web["rollout"]["phase"], "shifting", "{web:#}");
 
-    site.must(&["promote"]).await;
-    site.until_phase("done").await;
-    site.until_whole(&[("2.0.0", 2)]).await;
+    project.must(&["promote"]).await;
+    project.until_phase("done").await;
+    project.until_whole(&[("2.0.0", 2)]).await;
     load.stop().await.expect_no_failure();
-    let events = site.events().await;
+    let events = project.events().await;
     let healed = |event: &&String| event.starts_with("healed: ");
     assert_eq!(events.iter().filter(healed).count(), 2, "{events:#?}");
 }
@@ -45,41 +45,41 @@ pub async fn what_dies_while_a_rollout_runs_is_replaced(on: On) {
 /// A machine that goes down in the middle of a rollout and comes up again: everything that ran is
 /// dead, and nobody is to blame for it.
 pub async fn a_machine_that_starts_again_goes_on_where_it_was(on: On) {
-    let site = TestSite::up(on, &STILL).await;
-    site.must(&site.deploy("2.0.0", &[])).await;
-    site.until_share("2.0.0", 10.0).await;
-    site.kill_controller();
-    site.kill_everything();
-    site.forget_the_boot();
+    let project = TestProject::up(on, &STILL).await;
+    project.must(&project.deploy("2.0.0", &[])).await;
+    project.until_share("2.0.0", 10.0).await;
+    project.kill_controller();
+    project.kill_everything();
+    project.forget_the_boot();
 
-    site.must(&["status"]).await;
-    site.until_whole(&[("1.0.0", 2), ("2.0.0", 1)]).await;
-    let web = site.until_share("2.0.0", 10.0).await;
+    project.must(&["status"]).await;
+    project.until_whole(&[("1.0.0", 2), ("2.0.0", 1)]).await;
+    let web = project.until_share("2.0.0", 10.0).await;
     assert_eq!(web["rollout"]["phase"], "shifting", "{web:#}");
-    let load = site.load();
-    site.must(&["promote"]).await;
-    site.until_phase("done").await;
-    site.until_whole(&[("2.0.0", 2)]).await;
+    let load = project.load();
+    project.must(&["promote"]).await;
+    project.until_phase("done").await;
+    project.until_whole(&[("2.0.0", 2)]).await;
     load.stop().await.expect_no_failure();
 }
 
 /// The proxy dies in the middle of a rollout, and comes back with what it had.
 pub async fn a_proxy_that_dies_comes_back_and_the_rollout_goes_on(on: On) {
-    let site = TestSite::up(on, &STILL).await;
-    site.must(&site.deploy("2.0.0", &[])).await;
-    site.until_share("2.0.0", 10.0).await;
-    site.kill_proxy();
-    site.until_answered(Duration::from_secs(15)).await;
+    let project = TestProject::up(on, &STILL).await;
+    project.must(&project.deploy("2.0.0", &[])).await;
+    project.until_share("2.0.0", 10.0).await;
+    project.kill_proxy();
+    project.until_answered(Duration::from_secs(15)).await;
     // It has the table again that it had.
-    let load = site.load();
-    site.until_whole(&[("1.0.0", 2), ("2.0.0", 1)]).await;
-    site.until_share("2.0.0", 10.0).await;
-    site.must(&["promote"]).await;
-    site.until_phase("done").await;
+    let load = project.load();
+    project.until_whole(&[("1.0.0", 2), ("2.0.0", 1)]).await;
+    project.until_share("2.0.0", 10.0).await;
+    project.must(&["promote"]).await;
+    project.until_phase("done").await;
     load.stop().await.expect_no_failure();
 }
 
-impl TestSite {
+impl TestProject {
     /// Until clients get answers again, which must not take longer than this.
     pub async fn until_answered(&self, limit: Duration) {
         let began = Instant::now();

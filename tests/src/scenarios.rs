@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::site::share;
-use crate::{AdminPort, Load, On, Seen, Settings, TestSite, ask_with, wait_until};
+use crate::project::share;
+use crate::{AdminPort, Load, On, Seen, Settings, TestProject, ask_with, wait_until};
 
 /// How long a whole rollout may take.
 const ROLLOUT: Duration = Duration::from_secs(90);
@@ -21,13 +21,13 @@ pub async fn a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself(
         replicas: 4,
         ..Settings::default()
     };
-    let site = TestSite::up(on, &settings).await;
-    assert_eq!(site.serving("1.0.0").len(), 4);
+    let project = TestProject::up(on, &settings).await;
+    assert_eq!(project.serving("1.0.0").len(), 4);
 
-    let load = site.load();
-    let deploy = site.start(&site.deploy("2.0.0", &["--wait"]));
+    let load = project.load();
+    let deploy = project.start(&project.deploy("2.0.0", &["--wait"]));
     for percent in [10.0, 50.0, 100.0] {
-        let web = site.until_share("2.0.0", percent).await;
+        let web = project.until_share("2.0.0", percent).await;
         assert_eq!(share(&web, "1.0.0"), Some(100.0 - percent), "{web:#}");
     }
     let deployed = deploy.finished_within(ROLLOUT).await;
@@ -39,42 +39,47 @@ pub async fn a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself(
     ] {
         assert!(deployed.stdout.contains(step), "{step}: {deployed:#?}");
     }
-    let web = site.until_phase("done").await;
+    let web = project.until_phase("done").await;
     assert_eq!(versions(&web), ["2.0.0"]);
-    assert_eq!(site.serving("1.0.0"), [""; 0]);
-    let good = site.serving("2.0.0");
+    assert_eq!(project.serving("1.0.0"), [""; 0]);
+    let good = project.serving("2.0.0");
     assert_eq!(good.len(), 4);
     let seen = load.stop().await;
     seen.expect_no_failure();
     assert!(seen.ok("1.0.0") > 0 && seen.ok("2.0.0") > 0, "{seen:#?}");
 
-    let load = site.load();
-    site.refused(
-        &site.deploy("3.0.0", &["--wait"]),
-        2,
-        &["3.0.0 was rolled back: ", "requests failed"],
-    )
-    .await;
-    let web = site.until_phase("rolled-back").await;
+    let load = project.load();
+    project
+        .refused(
+            &project.deploy("3.0.0", &["--wait"]),
+            2,
+            &["3.0.0 was rolled back: ", "requests failed"],
+        )
+        .await;
+    let web = project.until_phase("rolled-back").await;
     assert_eq!(versions(&web), ["2.0.0"]);
-    assert_eq!(site.serving("3.0.0"), [""; 0]);
-    assert_eq!(site.serving("2.0.0"), good, "the good ones were left alone");
+    assert_eq!(project.serving("3.0.0"), [""; 0]);
+    assert_eq!(
+        project.serving("2.0.0"),
+        good,
+        "the good ones were left alone"
+    );
     let seen = load.stop().await;
     expect_only_the_bad_releases_own_errors(&seen);
     let why = web["rollout"]["why"].as_str().unwrap_or("no reason");
-    let events = site.events().await;
+    let events = project.events().await;
     let said = events.iter().any(|event| {
         event.starts_with("rolling-back: ") && event.contains("2.0.0") && event.contains(why)
     });
     assert!(said, "{why}: {events:#?}");
 
-    let said = site.must(&["down"]).await;
+    let said = project.must(&["down"]).await;
     // Four servers and the proxy, which on podman has a holder.
     let count = if on == On::Podman { 6 } else { 5 };
-    let want = format!("{} is down: {count} taken away", site.project);
+    let want = format!("{} is down: {count} taken away", project.name);
     assert_eq!(said.trim(), want);
-    site.until_nothing_is_left().await;
-    assert!(closed(site.address) && closed(site.admin));
+    project.until_nothing_is_left().await;
+    assert!(closed(project.address) && closed(project.admin));
 }
 
 /// `kill -9` of the controller in the middle of a rollout.
@@ -83,14 +88,14 @@ pub async fn a_killed_controller_changes_nothing_and_the_next_one_finishes_its_r
         step: "2s",
         ..Settings::default()
     };
-    let site = TestSite::up(on, &settings).await;
-    let load = site.load();
-    let deploy = site.start(&site.deploy("2.0.0", &["--wait"]));
-    site.until_share("2.0.0", 50.0).await;
-    let killed = site.controller();
-    site.kill_controller();
+    let project = TestProject::up(on, &settings).await;
+    let load = project.load();
+    let deploy = project.start(&project.deploy("2.0.0", &["--wait"]));
+    project.until_share("2.0.0", 50.0).await;
+    let killed = project.controller();
+    project.kill_controller();
 
-    let admin = AdminPort::of(&site);
+    let admin = AdminPort::of(&project);
     let table = admin.get("/v1/services/web").await;
     let before = admin.requests().await;
     wait_until(
@@ -104,17 +109,17 @@ pub async fn a_killed_controller_changes_nothing_and_the_next_one_finishes_its_r
     assert!(!std::path::Path::new(&format!("/proc/{killed}/fd/1")).exists());
 
     // Whatever is asked next starts a controller.
-    site.must(&["status"]).await;
-    assert_ne!(site.controller(), killed);
+    project.must(&["status"]).await;
+    assert_ne!(project.controller(), killed);
     // It was asked of the one that was killed, and is answered by the next.
     let deployed = deploy.finished_within(ROLLOUT).await;
     assert_eq!(deployed.code, Some(0), "{deployed:#?}");
-    let web = site.until_phase("done").await;
+    let web = project.until_phase("done").await;
     assert_eq!(versions(&web), ["2.0.0"]);
     assert_eq!(web["rollout"]["id"], 1, "it is still the same rollout");
     load.stop().await.expect_no_failure();
-    assert_eq!(site.serving("1.0.0"), [""; 0]);
-    assert_eq!(site.serving("2.0.0").len(), 2);
+    assert_eq!(project.serving("1.0.0"), [""; 0]);
+    assert_eq!(project.serving("2.0.0").len(), 2);
 }
 
 /// `split`, `promote` and `abort` by hand.
@@ -125,16 +130,18 @@ pub async fn a_split_by_hand_pauses_the_rollout_and_promote_and_abort_end_it(on:
         bake: "0s",
         ..Settings::default()
     };
-    let site = TestSite::up(on, &settings).await;
-    let load = site.load();
-    site.must(&site.deploy("2.0.0", &[])).await;
-    site.until_share("2.0.0", 10.0).await;
-    let said = site.must(&["split", "web", "1.0.0=70", "2.0.0=30"]).await;
+    let project = TestProject::up(on, &settings).await;
+    let load = project.load();
+    project.must(&project.deploy("2.0.0", &[])).await;
+    project.until_share("2.0.0", 10.0).await;
+    let said = project
+        .must(&["split", "web", "1.0.0=70", "2.0.0=30"])
+        .await;
     assert_eq!(said.trim(), "web now has 70% 1.0.0, 30% 2.0.0");
-    let web = site.web().await;
+    let web = project.web().await;
     assert_eq!(web["rollout"]["paused"], "split set by hand", "{web:#}");
     assert_eq!(share(&web, "2.0.0"), Some(30.0));
-    let history = site.history().await;
+    let history = project.history().await;
     let events = history["events"].as_array().expect("events");
     let by_hand = events.iter().rfind(|event| event["who"].is_string());
     let text = by_hand.and_then(|event| event["text"].as_str());
@@ -145,27 +152,27 @@ pub async fn a_split_by_hand_pauses_the_rollout_and_promote_and_abort_end_it(on:
     load.stop().await.expect_no_failure();
 
     let seen = Load::start(
-        site.address,
+        project.address,
         &["--rate", "500", "--connections", "8", "--count", "1000"],
     );
     let seen = seen.finished().await;
     seen.expect_no_failure();
     assert!(seen.ok("2.0.0").abs_diff(300) <= 10, "{seen:#?}");
 
-    let load = site.load();
-    let said = site.must(&["promote"]).await;
+    let load = project.load();
+    let said = project.must(&["promote"]).await;
     assert!(said.contains("is being promoted"), "{said}");
-    let web = site.until_phase("done").await;
+    let web = project.until_phase("done").await;
     assert_eq!(versions(&web), ["2.0.0"]);
 
-    site.must(&site.deploy("2.1.0", &[])).await;
-    site.until_share("2.1.0", 10.0).await;
-    site.must(&["abort", "web"]).await;
-    let web = site.until_phase("rolled-back").await;
+    project.must(&project.deploy("2.1.0", &[])).await;
+    project.until_share("2.1.0", 10.0).await;
+    project.must(&["abort", "web"]).await;
+    let web = project.until_phase("rolled-back").await;
     assert_eq!(versions(&web), ["2.0.0"]);
     assert_eq!(web["rollout"]["why"], "aborted by hand");
     load.stop().await.expect_no_failure();
-    assert_eq!(site.serving("2.1.0"), [""; 0]);
+    assert_eq!(project.serving("2.1.0"), [""; 0]);
 }
 
 /// A rolling rollout has one container more at most, and no request fails on the way.
@@ -175,18 +182,22 @@ pub async fn a_rolling_rollout_replaces_containers_one_by_one(on: On) {
         step: "200ms",
         ..Settings::default()
     };
-    let site = TestSite::up(on, &settings).await;
-    let load = site.load();
+    let project = TestProject::up(on, &settings).await;
+    let load = project.load();
     let rolling = ["--strategy", "rolling", "--max-surge", "1", "--wait"];
-    let deploy = site.start(&site.deploy("2.0.0", &rolling));
+    let deploy = project.start(&project.deploy("2.0.0", &rolling));
     let most = Cell::new(0);
-    site.until("2.0.0 has everything", |web| {
-        // In this order: the new ones grow, and the old ones shrink, between the two looks.
-        let (new, old) = (site.serving("2.0.0").len(), site.serving("1.0.0").len());
-        most.set(most.get().max(new + old));
-        versions(web) == ["2.0.0"]
-    })
-    .await;
+    project
+        .until("2.0.0 has everything", |web| {
+            // In this order: the new ones grow, and the old ones shrink, between the two looks.
+            let (new, old) = (
+                project.serving("2.0.0").len(),
+                project.serving("1.0.0").len(),
+            );
+            most.set(most.get().max(new + old));
+            versions(web) == ["2.0.0"]
+        })
+        .await;
     assert!(most.get() <= 4, "{}", most.get());
     let deployed = deploy.finished_within(ROLLOUT).await;
     assert_eq!(deployed.code, Some(0), "{deployed:#?}");
@@ -194,7 +205,7 @@ pub async fn a_rolling_rollout_replaces_containers_one_by_one(on: On) {
         let says = format!("{share} to 2.0.0 on ");
         assert!(deployed.stdout.contains(&says), "{says}: {deployed:#?}");
     }
-    let web = site.until_phase("done").await;
+    let web = project.until_phase("done").await;
     assert_eq!(versions(&web), ["2.0.0"]);
     let seen = load.stop().await;
     seen.expect_no_failure();
@@ -207,18 +218,18 @@ pub async fn a_gate_holds_a_rollout_until_somebody_agrees(on: On) {
         step: "200ms",
         ..Settings::default()
     };
-    let site = TestSite::up(on, &settings).await;
-    let load = site.load();
+    let project = TestProject::up(on, &settings).await;
+    let load = project.load();
     let gated = ["--strategy", "steps=50:gate,100"];
-    site.must(&site.deploy("2.0.0", &gated)).await;
+    project.must(&project.deploy("2.0.0", &gated)).await;
     let at_gate = |web: &Value| {
         let paused = web["rollout"]["paused"].as_str();
         paused.is_some_and(|why| why.contains("at a gate"))
     };
-    let web = site.until("it is at its gate", at_gate).await;
+    let web = project.until("it is at its gate", at_gate).await;
     assert_eq!(share(&web, "2.0.0"), Some(50.0), "{web:#}");
-    site.must(&["resume"]).await;
-    let web = site.until_phase("done").await;
+    project.must(&["resume"]).await;
+    let web = project.until_phase("done").await;
     assert_eq!(versions(&web), ["2.0.0"]);
     load.stop().await.expect_no_failure();
 }
@@ -229,31 +240,31 @@ pub async fn a_rollback_is_one_swap_while_the_old_version_is_warm(on: On) {
         bake: "5m",
         ..Settings::default()
     };
-    let site = TestSite::up(on, &settings).await;
-    let old = site.serving("1.0.0");
-    let load = site.load();
+    let project = TestProject::up(on, &settings).await;
+    let old = project.serving("1.0.0");
+    let load = project.load();
     let fast = ["--strategy", "blue-green", "--wait"];
-    site.must(&site.deploy("2.0.0", &fast)).await;
-    let web = site.web().await;
+    project.must(&project.deploy("2.0.0", &fast)).await;
+    let web = project.web().await;
     assert_eq!(web["rollout"]["phase"], "baking", "{web:#}");
     assert_eq!(share(&web, "1.0.0"), Some(0.0), "kept warm: {web:#}");
 
-    let admin = AdminPort::of(&site);
+    let admin = AdminPort::of(&project);
     let before = admin.get("/v1/services/web").await["generation"].as_u64();
-    site.must(&["rollback", "web"]).await;
+    project.must(&["rollback", "web"]).await;
     admin
         .until("1.0.0 has everything", |web| {
             web["split"]["1.0.0"] == 100 && web["split"]["2.0.0"].as_u64().unwrap_or(0) == 0
         })
         .await;
-    let web = site.until_phase("rolled-back").await;
+    let web = project.until_phase("rolled-back").await;
     assert_eq!(versions(&web), ["1.0.0"]);
     assert_eq!(web["stable"], "1.0.0");
     let seen = load.stop().await;
     seen.expect_no_failure();
     assert!(seen.ok("2.0.0") > 0, "{seen:#?}");
-    assert_eq!(site.serving("1.0.0"), old, "the warm ones, not others");
-    assert_eq!(site.serving("2.0.0"), [""; 0]);
+    assert_eq!(project.serving("1.0.0"), old, "the warm ones, not others");
+    assert_eq!(project.serving("2.0.0"), [""; 0]);
     // To the old version, out of the old table, and nothing else.
     let after = admin.get("/v1/services/web").await["generation"].as_u64();
     let swaps = after.zip(before).map(|(after, before)| after - before);
@@ -266,64 +277,66 @@ pub async fn a_rollback_starts_the_version_before_again(on: On) {
         bake: "0s",
         ..Settings::default()
     };
-    let site = TestSite::up(on, &settings).await;
-    site.refused(
-        &["rollback", "web"],
-        1,
-        &["web has had no version before 1.0.0"],
-    )
-    .await;
-    let load = site.load();
+    let project = TestProject::up(on, &settings).await;
+    project
+        .refused(
+            &["rollback", "web"],
+            1,
+            &["web has had no version before 1.0.0"],
+        )
+        .await;
+    let load = project.load();
     let fast = ["--strategy", "blue-green", "--wait"];
-    site.must(&site.deploy("2.0.0", &fast)).await;
-    site.until_phase("done").await;
-    assert_eq!(site.serving("1.0.0"), [""; 0]);
-    site.must(&["rollback", "web", "--wait"]).await;
-    let web = site
+    project.must(&project.deploy("2.0.0", &fast)).await;
+    project.until_phase("done").await;
+    assert_eq!(project.serving("1.0.0"), [""; 0]);
+    project.must(&["rollback", "web", "--wait"]).await;
+    let web = project
         .until("1.0.0 is alone", |web| versions(web) == ["1.0.0"])
         .await;
     assert_eq!(web["stable"], "1.0.0");
     load.stop().await.expect_no_failure();
-    assert_eq!(site.serving("1.0.0").len(), 2);
+    assert_eq!(project.serving("1.0.0").len(), 2);
 }
 
 /// `scale` up and down under load.
 pub async fn a_service_is_scaled_under_load_without_a_failed_request(on: On) {
-    let site = TestSite::up(on, &Settings::default()).await;
-    let first = site.serving("1.0.0");
-    let load = site.load();
-    site.must(&["scale", "web", "5"]).await;
-    let more = site.serving("1.0.0");
+    let project = TestProject::up(on, &Settings::default()).await;
+    let first = project.serving("1.0.0");
+    let load = project.load();
+    project.must(&["scale", "web", "5"]).await;
+    let more = project.serving("1.0.0");
     assert_eq!(more.len(), 5);
     assert!(first.iter().all(|id| more.contains(id)));
-    let web = site.web().await;
+    let web = project.web().await;
     assert_eq!(web["versions"][0]["healthy"], 5, "{web:#}");
-    let said = site.must(&["scale", "web", "1"]).await;
+    let said = project.must(&["scale", "web", "1"]).await;
     assert_eq!(said.trim(), "web has 1 containers; it had 5");
-    assert_eq!(site.serving("1.0.0").len(), 1);
+    assert_eq!(project.serving("1.0.0").len(), 1);
     load.stop().await.expect_no_failure();
     for wrong in ["0", "1001"] {
-        site.refused(&["scale", "web", wrong], 64, &["a number from 1 to 1000"])
+        project
+            .refused(&["scale", "web", wrong], 64, &["a number from 1 to 1000"])
             .await;
     }
-    assert_eq!(site.serving("1.0.0").len(), 1);
+    assert_eq!(project.serving("1.0.0").len(), 1);
 }
 
 /// `up` again, and what `status`, `history` and `logs` say.
 pub async fn up_again_changes_nothing_and_what_runs_can_be_looked_at(on: On) {
-    let site = TestSite::up(on, &Settings::default()).await;
-    let (serving, traces) = (site.serving("1.0.0"), site.traces());
-    let said = site.must(&["up"]).await;
+    let project = TestProject::up(on, &Settings::default()).await;
+    let (serving, traces) = (project.serving("1.0.0"), project.traces());
+    let said = project.must(&["up"]).await;
     assert_eq!(
         said.trim(),
-        format!("{} is up already: nothing to do", site.project)
+        format!("{} is up already: nothing to do", project.name)
     );
-    assert_eq!(site.serving("1.0.0"), serving);
-    assert_eq!(site.traces(), traces);
+    assert_eq!(project.serving("1.0.0"), serving);
+    assert_eq!(project.traces(), traces);
 
-    let asked = Load::start(site.address, &["--rate", "0", "--count", "10"]);
+    let asked = Load::start(project.address, &["--rate", "0", "--count", "10"]);
     asked.finished().await.expect_no_failure();
-    let status = site.must(&["status"]).await;
+    let status = project.must(&["status"]).await;
     let lines: Vec<Vec<&str>> = status
         .lines()
         .map(|line| line.split_whitespace().collect())
@@ -333,93 +346,97 @@ pub async fn up_again_changes_nothing_and_what_runs_can_be_looked_at(on: On) {
     } else {
         "process"
     };
-    let url = format!("http://{}", site.address);
-    let project = format!("{} on {runtime}, {url}", site.project);
-    assert_eq!(status.lines().next(), Some(project.as_str()));
+    let url = format!("http://{}", project.address);
+    let headline = format!("{} on {runtime}, {url}", project.name);
+    assert_eq!(status.lines().next(), Some(headline.as_str()));
     let row = vec!["web", "1.0.0", "stable", "100%", "2/2", "10", "100.00%"];
     assert!(lines.contains(&row), "{status}");
 
-    let history = site.must(&["history"]).await;
+    let history = project.must(&["history"]).await;
     assert!(history.contains("web: up with 1.0.0 × 2"), "{history}");
-    let logs = site.must(&["logs", "web"]).await;
+    let logs = project.must(&["logs", "web"]).await;
     let began = |line: &&str| line.contains(" | listening on ") && line.contains("version 1.0.0");
     assert_eq!(logs.lines().filter(began).count(), 2, "{logs}");
     assert!(
-        logs.lines().all(|line| line.starts_with(&site.project)),
+        logs.lines().all(|line| line.starts_with(&project.name)),
         "{logs}"
     );
-    let logs = site.must(&["logs", "web", "--output", "json"]).await;
+    let logs = project.must(&["logs", "web", "--output", "json"]).await;
     for line in logs.lines() {
         let line: Value = serde_json::from_str(line).expect("a line of JSON");
         let container = line["container"].as_str();
         assert!(
-            container.is_some_and(|name| name.starts_with(&site.project)),
+            container.is_some_and(|name| name.starts_with(&project.name)),
             "{line}"
         );
     }
-    site.refused(
-        &["logs", "web", "--version", "1.0.1"],
-        64,
-        &["no running version `1.0.1`", "did you mean `1.0.0`?"],
-    )
-    .await;
+    project
+        .refused(
+            &["logs", "web", "--version", "1.0.1"],
+            64,
+            &["no running version `1.0.1`", "did you mean `1.0.0`?"],
+        )
+        .await;
 }
 
 /// `logs --follow` shows what comes, until Ctrl-C.
 pub async fn logs_are_followed_until_ctrl_c(on: On) {
-    let site = TestSite::up(on, &Settings::default()).await;
-    let logs = site.start(&["logs", "web", "--follow"]);
+    let project = TestProject::up(on, &Settings::default()).await;
+    let logs = project.start(&["logs", "web", "--follow"]);
     logs.line_with("listening on ").await;
     logs.signal(Signal::INT);
     let finished = logs.finished().await;
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     // The controller is still there for others.
-    site.must(&["status"]).await;
+    project.must(&["status"]).await;
 }
 
 /// Candidates that cannot run: each is gone again, says why, and the split is untouched.
 pub async fn a_candidate_that_cannot_run_is_taken_away_and_says_why(on: On) {
-    let site = TestSite::up(on, &Settings::default()).await;
-    let load = site.load();
-    let before = site.serving("1.0.0");
+    let project = TestProject::up(on, &Settings::default()).await;
+    let load = project.load();
+    let before = project.serving("1.0.0");
 
-    site.refused(
-        &["deploy", "web", "--image", "localhost/no-such-image:2.0.0"],
-        1,
-        &[
-            "there is no image `",
-            "localhost/no-such-image:2.0.0` on this host",
-        ],
-    )
-    .await;
-    assert_eq!(site.history().await["rollouts"], serde_json::json!([]));
+    project
+        .refused(
+            &["deploy", "web", "--image", "localhost/no-such-image:2.0.0"],
+            1,
+            &[
+                "there is no image `",
+                "localhost/no-such-image:2.0.0` on this host",
+            ],
+        )
+        .await;
+    assert_eq!(project.history().await["rollouts"], serde_json::json!([]));
 
     // What it cannot understand it refuses, with this code, before it listens.
     let at_once = ["--env", "ERROR_RATE=2", "--wait"];
-    site.refused(
-        &site.deploy("2.0.0", &at_once),
-        2,
-        &[
-            "2.0.0 was rolled back: ",
-            "exited with code 64",
-            "a share is a number",
-        ],
-    )
-    .await;
-    untouched(&site, &before).await;
+    project
+        .refused(
+            &project.deploy("2.0.0", &at_once),
+            2,
+            &[
+                "2.0.0 was rolled back: ",
+                "exited with code 64",
+                "a share is a number",
+            ],
+        )
+        .await;
+    untouched(&project, &before).await;
 
     let never = ["--env", "READY_AFTER=1h", "--start-timeout", "1s", "--wait"];
-    site.refused(
-        &site.deploy("2.1.0", &never),
-        2,
-        &[
-            "2.1.0 was rolled back: ",
-            "0 of 1 containers of 2.1.0 were healthy within 1s",
-            "503",
-        ],
-    )
-    .await;
-    untouched(&site, &before).await;
+    project
+        .refused(
+            &project.deploy("2.1.0", &never),
+            2,
+            &[
+                "2.1.0 was rolled back: ",
+                "0 of 1 containers of 2.1.0 were healthy within 1s",
+                "503",
+            ],
+        )
+        .await;
+    untouched(&project, &before).await;
     let seen = load.stop().await;
     seen.expect_no_failure();
     assert_eq!(seen.ok("1.0.0"), seen.requests, "no other version had one");
@@ -431,37 +448,40 @@ pub async fn a_candidate_that_crashes_under_load_is_rolled_back_at_once(on: On) 
         step: "60s",
         ..Settings::default()
     };
-    let site = TestSite::up(on, &settings).await;
-    let before = site.serving("1.0.0");
-    let load = site.load();
-    site.refused(
-        &site.deploy("2.0.0", &["--env", "CRASH_AFTER=10", "--wait"]),
-        2,
-        &["2.0.0 was rolled back: ", "exited with code 1"],
-    )
-    .await;
-    untouched(&site, &before).await;
+    let project = TestProject::up(on, &settings).await;
+    let before = project.serving("1.0.0");
+    let load = project.load();
+    project
+        .refused(
+            &project.deploy("2.0.0", &["--env", "CRASH_AFTER=10", "--wait"]),
+            2,
+            &["2.0.0 was rolled back: ", "exited with code 1"],
+        )
+        .await;
+    untouched(&project, &before).await;
     // What was in flight on the crashed one was tried again elsewhere.
     load.stop().await.expect_no_failure();
 }
 
 /// `up` that fails takes away again what it has started.
 pub async fn an_up_that_fails_leaves_nothing(on: On) {
-    let site = TestSite::new(on, &Settings::default());
-    let taken = std::net::TcpListener::bind(site.address).expect("the port is free");
-    let address = site.address.to_string();
-    site.refused(&["up"], 1, &[&address, "is taken by another program"])
+    let project = TestProject::new(on, &Settings::default());
+    let taken = std::net::TcpListener::bind(project.address).expect("the port is free");
+    let address = project.address.to_string();
+    project
+        .refused(&["up"], 1, &[&address, "is taken by another program"])
         .await;
-    site.until_nothing_is_left().await;
-    assert!(closed(site.admin));
+    project.until_nothing_is_left().await;
+    assert!(closed(project.admin));
     drop(taken);
 
-    let taken = std::net::TcpListener::bind(site.admin).expect("the port is free");
-    let address = site.admin.to_string();
-    site.refused(&["up"], 1, &[&address, "is taken by another program"])
+    let taken = std::net::TcpListener::bind(project.admin).expect("the port is free");
+    let address = project.admin.to_string();
+    project
+        .refused(&["up"], 1, &[&address, "is taken by another program"])
         .await;
-    site.until_nothing_is_left().await;
-    assert!(closed(site.address));
+    project.until_nothing_is_left().await;
+    assert!(closed(project.address));
     drop(taken);
 
     for (env, says) in [
@@ -476,41 +496,41 @@ pub async fn an_up_that_fails_leaves_nothing(on: On) {
             start_timeout: "1s",
             ..Settings::default()
         };
-        site.write_manifest(&site.manifest(&settings));
-        site.refused(&["up"], 1, &[says]).await;
-        site.until_nothing_is_left().await;
-        assert!(closed(site.address) && closed(site.admin));
+        project.write_manifest(&project.manifest(&settings));
+        project.refused(&["up"], 1, &[says]).await;
+        project.until_nothing_is_left().await;
+        assert!(closed(project.address) && closed(project.admin));
     }
 
     // None of that is in the way of one that can work.
-    site.write_manifest(&site.manifest(&Settings::default()));
-    site.must(&["up"]).await;
-    assert_eq!(site.serving("1.0.0").len(), 2);
+    project.write_manifest(&project.manifest(&Settings::default()));
+    project.must(&["up"]).await;
+    assert_eq!(project.serving("1.0.0").len(), 2);
 }
 
 /// Who calls the admin port without the token, or with another one, gets nothing.
 pub async fn the_admin_port_wants_the_token(on: On) {
-    let site = TestSite::up(on, &Settings::default()).await;
+    let project = TestProject::up(on, &Settings::default()).await;
     for token in [None, Some("Bearer "), Some("Bearer 0123456789abcdef")] {
         let headers: Vec<(&str, &str)> = token.map(|t| ("authorization", t)).into_iter().collect();
         for (method, path) in [("GET", "/v1/services"), ("PUT", "/v1/services/web/split")] {
             let body = r#"{"split":{"1.0.0":1}}"#;
-            let reply = ask_with(site.admin, method, path, &headers, body).await;
+            let reply = ask_with(project.admin, method, path, &headers, body).await;
             assert_eq!(reply.status, 401, "{token:?} {method}: {reply:?}");
             assert!(!reply.body.contains("1.0.0"), "{reply:?}");
         }
     }
-    AdminPort::of(&site).get("/v1/services/web").await;
+    AdminPort::of(&project).get("/v1/services/web").await;
 }
 
 /// Version 1.0.0 has every request, on the containers that it had, and nobody else runs.
-async fn untouched(site: &TestSite, before: &[String]) {
-    let web = site.until_phase("rolled-back").await;
+async fn untouched(project: &TestProject, before: &[String]) {
+    let web = project.until_phase("rolled-back").await;
     assert_eq!(versions(&web), ["1.0.0"]);
     assert_eq!(share(&web, "1.0.0"), Some(100.0));
-    assert_eq!(site.serving("1.0.0"), before);
+    assert_eq!(project.serving("1.0.0"), before);
     for version in ["2.0.0", "2.1.0"] {
-        assert_eq!(site.serving(version), [""; 0]);
+        assert_eq!(project.serving(version), [""; 0]);
     }
 }
 

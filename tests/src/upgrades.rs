@@ -1,86 +1,90 @@
-//! Stories of a proxy that is replaced while clients ask, on whatever a site runs on.
+//! Stories of a proxy that is replaced while clients ask, on whatever a project runs on.
 
-use crate::{AdminPort, Load, On, Settings, TestSite, podman, processes_of, wait_until};
+use crate::{AdminPort, Load, On, Settings, TestProject, podman, processes_of, wait_until};
 
 /// Another proxy takes over, twice: no request fails, and a WebSocket from before goes on. The
 /// old one is taken away when that has ended.
 pub async fn the_proxy_is_upgraded_under_load_and_nobody_notices(on: On) {
-    let site = TestSite::up(on, &Settings::default()).await;
-    let load = site.load();
-    let url = format!("http://{}/ws", site.address);
+    let project = TestProject::up(on, &Settings::default()).await;
+    let load = project.load();
+    let url = format!("http://{}/ws", project.address);
     let socket = Load::at(&url, &["--websocket", "--rate", "50"]);
-    let admin = AdminPort::of(&site);
+    let admin = AdminPort::of(&project);
     admin
         .until("the WebSocket is open", |web| {
             web["versions"]["1.0.0"]["upgraded"] == 1
         })
         .await;
-    site.must(&["proxy", "upgrade"]).await;
-    let said = site.must(&["proxy", "upgrade"]).await;
+    project.must(&["proxy", "upgrade"]).await;
+    let said = project.must(&["proxy", "upgrade"]).await;
     assert!(said.contains("is the proxy"), "{said}");
-    assert!(site.proxies() >= 2, "the first one still has a WebSocket");
+    assert!(
+        project.proxies() >= 2,
+        "the first one still has a WebSocket"
+    );
     socket.stop().await.expect_no_failure();
     load.stop().await.expect_no_failure();
     wait_until("the proxies before are taken away", || async {
-        site.proxies() == 1
+        project.proxies() == 1
     })
     .await;
-    let history = site.events().await;
+    let history = project.events().await;
     let told = history.iter().filter(|one| one.contains("is the proxy"));
     assert_eq!(told.count(), 2, "{history:#?}");
-    site.until_whole(&[("1.0.0", 2)]).await;
+    project.until_whole(&[("1.0.0", 2)]).await;
 }
 
 /// What the manifest says of the proxy is taken over by a successor, under load; what one cannot
 /// take over is refused with its key; and what could not take over is tried again.
 pub async fn a_changed_proxy_takes_over_from_the_one_before(on: On) {
-    let site = TestSite::up(on, &Settings::default()).await;
-    let serving = site.serving("1.0.0");
-    let admin = AdminPort::of(&site);
-    let load = site.load();
-    let first = site.manifest(&Settings::default());
+    let project = TestProject::up(on, &Settings::default()).await;
+    let serving = project.serving("1.0.0");
+    let admin = AdminPort::of(&project);
+    let load = project.load();
+    let first = project.manifest(&Settings::default());
     let nothing = async || {
-        let said = site.must(&["up"]).await;
+        let said = project.must(&["up"]).await;
         assert!(said.ends_with("is up already: nothing to do"), "{said}");
     };
 
     let before = admin.get("/v1/status").await["process"].clone();
     let other = first.replace("drain_timeout = \"10s\"", "drain_timeout = \"11s\"");
-    site.write_manifest(&other);
-    let said = site.must(&["up"]).await;
+    project.write_manifest(&other);
+    let said = project.must(&["up"]).await;
     assert!(said.starts_with("proxy.drain_timeout changed: "), "{said}");
     assert_ne!(admin.get("/v1/status").await["process"], before);
     nothing().await;
 
-    let port = format!("admin_port = {}", site.admin.port());
-    site.write_manifest(&other.replace(&port, "admin_port = 5999"));
-    site.refused(
-        &["up"],
-        1,
-        &[
-            "crossfade.toml:6: proxy.admin_port: ",
-            "`crossfade down` first",
-        ],
-    )
-    .await;
+    let port = format!("admin_port = {}", project.admin.port());
+    project.write_manifest(&other.replace(&port, "admin_port = 5999"));
+    project
+        .refused(
+            &["up"],
+            1,
+            &[
+                "crossfade.toml:6: proxy.admin_port: ",
+                "`crossfade down` first",
+            ],
+        )
+        .await;
 
     let more = crate::free_address();
     let added = other.replace("listen = [", &format!("listen = [\"{more}\", "));
-    site.write_manifest(&added);
+    project.write_manifest(&added);
     match on {
         On::Podman => {
             let says = [
                 "crossfade.toml:5: proxy.listen[0]: ",
                 "`crossfade down` first",
             ];
-            site.refused(&["up"], 1, &says).await;
+            project.refused(&["up"], 1, &says).await;
         }
         On::Processes => {
-            let said = site.must(&["up"]).await;
+            let said = project.must(&["up"]).await;
             assert!(said.starts_with("proxy.listeners changed: "), "{said}");
             assert_eq!(crate::ask(more, "/").await.status, 200);
-            site.write_manifest(&other);
-            site.must(&["up"]).await;
+            project.write_manifest(&other);
+            project.must(&["up"]).await;
             wait_until("the address is given up", || async {
                 tokio::net::TcpStream::connect(more).await.is_err()
             })
@@ -92,32 +96,32 @@ pub async fn a_changed_proxy_takes_over_from_the_one_before(on: On) {
         On::Processes => ("program", crate::program("crossfade-sample-client")),
         On::Podman => ("image", "localhost/crossfade-sample-client:latest".into()),
     };
-    site.write_manifest(&other.replace("[proxy]", &format!("[proxy]\n{key} = {image:?}")));
+    project.write_manifest(&other.replace("[proxy]", &format!("[proxy]\n{key} = {image:?}")));
     let says = "but it is as it was; `crossfade up` tries again";
-    let said = site.must(&["up"]).await;
+    let said = project.must(&["up"]).await;
     assert!(said.starts_with(&format!("proxy.{key} changed")), "{said}");
     assert!(said.contains(says), "{said}");
-    let said = site.must(&["up"]).await;
+    let said = project.must(&["up"]).await;
     assert!(said.contains(says), "{said}");
-    site.write_manifest(&other);
-    site.must(&["up"]).await;
+    project.write_manifest(&other);
+    project.must(&["up"]).await;
     nothing().await;
 
     load.stop().await.expect_no_failure();
-    assert_eq!(site.serving("1.0.0"), serving);
+    assert_eq!(project.serving("1.0.0"), serving);
     wait_until("the proxies before are taken away", || async {
-        site.proxies() == 1
+        project.proxies() == 1
     })
     .await;
 }
 
 /// A controller that is killed in the middle of it is followed by one that finishes it.
 pub async fn a_killed_controller_leaves_an_upgrade_of_the_proxy_that_the_next_one_finishes(on: On) {
-    let site = TestSite::up(on, &Settings::default()).await;
-    let load = site.load();
-    let upgrade = site.start(&["proxy", "upgrade"]);
+    let project = TestProject::up(on, &Settings::default()).await;
+    let load = project.load();
+    let upgrade = project.start(&["proxy", "upgrade"]);
     wait_until("the upgrade is in the journal", || async {
-        let journal = rusqlite::Connection::open(site.state().join("state.db"));
+        let journal = rusqlite::Connection::open(project.state().join("state.db"));
         let begun = journal.and_then(|journal| {
             let intent = "SELECT count(*) FROM proxy WHERE upgrade IS NOT NULL OR number > 0";
             journal.query_row(intent, [], |row| row.get::<_, u32>(0))
@@ -125,15 +129,15 @@ pub async fn a_killed_controller_leaves_an_upgrade_of_the_proxy_that_the_next_on
         begun.is_ok_and(|begun| begun == 1)
     })
     .await;
-    site.kill_controller();
+    project.kill_controller();
     upgrade.finished().await;
     wait_until("the next controller has finished it", || async {
-        let events = site.events().await;
+        let events = project.events().await;
         events.iter().any(|event| event.contains("is the proxy"))
     })
     .await;
     wait_until("the proxy before is taken away", || async {
-        site.proxies() == 1
+        project.proxies() == 1
     })
     .await;
     load.stop().await.expect_no_failure();
@@ -141,20 +145,20 @@ pub async fn a_killed_controller_leaves_an_upgrade_of_the_proxy_that_the_next_on
 
 /// What is no proxy does not take over, and the proxy stays as it was.
 pub async fn an_upgrade_that_fails_leaves_the_proxy_as_it_was(on: On) {
-    let site = TestSite::up(on, &Settings::default()).await;
-    let load = site.load();
+    let project = TestProject::up(on, &Settings::default()).await;
+    let load = project.load();
     let image = match on {
         On::Processes => "crossfade-sample-client",
         On::Podman => "localhost/crossfade-sample-client:latest",
     };
-    let failed = site.run(&["proxy", "upgrade", "--image", image]).await;
+    let failed = project.run(&["proxy", "upgrade", "--image", image]).await;
     assert_eq!(failed.code, Some(1), "{failed:?}");
-    assert_eq!(site.proxies(), 1);
-    site.must(&["proxy", "upgrade"]).await;
+    assert_eq!(project.proxies(), 1);
+    project.must(&["proxy", "upgrade"]).await;
     load.stop().await.expect_no_failure();
 }
 
-impl TestSite {
+impl TestProject {
     /// How many proxies there are, those that have ended and were not taken away included.
     pub fn proxies(&self) -> usize {
         match self.on {
@@ -166,7 +170,7 @@ impl TestSite {
                 proxies.count()
             }
             On::Podman => {
-                let project = format!("label=io.crossfade.project={}", self.project);
+                let project = format!("label=io.crossfade.project={}", self.name);
                 let role = "label=io.crossfade.role=proxy";
                 let ps = [
                     "ps", "--all", "--quiet", "--filter", &project, "--filter", role,

@@ -3,40 +3,40 @@
 
 use std::net::TcpListener;
 
-use tests::{Finished, Load, On, Settings, TestSite};
+use tests::{Finished, Load, On, Settings, TestProject};
 
-/// A site with a rollout of 2.0.0 that stays at 10%.
-async fn in_a_rollout() -> TestSite {
+/// A project with a rollout of 2.0.0 that stays at 10%.
+async fn in_a_rollout() -> TestProject {
     let settings = Settings {
         step: "60s",
         ..Settings::default()
     };
-    let site = TestSite::up(On::Processes, &settings).await;
-    site.must(&site.deploy("2.0.0", &[])).await;
-    site.until_share("2.0.0", 10.0).await;
-    site
+    let project = TestProject::up(On::Processes, &settings).await;
+    project.must(&project.deploy("2.0.0", &[])).await;
+    project.until_share("2.0.0", 10.0).await;
+    project
 }
 
 /// The same split, and the same processes behind it.
-async fn state_of(site: &TestSite) -> (serde_json::Value, Vec<String>) {
-    let mut web = site.web().await;
+async fn state_of(project: &TestProject) -> (serde_json::Value, Vec<String>) {
+    let mut web = project.web().await;
     let versions = web["versions"].as_array_mut().unwrap();
     for version in versions {
         for figure in ["requests", "failures", "success_rate", "in_flight"] {
             version.as_object_mut().unwrap().remove(figure);
         }
     }
-    (web["versions"].take(), site.traces())
+    (web["versions"].take(), project.traces())
 }
 
 #[tokio::test]
 async fn a_wrong_name_or_weight_changes_nothing_and_says_what_would_be_right() {
-    let site = in_a_rollout().await;
-    let load = site.load();
-    let before = state_of(&site).await;
+    let project = in_a_rollout().await;
+    let load = project.load();
+    let before = state_of(&project).await;
     let refused = async |args: &[&str], says: &[&str]| {
-        site.refused(args, 64, says).await;
-        assert_eq!(state_of(&site).await, before, "{args:?}");
+        project.refused(args, 64, says).await;
+        assert_eq!(state_of(&project).await, before, "{args:?}");
     };
     let service = ["no service `wbe`, only web", "did you mean `web`?"];
     refused(&["split", "wbe", "1.0.0=1"], &service).await;
@@ -90,8 +90,8 @@ async fn a_wrong_name_or_weight_changes_nothing_and_says_what_would_be_right() {
 
 #[tokio::test]
 async fn wrong_flags_of_deploy_are_named_and_begin_nothing() {
-    let site = TestSite::up(On::Processes, &Settings::default()).await;
-    let traces = site.traces();
+    let project = TestProject::up(On::Processes, &Settings::default()).await;
+    let traces = project.traces();
     for (flags, says) in [
         (["--strategy", "canarry"], "--strategy"),
         (["--strategy", "steps=50,10"], "--strategy"),
@@ -101,72 +101,81 @@ async fn wrong_flags_of_deploy_are_named_and_begin_nothing() {
             "--env novalue: write it as NAME=value",
         ),
     ] {
-        site.refused(&site.deploy("2.0.0", &flags), 64, &[says])
+        project
+            .refused(&project.deploy("2.0.0", &flags), 64, &[says])
             .await;
     }
-    site.refused(
-        &["deploy", "web", "--image", "crossfade-sample-server"],
-        64,
-        &["`crossfade-sample-server` has no tag", "add --version"],
-    )
-    .await;
-    site.refused(&site.deploy("no spaces", &[]), 64, &["--version"])
+    project
+        .refused(
+            &["deploy", "web", "--image", "crossfade-sample-server"],
+            64,
+            &["`crossfade-sample-server` has no tag", "add --version"],
+        )
+        .await;
+    project
+        .refused(&project.deploy("no spaces", &[]), 64, &["--version"])
         .await;
     // The command line's own reader has more to say than one line.
     for args in [&["deploy", "web"][..], &["deploi"], &["scale", "web", "-1"]] {
-        let finished = site.run(args).await;
+        let finished = project.run(args).await;
         assert_eq!(finished.code, Some(64), "{finished:#?}");
     }
-    assert_eq!(site.history().await["rollouts"], serde_json::json!([]));
-    assert_eq!(site.traces(), traces);
+    assert_eq!(project.history().await["rollouts"], serde_json::json!([]));
+    assert_eq!(project.traces(), traces);
 }
 
 #[tokio::test]
 async fn a_second_deploy_waits_for_its_turn_and_one_of_what_runs_is_done_already() {
-    let site = in_a_rollout().await;
-    let before = state_of(&site).await;
+    let project = in_a_rollout().await;
+    let before = state_of(&project).await;
     for version in ["2.0.0", "2.1.0"] {
-        site.refused(
-            &site.deploy(version, &[]),
+        project
+            .refused(
+                &project.deploy(version, &[]),
+                1,
+                &[
+                    "rollout 1 (web 1.0.0 → 2.0.0) is running",
+                    "`crossfade promote` or `crossfade abort` ends it",
+                ],
+            )
+            .await;
+    }
+    project
+        .refused(
+            &["scale", "web", "3"],
             1,
-            &[
-                "rollout 1 (web 1.0.0 → 2.0.0) is running",
-                "`crossfade promote` or `crossfade abort` ends it",
-            ],
+            &["rollout 1 (web 1.0.0 → 2.0.0) is running"],
         )
         .await;
-    }
-    site.refused(
-        &["scale", "web", "3"],
-        1,
-        &["rollout 1 (web 1.0.0 → 2.0.0) is running"],
-    )
-    .await;
-    assert_eq!(state_of(&site).await, before);
-    site.must(&["abort"]).await;
-    site.until_phase("rolled-back").await;
+    assert_eq!(state_of(&project).await, before);
+    project.must(&["abort"]).await;
+    project.until_phase("rolled-back").await;
     for verb in ["abort", "promote", "pause", "resume"] {
-        site.refused(&[verb], 1, &["no rollout is running"]).await;
-        site.refused(&[verb, "web"], 1, &["no rollout of web is running"])
+        project
+            .refused(&[verb], 1, &["no rollout is running"])
+            .await;
+        project
+            .refused(&[verb, "web"], 1, &["no rollout of web is running"])
             .await;
     }
 
-    let said = site.must(&site.deploy("1.0.0", &["--wait"])).await;
+    let said = project.must(&project.deploy("1.0.0", &["--wait"])).await;
     assert_eq!(said.trim(), "web runs 1.0.0 already: nothing to do");
-    site.refused(
-        &site.deploy("1.0.0", &["--env", "LATENCY=1ms"]),
-        64,
-        &["web runs 1.0.0 already, with another image or other settings"],
-    )
-    .await;
-    let rollouts = site.history().await["rollouts"].clone();
+    project
+        .refused(
+            &project.deploy("1.0.0", &["--env", "LATENCY=1ms"]),
+            64,
+            &["web runs 1.0.0 already, with another image or other settings"],
+        )
+        .await;
+    let rollouts = project.history().await["rollouts"].clone();
     assert_eq!(rollouts.as_array().unwrap().len(), 1, "{rollouts:#}");
 }
 
 #[tokio::test]
 async fn a_manifest_that_is_wrong_is_named_with_line_field_and_the_key_that_was_meant() {
-    let site = TestSite::new(On::Processes, &Settings::default());
-    let good = site.manifest(&Settings::default());
+    let project = TestProject::new(On::Processes, &Settings::default());
+    let good = project.manifest(&Settings::default());
     let line = good.lines().position(|line| line.starts_with("replicas"));
     let place = format!("crossfade.toml:{}: services[0].replicsa", line.unwrap() + 1);
     for (from, to, says) in [
@@ -190,37 +199,38 @@ async fn a_manifest_that_is_wrong_is_named_with_line_field_and_the_key_that_was_
         ("[[services]]", "[[services", ["crossfade.toml:", "error"]),
     ] {
         assert!(good.contains(from), "{from}");
-        site.write_manifest(&good.replacen(from, to, 1));
-        let finished = site.refused(&["up"], 64, &says).await;
+        project.write_manifest(&good.replacen(from, to, 1));
+        let finished = project.refused(&["up"], 64, &says).await;
         assert!(finished.stdout.is_empty(), "{finished:#?}");
-        assert!(!site.state().exists(), "no controller was started");
+        assert!(!project.state().exists(), "no controller was started");
     }
-    std::fs::remove_file(site.file()).unwrap();
-    let file = site.file().display().to_string();
-    site.refused(&["up"], 64, &[&file]).await;
-    assert!(!site.state().exists(), "no controller was started");
+    std::fs::remove_file(project.file()).unwrap();
+    let file = project.file().display().to_string();
+    project.refused(&["up"], 64, &[&file]).await;
+    assert!(!project.state().exists(), "no controller was started");
 
     // One that is up stays as it is.
-    site.write_manifest(&good);
-    site.must(&["up"]).await;
-    let before = state_of(&site).await;
-    site.write_manifest(&good.replace("replicas", "replicsa"));
-    site.refused(&["up"], 64, &[&place]).await;
-    let port = format!("admin_port = {}", site.admin.port());
+    project.write_manifest(&good);
+    project.must(&["up"]).await;
+    let before = state_of(&project).await;
+    project.write_manifest(&good.replace("replicas", "replicsa"));
+    project.refused(&["up"], 64, &[&place]).await;
+    let port = format!("admin_port = {}", project.admin.port());
     let other = good.replace(&port, "admin_port = 5999");
-    site.write_manifest(&other);
-    site.refused(
-        &["up"],
-        1,
-        &["proxy.admin_port: ", "`crossfade down` first"],
-    )
-    .await;
-    assert_eq!(state_of(&site).await, before);
+    project.write_manifest(&other);
+    project
+        .refused(
+            &["up"],
+            1,
+            &["proxy.admin_port: ", "`crossfade down` first"],
+        )
+        .await;
+    assert_eq!(state_of(&project).await, before);
 }
 
 #[tokio::test]
 async fn where_nothing_is_up_every_verb_says_so_and_starts_nothing() {
-    let site = TestSite::new(On::Processes, &Settings::default());
+    let project = TestProject::new(On::Processes, &Settings::default());
     for args in [
         &["status"][..],
         &["history"],
@@ -232,35 +242,37 @@ async fn where_nothing_is_up_every_verb_says_so_and_starts_nothing() {
         &["logs", "web"],
         &["deploy", "web", "--image", "x", "--version", "2"],
     ] {
-        site.refused(
-            args,
-            69,
-            &["no controller runs", "`crossfade up` starts one"],
+        project
+            .refused(
+                args,
+                69,
+                &["no controller runs", "`crossfade up` starts one"],
+            )
+            .await;
+        assert!(!project.state().exists(), "{args:?} made a state folder");
+    }
+    assert_eq!(project.traces(), [""; 0]);
+    project.must(&["up"]).await;
+    project.must(&["down"]).await;
+    project.until_nothing_is_left().await;
+    project
+        .refused(
+            &["status"],
+            1,
+            &["nothing is up here", "`crossfade up` starts it"],
         )
         .await;
-        assert!(!site.state().exists(), "{args:?} made a state folder");
-    }
-    assert_eq!(site.traces(), [""; 0]);
-    site.must(&["up"]).await;
-    site.must(&["down"]).await;
-    site.until_nothing_is_left().await;
-    site.refused(
-        &["status"],
-        1,
-        &["nothing is up here", "`crossfade up` starts it"],
-    )
-    .await;
-    let history = site.must(&["history"]).await;
+    let history = project.must(&["history"]).await;
     assert!(history.contains("web: up with 1.0.0 × 2"), "{history}");
     // The controllers that were started to answer have ended again.
-    site.until_nothing_is_left().await;
+    project.until_nothing_is_left().await;
 }
 
 /// Runs `up` with this in the environment, on the runtime that the manifest is made to ask for.
-async fn up_with(site: &TestSite, runtime: &str, env: (&str, &str)) -> Finished {
-    let manifest = site.manifest(&Settings::default());
-    site.write_manifest(&manifest.replace("\"process\"", &format!("\"{runtime}\"")));
-    site.start_with(&["up"], &[env]).finished().await
+async fn up_with(project: &TestProject, runtime: &str, env: (&str, &str)) -> Finished {
+    let manifest = project.manifest(&Settings::default());
+    project.write_manifest(&manifest.replace("\"process\"", &format!("\"{runtime}\"")));
+    project.start_with(&["up"], &[env]).finished().await
 }
 
 /// No podman to be found.
@@ -281,8 +293,8 @@ async fn podman_that_is_missing_or_silent_is_exit_code_69_and_says_what_was_trie
             "only unix:///path/to/socket is spoken",
         ),
     ] {
-        let site = TestSite::new(On::Processes, &Settings::default());
-        let finished = up_with(&site, "podman", env).await;
+        let project = TestProject::new(On::Processes, &Settings::default());
+        let finished = up_with(&project, "podman", env).await;
         assert_eq!(finished.code, Some(69), "{finished:#?}");
         let start = "error: podman cannot be used: ";
         let one_line = finished.stderr.lines().count() == 1;
@@ -291,34 +303,34 @@ async fn podman_that_is_missing_or_silent_is_exit_code_69_and_says_what_was_trie
             "{finished:#?}"
         );
         assert!(finished.stderr.contains(says), "{finished:#?}");
-        site.until_nothing_is_left().await;
-        assert!(TcpListener::bind(site.address).is_ok());
+        project.until_nothing_is_left().await;
+        assert!(TcpListener::bind(project.address).is_ok());
         // What is cleared away afterwards needs no podman.
-        site.write_manifest(&site.manifest(&Settings::default()));
+        project.write_manifest(&project.manifest(&Settings::default()));
     }
 }
 
 #[tokio::test]
 async fn auto_takes_processes_where_podman_does_not_work_and_says_why() {
     for env in [NO_PODMAN, DEAD_PODMAN] {
-        let site = TestSite::new(On::Processes, &Settings::default());
-        let finished = up_with(&site, "auto", env).await;
+        let project = TestProject::new(On::Processes, &Settings::default());
+        let finished = up_with(&project, "auto", env).await;
         assert_eq!(finished.code, Some(0), "{finished:#?}");
         let says = "runs on processes of this host: podman cannot be used: ";
         assert!(finished.stdout.contains(says), "{finished:#?}");
-        assert_eq!(site.status().await["runtime"], "process");
-        let asked = Load::start(site.address, &["--rate", "0", "--count", "10"]);
+        assert_eq!(project.status().await["runtime"], "process");
+        let asked = Load::start(project.address, &["--rate", "0", "--count", "10"]);
         asked.finished().await.expect_no_failure();
     }
 }
 
 #[tokio::test]
 async fn a_controller_that_is_asked_for_twice_says_who_has_the_folder() {
-    let site = TestSite::up(On::Processes, &Settings::default()).await;
-    let before = state_of(&site).await;
-    let finished = site.run(&["serve"]).await;
+    let project = TestProject::up(On::Processes, &Settings::default()).await;
+    let before = state_of(&project).await;
+    let finished = project.run(&["serve"]).await;
     assert_eq!(finished.code, Some(69), "{finished:#?}");
-    let who = format!("process {}", site.controller());
+    let who = format!("process {}", project.controller());
     assert!(finished.stderr.contains(&who), "{finished:#?}");
-    assert_eq!(state_of(&site).await, before);
+    assert_eq!(state_of(&project).await, before);
 }

@@ -4,10 +4,10 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
-use tests::{Finished, On, Settings, TestSite};
+use tests::{Finished, On, Settings, TestProject};
 
-async fn doctor(site: &TestSite, env: &[(&str, &str)]) -> (Finished, Vec<Value>) {
-    let finished = site
+async fn doctor(project: &TestProject, env: &[(&str, &str)]) -> (Finished, Vec<Value>) {
+    let finished = project
         .start_with(&["doctor", "--output", "json"], env)
         .finished()
         .await;
@@ -37,42 +37,42 @@ fn finding<'a>(findings: &'a [Value], about: &str, says: &str) -> &'a Value {
 
 #[tokio::test]
 async fn a_host_that_has_everything_is_said_to_and_nothing_is_changed() {
-    let site = TestSite::new(On::Processes, &Settings::default());
-    let (finished, findings) = doctor(&site, &[]).await;
+    let project = TestProject::new(On::Processes, &Settings::default());
+    let (finished, findings) = doctor(&project, &[]).await;
     assert_eq!(finished.code, Some(0), "{finished:#?}");
-    let free = format!("{} is free", site.address);
+    let free = format!("{} is free", project.address);
     assert_eq!(finding(&findings, "port", &free)["state"], "ok");
     finding(&findings, "program", "crossfade-sample-server");
-    assert!(!site.state().exists(), "it made a state folder");
-    assert_eq!(site.traces(), [""; 0]);
+    assert!(!project.state().exists(), "it made a state folder");
+    assert_eq!(project.traces(), [""; 0]);
 
-    site.must(&["up"]).await;
-    let (finished, findings) = doctor(&site, &[]).await;
+    project.must(&["up"]).await;
+    let (finished, findings) = doctor(&project, &[]).await;
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     finding(
         &findings,
         "port",
-        &format!("{} is the proxy's", site.address),
+        &format!("{} is the proxy's", project.address),
     );
     finding(&findings, "proxy", "it answers");
     finding(&findings, "journal", "it is whole");
-    let words = site.must(&["doctor"]).await;
+    let words = project.must(&["doctor"]).await;
     assert!(words.contains("ok    controller: release "), "{words}");
 }
 
 #[tokio::test]
 async fn what_is_in_the_way_is_named_with_what_mends_it() {
-    let site = TestSite::new(On::Processes, &Settings::default());
-    let taken = TcpListener::bind(site.address).unwrap();
-    let good = site.manifest(&Settings::default());
-    site.write_manifest(&good.replace("crossfade-sample-server", "./no-such-program"));
-    std::fs::create_dir(site.state()).unwrap();
-    std::fs::set_permissions(site.state(), PermissionsExt::from_mode(0o755)).unwrap();
-    std::fs::write(site.state().join("state.db"), "no journal").unwrap();
-    let (finished, findings) = doctor(&site, &[]).await;
+    let project = TestProject::new(On::Processes, &Settings::default());
+    let taken = TcpListener::bind(project.address).unwrap();
+    let good = project.manifest(&Settings::default());
+    project.write_manifest(&good.replace("crossfade-sample-server", "./no-such-program"));
+    std::fs::create_dir(project.state()).unwrap();
+    std::fs::set_permissions(project.state(), PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(project.state().join("state.db"), "no journal").unwrap();
+    let (finished, findings) = doctor(&project, &[]).await;
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     assert!(finished.stderr.contains("checks failed"), "{finished:#?}");
-    let who = format!("{} is held by ", site.address);
+    let who = format!("{} is held by ", project.address);
     let port = finding(&findings, "port", &who);
     assert_eq!(port["state"], "failed");
     assert!(
@@ -80,34 +80,34 @@ async fn what_is_in_the_way_is_named_with_what_mends_it() {
         "{port}"
     );
     let open = finding(&findings, "state", "can be read by others (mode 755)");
-    let chmod = format!("`chmod 700 {}`", site.state().display());
+    let chmod = format!("`chmod 700 {}`", project.state().display());
     assert_eq!(open["mend"], chmod);
     finding(&findings, "program", "no-such-program");
     finding(&findings, "journal", "not a database");
     drop(taken);
 
-    std::fs::remove_file(site.state().join("state.db")).unwrap();
-    site.write_manifest(&good.replace("replicas", "replicsa"));
-    let (finished, findings) = doctor(&site, &[]).await;
+    std::fs::remove_file(project.state().join("state.db")).unwrap();
+    project.write_manifest(&good.replace("replicas", "replicsa"));
+    let (finished, findings) = doctor(&project, &[]).await;
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     finding(&findings, "manifest", "services[0].replicsa");
     // What follows needs one that can be read.
-    site.write_manifest(&good);
+    project.write_manifest(&good);
 }
 
 #[tokio::test]
 async fn a_missing_podman_is_a_failure_only_where_it_is_asked_for() {
-    let site = TestSite::new(On::Processes, &Settings::default());
-    let good = site.manifest(&Settings::default());
+    let project = TestProject::new(On::Processes, &Settings::default());
+    let good = project.manifest(&Settings::default());
     let nowhere = [("PATH", "/nonexistent")];
     for (runtime, code, state) in [("podman", 1, "failed"), ("auto", 0, "warning")] {
-        site.write_manifest(&good.replace("\"process\"", &format!("\"{runtime}\"")));
-        let (finished, findings) = doctor(&site, &nowhere).await;
+        project.write_manifest(&good.replace("\"process\"", &format!("\"{runtime}\"")));
+        let (finished, findings) = doctor(&project, &nowhere).await;
         assert_eq!(finished.code, Some(code), "{finished:#?}");
         let podman = finding(&findings, "podman", "there is no podman that can be run");
         assert_eq!(podman["state"], state);
         let mend = podman["mend"].as_str().unwrap();
         assert!(mend.contains("apt-get install podman"), "{mend}");
     }
-    site.write_manifest(&good);
+    project.write_manifest(&good);
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
-use tests::{On, Settings, TestSite};
+use tests::{On, Settings, TestProject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -75,12 +75,12 @@ async fn answer(mut stream: UnixStream, log: Arc<Mutex<Vec<String>>>) {
 #[tokio::test]
 async fn an_up_whose_pull_fails_half_way_says_so_and_leaves_nothing() {
     let engine = Engine::start();
-    let site = TestSite::new(On::Processes, &Settings::default());
-    let good = site.manifest(&Settings::default());
+    let project = TestProject::new(On::Processes, &Settings::default());
+    let good = project.manifest(&Settings::default());
     let podman = good.replace("\"process\"", "\"podman\"");
-    site.write_manifest(&podman.replace("crossfade-sample-server", IMAGE));
+    project.write_manifest(&podman.replace("crossfade-sample-server", IMAGE));
     let host = engine.host();
-    let up = site.start_with(&["up"], &[("CONTAINER_HOST", &host)]);
+    let up = project.start_with(&["up"], &[("CONTAINER_HOST", &host)]);
     let finished = up.finished().await;
     assert_eq!(finished.code, Some(1), "{finished:#?}");
     assert_eq!(finished.stdout, "", "{finished:#?}");
@@ -93,7 +93,7 @@ async fn an_up_whose_pull_fails_half_way_says_so_and_leaves_nothing() {
     let asked = engine.asked.lock().unwrap().clone();
     let begun = |call: &&String| call.contains("/containers/create") || call.contains("/networks");
     assert_eq!(asked.iter().find(begun), None, "{asked:#?}");
-    site.until_nothing_is_left().await;
+    project.until_nothing_is_left().await;
     // What is cleared away afterwards needs no engine.
-    site.write_manifest(&good);
+    project.write_manifest(&good);
 }

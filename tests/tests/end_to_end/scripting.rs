@@ -1,7 +1,7 @@
 //! What scripts rely on: exit codes, JSON, plans, and not being overwritten by somebody else.
 
 use serde_json::Value;
-use tests::{On, Settings, TestSite};
+use tests::{On, Settings, TestProject};
 
 fn lines(text: &str) -> Vec<Value> {
     let lines = text.lines().filter(|line| line.starts_with('{'));
@@ -20,21 +20,22 @@ fn quick() -> Settings {
 
 #[tokio::test]
 async fn a_wait_ends_with_the_rollouts_own_exit_code() {
-    let site = TestSite::up(On::Processes, &quick()).await;
-    let load = site.load();
+    let project = TestProject::up(On::Processes, &quick()).await;
+    let load = project.load();
     // Held at its gate: somebody else has to decide.
     let gated = ["--strategy", "steps=50:gate,100", "--wait"];
-    site.refused(
-        &site.deploy("2.0.0", &gated),
-        3,
-        &["rollout 1 is paused: at a gate", "`crossfade resume`"],
-    )
-    .await;
-    site.must(&["resume"]).await;
-    site.until_phase("done").await;
+    project
+        .refused(
+            &project.deploy("2.0.0", &gated),
+            3,
+            &["rollout 1 is paused: at a gate", "`crossfade resume`"],
+        )
+        .await;
+    project.must(&["resume"]).await;
+    project.until_phase("done").await;
 
     let json = ["--strategy", "blue-green", "--wait", "--output", "json"];
-    let rolled_back = site.run(&site.deploy("3.0.0", &json)).await;
+    let rolled_back = project.run(&project.deploy("3.0.0", &json)).await;
     assert_eq!(rolled_back.code, Some(2), "{rolled_back:#?}");
     let told = lines(&rolled_back.stdout);
     let kinds: Vec<&str> = told
@@ -53,8 +54,8 @@ async fn a_wait_ends_with_the_rollouts_own_exit_code() {
     );
     assert_eq!(told.last().unwrap()["phase"], "rolled-back", "{told:#?}");
 
-    let promoted = site
-        .run(&site.deploy("2.1.0", &["--strategy", "all-at-once", "--wait"]))
+    let promoted = project
+        .run(&project.deploy("2.1.0", &["--strategy", "all-at-once", "--wait"]))
         .await;
     assert_eq!(promoted.code, Some(0), "{promoted:#?}");
     load.stop().await;
@@ -62,14 +63,15 @@ async fn a_wait_ends_with_the_rollouts_own_exit_code() {
 
 #[tokio::test]
 async fn a_rollout_explains_itself_and_names_who_asked() {
-    let site = TestSite::up(On::Processes, &quick()).await;
-    let load = site.load();
-    site.must(&site.deploy("2.0.0", &["--strategy", "steps=20,100", "--wait"]))
+    let project = TestProject::up(On::Processes, &quick()).await;
+    let load = project.load();
+    project
+        .must(&project.deploy("2.0.0", &["--strategy", "steps=20,100", "--wait"]))
         .await;
-    site.until_phase("done").await;
+    project.until_phase("done").await;
     load.stop().await.expect_no_failure();
 
-    let explained = site.must(&["explain", "--output", "json"]).await;
+    let explained = project.must(&["explain", "--output", "json"]).await;
     let explained: Value = serde_json::from_str(&explained).unwrap();
     assert_eq!(explained["rollout"]["phase"], "done");
     let steps = explained["steps"].as_array().unwrap();
@@ -86,20 +88,21 @@ async fn a_rollout_explains_itself_and_names_who_asked() {
             "{step:#}"
         );
     }
-    let words = site.must(&["explain", "1"]).await;
+    let words = project.must(&["explain", "1"]).await;
     assert!(
         words.contains("step 1 of 2: 20% on 1 container: good after "),
         "{words}"
     );
     assert!(words.contains("candidate: 0 of "), "{words}");
-    site.refused(
-        &["explain", "7"],
-        64,
-        &["there is no rollout 7", "crossfade history"],
-    )
-    .await;
+    project
+        .refused(
+            &["explain", "7"],
+            64,
+            &["there is no rollout 7", "crossfade history"],
+        )
+        .await;
 
-    let events = lines(&site.must(&["events", "--output", "json"]).await);
+    let events = lines(&project.must(&["events", "--output", "json"]).await);
     let began = events
         .iter()
         .find(|event| event["kind"] == "began")
@@ -116,20 +119,20 @@ async fn a_rollout_explains_itself_and_names_who_asked() {
     );
 
     let last = events.last().unwrap()["id"].to_string();
-    let follow = site.start(&[
+    let follow = project.start(&[
         "events", "web", "--after", &last, "--follow", "--output", "json",
     ]);
-    site.must(&["scale", "web", "1"]).await;
+    project.must(&["scale", "web", "1"]).await;
     let line = follow.line_with("\"scale\"").await;
     assert_eq!(lines(&line)[0]["who"], whoami.trim(), "{line}");
 }
 
 #[tokio::test]
 async fn a_plan_is_shown_and_nothing_is_done() {
-    let site = TestSite::up(On::Processes, &quick()).await;
-    let (traces, history) = (site.traces(), site.history().await);
+    let project = TestProject::up(On::Processes, &quick()).await;
+    let (traces, history) = (project.traces(), project.history().await);
     let plan = ["--strategy", "steps=10:5m,50:gate,100", "--dry-run"];
-    let said = site.must(&site.deploy("2.0.0", &plan)).await;
+    let said = project.must(&project.deploy("2.0.0", &plan)).await;
     for says in [
         "web 1.0.0 → 2.0.0: steps=10:5m,50:gate,100",
         "step 1 of 3: 10% on 1 container, for at least 5m and 20 requests",
@@ -139,14 +142,18 @@ async fn a_plan_is_shown_and_nothing_is_done() {
         assert!(said.contains(says), "{says}: {said}");
     }
     let json = ["--dry-run", "--output", "json"];
-    let plan: Value = serde_json::from_str(&site.must(&site.deploy("2.0.0", &json)).await).unwrap();
+    let plan: Value =
+        serde_json::from_str(&project.must(&project.deploy("2.0.0", &json)).await).unwrap();
     assert_eq!(
         plan["plan"][0],
         serde_json::json!({ "share": 10, "replicas": 1 })
     );
-    let same = site.must(&site.deploy("1.0.0", &["--dry-run"])).await;
+    let same = project.must(&project.deploy("1.0.0", &["--dry-run"])).await;
     assert_eq!(same.trim(), "web runs 1.0.0 already: nothing to do");
-    assert_eq!((site.traces(), site.history().await), (traces, history));
+    assert_eq!(
+        (project.traces(), project.history().await),
+        (traces, history)
+    );
 }
 
 #[tokio::test]
@@ -156,21 +163,22 @@ async fn two_deploys_at_once_and_two_people_at_once_do_not_overwrite_each_other(
         bake: "0s",
         ..Settings::default()
     };
-    let site = TestSite::up(On::Processes, &settings).await;
-    let load = site.load();
-    let same = site.must(&site.deploy("1.0.0", &[])).await;
+    let project = TestProject::up(On::Processes, &settings).await;
+    let load = project.load();
+    let same = project.must(&project.deploy("1.0.0", &[])).await;
     assert_eq!(same.trim(), "web runs 1.0.0 already: nothing to do");
 
-    let seen = site.web().await["generation"].to_string();
-    site.must(&site.deploy("2.0.0", &[])).await;
-    site.until_share("2.0.0", 10.0).await;
+    let seen = project.web().await["generation"].to_string();
+    project.must(&project.deploy("2.0.0", &[])).await;
+    project.until_share("2.0.0", 10.0).await;
     for version in ["2.0.0", "2.1.0"] {
-        site.refused(
-            &site.deploy(version, &[]),
-            1,
-            &["rollout 1 (web 1.0.0 → 2.0.0) is running", "--replace"],
-        )
-        .await;
+        project
+            .refused(
+                &project.deploy(version, &[]),
+                1,
+                &["rollout 1 (web 1.0.0 → 2.0.0) is running", "--replace"],
+            )
+            .await;
     }
     // Whoever looked before the rollout began does not get in its way.
     for verb in [
@@ -178,46 +186,50 @@ async fn two_deploys_at_once_and_two_people_at_once_do_not_overwrite_each_other(
         vec!["abort", "web"],
         vec!["rollback", "web"],
         vec!["scale", "web", "3"],
-        site.deploy("2.1.0", &["--replace"]),
+        project.deploy("2.1.0", &["--replace"]),
     ] {
         let verb = [verb.as_slice(), &["--if-generation", &seen]].concat();
-        site.refused(&verb, 4, &["web is at generation ", "somebody changed it"])
+        project
+            .refused(&verb, 4, &["web is at generation ", "somebody changed it"])
             .await;
     }
-    let now = site.web().await["generation"].to_string();
-    site.must(&["pause", "web", "--if-generation", &now]).await;
-    site.refused(
-        &["resume", "web", "--if-generation", &now],
-        4,
-        &["at generation"],
-    )
-    .await;
+    let now = project.web().await["generation"].to_string();
+    project
+        .must(&["pause", "web", "--if-generation", &now])
+        .await;
+    project
+        .refused(
+            &["resume", "web", "--if-generation", &now],
+            4,
+            &["at generation"],
+        )
+        .await;
 
-    site.must(&site.deploy("2.1.0", &["--replace"])).await;
-    let web = site.until_share("2.1.0", 10.0).await;
+    project.must(&project.deploy("2.1.0", &["--replace"])).await;
+    let web = project.until_share("2.1.0", 10.0).await;
     assert_eq!(web["rollout"]["id"], 2, "{web:#}");
-    let history = site.history().await;
+    let history = project.history().await;
     assert_eq!(history["rollouts"][1]["why"], "replaced by 2.1.0");
-    assert_eq!(site.serving("2.0.0"), [""; 0]);
+    assert_eq!(project.serving("2.0.0"), [""; 0]);
     load.stop().await.expect_no_failure();
 }
 
 #[tokio::test]
 async fn shells_learn_the_verbs_and_slips_are_guessed() {
-    let site = TestSite::new(On::Processes, &quick());
+    let project = TestProject::new(On::Processes, &quick());
     for shell in ["bash", "zsh", "fish"] {
-        let script = site.must(&["completions", shell]).await;
+        let script = project.must(&["completions", shell]).await;
         assert!(
             script.contains("crossfade") && script.contains("rollback"),
             "{script}"
         );
     }
-    let slip = site.run(&["deplyo", "web"]).await;
+    let slip = project.run(&["deplyo", "web"]).await;
     assert_eq!(slip.code, Some(64));
     assert!(slip.stderr.contains("'deploy'"), "{slip:#?}");
-    let slip = site.run(&["status", "--ouput", "json"]).await;
+    let slip = project.run(&["status", "--ouput", "json"]).await;
     assert!(slip.stderr.contains("'--output'"), "{slip:#?}");
-    let help = site.must(&["deploy", "--help"]).await;
+    let help = project.must(&["deploy", "--help"]).await;
     assert!(
         help.contains("Examples:") && help.contains("\n  2   rolled back"),
         "{help}"
@@ -225,8 +237,8 @@ async fn shells_learn_the_verbs_and_slips_are_guessed() {
 }
 
 /// The verbs that `crossfade --help` names.
-async fn verbs(site: &TestSite) -> Vec<String> {
-    let help = site.must(&["--help"]).await;
+async fn verbs(project: &TestProject) -> Vec<String> {
+    let help = project.must(&["--help"]).await;
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let listed = listed.take_while(|line| line.starts_with("  "));
     let verbs = listed.filter_map(|line| line.split_whitespace().next());
@@ -241,11 +253,11 @@ fn is_json(text: &str) -> bool {
 
 #[tokio::test]
 async fn every_verb_answers_programs_in_json_when_it_fails_too() {
-    let site = TestSite::new(On::Processes, &quick());
+    let project = TestProject::new(On::Processes, &quick());
     let mut seen = std::collections::BTreeSet::from(["help".to_owned(), "serve".to_owned()]);
     let mut line = async |args: &[&str], code: i32| {
         seen.insert(args[0].to_owned());
-        let said = site.run(&[&["--output", "json"], args].concat()).await;
+        let said = project.run(&[&["--output", "json"], args].concat()).await;
         assert_eq!(said.code, Some(code), "{args:?}: {said:#?}");
         if code == 0 {
             assert!(said.stderr.is_empty(), "{args:?}: {said:#?}");
@@ -270,39 +282,39 @@ async fn every_verb_answers_programs_in_json_when_it_fails_too() {
     line(&["demo"], 64).await;
     line(&["doctor"], 0).await;
     line(&["down"], 0).await;
-    let good = site.manifest(&quick());
-    site.write_manifest(&good.replace("replicas", "replcas"));
+    let good = project.manifest(&quick());
+    project.write_manifest(&good.replace("replicas", "replcas"));
     line(&["up"], 64).await;
     line(&["doctor"], 1).await;
-    site.write_manifest(&good);
+    project.write_manifest(&good);
 
     // What does what it should.
     line(&["up"], 0).await;
     line(&["up", "--wait"], 0).await;
     line(&["status"], 0).await;
-    let load = site.load();
+    let load = project.load();
     line(&["scale", "web", "1"], 0).await;
     line(&["logs", "web"], 0).await;
     let slow = ["--strategy", "steps=50,100", "--step-min-duration", "60s"];
-    let deploy = site.deploy("2.0.0", &slow);
+    let deploy = project.deploy("2.0.0", &slow);
     line(&[&deploy[..], &["--dry-run"]].concat(), 0).await;
     line(&deploy, 0).await;
-    site.until_share("2.0.0", 50.0).await;
+    project.until_share("2.0.0", 50.0).await;
     line(&["pause"], 0).await;
     line(&["resume"], 0).await;
     line(&["split", "web", "1.0.0=1", "2.0.0=1"], 0).await;
     line(&["promote"], 0).await;
-    site.until_phase("done").await;
+    project.until_phase("done").await;
     line(&["rollback", "web", "--wait"], 0).await;
     line(&["proxy", "upgrade"], 0).await;
     line(&["history"], 0).await;
     line(&["explain"], 0).await;
     line(&["events"], 0).await;
-    site.until_phase("done").await;
+    project.until_phase("done").await;
     let gated = ["--strategy", "steps=50:gate,100", "--wait"];
-    line(&site.deploy("2.1.0", &gated), 3).await;
+    line(&project.deploy("2.1.0", &gated), 3).await;
     line(&["abort"], 0).await;
-    site.until_phase("rolled-back").await;
+    project.until_phase("rolled-back").await;
 
     load.stop().await.expect_no_failure();
 
@@ -330,7 +342,7 @@ async fn every_verb_answers_programs_in_json_when_it_fails_too() {
     }
     line(&["down"], 0).await;
 
-    for verb in verbs(&site).await {
+    for verb in verbs(&project).await {
         assert!(seen.contains(&verb), "{verb} was not tried");
     }
 }

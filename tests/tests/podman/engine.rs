@@ -1,22 +1,22 @@
 //! Which runtime a project gets.
 
 use serde_json::Value;
-use tests::{On, Settings, TestSite};
+use tests::{On, Settings, TestProject};
 
 pub(crate) async fn auto_takes_podman_where_it_works_and_says_so() {
-    let site = TestSite::new(On::Podman, &Settings::default());
-    let manifest = site.manifest(&Settings::default());
-    site.write_manifest(&manifest.replace("\"podman\"", "\"auto\""));
-    let said = site.must(&["up"]).await;
+    let project = TestProject::new(On::Podman, &Settings::default());
+    let manifest = project.manifest(&Settings::default());
+    project.write_manifest(&manifest.replace("\"podman\"", "\"auto\""));
+    let said = project.must(&["up"]).await;
     assert!(said.contains("runs on podman, which works here"), "{said}");
-    assert_eq!(site.status().await["runtime"], "podman");
-    assert_eq!(site.serving("1.0.0").len(), 2);
+    assert_eq!(project.status().await["runtime"], "podman");
+    assert_eq!(project.serving("1.0.0").len(), 2);
 }
 
 pub(crate) async fn doctor_starts_a_container_to_see_that_one_starts() {
-    let site = TestSite::new(On::Podman, &Settings::default());
+    let project = TestProject::new(On::Podman, &Settings::default());
     let doctor = async || {
-        let finished = site.run(&["doctor", "--output", "json"]).await;
+        let finished = project.run(&["doctor", "--output", "json"]).await;
         let report: Value = serde_json::from_str(&finished.stdout).unwrap();
         (
             finished.code,
@@ -31,10 +31,10 @@ pub(crate) async fn doctor_starts_a_container_to_see_that_one_starts() {
             .any(|one| one["about"] == about && one["state"] == "ok");
         assert!(fine, "{about}: {findings:#?}");
     }
-    assert_eq!(site.traces(), [""; 0], "nothing is left of it");
+    assert_eq!(project.traces(), [""; 0], "nothing is left of it");
 
-    let good = site.manifest(&Settings::default());
-    site.write_manifest(&good.replace("sample-server:1.0.0", "no-such:1.0.0"));
+    let good = project.manifest(&Settings::default());
+    project.write_manifest(&good.replace("sample-server:1.0.0", "no-such:1.0.0"));
     let (code, findings) = doctor().await;
     assert_eq!(code, Some(1), "{findings:#?}");
     let image = findings
@@ -44,5 +44,5 @@ pub(crate) async fn doctor_starts_a_container_to_see_that_one_starts() {
     assert_eq!(image["about"], "image", "{image:#}");
     let mend = image["mend"].as_str().unwrap();
     assert!(mend.starts_with("`podman build --tag "), "{mend}");
-    site.write_manifest(&good);
+    project.write_manifest(&good);
 }

@@ -1,13 +1,13 @@
 //! What only containers are given: volumes, limits, labels; and images that stay what they were.
 
 use serde_json::Value;
-use tests::{On, Settings, TestSite, ask, podman};
+use tests::{On, Settings, TestProject, ask, podman};
 
 const IMAGES: &str = "localhost/crossfade-sample-server";
 
 pub(crate) async fn a_container_has_its_volumes_its_limits_and_its_labels_and_no_secret_in_sight() {
-    let site = TestSite::new(On::Podman, &Settings::default());
-    let folder = site.file().parent().unwrap().to_owned();
+    let project = TestProject::new(On::Podman, &Settings::default());
+    let folder = project.file().parent().unwrap().to_owned();
     std::fs::create_dir(folder.join("data")).unwrap();
     std::fs::write(folder.join("password"), "hunter2-9d").unwrap();
     let keys = r#"secrets = { db = "password" }
@@ -24,11 +24,11 @@ labels = { team = "shop" }
     if !limited {
         keys = keys.replace("memory = \"256MiB\"\ncpus = 0.5\npids = 64\n", "");
     }
-    let manifest = site.manifest(&Settings::default());
+    let manifest = project.manifest(&Settings::default());
     let given = manifest.replace("[services.rollout]", &keys);
-    site.write_manifest(&given);
-    site.must(&["up"]).await;
-    let serving = site.serving("1.0.0");
+    project.write_manifest(&given);
+    project.must(&["up"]).await;
+    let serving = project.serving("1.0.0");
     assert_eq!(serving.len(), 2);
     for id in &serving {
         let text = podman(&["inspect", id]).unwrap();
@@ -50,9 +50,9 @@ labels = { team = "shop" }
             assert_eq!(host["PidsLimit"], 64, "{host:#}");
         }
     }
-    let said = site.must(&["up"]).await;
+    let said = project.must(&["up"]).await;
     assert!(said.ends_with("nothing to do"), "{said}");
-    assert_eq!(site.serving("1.0.0"), serving);
+    assert_eq!(project.serving("1.0.0"), serving);
 }
 
 pub(crate) async fn a_rollback_starts_the_image_that_was_though_its_tag_has_moved() {
@@ -61,29 +61,30 @@ pub(crate) async fn a_rollback_starts_the_image_that_was_though_its_tag_has_move
         bake: "0s",
         ..Settings::default()
     };
-    let site = TestSite::new(On::Podman, &settings);
-    let moving = format!("localhost/{}:stable", site.project);
+    let project = TestProject::new(On::Podman, &settings);
+    let moving = format!("localhost/{}:stable", project.name);
     let _untagged = Tag(moving.clone());
     podman(&["tag", &format!("{IMAGES}:1.0.0"), &moving]).unwrap();
     let was = image_id(&moving);
-    let manifest = site.manifest(&settings);
-    site.write_manifest(&manifest.replace(&format!("{IMAGES}:1.0.0"), &moving));
-    site.must(&["up"]).await;
-    site.must(&site.deploy("2.0.0", &["--strategy", "all-at-once", "--wait"]))
+    let manifest = project.manifest(&settings);
+    project.write_manifest(&manifest.replace(&format!("{IMAGES}:1.0.0"), &moving));
+    project.must(&["up"]).await;
+    project
+        .must(&project.deploy("2.0.0", &["--strategy", "all-at-once", "--wait"]))
         .await;
-    site.until_phase("done").await;
+    project.until_phase("done").await;
     podman(&["tag", &format!("{IMAGES}:3.0.0"), &moving]).unwrap();
     assert_ne!(image_id(&moving), was);
     // The same manifest is no change, whatever its tag stands for by now.
-    let said = site.must(&["up"]).await;
+    let said = project.must(&["up"]).await;
     assert!(said.ends_with("nothing to do"), "{said}");
-    site.must(&["rollback", "web", "--wait"]).await;
-    site.until_phase("done").await;
-    for id in site.serving("1.0.0") {
+    project.must(&["rollback", "web", "--wait"]).await;
+    project.until_phase("done").await;
+    for id in project.serving("1.0.0") {
         let image = podman(&["inspect", "--format", "{{.Image}}", &id]).unwrap();
         assert_eq!(image.trim(), was);
     }
-    assert_eq!(ask(site.address, "/").await.status, 200);
+    assert_eq!(ask(project.address, "/").await.status, 200);
 }
 
 /// A tag of this test's own, taken off when it ends.

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use libtest_mimic::Completion;
 use rustix::process::{Pid, Signal, kill_process};
-use tests::{AdminPort, On, Settings, TestSite, podman, wait_until};
+use tests::{AdminPort, On, Settings, TestProject, podman, wait_until};
 
 const IMAGE: &str = "localhost/crossfade-sample-server:2.0.0";
 
 pub(crate) async fn a_holder_that_dies_or_is_taken_away_is_made_again_and_the_proxy_with_it() {
-    let site = TestSite::up(On::Podman, &Settings::default()).await;
-    let holder = format!("{}-holder", site.project);
+    let project = TestProject::up(On::Podman, &Settings::default()).await;
+    let holder = format!("{}-holder", project.name);
     for fault_injection in [
         &["kill", "--signal", "KILL", &holder][..],
         &["rm", "--force", "--depend", "--time", "0", &holder],
@@ -20,11 +20,11 @@ pub(crate) async fn a_holder_that_dies_or_is_taken_away_is_made_again_and_the_pr
             podman(fault_injection).is_ok()
         })
         .await;
-        site.until_answered(Duration::from_secs(30)).await;
-        site.until_whole(&[("1.0.0", 2)]).await;
-        let admin = AdminPort::of(&site);
+        project.until_answered(Duration::from_secs(30)).await;
+        project.until_whole(&[("1.0.0", 2)]).await;
+        let admin = AdminPort::of(&project);
         let before = admin.requests().await;
-        let load = site.load();
+        let load = project.load();
         wait_until("clients are served", || async {
             admin.requests().await > before
         })
@@ -39,12 +39,12 @@ pub(crate) async fn a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_n
         bake: "0s",
         ..Settings::default()
     };
-    let site = TestSite::up(On::Podman, &settings).await;
+    let project = TestProject::up(On::Podman, &settings).await;
     let label = |key: &str, value: &str| format!("--label=io.crossfade.{key}={value}");
-    let stray = format!("{}-stray", site.project);
-    let network = format!("--network={}", site.project);
+    let stray = format!("{}-stray", project.name);
+    let network = format!("--network={}", project.name);
     let labels = [
-        label("project", &site.project),
+        label("project", &project.name),
         label("role", "endpoint"),
         label("service", "web"),
         label("version", "1.0.0"),
@@ -53,18 +53,18 @@ pub(crate) async fn a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_n
     let mut run = vec!["run", "--detach", "--name", &stray, &network];
     run.extend(labels.iter().map(String::as_str));
     run.push(IMAGE);
-    let load = site.load();
+    let load = project.load();
     podman(&run).unwrap();
-    site.until_gone(&stray).await;
-    site.until_whole(&[("1.0.0", 2)]).await;
-    let events = site.events().await;
+    project.until_gone(&stray).await;
+    project.until_whole(&[("1.0.0", 2)]).await;
+    let events = project.events().await;
     let said = events
         .iter()
         .any(|event| event.contains("nobody wants") && event.contains(&stray));
     assert!(said, "{events:#?}");
 
     // As the candidate's first container would be called.
-    let stranger = format!("{}-web-2.0.0-2-1", site.project);
+    let stranger = format!("{}-web-2.0.0-2-1", project.name);
     podman(&[
         "run",
         "--detach",
@@ -75,12 +75,12 @@ pub(crate) async fn a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_n
         IMAGE,
     ])
     .unwrap();
-    let deployed = site.run(&site.deploy("2.0.0", &["--wait"])).await;
+    let deployed = project.run(&project.deploy("2.0.0", &["--wait"])).await;
     let state = podman(&["inspect", "--format", "{{.State.Status}}", &stranger]);
     podman(&["rm", "--force", "--time", "0", &stranger]).unwrap();
     assert_eq!(deployed.code, Some(0), "{deployed:#?}");
     assert_eq!(state.as_deref(), Ok("running"));
-    site.until_whole(&[("2.0.0", 2)]).await;
+    project.until_whole(&[("2.0.0", 2)]).await;
     load.stop().await.expect_no_failure();
 }
 
@@ -91,28 +91,28 @@ pub(crate) async fn an_api_that_is_killed_in_the_middle_of_a_rollout_is_started_
         bake: "0s",
         ..Settings::default()
     };
-    let site = TestSite::up(On::Podman, &settings).await;
-    if services_of(&site).is_empty() {
+    let project = TestProject::up(On::Podman, &settings).await;
+    if services_of(&project).is_empty() {
         return Completion::ignored_with("podman's API runs here already: it is not ours to kill");
     }
-    let load = site.load();
-    let deploy = site.start(&site.deploy("2.0.0", &["--wait"]));
+    let load = project.load();
+    let deploy = project.start(&project.deploy("2.0.0", &["--wait"]));
     for share in [10.0, 50.0] {
-        site.until_share("2.0.0", share).await;
-        for pid in services_of(&site) {
+        project.until_share("2.0.0", share).await;
+        for pid in services_of(&project) {
             kill_process(pid, Signal::KILL).unwrap();
         }
     }
     let deployed = deploy.finished_within(Duration::from_secs(90)).await;
     assert_eq!(deployed.code, Some(0), "{deployed:#?}");
-    site.until_whole(&[("2.0.0", 2)]).await;
+    project.until_whole(&[("2.0.0", 2)]).await;
     load.stop().await.expect_no_failure();
     Completion::Completed
 }
 
-/// The processes of the API that this site's controller has started.
-fn services_of(site: &TestSite) -> Vec<Pid> {
-    let socket = site.state().join("podman.sock").display().to_string();
+/// The processes of the API that this project's controller has started.
+fn services_of(project: &TestProject) -> Vec<Pid> {
+    let socket = project.state().join("podman.sock").display().to_string();
     let mut found = Vec::new();
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
         let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! What belongs to others is left alone, whatever its name.
 
-use tests::{On, Settings, TestSite, podman};
+use tests::{On, Settings, TestProject, podman};
 
 const IMAGE: &str = "localhost/crossfade-sample-server:1.0.0";
 
@@ -56,30 +56,30 @@ fn everything(project: &str) -> Vec<String> {
 
 pub(crate) async fn down_leaves_everything_as_it_was_before_up_a_container_with_a_look_alike_name_too()
  {
-    let site = TestSite::new(On::Podman, &Settings::default());
+    let project = TestProject::new(On::Podman, &Settings::default());
     // As a ninth container of the first version would be called, and nearly as the proxy.
-    let alike = ["web-1.0.0-1-9", "proxy-1"].map(|name| format!("{}-{name}", site.project));
+    let alike = ["web-1.0.0-1-9", "proxy-1"].map(|name| format!("{}-{name}", project.name));
     let neighbours = alike.map(|name| Neighbour::start(&name));
-    let before = everything(&site.project);
-    site.must(&["up"]).await;
-    assert_ne!(everything(&site.project), before);
-    site.must(&["scale", "web", "3"]).await;
-    site.must(&["down"]).await;
-    site.until_nothing_is_left().await;
-    assert_eq!(everything(&site.project), before);
+    let before = everything(&project.name);
+    project.must(&["up"]).await;
+    assert_ne!(everything(&project.name), before);
+    project.must(&["scale", "web", "3"]).await;
+    project.must(&["down"]).await;
+    project.until_nothing_is_left().await;
+    assert_eq!(everything(&project.name), before);
     for neighbour in &neighbours {
         assert_eq!(neighbour.state(), "running");
     }
 }
 
 pub(crate) async fn a_name_that_is_taken_by_somebody_else_is_an_error_and_nothing_is_left() {
-    let site = TestSite::new(On::Podman, &Settings::default());
-    let name = format!("{}-proxy", site.project);
+    let project = TestProject::new(On::Podman, &Settings::default());
+    let name = format!("{}-proxy", project.name);
     let neighbour = Neighbour::start(&name);
-    let before = everything(&site.project);
+    let before = everything(&project.name);
     let says = format!("a container named `{name}` exists that is not of this project");
-    site.refused(&["up"], 1, &[&says]).await;
-    site.until_nothing_is_left().await;
-    assert_eq!(everything(&site.project), before);
+    project.refused(&["up"], 1, &[&says]).await;
+    project.until_nothing_is_left().await;
+    assert_eq!(everything(&project.name), before);
     assert_eq!(neighbour.state(), "running");
 }

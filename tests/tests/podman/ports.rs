@@ -4,18 +4,18 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use libtest_mimic::Completion;
-use tests::{On, Settings, TestSite, podman};
+use tests::{On, Settings, TestProject, podman};
 
 pub(crate) async fn the_admin_port_is_published_on_loopback_only() -> Completion {
-    let site = TestSite::up(On::Podman, &Settings::default()).await;
-    let holder = format!("{}-holder", site.project);
+    let project = TestProject::up(On::Podman, &Settings::default()).await;
+    let holder = format!("{}-holder", project.name);
     let ports = podman(&["port", &holder]).unwrap();
     let mut published: Vec<&str> = ports
         .lines()
         .filter_map(|line| line.split(" -> ").nth(1))
         .collect();
     published.sort_unstable();
-    let mut wanted = [site.address.to_string(), site.admin.to_string()];
+    let mut wanted = [project.address.to_string(), project.admin.to_string()];
     wanted.sort_unstable();
     assert_eq!(published, wanted);
     // An address of this machine that others can reach; nothing is sent to find it out.
@@ -29,7 +29,7 @@ pub(crate) async fn the_admin_port_is_published_on_loopback_only() -> Completion
     else {
         return Completion::ignored_with("this machine has no address but loopback to try");
     };
-    let address = SocketAddr::new(outward.ip(), site.admin.port());
+    let address = SocketAddr::new(outward.ip(), project.admin.port());
     let reached = TcpStream::connect_timeout(&address, Duration::from_secs(2));
     assert!(reached.is_err(), "{address} answers");
     Completion::Completed

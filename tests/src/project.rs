@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// From one look at `status` to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What a site's containers run on.
+/// What a project's containers run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
     /// Child processes.
@@ -54,11 +54,11 @@ impl Default for Settings {
 }
 
 /// A project. All of it is taken away when this is dropped, also after a panic.
-pub struct TestSite {
+pub struct TestProject {
     /// What it runs on.
     pub on: On,
     /// Its name, and label.
-    pub project: String,
+    pub name: String,
     /// Where clients ask.
     pub address: SocketAddr,
     /// Where the proxy's admin API is.
@@ -66,7 +66,7 @@ pub struct TestSite {
     folder: TempDir,
 }
 
-impl TestSite {
+impl TestProject {
     /// A project of which nothing runs yet.
     pub fn new(on: On, settings: &Settings) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -75,22 +75,22 @@ impl TestSite {
             .prefix("cf-")
             .tempdir()
             .expect("a temporary folder");
-        let site = Self {
+        let project = Self {
             on,
-            project: format!("crossfade-test-{}-{next}", std::process::id()),
+            name: format!("crossfade-test-{}-{next}", std::process::id()),
             address: free_address(),
             admin: free_address(),
             folder,
         };
-        site.write_manifest(&site.manifest(settings));
-        site
+        project.write_manifest(&project.manifest(settings));
+        project
     }
 
     /// A project whose first version, 1.0.0, is up.
     pub async fn up(on: On, settings: &Settings) -> Self {
-        let site = Self::new(on, settings);
-        site.must(&["up"]).await;
-        site
+        let project = Self::new(on, settings);
+        project.must(&["up"]).await;
+        project
     }
 
     /// What `crossfade.toml` says.
@@ -131,7 +131,7 @@ min_healthy_time = "200ms"
 start_timeout = "{start_timeout}"
 bake = "{bake}"
 "#,
-            project = self.project,
+            project = self.name,
             address = self.address,
             admin_port = self.admin.port(),
         )
@@ -337,7 +337,7 @@ bake = "{bake}"
                     .collect()
             }
             On::Podman => {
-                let mut found = containers_of(&self.project);
+                let mut found = containers_of(&self.name);
                 found.retain(|(_, labels)| labels["io.crossfade.version"] == version);
                 let mut ids: Vec<String> = found.into_iter().map(|(id, _)| id).collect();
                 ids.sort();
@@ -360,7 +360,7 @@ bake = "{bake}"
                     .chain(running.map(|one| format!("{one:?}")))
                     .collect()
             }
-            On::Podman => containers_of(&self.project)
+            On::Podman => containers_of(&self.name)
                 .into_iter()
                 .map(|(id, labels)| format!("{id}: {labels}"))
                 .collect(),
@@ -369,7 +369,7 @@ bake = "{bake}"
 
     /// Everything of this project that is there: processes, containers, networks.
     pub fn traces(&self) -> Vec<String> {
-        traces_of(&self.project, self.folder.path(), self.on)
+        traces_of(&self.name, self.folder.path(), self.on)
     }
 
     /// Waits until nothing of this project is there. The controller ends a moment after it has
@@ -410,11 +410,11 @@ impl Finished {
     }
 }
 
-impl Drop for TestSite {
+impl Drop for TestProject {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = std::fs::read_to_string(self.state().join("controller.log"));
-            eprintln!("{} said:\n{}", self.project, log.unwrap_or_default());
+            eprintln!("{} said:\n{}", self.name, log.unwrap_or_default());
         }
         let (file, state) = (self.file(), self.state());
         let down = Command::new(program("crossfade"))
@@ -430,7 +430,7 @@ impl Drop for TestSite {
             std::thread::sleep(LOOK_EVERY);
         }
         // Only after a test that failed, or where `down` does not do what it says.
-        sweep(&self.project, self.folder.path(), self.on);
+        sweep(&self.name, self.folder.path(), self.on);
     }
 }
 
