@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::reply::try_ask_with;
-use crate::{Reply, TestProject, ask_with, wait_until};
+use crate::reply::try_send;
+use crate::{Reply, TestProject, send, wait_until};
 
 /// Within this, a proxy that is there has answered.
 const AT_ONCE: Duration = Duration::from_secs(2);
@@ -30,14 +30,14 @@ impl AdminPort {
     /// What it answers, which has to be an answer.
     pub async fn get(&self, path: &str) -> Value {
         let headers = [("authorization", self.authorization.as_str())];
-        good(&ask_with(self.address, "GET", path, &headers, "").await)
+        good(&send(self.address, "GET", path, &headers, "").await)
     }
 
     /// What it answers while its proxy may be about to die or to come: `None` where that is no
     /// answer, or none at once. What is sent into a network that is being taken away is lost.
     async fn try_get(&self, path: &str) -> Option<Value> {
         let headers = [("authorization", self.authorization.as_str())];
-        let exchange = try_ask_with(self.address, "GET", path, &headers, "");
+        let exchange = try_send(self.address, "GET", path, &headers, "");
         let reply = tokio::time::timeout(AT_ONCE, exchange).await.ok()?.ok()?;
         Some(good(&reply))
     }

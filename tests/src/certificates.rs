@@ -174,14 +174,14 @@ impl TlsClient {
 
 impl TlsConnection {
     /// Sends a request, and reads its answer.
-    pub async fn ask(&mut self, method: &str, path: &str, body: &str) -> io::Result<Reply> {
+    pub async fn send(&mut self, method: &str, path: &str, body: &str) -> io::Result<Reply> {
         let request = Request::builder().method(method).uri(path);
         let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
         let request = request.header("host", "web.test").body(body);
         let request = request.map_err(io::Error::other)?;
         let exchange = async {
-            let answer = self.sender.send_request(request).await?;
-            let (head, body) = answer.into_parts();
+            let response = self.sender.send_request(request).await?;
+            let (head, body) = response.into_parts();
             Ok::<_, hyper::Error>((head, body.collect().await?.to_bytes()))
         };
         let (head, body) = within("an answer", exchange)

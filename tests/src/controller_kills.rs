@@ -19,7 +19,7 @@ use crate::project::kill_to_the_end;
 use crate::{DEADLINE, Load, On, Running, Seen, Settings, TestProject};
 
 /// How long a rollout may take when it is not killed any more. Containers are slow.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIME_LIMIT: Duration = Duration::from_secs(90);
 /// How often the controller of one rollout is killed at random at most.
 const KILLS_EACH: usize = 5;
 /// The share of its answers that the bad release fails, and what makes it.
@@ -42,7 +42,7 @@ impl Survived {
         let own = |((version, status), count): (&(String, u64), &u64)| {
             (version.ends_with("-failing") && *status == 500).then_some(*count)
         };
-        let own: u64 = self.seen.answers.iter().filter_map(own).sum();
+        let own: u64 = self.seen.responses.iter().filter_map(own).sum();
         self.seen.failed() - own
     }
 }
@@ -205,7 +205,7 @@ impl Killer {
         let start = Instant::now();
         while !holds() {
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < TIME_LIMIT,
                 "{}: {}",
                 self.what,
                 self.story()
@@ -271,7 +271,7 @@ impl Killer {
         while self.project.parts().len() != self.parts {
             let parts = self.project.parts();
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < TIME_LIMIT,
                 "{version}, killed {}: {} parts are wanted, and there are {parts:#?}",
                 self.what,
                 self.parts

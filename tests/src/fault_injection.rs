@@ -9,7 +9,7 @@ use crate::project::kill_to_the_end;
 use crate::{AdminPort, On, Process, TestProject, podman, processes_of, wait_until};
 
 /// How long healing may take. Containers on a busy machine are slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 impl TestProject {
     /// `kill -9` of one that serves this version.
@@ -75,7 +75,7 @@ impl TestProject {
                 let left =
                     || podman(&["ps", "--quiet", "--filter", &filter]).expect("podman works");
                 while !left().is_empty() {
-                    assert!(start.elapsed() < PATIENCE, "containers survived SIGKILL");
+                    assert!(start.elapsed() < TIME_LIMIT, "containers survived SIGKILL");
                     std::thread::yield_now();
                 }
             }
@@ -144,8 +144,8 @@ impl TestProject {
                     return;
                 }
                 assert!(
-                    start.elapsed() < PATIENCE,
-                    "{caller}: waited for {PATIENCE:?} until {wanted:?} run: {runs:?} run, and \
+                    start.elapsed() < TIME_LIMIT,
+                    "{caller}: waited for {TIME_LIMIT:?} until {wanted:?} run: {runs:?} run, and \
                      the proxy has {has:?}"
                 );
                 tokio::time::sleep(Duration::from_millis(50)).await;

@@ -33,7 +33,7 @@ impl GrpcHealth {
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let status = shared.clone();
-                let service = service_fn(move |request| answer(request, status.clone()));
+                let service = service_fn(move |request| response(request, status.clone()));
                 let connection = http2::Builder::new(TokioExecutor::new())
                     .serve_connection(TokioIo::new(stream), service);
                 tokio::spawn(connection);
@@ -58,7 +58,7 @@ impl Drop for GrpcHealth {
     }
 }
 
-async fn answer(
+async fn response(
     request: Request<Incoming>,
     status: Arc<AtomicU8>,
 ) -> Result<Response<impl http_body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
@@ -67,11 +67,11 @@ async fn answer(
         .headers()
         .get("content-type")
         .is_some_and(|kind| kind == "application/grpc");
-    let asked = request.into_body().collect().await;
-    let asked = asked.expect("the request is whole").to_bytes();
+    let sent = request.into_body().collect().await;
+    let sent = sent.expect("the request is whole").to_bytes();
     let known = is_grpc
         && path == "/grpc.health.v1.Health/Check"
-        && asked == b"\0\0\0\0\x0B\x0A\x09shop.Cart"[..];
+        && sent == b"\0\0\0\0\x0B\x0A\x09shop.Cart"[..];
     let (code, body) = if known {
         let status = status.load(Ordering::Relaxed);
         ("0", Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 8, status]))

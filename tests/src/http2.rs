@@ -14,13 +14,13 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-pub mod answer;
 pub mod cases;
 pub mod connection;
 pub mod frame;
 pub mod heard;
 pub mod hpack;
 mod huffman;
+pub mod response;
 
 use connection::Connection;
 

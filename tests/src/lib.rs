@@ -44,7 +44,7 @@ pub use process_stats::ProcessStats;
 pub use program::{Finished, Running, bin_dir, program};
 pub use project::{On, Settings, TestProject, traces_of};
 pub use proxy::TestProxy;
-pub use reply::{Reply, ask, ask_with, raw};
+pub use reply::{Reply, get, raw, send};
 pub use scripted::{Heard, ScriptedEndpoint};
 pub use streams::{MAX_STREAMS, StreamClient, StreamEndpoint, StreamReply, read_out, send_out};
 pub use traces::{Process, podman, processes_of};

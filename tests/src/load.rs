@@ -19,7 +19,7 @@ pub struct Seen {
     /// Requests that were begun.
     pub requests: u64,
     /// Answers by version and status.
-    pub answers: BTreeMap<(String, u64), u64>,
+    pub responses: BTreeMap<(String, u64), u64>,
     /// Failures by cause.
     pub failures: BTreeMap<String, u64>,
     /// Connections that the server closed between two requests.
@@ -63,21 +63,21 @@ impl Load {
         let summary = summary.unwrap_or_else(|| panic!("no summary in {finished:?}"));
         let summary = &summary["summary"];
         let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{summary}"));
-        let answers = summary["answers"]
+        let responses = summary["answers"]
             .as_array()
             .into_iter()
             .flatten()
-            .map(|answer| {
-                let version = answer["version"].as_str().unwrap_or("").to_owned();
+            .map(|response| {
+                let version = response["version"].as_str().unwrap_or("").to_owned();
                 (
-                    (version, number(&answer["status"])),
-                    number(&answer["count"]),
+                    (version, number(&response["status"])),
+                    number(&response["count"]),
                 )
             });
         let failures = summary["failures"].as_object().into_iter().flatten();
         Seen {
             requests: number(&summary["requests"]),
-            answers: answers.collect(),
+            responses: responses.collect(),
             failures: failures
                 .map(|(cause, n)| (cause.clone(), number(n)))
                 .collect(),
@@ -95,7 +95,7 @@ impl Load {
 impl Seen {
     /// Answers with status 200 of a version.
     pub fn ok(&self, version: &str) -> u64 {
-        self.answers
+        self.responses
             .get(&(version.to_owned(), 200))
             .copied()
             .unwrap_or(0)

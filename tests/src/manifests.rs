@@ -166,7 +166,7 @@ pub async fn a_service_is_added_and_taken_away_by_the_manifest(on: On) {
 }
 
 /// A secret is a file to whoever serves, and nowhere else; another content is another version.
-pub async fn a_secret_is_given_by_file_and_shown_to_nobody(on: On) {
+pub async fn a_secret_is_given_by_file_and_shown_nowhere(on: On) {
     let project = TestProject::new(on, &quick());
     let folder = project.file().parent().expect("a folder").to_owned();
     let file = folder.join("password");
@@ -180,7 +180,7 @@ pub async fn a_secret_is_given_by_file_and_shown_to_nobody(on: On) {
     for id in project.serving("1.0.0") {
         assert_eq!(secret_of(on, &id), SECRET);
     }
-    told_nobody(&project, "1.0.0").await;
+    is_kept_secret(&project, "1.0.0").await;
 
     std::fs::write(&file, NEW_SECRET).expect("the folder is ours");
     let load = project.load();
@@ -189,7 +189,7 @@ pub async fn a_secret_is_given_by_file_and_shown_to_nobody(on: On) {
     for id in project.serving("1.0.0+2") {
         assert_eq!(secret_of(on, &id), NEW_SECRET);
     }
-    told_nobody(&project, "1.0.0+2").await;
+    is_kept_secret(&project, "1.0.0+2").await;
     // What was kept for the version before is still there for it.
     project.must(&["rollback", "web", "--wait"]).await;
     project.until_phase("done").await;
@@ -251,7 +251,7 @@ fn secret_of(on: On, id: &str) -> String {
     std::fs::read_to_string(format!("{root}{path}")).expect("it is there")
 }
 
-async fn told_nobody(project: &TestProject, version: &str) {
+async fn is_kept_secret(project: &TestProject, version: &str) {
     let mut said = String::new();
     for args in [
         &["history", "--output", "json"][..],
@@ -309,9 +309,9 @@ pub async fn clients_are_served_over_tls_with_the_manifests_certificates(on: On)
     assert!(said.contains(&format!("https://{secure}")), "{said}");
     let client = ca.client(&[]);
     let mut connection = client.open(secure, "web.test").await.expect("a handshake");
-    let reply = connection.ask("GET", "/", "").await.expect("an answer");
+    let reply = connection.send("GET", "/", "").await.expect("an answer");
     assert_eq!(reply.status, 200, "{reply:?}");
-    let plain = crate::ask(project.address, "/").await;
+    let plain = crate::get(project.address, "/").await;
     assert_eq!(plain.status, 200, "the plain one is there, too");
 
     let shown = connection.certificate;

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::{Finished, Load, Process, Running, free_address, podman, processes_of, program};
 
 /// How long a verb, and what it begins, may take. Containers on a busy machine are slow.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIME_LIMIT: Duration = Duration::from_secs(90);
 /// From one look at `status` to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -178,7 +178,7 @@ bake = "{bake}"
 
     /// Runs `crossfade …` to its end.
     pub async fn run(&self, args: &[&str]) -> Finished {
-        self.start(args).finished_within(PATIENCE).await
+        self.start(args).finished_within(TIME_LIMIT).await
     }
 
     /// Runs `crossfade …`, which has to succeed, and gives what it printed.
@@ -188,7 +188,7 @@ bake = "{bake}"
         let running = self.start(args);
         let args = args.join(" ");
         async move {
-            let finished = running.finished_within(PATIENCE).await;
+            let finished = running.finished_within(TIME_LIMIT).await;
             assert_eq!(
                 finished.code,
                 Some(0),
@@ -211,7 +211,7 @@ bake = "{bake}"
         let running = self.start(args);
         let says: Vec<String> = says.iter().map(|&text| text.to_owned()).collect();
         async move {
-            let finished = running.finished_within(PATIENCE).await;
+            let finished = running.finished_within(TIME_LIMIT).await;
             finished.expect_complaint(caller, code, &says);
             finished
         }
@@ -278,8 +278,8 @@ bake = "{bake}"
                     return web;
                 }
                 assert!(
-                    start.elapsed() < PATIENCE,
-                    "{caller}: waited for {PATIENCE:?} until {what}: {web:#}"
+                    start.elapsed() < TIME_LIMIT,
+                    "{caller}: waited for {TIME_LIMIT:?} until {what}: {web:#}"
                 );
                 tokio::time::sleep(LOOK_EVERY).await;
             }
@@ -384,7 +384,7 @@ bake = "{bake}"
                 if traces.is_empty() {
                     return;
                 }
-                assert!(start.elapsed() < PATIENCE, "{caller}: left: {traces:#?}");
+                assert!(start.elapsed() < TIME_LIMIT, "{caller}: left: {traces:#?}");
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
@@ -505,7 +505,7 @@ pub(crate) fn kill_to_the_end(pid: i32) {
     let proc = format!("/proc/{pid}/fd/1");
     let start = Instant::now();
     while std::fs::read_link(&proc).is_ok() {
-        assert!(start.elapsed() < PATIENCE, "{pid} survived SIGKILL");
+        assert!(start.elapsed() < TIME_LIMIT, "{pid} survived SIGKILL");
         std::thread::yield_now();
     }
 }

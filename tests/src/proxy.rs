@@ -9,7 +9,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Finished, ProcessStats, Reply, Running, TestEndpoint, ask_with, wait_until};
+use crate::{Finished, ProcessStats, Reply, Running, TestEndpoint, send, wait_until};
 
 /// A running `crossfade-proxy` on ports of its own, with two workers.
 pub struct TestProxy {
@@ -100,7 +100,7 @@ impl TestProxy {
         } else {
             body.to_string()
         };
-        ask_with(self.admin, method, path, &[], &body).await
+        send(self.admin, method, path, &[], &body).await
     }
 
     /// A call that has to succeed.

@@ -69,7 +69,7 @@ pub async fn a_proxy_that_dies_comes_back_and_the_rollout_goes_on(on: On) {
     project.must(&project.deploy("2.0.0", &[])).await;
     project.until_share("2.0.0", 10.0).await;
     project.kill_proxy();
-    project.until_answered(Duration::from_secs(15)).await;
+    project.until_serving(Duration::from_secs(15)).await;
     // It has the table again that it had.
     let load = project.load();
     project.until_whole(&[("1.0.0", 2), ("2.0.0", 1)]).await;
@@ -81,10 +81,10 @@ pub async fn a_proxy_that_dies_comes_back_and_the_rollout_goes_on(on: On) {
 
 impl TestProject {
     /// Until clients get answers again, which must not take longer than this.
-    pub async fn until_answered(&self, limit: Duration) {
+    pub async fn until_serving(&self, limit: Duration) {
         let began = Instant::now();
         wait_until("clients get answers", || async {
-            answers(self.address).unwrap_or(false)
+            is_serving(self.address).unwrap_or(false)
         })
         .await;
         assert!(began.elapsed() < limit, "after {:?}", began.elapsed());
@@ -92,11 +92,11 @@ impl TestProject {
 }
 
 /// Whether a good answer comes. Whatever else there is in place of a proxy is none.
-fn answers(address: SocketAddr) -> std::io::Result<bool> {
+fn is_serving(address: SocketAddr) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer.starts_with("HTTP/1.1 200 "))
+    let mut response = String::new();
+    stream.read_to_string(&mut response)?;
+    Ok(response.starts_with("HTTP/1.1 200 "))
 }

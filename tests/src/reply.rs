@@ -40,12 +40,12 @@ impl Reply {
 }
 
 /// `GET`s a path.
-pub async fn ask(address: SocketAddr, path: &str) -> Reply {
-    ask_with(address, "GET", path, &[], "").await
+pub async fn get(address: SocketAddr, path: &str) -> Reply {
+    send(address, "GET", path, &[], "").await
 }
 
 /// Sends a request on a connection of its own.
-pub async fn ask_with(
+pub async fn send(
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -53,13 +53,13 @@ pub async fn ask_with(
     body: &str,
 ) -> Reply {
     let what = format!("{method} {path} at {address}");
-    let exchange = within(&what, try_ask_with(address, method, path, headers, body));
+    let exchange = within(&what, try_send(address, method, path, headers, body));
     let reply = exchange.await;
     reply.unwrap_or_else(|error| panic!("{what}: {error}"))
 }
 
-/// As [`ask_with`], of somebody who may be about to die or not yet be there.
-pub(crate) async fn try_ask_with(
+/// As [`send`], of somebody who may be about to die or not yet be there.
+pub(crate) async fn try_send(
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -95,10 +95,10 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.expect("the port is open");
         stream.write_all(bytes).await.expect("the bytes are taken");
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         // A reset after the answer ends it as well as a close.
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8_lossy(&answer).into_owned()
+        let _ = stream.read_to_end(&mut response).await;
+        String::from_utf8_lossy(&response).into_owned()
     };
     within("the connection should be closed", exchange).await
 }

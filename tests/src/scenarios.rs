@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::project::share;
-use crate::{AdminPort, Load, On, Seen, Settings, TestProject, ask_with, wait_until};
+use crate::{AdminPort, Load, On, Seen, Settings, TestProject, send, wait_until};
 
 /// How long a whole rollout may take.
 const ROLLOUT: Duration = Duration::from_secs(90);
@@ -213,7 +213,7 @@ pub async fn a_rolling_rollout_replaces_containers_one_by_one(on: On) {
 }
 
 /// A rollout waits at a gate until somebody agrees.
-pub async fn a_gate_holds_a_rollout_until_somebody_agrees(on: On) {
+pub async fn a_gate_holds_a_rollout_until_it_is_approved(on: On) {
     let settings = Settings {
         step: "200ms",
         ..Settings::default()
@@ -334,8 +334,8 @@ pub async fn up_again_changes_nothing_and_what_runs_can_be_looked_at(on: On) {
     assert_eq!(project.serving("1.0.0"), serving);
     assert_eq!(project.traces(), traces);
 
-    let asked = Load::start(project.address, &["--rate", "0", "--count", "10"]);
-    asked.finished().await.expect_no_failure();
+    let sent = Load::start(project.address, &["--rate", "0", "--count", "10"]);
+    sent.finished().await.expect_no_failure();
     let status = project.must(&["status"]).await;
     let lines: Vec<Vec<&str>> = status
         .lines()
@@ -515,7 +515,7 @@ pub async fn the_admin_port_wants_the_token(on: On) {
         let headers: Vec<(&str, &str)> = token.map(|t| ("authorization", t)).into_iter().collect();
         for (method, path) in [("GET", "/v1/services"), ("PUT", "/v1/services/web/split")] {
             let body = r#"{"split":{"1.0.0":1}}"#;
-            let reply = ask_with(project.admin, method, path, &headers, body).await;
+            let reply = send(project.admin, method, path, &headers, body).await;
             assert_eq!(reply.status, 401, "{token:?} {method}: {reply:?}");
             assert!(!reply.body.contains("1.0.0"), "{reply:?}");
         }
@@ -542,7 +542,7 @@ fn versions(web: &Value) -> Vec<&str> {
 
 #[track_caller]
 fn expect_only_the_bad_releases_own_errors(seen: &Seen) {
-    let bad = seen.answers.get(&("3.0.0".to_owned(), 500)).copied();
+    let bad = seen.responses.get(&("3.0.0".to_owned(), 500)).copied();
     assert!(bad.is_some(), "it was never seen to fail: {seen:#?}");
     assert_eq!(Some(seen.failed()), bad, "{seen:#?}");
     assert_eq!(seen.failures.get("http_5xx").copied(), bad, "{seen:#?}");

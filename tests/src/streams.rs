@@ -74,18 +74,18 @@ impl StreamClient {
     }
 
     /// Sends a request, and reads its answer.
-    pub async fn ask(
+    pub async fn send(
         &self,
         method: &str,
         path: &str,
         fields: &[(&str, &str)],
         body: &str,
     ) -> Result<StreamReply, h2::Error> {
-        let (answer, mut send) = self.begin(method, path, fields, body.is_empty()).await?;
+        let (response, mut send) = self.begin(method, path, fields, body.is_empty()).await?;
         if !body.is_empty() {
             send.send_data(Bytes::copy_from_slice(body.as_bytes()), true)?;
         }
-        let (head, body) = within("an answer", answer).await?.into_parts();
+        let (head, body) = within("an answer", response).await?.into_parts();
         let (body, trailers) = read_out(body).await?;
         Ok(StreamReply {
             status: head.status,
@@ -236,12 +236,12 @@ impl Script {
             let (request, respond) = stream?;
             let script = self.clone();
             // What fails, fails for the one who asked.
-            tokio::spawn(async move { script.answer(request, respond).await });
+            tokio::spawn(async move { script.response(request, respond).await });
         }
         Ok(())
     }
 
-    async fn answer(
+    async fn response(
         &self,
         request: Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
@@ -273,9 +273,9 @@ impl Script {
                 respond.send_response(Response::new(()), true).map(drop)
             }
             "/cut" => {
-                let answer = Response::builder().header("content-length", "10");
-                let answer = answer.body(()).expect("it is valid");
-                let mut send = respond.send_response(answer, false)?;
+                let response = Response::builder().header("content-length", "10");
+                let response = response.body(()).expect("it is valid");
+                let mut send = respond.send_response(response, false)?;
                 send.send_data(Bytes::from_static(b"half"), true)
             }
             _ => {
@@ -289,9 +289,9 @@ impl Script {
 
 /// Sends back what comes, as it comes.
 async fn echo(mut body: RecvStream, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
-    let answer = Response::builder().header("content-type", "application/grpc");
-    let answer = answer.body(()).expect("it is valid");
-    let mut send = respond.send_response(answer, false)?;
+    let response = Response::builder().header("content-type", "application/grpc");
+    let response = response.body(()).expect("it is valid");
+    let mut send = respond.send_response(response, false)?;
     while let Some(chunk) = body.data().await {
         let chunk = chunk?;
         let mut rest = chunk.clone();

@@ -4,7 +4,7 @@ use crate::{AdminPort, Load, On, Settings, TestProject, podman, processes_of, wa
 
 /// Another proxy takes over, twice: no request fails, and a WebSocket from before goes on. The
 /// old one is taken away when that has ended.
-pub async fn the_proxy_is_upgraded_under_load_and_nobody_notices(on: On) {
+pub async fn the_proxy_is_upgraded_under_load_and_no_client_notices(on: On) {
     let project = TestProject::up(on, &Settings::default()).await;
     let load = project.load();
     let url = format!("http://{}/ws", project.address);
@@ -82,7 +82,7 @@ pub async fn a_changed_proxy_takes_over_from_the_one_before(on: On) {
         On::Processes => {
             let said = project.must(&["up"]).await;
             assert!(said.starts_with("proxy.listeners changed: "), "{said}");
-            assert_eq!(crate::ask(more, "/").await.status, 200);
+            assert_eq!(crate::get(more, "/").await.status, 200);
             project.write_manifest(&other);
             project.must(&["up"]).await;
             wait_until("the address is given up", || async {

@@ -4,9 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::answer::Answer;
 use super::frame::{self, Code, Frame, flag, number, setting};
 use super::heard::Heard;
+use super::response::Response;
 use super::{Step, Wrong};
 
 /// The first bytes of every client (RFC 9113, 3.4).
@@ -101,40 +101,40 @@ impl Connection {
             .map_or(frame::PAYLOAD, |size| size as usize)
     }
 
-    /// Expects a PING to be answered: all that was sent before has been taken without an error.
+    /// Expects a PING to be acknowledged: all that was sent before has been taken without an error.
     pub fn alive(&mut self) -> Step {
         self.pings += 1;
         let payload = (0x0bad_cafe << 32 | self.pings).to_be_bytes();
         self.send([frame::ping(flag::NONE, payload)]);
-        self.until("an answered PING", |heard| {
+        self.until("an acknowledged PING", |heard| {
             if let Some(error) = heard.connection_error() {
                 return Some(Err(error));
             }
-            let answered = heard.pongs.iter().any(|pong| *pong == payload);
-            answered.then_some(Ok(()))
+            let acknowledged = heard.pongs.iter().any(|pong| *pong == payload);
+            acknowledged.then_some(Ok(()))
         })
     }
 
     /// Expects a whole answer on a stream.
-    pub fn answer(&mut self, stream: u32) -> Step<Answer> {
+    pub fn response(&mut self, stream: u32) -> Step<Response> {
         self.until(&format!("an answer on {stream}"), |heard| {
-            let answer = heard.answer(stream);
-            match answer.reset {
-                Some(code) if !answer.ended => {
+            let response = heard.response(stream);
+            match response.reset {
+                Some(code) if !response.ended => {
                     Some(Err(Wrong(format!("{stream} was reset with {code}"))))
                 }
-                _ if answer.ended => Some(Ok(answer)),
+                _ if response.ended => Some(Ok(response)),
                 _ => heard.connection_error().map(Err),
             }
         })
     }
 
     /// Expects a whole answer with status 200 to 299.
-    pub fn success(&mut self, stream: u32) -> Step<Answer> {
-        let answer = self.answer(stream)?;
-        match answer.status {
-            Some(200..=299) => Ok(answer),
-            status => Err(Wrong(format!("{stream} was answered with {status:?}"))),
+    pub fn success(&mut self, stream: u32) -> Step<Response> {
+        let response = self.response(stream)?;
+        match response.status {
+            Some(200..=299) => Ok(response),
+            status => Err(Wrong(format!("{stream} was acknowledged with {status:?}"))),
         }
     }
 
@@ -144,7 +144,7 @@ impl Connection {
             if let Some(error) = heard.connection_error() {
                 return Some(Err(error));
             }
-            (heard.answer(stream).body.len() >= bytes).then_some(Ok(()))
+            (heard.response(stream).body.len() >= bytes).then_some(Ok(()))
         })
     }
 
@@ -162,7 +162,7 @@ impl Connection {
     pub fn stream_error(&mut self, stream: u32, codes: &[Code]) -> Step {
         let what = format!("a stream error ({}) on {stream}", list(codes));
         let ended = self.until(&what, |heard| match heard.stream_error(stream) {
-            None if heard.answer(stream).ended => Some(Ok(None)),
+            None if heard.response(stream).ended => Some(Ok(None)),
             None if heard.closed => Some(Ok(codes.first().copied())),
             error => error.map(|code| Ok(Some(code))),
         })?;
@@ -177,22 +177,22 @@ impl Connection {
                 self.note(code, codes);
                 Ok(())
             }
-            None => Err(Wrong(format!("{what}: it was answered"))),
+            None => Err(Wrong(format!("{what}: it was acknowledged"))),
         }
     }
 
     /// Expects that nothing comes of what was sent on a stream that is closed: a server may
     /// discard it, or make an error of it (RFC 9113, 5.1).
     pub fn discarded(&mut self, stream: u32) -> Step {
-        let before = self.heard.answer(stream).status;
+        let before = self.heard.response(stream).status;
         let alive = self.alive();
         match self.heard.stream_error(stream) {
             Some(code) => self.note(code, &[Code::STREAM_CLOSED, Code::PROTOCOL_ERROR]),
             None if self.heard.closed => {}
             None => alive?,
         }
-        if self.heard.answer(stream).status != before {
-            return Err(Wrong(format!("{stream} was closed, and is answered")));
+        if self.heard.response(stream).status != before {
+            return Err(Wrong(format!("{stream} was closed, and is acknowledged")));
         }
         Ok(())
     }
@@ -208,10 +208,10 @@ impl Connection {
     /// `PROTOCOL_ERROR`, in place of which a server may answer with a status that says so.
     pub fn malformed(&mut self, stream: u32) -> Step {
         let error = self.stream_error(stream, &[Code::PROTOCOL_ERROR]);
-        let answer = self.heard.answer(stream);
-        match answer.status {
-            Some(400..=499 | 501) if answer.ended => Ok(()),
-            Some(status) => Err(Wrong(format!("malformed, yet answered with {status}"))),
+        let response = self.heard.response(stream);
+        match response.status {
+            Some(400..=499 | 501) if response.ended => Ok(()),
+            Some(status) => Err(Wrong(format!("malformed, yet acknowledged with {status}"))),
             None => error,
         }
     }
@@ -332,7 +332,7 @@ impl Heard {
 
     /// The code with which a stream was reset, or the connection ended.
     fn stream_error(&self, stream: u32) -> Option<Code> {
-        let reset = self.answer(stream).reset;
+        let reset = self.response(stream).reset;
         let codes = [reset, self.goaway.map(|(_, code)| code)];
         let mut codes = codes.into_iter().flatten();
         codes.find(|code| *code != Code::NO_ERROR)

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::Wrong;
-use super::answer::Answer;
 use super::frame::{self, Code, Frame, flag, kind, number, setting};
 use super::hpack::Decoder;
+use super::response::Response;
 
 /// All that came on a connection, and what was said that limits it.
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub struct Heard {
     /// Acknowledged PINGs.
     pub pongs: Vec<Vec<u8>>,
     /// What came on streams.
-    pub answers: HashMap<u32, Answer>,
+    pub responses: HashMap<u32, Response>,
     /// The last GOAWAY: its last stream and its code.
     pub goaway: Option<(u32, Code)>,
     /// The end of the connection.
@@ -110,8 +110,8 @@ impl Heard {
     }
 
     /// What has come on a stream.
-    pub fn answer(&self, stream: u32) -> Answer {
-        self.answers.get(&stream).cloned().unwrap_or_default()
+    pub fn response(&self, stream: u32) -> Response {
+        self.responses.get(&stream).cloned().unwrap_or_default()
     }
 
     /// How much DATA we may send on a stream.
@@ -176,7 +176,7 @@ impl Heard {
             kind::HEADERS | kind::CONTINUATION => self.fields(frame),
             kind::RST_STREAM => {
                 let code = Code(number(&frame.payload, 0));
-                self.answers.entry(frame.stream).or_default().reset = Some(code);
+                self.responses.entry(frame.stream).or_default().reset = Some(code);
                 Ok(())
             }
             kind::SETTINGS => self.settings(&frame),
@@ -245,13 +245,13 @@ impl Heard {
     fn data(&mut self, frame: &Frame) -> Result<(), Wrong> {
         let bytes = frame.payload.len() as i64;
         self.windows.take(frame.stream, bytes)?;
-        let answer = self.open_answer(frame)?;
-        if answer.status.is_none() {
+        let response = self.open_response(frame)?;
+        if response.status.is_none() {
             return Err(Wrong(format!("{frame}, before an answer's head")));
         }
-        answer.body.extend(unpadded(frame, 0)?);
+        response.body.extend(unpadded(frame, 0)?);
         if frame.has(flag::END_STREAM) {
-            answer.end()?;
+            response.end()?;
         }
         Ok(())
     }
@@ -275,16 +275,16 @@ impl Heard {
         }
         let fields = self.decoder.decode(&whole.payload);
         let fields = fields.map_err(|error| Wrong(format!("{whole}: {error}")))?;
-        self.open_answer(&whole)?
+        self.open_response(&whole)?
             .take(fields, whole.has(flag::END_STREAM))
     }
 
-    fn open_answer(&mut self, frame: &Frame) -> Result<&mut Answer, Wrong> {
-        let answer = self.answers.entry(frame.stream).or_default();
-        if answer.ended || answer.reset.is_some() {
+    fn open_response(&mut self, frame: &Frame) -> Result<&mut Response, Wrong> {
+        let response = self.responses.entry(frame.stream).or_default();
+        if response.ended || response.reset.is_some() {
             return Err(Wrong(format!("{frame}, after the end of the stream")));
         }
-        Ok(answer)
+        Ok(response)
     }
 }
 

@@ -47,9 +47,9 @@ fn names() -> PossibleValuesParser {
 impl Options {
     /// What is to be run, in the order of the table.
     pub(crate) fn rows(&self) -> Vec<Row> {
-        let asked = |row: &Row| self.rows.iter().any(|name| name == row.name());
+        let is_named = |row: &Row| self.rows.iter().any(|name| name == row.name());
         let all = Row::ALL.into_iter();
-        all.filter(|row| self.rows.is_empty() || asked(row))
+        all.filter(|row| self.rows.is_empty() || is_named(row))
             .collect()
     }
 

@@ -63,10 +63,10 @@ pub(crate) fn lines(outcome: &Outcome) -> String {
     if findings.excused > 0 {
         let _ = write!(text, ", {} to be expected", findings.excused);
     }
-    let figures: Vec<String> = outcome.figures.iter().map(ToString::to_string).collect();
-    let _ = write!(text, "\n       {}", figures.join(", "));
-    for (trouble, count) in &findings.troubles {
-        let _ = write!(text, "\n       {count} × {trouble}");
+    let stats: Vec<String> = outcome.stats.iter().map(ToString::to_string).collect();
+    let _ = write!(text, "\n       {}", stats.join(", "));
+    for (failure, count) in &findings.troubles {
+        let _ = write!(text, "\n       {count} × {failure}");
     }
     for example in &findings.examples {
         let _ = write!(text, "\n         {example}");

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::origin::Origin;
-use super::wire::{AnswerHead, Wire};
+use super::wire::{ResponseHead, Wire};
 use crate::within;
 
 /// A caller of the admin API.
@@ -44,20 +44,20 @@ impl Admin {
         let call = async {
             if let Some(wire) = self.wire.take() {
                 // The proxy closes it when it was idle for long. Every call can be repeated.
-                let answer = self.ask(wire, &request).await;
-                if answer.is_some() {
-                    return answer;
+                let response = self.send(wire, &request).await;
+                if response.is_some() {
+                    return response;
                 }
             }
             let stream = TcpStream::connect(self.address).await.ok()?;
-            self.ask(Wire::new(stream).ok()?, &request).await
+            self.send(Wire::new(stream).ok()?, &request).await
         };
         within(&format!("{method} {path}"), call).await
     }
 
-    async fn ask(&mut self, mut wire: Wire, request: &str) -> Option<(u16, Value)> {
+    async fn send(&mut self, mut wire: Wire, request: &str) -> Option<(u16, Value)> {
         wire.send(request.as_bytes()).await.ok()?;
-        let head = AnswerHead::parse(&wire.head().await.ok()??).expect("an answer");
+        let head = ResponseHead::parse(&wire.head().await.ok()??).expect("an answer");
         let body = wire.body(head.length).await.ok()?;
         let value = serde_json::from_slice(&body).expect("JSON");
         self.wire = (!head.close).then_some(wire);

@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 
 use super::request::Request;
 use super::websocket;
-use super::wire::{AnswerHead, Wire};
-use super::witness::{Finding, Trouble};
+use super::wire::{ResponseHead, Wire};
+use super::witness::{Failure, Finding};
 
 /// An answer is given up after this; it counted as late long before.
 const GIVE_UP: Duration = Duration::from_secs(15);
@@ -18,7 +18,7 @@ const GIVE_UP: Duration = Duration::from_secs(15);
 const LATE: Duration = Duration::from_secs(1);
 
 /// How a good answer is told that says it is its connection's last.
-pub(super) const WITH_THE_ANSWER: &str = "with the answer";
+pub(super) const WITH_THE_RESPONSE: &str = "with the answer";
 
 /// A client, and its connection while it has one.
 pub(super) struct Client {
@@ -28,7 +28,7 @@ pub(super) struct Client {
 
 /// A good answer.
 #[derive(Debug, Clone, Copy)]
-pub struct Answered {
+pub struct GoodResponse {
     /// To what.
     pub request: Request,
     /// The origin that it came from.
@@ -41,7 +41,7 @@ pub struct Answered {
 
 /// What was wrong, before it is known when.
 struct Wrong {
-    trouble: Trouble,
+    failure: Failure,
     endpoint: Option<u32>,
     detail: String,
 }
@@ -57,7 +57,7 @@ impl Client {
         &mut self,
         request: Request,
         close: bool,
-    ) -> Result<Answered, Finding> {
+    ) -> Result<GoodResponse, Finding> {
         let mut sent = Instant::now();
         let exchange = async {
             let mut wire = self.connected().await?;
@@ -70,9 +70,9 @@ impl Client {
         let done = Instant::now();
         let late = done.duration_since(sent) > request.pause() + LATE;
         let wrong = match outcome {
-            Ok(Ok(endpoint)) if late => Wrong::at(endpoint, Trouble::Stalled, ""),
+            Ok(Ok(endpoint)) if late => Wrong::at(endpoint, Failure::Stalled, ""),
             Ok(Ok(endpoint)) => {
-                return Ok(Answered {
+                return Ok(GoodResponse {
                     request,
                     endpoint,
                     sent,
@@ -80,10 +80,10 @@ impl Client {
                 });
             }
             Ok(Err(wrong)) => wrong,
-            Err(_) => Wrong::of(Trouble::Stalled, "and given up"),
+            Err(_) => Wrong::of(Failure::Stalled, "and given up"),
         };
         Err(Finding {
-            trouble: wrong.trouble,
+            failure: wrong.failure,
             request: Some(request),
             endpoint: wrong.endpoint,
             sent,
@@ -104,7 +104,7 @@ impl Client {
         let stream = TcpStream::connect(self.target).await;
         stream
             .and_then(Wire::new)
-            .map_err(|error| Wrong::of(Trouble::Refused, error.to_string()))
+            .map_err(|error| Wrong::of(Failure::Refused, error.to_string()))
     }
 
     /// Waits, with its connection idle, until the proxy does something on it. It never should.
@@ -116,10 +116,10 @@ impl Client {
         let bytes = wire.unasked().await;
         self.wire = None;
         Finding {
-            trouble: if bytes == 0 {
-                Trouble::Closed
+            failure: if bytes == 0 {
+                Failure::Closed
             } else {
-                Trouble::Unasked
+                Failure::Unasked
             },
             request: None,
             endpoint: None,
@@ -135,16 +135,16 @@ impl Client {
         let exchange = async {
             let mut wire = self.connected().await?;
             let opened = websocket::request(&request.path());
-            let head = ask(&mut wire, &opened).await?;
+            let head = send(&mut wire, &opened).await?;
             match head.endpoint {
                 Some(endpoint) if head.status == 101 => Ok((wire, endpoint)),
-                _ => Err(Wrong::of(Trouble::WebSocket, format!("{head:?}"))),
+                _ => Err(Wrong::of(Failure::WebSocket, format!("{head:?}"))),
             }
         };
         let opened = tokio::time::timeout(GIVE_UP, exchange).await;
-        let opened = opened.unwrap_or_else(|_| Err(Wrong::of(Trouble::Stalled, "and given up")));
+        let opened = opened.unwrap_or_else(|_| Err(Wrong::of(Failure::Stalled, "and given up")));
         opened.map_err(|wrong| Finding {
-            trouble: wrong.trouble,
+            failure: wrong.failure,
             request: Some(request),
             endpoint: wrong.endpoint,
             sent,
@@ -171,50 +171,50 @@ pub(super) async fn echo(wire: &mut Wire, text: &str) -> Result<(), String> {
 /// The whole exchange on an open connection. Gives the origin that answered, and whether the
 /// connection can be used again.
 async fn converse(wire: &mut Wire, request: Request, close: bool) -> Result<(u32, bool), Wrong> {
-    let head = ask(wire, &request.bytes(close)).await?;
-    let wrong = |trouble, detail: String| Wrong {
-        trouble,
+    let head = send(wire, &request.bytes(close)).await?;
+    let wrong = |failure, detail: String| Wrong {
+        failure,
         endpoint: head.endpoint,
         detail,
     };
     let body = wire.body(head.length).await;
-    let body = body.map_err(|error| wrong(Trouble::Cut, error.to_string()))?;
+    let body = body.map_err(|error| wrong(Failure::Cut, error.to_string()))?;
     if head.status != 200 {
         let reason = head.reason.as_deref().unwrap_or("(by the origin)");
-        return Err(wrong(Trouble::Status, format!("{} {reason}", head.status)));
+        return Err(wrong(Failure::Status, format!("{} {reason}", head.status)));
     }
-    if body != request.answer() {
-        return Err(wrong(Trouble::WrongBody, beginning(&body)));
+    if body != request.response() {
+        return Err(wrong(Failure::WrongBody, beginning(&body)));
     }
     let Some(endpoint) = head.endpoint else {
-        return Err(wrong(Trouble::WrongBody, "from no origin".into()));
+        return Err(wrong(Failure::WrongBody, "from no origin".into()));
     };
     if head.close && !close {
-        return Err(wrong(Trouble::Closed, WITH_THE_ANSWER.into()));
+        return Err(wrong(Failure::Closed, WITH_THE_RESPONSE.into()));
     }
     if close {
         let bytes = wire.unasked().await;
         if bytes > 0 {
-            return Err(wrong(Trouble::Unasked, format!("{bytes} bytes")));
+            return Err(wrong(Failure::Unasked, format!("{bytes} bytes")));
         }
     }
     Ok((endpoint, !close))
 }
 
 /// Sends bytes, and waits for the head of the answer.
-async fn ask(wire: &mut Wire, bytes: &[u8]) -> Result<AnswerHead, Wrong> {
-    let reset = |error: io::Error| Wrong::of(Trouble::Reset, error.to_string());
+async fn send(wire: &mut Wire, bytes: &[u8]) -> Result<ResponseHead, Wrong> {
+    let reset = |error: io::Error| Wrong::of(Failure::Reset, error.to_string());
     // An answer may be there though its request was not taken whole.
     let sent = wire.send(bytes).await;
     let head = match wire.head().await {
         Ok(Some(head)) => head,
-        Ok(None) => return Err(Wrong::of(Trouble::Reset, "closed")),
+        Ok(None) => return Err(Wrong::of(Failure::Reset, "closed")),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return Err(Wrong::of(Trouble::Cut, "in its head"));
+            return Err(Wrong::of(Failure::Cut, "in its head"));
         }
         Err(error) => return Err(reset(sent.err().unwrap_or(error))),
     };
-    AnswerHead::parse(&head).map_err(|error| Wrong::of(Trouble::WrongBody, error.to_string()))
+    ResponseHead::parse(&head).map_err(|error| Wrong::of(Failure::WrongBody, error.to_string()))
 }
 
 fn beginning(body: &Bytes) -> String {
@@ -223,18 +223,18 @@ fn beginning(body: &Bytes) -> String {
 }
 
 impl Wrong {
-    fn of(trouble: Trouble, detail: impl Into<String>) -> Self {
+    fn of(failure: Failure, detail: impl Into<String>) -> Self {
         Self {
-            trouble,
+            failure,
             endpoint: None,
             detail: detail.into(),
         }
     }
 
-    fn at(endpoint: u32, trouble: Trouble, detail: &str) -> Self {
+    fn at(endpoint: u32, failure: Failure, detail: &str) -> Self {
         Self {
             endpoint: Some(endpoint),
-            ..Self::of(trouble, detail)
+            ..Self::of(failure, detail)
         }
     }
 }

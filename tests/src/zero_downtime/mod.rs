@@ -25,7 +25,7 @@ mod websocket;
 mod wire;
 mod witness;
 
-pub use client::Answered;
+pub use client::GoodResponse;
 pub use killable::run_origin;
 pub use origin::{HEALTH, Origin};
 pub use outcome::{Figure, Limit, Outcome};
@@ -33,4 +33,4 @@ pub use request::{Kind, Request};
 pub use rows::{Extent, Row};
 pub use test_env::{Limits, TestEnv};
 pub use traffic::{Observer, Plan, Seen, Traffic};
-pub use witness::{Finding, Findings, Sight, Trouble, Witness};
+pub use witness::{Failure, Finding, Findings, Sight, Witness};

@@ -138,7 +138,7 @@ async fn converse(stream: TcpStream, state: &State) -> io::Result<()> {
                     return Err(error);
                 }
             }
-            answer(&mut wire, state.number, request).await?;
+            response(&mut wire, state.number, request).await?;
         } else {
             wire.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
                 .await?;
@@ -156,7 +156,7 @@ impl State {
     }
 }
 
-async fn answer(wire: &mut Wire, number: u32, request: Request) -> io::Result<()> {
+async fn response(wire: &mut Wire, number: u32, request: Request) -> io::Result<()> {
     if request.kind == Kind::WebSocket {
         wire.send(&websocket::granted(number)).await?;
         loop {
@@ -164,8 +164,8 @@ async fn answer(wire: &mut Wire, number: u32, request: Request) -> io::Result<()
             wire.send(&websocket::plain(&payload)).await?;
         }
     }
-    let body = request.answer();
-    let in_chunks = request.is_answered_in_chunks();
+    let body = request.response();
+    let in_chunks = request.is_response_chunked();
     let length = if in_chunks {
         "Transfer-Encoding: chunked".to_owned()
     } else {

@@ -15,7 +15,7 @@ pub struct Outcome {
     /// What they noticed.
     pub findings: Findings,
     /// What was measured beside.
-    pub figures: Vec<Figure>,
+    pub stats: Vec<Figure>,
 }
 
 /// One figure.
@@ -50,7 +50,7 @@ impl Outcome {
             row,
             requests,
             findings,
-            figures: Vec::new(),
+            stats: Vec::new(),
         }
     }
 
@@ -62,7 +62,7 @@ impl Outcome {
         unit: &'static str,
         limit: Limit,
     ) -> Self {
-        self.figures.push(Figure {
+        self.stats.push(Figure {
             name,
             value,
             unit,
@@ -89,7 +89,7 @@ impl Outcome {
         if self.findings.failed > 0 {
             problems.push(format!("{} failed", self.findings.failed));
         }
-        let missed = self.figures.iter().filter(|figure| !figure.is_good());
+        let missed = self.stats.iter().filter(|figure| !figure.is_good());
         problems.extend(missed.map(ToString::to_string));
         problems
     }

@@ -125,7 +125,7 @@ impl Request {
     }
 
     /// The body that its answer has to have.
-    pub(super) fn answer(self) -> Vec<u8> {
+    pub(super) fn response(self) -> Vec<u8> {
         let length = match self.kind {
             Kind::Large => LARGE,
             Kind::Chunked | Kind::Slow(_) => (self.id % 12_000) as usize,
@@ -137,7 +137,7 @@ impl Request {
     }
 
     /// Whether its answer comes in chunks.
-    pub(super) fn is_answered_in_chunks(self) -> bool {
+    pub(super) fn is_response_chunked(self) -> bool {
         match self.kind {
             Kind::Chunked => true,
             Kind::Slow(_) => self.id % 2 == 1,

@@ -22,11 +22,11 @@ pub struct Limits {
     /// Requests a second that clients send.
     pub rate: f64,
     /// Requests a second that have to be answered.
-    pub answered: f64,
+    pub responses: f64,
     /// Milliseconds from the sending of a change until no request goes the old way.
     pub lag: f64,
     /// Milliseconds from the start of a proxy until its first good answer.
-    pub first_answer: f64,
+    pub first_response: f64,
     /// The part of the changes meant for a second that has to be made in it.
     pub changes: f64,
 }
@@ -35,9 +35,9 @@ impl Limits {
     /// The numbers that are promised, on a machine that has nothing else to do.
     pub const PROMISED: Self = Self {
         rate: 2_400.0,
-        answered: 2_000.0,
+        responses: 2_000.0,
         lag: 5.0,
-        first_answer: 100.0,
+        first_response: 100.0,
         changes: 0.95,
     };
 
@@ -45,9 +45,9 @@ impl Limits {
     /// client loses is.
     pub const SHARED: Self = Self {
         rate: 1_000.0,
-        answered: 300.0,
+        responses: 300.0,
         lag: 250.0,
-        first_answer: 2_000.0,
+        first_response: 2_000.0,
         changes: 0.1,
     };
 }

@@ -9,9 +9,9 @@ use hdrhistogram::Histogram;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::client::{Answered, Client, echo};
+use super::client::{Client, GoodResponse, echo};
 use super::request::{Kind, Request};
-use super::witness::{Finding, Trouble, Witness};
+use super::witness::{Failure, Finding, Witness};
 
 /// What slow requests ask for, at most.
 const SLOW: u64 = 400;
@@ -46,7 +46,7 @@ pub struct Traffic {
 #[derive(Debug)]
 pub struct Seen {
     /// Good answers.
-    pub answered: u64,
+    pub responses: u64,
     /// Echoes on WebSockets.
     pub echoes: u64,
     /// From a request to its answer, without what slow ones asked for, in microseconds.
@@ -58,7 +58,7 @@ pub struct Seen {
 }
 
 /// Is told of good answers.
-pub type Observer = Arc<dyn Fn(Answered) + Send + Sync>;
+pub type Observer = Arc<dyn Fn(GoodResponse) + Send + Sync>;
 
 impl Plan {
     /// The usual mix, at this many requests a second.
@@ -94,10 +94,10 @@ impl Traffic {
         let short = (plan.short_rate / 10.0).ceil() as usize;
         for number in 0..short {
             let pace = Pace::new(short, plan.short_rate, number);
-            clients.spawn(client().ask_once_each(pace));
+            clients.spawn(client().send_once_each(pace));
         }
         for _ in 0..plan.slow {
-            clients.spawn(client().ask_for_slow());
+            clients.spawn(client().send_slow());
         }
         for _ in 0..plan.websockets {
             clients.spawn(client().hold_websocket());
@@ -117,7 +117,7 @@ impl Traffic {
         let mut all = Seen::default();
         while let Some(seen) = self.clients.join_next().await {
             let seen = seen.expect("a client does not panic");
-            all.answered += seen.answered;
+            all.responses += seen.responses;
             all.echoes += seen.echoes;
             all.latency += seen.latency;
             all.own_delay = all.own_delay.max(seen.own_delay);
@@ -129,7 +129,7 @@ impl Traffic {
 impl Default for Seen {
     fn default() -> Self {
         Self {
-            answered: 0,
+            responses: 0,
             echoes: 0,
             latency: microseconds(),
             own_delay: Duration::ZERO,
@@ -141,7 +141,7 @@ impl Default for Seen {
 impl Seen {
     /// Good answers a second.
     pub fn rate(&self) -> f64 {
-        self.answered as f64 / self.elapsed.as_secs_f64()
+        self.responses as f64 / self.elapsed.as_secs_f64()
     }
 }
 
@@ -186,27 +186,27 @@ impl One {
     async fn keep_asking(mut self, mut pace: Pace) -> Seen {
         while self.wait(pace.next()).await {
             let request = Request::of_mix(self.witness.next_id());
-            self.ask(request, false).await;
+            self.send(request, false).await;
         }
         self.seen
     }
 
-    async fn ask_once_each(mut self, mut pace: Pace) -> Seen {
+    async fn send_once_each(mut self, mut pace: Pace) -> Seen {
         while self.wait(pace.next()).await {
             let request = Request::of_mix(self.witness.next_id());
             // Half of them leave it to the proxy to close the connection.
-            self.ask(request, request.id.is_multiple_of(2)).await;
+            self.send(request, request.id.is_multiple_of(2)).await;
             self.client.hang_up();
         }
         self.seen
     }
 
-    async fn ask_for_slow(mut self) -> Seen {
+    async fn send_slow(mut self) -> Seen {
         while !*self.stopping.borrow() {
             let id = self.witness.next_id();
             let milliseconds = (SLOW / 4 + id % (SLOW * 3 / 4)) as u16;
             let kind = Kind::Slow(milliseconds);
-            if !self.ask(Request { id, kind }, false).await {
+            if !self.send(Request { id, kind }, false).await {
                 // Not to become a storm against a proxy that is gone.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -240,7 +240,7 @@ impl One {
                 }
                 if let Err(detail) = echo(&mut wire, &format!("{id:x}-{number}")).await {
                     self.witness.found(Finding {
-                        trouble: Trouble::WebSocket,
+                        failure: Failure::WebSocket,
                         request: Some(request),
                         endpoint: Some(endpoint),
                         sent: opened,
@@ -273,17 +273,17 @@ impl One {
         }
     }
 
-    async fn ask(&mut self, request: Request, close: bool) -> bool {
+    async fn send(&mut self, request: Request, close: bool) -> bool {
         let outcome = self.client.exchange(request, close).await;
         self.witness.ended();
         match outcome {
-            Ok(answered) => {
-                let took = answered.done.duration_since(answered.sent);
+            Ok(response) => {
+                let took = response.done.duration_since(response.sent);
                 let own = took.saturating_sub(request.pause());
                 self.seen.latency.saturating_record(own.as_micros() as u64);
-                self.seen.answered += 1;
+                self.seen.responses += 1;
                 if let Some(observer) = &self.observer {
-                    observer(answered);
+                    observer(response);
                 }
                 true
             }

@@ -33,7 +33,7 @@ pub(super) struct RequestHead {
 
 /// The head of an answer, as far as it matters here.
 #[derive(Debug)]
-pub(super) struct AnswerHead {
+pub(super) struct ResponseHead {
     pub(super) status: u16,
     pub(super) length: Length,
     pub(super) close: bool,
@@ -158,7 +158,7 @@ impl RequestHead {
     }
 }
 
-impl AnswerHead {
+impl ResponseHead {
     pub(super) fn parse(bytes: &[u8]) -> io::Result<Self> {
         let mut fields = [httparse::EMPTY_HEADER; 64];
         let mut response = httparse::Response::new(&mut fields);

@@ -17,7 +17,7 @@ const KEEP: usize = 10_000;
 /// What can go wrong for a client, or against a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Trouble {
+pub enum Failure {
     /// No connection could be made.
     Refused,
     /// An answer that is not 200.
@@ -50,7 +50,7 @@ pub enum Trouble {
 #[derive(Debug, Clone)]
 pub struct Finding {
     /// What.
-    pub trouble: Trouble,
+    pub failure: Failure,
     /// With which request, if it was one.
     pub request: Option<Request>,
     /// At which origin, where that is known.
@@ -112,20 +112,20 @@ impl Witness {
 
     /// An origin says what it saw.
     pub fn saw(&self, endpoint: u32, sight: Sight) {
-        let (trouble, request, detail) = match sight {
+        let (failure, request, detail) = match sight {
             Sight::Came(request) => {
                 // Anything else may be sent again while nothing of its answer has come.
                 if !request.is_post() || !self.came_before(request.id) {
                     return;
                 }
-                (Trouble::PostTwice, request, String::new())
+                (Failure::PostTwice, request, String::new())
             }
-            Sight::AfterReceipt(request) => (Trouble::AfterReceipt, request, String::new()),
-            Sight::BadUpload(request, why) => (Trouble::BadUpload, request, why),
+            Sight::AfterReceipt(request) => (Failure::AfterReceipt, request, String::new()),
+            Sight::BadUpload(request, why) => (Failure::BadUpload, request, why),
         };
         let now = Instant::now();
         self.found(Finding {
-            trouble,
+            failure,
             request: Some(request),
             endpoint: Some(endpoint),
             sent: now,
@@ -177,7 +177,7 @@ impl Witness {
                 continue;
             }
             judged.failed += 1;
-            *judged.troubles.entry(finding.trouble).or_default() += 1;
+            *judged.troubles.entry(finding.failure).or_default() += 1;
             if judged.examples.len() < 20 {
                 judged.examples.push(self.tell(finding));
             }
@@ -187,7 +187,7 @@ impl Witness {
 
     fn tell(&self, finding: &Finding) -> String {
         let Finding {
-            trouble,
+            failure,
             request,
             endpoint,
             sent,
@@ -198,7 +198,7 @@ impl Witness {
         let after = at.duration_since(*sent).as_secs_f64() * 1e3;
         let endpoint = endpoint.map_or(String::new(), |number| format!(" at endpoint {number}"));
         let path = request.map_or(String::new(), |request| format!(" {}", request.path()));
-        format!("{at_second:.3} s: {trouble}:{path}{endpoint} after {after:.1} ms {detail}")
+        format!("{at_second:.3} s: {failure}:{path}{endpoint} after {after:.1} ms {detail}")
             .trim_end()
             .to_owned()
     }
@@ -212,12 +212,12 @@ pub struct Findings {
     /// What was to be expected.
     pub excused: u64,
     /// The first of these by what they are.
-    pub troubles: BTreeMap<Trouble, u64>,
+    pub troubles: BTreeMap<Failure, u64>,
     /// The first few, in words.
     pub examples: Vec<String>,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused => "no connection",

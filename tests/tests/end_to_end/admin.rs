@@ -1,7 +1,7 @@
 //! The admin API: what it refuses, and whom.
 
 use serde_json::{Value, json};
-use tests::{Running, TestEndpoint, TestProxy, ask, ask_with, wait_until};
+use tests::{Running, TestEndpoint, TestProxy, get, send, wait_until};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -185,14 +185,14 @@ async fn bad_input_is_named_and_leaves_the_running_split_alone() {
         let message = error["message"].as_str().unwrap();
         assert!(message.contains(says), "{method} {path} {body}: {message}");
     }
-    let broken = ask_with(proxy.admin, "PUT", split, &[], "{\"split\": {").await;
+    let broken = send(proxy.admin, "PUT", split, &[], "{\"split\": {").await;
     assert_eq!(broken.status, 400, "{broken:?}");
     assert_eq!(
         proxy.web().await.generation,
         before.generation,
         "nothing was swapped"
     );
-    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+    assert!(get(proxy.address, "/").await.body.contains("1.0.0"));
 }
 
 #[tokio::test]
@@ -200,14 +200,14 @@ async fn a_change_can_be_made_conditional_on_what_was_seen() {
     let proxy = TestProxy::start().await;
     let endpoint = TestEndpoint::start("1.0.0").await;
     proxy.put_web(&[&endpoint], Value::Null).await;
-    let seen = ask(proxy.admin, "/v1/services/web").await;
+    let seen = get(proxy.admin, "/v1/services/web").await;
     let tag = seen.header("etag").to_owned();
     let split = r#"{"split":{"1.0.0":7}}"#;
     let put = |tag: String| {
         let admin = proxy.admin;
         async move {
             let headers = [("if-match", tag.as_str())];
-            ask_with(admin, "PUT", "/v1/services/web/split", &headers, split).await
+            send(admin, "PUT", "/v1/services/web/split", &headers, split).await
         }
     };
     assert_eq!(put(tag.clone()).await.status, 200);
@@ -239,7 +239,7 @@ async fn every_call_can_be_repeated() {
             .status,
         404
     );
-    assert_eq!(ask(proxy.address, "/").await.status, 404);
+    assert_eq!(get(proxy.address, "/").await.status, 404);
 }
 
 #[tokio::test]
@@ -249,11 +249,11 @@ async fn without_a_token_a_web_page_cannot_get_in() {
         &[("host", "evil.example.com")][..],
         &[("origin", "http://evil.example.com")],
     ] {
-        let reply = ask_with(proxy.admin, "GET", "/v1/services", headers, "").await;
+        let reply = send(proxy.admin, "GET", "/v1/services", headers, "").await;
         assert_eq!(reply.status, 403, "{headers:?}: {reply:?}");
     }
     assert_eq!(
-        ask_with(proxy.admin, "GET", "/healthz", &[("host", "x")], "")
+        send(proxy.admin, "GET", "/healthz", &[("host", "x")], "")
             .await
             .status,
         200
@@ -289,7 +289,7 @@ async fn with_a_token_only_who_knows_it_gets_in() {
         (&[("authorization", "Basic a-secret-of-good-length")], 401),
         (&[("authorization", "Bearer a-secret-of-good-length")], 200),
     ] {
-        let reply = ask_with(admin, "GET", "/v1/services", headers, "").await;
+        let reply = send(admin, "GET", "/v1/services", headers, "").await;
         assert_eq!(reply.status.as_u16(), status, "{headers:?}: {reply:?}");
     }
     assert!(
@@ -299,7 +299,7 @@ async fn with_a_token_only_who_knows_it_gets_in() {
 }
 
 #[tokio::test]
-async fn an_admin_port_that_others_could_reach_needs_a_token() {
+async fn an_admin_port_that_is_open_to_others_needs_a_token() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("proxy.toml");
     let config = "[admin]\nlisten = \"0.0.0.0:0\"\n[[listeners]]\naddress = \"127.0.0.1:0\"\n";
@@ -318,9 +318,9 @@ async fn metrics_are_by_service_and_version() {
     let endpoint = TestEndpoint::start("1.0.0").await;
     proxy.put_web(&[&endpoint], Value::Null).await;
     for _ in 0..3 {
-        ask(proxy.address, "/").await;
+        get(proxy.address, "/").await;
     }
-    let reply = ask(proxy.admin, "/metrics").await;
+    let reply = get(proxy.admin, "/metrics").await;
     for line in [
         "crossfade_responses_total{class=\"2xx\",service=\"web\",version=\"1.0.0\"} 3",
         "crossfade_split_weight{service=\"web\",version=\"1.0.0\"} 1",
@@ -332,7 +332,7 @@ async fn metrics_are_by_service_and_version() {
 }
 
 #[tokio::test]
-async fn a_change_that_is_in_force_is_kept_though_whoever_asked_for_it_hangs_up() {
+async fn a_change_that_is_in_force_is_kept_though_its_caller_hangs_up() {
     let proxy = TestProxy::start().await;
     for number in 0..200 {
         let body = format!("{{\"path_prefix\":\"/{number}\"}}");

@@ -319,13 +319,13 @@ async fn auto_takes_processes_where_podman_does_not_work_and_says_why() {
         let says = "runs on processes of this host: podman cannot be used: ";
         assert!(finished.stdout.contains(says), "{finished:#?}");
         assert_eq!(project.status().await["runtime"], "process");
-        let asked = Load::start(project.address, &["--rate", "0", "--count", "10"]);
-        asked.finished().await.expect_no_failure();
+        let sent = Load::start(project.address, &["--rate", "0", "--count", "10"]);
+        sent.finished().await.expect_no_failure();
     }
 }
 
 #[tokio::test]
-async fn a_controller_that_is_asked_for_twice_says_who_has_the_folder() {
+async fn a_controller_that_is_started_twice_says_which_process_has_the_folder() {
     let project = TestProject::up(On::Processes, &Settings::default()).await;
     let before = state_of(&project).await;
     let finished = project.run(&["serve"]).await;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use tests::{Load, TestEndpoint, TestProxy, ask_with};
+use tests::{Load, TestEndpoint, TestProxy, send};
 
 /// A proxy before three endpoints of one version, whose answers tell them apart.
 async fn proxy_with(balance: Value, endpoints: &[TestEndpoint]) -> TestProxy {
@@ -26,8 +26,8 @@ async fn three() -> [TestEndpoint; 3] {
 }
 
 /// Who answers a request with this header field.
-async fn answered_by(proxy: &TestProxy, field: (&str, &str)) -> String {
-    let reply = ask_with(proxy.address, "GET", "/", &[field], "").await;
+async fn version_from(proxy: &TestProxy, field: (&str, &str)) -> String {
+    let reply = send(proxy.address, "GET", "/", &[field], "").await;
     reply.json()["version"].as_str().unwrap().to_owned()
 }
 
@@ -44,7 +44,7 @@ async fn requests_with_the_same_key_have_the_same_endpoint_on_every_worker() {
         let mut users: HashMap<String, String> = HashMap::new();
         for number in 0..60 {
             let user = format!("session=u{}", number % 20);
-            let by = answered_by(&proxy, (field, &user)).await;
+            let by = version_from(&proxy, (field, &user)).await;
             let before = users.insert(user.clone(), by.clone());
             assert!(
                 before.is_none_or(|before| before == by),

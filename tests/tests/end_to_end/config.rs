@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Load, Running, TestEndpoint, TestProxy, ask, wait_until};
+use tests::{Load, Running, TestEndpoint, TestProxy, get, wait_until};
 
 fn service(endpoint: &TestEndpoint) -> String {
     format!(
@@ -23,9 +23,9 @@ fn rewrite(file: &Path, services: &str) {
     std::fs::rename(&beside, file).unwrap();
 }
 
-async fn wait_answered_by(proxy: &TestProxy, version: &str) {
+async fn wait_until_served_by(proxy: &TestProxy, version: &str) {
     wait_until(&format!("{version} answers"), || async {
-        ask(proxy.address, "/").await.body.contains(version)
+        get(proxy.address, "/").await.body.contains(version)
     })
     .await;
 }
@@ -81,11 +81,11 @@ async fn a_change_of_the_file_is_taken_up_without_a_failure() {
     );
     let proxy = TestProxy::with_config(&service(&one)).await;
     let load = Load::start(proxy.address, &["--rate", "0", "--connections", "4"]);
-    wait_answered_by(&proxy, "1.0.0").await;
+    wait_until_served_by(&proxy, "1.0.0").await;
     rewrite(&proxy.config_file(), &service(&two));
-    wait_answered_by(&proxy, "2.0.0").await;
+    wait_until_served_by(&proxy, "2.0.0").await;
     rewrite(&proxy.config_file(), &service(&one));
-    wait_answered_by(&proxy, "1.0.0").await;
+    wait_until_served_by(&proxy, "1.0.0").await;
     load.stop().await.expect_no_failure();
 }
 
@@ -103,13 +103,13 @@ async fn a_file_that_is_still_being_written_is_waited_for() {
     let mut open = std::fs::File::create(&file).unwrap();
     open.write_all(head.as_bytes()).unwrap();
     for _ in 0..60 {
-        assert_eq!(ask(proxy.address, "/").await.status, 200);
+        assert_eq!(get(proxy.address, "/").await.status, 200);
         open.write_all(b"# not yet\n").unwrap();
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     open.write_all(service(&two).as_bytes()).unwrap();
     drop(open);
-    wait_answered_by(&proxy, "2.0.0").await;
+    wait_until_served_by(&proxy, "2.0.0").await;
 }
 
 #[tokio::test]
@@ -136,17 +136,17 @@ async fn a_file_that_is_wrong_or_gone_leaves_the_running_table() {
         .logged("did you mean `name`?; the running table stays as it is")
         .await;
     valid("crossfade_config_valid 0").await;
-    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+    assert!(get(proxy.address, "/").await.body.contains("1.0.0"));
 
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     std::fs::remove_file(&file).unwrap();
     proxy.logged("No such file").await;
-    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+    assert!(get(proxy.address, "/").await.body.contains("1.0.0"));
 
     std::fs::write(&file, whole).unwrap();
     valid("crossfade_config_valid 1").await;
     rewrite(&file, &service(&two));
-    wait_answered_by(&proxy, "2.0.0").await;
+    wait_until_served_by(&proxy, "2.0.0").await;
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn a_symlink_that_is_swapped_is_a_change() {
     link("v1", "..data");
     link("..data/proxy.toml", "proxy.toml");
     link("v2", "..data");
-    wait_answered_by(&proxy, "2.0.0").await;
+    wait_until_served_by(&proxy, "2.0.0").await;
 }
 
 #[tokio::test]
@@ -198,7 +198,7 @@ async fn only_services_whose_text_changed_are_replaced() {
     })
     .await;
     assert!(
-        ask(proxy.address, "/").await.body.contains("2.0.0"),
+        get(proxy.address, "/").await.body.contains("2.0.0"),
         "the admin API wrote last"
     );
 }
@@ -214,14 +214,14 @@ async fn what_the_admin_api_has_set_is_there_again_after_a_kill() {
     for want in ["2.0.0", "1.0.0", "2.0.0"] {
         proxy.split(json!({ want: 1 })).await;
         proxy = proxy.restart_after_kill(&service(&one)).await;
-        let answer = ask(proxy.address, "/").await;
-        assert!(answer.body.contains(want), "{want}: {answer:?}");
+        let response = get(proxy.address, "/").await;
+        assert!(response.body.contains(want), "{want}: {response:?}");
     }
     // Its text in the file has changed since: the file wins.
     proxy = proxy
         .restart_after_kill(&format!("{}weight = 2\n", service(&one)))
         .await;
-    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+    assert!(get(proxy.address, "/").await.body.contains("1.0.0"));
     assert_eq!(proxy.web().await.versions.len(), 1);
 }
 
@@ -232,7 +232,7 @@ async fn a_state_file_that_is_not_whole_does_not_stop_the_proxy() {
     let state = proxy.config_file().with_file_name("state.json");
     std::fs::write(&state, "{\"format\":1,\"servi").unwrap();
     let proxy = proxy.restart_after_kill(&service(&one)).await;
-    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+    assert!(get(proxy.address, "/").await.body.contains("1.0.0"));
     assert!(
         state.with_extension("json.unreadable").exists(),
         "it is kept for whoever looks into it"
@@ -272,8 +272,8 @@ async fn a_pipe_in_the_files_place_does_not_stop_the_proxy() {
     proxy
         .logged("is not a file; the running table stays as it is")
         .await;
-    assert_eq!(ask(proxy.admin, "/healthz").await.status, 200);
-    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+    assert_eq!(get(proxy.admin, "/healthz").await.status, 200);
+    assert!(get(proxy.address, "/").await.body.contains("1.0.0"));
     proxy.signal(rustix::process::Signal::TERM);
     assert_eq!(proxy.finished().await.code, Some(0));
 }
@@ -296,7 +296,7 @@ async fn a_saved_service_that_contradicts_the_file_is_left_out_alone() {
         service(&two).replace("name = \"web\"", "name = \"web\"\nhosts = [\"a.test\"]");
     let proxy = proxy.restart_after_kill(&conflicting).await;
     for (host, want) in [("a.test", "2.0.0"), ("b.test", "1.0.0")] {
-        let reply = tests::ask_with(proxy.address, "GET", "/", &[("host", host)], "").await;
+        let reply = tests::send(proxy.address, "GET", "/", &[("host", host)], "").await;
         assert!(reply.body.contains(want), "{host}: {reply:?}");
     }
 }

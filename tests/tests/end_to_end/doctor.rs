@@ -15,7 +15,7 @@ async fn doctor(project: &TestProject, env: &[(&str, &str)]) -> (Finished, Vec<V
     assert_eq!(report["ok"] == true, finished.code == Some(0), "{report:#}");
     let findings = report["findings"].as_array().unwrap().clone();
     for one in &findings {
-        let mended = one["mend"].as_str().is_some_and(|mend| !mend.is_empty());
+        let mended = one["mend"].as_str().is_some_and(|fix| !fix.is_empty());
         assert_eq!(mended, one["state"] != "ok", "{one:#}");
     }
     (finished, findings)
@@ -96,7 +96,7 @@ async fn what_is_in_the_way_is_named_with_what_mends_it() {
 }
 
 #[tokio::test]
-async fn a_missing_podman_is_a_failure_only_where_it_is_asked_for() {
+async fn a_missing_podman_is_a_failure_only_where_it_is_required() {
     let project = TestProject::new(On::Processes, &Settings::default());
     let good = project.manifest(&Settings::default());
     let nowhere = [("PATH", "/nonexistent")];
@@ -106,8 +106,8 @@ async fn a_missing_podman_is_a_failure_only_where_it_is_asked_for() {
         assert_eq!(finished.code, Some(code), "{finished:#?}");
         let podman = finding(&findings, "podman", "there is no podman that can be run");
         assert_eq!(podman["state"], state);
-        let mend = podman["mend"].as_str().unwrap();
-        assert!(mend.contains("apt-get install podman"), "{mend}");
+        let fix = podman["mend"].as_str().unwrap();
+        assert!(fix.contains("apt-get install podman"), "{fix}");
     }
     project.write_manifest(&good);
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Heard, Load, ScriptedEndpoint, TestEndpoint, TestProxy, ask, wait_until};
+use tests::{Heard, Load, ScriptedEndpoint, TestEndpoint, TestProxy, get, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -24,7 +24,7 @@ async fn moved_on(config: &str, flags: &[&str]) -> (TestProxy, TestEndpoint, Tes
 async fn a_receipt_waits_for_the_request_in_flight() {
     let (proxy, _old, _new) = moved_on("", &[]).await;
     let address = proxy.address;
-    let slow = tokio::spawn(async move { ask(address, "/slow?for=1s").await });
+    let slow = tokio::spawn(async move { get(address, "/slow?for=1s").await });
     proxy.wait_in_flight(1).await;
     proxy.split(json!({"2.0.0": 1})).await;
 
@@ -41,13 +41,14 @@ async fn a_receipt_waits_for_the_request_in_flight() {
 async fn a_receipt_says_how_old_the_oldest_is_of_what_is_in_flight() {
     let (proxy, _old, _new) = moved_on("", &[]).await;
     let address = proxy.address;
-    let ask_slow = move || tokio::spawn(async move { ask(address, "/slow?for=60s").await });
-    let mut asked = Vec::new();
+    let send_slow_request =
+        move || tokio::spawn(async move { get(address, "/slow?for=60s").await });
+    let mut sent = Vec::new();
     let before = Instant::now();
-    asked.push(ask_slow());
+    sent.push(send_slow_request());
     proxy.wait_in_flight(1).await;
     let first_is_there = Instant::now();
-    asked.push(ask_slow());
+    sent.push(send_slow_request());
     proxy.wait_in_flight(2).await;
     proxy.split(json!({"2.0.0": 1})).await;
     let at_least = first_is_there.elapsed();
@@ -60,7 +61,7 @@ async fn a_receipt_says_how_old_the_oldest_is_of_what_is_in_flight() {
     let at_least = at_least + Duration::from_millis(299);
     assert!(at_least <= oldest && oldest <= at_most, "{receipt:?}");
     assert_eq!(endpoint.oldest.upgraded_ms, None, "{receipt:?}");
-    asked.iter().for_each(tokio::task::JoinHandle::abort);
+    sent.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]
@@ -91,7 +92,7 @@ async fn endpoints_that_are_drained_before_they_are_stopped_cost_no_request() {
 async fn at_the_time_out_what_is_left_is_cut_and_the_receipt_says_so() {
     let (proxy, _old, _new) = moved_on("[timeouts]\ndrain = \"300ms\"", &[]).await;
     let address = proxy.address;
-    let slow = tokio::spawn(async move { ask(address, "/slow?for=60s").await });
+    let slow = tokio::spawn(async move { get(address, "/slow?for=60s").await });
     proxy.wait_in_flight(1).await;
     proxy.split(json!({"2.0.0": 1})).await;
     let receipt = proxy.drain("1.0.0", "20s").await;
@@ -198,10 +199,10 @@ async fn a_stream_has_a_time_of_its_own_and_the_receipt_tells_it_apart() {
     may_end.send_replace(true);
     let receipt = proxy.drain("1.0.0", "20s").await;
     assert!(receipt.drained && !receipt.forced, "{receipt:?}");
-    let mut answer = vec![0; 4096];
-    let length = client.read(&mut answer).await.unwrap();
-    let answer = String::from_utf8_lossy(&answer[..length]);
-    assert!(answer.ends_with("0\r\n\r\n"), "{answer}");
+    let mut response = vec![0; 4096];
+    let length = client.read(&mut response).await.unwrap();
+    let response = String::from_utf8_lossy(&response[..length]);
+    assert!(response.ends_with("0\r\n\r\n"), "{response}");
 }
 
 #[tokio::test]
@@ -242,7 +243,7 @@ async fn a_drain_that_would_leave_nothing_is_refused_and_changes_nothing() {
         .await;
     assert_eq!(refused.status, 409, "{refused:?}");
     assert_eq!(refused.json()["error"]["code"], "conflict");
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
 }
 
 #[tokio::test]
@@ -254,9 +255,9 @@ async fn an_endpoint_that_comes_back_after_its_drain_is_a_new_one() {
     let refused = proxy.web().await.versions["1.0.0"].endpoints[0].health;
     assert_eq!(refused, admin_api::HealthState::Draining);
     proxy.split(json!({"1.0.0": 50, "2.0.0": 50})).await;
-    assert!(ask(proxy.address, "/").await.body.contains("2.0.0"));
+    assert!(get(proxy.address, "/").await.body.contains("2.0.0"));
     proxy.put_web(&[&old, &new], json!({"1.0.0": 1})).await;
-    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+    assert!(get(proxy.address, "/").await.body.contains("1.0.0"));
 }
 
 /// Answers with a gibibyte, for as long as somebody takes it.
@@ -334,7 +335,7 @@ async fn a_drain_can_name_an_endpoint_of_a_version() {
     assert_eq!(receipt["drained"], true);
     assert_eq!(receipt["endpoints"].as_array().unwrap().len(), 1);
     for _ in 0..10 {
-        assert_eq!(ask(proxy.address, "/").await.status, 200);
+        assert_eq!(get(proxy.address, "/").await.status, 200);
     }
     let last = json!({"endpoint": two.address.to_string()});
     assert_eq!(

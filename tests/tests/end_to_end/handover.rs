@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Heard, Load, Running, ScriptedEndpoint, TestEndpoint, TestProxy, ask, wait_until};
+use tests::{Heard, Load, Running, ScriptedEndpoint, TestEndpoint, TestProxy, get, wait_until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -61,7 +61,7 @@ async fn a_drain_waits_for_the_request_of_the_process_before() {
     let (mut proxy, _one) = serving("1.0.0").await;
     let two = TestEndpoint::start("2.0.0").await;
     let address = proxy.address;
-    let slow = tokio::spawn(async move { ask(address, "/slow?for=3s").await });
+    let slow = tokio::spawn(async move { get(address, "/slow?for=3s").await });
     proxy.wait_in_flight(1).await;
     let first = proxy.upgrade().await;
     let second = proxy.upgrade().await;
@@ -93,10 +93,10 @@ async fn a_drain_waits_for_the_request_of_the_process_before() {
 }
 
 #[tokio::test]
-async fn a_drain_waits_for_a_process_that_did_not_answer_at_the_next_upgrade() {
+async fn a_drain_waits_for_a_process_that_did_not_respond_at_the_next_upgrade() {
     let (mut proxy, _one) = serving("1.0.0").await;
     let address = proxy.address;
-    let slow = tokio::spawn(async move { ask(address, "/slow?for=8s").await });
+    let slow = tokio::spawn(async move { get(address, "/slow?for=8s").await });
     proxy.wait_in_flight(1).await;
     let first = proxy.upgrade().await;
     first.signal(Signal::STOP);
@@ -118,12 +118,12 @@ async fn a_drain_waits_for_a_process_that_did_not_answer_at_the_next_upgrade() {
 async fn what_the_process_before_counted_stays_counted() {
     let (mut proxy, _endpoint) = serving("1.0.0").await;
     for _ in 0..5 {
-        ask(proxy.address, "/").await;
+        get(proxy.address, "/").await;
     }
     let success = |stats: admin_api::ServiceStats| stats.versions["1.0.0"].responses.success;
     let old = proxy.upgrade().await;
     assert_eq!(success(proxy.stats().await), 5);
-    ask(proxy.address, "/").await;
+    get(proxy.address, "/").await;
     assert_eq!(old.finished().await.code, Some(0));
     wait_until("the process before has had its last word", || async {
         proxy.must("GET", "/v1/status", Value::Null).await["elders"] == 0
@@ -149,17 +149,17 @@ async fn requests_that_wait_in_the_process_before_are_counted_and_go_on_at_the_r
     let hold = json!({"max_hold": "60s", "max_waiting": 3});
     proxy.must("POST", "/v1/services/web/hold", hold).await;
     let address = proxy.address;
-    let ask_three =
-        move || (0..3).map(move |_| tokio::spawn(async move { ask(address, "/").await }));
-    let mut waiting: Vec<_> = ask_three().collect();
+    let send_three =
+        move || (0..3).map(move |_| tokio::spawn(async move { get(address, "/").await }));
+    let mut waiting: Vec<_> = send_three().collect();
     wait_until("three wait", || async {
         held(&proxy).await == Some((3, 0))
     })
     .await;
-    assert_eq!(ask(address, "/").await.status, 503);
+    assert_eq!(get(address, "/").await.status, 503);
     let old = proxy.upgrade().await;
     assert_eq!(held(&proxy).await, Some((3, 1)));
-    waiting.extend(ask_three());
+    waiting.extend(send_three());
     wait_until("six wait", || async { held(&proxy).await == Some((6, 1)) }).await;
     proxy
         .must("POST", "/v1/services/web/release", Value::Null)
@@ -195,18 +195,18 @@ async fn copies_that_the_process_before_has_made_stay_counted() {
     let (mut proxy, stable) = serving("1.0.0").await;
     let mirrored = TestEndpoint::start("2.0.0").await;
     put_mirrored(&proxy, &stable, mirrored.address).await;
-    let mut asked = 0;
-    let mut ask_five = async |proxy: &TestProxy| {
+    let mut sent = 0;
+    let mut send_five = async |proxy: &TestProxy| {
         for _ in 0..5 {
-            assert_eq!(ask(proxy.address, "/").await.status, 200);
-            asked += 1;
-            let all = (asked, asked);
+            assert_eq!(get(proxy.address, "/").await.status, 200);
+            sent += 1;
+            let all = (sent, sent);
             wait_until("it was copied", || async { copied(proxy).await == all }).await;
         }
     };
-    ask_five(&proxy).await;
+    send_five(&proxy).await;
     let old = proxy.upgrade().await;
-    ask_five(&proxy).await;
+    send_five(&proxy).await;
     assert_eq!(old.finished().await.code, Some(0));
     wait_until("the process before has had its last word", || async {
         proxy.must("GET", "/v1/status", Value::Null).await["elders"] == 0
@@ -225,7 +225,7 @@ async fn requests_that_the_process_before_has_not_copied_stay_counted() {
     .await;
     put_mirrored(&proxy, &stable, silent.address).await;
     for _ in 0..20 {
-        assert_eq!(ask(proxy.address, "/").await.status, 200);
+        assert_eq!(get(proxy.address, "/").await.status, 200);
     }
     let dropped = async |proxy: &TestProxy| proxy.stats().await.mirror.unwrap().dropped;
     let before = dropped(&proxy).await;
@@ -269,8 +269,8 @@ async fn a_successor_that_cannot_start_changes_nothing() {
         // What comes beside the sockets, which nobody takes here.
         stream.read_u8().await.unwrap();
         say(&mut stream, b"null").await;
-        let picture = heard(&mut stream).await;
-        assert!(picture.contains("1.0.0"), "{picture}");
+        let snapshot = heard(&mut stream).await;
+        assert!(snapshot.contains("1.0.0"), "{snapshot}");
         drop(stream);
         let again = proxy.web().await.split;
         proxy.split(json!(again)).await;
@@ -279,14 +279,14 @@ async fn a_successor_that_cannot_start_changes_nothing() {
 }
 
 #[tokio::test]
-async fn whenever_a_successor_is_killed_somebody_serves() {
+async fn whenever_a_successor_is_killed_another_process_serves() {
     let (proxy, _endpoint) = serving("1.0.0").await;
     for delay in 0..20 {
         let successor = proxy.begin_successor(2);
         tokio::time::sleep(Duration::from_millis(delay * 2)).await;
         successor.signal(Signal::KILL);
         successor.finished().await;
-        assert_eq!(ask(proxy.address, "/").await.status, 200);
+        assert_eq!(get(proxy.address, "/").await.status, 200);
         wait_until("changes are taken again", || async {
             let split = json!({"split": {"1.0.0": 1 + delay}});
             let reply = proxy.call("PUT", "/v1/services/web/split", split).await;
@@ -300,19 +300,19 @@ async fn whenever_a_successor_is_killed_somebody_serves() {
 async fn when_the_new_process_dies_the_old_one_serves_again() {
     let (mut proxy, _endpoint) = serving("1.0.0").await;
     let address = proxy.address;
-    let slow = tokio::spawn(async move { ask(address, "/slow?for=2s").await });
+    let slow = tokio::spawn(async move { get(address, "/slow?for=2s").await });
     proxy.wait_in_flight(1).await;
     let old = proxy.upgrade().await;
     proxy.signal(Signal::KILL);
     old.line_with("this one serves again").await;
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
     let again = proxy.web().await.split;
     proxy.split(json!(again)).await;
     let next = proxy.begin_successor(2);
     next.line_with("admin API listening").await;
     assert!(slow.await.unwrap().body.contains("1.0.0"));
     assert_eq!(old.finished().await.code, Some(0));
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
 }
 
 #[tokio::test]
@@ -331,7 +331,7 @@ async fn when_the_old_process_dies_the_new_one_serves_on() {
     let two = TestEndpoint::start("2.0.0").await;
     proxy.put_web(&[&endpoint, &two], json!({"2.0.0": 1})).await;
     assert!(proxy.drain("1.0.0", "20s").await.drained);
-    assert!(ask(proxy.address, "/").await.body.contains("2.0.0"));
+    assert!(get(proxy.address, "/").await.body.contains("2.0.0"));
 }
 
 #[tokio::test]
@@ -358,18 +358,18 @@ async fn nonsense_on_the_handover_socket_stops_nothing() {
         let _ = stream.write_all(bytes).await;
     }
     let silent = UnixStream::connect(proxy.handover_socket()).await.unwrap();
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
     let old = proxy.upgrade().await;
     drop(silent);
     assert_eq!(old.finished().await.code, Some(0));
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
 }
 
 #[tokio::test]
 async fn a_socket_that_a_killed_process_left_behind_is_nobodys() {
     let (proxy, _endpoint) = serving("1.0.0").await;
     let proxy = proxy.restart_after_kill("").await;
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
 }
 
 #[tokio::test]
@@ -382,7 +382,7 @@ async fn changes_that_come_while_another_process_takes_over_are_all_made() {
     let changes = tokio::spawn(async move {
         for weight in 1..=300 {
             let body = json!({"split": {"1.0.0": weight, "2.0.0": 300}}).to_string();
-            let reply = tests::ask_with(admin, "PUT", "/v1/services/web/split", &[], &body).await;
+            let reply = tests::send(admin, "PUT", "/v1/services/web/split", &[], &body).await;
             assert_eq!(reply.status, 200, "{reply:?}");
         }
     });
@@ -417,7 +417,7 @@ async fn a_socket_that_systemd_has_opened_is_used_by_every_worker() {
     let proxy = Running::start_with_socket("crossfade-proxy", &arguments, passed);
     proxy.line_with(" listening address=").await;
     for _ in 0..20 {
-        assert_eq!(ask(address, "/").await.status, 200);
+        assert_eq!(get(address, "/").await.status, 200);
     }
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.finished().await.code, Some(0));
@@ -431,10 +431,10 @@ async fn a_listener_that_the_new_config_has_no_more_is_closed_and_a_new_one_is_o
     let with_more = format!("{config}\n[[listeners]]\naddress = \"{more}\"\n");
     std::fs::write(proxy.config_file(), with_more).unwrap();
     let first = proxy.upgrade().await;
-    assert_eq!(ask(more, "/").await.status, 200);
+    assert_eq!(get(more, "/").await.status, 200);
     std::fs::write(proxy.config_file(), config).unwrap();
     let second = proxy.upgrade().await;
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
     for old in [first, second] {
         assert_eq!(old.finished().await.code, Some(0));
     }
@@ -442,14 +442,14 @@ async fn a_listener_that_the_new_config_has_no_more_is_closed_and_a_new_one_is_o
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_with_its_next_answer_and_not_before() {
+async fn an_idle_connection_is_closed_with_its_next_response_and_not_before() {
     let (mut proxy, _endpoint) = serving("1.0.0").await;
     let mut kept = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
     let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut answer = vec![0; 4096];
+    let mut response = vec![0; 4096];
     kept.write_all(request).await.unwrap();
-    let length = kept.read(&mut answer).await.unwrap();
-    let text = String::from_utf8_lossy(&answer[..length]).to_lowercase();
+    let length = kept.read(&mut response).await.unwrap();
+    let text = String::from_utf8_lossy(&response[..length]).to_lowercase();
     assert!(!text.contains("connection: close"), "{text}");
     let old = proxy.upgrade().await;
     kept.write_all(request).await.unwrap();

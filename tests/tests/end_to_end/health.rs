@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use admin_api::HealthState;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{GrpcHealth, Load, ScriptedEndpoint, TestEndpoint, TestProxy, ask, wait_until};
+use tests::{GrpcHealth, Load, ScriptedEndpoint, TestEndpoint, TestProxy, get, wait_until};
 
 async fn put_checked(proxy: &TestProxy, endpoints: &[&TestEndpoint]) {
     let endpoints: Vec<_> = endpoints
@@ -64,7 +64,7 @@ async fn an_endpoint_that_fails_its_checks_goes_down_and_comes_back() {
     })
     .await;
     for _ in 0..20 {
-        assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+        assert!(get(proxy.address, "/").await.body.contains("1.0.0"));
     }
     two.signal(Signal::CONT);
     wait_up(&proxy, "2.0.0").await;
@@ -76,7 +76,7 @@ async fn with_nothing_up_clients_are_told_so() {
     let one = TestEndpoint::with("1.0.0", &["--ready-after", "1h"]).await;
     let two = TestEndpoint::with("2.0.0", &["--ready-after", "1h"]).await;
     put_checked(&proxy, &[&one, &two]).await;
-    let reply = ask(proxy.address, "/").await;
+    let reply = get(proxy.address, "/").await;
     assert_eq!(reply.status, 503);
     assert_eq!(
         reply.header("proxy-status"),
@@ -99,7 +99,7 @@ async fn an_endpoint_can_have_a_name_and_one_without_an_address_is_shown() {
             ]}),
         )
         .await;
-    assert!(ask(proxy.address, "/").await.body.contains("1.0.0"));
+    assert!(get(proxy.address, "/").await.body.contains("1.0.0"));
     let versions = proxy.web().await.versions;
     assert_eq!(versions["1.0.0"].endpoints[0].address, by_name);
     assert_eq!(
@@ -166,7 +166,7 @@ async fn a_tcp_check_needs_a_connection_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_grpc_check_asks_for_its_service() {
+async fn a_grpc_check_names_its_service() {
     let proxy = TestProxy::start().await;
     let server = GrpcHealth::start().await;
     let health = |service: &str| {
@@ -206,7 +206,7 @@ async fn one_of_two_endpoints_that_fails_is_ejected_and_tried_again_later() {
         let reason = health().await[0].reason.clone().unwrap();
         assert!(reason.contains("failures in a row"), "{reason}");
         for _ in 0..20 {
-            assert!(ask(proxy.address, "/").await.body.contains("good"));
+            assert!(get(proxy.address, "/").await.body.contains("good"));
         }
         wait_for(HealthState::Up).await;
     }
@@ -289,6 +289,6 @@ async fn after_a_restart_the_first_request_finds_up_what_is_up() {
     wait_up(&proxy, "1.0.0").await;
     let restarted = proxy.restart_after_kill("").await;
     for _ in 0..10 {
-        assert_eq!(ask(restarted.address, "/").await.status, 200);
+        assert_eq!(get(restarted.address, "/").await.status, 200);
     }
 }

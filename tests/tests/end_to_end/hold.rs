@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tests::{Load, Reply, TestEndpoint, TestProxy, ask, wait_until};
+use tests::{Load, Reply, TestEndpoint, TestProxy, get, wait_until};
 use tokio::task::JoinHandle;
 
 const HOLD: &str = "/v1/services/web/hold";
@@ -17,7 +17,7 @@ async fn proxy_before(endpoint: &TestEndpoint) -> TestProxy {
     });
     proxy.must("PUT", "/v1/services/web", service).await;
     wait_until("the endpoint answers", || async {
-        ask(proxy.address, "/").await.status == 200
+        get(proxy.address, "/").await.status == 200
     })
     .await;
     proxy
@@ -27,7 +27,7 @@ async fn proxy_before(endpoint: &TestEndpoint) -> TestProxy {
 fn requests(proxy: &TestProxy, count: usize) -> Vec<JoinHandle<Reply>> {
     let address = proxy.address;
     (0..count)
-        .map(|_| tokio::spawn(async move { ask(address, "/").await }))
+        .map(|_| tokio::spawn(async move { get(address, "/").await }))
         .collect()
 }
 
@@ -50,7 +50,7 @@ async fn held_requests_wait_through_swaps_and_drains_and_none_is_lost_at_the_rel
     proxy.must("POST", HOLD, Value::Null).await;
     let waiting = requests(&proxy, 50);
     wait_waiting(&proxy, 50).await;
-    let well = ask(proxy.address, "/healthz").await;
+    let well = get(proxy.address, "/healthz").await;
     assert_eq!(well.status, 200);
     assert!(well.body.contains("held"), "{well:?}");
     let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
@@ -72,7 +72,7 @@ async fn held_requests_wait_through_swaps_and_drains_and_none_is_lost_at_the_rel
 }
 
 #[tokio::test]
-async fn whoever_waits_too_long_or_finds_no_place_is_told_when_to_try_again() {
+async fn a_request_that_waits_too_long_or_finds_no_room_is_told_when_to_try_again() {
     let endpoint = TestEndpoint::start("1.0.0").await;
     let proxy = proxy_before(&endpoint).await;
     let hold = json!({"max_hold": "300ms", "max_waiting": 2});
@@ -80,7 +80,7 @@ async fn whoever_waits_too_long_or_finds_no_place_is_told_when_to_try_again() {
     let began = Instant::now();
     let waiting = requests(&proxy, 2);
     wait_waiting(&proxy, 2).await;
-    let beyond = ask(proxy.address, "/").await;
+    let beyond = get(proxy.address, "/").await;
     assert_eq!(beyond.status, 503);
     for reply in waiting {
         let reply = reply.await.unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use socket2::SockRef;
-use tests::{TestEndpoint, TestProxy, ask, ask_with, within};
+use tests::{TestEndpoint, TestProxy, get, send, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -37,7 +37,7 @@ async fn at_the_limit_of_files_nothing_spins_and_who_is_there_is_served() {
     let proxy = proxy_before(&endpoint).await;
     let request = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
     let mut first = connect(proxy.address, request).await;
-    assert!(answer_of(&mut first).await.starts_with("HTTP/1.1 200"));
+    assert!(response_of(&mut first).await.starts_with("HTTP/1.1 200"));
 
     proxy.limit_files(100);
     let mut crowd = Vec::new();
@@ -49,23 +49,23 @@ async fn at_the_limit_of_files_nothing_spins_and_who_is_there_is_served() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (time, spent) = (start.elapsed(), proxy.process_stats().cpu - before.cpu);
     assert!(spent < time / 4, "{spent:?} of processor time in {time:?}");
-    let complaints = proxy.log().matches("cannot accept").count();
+    let warnings = proxy.log().matches("cannot accept").count();
     // One for each worker, and one more for a slow machine.
-    assert!(complaints <= 4, "it complained {complaints} times");
+    assert!(warnings <= 4, "it complained {warnings} times");
     first.write_all(request).await.unwrap();
-    assert!(answer_of(&mut first).await.starts_with("HTTP/1.1 200"));
+    assert!(response_of(&mut first).await.starts_with("HTTP/1.1 200"));
 
     drop(crowd);
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
 }
 
 /// What comes, up to the end of a small answer of the sample server.
-async fn answer_of(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"}") {
-        answer.push(within("an answer", stream.read_u8()).await.unwrap());
+async fn response_of(stream: &mut TcpStream) -> String {
+    let mut response = Vec::new();
+    while !response.ends_with(b"}") {
+        response.push(within("an answer", stream.read_u8()).await.unwrap());
     }
-    String::from_utf8(answer).unwrap()
+    String::from_utf8(response).unwrap()
 }
 
 /// Sends bytes again and again until so many are sent or nobody takes them, and gives what came
@@ -82,22 +82,22 @@ async fn flood(address: SocketAddr, start: &[u8], more: &[u8], bytes: usize) -> 
         false
     };
     let read = async {
-        let mut answer = Vec::new();
+        let mut response = Vec::new();
         // A server that closes while there is something for it to read resets.
-        let _ = reader.read_to_end(&mut answer).await;
-        String::from_utf8_lossy(&answer).into_owned()
+        let _ = reader.read_to_end(&mut response).await;
+        String::from_utf8_lossy(&response).into_owned()
     };
     let both = async { tokio::join!(write, read) };
-    let (is_refused, answer) = within("the end of a flood", both).await;
+    let (is_refused, response) = within("the end of a flood", both).await;
     assert!(is_refused, "all of {bytes} bytes were taken");
-    answer
+    response
 }
 
 #[tokio::test]
 async fn heads_without_end_are_refused_and_not_kept() {
     let endpoint = TestEndpoint::start("1.0.0").await;
     let proxy = proxy_before(&endpoint).await;
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
     let before = proxy.process_stats();
 
     let one_field = b"GET / HTTP/1.1\r\nhost: x\r\nx-long: ".to_vec();
@@ -117,14 +117,14 @@ async fn heads_without_end_are_refused_and_not_kept() {
             floods.spawn(async move { flood(address, &start, &more, 64 << 20).await });
         }
     }
-    let answers = floods.join_all().await;
+    let responses = floods.join_all().await;
     let refused = ["", "HTTP/1.1 431", "HTTP/1.1 414", "HTTP/1.1 400"];
-    let is_refused = |answer: &&String| {
+    let is_refused = |response: &&String| {
         refused
             .iter()
-            .any(|start| answer.starts_with(start) && !answer.contains("200 OK"))
+            .any(|start| response.starts_with(start) && !response.contains("200 OK"))
     };
-    assert_eq!(answers.iter().filter(is_refused).count(), answers.len());
+    assert_eq!(responses.iter().filter(is_refused).count(), responses.len());
     proxy.process_stats().expect_growth_below(32, before);
     proxy.wait_connections(0).await;
     // Nothing but the good request has reached the endpoint.
@@ -132,10 +132,10 @@ async fn heads_without_end_are_refused_and_not_kept() {
 }
 
 #[tokio::test]
-async fn pipelined_requests_whose_answers_nobody_reads_wait_with_the_client() {
+async fn pipelined_requests_whose_responses_are_not_read_wait_with_the_client() {
     let endpoint = TestEndpoint::with("1.0.0", &["--body-bytes", "2000"]).await;
     let proxy = proxy_before(&endpoint).await;
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
     let before = proxy.process_stats();
 
     let padding = "x".repeat(4_000);
@@ -152,15 +152,15 @@ async fn pipelined_requests_whose_answers_nobody_reads_wait_with_the_client() {
     }
     proxy.process_stats().expect_growth_below(8, before);
 
-    let mut answers = 0;
+    let mut responses = 0;
     let mut unread = Vec::new();
-    while answers < sent - 1 {
+    while responses < sent - 1 {
         let mut buffer = [0; 65_536];
         let read = within("answers", stream.read(&mut buffer)).await.unwrap();
-        assert!(read > 0, "closed after {answers} of {sent} answers");
+        assert!(read > 0, "closed after {responses} of {sent} responses");
         unread.extend_from_slice(&buffer[..read]);
         while let Some(end) = find(&unread, b"HTTP/1.1 200 OK\r\n") {
-            answers += 1;
+            responses += 1;
             unread.drain(..end);
         }
     }
@@ -178,7 +178,7 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 async fn clients_that_reset_their_connections_leave_nothing_behind() {
     let endpoint = TestEndpoint::start("1.0.0").await;
     let proxy = proxy_before(&endpoint).await;
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
     let before = proxy.process_stats();
     let requests: [&[u8]; 4] = [
         b"GET /slow?for=60s HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -199,7 +199,7 @@ async fn clients_that_reset_their_connections_leave_nothing_behind() {
         proxy.wait_in_flight(0).await;
         proxy.wait_connections(0).await;
     }
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
     proxy.process_stats().expect_growth_below(32, before);
 }
 
@@ -217,13 +217,13 @@ async fn connect_narrowly(address: SocketAddr, first: &[u8]) -> TcpStream {
 /// How long one good request takes, on a connection of its own.
 async fn good_request(address: SocketAddr) -> Duration {
     let start = Instant::now();
-    let reply = ask_with(address, "GET", "/", &[("host", "good.test")], "").await;
+    let reply = send(address, "GET", "/", &[("host", "good.test")], "").await;
     assert_eq!(reply.status, 200);
     start.elapsed()
 }
 
 #[tokio::test]
-async fn three_thousand_slow_clients_cost_little_and_delay_nobody() {
+async fn three_thousand_slow_clients_cost_little_and_delay_no_client() {
     let endpoint = TestEndpoint::with("1.0.0", &["--body-bytes", "1000000"]).await;
     let proxy = proxy_before(&endpoint).await;
     // What the crowd costs its endpoint is not what is measured.

@@ -12,7 +12,7 @@ use tests::http2::heard::Heard;
 use tests::http2::{self, Report, cases, frame, hpack};
 use tests::{
     MAX_STREAMS, ScriptedEndpoint, StreamClient, StreamEndpoint, TestCa, TestEndpoint, TestProxy,
-    ask_with, raw, read_out, send_out, wait_until, within,
+    raw, read_out, send, send_out, wait_until, within,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -92,19 +92,19 @@ async fn bodies_go_both_ways_on_every_pair_of_wires() {
         let client = StreamClient::connect(proxy.address).await;
         for body in ["", "short", &body] {
             let length = body.len();
-            let reply = ask_with(proxy.address, "POST", "/echo", &[], body).await;
+            let reply = send(proxy.address, "POST", "/echo", &[], body).await;
             assert_eq!(reply.status, 200);
             assert!(
                 reply.body == body,
                 "{length} bytes from HTTP/1.1, {speaks_h2}"
             );
-            let reply = client.ask("POST", "/echo", &[], body).await.unwrap();
+            let reply = client.send("POST", "/echo", &[], body).await.unwrap();
             assert_eq!(reply.status, 200);
             assert!(
                 reply.body == body,
                 "{length} bytes from HTTP/2, {speaks_h2}"
             );
-            let bare = client.ask("HEAD", "/", &[], "").await.unwrap();
+            let bare = client.send("HEAD", "/", &[], "").await.unwrap();
             assert_eq!((bare.status.as_u16(), &*bare.body), (200, ""));
         }
     }
@@ -123,8 +123,8 @@ async fn a_grpc_call_streams_both_ways_and_ends_with_trailers() {
         ("te", "trailers"),
         ("grpc-timeout", "5S"),
     ];
-    let (answer, mut send) = client.begin("POST", "/echo", &fields, false).await.unwrap();
-    let (head, mut body) = within("the head", answer).await.unwrap().into_parts();
+    let (response, mut send) = client.begin("POST", "/echo", &fields, false).await.unwrap();
+    let (head, mut body) = within("the head", response).await.unwrap().into_parts();
     assert_eq!(head.headers["content-type"], "application/grpc");
     for message in ["one", "two", "three"] {
         send.send_data(message.into(), false).unwrap();
@@ -138,7 +138,7 @@ async fn a_grpc_call_streams_both_ways_and_ends_with_trailers() {
     assert_eq!(trailers["grpc-status"], "0");
     assert_eq!(trailers["x-checksum"], "77");
 
-    let reply = client.ask("GET", "/fields", &fields, "").await.unwrap();
+    let reply = client.send("GET", "/fields", &fields, "").await.unwrap();
     for line in [
         "te: trailers\n",
         "grpc-timeout: 5S\n",
@@ -164,10 +164,10 @@ async fn trailers_pass_from_one_wire_to_the_other() {
     .await;
     put_h1(&proxy, &h1).await;
     let client = StreamClient::connect(proxy.address).await;
-    let (answer, mut send) = client.begin("POST", "/", &[], false).await.unwrap();
+    let (response, mut send) = client.begin("POST", "/", &[], false).await.unwrap();
     send_out(&mut send, b"body", &[("x-sum", "1")]).await;
-    let answer = within("an answer", answer).await.unwrap();
-    let (body, trailers) = read_out(answer.into_body()).await.unwrap();
+    let response = within("an answer", response).await.unwrap();
+    let (body, trailers) = read_out(response.into_body()).await.unwrap();
     assert_eq!(body, b"ok");
     assert_eq!(trailers["x-sum"], "2");
 
@@ -175,11 +175,11 @@ async fn trailers_pass_from_one_wire_to_the_other() {
     put_h2(&proxy, &[&h2]).await;
     let request = b"POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\
         transfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nx-sum: 3\r\n\r\n";
-    let answer = raw(proxy.address, request).await;
+    let response = raw(proxy.address, request).await;
     let end = "\r\n4\r\nbody\r\n0\r\nx-sum: 3\r\ngrpc-status: 0\r\n\r\n";
     assert!(
-        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(end),
-        "{answer}"
+        response.starts_with("HTTP/1.1 200 OK\r\n") && response.ends_with(end),
+        "{response}"
     );
 }
 
@@ -194,7 +194,7 @@ async fn heads_are_translated() {
         ("cookie", "b=2"),
         ("x-forwarded-for", "10.0.0.1"),
     ];
-    let reply = client.ask("GET", "/headers", &fields, "").await.unwrap();
+    let reply = client.send("GET", "/headers", &fields, "").await.unwrap();
     for field in [
         r#"["host","web.test"]"#,
         r#"["cookie","a=1; b=2"]"#,
@@ -207,15 +207,15 @@ async fn heads_are_translated() {
     assert!(reply.headers.contains_key("date") && !reply.headers.contains_key("connection"));
 
     let other = client
-        .ask("GET", "/", &[("host", "other.test")], "")
+        .send("GET", "/", &[("host", "other.test")], "")
         .await
         .unwrap();
     assert_eq!(other.status, 400);
-    let tunnel = client.ask("CONNECT", "", &[], "").await.unwrap();
+    let tunnel = client.send("CONNECT", "", &[], "").await.unwrap();
     assert_eq!(tunnel.status, 405);
     let long = "x".repeat(70_000);
     let too_long = client
-        .ask("GET", "/", &[("x-long", &long)], "")
+        .send("GET", "/", &[("x-long", &long)], "")
         .await
         .unwrap();
     assert_eq!(too_long.status, 431);
@@ -223,11 +223,11 @@ async fn heads_are_translated() {
     let h2 = StreamEndpoint::start("1").await;
     put_h2(&proxy, &[&h2]).await;
     let upgrade = [("connection", "upgrade"), ("upgrade", "websocket")];
-    let reply = ask_with(proxy.address, "GET", "/", &upgrade, "").await;
+    let reply = send(proxy.address, "GET", "/", &upgrade, "").await;
     assert_eq!(reply.status, 501);
     assert!(reply.body.contains("HTTP/2"), "{reply:?}");
     let kept = [("connection", "keep-alive, x-private"), ("x-private", "1")];
-    let reply = ask_with(proxy.address, "GET", "/fields", &kept, "").await;
+    let reply = send(proxy.address, "GET", "/fields", &kept, "").await;
     assert!(
         !reply.body.contains("x-private") && !reply.body.contains("connection"),
         "{reply:?}"
@@ -235,17 +235,17 @@ async fn heads_are_translated() {
 }
 
 #[tokio::test]
-async fn interim_answers_are_passed_on() {
+async fn interim_responses_are_passed_on() {
     let proxy = TestProxy::start().await;
     let h2 = StreamEndpoint::start("1").await;
     put_h2(&proxy, &[&h2]).await;
     let request = b"GET /hints HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-    let answer = raw(proxy.address, request).await;
+    let response = raw(proxy.address, request).await;
     assert!(
-        answer.starts_with("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n"),
-        "{answer}"
+        response.starts_with("HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n"),
+        "{response}"
     );
-    assert!(answer.contains("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(response.contains("HTTP/1.1 200 OK\r\n"), "{response}");
 
     let h1 = ScriptedEndpoint::start(|_, mut heard| async move {
         heard.head().await;
@@ -268,13 +268,13 @@ async fn interim_answers_are_passed_on() {
             }
         };
         let client = StreamClient::connect(proxy.address).await;
-        let (mut answer, _) = client.begin("GET", path, &[], true).await.unwrap();
-        let hints = std::future::poll_fn(|cx| answer.poll_informational(cx));
+        let (mut response, _) = client.begin("GET", path, &[], true).await.unwrap();
+        let hints = std::future::poll_fn(|cx| response.poll_informational(cx));
         let hints = within("a 103", hints).await.unwrap().unwrap();
         assert_eq!(hints.status(), 103);
         assert_eq!(hints.headers()["link"], link);
         assert!(
-            within("an answer", answer)
+            within("an answer", response)
                 .await
                 .unwrap()
                 .status()
@@ -291,9 +291,9 @@ async fn a_refused_stream_is_sent_elsewhere_whatever_its_method() {
     put_h2(&proxy, &[&good, &refusing]).await;
     let client = StreamClient::connect(proxy.address).await;
     for _ in 0..6 {
-        let reply = client.ask("POST", "/", &[], "once").await.unwrap();
+        let reply = client.send("POST", "/", &[], "once").await.unwrap();
         assert_eq!((reply.status.as_u16(), &*reply.body), (200, "1"));
-        let reply = ask_with(proxy.address, "POST", "/", &[], "once").await;
+        let reply = send(proxy.address, "POST", "/", &[], "once").await;
         assert_eq!(reply.status, 200);
     }
     let refused = refusing.heard().len() as u64;
@@ -305,7 +305,7 @@ async fn a_refused_stream_is_sent_elsewhere_whatever_its_method() {
 }
 
 #[tokio::test]
-async fn an_answer_cut_short_resets_the_stream() {
+async fn a_response_cut_short_resets_the_stream() {
     let proxy = TestProxy::start().await;
     let h1 = ScriptedEndpoint::start(|_, mut heard| async move {
         heard.head().await;
@@ -317,10 +317,10 @@ async fn an_answer_cut_short_resets_the_stream() {
     let h2 = StreamEndpoint::start("1").await;
     put_h1(&proxy, &h1).await;
     let client = StreamClient::connect(proxy.address).await;
-    let cut = client.ask("GET", "/cut", &[], "").await;
+    let cut = client.send("GET", "/cut", &[], "").await;
     assert_eq!(reason(cut), Reason::INTERNAL_ERROR);
     put_h2(&proxy, &[&h2]).await;
-    let cut = client.ask("GET", "/cut", &[], "").await;
+    let cut = client.send("GET", "/cut", &[], "").await;
     assert_eq!(reason(cut), Reason::INTERNAL_ERROR);
     let raw = raw(proxy.address, b"GET /cut HTTP/1.1\r\nhost: a\r\n\r\n").await;
     assert!(
@@ -344,13 +344,13 @@ async fn a_stream_that_its_client_resets_is_given_up() {
             "/slow?for=60s"
         };
         let client = StreamClient::connect(proxy.address).await;
-        let (answer, mut send) = client.begin("GET", path, &[], true).await.unwrap();
+        let (response, mut send) = client.begin("GET", path, &[], true).await.unwrap();
         proxy.wait_in_flight(1).await;
         send.send_reset(Reason::CANCEL);
-        drop(answer);
+        drop(response);
         proxy.wait_in_flight(0).await;
         assert!(
-            client.ask("GET", "/", &[], "").await.is_ok(),
+            client.send("GET", "/", &[], "").await.is_ok(),
             "the others go on"
         );
     }
@@ -364,8 +364,8 @@ async fn a_client_that_gives_no_room_runs_into_body_idle() {
     let endpoint = TestEndpoint::with("1", &["--body-bytes", "1000000"]).await;
     proxy.put_web(&[&endpoint], Value::Null).await;
     let client = StreamClient::connect(proxy.address).await;
-    let (answer, _send) = client.begin("GET", "/", &[], true).await.unwrap();
-    let mut body = within("an answer", answer).await.unwrap().into_body();
+    let (response, _send) = client.begin("GET", "/", &[], true).await.unwrap();
+    let mut body = within("an answer", response).await.unwrap().into_body();
     let broken = loop {
         match within("a reset", body.data()).await {
             // Nothing that came is given back to the window.
@@ -386,11 +386,11 @@ async fn a_body_that_contradicts_its_length_is_an_error_of_its_stream() {
     proxy.put_web(&[&endpoint], Value::Null).await;
     let client = StreamClient::connect(proxy.address).await;
     let short = client
-        .ask("POST", "/echo", &[("content-length", "9")], "short")
+        .send("POST", "/echo", &[("content-length", "9")], "short")
         .await;
     assert_eq!(reason(short), Reason::PROTOCOL_ERROR);
     assert!(
-        client.ask("GET", "/", &[], "").await.is_ok(),
+        client.send("GET", "/", &[], "").await.is_ok(),
         "the others go on"
     );
 }
@@ -405,11 +405,11 @@ async fn a_drain_without_time_cuts_the_streams_that_are_left() {
     );
     put_h2(&proxy, &[&old]).await;
     let client = StreamClient::connect(proxy.address).await;
-    let (answer, mut send) = client.begin("POST", "/echo", &[], false).await.unwrap();
-    let body = within("an answer", answer).await.unwrap().into_body();
+    let (response, mut send) = client.begin("POST", "/echo", &[], false).await.unwrap();
+    let body = within("an answer", response).await.unwrap().into_body();
     send.send_data(Bytes::from_static(b"begun"), false).unwrap();
     put_h2(&proxy, &[&new]).await;
-    let reply = client.ask("GET", "/", &[], "").await.unwrap();
+    let reply = client.send("GET", "/", &[], "").await.unwrap();
     assert_eq!(reply.status, 200, "new requests go elsewhere meanwhile");
     assert_eq!(reason(read_out(body).await), Reason::CANCEL);
     let request = json!({"endpoint": old.address.to_string()});
@@ -426,17 +426,17 @@ async fn at_sigterm_clients_are_told_and_nothing_fails() {
     let proxy = TestProxy::start().await;
     proxy.put_web(&[&endpoint], Value::Null).await;
     let idle = StreamClient::connect(proxy.address).await;
-    idle.ask("GET", "/", &[], "").await.unwrap();
+    idle.send("GET", "/", &[], "").await.unwrap();
     let mut clients = Vec::new();
     for _ in 0..5 {
         let client = StreamClient::connect(proxy.address).await;
         for _ in 0..10 {
-            let (answer, _) = client
+            let (response, _) = client
                 .begin("GET", "/slow?for=1s", &[], true)
                 .await
                 .unwrap();
             clients.push(tokio::spawn(async move {
-                let (head, body) = answer.await?.into_parts();
+                let (head, body) = response.await?.into_parts();
                 read_out(body).await.map(|_| head.status)
             }));
         }
@@ -455,11 +455,11 @@ async fn at_sigterm_clients_are_told_and_nothing_fails() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_hands_over_tells_its_clients_and_answers_what_they_have_asked_by_then() {
+async fn a_proxy_that_hands_over_tells_its_clients_and_serves_what_they_have_sent_by_then() {
     const LIMIT: Duration = Duration::from_secs(20);
     /// The first GOAWAY refuses nothing (RFC 9113, 6.8).
     const EVERY_STREAM: u32 = (1 << 31) - 1;
-    let (may_answer, may) = watch::channel(false);
+    let (may_respond, may) = watch::channel(false);
     let endpoint = ScriptedEndpoint::start(move |_, mut heard| {
         let mut may = may.clone();
         async move {
@@ -485,7 +485,7 @@ async fn a_proxy_that_hands_over_tells_its_clients_and_answers_what_they_have_as
         let whole = flag::END_HEADERS | flag::END_STREAM;
         frame::headers(whole, stream, hpack::block(&fields))
     };
-    let told = may_answer.clone();
+    let told = may_respond.clone();
     let client = tokio::task::spawn_blocking(move || {
         let mut client = Connection::connect(address)?;
         client.give(LIMIT);
@@ -495,7 +495,11 @@ async fn a_proxy_that_hands_over_tells_its_clients_and_answers_what_they_have_as
         let (last, code) = client.until("a GOAWAY", goaway)?;
         assert!(code == Code::NO_ERROR, "{code}");
         assert_eq!(last, EVERY_STREAM);
-        assert_eq!(client.heard.answer(1).status, None, "it is still in flight");
+        assert_eq!(
+            client.heard.response(1).status,
+            None,
+            "it is still in flight"
+        );
         // On its way before the client could know; the PING behind the GOAWAY is answered later.
         client.send([request(3)]);
         let last_of_all = |heard: &Heard| heard.goaway.filter(|(last, _)| *last == 3).map(Ok);
@@ -520,7 +524,7 @@ async fn a_proxy_that_hands_over_tells_its_clients_and_answers_what_they_have_as
     })
     .await;
     let next = StreamClient::connect(address).await;
-    assert_eq!(next.ask("GET", "/", &[], "").await.unwrap().status, 200);
+    assert_eq!(next.send("GET", "/", &[], "").await.unwrap().status, 200);
 }
 
 #[tokio::test]
@@ -531,7 +535,7 @@ async fn requests_share_a_connection_for_as_long_as_it_has_streams() {
     // All of them on one worker.
     let client = StreamClient::connect(proxy.address).await;
     for _ in 0..50 {
-        assert_eq!(client.ask("GET", "/", &[], "").await.unwrap().status, 200);
+        assert_eq!(client.send("GET", "/", &[], "").await.unwrap().status, 200);
     }
     assert_eq!(endpoint.connections(), 1);
     let mut hanging = Vec::new();
@@ -553,7 +557,7 @@ async fn a_held_request_on_a_stream_goes_on_at_the_release() {
     proxy.put_web(&[&endpoint], Value::Null).await;
     proxy.must("POST", "/v1/services/web/hold", json!({})).await;
     let client = StreamClient::connect(proxy.address).await;
-    let (answer, _) = client.begin("GET", "/", &[], true).await.unwrap();
+    let (response, _) = client.begin("GET", "/", &[], true).await.unwrap();
     wait_until("it waits", || async {
         proxy.web().await.held.is_some_and(|held| held.waiting == 1)
     })
@@ -561,7 +565,7 @@ async fn a_held_request_on_a_stream_goes_on_at_the_release() {
     proxy
         .must("POST", "/v1/services/web/release", Value::Null)
         .await;
-    assert_eq!(within("an answer", answer).await.unwrap().status(), 200);
+    assert_eq!(within("an answer", response).await.unwrap().status(), 200);
 }
 
 #[tokio::test]
@@ -588,7 +592,7 @@ async fn a_request_that_an_endpoint_has_not_looked_at_before_it_went_is_sent_aga
     let endpoints = json!([{"address": endpoint.address.to_string(), "version": "1"}]);
     let web = json!({"versions": {"1": {"protocol": "h2"}}, "endpoints": endpoints});
     proxy.must("PUT", "/v1/services/web", web).await;
-    let reply = ask_with(proxy.address, "POST", "/", &[], "once").await;
+    let reply = send(proxy.address, "POST", "/", &[], "once").await;
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_eq!(proxy.stats().await.versions["1"].failures(), 0);
 }
@@ -597,7 +601,7 @@ async fn a_request_that_an_endpoint_has_not_looked_at_before_it_went_is_sent_aga
 const NO_URIS: [&str; 3] = ["/<x", "/?q=\"x\"", "/`"];
 
 #[tokio::test]
-async fn what_http2_has_no_form_for_is_refused_at_once_and_nobody_else_is_to_blame() {
+async fn what_http2_has_no_form_for_is_refused_at_once_and_blamed_on_the_endpoint() {
     let proxy = TestProxy::start().await;
     let endpoint = StreamEndpoint::start("1").await;
     put_h2(&proxy, &[&endpoint]).await;
@@ -607,8 +611,11 @@ async fn what_http2_has_no_form_for_is_refused_at_once_and_nobody_else_is_to_bla
         .collect();
     requests.push("GET / HTTP/1.1\r\nhost: a%4\r\n\r\n".into());
     for request in requests {
-        let answer = raw(proxy.address, request.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{request}: {answer}");
+        let response = raw(proxy.address, request.as_bytes()).await;
+        assert!(
+            response.starts_with("HTTP/1.1 400 "),
+            "{request}: {response}"
+        );
     }
     let stats = &proxy.stats().await.versions["1"];
     assert_eq!((stats.client_gone, stats.failures()), (4, 0), "{stats:?}");
@@ -628,7 +635,7 @@ async fn an_endpoint_that_turns_away_every_new_connection_is_counted_as_failing(
     let endpoints = json!([{"address": rude.address.to_string(), "version": "1"}]);
     let web = json!({"versions": {"1": {"protocol": "h2"}}, "endpoints": endpoints});
     proxy.must("PUT", "/v1/services/web", web).await;
-    let reply = ask_with(proxy.address, "GET", "/", &[], "").await;
+    let reply = send(proxy.address, "GET", "/", &[], "").await;
     assert_eq!(reply.status, 502, "{reply:?}");
     let stats = &proxy.stats().await.versions["1"];
     assert!(stats.failures() > 0, "{stats:?}");

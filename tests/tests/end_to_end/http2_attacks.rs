@@ -4,7 +4,7 @@ use serde_json::Value;
 use tests::http2::connection::{Connection, PREFACE, first_settings};
 use tests::http2::frame::{Code, continuation, flag, headers, ping, rst_stream, settings};
 use tests::http2::hpack::block;
-use tests::{TestEndpoint, TestProxy, ask};
+use tests::{TestEndpoint, TestProxy, get};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -18,7 +18,7 @@ async fn proxy() -> (TestProxy, TestEndpoint) {
 /// Lets a client of this kind do what it wants, and sees that nothing came of it.
 async fn harmless(attack: impl FnOnce(&mut Connection) + Send + 'static) -> TestProxy {
     let (proxy, _endpoint) = proxy().await;
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
     let before = proxy.process_stats().peak_memory;
     let address = proxy.address;
     tokio::task::spawn_blocking(move || {
@@ -29,7 +29,7 @@ async fn harmless(attack: impl FnOnce(&mut Connection) + Send + 'static) -> Test
     .unwrap();
     let grown = proxy.process_stats().peak_memory.saturating_sub(before);
     assert!(grown < 16 * MIB, "it has grown by {grown} bytes");
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
     proxy
 }
 
@@ -49,7 +49,7 @@ fn calm(connection: &mut Connection) {
 }
 
 #[tokio::test]
-async fn a_client_that_resets_what_it_asks_for_is_sent_away() {
+async fn a_client_that_resets_its_own_requests_is_sent_away() {
     let whole = flag::END_HEADERS | flag::END_STREAM;
     let proxy = harmless(move |c| {
         c.open().unwrap();
@@ -102,7 +102,7 @@ async fn a_flood_of_continuations_is_bounded() {
 }
 
 #[tokio::test]
-async fn floods_of_pings_and_settings_that_nobody_reads_are_bounded() {
+async fn floods_of_pings_and_settings_without_a_reader_are_bounded() {
     harmless(|c| {
         c.raw(PREFACE);
         c.send([first_settings(&[])]);

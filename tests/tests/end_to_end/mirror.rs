@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use admin_api::MirrorStats;
 use serde_json::{Value, json};
 use tests::{
-    Heard, Load, ScriptedEndpoint, StreamClient, StreamEndpoint, TestEndpoint, TestProxy, ask_with,
-    raw, wait_until, within,
+    Heard, Load, ScriptedEndpoint, StreamClient, StreamEndpoint, TestEndpoint, TestProxy, raw,
+    send, wait_until, within,
 };
 
 /// All requests to 1.0.0, and copies of them to 2.0.0 by these settings.
@@ -71,11 +71,11 @@ async fn copies_are_counted_apart_from_what_clients_get() {
     } = until_copies(&proxy, 200).await;
     assert_eq!(copies.responses.server_error, 200, "{copies:?}");
     assert_eq!(originals.responses.success, 200, "{originals:?}");
-    let answers = |stats: &admin_api::CopyStats| -> u64 {
+    let responses = |stats: &admin_api::CopyStats| -> u64 {
         stats.latency.iter().map(|bucket| bucket.count).sum()
     };
     assert_eq!(
-        (answers(&copies), answers(&originals), dropped),
+        (responses(&copies), responses(&originals), dropped),
         (200, 200, 0)
     );
     let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
@@ -122,16 +122,16 @@ async fn so_many_of_a_hundred_are_copied_and_of_safe_requests_alone() {
 
     put(&proxy, &stable, &new.address.to_string(), json!({})).await;
     for (method, body) in [("POST", "a"), ("PUT", "a"), ("DELETE", ""), ("GET", "a")] {
-        let reply = ask_with(proxy.address, method, "/", &[], body).await;
+        let reply = send(proxy.address, method, "/", &[], body).await;
         assert_eq!(reply.status, 200, "{method}: {reply:?}");
     }
-    ask_with(proxy.address, "HEAD", "/", &[], "").await;
+    send(proxy.address, "HEAD", "/", &[], "").await;
     let all = until_copies(&proxy, copies + 1).await;
     assert_eq!(all.copies.responses.total(), copies + 1, "{all:?}");
 }
 
 #[tokio::test]
-async fn a_version_that_answers_no_copy_delays_nobody_and_gets_no_more_than_it_may() {
+async fn a_version_that_responds_to_no_copy_delays_no_client_and_gets_no_more_than_it_may() {
     let proxy = TestProxy::with_config("[timeouts]\ndrain = \"1s\"\n").await;
     let stable = TestEndpoint::start("1.0.0").await;
     let silent = ScriptedEndpoint::start(|_, mut connection| async move {
@@ -195,8 +195,8 @@ async fn copies_go_over_http2_where_the_version_speaks_it() {
     put_h2(&proxy, stable.address, &new).await;
     let client = StreamClient::connect(proxy.address).await;
     for _ in 0..3 {
-        let (answer, _send) = client.begin("GET", "/fields", &[], true).await.unwrap();
-        let (head, _body) = within("the head", answer).await.unwrap().into_parts();
+        let (response, _send) = client.begin("GET", "/fields", &[], true).await.unwrap();
+        let (head, _body) = within("the head", response).await.unwrap().into_parts();
         assert_eq!(head.status.as_u16(), 200);
     }
     let MirrorStats {
@@ -223,8 +223,8 @@ async fn a_copy_that_cannot_be_sent_over_http2_is_given_up() {
     // Often enough that every worker has a connection to the endpoint already.
     for _ in 0..20 {
         let request = b"GET /?q=\"x\" HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-        let answer = raw(proxy.address, request).await;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let response = raw(proxy.address, request).await;
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
     }
     assert_eq!(new.heard(), [""; 0]);
 }

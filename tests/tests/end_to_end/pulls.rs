@@ -17,21 +17,21 @@ const HALF: &str = "{\"status\":\"Trying to pull registry.test/shop/web:1.0.0...
 /// An engine without any image, which pulls half of each.
 struct Engine {
     folder: TempDir,
-    asked: Arc<Mutex<Vec<String>>>,
+    sent: Arc<Mutex<Vec<String>>>,
 }
 
 impl Engine {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let sent = Arc::new(Mutex::new(Vec::new()));
         let listener = UnixListener::bind(socket(folder.path())).unwrap();
-        let log = asked.clone();
+        let log = sent.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, log.clone()));
+                tokio::spawn(response(stream, log.clone()));
             }
         });
-        Self { folder, asked }
+        Self { folder, sent }
     }
 
     fn host(&self) -> String {
@@ -43,7 +43,7 @@ fn socket(folder: &Path) -> PathBuf {
     folder.join("engine.sock")
 }
 
-async fn answer(mut stream: UnixStream, log: Arc<Mutex<Vec<String>>>) {
+async fn response(mut stream: UnixStream, log: Arc<Mutex<Vec<String>>>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let Ok(byte) = stream.read_u8().await else {
@@ -90,9 +90,9 @@ async fn an_up_whose_pull_fails_half_way_says_so_and_leaves_nothing() {
          read: connection reset by peer"
     );
     assert_eq!(lines, [format!("pulling {IMAGE}"), says]);
-    let asked = engine.asked.lock().unwrap().clone();
+    let sent = engine.sent.lock().unwrap().clone();
     let begun = |call: &&String| call.contains("/containers/create") || call.contains("/networks");
-    assert_eq!(asked.iter().find(begun), None, "{asked:#?}");
+    assert_eq!(sent.iter().find(begun), None, "{sent:#?}");
     project.until_nothing_is_left().await;
     // What is cleared away afterwards needs no engine.
     project.write_manifest(&good);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Heard, ScriptedEndpoint, TestEndpoint, TestProxy, ask, ask_with, raw, within};
+use tests::{Heard, ScriptedEndpoint, TestEndpoint, TestProxy, get, raw, send, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -23,7 +23,7 @@ fn fields(reply: &Value, name: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_endpoint_learns_who_asked_and_a_stranger_cannot_lie_about_it() {
+async fn the_endpoint_learns_the_clients_address_and_a_stranger_cannot_lie_about_it() {
     let endpoint = TestEndpoint::start("1").await;
     let proxy = proxy_before(&endpoint).await;
     let lies = [
@@ -34,7 +34,7 @@ async fn the_endpoint_learns_who_asked_and_a_stranger_cannot_lie_about_it() {
         ("x-secret", "1"),
         ("te", "gzip"),
     ];
-    let got = ask_with(proxy.address, "GET", "/headers", &lies, "")
+    let got = send(proxy.address, "GET", "/headers", &lies, "")
         .await
         .json();
     for (name, want) in [
@@ -58,10 +58,10 @@ async fn a_prefix_is_stripped_where_the_service_says_so() {
     let service = json!({"path_prefix": "/api", "strip_prefix": true, "endpoints": endpoints});
     proxy.must("PUT", "/v1/services/api", service).await;
     assert_eq!(
-        ask(proxy.address, "/api/headers").await.json()["path"],
+        get(proxy.address, "/api/headers").await.json()["path"],
         "/headers"
     );
-    let elsewhere = ask(proxy.address, "/apiheaders").await;
+    let elsewhere = get(proxy.address, "/apiheaders").await;
     assert_eq!(elsewhere.status, 404);
     assert_eq!(
         elsewhere.header("proxy-status"),
@@ -91,10 +91,10 @@ async fn services_are_told_apart_by_host() {
         ("ONE.example.com:8080", "one"),
         ("x.example.com", "two"),
     ] {
-        let reply = ask_with(proxy.address, "GET", "/", &[("host", host)], "").await;
+        let reply = send(proxy.address, "GET", "/", &[("host", host)], "").await;
         assert!(reply.body.contains(want), "{host}: {reply:?}");
     }
-    assert_eq!(ask(proxy.address, "/").await.status, 404);
+    assert_eq!(get(proxy.address, "/").await.status, 404);
 }
 
 #[tokio::test]
@@ -108,8 +108,11 @@ async fn bad_hosts_are_refused() {
         "GET / HTTP/1.1\r\nhost: user@a\r\nconnection: close\r\n\r\n",
         "GET http://user:pw@a/ HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
     ] {
-        let answer = raw(proxy.address, head.as_bytes()).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{head:?}: {answer}");
+        let response = raw(proxy.address, head.as_bytes()).await;
+        assert!(
+            response.starts_with("HTTP/1.1 400 "),
+            "{head:?}: {response}"
+        );
     }
     let connect = raw(
         proxy.address,
@@ -127,27 +130,27 @@ async fn an_absolute_target_outranks_the_host_field() {
     let proxy = proxy_before(&endpoint).await;
     let head =
         "GET http://real.example.com/headers HTTP/1.1\r\nhost: other\r\nconnection: close\r\n\r\n";
-    let answer = raw(proxy.address, head.as_bytes()).await;
-    assert!(answer.contains("\"path\":\"/headers\""), "{answer}");
+    let response = raw(proxy.address, head.as_bytes()).await;
+    assert!(response.contains("\"path\":\"/headers\""), "{response}");
     assert!(
-        answer.contains("[\"host\",\"real.example.com\"]"),
-        "{answer}"
+        response.contains("[\"host\",\"real.example.com\"]"),
+        "{response}"
     );
 }
 
 #[tokio::test]
-async fn head_and_bodyless_answers_end_where_they_should() {
+async fn head_and_bodyless_responses_end_where_they_should() {
     let proxy = TestProxy::start().await;
     let endpoint = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
         while let Some(head) = heard.head().await {
-            let answer = match head.split(' ').nth(1) {
+            let response = match head.split(' ').nth(1) {
                 Some("/204") => "HTTP/1.1 204 No Content\r\n\r\n",
                 Some("/304") => {
                     "HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\netag: \"x\"\r\n\r\n"
                 }
                 _ => "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n",
             };
-            heard.say(answer).await;
+            heard.say(response).await;
         }
     })
     .await;
@@ -155,13 +158,13 @@ async fn head_and_bodyless_answers_end_where_they_should() {
     proxy
         .must("PUT", "/v1/services/web", json!({"endpoints": endpoints}))
         .await;
-    let head = ask_with(proxy.address, "HEAD", "/", &[], "").await;
+    let head = send(proxy.address, "HEAD", "/", &[], "").await;
     assert_eq!(
         (head.status.as_u16(), head.header("content-length")),
         (200, "1000")
     );
-    assert_eq!(ask(proxy.address, "/204").await.status, 204);
-    let not_modified = ask(proxy.address, "/304").await;
+    assert_eq!(get(proxy.address, "/204").await.status, 204);
+    let not_modified = get(proxy.address, "/304").await;
     assert_eq!(
         (not_modified.status.as_u16(), not_modified.header("etag")),
         (304, "\"x\"")
@@ -177,23 +180,23 @@ async fn bodies_stream_in_both_directions() {
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     let head = "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     // Each piece comes back before the next one is sent: nobody waits for the whole.
     for piece in ["first", "second", "third"] {
         let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
         stream.write_all(chunk.as_bytes()).await.unwrap();
-        while !String::from_utf8_lossy(&answer).contains(piece) {
+        while !String::from_utf8_lossy(&response).contains(piece) {
             let mut buffer = [0; 1024];
             let read = within("the piece comes back", stream.read(&mut buffer))
                 .await
                 .unwrap();
-            assert!(read > 0, "closed after {answer:?}");
-            answer.extend_from_slice(&buffer[..read]);
+            assert!(read > 0, "closed after {response:?}");
+            response.extend_from_slice(&buffer[..read]);
         }
     }
     stream.write_all(b"0\r\n\r\n").await.unwrap();
-    while !answer.ends_with(b"0\r\n\r\n") {
-        answer.push(
+    while !response.ends_with(b"0\r\n\r\n") {
+        response.push(
             within("the end comes back", stream.read_u8())
                 .await
                 .unwrap(),
@@ -269,23 +272,23 @@ async fn a_client_that_goes_away_is_nobodys_fault() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_ended_its_half_still_gets_its_answer() {
+async fn a_client_that_has_ended_its_half_still_gets_its_response() {
     let endpoint = TestEndpoint::start("1").await;
     let proxy = proxy_before(&endpoint).await;
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     let head = b"GET /slow?for=300ms HTTP/1.1\r\nhost: a\r\n\r\n";
     stream.write_all(head).await.unwrap();
     stream.shutdown().await.unwrap();
-    let mut answer = String::new();
-    within("the answer", stream.read_to_string(&mut answer))
+    let mut response = String::new();
+    within("the answer", stream.read_to_string(&mut response))
         .await
         .unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
     assert_eq!(proxy.stats().await.versions["1"].responses.success, 1);
 }
 
 #[tokio::test]
-async fn upgrades_pass_bytes_both_ways_and_only_when_asked_for() {
+async fn upgrades_pass_bytes_both_ways_and_only_when_requested() {
     let endpoint = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
         heard.head().await;
         heard.say("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nhello ").await;
@@ -304,19 +307,19 @@ async fn upgrades_pass_bytes_both_ways_and_only_when_asked_for() {
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     let head = "GET / HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: echo\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"hello ") {
-        answer.push(
+    let mut response = Vec::new();
+    while !response.ends_with(b"hello ") {
+        response.push(
             within("the endpoint speaks first", stream.read_u8())
                 .await
                 .unwrap(),
         );
     }
     stream.write_all(b"world").await.unwrap();
-    while !answer.ends_with(b"hello world") {
-        answer.push(within("the echo comes", stream.read_u8()).await.unwrap());
+    while !response.ends_with(b"hello world") {
+        response.push(within("the echo comes", stream.read_u8()).await.unwrap());
     }
-    let head = String::from_utf8(answer).unwrap();
+    let head = String::from_utf8(response).unwrap();
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     assert!(head.contains("upgrade: echo\r\n"), "{head}");
     assert_eq!(proxy.stats().await.versions["1"].upgraded, 1);
@@ -326,6 +329,6 @@ async fn upgrades_pass_bytes_both_ways_and_only_when_asked_for() {
     })
     .await;
 
-    let unasked = ask(proxy.address, "/").await;
+    let unasked = get(proxy.address, "/").await;
     assert_eq!(unasked.status, 502, "a 101 that nobody asked for");
 }

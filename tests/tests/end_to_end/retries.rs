@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::{Heard, ScriptedEndpoint, TestEndpoint, TestProxy, ask, ask_with, wait_until};
+use tests::{Heard, ScriptedEndpoint, TestEndpoint, TestProxy, get, send, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -38,7 +38,7 @@ async fn a_refused_connection_is_retried_elsewhere_and_counted_against_the_versi
     put(&proxy, &[good.address, refused]).await;
     for method in ["GET", "POST"] {
         for _ in 0..10 {
-            let reply = ask_with(proxy.address, method, "/echo", &[], "").await;
+            let reply = send(proxy.address, method, "/echo", &[], "").await;
             assert_ne!(reply.status.as_u16() / 100, 5, "{method}: {reply:?}");
         }
     }
@@ -48,12 +48,12 @@ async fn a_refused_connection_is_retried_elsewhere_and_counted_against_the_versi
 }
 
 #[tokio::test]
-async fn a_get_that_broke_before_its_answer_is_retried_elsewhere() {
+async fn a_get_that_broke_before_its_response_is_retried_elsewhere() {
     let proxy = TestProxy::start().await;
     let (good, bad) = (TestEndpoint::start("1").await, broken().await);
     put(&proxy, &[good.address, bad.address]).await;
     for _ in 0..10 {
-        assert_eq!(ask(proxy.address, "/").await.status, 200);
+        assert_eq!(get(proxy.address, "/").await.status, 200);
     }
     assert!(!bad.heard().is_empty());
     let stats = &proxy.stats().await.versions["1"];
@@ -66,7 +66,7 @@ async fn a_post_that_was_sent_is_never_sent_again() {
     let (first, second) = (broken().await, broken().await);
     put(&proxy, &[first.address, second.address]).await;
     for _ in 0..10 {
-        let reply = ask_with(proxy.address, "POST", "/", &[], "order").await;
+        let reply = send(proxy.address, "POST", "/", &[], "order").await;
         assert_eq!(reply.status, 502);
         assert_eq!(
             reply.header("proxy-status"),
@@ -77,7 +77,7 @@ async fn a_post_that_was_sent_is_never_sent_again() {
 }
 
 #[tokio::test]
-async fn an_answer_that_has_begun_is_never_replaced() {
+async fn a_response_that_has_begun_is_never_replaced() {
     let proxy = TestProxy::start().await;
     let cut = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
         heard.head().await;
@@ -88,10 +88,10 @@ async fn an_answer_that_has_begun_is_never_replaced() {
     .await;
     put(&proxy, &[cut.address]).await;
     let request = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", proxy.address);
-    let answer = tests::raw(proxy.address, request.as_bytes()).await;
+    let response = tests::raw(proxy.address, request.as_bytes()).await;
     assert!(
-        answer.ends_with("half"),
-        "cut where the endpoint cut it: {answer}"
+        response.ends_with("half"),
+        "cut where the endpoint cut it: {response}"
     );
     assert_eq!(cut.heard().len(), 1);
     let stats = &proxy.stats().await.versions["1"];
@@ -111,7 +111,7 @@ async fn a_kept_connection_that_the_endpoint_closed_costs_no_request() {
     put(&proxy, &[fickle.address]).await;
     for method in ["GET", "POST"] {
         for _ in 0..50 {
-            let reply = ask_with(proxy.address, method, "/", &[], "").await;
+            let reply = send(proxy.address, method, "/", &[], "").await;
             assert_eq!(reply.status, 200, "{method}: {reply:?}");
         }
     }
@@ -127,7 +127,7 @@ async fn an_endpoint_that_does_not_speak_http_is_a_bad_gateway() {
     })
     .await;
     put(&proxy, &[garbage.address]).await;
-    let reply = ask_with(
+    let reply = send(
         proxy.address,
         "POST",
         "/",
@@ -144,11 +144,11 @@ async fn an_endpoint_that_does_not_speak_http_is_a_bad_gateway() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_does_not_answer_is_a_gateway_timeout() {
+async fn an_endpoint_that_does_not_respond_is_a_gateway_timeout() {
     let proxy = TestProxy::with_config("[timeouts]\nfirst_byte = \"200ms\"").await;
     let silent = TestEndpoint::start("1").await;
     put(&proxy, &[silent.address]).await;
-    let reply = ask_with(proxy.address, "POST", "/slow?for=60s", &[], "").await;
+    let reply = send(proxy.address, "POST", "/slow?for=60s", &[], "").await;
     assert_eq!(reply.status, 504);
     assert_eq!(
         reply.header("proxy-status"),
@@ -173,7 +173,7 @@ async fn a_request_has_a_time_over_all_of_its_tries() {
     let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
     put(&proxy, &addresses).await;
     let began = Instant::now();
-    let reply = ask(proxy.address, "/").await;
+    let reply = get(proxy.address, "/").await;
     let took = began.elapsed();
     assert_eq!(reply.status, 504, "{reply:?}");
     assert_eq!(
@@ -201,7 +201,7 @@ async fn the_time_of_a_request_ends_a_try_that_has_more() {
     put(&proxy, &[silent.address]).await;
     let began = Instant::now();
     for method in ["GET", "POST"] {
-        let reply = ask_with(proxy.address, method, "/slow?for=60s", &[], "").await;
+        let reply = send(proxy.address, method, "/slow?for=60s", &[], "").await;
         assert_eq!(reply.status, 504, "{method}: {reply:?}");
     }
     let took = began.elapsed();
@@ -212,7 +212,7 @@ async fn the_time_of_a_request_ends_a_try_that_has_more() {
 }
 
 #[tokio::test]
-async fn an_answer_that_has_begun_in_time_goes_on_for_as_long_as_it_likes() {
+async fn a_response_that_has_begun_in_time_goes_on_for_as_long_as_it_likes() {
     let limit = Duration::from_millis(200);
     let proxy = TestProxy::with_config("[timeouts]\nrequest = \"200ms\"").await;
     let (go_on, goes_on) = tokio::sync::watch::channel(false);
@@ -230,7 +230,7 @@ async fn an_answer_that_has_begun_in_time_goes_on_for_as_long_as_it_likes() {
     .await;
     put(&proxy, &[streaming.address]).await;
     let address = proxy.address;
-    let answer = tokio::spawn(async move { ask(address, "/").await });
+    let response = tokio::spawn(async move { get(address, "/").await });
     proxy.wait_in_flight(1).await;
     let began = Instant::now();
     wait_until("the limit is far behind", || async {
@@ -238,7 +238,7 @@ async fn an_answer_that_has_begun_in_time_goes_on_for_as_long_as_it_likes() {
     })
     .await;
     go_on.send_replace(true);
-    let reply = answer.await.unwrap();
+    let reply = response.await.unwrap();
     assert_eq!((reply.status.as_u16(), &*reply.body), (200, "firstlast"));
 }
 
@@ -302,14 +302,14 @@ async fn a_client_that_stalls_a_large_upload_is_told_so_and_no_failure_of_the_ve
     put(&proxy, &[patient.address]).await;
     // So long that the kernel moves what is left of it.
     let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nonly this";
-    let answer = tests::raw(proxy.address, head.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let response = tests::raw(proxy.address, head.as_bytes()).await;
+    assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
     let stats = &proxy.stats().await.versions["1"];
     assert_eq!((stats.client_gone, stats.failures()), (1, 0), "{stats:?}");
 }
 
 #[tokio::test]
-async fn an_endpoint_that_stalls_in_the_middle_of_a_large_answer_is_to_blame() {
+async fn an_endpoint_that_stalls_in_the_middle_of_a_large_response_is_to_blame() {
     let proxy = TestProxy::with_config("[timeouts]\nbody_idle = \"300ms\"").await;
     let hanging = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
         heard.head().await;
@@ -323,8 +323,8 @@ async fn an_endpoint_that_stalls_in_the_middle_of_a_large_answer_is_to_blame() {
     })
     .await;
     put(&proxy, &[hanging.address]).await;
-    let answer = tests::raw(proxy.address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    assert!(answer.len() > 100_000, "what there was is passed on");
+    let response = tests::raw(proxy.address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(response.len() > 100_000, "what there was is passed on");
     let stats = &proxy.stats().await.versions["1"];
     assert_eq!(
         (stats.client_gone, stats.failed_tries.body),

@@ -17,7 +17,7 @@ on_processes! { scenarios:
     a_killed_controller_changes_nothing_and_the_next_one_finishes_its_rollout,
     a_split_by_hand_pauses_the_rollout_and_promote_and_abort_end_it,
     a_rolling_rollout_replaces_containers_one_by_one,
-    a_gate_holds_a_rollout_until_somebody_agrees,
+    a_gate_holds_a_rollout_until_it_is_approved,
     a_rollback_is_one_swap_while_the_old_version_is_warm,
     a_rollback_starts_the_version_before_again,
     a_service_is_scaled_under_load_without_a_failed_request,
@@ -32,7 +32,7 @@ on_processes! { scenarios:
 on_processes! { manifests:
     an_up_does_just_what_has_changed,
     a_service_is_added_and_taken_away_by_the_manifest,
-    a_secret_is_given_by_file_and_shown_to_nobody,
+    a_secret_is_given_by_file_and_shown_nowhere,
     clients_are_served_over_tls_with_the_manifests_certificates,
     each_version_is_spoken_to_as_the_manifest_had_it,
 }
@@ -51,7 +51,7 @@ on_processes! { latency_limits:
 }
 
 on_processes! { upgrades:
-    the_proxy_is_upgraded_under_load_and_nobody_notices,
+    the_proxy_is_upgraded_under_load_and_no_client_notices,
     a_changed_proxy_takes_over_from_the_one_before,
     a_killed_controller_leaves_an_upgrade_of_the_proxy_that_the_next_one_finishes,
     an_upgrade_that_fails_leaves_the_proxy_as_it_was,

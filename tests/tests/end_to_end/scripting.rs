@@ -62,7 +62,7 @@ async fn a_wait_ends_with_the_rollouts_own_exit_code() {
 }
 
 #[tokio::test]
-async fn a_rollout_explains_itself_and_names_who_asked() {
+async fn a_rollout_explains_itself_and_names_its_caller() {
     let project = TestProject::up(On::Processes, &quick()).await;
     let load = project.load();
     project
@@ -252,7 +252,7 @@ fn is_json(text: &str) -> bool {
 }
 
 #[tokio::test]
-async fn every_verb_answers_programs_in_json_when_it_fails_too() {
+async fn every_verb_prints_json_for_programs_when_it_fails_too() {
     let project = TestProject::new(On::Processes, &quick());
     let mut seen = std::collections::BTreeSet::from(["help".to_owned(), "serve".to_owned()]);
     let mut line = async |args: &[&str], code: i32| {

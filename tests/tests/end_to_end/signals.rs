@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::{Running, TestEndpoint, TestProxy, ask, wait_until};
+use tests::{Running, TestEndpoint, TestProxy, get, wait_until};
 
 #[tokio::test]
 async fn at_sigterm_50_slow_requests_finish_and_the_exit_code_is_0() {
@@ -11,7 +11,7 @@ async fn at_sigterm_50_slow_requests_finish_and_the_exit_code_is_0() {
     proxy.put_web(&[&endpoint], Value::Null).await;
     let address = proxy.address;
     let slow: Vec<_> = (0..50)
-        .map(|_| tokio::spawn(async move { ask(address, "/slow?for=1s").await }))
+        .map(|_| tokio::spawn(async move { get(address, "/slow?for=1s").await }))
         .collect();
     proxy.wait_in_flight(50).await;
     proxy.signal(Signal::TERM);
@@ -88,12 +88,12 @@ async fn two_proxies_never_share_a_port_by_accident() {
 
 #[tokio::test]
 async fn the_holder_waits_for_its_signal() {
-    let holder = Running::start("crossfade-proxy", &["--hold"], &[]);
+    let infra = Running::start("crossfade-proxy", &["--hold"], &[]);
     // It takes no signal handler's default: as PID 1 it would have none.
     let mut started = false;
     wait_until("its signal handlers are in place", || {
         started =
-            std::fs::read_to_string(format!("/proc/{}/status", holder.id())).is_ok_and(|status| {
+            std::fs::read_to_string(format!("/proc/{}/status", infra.id())).is_ok_and(|status| {
                 status.lines().any(|line| {
                     line.strip_prefix("SigCgt:").is_some_and(|mask| {
                         u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & (1 << 14) != 0)
@@ -103,8 +103,8 @@ async fn the_holder_waits_for_its_signal() {
         async move { started }
     })
     .await;
-    holder.signal(Signal::TERM);
-    assert_eq!(holder.finished().await.code, Some(0));
+    infra.signal(Signal::TERM);
+    assert_eq!(infra.finished().await.code, Some(0));
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ async fn a_hundred_to_0_is_exact() {
 }
 
 #[tokio::test]
-async fn a_change_holds_from_the_moment_it_was_answered() {
+async fn a_change_holds_from_the_moment_of_its_response() {
     let proxy = TestProxy::start().await;
     let (old, new) = (
         TestEndpoint::start("1.0.0").await,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use tests::{TestEndpoint, TestProxy, ask_with};
+use tests::{TestEndpoint, TestProxy, send};
 
 /// A proxy before two versions, with these keys beside and this split.
 async fn proxy_with(keys: Value, endpoints: &[TestEndpoint], split: Value) -> TestProxy {
@@ -26,8 +26,8 @@ async fn two() -> [TestEndpoint; 2] {
 }
 
 /// The version that answers, and the cookie that it comes with.
-async fn ask_as(proxy: &TestProxy, fields: &[(&str, &str)]) -> (String, Option<String>) {
-    let reply = ask_with(proxy.address, "GET", "/", fields, "").await;
+async fn get_as(proxy: &TestProxy, fields: &[(&str, &str)]) -> (String, Option<String>) {
+    let reply = send(proxy.address, "GET", "/", fields, "").await;
     let version = reply.json()["version"].as_str().unwrap().to_owned();
     let cookie = reply.header("set-cookie");
     let cookie = (!cookie.is_empty()).then(|| cookie.to_owned());
@@ -35,18 +35,18 @@ async fn ask_as(proxy: &TestProxy, fields: &[(&str, &str)]) -> (String, Option<S
 }
 
 #[tokio::test]
-async fn a_client_keeps_its_version_by_the_cookie_and_a_raised_share_moves_nobody_back() {
+async fn a_client_keeps_its_version_by_the_cookie_and_a_raised_share_moves_no_client_back() {
     let endpoints = two().await;
     let split = |weight: u32| json!({"1.0.0": 100 - weight, "2.0.0": weight});
     let sticky = json!({"sticky": {"cookie": "seat", "max_age": "1h"}});
     let proxy = proxy_with(sticky, &endpoints, split(30)).await;
     let mut clients: HashMap<String, String> = HashMap::new();
     for _ in 0..60 {
-        let (version, set_cookie) = ask_as(&proxy, &[]).await;
+        let (version, set_cookie) = get_as(&proxy, &[]).await;
         let set_cookie = set_cookie.expect("a newcomer is told its value");
         assert!(set_cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=3600"));
         let cookie = set_cookie.split(';').next().unwrap().to_owned();
-        let (again, more) = ask_as(&proxy, &[("cookie", &cookie)]).await;
+        let (again, more) = get_as(&proxy, &[("cookie", &cookie)]).await;
         assert_eq!((&again, more), (&version, None));
         clients.insert(cookie, version);
     }
@@ -59,7 +59,7 @@ async fn a_client_keeps_its_version_by_the_cookie_and_a_raised_share_moves_nobod
     for weight in [50, 80, 100] {
         proxy.split(split(weight)).await;
         for (cookie, version) in &mut clients {
-            let (now, _) = ask_as(&proxy, &[("cookie", cookie)]).await;
+            let (now, _) = get_as(&proxy, &[("cookie", cookie)]).await;
             assert!(now == *version || now == "2.0.0", "{cookie} at {weight}");
             *version = now;
         }
@@ -75,16 +75,16 @@ async fn a_header_tells_clients_apart_and_without_it_requests_are_split() {
     let mut without: HashMap<String, usize> = HashMap::new();
     for number in 0..20 {
         let user = format!("user-{number}");
-        let (first, cookie) = ask_as(&proxy, &[("x-user", &user)]).await;
+        let (first, cookie) = get_as(&proxy, &[("x-user", &user)]).await;
         assert_eq!(cookie, None);
-        assert_eq!(ask_as(&proxy, &[("x-user", &user)]).await.0, first);
-        *without.entry(ask_as(&proxy, &[]).await.0).or_default() += 1;
+        assert_eq!(get_as(&proxy, &[("x-user", &user)]).await.0, first);
+        *without.entry(get_as(&proxy, &[]).await.0).or_default() += 1;
     }
     assert!(without["1.0.0"].abs_diff(10) <= 4, "{without:?}");
 }
 
 #[tokio::test]
-async fn testers_name_their_version_and_nobody_else_does() {
+async fn testers_name_their_version_and_other_clients_do_not() {
     let endpoints = two().await;
     let split = json!({"1.0.0": 1, "2.0.0": 0});
     // 127.0.0.2 is a proxy that is trusted here; the tests themselves come from 127.0.0.1.
@@ -94,12 +94,12 @@ async fn testers_name_their_version_and_nobody_else_does() {
         let proxy = proxy_with(keys, &endpoints, split.clone()).await;
         for field in [("x-version", "2.0.0"), ("cookie", "version=2.0.0")] {
             assert_eq!(
-                ask_as(&proxy, &[field]).await.0,
+                get_as(&proxy, &[field]).await.0,
                 want,
                 "{field:?} from {from}"
             );
         }
-        assert_eq!(ask_as(&proxy, &[("x-version", "9.9.9")]).await.0, "1.0.0");
+        assert_eq!(get_as(&proxy, &[("x-version", "9.9.9")]).await.0, "1.0.0");
         let stats = proxy.stats().await.versions;
         let named = if want == "2.0.0" { 2 } else { 0 };
         assert_eq!(stats["2.0.0"].responses.success, named);

@@ -34,7 +34,7 @@ async fn wait_metric(proxy: &TestProxy, line: &str) {
 }
 
 #[tokio::test]
-async fn requests_over_tls_reach_endpoints_that_are_told_so() {
+async fn requests_over_tls_get_to_endpoints_that_are_told_so() {
     let ca = TestCa::new();
     let endpoint = TestEndpoint::start("1.0.0").await;
     let pairs = [
@@ -46,14 +46,14 @@ async fn requests_over_tls_reach_endpoints_that_are_told_so() {
     let client = ca.client(&[]);
     for name in ["a.test", "x.b.test"] {
         let mut connection = client.open(proxy.address, name).await.unwrap();
-        let reply = connection.ask("GET", "/headers", "").await.unwrap();
+        let reply = connection.send("GET", "/headers", "").await.unwrap();
         assert!(
             reply.body.contains(r#"["x-forwarded-proto","https"]"#),
             "{reply:?}"
         );
         // More than any buffer on the way holds, both ways.
         let body = "0123456789abcdef".repeat(100_000);
-        let reply = connection.ask("POST", "/echo", &body).await.unwrap();
+        let reply = connection.send("POST", "/echo", &body).await.unwrap();
         assert_eq!(reply.status, 200);
         assert!(reply.body == body, "{name}: what was sent comes back");
     }
@@ -71,7 +71,7 @@ async fn a_renewed_certificate_is_served_and_open_connections_stay() {
     for year in [2101, 2102] {
         ca.issue("a", "a.test", year);
         wait_served(&proxy, &client, "a.test", &cert).await;
-        assert_eq!(open.ask("GET", "/", "").await.unwrap().status, 200);
+        assert_eq!(open.send("GET", "/", "").await.unwrap().status, 200);
     }
     let line = format!(
         "crossfade_certificate_expiry_timestamp_seconds{{file={cert:?},listener=\"{}\"}} 4165516800",
@@ -218,7 +218,7 @@ async fn an_expired_certificate_does_not_keep_the_other_names_from_being_served(
     let error = client.connect(proxy.address, "old.test").await.unwrap_err();
     assert!(error.to_string().contains("xpired"), "{error}");
     let mut connection = client.open(proxy.address, "a.test").await.unwrap();
-    assert_eq!(connection.ask("GET", "/", "").await.unwrap().status, 200);
+    assert_eq!(connection.send("GET", "/", "").await.unwrap().status, 200);
 }
 
 #[tokio::test]
@@ -237,9 +237,9 @@ async fn an_idle_connection_is_closed_with_an_alert_and_not_cut() {
         .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
         .await
         .unwrap();
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     // An end without the alert of RFC 8446, 6.1 would be an error.
-    let read = within("the end", client.read_to_end(&mut answer)).await;
+    let read = within("the end", client.read_to_end(&mut response)).await;
     read.unwrap();
-    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
 }

@@ -1,7 +1,7 @@
 //! TLS to endpoints: whom the proxy believes, for requests and for health checks.
 
 use serde_json::{Value, json};
-use tests::{StreamClient, StreamEndpoint, TestCa, TestEndpoint, TestProxy, ask, wait_until};
+use tests::{StreamClient, StreamEndpoint, TestCa, TestEndpoint, TestProxy, get, wait_until};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -63,8 +63,8 @@ async fn both_wires_go_over_tls_to_an_endpoint_that_is_who_it_should_be() {
         wait_health(&proxy, "up").await;
         let client = StreamClient::connect(proxy.address).await;
         for _ in 0..5 {
-            assert_eq!(ask(proxy.address, "/").await.status, 200, "{protocol}");
-            let reply = client.ask("POST", "/echo", &[], &body).await.unwrap();
+            assert_eq!(get(proxy.address, "/").await.status, 200, "{protocol}");
+            let reply = client.send("POST", "/echo", &[], &body).await.unwrap();
             assert!(reply.body == body, "{protocol}");
         }
         let view = proxy.must("GET", "/v1/services/web", Value::Null).await;
@@ -73,7 +73,7 @@ async fn both_wires_go_over_tls_to_an_endpoint_that_is_who_it_should_be() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_somebody_else_gets_nothing() {
+async fn an_endpoint_with_another_name_gets_nothing() {
     let (ca, other) = (TestCa::new(), TestCa::new());
     let proxy = TestProxy::start().await;
     let endpoint = TestEndpoint::start("1").await;
@@ -95,7 +95,7 @@ async fn an_endpoint_that_is_somebody_else_gets_nothing() {
         });
         proxy.must("PUT", "/v1/services/web", web).await;
         let before = proxy.stats().await.versions["1"].failed_tries.connect;
-        let reply = ask(proxy.address, "/").await;
+        let reply = get(proxy.address, "/").await;
         assert_eq!(reply.status, 502, "{settings}");
         let after = proxy.stats().await.versions["1"].failed_tries.connect;
         assert_eq!(after, before + 1, "{settings}");
@@ -103,5 +103,5 @@ async fn an_endpoint_that_is_somebody_else_gets_nothing() {
     }
     put(&proxy, address, json!({"tls": {"verify": false}})).await;
     wait_health(&proxy, "up").await;
-    assert_eq!(ask(proxy.address, "/").await.status, 200);
+    assert_eq!(get(proxy.address, "/").await.status, 200);
 }

@@ -21,10 +21,10 @@ async fn proxy_before(address: SocketAddr, config: &str) -> TestProxy {
 }
 
 /// An endpoint that says this to every request, and ends the connection.
-async fn says(answer: &'static str) -> ScriptedEndpoint {
+async fn says(response: &'static str) -> ScriptedEndpoint {
     ScriptedEndpoint::start(move |_, mut heard: Heard| async move {
         if heard.head().await.is_some() {
-            heard.say(answer).await;
+            heard.say(response).await;
         }
     })
     .await
@@ -68,10 +68,10 @@ async fn what_is_not_strictly_one_request_is_refused_and_ends_the_connection() {
     ] {
         // Whatever comes behind it is not a request any more.
         let behind = if status == 408 { "" } else { "GET /behind HTTP/1.1\r\nhost: a\r\n\r\n" };
-        let answer = raw(proxy.address, format!("{request}{behind}").as_bytes()).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
-        assert!(answer.contains("\r\nconnection: close\r\n"), "{request:?}: {answer}");
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{request:?}: {answer}");
+        let response = raw(proxy.address, format!("{request}{behind}").as_bytes()).await;
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {response}");
+        assert!(response.contains("\r\nconnection: close\r\n"), "{request:?}: {response}");
+        assert_eq!(response.matches("HTTP/1.1 ").count(), 1, "{request:?}: {response}");
     }
     let stats = &proxy.stats().await.versions["1"];
     assert_eq!((stats.tries(), stats.failures()), (0, 0), "{stats:?}");
@@ -88,24 +88,24 @@ async fn broken_chunks_are_cut_at_the_endpoint_and_refused() {
         "0x5\r\nhello\r\n0\r\n\r\n",
         "5;\0\r\nhello\r\n0\r\n\r\n",
     ] {
-        let answer = raw(
+        let response = raw(
             proxy.address,
             format!("{head}{body}GET / HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes(),
         )
         .await;
         assert!(
-            !answer.contains("HTTP/1.1 200 OK\r\n") || !answer.ends_with("0\r\n\r\n"),
-            "{body:?}: {answer}"
+            !response.contains("HTTP/1.1 200 OK\r\n") || !response.ends_with("0\r\n\r\n"),
+            "{body:?}: {response}"
         );
         assert!(
-            answer.matches("HTTP/1.1 ").count() <= 1,
-            "{body:?}: {answer}"
+            response.matches("HTTP/1.1 ").count() <= 1,
+            "{body:?}: {response}"
         );
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_two_readers_could_read_differently_is_never_relayed() {
+async fn a_response_that_two_readers_could_read_differently_is_never_relayed() {
     for bad in [
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nsecret",
         "HTTP/1.1 200 OK\r\ncontent-length: 2, 2\r\n\r\nsecret",
@@ -124,15 +124,15 @@ async fn an_answer_that_two_readers_could_read_differently_is_never_relayed() {
         let proxy = proxy_before(endpoint.address, "").await;
         let request =
             b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-        let answer = raw(proxy.address, request).await;
-        assert!(answer.starts_with("HTTP/1.1 502 "), "{bad:?}: {answer}");
-        assert!(!answer.contains("secret"), "{bad:?}: {answer}");
+        let response = raw(proxy.address, request).await;
+        assert!(response.starts_with("HTTP/1.1 502 "), "{bad:?}: {response}");
+        assert!(!response.contains("secret"), "{bad:?}: {response}");
         assert_eq!(proxy.stats().await.versions["1"].failures(), 1, "{bad:?}");
     }
 }
 
 #[tokio::test]
-async fn an_answer_that_is_cut_short_never_looks_whole() {
+async fn a_response_that_is_cut_short_never_looks_whole() {
     for short in [
         "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nsome",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n64\r\nsome",
@@ -141,45 +141,51 @@ async fn an_answer_that_is_cut_short_never_looks_whole() {
     ] {
         let endpoint = says(short).await;
         let proxy = proxy_before(endpoint.address, "").await;
-        let answer = raw(proxy.address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{short:?}: {answer}");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let response = raw(proxy.address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        assert!(
+            response.starts_with("HTTP/1.1 200 "),
+            "{short:?}: {response}"
+        );
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         let whole = if head.contains("content-length: 100") {
             body.len() == 100
         } else {
             body.ends_with("0\r\n\r\n")
         };
-        assert!(!whole, "{short:?}: {answer}");
+        assert!(!whole, "{short:?}: {response}");
 
         // A client that knows no chunks, and no length, sees the connection reset.
         let mut stream = TcpStream::connect(proxy.address).await.unwrap();
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-        let mut answer = Vec::new();
-        let end = within("the end", stream.read_to_end(&mut answer)).await;
-        let has_length = answer.windows(14).any(|part| part == b"content-length");
+        let mut response = Vec::new();
+        let end = within("the end", stream.read_to_end(&mut response)).await;
+        let has_length = response.windows(14).any(|part| part == b"content-length");
         assert!(
             has_length || end.is_err(),
             "{short:?}: {}",
-            answer.escape_ascii()
+            response.escape_ascii()
         );
         assert_eq!(proxy.stats().await.versions["1"].failures(), 2, "{short:?}");
     }
 }
 
 #[tokio::test]
-async fn interim_answers_reach_those_who_know_them() {
+async fn interim_responses_go_to_clients_that_know_them() {
     let endpoint = says("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
     let proxy = proxy_before(endpoint.address, "").await;
-    let answer = raw(
+    let response = raw(
         proxy.address,
         b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
     )
     .await;
     assert!(
-        answer.starts_with("HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n"),
-        "{answer}"
+        response.starts_with("HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n"),
+        "{response}"
     );
-    assert!(answer.contains("\r\n\r\nHTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(
+        response.contains("\r\n\r\nHTTP/1.1 200 OK\r\n"),
+        "{response}"
+    );
     let old = raw(proxy.address, b"GET / HTTP/1.0\r\n\r\n").await;
     assert!(old.starts_with("HTTP/1.0 200 OK\r\n"), "{old}");
     assert!(!old.contains("Early"), "{old}");
@@ -201,19 +207,19 @@ async fn a_client_that_expects_a_100_waits_for_nothing() {
         "HTTP/1.1 100 Continue\r\n\r\n"
     );
     stream.write_all(b"hello").await.unwrap();
-    let answer = read_to(&mut stream, "hello").await;
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let response = read_to(&mut stream, "hello").await;
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
     // Who does not wait gets no 100.
     let sent = format!("{}hello", expecting(5)).replace("host: a", "host: a\r\nconnection: close");
-    let answer = raw(proxy.address, sent.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let response = raw(proxy.address, sent.as_bytes()).await;
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
     // What is refused is refused before any of it is sent.
-    let answer = raw(proxy.address, expecting(2_000).as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let response = raw(proxy.address, expecting(2_000).as_bytes()).await;
+    assert!(response.starts_with("HTTP/1.1 413 "), "{response}");
 }
 
 #[tokio::test]
-async fn an_endpoint_may_answer_before_it_has_the_body() {
+async fn an_endpoint_may_respond_before_it_has_the_body() {
     let endpoint = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
         heard.head().await;
         heard
@@ -228,21 +234,27 @@ async fn an_endpoint_may_answer_before_it_has_the_body() {
     let head =
         "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 1000000\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    within("the answer and the end", stream.read_to_string(&mut answer))
-        .await
-        .unwrap();
-    assert!(answer.contains("HTTP/1.1 403 Forbidden\r\n"), "{answer}");
+    let mut response = String::new();
+    within(
+        "the answer and the end",
+        stream.read_to_string(&mut response),
+    )
+    .await
+    .unwrap();
+    assert!(
+        response.contains("HTTP/1.1 403 Forbidden\r\n"),
+        "{response}"
+    );
     // The rest of the body would be taken for a request.
     assert!(
-        answer.contains("\r\nconnection: close\r\n") && answer.ends_with("no"),
-        "{answer}"
+        response.contains("\r\nconnection: close\r\n") && response.ends_with("no"),
+        "{response}"
     );
     assert_eq!(proxy.stats().await.versions["1"].responses.client_error, 1);
 }
 
 #[tokio::test]
-async fn a_request_that_breaks_off_while_it_is_answered_is_cut_at_once() {
+async fn a_request_that_breaks_off_during_its_response_is_cut_at_once() {
     let endpoint = TestEndpoint::start("1").await;
     let proxy = proxy_before(endpoint.address, "").await;
     let head = "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
@@ -274,16 +286,16 @@ async fn trailers_go_both_ways() {
     .await;
     let proxy = proxy_before(endpoint.address, "").await;
     let request = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n3;ext=1\r\nabc\r\n0\r\nx-sum: 7\r\nhost: other\r\n\r\n";
-    let answer = raw(proxy.address, request.as_bytes()).await;
+    let response = raw(proxy.address, request.as_bytes()).await;
     // What only a head may have does not come behind it.
     assert!(
-        answer.ends_with("\r\n0\r\nx-seen: true\r\n\r\n"),
-        "{answer}"
+        response.ends_with("\r\n0\r\nx-seen: true\r\n\r\n"),
+        "{response}"
     );
 }
 
 #[tokio::test]
-async fn pipelined_requests_are_answered_in_order() {
+async fn pipelined_requests_get_their_responses_in_order() {
     let endpoint = TestEndpoint::start("1").await;
     let proxy = proxy_before(endpoint.address, "").await;
     let mut requests = String::new();
@@ -296,18 +308,18 @@ async fn pipelined_requests_are_answered_in_order() {
         );
     }
     requests += "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-    let answers = raw(proxy.address, requests.as_bytes()).await;
+    let responses = raw(proxy.address, requests.as_bytes()).await;
     let mut at = 0;
     for number in 0..20 {
         for body in ["number", "chunks"] {
-            let found = answers[at..].find(&format!("{body}{number:02}"));
-            at += found.unwrap_or_else(|| panic!("{body}{number:02} is not in order: {answers}"));
+            let found = responses[at..].find(&format!("{body}{number:02}"));
+            at += found.unwrap_or_else(|| panic!("{body}{number:02} is not in order: {responses}"));
         }
     }
     assert_eq!(
-        answers.matches("HTTP/1.1 200 OK\r\n").count(),
+        responses.matches("HTTP/1.1 200 OK\r\n").count(),
         41,
-        "{answers}"
+        "{responses}"
     );
 }
 
@@ -317,17 +329,17 @@ async fn clients_of_http_1_0_are_served() {
         says("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx: y\r\n\r\n")
             .await;
     let proxy = proxy_before(chunked.address, "").await;
-    let answer = raw(
+    let response = raw(
         proxy.address,
         b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
     )
     .await;
     assert!(
-        answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with("\r\n\r\nabc"),
-        "{answer}"
+        response.starts_with("HTTP/1.0 200 OK\r\n") && response.ends_with("\r\n\r\nabc"),
+        "{response}"
     );
-    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
-    assert!(!answer.contains("transfer-encoding"), "{answer}");
+    assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
+    assert!(!response.contains("transfer-encoding"), "{response}");
 
     let endpoint = TestEndpoint::start("1").await;
     let proxy = proxy_before(endpoint.address, "").await;
@@ -337,10 +349,10 @@ async fn clients_of_http_1_0_are_served() {
             .write_all(b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
             .await
             .unwrap();
-        let answer = read_to(&mut stream, "}").await;
+        let response = read_to(&mut stream, "}").await;
         assert!(
-            answer.contains("\r\nconnection: keep-alive\r\n"),
-            "{answer}"
+            response.contains("\r\nconnection: keep-alive\r\n"),
+            "{response}"
         );
     }
 }
@@ -356,26 +368,26 @@ async fn options_and_trace_go_as_far_as_they_may() {
     })
     .await;
     let proxy = proxy_before(endpoint.address, "").await;
-    let ask = |line: &str, hops: &str| {
+    let get = |line: &str, hops: &str| {
         let request = format!(
             "{line} HTTP/1.1\r\nhost: a\r\nmax-forwards: {hops}\r\nconnection: close\r\n\r\n"
         );
         let address = proxy.address;
         async move { raw(address, request.as_bytes()).await }
     };
-    assert!(ask("OPTIONS *", "3").await.starts_with("HTTP/1.1 200 "));
+    assert!(get("OPTIONS *", "3").await.starts_with("HTTP/1.1 200 "));
     assert!(
-        ask("OPTIONS http://b", "3")
+        get("OPTIONS http://b", "3")
             .await
             .starts_with("HTTP/1.1 200 ")
     );
-    assert!(ask("GET /", "0").await.starts_with("HTTP/1.1 200 "));
-    let last = ask("OPTIONS *", "0").await;
+    assert!(get("GET /", "0").await.starts_with("HTTP/1.1 200 "));
+    let last = get("OPTIONS *", "0").await;
     assert!(
         last.starts_with("HTTP/1.1 200 ") && last.contains("proxy-status: crossfade"),
         "{last}"
     );
-    assert!(ask("TRACE /", "0").await.starts_with("HTTP/1.1 405 "));
+    assert!(get("TRACE /", "0").await.starts_with("HTTP/1.1 405 "));
     let heard = endpoint.heard();
     assert_eq!(heard.len(), 3, "{heard:?}");
     assert!(
@@ -419,7 +431,7 @@ async fn an_address_has_only_so_many_connections() {
 }
 
 #[tokio::test]
-async fn who_comes_to_a_full_listener_waits_until_somebody_leaves() {
+async fn a_client_that_comes_to_a_full_listener_waits_until_another_leaves() {
     let endpoint = TestEndpoint::start("1").await;
     let proxy = proxy_before(endpoint.address, "[limits]\nconnections = 2\n").await;
     let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -443,21 +455,21 @@ async fn who_comes_to_a_full_listener_waits_until_somebody_leaves() {
     served[0].write_all(request).await.unwrap();
     read_to(&mut served[0], "}").await;
     served.pop();
-    let answer = read_to(&mut waiting, "}").await;
-    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let response = read_to(&mut waiting, "}").await;
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
 }
 
 /// A socket that is closed with something unread in it is reset, and with it goes what its client
 /// has not read yet.
 #[tokio::test]
-async fn who_says_close_and_sends_more_all_the_same_reads_the_whole_answer() {
-    let (asked, more) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (has_asked, has_more) = (asked.clone(), more.clone());
+async fn a_client_that_says_close_and_sends_more_still_reads_the_whole_response() {
+    let (sent, more) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (has_sent, has_more) = (sent.clone(), more.clone());
     let endpoint = ScriptedEndpoint::start(move |_, mut heard: Heard| {
-        let (asked, more) = (has_asked.clone(), has_more.clone());
+        let (sent, more) = (has_sent.clone(), has_more.clone());
         async move {
             if heard.head().await.is_some() {
-                asked.notify_one();
+                sent.notify_one();
                 more.notified().await;
                 let body = "x".repeat(100_000);
                 let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
@@ -470,13 +482,17 @@ async fn who_says_close_and_sends_more_all_the_same_reads_the_whole_answer() {
     let mut stream = TcpStream::connect(proxy.address).await.unwrap();
     let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
     stream.write_all(request).await.unwrap();
-    within("the endpoint is asked", asked.notified()).await;
+    within("the endpoint is asked", sent.notified()).await;
     stream.write_all(b"\r\n").await.unwrap();
     more.notify_one();
-    let mut answer = Vec::new();
-    let read = within("the end", stream.read_to_end(&mut answer)).await;
-    assert!(read.is_ok(), "{read:?} after {} bytes", answer.len());
-    assert!(answer.ends_with(&[b'x'; 100_000]), "{} bytes", answer.len());
+    let mut response = Vec::new();
+    let read = within("the end", stream.read_to_end(&mut response)).await;
+    assert!(read.is_ok(), "{read:?} after {} bytes", response.len());
+    assert!(
+        response.ends_with(&[b'x'; 100_000]),
+        "{} bytes",
+        response.len()
+    );
 }
 
 #[tokio::test]
@@ -487,8 +503,8 @@ async fn another_protocol_does_not_begin_before_the_request_has_ended() {
     let proxy = proxy_before(hasty.address, "").await;
     let request = "GET / HTTP/1.1\r\nhost: a\r\nupgrade: x\r\nconnection: upgrade\r\n\
         content-length: 1000\r\n\r\nnot all of it";
-    let answer = raw(proxy.address, request.as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    let response = raw(proxy.address, request.as_bytes()).await;
+    assert!(response.starts_with("HTTP/1.1 502 "), "{response}");
 }
 
 #[tokio::test]
@@ -499,8 +515,8 @@ async fn an_empty_line_behind_a_body_begins_no_request() {
     // Some old clients add it (RFC 9112, 2.2).
     let request = "POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi\r\n";
     let began = Instant::now();
-    let answer = raw(proxy.address, request.as_bytes()).await;
-    assert!(answer.ends_with("hi"), "{answer}");
+    let response = raw(proxy.address, request.as_bytes()).await;
+    assert!(response.ends_with("hi"), "{response}");
     let stayed = began.elapsed();
     assert!(stayed >= Duration::from_secs(1), "closed after {stayed:?}");
 }

@@ -38,8 +38,8 @@ impl Server {
             stream.read_exact(&mut payload).await?;
             let stream_id = frame::number(&head, 5);
             let frame = Frame::new(head[3], head[4], stream_id, payload);
-            for answer in self.answer(&frame) {
-                stream.write_all(&answer.bytes()).await?;
+            for response in self.response(&frame) {
+                stream.write_all(&response.bytes()).await?;
             }
             if self == Self::HangsUp && frame.kind == kind::SETTINGS {
                 return Ok(());
@@ -47,7 +47,7 @@ impl Server {
         }
     }
 
-    fn answer(self, frame: &Frame) -> Vec<Frame> {
+    fn response(self, frame: &Frame) -> Vec<Frame> {
         let acknowledges = matches!(frame.kind, kind::SETTINGS | kind::PING);
         if acknowledges && !frame.has(flag::ACK) {
             let payload = if frame.kind == kind::PING {

@@ -1,7 +1,7 @@
 //! What only containers are given: volumes, limits, labels; and images that stay what they were.
 
 use serde_json::Value;
-use tests::{On, Settings, TestProject, ask, podman};
+use tests::{On, Settings, TestProject, get, podman};
 
 const IMAGES: &str = "localhost/crossfade-sample-server";
 
@@ -84,7 +84,7 @@ pub(crate) async fn a_rollback_starts_the_image_that_was_though_its_tag_has_move
         let image = podman(&["inspect", "--format", "{{.Image}}", &id]).unwrap();
         assert_eq!(image.trim(), was);
     }
-    assert_eq!(ask(project.address, "/").await.status, 200);
+    assert_eq!(get(project.address, "/").await.status, 200);
 }
 
 /// A tag of this test's own, taken off when it ends.

@@ -10,17 +10,17 @@ const IMAGE: &str = "localhost/crossfade-sample-server:2.0.0";
 
 pub(crate) async fn a_holder_that_dies_or_is_taken_away_is_made_again_and_the_proxy_with_it() {
     let project = TestProject::up(On::Podman, &Settings::default()).await;
-    let holder = format!("{}-holder", project.name);
+    let infra = format!("{}-holder", project.name);
     for fault_injection in [
-        &["kill", "--signal", "KILL", &holder][..],
-        &["rm", "--force", "--depend", "--time", "0", &holder],
+        &["kill", "--signal", "KILL", &infra][..],
+        &["rm", "--force", "--depend", "--time", "0", &infra],
     ] {
         // The controller may make a new proxy in the holder while podman takes the one before away.
         wait_until("podman does it", || async {
             podman(fault_injection).is_ok()
         })
         .await;
-        project.until_answered(Duration::from_secs(30)).await;
+        project.until_serving(Duration::from_secs(30)).await;
         project.until_whole(&[("1.0.0", 2)]).await;
         let admin = AdminPort::of(&project);
         let before = admin.requests().await;
@@ -84,7 +84,7 @@ pub(crate) async fn a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_n
     load.stop().await.expect_no_failure();
 }
 
-pub(crate) async fn an_api_that_is_killed_in_the_middle_of_a_rollout_is_started_again_and_nobody_is_judged()
+pub(crate) async fn an_api_that_is_killed_in_the_middle_of_a_rollout_is_started_again_and_no_version_is_judged()
 -> Completion {
     let settings = Settings {
         step: "2s",

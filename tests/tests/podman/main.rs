@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         on_podman! { manifests:
             an_up_does_just_what_has_changed,
             a_service_is_added_and_taken_away_by_the_manifest,
-            a_secret_is_given_by_file_and_shown_to_nobody,
+            a_secret_is_given_by_file_and_shown_nowhere,
             clients_are_served_over_tls_with_the_manifests_certificates,
             each_version_is_spoken_to_as_the_manifest_had_it,
         },
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
             a_proxy_that_dies_comes_back_and_the_rollout_goes_on,
         },
         on_podman! { upgrades:
-            the_proxy_is_upgraded_under_load_and_nobody_notices,
+            the_proxy_is_upgraded_under_load_and_no_client_notices,
             a_changed_proxy_takes_over_from_the_one_before,
             a_killed_controller_leaves_an_upgrade_of_the_proxy_that_the_next_one_finishes,
             an_upgrade_that_fails_leaves_the_proxy_as_it_was,
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
             given::a_rollback_starts_the_image_that_was_though_its_tag_has_moved,
             healing::a_holder_that_dies_or_is_taken_away_is_made_again_and_the_proxy_with_it,
             healing::a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_name_we_want_stays,
-            healing::an_api_that_is_killed_in_the_middle_of_a_rollout_is_started_again_and_nobody_is_judged,
+            healing::an_api_that_is_killed_in_the_middle_of_a_rollout_is_started_again_and_no_version_is_judged,
             ports::the_admin_port_is_published_on_loopback_only,
             rootless::what_may_depend_on_the_user_holds_rootless_too,
         ],
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
         },
         trials![podman_works;
             neighbours::down_leaves_everything_as_it_was_before_up_a_container_with_a_look_alike_name_too,
-            neighbours::a_name_that_is_taken_by_somebody_else_is_an_error_and_nothing_is_left,
+            neighbours::a_name_that_another_container_has_is_an_error_and_nothing_is_left,
         ],
     ];
     trials::run(vec![

@@ -72,7 +72,7 @@ pub(crate) async fn down_leaves_everything_as_it_was_before_up_a_container_with_
     }
 }
 
-pub(crate) async fn a_name_that_is_taken_by_somebody_else_is_an_error_and_nothing_is_left() {
+pub(crate) async fn a_name_that_another_container_has_is_an_error_and_nothing_is_left() {
     let project = TestProject::new(On::Podman, &Settings::default());
     let name = format!("{}-proxy", project.name);
     let neighbour = Neighbour::start(&name);

@@ -8,8 +8,8 @@ use tests::{On, Settings, TestProject, podman};
 
 pub(crate) async fn the_admin_port_is_published_on_loopback_only() -> Completion {
     let project = TestProject::up(On::Podman, &Settings::default()).await;
-    let holder = format!("{}-holder", project.name);
-    let ports = podman(&["port", &holder]).unwrap();
+    let infra = format!("{}-holder", project.name);
+    let ports = podman(&["port", &infra]).unwrap();
     let mut published: Vec<&str> = ports
         .lines()
         .filter_map(|line| line.split(" -> ").nth(1))

@@ -25,17 +25,17 @@ async fn check(row: Row, seconds: u64, rounds: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_notices_50_swaps_a_second() {
+async fn no_client_notices_50_swaps_a_second() {
     check(Row::Swaps, 3, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_notices_1_000_swaps_a_second() {
+async fn no_client_notices_1_000_swaps_a_second() {
     check(Row::Storm, 2, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_notices_endpoints_that_come_and_go() {
+async fn no_client_notices_endpoints_that_come_and_go() {
     check(Row::Endpoints, 2, 0).await;
 }
 
@@ -45,22 +45,22 @@ async fn an_endpoint_that_dies_costs_no_more_than_it_must() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_notices_a_config_file_that_is_rewritten_and_broken() {
+async fn no_client_notices_a_config_file_that_is_rewritten_and_broken() {
     check(Row::ConfigFile, 3, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_sigterm_what_is_in_flight_is_answered() {
+async fn at_sigterm_what_is_in_flight_gets_its_response() {
     check(Row::Stops, 0, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_sigkill_the_last_table_is_there_with_the_first_answer() {
+async fn after_sigkill_the_last_table_is_there_with_the_first_response() {
     check(Row::Restarts, 0, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_notices_that_the_proxy_is_replaced() {
+async fn no_client_notices_that_the_proxy_is_replaced() {
     check(Row::Upgrades, 0, 5).await;
 }
 

@@ -26,8 +26,8 @@ pub(super) const COMPRESSION: &[Case] = &[
         |c| {
             c.open()?;
             let head = inserted_under(METHOD_NAME, "HEAD");
-            answers_head(c, 1, [head, rest(), inserted("x-newer", "yes")].concat())?;
-            answers_head(
+            responds_with_head(c, 1, [head, rest(), inserted("x-newer", "yes")].concat())?;
+            responds_with_head(
                 c,
                 3,
                 [indexed(NEWEST + 1), rest(), indexed(NEWEST)].concat(),
@@ -217,7 +217,7 @@ pub(super) const COMPRESSION: &[Case] = &[
             huffman("a value: (1) {2} \u{e9}~|"),
         ]
         .concat();
-        answers_head(c, 1, [method, rest(), more].concat())
+        responds_with_head(c, 1, [method, rest(), more].concat())
     }),
     case(
         "7541, 5.2/3",
@@ -263,8 +263,8 @@ pub(super) const COMPRESSION: &[Case] = &[
         "a literal with indexing is found again",
         |c| {
             c.open()?;
-            answers_head(c, 1, [inserted(":method", "HEAD"), rest()].concat())?;
-            answers_head(c, 3, [indexed(NEWEST), rest()].concat())
+            responds_with_head(c, 1, [inserted(":method", "HEAD"), rest()].concat())?;
+            responds_with_head(c, 3, [indexed(NEWEST), rest()].concat())
         },
     ),
     case(
@@ -278,7 +278,7 @@ pub(super) const COMPRESSION: &[Case] = &[
                 [inserted(":method", "GET"), rest()].concat(),
             )]);
             c.success(1)?;
-            answers_head(c, 3, [inserted_under(NEWEST, "HEAD"), rest()].concat())
+            responds_with_head(c, 3, [inserted_under(NEWEST, "HEAD"), rest()].concat())
         },
     ),
     case(
@@ -286,7 +286,7 @@ pub(super) const COMPRESSION: &[Case] = &[
         "a literal without indexing goes into no table",
         |c| {
             c.open()?;
-            answers_head(c, 1, [literal(":method", "HEAD"), rest()].concat())?;
+            responds_with_head(c, 1, [literal(":method", "HEAD"), rest()].concat())?;
             c.send([headers(WHOLE, 3, [indexed(NEWEST), rest()].concat())]);
             c.connection_error(&[Code::COMPRESSION_ERROR])
         },
@@ -296,7 +296,7 @@ pub(super) const COMPRESSION: &[Case] = &[
         "a literal that is never indexed goes into no table",
         |c| {
             c.open()?;
-            answers_head(c, 1, [never_indexed(":method", "HEAD"), rest()].concat())?;
+            responds_with_head(c, 1, [never_indexed(":method", "HEAD"), rest()].concat())?;
             c.send([headers(WHOLE, 3, [indexed(NEWEST), rest()].concat())]);
             c.connection_error(&[Code::COMPRESSION_ERROR])
         },
@@ -345,10 +345,10 @@ fn huffman_value(c: &mut Connection, value: &[u8]) -> Step {
 }
 
 /// Sends a request and expects it to be taken for one of HEAD.
-fn answers_head(c: &mut Connection, stream: u32, block: Vec<u8>) -> Step {
+fn responds_with_head(c: &mut Connection, stream: u32, block: Vec<u8>) -> Step {
     c.send([headers(WHOLE, stream, block)]);
-    let answer = c.success(stream)?;
-    if answer.body.is_empty() {
+    let response = c.success(stream)?;
+    if response.body.is_empty() {
         Ok(())
     } else {
         Err(Wrong("it was not taken for a HEAD".to_owned()))

@@ -13,8 +13,8 @@ pub(super) const MESSAGES: &[Case] = &[
     case("8.1/1", "a request is answered", |c| {
         c.open()?;
         c.send([headers(WHOLE, 1, get())]);
-        let answer = c.success(1)?;
-        if answer.body.is_empty() {
+        let response = c.success(1)?;
+        if response.body.is_empty() {
             return Err(Wrong("without a body".to_owned()));
         }
         Ok(())
@@ -97,9 +97,9 @@ pub(super) const MESSAGES: &[Case] = &[
         c.open()?;
         let head = block(&[(":method", "HEAD"), SCHEME, PATH, AUTHORITY]);
         c.send([headers(WHOLE, 1, head)]);
-        let answer = c.success(1)?;
-        if !answer.body.is_empty() {
-            return Err(Wrong(format!("{} bytes of body", answer.body.len())));
+        let response = c.success(1)?;
+        if !response.body.is_empty() {
+            return Err(Wrong(format!("{} bytes of body", response.body.len())));
         }
         Ok(())
     }),

@@ -121,7 +121,7 @@ pub(super) const STREAMS: &[Case] = &[
             // A window for what must not come any more.
             c.send([window_update(1, 1000)]);
             c.alive()?;
-            if c.heard.answer(1).body.len() > 1 {
+            if c.heard.response(1).body.len() > 1 {
                 return Err(Wrong("DATA went on after RST_STREAM".to_owned()));
             }
             Ok(())
@@ -346,7 +346,7 @@ pub(super) const STREAMS: &[Case] = &[
                 ping(flag::NONE, *b"too late"),
             ]);
             c.connection_error(&[Code::FRAME_SIZE_ERROR])?;
-            if c.heard.pongs.is_empty() && c.heard.answer(1).status.is_none() {
+            if c.heard.pongs.is_empty() && c.heard.response(1).status.is_none() {
                 return Ok(());
             }
             Err(Wrong("what came after the error was answered".to_owned()))
@@ -383,7 +383,7 @@ pub(super) const STREAMS: &[Case] = &[
 ];
 
 fn not_reset(c: &Connection, stream: u32) -> Step {
-    match c.heard.answer(stream).reset {
+    match c.heard.response(stream).reset {
         Some(code) => Err(Wrong(format!("RST_STREAM came back, with {code}"))),
         None => Ok(()),
     }

@@ -67,7 +67,7 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
     let seen = traffic.stop().await;
     let findings = witness.judge(|_| false);
     Outcome::new(Row::ConfigFile.title(), witness.requests(), findings)
-        .with_traffic(&seen, limits.answered)
+        .with_traffic(&seen, limits.responses)
         .with(
             "written",
             f64::from(written) / elapsed.as_secs_f64(),

@@ -14,7 +14,7 @@ use crate::zero_downtime::origin::Origin;
 use crate::zero_downtime::outcome::{Limit, Outcome};
 use crate::zero_downtime::test_env::{TestEnv, origin};
 use crate::zero_downtime::traffic::{Plan, Traffic};
-use crate::zero_downtime::witness::{Finding, Trouble, Witness};
+use crate::zero_downtime::witness::{Failure, Finding, Witness};
 use crate::{TestProxy, wait_until};
 
 /// Endpoints that are there at any time.
@@ -79,7 +79,7 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
     let worst = waits.into_iter().max().unwrap_or_default();
     let findings = witness.judge(|_| false);
     Outcome::new(Row::Endpoints.title(), witness.requests(), findings)
-        .with_traffic(&seen, limits.answered)
+        .with_traffic(&seen, limits.responses)
         .with("replaced", rate, "/s", Limit::AtLeast(5.0 * limits.changes))
         .with("receipt at worst", milliseconds(worst), "ms", Limit::None)
 }
@@ -115,11 +115,11 @@ async fn wait_draining(proxy: &TestProxy) {
 /// Gets an endpoint's receipt, stops it, and looks at it for some time more. Gives how long the
 /// receipt took.
 async fn stop(admin: SocketAddr, origin: Origin, witness: Arc<Witness>) -> Duration {
-    let asked = Instant::now();
+    let sent = Instant::now();
     let target = json!({"version": "1", "endpoint": origin.address.to_string()});
     let receipt = Admin::new(admin).drain(&target).await;
     origin.has_its_receipt();
-    let waited = asked.elapsed();
+    let waited = sent.elapsed();
     assert!(receipt.drained && !receipt.forced, "{receipt:?}");
     // Half of them are stopped at once. The others see whether the proxy lets go by itself.
     if origin.number % 4 < 2 {
@@ -129,10 +129,10 @@ async fn stop(admin: SocketAddr, origin: Origin, witness: Arc<Witness>) -> Durat
         }
         if origin.open() > 0 {
             witness.found(Finding {
-                trouble: Trouble::LeftOpen,
+                failure: Failure::LeftOpen,
                 request: None,
                 endpoint: Some(origin.number),
-                sent: asked,
+                sent,
                 at: Instant::now(),
                 detail: format!("{} connections", origin.open()),
             });

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::{Row, times_a_second};
 use crate::zero_downtime::admin::{Admin, health};
-use crate::zero_downtime::client::Answered;
+use crate::zero_downtime::client::GoodResponse;
 use crate::zero_downtime::killable::Killable;
 use crate::zero_downtime::outcome::{Limit, Outcome};
 use crate::zero_downtime::test_env::TestEnv;
 use crate::zero_downtime::traffic::{Observer, Plan, Traffic};
-use crate::zero_downtime::witness::{Finding, Trouble};
+use crate::zero_downtime::witness::{Failure, Finding};
 use crate::{TestProxy, free_address, wait_until};
 
 /// How long a killed endpoint is away.
@@ -47,11 +47,11 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
     Admin::new(proxy.admin).put_web(&web).await;
     wait_up(&proxy).await;
 
-    let answers = Arc::new(Mutex::new([0u64; 4]));
-    let counted = answers.clone();
-    let observer: Observer = Arc::new(move |answered: Answered| {
+    let responses = Arc::new(Mutex::new([0u64; 4]));
+    let counted = responses.clone();
+    let observer: Observer = Arc::new(move |response: GoodResponse| {
         let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
-        counted[answered.endpoint as usize] += 1;
+        counted[response.endpoint as usize] += 1;
     });
     let plan = Plan {
         // They end with their endpoints: nothing else can be done.
@@ -78,10 +78,10 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
     let seen = traffic.stop().await;
     let failed_tries = proxy.stats().await.versions["1"].failures();
     let findings = witness.judge(|finding| is_excused(finding, &kills));
-    let to_fewest = answers.lock().unwrap_or_else(PoisonError::into_inner);
+    let to_fewest = responses.lock().unwrap_or_else(PoisonError::into_inner);
     let to_fewest = to_fewest.iter().min().copied().unwrap_or_default();
     Outcome::new(Row::Kills.title(), witness.requests(), findings)
-        .with_traffic(&seen, limits.answered)
+        .with_traffic(&seen, limits.responses)
         .with(
             "killed",
             kills.len() as f64 / elapsed.as_secs_f64(),
@@ -113,9 +113,9 @@ fn is_excused(finding: &Finding, kills: &[Kill]) -> bool {
             .is_none_or(|number| number == kill.endpoint);
         was_its && finding.sent < kill.at + UNDER_WAY && kill.at < finding.at
     };
-    let had_to_be = match finding.trouble {
-        Trouble::Cut => finding.endpoint.is_some(),
-        Trouble::Status => {
+    let had_to_be = match finding.failure {
+        Failure::Cut => finding.endpoint.is_some(),
+        Failure::Status => {
             finding.request.is_some_and(|request| request.is_post())
                 && finding.detail.starts_with("502")
                 && finding.detail.contains("connection_terminated")

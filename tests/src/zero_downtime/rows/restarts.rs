@@ -1,5 +1,5 @@
 //! The proxy is killed (SIGKILL) in the middle of changes and started again: the last table that
-//! it has answered for is there, and the first answer is a good one.
+//! it has confirmed for is there, and the first answer is a good one.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::zero_downtime::client::Client;
 use crate::zero_downtime::outcome::{Limit, Outcome};
 use crate::zero_downtime::request::Request;
 use crate::zero_downtime::test_env::{TestEnv, origin};
-use crate::zero_downtime::witness::{Trouble, Witness};
+use crate::zero_downtime::witness::{Failure, Witness};
 use crate::{DEADLINE, Running, free_address, wait_until};
 
 /// What the changes of a round are told apart by: a split of this and something else.
@@ -47,27 +47,27 @@ pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
         let changes = Changes::new(last);
         let changing = tokio::spawn(changes.clone().go_on(admin));
         let enough = last + 5 + (round % 20) as u32;
-        let what = "some changes are answered for";
-        wait_until(what, || async { changes.answered() >= enough }).await;
+        let what = "some changes are confirmed for";
+        wait_until(what, || async { changes.confirmed() >= enough }).await;
         proxy.signal(Signal::KILL);
         proxy.finished().await;
         changing.await.expect("changes end with their proxy");
 
         let started = Instant::now();
         proxy = start(&file);
-        first_answer(address, &witness).await;
+        first_response(address, &witness).await;
         let took = started.elapsed();
         (worst, sum) = (worst.max(took), sum + took);
         last = restored(admin).await;
-        let (answered, sent) = (changes.answered(), changes.sent());
+        let (confirmed, sent) = (changes.confirmed(), changes.sent());
         assert!(
-            (answered..=sent).contains(&last),
-            "restored {last}, but {answered} was answered for and {sent} was the last one sent"
+            (confirmed..=sent).contains(&last),
+            "restored {last}, but {confirmed} was confirmed, and {sent} was the last one sent"
         );
     }
-    // Nobody can be answered by a proxy that is not there.
-    let findings = witness.judge(|finding| finding.trouble == Trouble::Refused);
-    let limit = Limit::AtMost(env.limits.first_answer);
+    // Nobody can be confirmed by a proxy that is not there.
+    let findings = witness.judge(|finding| finding.failure == Failure::Refused);
+    let limit = Limit::AtMost(env.limits.first_response);
     let mean = milliseconds(sum) / rounds as f64;
     Outcome::new(Row::Restarts.title(), witness.requests(), findings)
         .with("restarts", rounds as f64, "", Limit::None)
@@ -82,14 +82,14 @@ fn start(file: &Path) -> Running {
 }
 
 /// Asks until there is an answer, which has to be a good one.
-async fn first_answer(address: SocketAddr, witness: &Arc<Witness>) {
+async fn first_response(address: SocketAddr, witness: &Arc<Witness>) {
     let began = Instant::now();
     loop {
         let request = Request::of_mix(witness.next_id());
         let outcome = Client::new(address).exchange(request, true).await;
         witness.ended();
         let Err(finding) = outcome else { return };
-        let refused = finding.trouble == Trouble::Refused;
+        let refused = finding.failure == Failure::Refused;
         witness.found(finding);
         assert!(began.elapsed() < DEADLINE, "no good answer after a restart");
         if refused {
@@ -124,14 +124,14 @@ async fn wait_up(admin: SocketAddr) {
 /// Changes that go on until the proxy is gone, each with a higher number.
 struct Changes {
     sent: AtomicU32,
-    answered: AtomicU32,
+    confirmed: AtomicU32,
 }
 
 impl Changes {
     fn new(from: u32) -> Arc<Self> {
         Arc::new(Self {
             sent: AtomicU32::new(from),
-            answered: AtomicU32::new(from),
+            confirmed: AtomicU32::new(from),
         })
     }
 
@@ -140,10 +140,12 @@ impl Changes {
         loop {
             let number = self.sent.fetch_add(1, Ordering::SeqCst) + 1;
             let split = json!({"split": {"1": number, "2": FIXED}});
-            let answer = admin.call("PUT", "/v1/services/web/split", &split).await;
-            let Some((status, body)) = answer else { return };
+            let response = admin.call("PUT", "/v1/services/web/split", &split).await;
+            let Some((status, body)) = response else {
+                return;
+            };
             assert_eq!(status, 200, "{body}");
-            self.answered.store(number, Ordering::SeqCst);
+            self.confirmed.store(number, Ordering::SeqCst);
         }
     }
 
@@ -151,7 +153,7 @@ impl Changes {
         self.sent.load(Ordering::SeqCst)
     }
 
-    fn answered(&self) -> u32 {
-        self.answered.load(Ordering::SeqCst)
+    fn confirmed(&self) -> u32 {
+        self.confirmed.load(Ordering::SeqCst)
     }
 }

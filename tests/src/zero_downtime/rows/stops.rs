@@ -19,7 +19,7 @@ const SLOW: Kind = Kind::Slow(700);
 pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
     let witness = env.new_witness();
     let one = origin(1, &witness).await;
-    let mut answered = 0;
+    let mut responses = 0;
     for _ in 0..rounds {
         let proxy = TestProxy::start().await;
         let web = json!({"endpoints": [endpoint(&one, "1")]});
@@ -37,7 +37,7 @@ pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
         while let Some(outcome) = clients.join_next().await {
             witness.ended();
             match outcome.expect("a client does not panic") {
-                Ok(_) => answered += 1,
+                Ok(_) => responses += 1,
                 Err(finding) => witness.found(finding),
             }
         }
@@ -50,7 +50,7 @@ pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
         .with("stops", rounds as f64, "", Limit::None)
         .with(
             "finished",
-            f64::from(answered),
+            f64::from(responses),
             "",
             Limit::AtLeast(want as f64),
         )

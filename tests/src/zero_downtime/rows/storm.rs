@@ -45,7 +45,7 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
     let milliseconds = |value: u64| value as f64 / 1e3;
     let findings = witness.judge(|_| false);
     Outcome::new(Row::Storm.title(), witness.requests(), findings)
-        .with_traffic(&seen, limits.answered)
+        .with_traffic(&seen, limits.responses)
         .with(
             "swaps",
             swaps as f64 / elapsed.as_secs_f64(),

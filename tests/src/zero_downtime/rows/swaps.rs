@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Row, times_a_second};
 use crate::TestProxy;
 use crate::zero_downtime::admin::{Admin, endpoint};
-use crate::zero_downtime::client::Answered;
+use crate::zero_downtime::client::GoodResponse;
 use crate::zero_downtime::outcome::{Limit, Outcome};
 use crate::zero_downtime::test_env::{TestEnv, origin};
 use crate::zero_downtime::traffic::{Observer, Plan, Traffic, microseconds};
@@ -31,7 +31,8 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
 
     let swaps = Arc::new(Mutex::new(Swaps::default()));
     let observed = swaps.clone();
-    let observer: Observer = Arc::new(move |answered: Answered| lock(&observed).judge(answered));
+    let observer: Observer =
+        Arc::new(move |response: GoodResponse| lock(&observed).judge(response));
     let traffic = Traffic::start(
         &Plan::usual(proxy.address, limits.rate),
         &witness,
@@ -63,7 +64,7 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
     let milliseconds = |value: u64| value as f64 / 1e3;
     let findings = witness.judge(|_| false);
     Outcome::new(Row::Swaps.title(), witness.requests(), findings)
-        .with_traffic(&seen, limits.answered)
+        .with_traffic(&seen, limits.responses)
         .with("swaps", rate, "/s", Limit::AtLeast(50.0 * limits.changes))
         .with(
             "lag of a swap p99",
@@ -117,13 +118,13 @@ impl Swaps {
     }
 
     /// Takes in an answer. It has the number of its version.
-    fn judge(&mut self, answered: Answered) {
-        let Answered {
+    fn judge(&mut self, response: GoodResponse) {
+        let GoodResponse {
             endpoint,
             sent,
             done,
             ..
-        } = answered;
+        } = response;
         let after = self.last.partition_point(|swap| swap.sent <= sent);
         let Some(at) = after.checked_sub(1) else {
             return;

@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 
 use super::Row;
 use crate::zero_downtime::admin::{Admin, endpoint};
-use crate::zero_downtime::client::WITH_THE_ANSWER;
+use crate::zero_downtime::client::WITH_THE_RESPONSE;
 use crate::zero_downtime::origin::Origin;
 use crate::zero_downtime::outcome::{Limit, Outcome};
 use crate::zero_downtime::test_env::{TestEnv, origin};
 use crate::zero_downtime::traffic::{Plan, Traffic};
-use crate::zero_downtime::witness::Trouble;
+use crate::zero_downtime::witness::Failure;
 use crate::{TestProxy, wait_until};
 
 /// Answers that a new process gives before the next one takes over.
-const ANSWERS: u64 = 300;
+const RESPONSES: u64 = 300;
 
 pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
     let witness = env.new_witness();
@@ -44,7 +44,7 @@ pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
         two.has_its_receipt();
         two.stop();
         two = next;
-        let enough = witness.requests() + ANSWERS;
+        let enough = witness.requests() + RESPONSES;
         wait_until("the new process has answered some requests", || async {
             witness.requests() >= enough
         })
@@ -62,9 +62,9 @@ pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
     assert_eq!(proxy.finished().await.code, Some(0));
     // The process that leaves says with a good answer that it is the connection's last.
     let findings = witness
-        .judge(|finding| finding.trouble == Trouble::Closed && finding.detail == WITH_THE_ANSWER);
+        .judge(|finding| finding.failure == Failure::Closed && finding.detail == WITH_THE_RESPONSE);
     Outcome::new(Row::Upgrades.title(), witness.requests(), findings)
-        .with_traffic(&seen, env.limits.answered)
+        .with_traffic(&seen, env.limits.responses)
         .with(
             "upgrades",
             upgrades as f64,

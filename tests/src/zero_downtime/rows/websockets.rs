@@ -41,7 +41,7 @@ pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
         two.stop();
         assert_eq!(proxy.stats().await.versions["1"].upgraded, SOCKETS);
         let seen = traffic.stop().await;
-        requests += seen.answered;
+        requests += seen.responses;
         echoes += seen.echoes;
     }
     let findings = witness.judge(|_| false);

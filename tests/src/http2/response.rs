@@ -6,7 +6,7 @@ use super::hpack::Field;
 
 /// What came on one stream.
 #[derive(Default, Clone)]
-pub struct Answer {
+pub struct Response {
     /// `:status`, not counting interim answers.
     pub status: Option<u16>,
     /// The fields of the answer's head.
@@ -21,7 +21,7 @@ pub struct Answer {
     pub reset: Option<Code>,
 }
 
-impl Answer {
+impl Response {
     /// Takes a head or trailers (RFC 9113, 8.2 and 8.3.2).
     pub(super) fn take(&mut self, fields: Vec<Field>, ends: bool) -> Result<(), Wrong> {
         let text = |field: &Field| {
