@@ -43,7 +43,7 @@ async fn a_new_endpoint_gets_traffic_only_after_its_checks_have_passed() {
     assert_eq!(seen.ok("1.0.0"), 500);
     wait_until("the probe's failure is shown", || async {
         let view = &proxy.web().await.versions["2.0.0"].endpoints[0];
-        view.reason.as_deref() == Some("answered with 503 Service Unavailable")
+        view.reason.as_deref() == Some("responded with 503 Service Unavailable")
     })
     .await;
 }
@@ -146,7 +146,7 @@ async fn a_check_wants_its_status_and_its_text() {
         .await;
     };
     put(json!({"path": "/", "status": 204})).await;
-    wait_reason(&proxy, "1.0.0", "answered with 200 OK, not 204").await;
+    wait_reason(&proxy, "1.0.0", "responded with 200 OK, not 204").await;
     put(json!({"path": "/", "status": "200-204", "body": "Hello Moon"})).await;
     wait_reason(&proxy, "1.0.0", "does not contain `Hello Moon`").await;
     put(json!({"path": "/", "body": "Hello World"})).await;
