@@ -1,12 +1,19 @@
 //! Clients: one over HTTP/1.1 that counts bytes, and one over HTTP/2.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::HeaderMap;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
+use super::endpoint::reset;
 use super::message::{Body, Reader, field, length_of_response};
+
+/// What ends in this time was not kept. A wait for a socket may take a tick of the paused clock.
+const AT_ONCE: Duration = Duration::from_secs(3);
 
 /// A request as either wire writes it.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +23,34 @@ pub(crate) struct Request {
     pub(crate) body: &'static str,
     /// The body goes without saying how long it is.
     pub(crate) streams: bool,
+}
+
+/// One thing that a client of HTTP/1.1 does that is told so down to the bytes.
+#[derive(Debug, Clone)]
+pub(crate) enum Say {
+    Bytes(&'static str),
+    /// So many times `x`.
+    Many(usize),
+    Wait(Duration),
+    /// Reads a response.
+    Read,
+    /// Ends its half.
+    End,
+    /// Resets the connection.
+    Reset,
+}
+
+/// How a connection ended for its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By the proxy, at once after the last response.
+    Closed,
+    /// By the proxy, with a reset.
+    Reset,
+    /// It was kept for a while.
+    Kept,
+    /// By the client.
+    Left,
 }
 
 /// What a client got.
@@ -129,6 +164,43 @@ impl Client {
             },
         }
     }
+}
+
+/// Does these things on one connection, and then reads all responses that come.
+pub(crate) async fn talk(stream: TcpStream, says: &[Say]) -> (Vec<Response>, End) {
+    let mut reader = Reader::new(stream);
+    let mut responses = Vec::new();
+    for say in says {
+        // To write to a connection that was refused meanwhile is no fault: there is a response.
+        match say {
+            Say::Bytes(bytes) => drop(reader.stream.write_all(bytes.as_bytes()).await),
+            Say::Many(count) => drop(reader.stream.write_all("x".repeat(*count).as_bytes()).await),
+            Say::Wait(time) => tokio::time::sleep(*time).await,
+            Say::Read => responses.push(response(&mut reader, false).await),
+            Say::End => drop(reader.stream.shutdown().await),
+            Say::Reset => {
+                reset(&reader.stream);
+                return (responses, End::Left);
+            }
+        }
+    }
+    let mut since = Instant::now();
+    loop {
+        let next = response(&mut reader, false).await;
+        if next.status == 0 {
+            break;
+        }
+        since = Instant::now();
+        responses.push(next);
+    }
+    let (rest, end) = reader.rest().await;
+    assert!(rest.is_empty(), "no head: {}", rest.escape_ascii());
+    let end = match end {
+        Err(()) => End::Reset,
+        Ok(()) if since.elapsed() > AT_ONCE => End::Kept,
+        Ok(()) => End::Closed,
+    };
+    (responses, end)
 }
 
 /// Reads the next response of HTTP/1.1, interim ones included.

@@ -22,6 +22,8 @@ pub(crate) enum Step {
     TakeHead,
     /// Responds to the request that it took last, with this status and body.
     Respond(u16, &'static str),
+    /// Responds with a body of so many times `x`.
+    RespondMany(usize),
     /// Responds with a body of unknown length, and a trailer section of one field.
     RespondWithTrailers(u16, &'static str, (&'static str, &'static str)),
     /// Sends the first bytes of a response's head.
@@ -245,6 +247,11 @@ async fn play(
                     format!("HTTP/1.1 {status} As Told\r\ncontent-length: {length}\r\n\r\n{body}");
                 say(&mut reader, &response).await;
             }
+            Step::RespondMany(count) => {
+                let body = "x".repeat(*count);
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {count}\r\n\r\n");
+                say(&mut reader, &(head + &body)).await;
+            }
             Step::RespondWithTrailers(status, body, (name, value)) => {
                 let length = body.len();
                 let response = format!(
@@ -274,7 +281,7 @@ async fn say(reader: &mut Reader, bytes: &str) {
 }
 
 /// Has the connection reset when it is dropped, which the caller does next.
-pub(super) fn reset(stream: &TcpStream) {
+pub(crate) fn reset(stream: &TcpStream) {
     SockRef::from(stream)
         .set_linger(Some(Duration::ZERO))
         .unwrap();

@@ -72,6 +72,7 @@ impl Connection<'_> {
                             .await;
                     }
                 }
+                Step::RespondMany(_) => panic!("{step:?} needs a window, which this has not"),
                 Step::RespondWithTrailers(status, body, (name, value)) => {
                     let head = response_head(*status, None);
                     self.frame(HEADERS, END_HEADERS, self.last, &head).await;

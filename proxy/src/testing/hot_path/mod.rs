@@ -32,7 +32,7 @@ use admin_api::{
 use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 
-use self::client::{Client, Request, Response};
+use self::client::{Client, End, Request, Response, Say, talk};
 use self::endpoint::{Address, Connections, Script, Seen, Speaks, Step};
 use crate::config::Config;
 use crate::fuzz::Wire;
@@ -84,6 +84,7 @@ pub(crate) struct Row<'r> {
     config: &'static str,
     service: &'static str,
     requests: Vec<Request>,
+    says: Vec<Say>,
     script: Vec<&'r [Step]>,
     own: Vec<(usize, Connections<'r>)>,
     rests: Duration,
@@ -111,6 +112,7 @@ impl<'r> Row<'r> {
             config: "",
             service: SERVICE,
             requests: vec![GET],
+            says: Vec::new(),
             script: vec![&GOOD],
             own: Vec::new(),
             rests: Duration::ZERO,
@@ -148,6 +150,14 @@ impl<'r> Row<'r> {
     pub(crate) fn sends(self, requests: &[Request]) -> Self {
         Self {
             requests: requests.to_vec(),
+            ..self
+        }
+    }
+
+    /// What a client of HTTP/1.1 does, down to the bytes, in place of sending requests.
+    pub(crate) fn says(self, says: &[Say]) -> Self {
+        Self {
+            says: says.to_vec(),
             ..self
         }
     }
@@ -202,6 +212,14 @@ impl<'r> Row<'r> {
             let table = rig.table();
             let budget = &table.services()[0].budget;
             while budget.withdraw(0) {}
+        }
+        if !self.says.is_empty() {
+            let (responses, end) = talk(rig.connect().await, &self.says).await;
+            rig.settle().await;
+            return Outcome {
+                end: Some(end),
+                ..rig.outcome(responses, self.endpoints.len())
+            };
         }
         let mut responses = Vec::new();
         let mut open = None;
@@ -311,6 +329,7 @@ impl Rig {
         let versions = table.services()[0].versions.iter();
         Outcome {
             responses,
+            end: None,
             seen,
             requests: self.script.seen(),
             connections: self.script.made(),
@@ -327,6 +346,8 @@ impl Rig {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) responses: Vec<Response>,
+    /// How the connection ended, where the client was told what to do down to the bytes.
+    pub(crate) end: Option<End>,
     /// Requests that each endpoint saw, the most first.
     pub(crate) seen: Vec<usize>,
     pub(crate) requests: Vec<Seen>,
@@ -345,7 +366,8 @@ impl Outcome {
     }
 
     pub(crate) fn line(&self) -> String {
-        let responses = self.responses.iter().map(described).collect::<Vec<_>>();
+        let mut responses = self.responses.iter().map(described).collect::<Vec<_>>();
+        responses.extend(self.end.map(|end| format!("{end:?}").to_lowercase()));
         let seen = self.seen.iter().map(usize::to_string).collect::<Vec<_>>();
         let mut line = format!("{}; seen {}", responses.join(", "), seen.join("+"));
         for (version, stats) in &self.stats {
