@@ -209,6 +209,13 @@ impl Wire {
         })
     }
 
+    /// What the process does next, as the worker and its connections hear of it.
+    #[cfg(test)]
+    pub(crate) fn enter(&self, phase: ShutdownPhase) {
+        self._shutdown_phase.send_replace(phase);
+        self.worker.timers.wake_all();
+    }
+
     /// The clock of the worker. Never ends.
     pub fn clock(&self) -> impl Future<Output = ()> + 'static {
         let timers = self.worker.timers.clone();

@@ -36,6 +36,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, transport: H2Socket, peer: Peer) {
     let shaken = timer.wait(within, |cx| handshake.as_mut().poll(cx)).await;
     // A client that does not begin with the preface gets no response.
     let Ok(Ok(connection)) = shaken else { return };
+    // A first request that is there already may take longer than a handshake.
+    timer.clear();
     let client = H2Client::new(peer);
     let mut session = Session {
         worker,

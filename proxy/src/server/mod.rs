@@ -9,4 +9,6 @@ mod h2_client;
 mod h2_stream;
 pub(crate) mod listeners;
 pub(crate) mod systemd;
+#[cfg(test)]
+mod tests;
 pub(crate) mod threads;

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::clock::Watched;
 use super::endpoint::reset;
 use super::message::{Body, Reader, field, length_of_response};
 
@@ -134,7 +135,7 @@ impl Client {
     }
 
     pub(crate) async fn http2(stream: TcpStream) -> Self {
-        let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+        let (sender, connection) = h2::client::handshake(Watched(stream)).await.unwrap();
         // How a connection ends, its streams know.
         tokio::task::spawn_local(async move { drop(connection.await) });
         Self::Http2(sender)
@@ -179,7 +180,7 @@ pub(crate) async fn talk(stream: TcpStream, says: &[Say]) -> (Vec<Response>, End
             Say::Read => responses.push(response(&mut reader, false).await),
             Say::End => drop(reader.stream.shutdown().await),
             Say::Reset => {
-                reset(&reader.stream);
+                reset(&reader.stream.0);
                 return (responses, End::Left);
             }
         }

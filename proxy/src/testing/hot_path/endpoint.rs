@@ -10,6 +10,7 @@ use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::clock::moved;
 use super::h2_endpoint;
 use super::message::{Body, Reader, length_of_request};
 
@@ -206,6 +207,7 @@ async fn serve(listener: TcpListener, speaks: Speaks, number: usize, script: Rc<
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
+        moved();
         let (connection, steps) = script.next(number);
         let script = script.clone();
         tokio::task::spawn_local(async move {
@@ -269,7 +271,7 @@ async fn play(
             Step::Wait(time) => tokio::time::sleep(*time).await,
             Step::Stall => drop(reader.rest().await),
             Step::Close => return,
-            Step::Reset => return reset(&reader.stream),
+            Step::Reset => return reset(&reader.stream.0),
             Step::GoAway(_) | Step::ResetStream(_) => panic!("{step:?} over HTTP/1.1"),
         }
     }

@@ -3,6 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::clock::Watched;
 use super::endpoint::{Script, Step, reset};
 use super::message::Body;
 
@@ -17,7 +18,7 @@ const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 struct Connection<'s> {
-    stream: TcpStream,
+    stream: Watched,
     /// The streams that have begun and were not taken yet, each with whether it has ended.
     coming: Vec<Coming>,
     /// The stream that was taken last.
@@ -43,7 +44,7 @@ pub(super) async fn play(
     script: &Script,
 ) {
     let mut connection = Connection {
-        stream,
+        stream: Watched(stream),
         coming: Vec::new(),
         last: 0,
         endpoint,
@@ -97,11 +98,11 @@ impl Connection<'_> {
                 Step::Stall => while self.read().await.is_some() {},
                 Step::Close => {
                     // What is left to read, a window update, would make it a reset.
-                    while let Ok(1..) = self.stream.try_read(&mut [0; 1024]) {}
+                    while let Ok(1..) = self.stream.0.try_read(&mut [0; 1024]) {}
                     return None;
                 }
                 Step::Reset => {
-                    reset(&self.stream);
+                    reset(&self.stream.0);
                     return None;
                 }
                 Step::GoAway(has_looked) => {

@@ -3,9 +3,11 @@
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
+use super::clock::Watched;
+
 /// A socket, and the bytes that were read from it and not used yet.
 pub(crate) struct Reader {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Watched,
     bytes: Vec<u8>,
     /// The socket has ended: with a reset, if `Err`.
     end: Option<Result<(), ()>>,
@@ -31,7 +33,7 @@ pub(crate) struct Body {
 impl Reader {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
-            stream,
+            stream: Watched(stream),
             bytes: Vec::new(),
             end: None,
         }

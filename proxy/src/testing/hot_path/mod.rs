@@ -1,5 +1,5 @@
 //! Table tests of the hot path: a real worker between a client and scripted endpoints, all of
-//! them on one thread whose time is paused.
+//! them on one thread, whose clock runs only while nothing else does ([`clock`]).
 //!
 //! A [`Row`] says what a client sends and what the endpoints do. [`Row::check`] compares what came
 //! of it, in one line of text, with what was wanted:
@@ -15,6 +15,7 @@
 //! line ends with what is counted of copies and originals.
 
 pub(crate) mod client;
+pub(crate) mod clock;
 pub(crate) mod endpoint;
 mod h2_endpoint;
 pub(crate) mod message;
@@ -37,6 +38,7 @@ use self::endpoint::{Address, Connections, Script, Seen, Speaks, Step};
 use crate::config::Config;
 use crate::fuzz::Wire;
 use crate::table::mirror::Mirror;
+use crate::worker::order::ShutdownPhase;
 use crate::worker::{TableView, Worker};
 
 /// More than any timeout of these tests together, on a clock that does not wait.
@@ -91,15 +93,17 @@ pub(crate) struct Row<'r> {
     no_retries: bool,
 }
 
-/// Runs a test on one thread, with the clock paused: it goes on to the next timer whenever
-/// nothing else is to be done.
+/// Runs a test on one thread, whose clock goes on when nothing else does.
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build_local(LocalOptions::default())
         .unwrap();
-    runtime.block_on(test)
+    runtime.block_on(async {
+        tokio::task::spawn_local(clock::run());
+        test.await
+    })
 }
 
 impl<'r> Row<'r> {
@@ -224,7 +228,9 @@ impl<'r> Row<'r> {
         let mut responses = Vec::new();
         let mut open = None;
         for request in &self.requests {
-            tokio::time::sleep(self.rests).await;
+            if !self.rests.is_zero() {
+                tokio::time::sleep(self.rests).await;
+            }
             let mut client = match open.take() {
                 Some(client) => client,
                 None => rig.client(self.client).await,
@@ -294,6 +300,11 @@ impl Rig {
         }
     }
 
+    /// The process begins to stop.
+    pub(crate) fn enter(&self, phase: ShutdownPhase) {
+        self.wire.enter(phase);
+    }
+
     pub(crate) fn worker(&self) -> &Rc<Worker> {
         &self.wire.worker
     }
@@ -316,6 +327,12 @@ impl Rig {
         while self.in_flight() > 0 && tokio::time::Instant::now() < limit {
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// The stats of a version of the one service.
+    pub(crate) fn stats(&self, version: &str) -> VersionStats {
+        let table = self.table();
+        table.services()[0].stats_of(version).unwrap().read()
     }
 
     /// What came of it so far.

@@ -1,0 +1,322 @@
+//! A connection of HTTP/2: its streams, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::client::{Connection, ResponseFuture, SendRequest};
+
+use crate::testing::hot_path::clock::Watched;
+use crate::testing::hot_path::endpoint::{Script, Speaks, Step};
+use crate::testing::hot_path::{GET, GOOD, Http, Outcome, POST, Rig, Row, SERVICE, run};
+use crate::worker::order::ShutdownPhase;
+
+use Step::{BeginBody, Close, Respond, Stall, Take};
+
+const OK: Step = Respond(200, "ok");
+/// More than any test waits for a request to arrive.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A client that is told what to do, stream by stream.
+struct Client {
+    sender: SendRequest<Bytes>,
+    connection: Connection<Watched, Bytes>,
+}
+
+impl Client {
+    async fn new(rig: &Rig) -> Self {
+        let (sender, connection) = h2::client::handshake(Watched(rig.connect().await))
+            .await
+            .unwrap();
+        Self { sender, connection }
+    }
+
+    /// Begins a stream, with this field, that goes on if it has a body.
+    fn begin(
+        &mut self,
+        field: (&str, &str),
+        has_body: bool,
+    ) -> (ResponseFuture, h2::SendStream<Bytes>) {
+        let head = http::Request::builder()
+            .method(if has_body { "POST" } else { "GET" })
+            .uri("http://a/")
+            .header(field.0, field.1);
+        self.sender
+            .send_request(head.body(()).unwrap(), !has_body)
+            .unwrap()
+    }
+
+    /// Moves the connection's bytes until something is there.
+    async fn until<T>(&mut self, future: impl Future<Output = T>) -> T {
+        tokio::select! {
+            biased;
+            output = future => output,
+            ended = &mut self.connection => panic!("the connection has ended: {ended:?}"),
+        }
+    }
+}
+
+/// A rig whose one endpoint does this.
+async fn rig(config: &str, script: &[&[Step]]) -> Rig {
+    Rig::new(
+        config,
+        SERVICE,
+        &[("1", Speaks::Http1)],
+        Script::new(script, &[]),
+    )
+    .await
+}
+
+async fn outcome(rig: &Rig) -> Outcome {
+    rig.settle().await;
+    rig.outcome(Vec::new(), 1)
+}
+
+/// Waits until so many requests have come to the endpoints.
+async fn seen(rig: &Rig, count: usize) {
+    let limit = tokio::time::Instant::now() + LONG;
+    while rig.script.seen().len() < count && tokio::time::Instant::now() < limit {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn reason(error: &h2::Error) -> Option<Reason> {
+    error.reason()
+}
+
+#[test]
+fn streams_of_one_connection_do_not_wait_for_each_other() {
+    run(async {
+        let slow: &[Step] = &[Take, Step::Wait(Duration::from_secs(5)), Respond(201, "")];
+        let rig = rig("", &[slow, &[Take, Respond(202, "")]]).await;
+        let mut client = Client::new(&rig).await;
+        let (first, _) = client.begin(("x", "1"), false);
+        client.until(seen(&rig, 1)).await;
+        let (second, _) = client.begin(("x", "2"), false);
+        let started = tokio::time::Instant::now();
+        assert_eq!(client.until(second).await.unwrap().status(), 202);
+        assert!(started.elapsed() < Duration::from_secs(3));
+        assert_eq!(client.until(first).await.unwrap().status(), 201);
+        let outcome = outcome(&rig).await;
+        assert_eq!(outcome.line(), "; seen 2; 2xx 2");
+    });
+}
+
+#[test]
+fn requests_share_a_connection_to_an_endpoint_of_http2() {
+    Row::new("three")
+        .client(Http::Two)
+        .endpoints(1, Speaks::Http2)
+        .sends(&[GET, POST, GET])
+        .script(&[&[Take, OK, Take, OK, Take, OK]])
+        .check("200, 200, 200; seen 3; 2xx 3");
+}
+
+#[test]
+fn a_stream_that_its_client_resets_is_no_failure_and_the_others_go_on() {
+    run(async {
+        let rig = rig(
+            "",
+            &[
+                &[Take, Stall],
+                &[Take, Step::Wait(Duration::from_secs(5)), OK],
+            ],
+        )
+        .await;
+        let mut client = Client::new(&rig).await;
+        let (first, mut send) = client.begin(("x", "1"), false);
+        client.until(seen(&rig, 1)).await;
+        let (second, _) = client.begin(("x", "2"), false);
+        client.until(seen(&rig, 2)).await;
+        send.send_reset(Reason::CANCEL);
+        drop(first);
+        assert_eq!(client.until(second).await.unwrap().status(), 200);
+        let outcome = outcome(&rig).await;
+        assert_eq!(outcome.line(), "; seen 2; 2xx 1, client gone 1");
+    });
+}
+
+#[test]
+fn a_connection_that_begins_with_a_slow_request_is_not_told_to_go() {
+    run(async {
+        let slow: &[Step] = &[Take, Step::Wait(Duration::from_secs(30)), OK, Take, OK];
+        let rig = rig("[timeouts]\nheader = \"1s\"", &[slow]).await;
+        let mut client = Client::new(&rig).await;
+        for number in ["1", "2"] {
+            let (response, _) = client.begin(("x", number), false);
+            assert_eq!(client.until(response).await.unwrap().status(), 200);
+        }
+        let ready = std::future::poll_fn(|cx| client.sender.poll_ready(cx));
+        assert!(ready.await.is_ok(), "it was not told to go away");
+    });
+}
+
+#[test]
+fn a_connection_that_ends_takes_its_streams_with_it() {
+    run(async {
+        let rig = rig("", &[&[Take, Stall]]).await;
+        let mut client = Client::new(&rig).await;
+        let streams = [
+            client.begin(("x", "1"), false),
+            client.begin(("x", "2"), false),
+        ];
+        client.until(seen(&rig, 2)).await;
+        drop((streams, client));
+        let outcome = outcome(&rig).await;
+        assert_eq!(outcome.line(), "; seen 2; client gone 2");
+    });
+}
+
+#[test]
+fn a_response_that_breaks_off_resets_its_stream_alone() {
+    run(async {
+        let rig = rig(
+            "",
+            &[
+                &[
+                    Take,
+                    BeginBody(100, "half"),
+                    Step::Wait(Duration::from_secs(1)),
+                    Close,
+                ],
+                &GOOD,
+            ],
+        )
+        .await;
+        let mut client = Client::new(&rig).await;
+        let (first, _) = client.begin(("x", "1"), false);
+        let mut body = client.until(first).await.unwrap().into_body();
+        assert_eq!(
+            &client.until(body.data()).await.unwrap().unwrap()[..],
+            b"half"
+        );
+        let error = client.until(body.data()).await.unwrap().unwrap_err();
+        assert_eq!(reason(&error), Some(Reason::INTERNAL_ERROR));
+        let (second, _) = client.begin(("x", "2"), false);
+        assert_eq!(client.until(second).await.unwrap().status(), 200);
+        let outcome = outcome(&rig).await;
+        assert_eq!(outcome.line(), "; seen 2; 2xx 1, body 1");
+    });
+}
+
+#[test]
+fn a_request_whose_length_is_wrong_is_refused_and_no_failure() {
+    run(async {
+        let rig = rig("", &[&[Take, OK]]).await;
+        let mut client = Client::new(&rig).await;
+        let (response, mut send) = client.begin(("content-length", "10"), true);
+        send.send_data(Bytes::from_static(b"short"), true).unwrap();
+        let error = client.until(response).await.unwrap_err();
+        assert_eq!(reason(&error), Some(Reason::PROTOCOL_ERROR));
+        let outcome = outcome(&rig).await;
+        assert_eq!(
+            (outcome.failures(), outcome.in_flight),
+            (0, 0),
+            "{outcome:?}"
+        );
+    });
+}
+
+#[test]
+fn a_body_that_is_too_long_is_refused() {
+    let limits = "[limits]\nbody = \"4B\"";
+    Row::new("as announced")
+        .client(Http::Two)
+        .config(limits)
+        .sends(&[POST])
+        .check("413 error=http_request_error; seen 0; nothing counted");
+    Row::new("as it turns out")
+        .client(Http::Two)
+        .config(limits)
+        .sends(&[POST.streaming()])
+        .script(&[&[Take]])
+        .check("413 error=http_request_error; seen 0; client gone 1");
+}
+
+#[test]
+fn a_client_that_waits_is_told_to_go_on() {
+    run(async {
+        let rig = rig("", &[&GOOD]).await;
+        let mut client = Client::new(&rig).await;
+        let (mut response, mut send) = client.begin(("expect", "100-continue"), true);
+        let interim = std::future::poll_fn(|cx| response.poll_informational(cx));
+        let interim = client.until(interim).await.unwrap().unwrap();
+        assert_eq!(interim.status(), 100);
+        send.send_data(Bytes::from_static(b"order"), true).unwrap();
+        assert_eq!(client.until(response).await.unwrap().status(), 200);
+        assert_eq!(rig.script.seen()[0].body.data, b"order");
+    });
+}
+
+/// How a connection ends on which one request was served, and in what time after that.
+async fn end_of(rig: &Rig, phase: Option<ShutdownPhase>) -> (Option<Reason>, Duration) {
+    let mut client = Client::new(rig).await;
+    let (response, _) = client.begin(("x", "1"), false);
+    let served = async {
+        let response = response.await.unwrap();
+        drop(response);
+        phase.into_iter().for_each(|phase| rig.enter(phase));
+        tokio::time::Instant::now()
+    };
+    let (served, ended) = tokio::join!(served, &mut client.connection);
+    let reason = ended
+        .as_ref()
+        .map_or_else(reason, |()| Some(Reason::NO_ERROR));
+    (reason, served.elapsed())
+}
+
+#[test]
+fn a_connection_ends_with_its_time_its_requests_or_its_process() {
+    let keeps = "[timeouts]\nkeep_alive = \"20s\"";
+    let counts = "[limits]\nrequests_per_connection = 1\n[timeouts]\nkeep_alive = \"20s\"";
+    let (soon, late) = (
+        Duration::ZERO..Duration::from_secs(5),
+        Duration::from_secs(19)..Duration::from_secs(30),
+    );
+    for (name, config, phase, time) in [
+        ("time", keeps, None, &late),
+        ("requests", counts, None, &soon),
+        (
+            "leaving",
+            keeps,
+            Some(ShutdownPhase::Leaving(Arc::new([]))),
+            &soon,
+        ),
+        ("stopping", keeps, Some(ShutdownPhase::Stopping), &soon),
+    ] {
+        run(async {
+            let rig = rig(config, &[&GOOD]).await;
+            let (reason, took) = end_of(&rig, phase).await;
+            assert_eq!(reason, Some(Reason::NO_ERROR), "{name}");
+            assert!(time.contains(&took), "{name}: {took:?}");
+        });
+    }
+}
+
+#[test]
+fn a_client_that_gives_up_request_after_request_is_told_to_calm_down() {
+    run(async {
+        let rig = rig("", &[&[Take, Stall]]).await;
+        let mut client = Client::new(&rig).await;
+        let mut given_up = 0;
+        let reason = loop {
+            assert!(given_up < 300, "nobody minds");
+            let (response, mut send) = client.begin(("x", "1"), false);
+            send.send_reset(Reason::CANCEL);
+            drop(response);
+            given_up += 1;
+            let ended = tokio::select! {
+                biased;
+                ended = &mut client.connection => Some(ended),
+                () = tokio::time::sleep(Duration::from_millis(1)) => None,
+            };
+            if let Some(ended) = ended {
+                break ended.err().as_ref().and_then(h2::Error::reason);
+            }
+        };
+        assert_eq!(reason, Some(Reason::ENHANCE_YOUR_CALM));
+        assert!(given_up >= 200, "{given_up}");
+        assert_eq!(outcome(&rig).await.failures(), 0);
+    });
+}

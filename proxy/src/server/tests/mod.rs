@@ -1,0 +1,4 @@
+//! The client's side of HTTP/1.1 and HTTP/2, in tables.
+
+mod h1;
+mod h2;
