@@ -149,14 +149,14 @@ fn a_response_that_breaks_in_the_middle_is_cut_for_the_client_and_counted() {
 
 #[test]
 fn a_client_that_knows_no_chunks_learns_of_a_cut_by_a_reset() {
-    let old = Say::Bytes("GET / HTTP/1.0\r\nhost: a\r\n\r\n");
+    let old = [Say::Bytes("GET / HTTP/1.0\r\nhost: a\r\n\r\n")];
     let chunk = Step::Say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabc");
     Row::new("whole")
-        .says(&[old.clone()])
+        .says(&old)
         .script(&[&[Take, CHUNKS, Close]])
         .check("200, closed; seen 1; 2xx 1");
     Row::new("cut")
-        .says(&[old])
+        .says(&old)
         .script(&[&[Take, chunk, Close]])
         .check("200 cut, reset; seen 1; body 1");
 }
