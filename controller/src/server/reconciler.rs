@@ -201,7 +201,7 @@ impl Controller {
         }
         let names: Vec<&str> = extra.iter().map(|one| one.name.as_str()).collect();
         let text = format!(
-            "{} not wanted any more: drained and removed",
+            "{}: not wanted any more, drained and removed",
             names.join(", ")
         );
         let extra: Vec<Container> = extra.into_iter().cloned().collect();

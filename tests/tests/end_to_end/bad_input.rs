@@ -286,7 +286,7 @@ async fn podman_that_is_missing_or_silent_is_exit_code_69_and_says_what_was_trie
         (NO_PODMAN, "podman"),
         (
             DEAD_PODMAN,
-            "nothing answers at the socket that CONTAINER_HOST names",
+            "nothing responds at the socket that CONTAINER_HOST names",
         ),
         (
             ("CONTAINER_HOST", "ssh://elsewhere"),

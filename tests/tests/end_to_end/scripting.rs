@@ -190,7 +190,11 @@ async fn two_deploys_at_once_and_two_people_at_once_do_not_overwrite_each_other(
     ] {
         let verb = [verb.as_slice(), &["--if-generation", &seen]].concat();
         project
-            .refused(&verb, 4, &["web is at generation ", "somebody changed it"])
+            .refused(
+                &verb,
+                4,
+                &["web is at generation ", "it was changed meanwhile"],
+            )
             .await;
     }
     let now = project.web().await["generation"].to_string();
