@@ -301,3 +301,6 @@ impl Drop for Attempt {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
