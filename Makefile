@@ -26,7 +26,7 @@ unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 # Cargo before 1.91 does not know the name for it that stands in .cargo/config.toml.
 export CARGO_BUILD_TARGET := $(HOST_TRIPLE)
 
-PODMAN_ANSWERS := podman info >/dev/null 2>&1
+PODMAN_WORKS := podman info >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
 .PHONY: help build images demo test quick check deny soak bench bench-build bench-setup callgrind judge micro fuzz
@@ -58,7 +58,7 @@ images: build ## Builds a podman image of each program, and three releases of th
 		-t localhost/crossfade-sample-server:1.0.0 $(CONTEXT)
 	$(BUILD_IMAGE) --target sample-server --build-arg VERSION=2.0.0 \
 		-t localhost/crossfade-sample-server:2.0.0 $(CONTEXT)
-	@# The bad release: a third of its answers are errors.
+	@# The bad release: a third of its responses are errors.
 	$(BUILD_IMAGE) --target sample-server --build-arg VERSION=3.0.0 --build-arg ERROR_RATE=0.33 \
 		-t localhost/crossfade-sample-server:3.0.0 $(CONTEXT)
 	@# What an earlier build left without a name. Only ours, and only what no container uses.
@@ -73,12 +73,12 @@ images: build ## Builds a podman image of each program, and three releases of th
 demo: build ## The whole story, live: canary, 50/50, all, roll back. RUNTIME=auto|podman|process
 	@case "$(RUNTIME)" in \
 		podman) $(MAKE) --no-print-directory images PROFILE=$(PROFILE) ;; \
-		auto) if $(PODMAN_ANSWERS); then $(MAKE) --no-print-directory images PROFILE=$(PROFILE); fi ;; \
+		auto) if $(PODMAN_WORKS); then $(MAKE) --no-print-directory images PROFILE=$(PROFILE); fi ;; \
 	esac
 	$(BIN)/crossfade demo --runtime $(RUNTIME)
 
 test: build ## Every test; those on podman where podman works (CROSSFADE_REQUIRE_PODMAN=1: they must)
-	@if $(PODMAN_ANSWERS); then $(MAKE) --no-print-directory images PROFILE=$(PROFILE); fi
+	@if $(PODMAN_WORKS); then $(MAKE) --no-print-directory images PROFILE=$(PROFILE); fi
 	CROSSFADE_BIN_DIR=$(BIN) cargo test --workspace
 	@# Whether podman can run anything is known by running something.
 	@if ! command -v podman >/dev/null; then \
@@ -97,7 +97,7 @@ quick: PROFILE = dev
 quick: build ## Tests of the real programs, as debug builds: end to end and podman. TEST=part-of-a-name
 	@# Only if a test of this name uses images.
 	@if cargo test --quiet --workspace --test podman -- --list $(TEST) 2>/dev/null \
-		| grep -q ': test$$' && $(PODMAN_ANSWERS); then \
+		| grep -q ': test$$' && $(PODMAN_WORKS); then \
 		$(MAKE) --no-print-directory images PROFILE=dev; \
 	fi
 	CROSSFADE_BIN_DIR=$(BIN) cargo test $(QUICK_TESTS) -- $(TEST)
@@ -109,7 +109,7 @@ DURATION ?= 22m
 soak: PROFILE = dist
 soak: build ## Zero downtime, put to the test for minutes or hours. DURATION=22m ROWS=swaps,controller-kills SEED=1 WRITE=1
 	cargo build --profile $(PROFILE) -p tests --bin crossfade-soak
-	@if $(PODMAN_ANSWERS); then $(MAKE) --no-print-directory images PROFILE=$(PROFILE); fi
+	@if $(PODMAN_WORKS); then $(MAKE) --no-print-directory images PROFILE=$(PROFILE); fi
 	CROSSFADE_BIN_DIR=$(BIN) $(BIN)/crossfade-soak --duration $(DURATION) \
 		$(addprefix --rows ,$(ROWS)) $(addprefix --seed ,$(SEED)) $(if $(WRITE),--write $(TARGET_DIR)/soak.json)
 

@@ -1,4 +1,4 @@
-//! The admin API of a project's proxy, as whoever has the token sees it.
+//! The admin API of a project's proxy, as a client with the token sees it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::reply::try_send;
 use crate::{Reply, TestProject, send, wait_until};
 
-/// Within this, a proxy that is there has answered.
+/// Within this, a proxy that runs has responded.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// The proxy's admin API, with the token.
@@ -27,14 +27,14 @@ impl AdminPort {
         }
     }
 
-    /// What it answers, which has to be an answer.
+    /// Its response. It has to respond.
     pub async fn get(&self, path: &str) -> Value {
         let headers = [("authorization", self.authorization.as_str())];
         good(&send(self.address, "GET", path, &headers, "").await)
     }
 
-    /// What it answers while its proxy may be about to die or to come: `None` where that is no
-    /// answer, or none at once. What is sent into a network that is being taken away is lost.
+    /// Its response while its proxy may be about to die or to come: `None` where that is no
+    /// response, or none at once. What is sent into a network that is being taken away is lost.
     async fn try_get(&self, path: &str) -> Option<Value> {
         let headers = [("authorization", self.authorization.as_str())];
         let exchange = try_send(self.address, "GET", path, &headers, "");
@@ -63,7 +63,7 @@ impl AdminPort {
     }
 
     /// The version and address of each endpoint of `web` that may get requests, in order; none
-    /// where nobody answers.
+    /// where nothing responds.
     pub async fn endpoints(&self) -> Vec<(String, String)> {
         let Some(web) = self.try_get("/v1/services/web").await else {
             return Vec::new();
@@ -80,7 +80,7 @@ impl AdminPort {
     }
 }
 
-/// What an answer says, which has to be a 200.
+/// The content of a response, which has to be a 200.
 fn good(reply: &Reply) -> Value {
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.json()

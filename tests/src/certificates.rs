@@ -126,7 +126,7 @@ pub struct TlsConnection {
 }
 
 impl TlsClient {
-    /// Shakes hands with whoever is at `address`, and has to be `name`.
+    /// Shakes hands with the server at `address`, which has to be `name`.
     pub async fn connect(
         &self,
         address: SocketAddr,
@@ -138,7 +138,7 @@ impl TlsClient {
         within("a handshake", handshake).await
     }
 
-    /// A port whose connections are carried over TLS to whoever is at `address`, for clients that
+    /// A port whose connections are carried over TLS to the server at `address`, for clients that
     /// do not speak it themselves.
     pub async fn tunnel(&self, address: SocketAddr, name: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -173,7 +173,7 @@ impl TlsClient {
 }
 
 impl TlsConnection {
-    /// Sends a request, and reads its answer.
+    /// Sends a request, and reads its response.
     pub async fn send(&mut self, method: &str, path: &str, body: &str) -> io::Result<Reply> {
         let request = Request::builder().method(method).uri(path);
         let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
@@ -184,7 +184,7 @@ impl TlsConnection {
             let (head, body) = response.into_parts();
             Ok::<_, hyper::Error>((head, body.collect().await?.to_bytes()))
         };
-        let (head, body) = within("an answer", exchange)
+        let (head, body) = within("a response", exchange)
             .await
             .map_err(io::Error::other)?;
         Ok(Reply {

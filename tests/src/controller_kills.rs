@@ -7,7 +7,7 @@
 //! ```
 //!
 //! However often it was killed, the rollout ends as it would have, no request fails for it, and
-//! no container is left, nor an endpoint of the proxy's, that nobody wants.
+//! no container is left, nor an endpoint of the proxy's, that is left over.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use crate::{DEADLINE, Load, On, Running, Seen, Settings, TestProject};
 const TIME_LIMIT: Duration = Duration::from_secs(90);
 /// How often the controller of one rollout is killed at random at most.
 const KILLS_EACH: usize = 5;
-/// The share of its answers that the bad release fails, and what makes it.
+/// The share of its responses that the bad release fails, and what makes it.
 const FAILING: &str = "ERROR_RATE=0.33";
 
 /// What came of all the kills.
@@ -37,7 +37,7 @@ pub struct Survived {
 }
 
 impl Survived {
-    /// Requests that failed, other than by the answers of a release that was made to fail.
+    /// Requests that failed, other than by the responses of a release that was made to fail.
     pub fn lost(&self) -> u64 {
         let own = |((version, status), count): (&(String, u64), &u64)| {
             (version.ends_with("-failing") && *status == 500).then_some(*count)
@@ -51,9 +51,9 @@ impl Survived {
 #[derive(Debug, Clone, Copy)]
 enum Release {
     Good,
-    /// A third of its answers are errors.
+    /// A third of its responses are errors.
     Failing,
-    /// It never answers its health check.
+    /// It never responds to its health check.
     Sick,
 }
 
@@ -215,7 +215,7 @@ impl Killer {
         }
     }
 
-    /// Whatever is asked for starts a controller; how it is answered is of no interest here.
+    /// Every request starts a controller; its response does not matter here.
     async fn start(&mut self) {
         let before = self.project.controller();
         self.starter = Some(self.project.start(&["status"]));
@@ -293,7 +293,7 @@ impl Killer {
     }
 }
 
-/// The controller's journal, read by somebody else.
+/// The controller's journal, read by another process.
 struct Journal(Connection);
 
 impl Journal {
@@ -306,7 +306,7 @@ impl Journal {
         Self(connection)
     }
 
-    /// Another one whenever somebody has written to it.
+    /// Another number after each write to it.
     fn version(&self) -> i64 {
         let version = self
             .0

@@ -82,5 +82,5 @@ async fn response(
     trailers.insert("grpc-status", HeaderValue::from_static(code));
     let body = Full::new(body).with_trailers(std::future::ready(Some(Ok(trailers))));
     let response = Response::builder().header("content-type", "application/grpc");
-    Ok(response.body(body).expect("the answer is valid"))
+    Ok(response.body(body).expect("the response is valid"))
 }

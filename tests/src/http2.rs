@@ -1,8 +1,8 @@
 //! Whether a server keeps to HTTP/2 (RFC 9113) and its header compression (RFC 7541): a client
 //! that writes its frames byte by byte, and a case for each thing that a server can break.
 //!
-//! A server under test listens on TCP and speaks HTTP/2 with prior knowledge. It answers `GET /`,
-//! `HEAD /` and `POST /` with 200 and, but for `HEAD`, with a body of at least 1 KiB.
+//! A server under test listens on TCP and speaks HTTP/2 with prior knowledge. It responds to
+//! `GET /`, `HEAD /` and `POST /` with 200 and, but for `HEAD`, with a body of at least 1 KiB.
 //!
 //! A case passes where the server does what an RFC lets it do, which is often one of several
 //! things: a stream error may be made a connection error, and a connection error may come with a

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::{AdminPort, DEADLINE, Load, On, ProcessStats, Settings, TestProject};
 
-/// From the first bad answer of a release to its weight of 0, where a third of its answers are bad.
+/// From the first bad response of a release to its weight of 0, where a third of them are bad.
 const FAILING: Duration = Duration::from_secs(3);
 /// The same, where its container exits.
 const CRASHING: Duration = Duration::from_secs(1);
@@ -18,10 +18,10 @@ const START: Duration = Duration::from_millis(10);
 const MEMORY: u64 = 30 << 20;
 const CORE: f64 = 0.01;
 
-/// A release of which a third of the answers are bad, at 50 requests a second.
+/// A release of which a third of the responses are bad, at 50 requests a second.
 pub async fn a_bad_release_is_out_of_the_way_within_three_seconds(on: On) {
     let took = time_to_0(on, "ERROR_RATE=0.33").await;
-    println!("from the first bad answer to weight 0: {took:?}");
+    println!("from the first bad response to weight 0: {took:?}");
     assert!(took < FAILING, "{took:?}");
 }
 
@@ -45,7 +45,10 @@ async fn time_to_0(on: On, env: &str) -> Duration {
     let admin = AdminPort::of(&project);
     until(&admin, "a share of the requests", |_, weight| weight > 0).await;
     // On a busy machine it may be out of the way before anybody has looked at its figures.
-    let bad = until(&admin, "a bad answer", |bad, weight| bad > 0 || weight == 0).await;
+    let bad = until(&admin, "a bad response", |bad, weight| {
+        bad > 0 || weight == 0
+    })
+    .await;
     let gone = until(&admin, "weight 0", |_, weight| weight == 0).await;
     project.until_phase("rolled-back").await;
     load.stop().await;
@@ -92,7 +95,7 @@ pub async fn status_is_there_at_once_while_a_rollout_runs(on: On) {
     }
     let (median, start) = (median(times), median(starts));
     // What a program that does nothing waits for a core is the machine's. `status` waits for one
-    // three times: to start, for the controller to read it, and to read the answer.
+    // three times: to start, for the controller to read it, and to read the response.
     let limit = STATUS + 3 * start.saturating_sub(START);
     println!("status: median {median:?} of {limit:?}; a start alone: {start:?}");
     assert!(median < limit, "{median:?} of {limit:?}");

@@ -18,7 +18,7 @@ pub struct Load {
 pub struct Seen {
     /// Requests that were begun.
     pub requests: u64,
-    /// Answers by version and status.
+    /// Responses by version and status.
     pub responses: BTreeMap<(String, u64), u64>,
     /// Failures by cause.
     pub failures: BTreeMap<String, u64>,
@@ -63,7 +63,7 @@ impl Load {
         let summary = summary.unwrap_or_else(|| panic!("no summary in {finished:?}"));
         let summary = &summary["summary"];
         let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{summary}"));
-        let responses = summary["answers"]
+        let responses = summary["responses"]
             .as_array()
             .into_iter()
             .flatten()
@@ -93,7 +93,7 @@ impl Load {
 }
 
 impl Seen {
-    /// Answers with status 200 of a version.
+    /// Responses with status 200 of a version.
     pub fn ok(&self, version: &str) -> u64 {
         self.responses
             .get(&(version.to_owned(), 200))
@@ -106,7 +106,7 @@ impl Seen {
         self.failures.values().sum()
     }
 
-    /// Fails unless every request had a good answer.
+    /// Fails unless every request had a good response.
     #[track_caller]
     pub fn expect_no_failure(&self) {
         assert!(self.requests > 0, "nothing was asked");

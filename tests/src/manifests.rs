@@ -106,7 +106,7 @@ pub async fn an_up_does_just_what_has_changed(on: On) {
     );
     load.stop().await.expect_no_failure();
 
-    // What somebody deployed by hand stays, and so does its number.
+    // What was deployed by hand stays, and so does its number.
     project
         .must(&project.deploy("2.0.0", &["--strategy", "all-at-once", "--wait"]))
         .await;
@@ -165,7 +165,8 @@ pub async fn a_service_is_added_and_taken_away_by_the_manifest(on: On) {
     load.stop().await.expect_no_failure();
 }
 
-/// A secret is a file to whoever serves, and nowhere else; another content is another version.
+/// A secret is a file to the containers of its service, and nowhere else. Another content
+/// is another version.
 pub async fn a_secret_is_given_by_file_and_shown_nowhere(on: On) {
     let project = TestProject::new(on, &quick());
     let folder = project.file().parent().expect("a folder").to_owned();
@@ -197,7 +198,7 @@ pub async fn a_secret_is_given_by_file_and_shown_nowhere(on: On) {
         assert_eq!(secret_of(on, &id), SECRET);
     }
     load.stop().await.expect_no_failure();
-    // What nobody can go back to by itself is forgotten.
+    // A version that no rollback can go back to is forgotten.
     for version in ["2.0.0", "2.1.0"] {
         project
             .must(&project.deploy(version, &["--strategy", "all-at-once", "--wait"]))
@@ -216,7 +217,7 @@ pub async fn a_secret_is_given_by_file_and_shown_nowhere(on: On) {
     project.must(&["down"]).await;
     let kept = std::fs::read_dir(project.state().join("secrets")).expect("the folder is ours");
     let kept: Vec<_> = kept.flatten().map(|entry| entry.file_name()).collect();
-    assert_eq!(kept, ["key"], "nothing is kept for nobody");
+    assert_eq!(kept, ["key"], "nothing is kept without need");
 
     std::fs::remove_file(&file).expect("the folder is ours");
     project
@@ -309,7 +310,7 @@ pub async fn clients_are_served_over_tls_with_the_manifests_certificates(on: On)
     assert!(said.contains(&format!("https://{secure}")), "{said}");
     let client = ca.client(&[]);
     let mut connection = client.open(secure, "web.test").await.expect("a handshake");
-    let reply = connection.send("GET", "/", "").await.expect("an answer");
+    let reply = connection.send("GET", "/", "").await.expect("a response");
     assert_eq!(reply.status, 200, "{reply:?}");
     let plain = crate::get(project.address, "/").await;
     assert_eq!(plain.status, 200, "the plain one is there, too");
@@ -323,7 +324,7 @@ pub async fn clients_are_served_over_tls_with_the_manifests_certificates(on: On)
     .await;
     tokio::time::timeout(Duration::from_secs(5), project.must(&["status"]))
         .await
-        .expect("it answers");
+        .expect("it responds");
 }
 
 /// What a version speaks is its own: another protocol, and TLS, come by a rollout, and the version

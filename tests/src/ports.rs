@@ -12,12 +12,12 @@ use std::sync::{Mutex, PoisonError};
 const FIRST: u16 = 10_000;
 const COUNT: u16 = 10_000;
 
-/// An address on loopback that nobody has, and that no other test gets until this process ends: no
+/// An address on loopback that is free, and that no other test gets until this process ends: no
 /// other run of the tests either, also of another user. A socket whose name has the port in it
 /// keeps it: such a name, as a port, is there once in a network namespace.
 pub fn free_address() -> SocketAddr {
     static RESERVED: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
-    // Runs side by side begin at different ports, so that they seldom have to look twice.
+    // Runs side by side begin at different ports, so that they rarely have to look twice.
     let first = std::process::id().wrapping_mul(617);
     let found = (0..u32::from(COUNT))
         .filter_map(|step| u16::try_from(first.wrapping_add(step) % u32::from(COUNT)).ok())

@@ -373,7 +373,7 @@ bake = "{bake}"
     }
 
     /// Waits until nothing of this project is there. The controller ends a moment after it has
-    /// answered `down`.
+    /// responded to `down`.
     #[track_caller]
     pub fn until_nothing_is_left(&self) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();

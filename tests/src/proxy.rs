@@ -154,7 +154,7 @@ impl TestProxy {
         let stats = self
             .must("GET", "/v1/services/web/stats", Value::Null)
             .await;
-        serde_json::from_value(stats).expect("figures")
+        serde_json::from_value(stats).expect("stats")
     }
 
     /// Waits until service `web` has this many requests in flight.

@@ -43,7 +43,7 @@ pub async fn what_dies_while_a_rollout_runs_is_replaced(on: On) {
 }
 
 /// A machine that goes down in the middle of a rollout and comes up again: everything that ran is
-/// dead, and nobody is to blame for it.
+/// dead, and no version is to blame for it.
 pub async fn a_machine_that_starts_again_goes_on_where_it_was(on: On) {
     let project = TestProject::up(on, &STILL).await;
     project.must(&project.deploy("2.0.0", &[])).await;
@@ -80,10 +80,10 @@ pub async fn a_proxy_that_dies_comes_back_and_the_rollout_goes_on(on: On) {
 }
 
 impl TestProject {
-    /// Until clients get answers again, which must not take longer than this.
+    /// Waits until clients get responses again, which must not take longer than this.
     pub async fn until_serving(&self, limit: Duration) {
         let began = Instant::now();
-        wait_until("clients get answers", || async {
+        wait_until("clients get responses", || async {
             is_serving(self.address).unwrap_or(false)
         })
         .await;
@@ -91,7 +91,7 @@ impl TestProject {
     }
 }
 
-/// Whether a good answer comes. Whatever else there is in place of a proxy is none.
+/// Whether a good response comes. Whatever else there is in place of a proxy is none.
 fn is_serving(address: SocketAddr) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;

@@ -1,4 +1,4 @@
-//! One request and its answer, on a connection of its own; and bytes as they are.
+//! One request and its response, on a connection of its own; and bytes as they are.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::within;
 
-/// An answer, read to its end.
+/// A response, read to its end.
 #[derive(Debug)]
 pub struct Reply {
     /// Its status.
@@ -58,7 +58,7 @@ pub async fn send(
     reply.unwrap_or_else(|error| panic!("{what}: {error}"))
 }
 
-/// As [`send`], of somebody who may be about to die or not yet be there.
+/// As [`send`], to a server that may be about to die or not yet be there.
 pub(crate) async fn try_send(
     address: SocketAddr,
     method: &str,
@@ -96,7 +96,7 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
         let mut stream = TcpStream::connect(address).await.expect("the port is open");
         stream.write_all(bytes).await.expect("the bytes are taken");
         let mut response = Vec::new();
-        // A reset after the answer ends it as well as a close.
+        // A reset after the response ends it as well as a close.
         let _ = stream.read_to_end(&mut response).await;
         String::from_utf8_lossy(&response).into_owned()
     };

@@ -99,7 +99,7 @@ pub async fn a_killed_controller_changes_nothing_and_the_next_one_finishes_its_r
     let table = admin.get("/v1/services/web").await;
     let before = admin.requests().await;
     wait_until(
-        "200 more requests are answered without a controller",
+        "200 more requests get a response without a controller",
         || async { admin.requests().await >= before + 200 },
     )
     .await;
@@ -111,7 +111,7 @@ pub async fn a_killed_controller_changes_nothing_and_the_next_one_finishes_its_r
     // Whatever is asked next starts a controller.
     project.must(&["status"]).await;
     assert_ne!(project.controller(), killed);
-    // It was asked of the one that was killed, and is answered by the next.
+    // It was sent to the one that was killed, and the next one responds.
     let deployed = deploy.finished_within(ROLLOUT).await;
     assert_eq!(deployed.code, Some(0), "{deployed:#?}");
     let web = project.until_phase("done").await;
@@ -212,7 +212,7 @@ pub async fn a_rolling_rollout_replaces_containers_one_by_one(on: On) {
     assert!(seen.ok("1.0.0") > 0 && seen.ok("2.0.0") > 0, "{seen:#?}");
 }
 
-/// A rollout waits at a gate until somebody agrees.
+/// A rollout waits at a gate until it is approved.
 pub async fn a_gate_holds_a_rollout_until_it_is_approved(on: On) {
     let settings = Settings {
         step: "200ms",
@@ -523,7 +523,7 @@ pub async fn the_admin_port_wants_the_token(on: On) {
     AdminPort::of(&project).get("/v1/services/web").await;
 }
 
-/// Version 1.0.0 has every request, on the containers that it had, and nobody else runs.
+/// Version 1.0.0 has every request, on the containers that it had, and no other runs.
 async fn untouched(project: &TestProject, before: &[String]) {
     let web = project.until_phase("rolled-back").await;
     assert_eq!(versions(&web), ["1.0.0"]);

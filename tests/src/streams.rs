@@ -22,7 +22,7 @@ pub struct StreamClient {
     task: JoinHandle<Result<(), h2::Error>>,
 }
 
-/// An answer that came on a stream, read to its end.
+/// A response that came on a stream, read to its end.
 #[derive(Debug)]
 pub struct StreamReply {
     /// Its status.
@@ -73,7 +73,7 @@ impl StreamClient {
         ready?.send_request(request, ends)
     }
 
-    /// Sends a request, and reads its answer.
+    /// Sends a request, and reads its response.
     pub async fn send(
         &self,
         method: &str,
@@ -85,7 +85,7 @@ impl StreamClient {
         if !body.is_empty() {
             send.send_data(Bytes::copy_from_slice(body.as_bytes()), true)?;
         }
-        let (head, body) = within("an answer", response).await?.into_parts();
+        let (head, body) = within("a response", response).await?.into_parts();
         let (body, trailers) = read_out(body).await?;
         Ok(StreamReply {
             status: head.status,
@@ -119,7 +119,7 @@ pub async fn read_out(mut body: RecvStream) -> Result<(Vec<u8>, HeaderMap), h2::
 /// Sends a body, and trailer fields behind it.
 pub async fn send_out(send: &mut SendStream<Bytes>, body: &[u8], trailers: &[(&str, &str)]) {
     let body = Bytes::copy_from_slice(body);
-    // Whoever is gone does not read it.
+    // A client that is gone does not read it.
     let _ = send.send_data(body, false);
     let mut fields = HeaderMap::new();
     for (name, value) in trailers {
@@ -133,10 +133,10 @@ pub async fn send_out(send: &mut SendStream<Bytes>, body: &[u8], trailers: &[(&s
 ///
 /// - `/echo` sends the body back, chunk by chunk as it comes, with `grpc-status: 0` and the
 ///   request's own trailer fields behind it;
-/// - `/fields` answers with the request's pseudo-header and header fields, a line for each;
-/// - `/hints` sends a 103 before its answer;
-/// - `/hang` never answers; `/cut` sends less than it has promised;
-/// - anything else is answered with the version, or is refused by an endpoint that refuses.
+/// - `/fields` responds with the request's pseudo-header and header fields, a line for each;
+/// - `/hints` sends a 103 before its response;
+/// - `/hang` never responds; `/cut` sends less than it has promised;
+/// - anything else is responded to with the version, or is refused by an endpoint that refuses.
 pub struct StreamEndpoint {
     /// Where it listens.
     pub address: SocketAddr,
@@ -151,7 +151,7 @@ pub struct StreamEndpoint {
 pub const MAX_STREAMS: u32 = 10;
 
 impl StreamEndpoint {
-    /// One that answers.
+    /// One that responds.
     pub async fn start(version: &'static str) -> Self {
         Self::with(version, false, None).await
     }

@@ -61,7 +61,7 @@ fn post_with(more: &[(&str, &str)]) -> Vec<u8> {
     block(&[&[(":method", "POST"), SCHEME, PATH, AUTHORITY], more].concat())
 }
 
-/// Sends a good request and expects it to be answered: the connection is as good as before.
+/// Sends a good request and expects a response: the connection is as good as before.
 fn works(c: &mut Connection, stream: u32) -> Step {
     c.send([headers(WHOLE, stream, get())]);
     c.success(stream)?;

@@ -12,7 +12,7 @@ use super::{Step, Wrong};
 /// The first bytes of every client (RFC 9113, 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// How long a case may take, whose answer comes at once. Only one that fails waits for it.
+/// How long a case may take, whose response comes at once. Only one that fails waits for it.
 const DEADLINE: Duration = Duration::from_secs(4);
 
 /// A connection over TCP, with prior knowledge.
@@ -115,9 +115,9 @@ impl Connection {
         })
     }
 
-    /// Expects a whole answer on a stream.
+    /// Expects a whole response on a stream.
     pub fn response(&mut self, stream: u32) -> Step<Response> {
-        self.until(&format!("an answer on {stream}"), |heard| {
+        self.until(&format!("a response on {stream}"), |heard| {
             let response = heard.response(stream);
             match response.reset {
                 Some(code) if !response.ended => {
@@ -129,7 +129,7 @@ impl Connection {
         })
     }
 
-    /// Expects a whole answer with status 200 to 299.
+    /// Expects a whole response with status 200 to 299.
     pub fn success(&mut self, stream: u32) -> Step<Response> {
         let response = self.response(stream)?;
         match response.status {
@@ -166,7 +166,7 @@ impl Connection {
             None if heard.closed => Some(Ok(codes.first().copied())),
             error => error.map(|code| Ok(Some(code))),
         })?;
-        // The answer may have been on its way before the error: behind a PING it was not.
+        // The response may have been on its way before the error: behind a PING it was not.
         let error = ended.or_else(|| {
             let gone = self.alive().is_err() && self.heard.goaway.is_none();
             let unnamed = codes.first().copied().filter(|_| gone && self.heard.closed);
@@ -205,7 +205,7 @@ impl Connection {
     }
 
     /// Expects a request to be taken as malformed (RFC 9113, 8.1.1): a stream error of type
-    /// `PROTOCOL_ERROR`, in place of which a server may answer with a status that says so.
+    /// `PROTOCOL_ERROR`, in place of which a server may respond with a status that says so.
     pub fn malformed(&mut self, stream: u32) -> Step {
         let error = self.stream_error(stream, &[Code::PROTOCOL_ERROR]);
         let response = self.heard.response(stream);

@@ -22,7 +22,7 @@ pub mod kind {
     pub const GOAWAY: u8 = 7;
     pub const WINDOW_UPDATE: u8 = 8;
     pub const CONTINUATION: u8 = 9;
-    /// One that nobody has defined.
+    /// One that is not defined.
     pub const UNKNOWN: u8 = 0xbb;
 }
 
@@ -179,7 +179,7 @@ pub fn settings(parameters: &[(u16, u32)]) -> Frame {
     Frame::new(kind::SETTINGS, flag::NONE, 0, payload)
 }
 
-/// The answer to SETTINGS.
+/// The acknowledgement of SETTINGS.
 pub fn settings_ack() -> Frame {
     Frame::new(kind::SETTINGS, flag::ACK, 0, [])
 }

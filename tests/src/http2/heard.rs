@@ -16,7 +16,7 @@ pub struct Heard {
     pub settings: Option<HashMap<u16, u32>>,
     /// How many of our SETTINGS are acknowledged.
     pub acks: usize,
-    /// PINGs that it wants acknowledged, and SETTINGS: answers that are due.
+    /// PINGs that it wants acknowledged, and SETTINGS: acknowledgements that are due.
     pub due: Vec<Frame>,
     /// Acknowledged PINGs.
     pub pongs: Vec<Vec<u8>>,
@@ -247,7 +247,7 @@ impl Heard {
         self.windows.take(frame.stream, bytes)?;
         let response = self.open_response(frame)?;
         if response.status.is_none() {
-            return Err(Wrong(format!("{frame}, before an answer's head")));
+            return Err(Wrong(format!("{frame}, before a response's head")));
         }
         response.body.extend(unpadded(frame, 0)?);
         if frame.has(flag::END_STREAM) {

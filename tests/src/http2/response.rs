@@ -7,9 +7,9 @@ use super::hpack::Field;
 /// What came on one stream.
 #[derive(Default, Clone)]
 pub struct Response {
-    /// `:status`, not counting interim answers.
+    /// `:status`, not counting interim responses.
     pub status: Option<u16>,
-    /// The fields of the answer's head.
+    /// The fields of the response's head.
     pub fields: Vec<Field>,
     /// Its body, so far.
     pub body: Vec<u8>,
@@ -64,13 +64,13 @@ impl Response {
             return self.end();
         }
         let Some((_, status)) = fields.first().filter(|(name, _)| name == b":status") else {
-            return Err(Wrong("an answer without :status".to_owned()));
+            return Err(Wrong("a response without :status".to_owned()));
         };
         let status = status
             .iter()
             .fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
         if status == 101 || status < 200 && ends {
-            return Err(Wrong(format!("an answer that may not be: {status}")));
+            return Err(Wrong(format!("a response that may not be: {status}")));
         }
         if status >= 200 {
             self.status = Some(status);
@@ -83,7 +83,7 @@ impl Response {
         self.ended = true;
         let declared = self.field("content-length");
         let length = self.body.len().to_string();
-        // An answer to HEAD, and a 304, declare what they do not have.
+        // A response to HEAD, and a 304, declare what they do not have.
         if !self.body.is_empty() && declared.as_ref().is_some_and(|value| *value != length) {
             return Err(Wrong(format!(
                 "a body of {length} bytes with content-length {declared:?}"

@@ -57,7 +57,7 @@ impl Admin {
 
     async fn send(&mut self, mut wire: Wire, request: &str) -> Option<(u16, Value)> {
         wire.send(request.as_bytes()).await.ok()?;
-        let head = ResponseHead::parse(&wire.head().await.ok()??).expect("an answer");
+        let head = ResponseHead::parse(&wire.head().await.ok()??).expect("a response");
         let body = wire.body(head.length).await.ok()?;
         let value = serde_json::from_slice(&body).expect("JSON");
         self.wire = (!head.close).then_some(wire);
@@ -69,7 +69,7 @@ impl Admin {
         let (status, value) = self
             .call(method, path, body)
             .await
-            .unwrap_or_else(|| panic!("{method} {path} {body}: no answer"));
+            .unwrap_or_else(|| panic!("{method} {path} {body}: no response"));
         assert_eq!(status, 200, "{method} {path} {body}: {value}");
         value
     }

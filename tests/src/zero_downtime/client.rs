@@ -1,4 +1,4 @@
-//! A client with one connection: sends a request, and says exactly what was wrong with the answer.
+//! A client with one connection: sends a request, and says exactly what was wrong with the response.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,13 +12,13 @@ use super::websocket;
 use super::wire::{ResponseHead, Wire};
 use super::witness::{Failure, Finding};
 
-/// An answer is given up after this; it counted as late long before.
+/// A response is given up after this; it counted as late long before.
 const GIVE_UP: Duration = Duration::from_secs(15);
-/// An answer is late after this, beside the time that its request asked for.
+/// A response is late after this, beside the time that its request asked for.
 const LATE: Duration = Duration::from_secs(1);
 
-/// How a good answer is told that says it is its connection's last.
-pub(super) const WITH_THE_RESPONSE: &str = "with the answer";
+/// The text of a finding about a good response that says it is its connection's last.
+pub(super) const WITH_THE_RESPONSE: &str = "with the response";
 
 /// A client, and its connection while it has one.
 pub(super) struct Client {
@@ -26,7 +26,7 @@ pub(super) struct Client {
     wire: Option<Wire>,
 }
 
-/// A good answer.
+/// A good response.
 #[derive(Debug, Clone, Copy)]
 pub struct GoodResponse {
     /// To what.
@@ -35,7 +35,7 @@ pub struct GoodResponse {
     pub endpoint: u32,
     /// When the request was sent, with its connection open.
     pub sent: Instant,
-    /// When the answer was there.
+    /// When the response was there.
     pub done: Instant,
 }
 
@@ -51,7 +51,7 @@ impl Client {
         Self { target, wire: None }
     }
 
-    /// Sends a request and checks its answer to the last byte. `close`: the last one on its
+    /// Sends a request and checks its response to the last byte. `close`: the last one on its
     /// connection. After a failure the next request has a new connection.
     pub(super) async fn exchange(
         &mut self,
@@ -168,7 +168,7 @@ pub(super) async fn echo(wire: &mut Wire, text: &str) -> Result<(), String> {
     }
 }
 
-/// The whole exchange on an open connection. Gives the origin that answered, and whether the
+/// The whole exchange on an open connection. Gives the origin that responded, and whether the
 /// connection can be used again.
 async fn converse(wire: &mut Wire, request: Request, close: bool) -> Result<(u32, bool), Wrong> {
     let head = send(wire, &request.bytes(close)).await?;
@@ -201,10 +201,10 @@ async fn converse(wire: &mut Wire, request: Request, close: bool) -> Result<(u32
     Ok((endpoint, !close))
 }
 
-/// Sends bytes, and waits for the head of the answer.
+/// Sends bytes, and waits for the head of the response.
 async fn send(wire: &mut Wire, bytes: &[u8]) -> Result<ResponseHead, Wrong> {
     let reset = |error: io::Error| Wrong::of(Failure::Reset, error.to_string());
-    // An answer may be there though its request was not taken whole.
+    // A response may be there though its request was not taken whole.
     let sent = wire.send(bytes).await;
     let head = match wire.head().await {
         Ok(Some(head)) => head,

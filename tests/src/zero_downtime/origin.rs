@@ -1,4 +1,4 @@
-//! An origin: an endpoint that answers each request as its path asks, and tells what it saw.
+//! An origin: an endpoint that responds to each request as its path says, and reports what it saw.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,7 +20,7 @@ pub const HEALTH: &str = "/healthz";
 
 /// An origin inside this process. Ends when dropped.
 pub struct Origin {
-    /// Its number, which every answer carries.
+    /// Its number, which every response carries.
     pub number: u32,
     /// Where it listens.
     pub address: SocketAddr,

@@ -1,4 +1,4 @@
-//! A request of the harness. Its path says what it is, and its number says what its answer has to
+//! A request of the harness. Its path says what it is, and its number says what its response has to
 //! be, so that clients and origins agree on every byte without a word between them.
 
 use std::fmt::Write as _;
@@ -14,16 +14,16 @@ pub struct Request {
     pub kind: Kind,
 }
 
-/// What is asked for, and how it is answered.
+/// What is requested, and the kind of its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A short answer of known length.
+    /// A short response of known length.
     Small,
-    /// An answer in chunks.
+    /// A response in chunks.
     Chunked,
     /// 64 KiB.
     Large,
-    /// An answer that pauses before its head or in the middle of its body, for so many
+    /// A response that pauses before its head or in the middle of its body, for so many
     /// milliseconds in all; every other one is in chunks.
     Slow(u16),
     /// An upload of known length.
@@ -124,7 +124,7 @@ impl Request {
         }
     }
 
-    /// The body that its answer has to have.
+    /// The body that its response has to have.
     pub(super) fn response(self) -> Vec<u8> {
         let length = match self.kind {
             Kind::Large => LARGE,
@@ -136,7 +136,7 @@ impl Request {
         body
     }
 
-    /// Whether its answer comes in chunks.
+    /// Whether its response comes in chunks.
     pub(super) fn is_response_chunked(self) -> bool {
         match self.kind {
             Kind::Chunked => true,
@@ -155,7 +155,7 @@ impl Request {
         matches!(self.kind, Kind::Post | Kind::PostChunked)
     }
 
-    /// How long its answer takes because that was asked for.
+    /// How long its response takes because that was asked for.
     pub(super) fn pause(self) -> Duration {
         match self.kind {
             Kind::Slow(milliseconds) => Duration::from_millis(milliseconds.into()),

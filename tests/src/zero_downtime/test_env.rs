@@ -21,11 +21,11 @@ pub struct TestEnv {
 pub struct Limits {
     /// Requests a second that clients send.
     pub rate: f64,
-    /// Requests a second that have to be answered.
+    /// Requests a second that have to get a response.
     pub responses: f64,
     /// Milliseconds from the sending of a change until no request goes the old way.
     pub lag: f64,
-    /// Milliseconds from the start of a proxy until its first good answer.
+    /// Milliseconds from the start of a proxy until its first good response.
     pub first_response: f64,
     /// The part of the changes meant for a second that has to be made in it.
     pub changes: f64,

@@ -29,7 +29,7 @@ pub struct Plan {
     pub rate: f64,
     /// Requests a second that have a connection each.
     pub short_rate: f64,
-    /// Clients that ask for slow answers, one after the other.
+    /// Clients that request slow responses, one after the other.
     pub slow: usize,
     /// Open WebSockets.
     pub websockets: usize,
@@ -45,11 +45,11 @@ pub struct Traffic {
 /// What the clients of one run saw that is not trouble.
 #[derive(Debug)]
 pub struct Seen {
-    /// Good answers.
+    /// Good responses.
     pub responses: u64,
     /// Echoes on WebSockets.
     pub echoes: u64,
-    /// From a request to its answer, without what slow ones asked for, in microseconds.
+    /// From a request to its response, without what slow ones asked for, in microseconds.
     pub latency: Histogram<u64>,
     /// By how much the clients themselves were late at the worst: a machine that is too busy.
     pub own_delay: Duration,
@@ -57,7 +57,7 @@ pub struct Seen {
     pub elapsed: Duration,
 }
 
-/// Is told of good answers.
+/// Gets each good response.
 pub type Observer = Arc<dyn Fn(GoodResponse) + Send + Sync>;
 
 impl Plan {
@@ -75,7 +75,7 @@ impl Plan {
 }
 
 impl Traffic {
-    /// Starts the clients. `observer` is told of every good answer.
+    /// Starts the clients. `observer` gets every good response.
     pub fn start(plan: &Plan, witness: &Arc<Witness>, observer: Option<&Observer>) -> Self {
         let (stop, stopping) = watch::channel(false);
         let mut clients = JoinSet::new();
@@ -90,7 +90,7 @@ impl Traffic {
             let pace = Pace::new(plan.kept, plan.rate, number);
             clients.spawn(client().keep_asking(pace));
         }
-        // Enough of them that one which waits for its answer does not hold up the others.
+        // Enough of them that one which waits for its response does not hold up the others.
         let short = (plan.short_rate / 10.0).ceil() as usize;
         for number in 0..short {
             let pace = Pace::new(short, plan.short_rate, number);
@@ -139,7 +139,7 @@ impl Default for Seen {
 }
 
 impl Seen {
-    /// Good answers a second.
+    /// Good responses a second.
     pub fn rate(&self) -> f64 {
         self.responses as f64 / self.elapsed.as_secs_f64()
     }

@@ -12,7 +12,7 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const TEXT: u8 = 0x81;
 const MASKED: u8 = 0x80;
 const MASK: [u8; 4] = [0; 4];
-/// Longer payloads have longer heads, which nobody needs here.
+/// Longer payloads have longer heads, which are not needed here.
 const MAX_PAYLOAD: usize = 125;
 
 /// The request that asks for the upgrade.
@@ -23,7 +23,7 @@ pub(super) fn request(path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The answer that grants it.
+/// The response that grants it.
 pub(super) fn granted(endpoint: u32) -> Vec<u8> {
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {ACCEPT}\r\nX-Endpoint: {endpoint}\r\n\r\n"

@@ -31,15 +31,15 @@ pub(super) struct RequestHead {
     pub(super) close: bool,
 }
 
-/// The head of an answer, as far as it matters here.
+/// The head of a response, as far as it matters here.
 #[derive(Debug)]
 pub(super) struct ResponseHead {
     pub(super) status: u16,
     pub(super) length: Length,
     pub(super) close: bool,
-    /// The origin that says it has answered.
+    /// The origin that says it has responded.
     pub(super) endpoint: Option<u32>,
-    /// The proxy's reason, where the answer is its own.
+    /// The proxy's reason, where the response is its own.
     pub(super) reason: Option<String>,
 }
 
@@ -129,7 +129,7 @@ impl Wire {
         }
     }
 
-    /// Waits for something to come that nobody has asked for. Gives how many bytes; 0: its end.
+    /// Waits for bytes that were not requested. Gives how many bytes; 0: its end.
     pub(super) async fn unasked(&mut self) -> usize {
         if !self.buffer.is_empty() {
             return self.buffer.len();
@@ -168,7 +168,7 @@ impl ResponseHead {
         let length = match (fields.length, status) {
             (Some(length), _) => length,
             (None, 100..=199 | 204 | 304) => Length::Known(0),
-            (None, _) => return Err(invalid("an answer that does not say how long it is")),
+            (None, _) => return Err(invalid("a response that does not say how long it is")),
         };
         Ok(Self {
             status,

@@ -20,19 +20,19 @@ const KEEP: usize = 10_000;
 pub enum Failure {
     /// No connection could be made.
     Refused,
-    /// An answer that is not 200.
+    /// A response that is not 200.
     Status,
-    /// The connection ended before anything of the answer came.
+    /// The connection ended before anything of the response came.
     Reset,
-    /// The answer broke off.
+    /// The response broke off.
     Cut,
-    /// An answer more than a second late.
+    /// A response more than a second late.
     Stalled,
-    /// An answer that is not the one to this request.
+    /// A response that is not the one to this request.
     WrongBody,
-    /// Bytes after the end of the answer, or without a request.
+    /// Bytes after the end of the response, or without a request.
     Unasked,
-    /// A kept connection was closed, or an answer said that it would be.
+    /// A kept connection was closed, or a response said that it would be.
     Closed,
     /// A WebSocket ended, or could not be opened.
     WebSocket,
@@ -100,7 +100,7 @@ impl Default for Witness {
 }
 
 impl Witness {
-    /// A number for a request that nobody had.
+    /// A number that no other request has.
     pub(super) fn next_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
@@ -114,7 +114,7 @@ impl Witness {
     pub fn saw(&self, endpoint: u32, sight: Sight) {
         let (failure, request, detail) = match sight {
             Sight::Came(request) => {
-                // Anything else may be sent again while nothing of its answer has come.
+                // Anything else may be sent again while nothing of its response has come.
                 if !request.is_post() || !self.came_before(request.id) {
                     return;
                 }
@@ -221,12 +221,12 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused => "no connection",
-            Self::Status => "not answered with 200",
-            Self::Reset => "connection ended before the answer",
-            Self::Cut => "answer broke off",
-            Self::Stalled => "answer more than a second late",
-            Self::WrongBody => "wrong answer",
-            Self::Unasked => "bytes that nobody asked for",
+            Self::Status => "response is not 200",
+            Self::Reset => "connection ended before the response",
+            Self::Cut => "response broke off",
+            Self::Stalled => "response more than a second late",
+            Self::WrongBody => "wrong response",
+            Self::Unasked => "bytes without a request",
             Self::Closed => "kept connection closed",
             Self::WebSocket => "WebSocket ended",
             Self::AfterReceipt => "request after the receipt",

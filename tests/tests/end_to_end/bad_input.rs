@@ -264,7 +264,7 @@ async fn where_nothing_is_up_every_verb_says_so_and_starts_nothing() {
         .await;
     let history = project.must(&["history"]).await;
     assert!(history.contains("web: up with 1.0.0 × 2"), "{history}");
-    // The controllers that were started to answer have ended again.
+    // The controllers that were started to respond have ended again.
     project.until_nothing_is_left().await;
 }
 
@@ -277,7 +277,7 @@ async fn up_with(project: &TestProject, runtime: &str, env: (&str, &str)) -> Fin
 
 /// No podman to be found.
 const NO_PODMAN: (&str, &str) = ("PATH", "/nonexistent");
-/// One that does not answer.
+/// One that does not respond.
 const DEAD_PODMAN: (&str, &str) = ("CONTAINER_HOST", "unix:///nonexistent/podman.sock");
 
 #[tokio::test]

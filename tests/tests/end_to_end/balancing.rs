@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 use tests::{Load, TestEndpoint, TestProxy, send};
 
-/// A proxy before three endpoints of one version, whose answers tell them apart.
+/// A proxy before three endpoints of one version, whose responses tell them apart.
 async fn proxy_with(balance: Value, endpoints: &[TestEndpoint]) -> TestProxy {
     let proxy = TestProxy::start().await;
     let endpoints: Vec<_> = endpoints
@@ -25,7 +25,7 @@ async fn three() -> [TestEndpoint; 3] {
     ]
 }
 
-/// Who answers a request with this header field.
+/// The version that serves a request with this header field.
 async fn version_from(proxy: &TestProxy, field: (&str, &str)) -> String {
     let reply = send(proxy.address, "GET", "/", &[field], "").await;
     reply.json()["version"].as_str().unwrap().to_owned()

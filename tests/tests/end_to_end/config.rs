@@ -24,7 +24,7 @@ fn rewrite(file: &Path, services: &str) {
 }
 
 async fn wait_until_served_by(proxy: &TestProxy, version: &str) {
-    wait_until(&format!("{version} answers"), || async {
+    wait_until(&format!("{version} serves"), || async {
         get(proxy.address, "/").await.body.contains(version)
     })
     .await;
@@ -98,7 +98,7 @@ async fn a_file_that_is_still_being_written_is_waited_for() {
     let proxy = TestProxy::with_config(&service(&one)).await;
     let file = proxy.config_file();
     let text = std::fs::read_to_string(&file).unwrap();
-    // Cut where it is a good config that has no service, by somebody who writes slowly.
+    // Cut where it is a good config that has no service, by an editor that writes slowly.
     let head = text.split("[[services]]").next().unwrap();
     let mut open = std::fs::File::create(&file).unwrap();
     open.write_all(head.as_bytes()).unwrap();
@@ -235,7 +235,7 @@ async fn a_state_file_that_is_not_whole_does_not_stop_the_proxy() {
     assert!(get(proxy.address, "/").await.body.contains("1.0.0"));
     assert!(
         state.with_extension("json.unreadable").exists(),
-        "it is kept for whoever looks into it"
+        "it is kept for a look into it"
     );
 }
 

@@ -15,7 +15,7 @@ async fn doctor(project: &TestProject, env: &[(&str, &str)]) -> (Finished, Vec<V
     assert_eq!(report["ok"] == true, finished.code == Some(0), "{report:#}");
     let findings = report["findings"].as_array().unwrap().clone();
     for one in &findings {
-        let mended = one["mend"].as_str().is_some_and(|fix| !fix.is_empty());
+        let mended = one["fix"].as_str().is_some_and(|fix| !fix.is_empty());
         assert_eq!(mended, one["state"] != "ok", "{one:#}");
     }
     (finished, findings)
@@ -54,7 +54,7 @@ async fn a_host_that_has_everything_is_said_to_and_nothing_is_changed() {
         "port",
         &format!("{} is the proxy's", project.address),
     );
-    finding(&findings, "proxy", "it answers");
+    finding(&findings, "proxy", "it responds");
     finding(&findings, "journal", "it is whole");
     let words = project.must(&["doctor"]).await;
     assert!(words.contains("ok    controller: release "), "{words}");
@@ -81,7 +81,7 @@ async fn what_is_in_the_way_is_named_with_what_mends_it() {
     );
     let open = finding(&findings, "state", "can be read by others (mode 755)");
     let chmod = format!("`chmod 700 {}`", project.state().display());
-    assert_eq!(open["mend"], chmod);
+    assert_eq!(open["fix"], chmod);
     finding(&findings, "program", "no-such-program");
     finding(&findings, "journal", "not a database");
     drop(taken);
@@ -106,7 +106,7 @@ async fn a_missing_podman_is_a_failure_only_where_it_is_required() {
         assert_eq!(finished.code, Some(code), "{finished:#?}");
         let podman = finding(&findings, "podman", "there is no podman that can be run");
         assert_eq!(podman["state"], state);
-        let fix = podman["mend"].as_str().unwrap();
+        let fix = podman["fix"].as_str().unwrap();
         assert!(fix.contains("apt-get install podman"), "{fix}");
     }
     project.write_manifest(&good);

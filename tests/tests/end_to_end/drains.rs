@@ -136,8 +136,8 @@ async fn an_upgraded_connection_keeps_its_endpoint_draining_beyond_the_time_of_r
     assert!(proxy.drain("1.0.0", "20s").await.drained);
 }
 
-/// A service whose version 1.0.0 begins an answer without a length, and ends it once it may; the
-/// split is on version 2.0.0 when the answer has begun.
+/// A service whose version 1.0.0 begins a response without a length, and ends it once it may; the
+/// split is on version 2.0.0 when the response has begun.
 async fn streaming(
     config: &str,
 ) -> (
@@ -251,7 +251,7 @@ async fn an_endpoint_that_comes_back_after_its_drain_is_a_new_one() {
     let (proxy, old, new) = moved_on("", &[]).await;
     proxy.split(json!({"2.0.0": 1})).await;
     assert!(proxy.drain("1.0.0", "20s").await.drained);
-    // A change of the split is not a wish to have it back.
+    // A change of the split does not ask to have it back.
     let refused = proxy.web().await.versions["1.0.0"].endpoints[0].health;
     assert_eq!(refused, admin_api::HealthState::Draining);
     proxy.split(json!({"1.0.0": 50, "2.0.0": 50})).await;
@@ -260,7 +260,7 @@ async fn an_endpoint_that_comes_back_after_its_drain_is_a_new_one() {
     assert!(get(proxy.address, "/").await.body.contains("1.0.0"));
 }
 
-/// Answers with a gibibyte, for as long as somebody takes it.
+/// Responds with a gibibyte, for as long as the client reads it.
 async fn endless() -> ScriptedEndpoint {
     ScriptedEndpoint::start(|_, mut heard: Heard| async move {
         heard.head().await;

@@ -1,4 +1,4 @@
-//! One process of the proxy takes over from another: nobody notices.
+//! One process of the proxy takes over from another, and no client notices.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ async fn a_drain_waits_for_the_request_of_the_process_before() {
     let first = proxy.upgrade().await;
     let second = proxy.upgrade().await;
     assert_eq!(
-        proxy.must("GET", "/v1/status", Value::Null).await["elders"],
+        proxy.must("GET", "/v1/status", Value::Null).await["draining_processes"],
         2
     );
     proxy.wait_in_flight(1).await;
@@ -126,7 +126,7 @@ async fn what_the_process_before_counted_stays_counted() {
     get(proxy.address, "/").await;
     assert_eq!(old.finished().await.code, Some(0));
     wait_until("the process before has had its last word", || async {
-        proxy.must("GET", "/v1/status", Value::Null).await["elders"] == 0
+        proxy.must("GET", "/v1/status", Value::Null).await["draining_processes"] == 0
     })
     .await;
     assert_eq!(success(proxy.stats().await), 6);
@@ -183,7 +183,7 @@ async fn put_mirrored(proxy: &TestProxy, stable: &TestEndpoint, to: std::net::So
     proxy.must("PUT", "/v1/services/web", web).await;
 }
 
-/// Answers to copies, and to the requests that were copied.
+/// Responses to copies, and to the requests that were copied.
 async fn copied(proxy: &TestProxy) -> (u64, u64) {
     let mirror = proxy.stats().await.mirror.unwrap();
     let success = |copies: admin_api::CopyStats| copies.responses.success;
@@ -209,7 +209,7 @@ async fn copies_that_the_process_before_has_made_stay_counted() {
     send_five(&proxy).await;
     assert_eq!(old.finished().await.code, Some(0));
     wait_until("the process before has had its last word", || async {
-        proxy.must("GET", "/v1/status", Value::Null).await["elders"] == 0
+        proxy.must("GET", "/v1/status", Value::Null).await["draining_processes"] == 0
     })
     .await;
     assert_eq!(copied(&proxy).await, (10, 10));
@@ -266,7 +266,7 @@ async fn a_successor_that_cannot_start_changes_nothing() {
         let mut stream = UnixStream::connect(proxy.handover_socket()).await.unwrap();
         say(&mut stream, HELLO).await;
         heard(&mut stream).await;
-        // What comes beside the sockets, which nobody takes here.
+        // What comes beside the sockets, which is not taken here.
         stream.read_u8().await.unwrap();
         say(&mut stream, b"null").await;
         let snapshot = heard(&mut stream).await;
@@ -401,7 +401,7 @@ async fn changes_that_come_while_another_process_takes_over_are_all_made() {
 #[tokio::test]
 async fn a_socket_that_systemd_has_opened_is_used_by_every_worker() {
     let endpoint = TestEndpoint::start("1.0.0").await;
-    // As long as it is open here, nobody else could bind its port.
+    // As long as it is open here, no other process could bind its port.
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();

@@ -275,7 +275,7 @@ async fn with_everything_down_what_was_up_before_is_tried_anyway() {
 async fn after_a_restart_the_first_request_finds_up_what_is_up() {
     let proxy = TestProxy::start().await;
     let good = TestEndpoint::start("1.0.0").await;
-    // Takes connections, and never answers: it is not known to be down for a minute.
+    // Takes connections, and never responds: it is not known to be down for a minute.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = listener.local_addr().unwrap().to_string();
     let service = json!({

@@ -16,7 +16,7 @@ async fn proxy_before(endpoint: &TestEndpoint) -> TestProxy {
         "endpoints": [{"address": endpoint.address.to_string(), "version": endpoint.version}],
     });
     proxy.must("PUT", "/v1/services/web", service).await;
-    wait_until("the endpoint answers", || async {
+    wait_until("the endpoint responds", || async {
         get(proxy.address, "/").await.status == 200
     })
     .await;

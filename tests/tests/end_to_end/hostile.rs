@@ -59,17 +59,17 @@ async fn at_the_limit_of_files_nothing_spins_and_who_is_there_is_served() {
     assert_eq!(get(proxy.address, "/").await.status, 200);
 }
 
-/// What comes, up to the end of a small answer of the sample server.
+/// What comes, up to the end of a small response of the sample server.
 async fn response_of(stream: &mut TcpStream) -> String {
     let mut response = Vec::new();
     while !response.ends_with(b"}") {
-        response.push(within("an answer", stream.read_u8()).await.unwrap());
+        response.push(within("a response", stream.read_u8()).await.unwrap());
     }
     String::from_utf8(response).unwrap()
 }
 
-/// Sends bytes again and again until so many are sent or nobody takes them, and gives what came
-/// back.
+/// Sends bytes again and again until so many are sent or the other side stops reading, and gives
+/// what came back.
 async fn flood(address: SocketAddr, start: &[u8], more: &[u8], bytes: usize) -> String {
     let mut stream = connect(address, start).await;
     let (mut reader, mut writer) = stream.split();
@@ -156,7 +156,7 @@ async fn pipelined_requests_whose_responses_are_not_read_wait_with_the_client() 
     let mut unread = Vec::new();
     while responses < sent - 1 {
         let mut buffer = [0; 65_536];
-        let read = within("answers", stream.read(&mut buffer)).await.unwrap();
+        let read = within("responses", stream.read(&mut buffer)).await.unwrap();
         assert!(read > 0, "closed after {responses} of {sent} responses");
         unread.extend_from_slice(&buffer[..read]);
         while let Some(end) = find(&unread, b"HTTP/1.1 200 OK\r\n") {
@@ -204,7 +204,7 @@ async fn clients_that_reset_their_connections_leave_nothing_behind() {
 }
 
 /// Connects by so small segments, and with so small a buffer, that the system takes little of an
-/// answer that is not read: the rest of it waits in the proxy and at the endpoint.
+/// response that is not read: the rest of it waits in the proxy and at the endpoint.
 async fn connect_narrowly(address: SocketAddr, first: &[u8]) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
@@ -235,7 +235,7 @@ async fn three_thousand_slow_clients_cost_little_and_delay_no_client() {
     let before = proxy.process_stats();
     let slow_head: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\nx-slow: ";
     let slow_body: &[u8] = b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n";
-    // These ask, and read nothing of the answer.
+    // These send requests, and read nothing of the response.
     let slow_read: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
     let mut crowd = Vec::new();
     for _ in 0..1_000 {

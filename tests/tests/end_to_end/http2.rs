@@ -166,7 +166,7 @@ async fn trailers_pass_from_one_wire_to_the_other() {
     let client = StreamClient::connect(proxy.address).await;
     let (response, mut send) = client.begin("POST", "/", &[], false).await.unwrap();
     send_out(&mut send, b"body", &[("x-sum", "1")]).await;
-    let response = within("an answer", response).await.unwrap();
+    let response = within("a response", response).await.unwrap();
     let (body, trailers) = read_out(response.into_body()).await.unwrap();
     assert_eq!(body, b"ok");
     assert_eq!(trailers["x-sum"], "2");
@@ -274,7 +274,7 @@ async fn interim_responses_are_passed_on() {
         assert_eq!(hints.status(), 103);
         assert_eq!(hints.headers()["link"], link);
         assert!(
-            within("an answer", response)
+            within("a response", response)
                 .await
                 .unwrap()
                 .status()
@@ -365,13 +365,13 @@ async fn a_client_that_gives_no_room_runs_into_body_idle() {
     proxy.put_web(&[&endpoint], Value::Null).await;
     let client = StreamClient::connect(proxy.address).await;
     let (response, _send) = client.begin("GET", "/", &[], true).await.unwrap();
-    let mut body = within("an answer", response).await.unwrap().into_body();
+    let mut body = within("a response", response).await.unwrap().into_body();
     let broken = loop {
         match within("a reset", body.data()).await {
             // Nothing that came is given back to the window.
             Some(Ok(_)) => {}
             Some(Err(error)) => break error,
-            None => panic!("the answer came whole"),
+            None => panic!("the response came whole"),
         }
     };
     assert_eq!(broken.reason(), Some(Reason::CANCEL));
@@ -406,7 +406,7 @@ async fn a_drain_without_time_cuts_the_streams_that_are_left() {
     put_h2(&proxy, &[&old]).await;
     let client = StreamClient::connect(proxy.address).await;
     let (response, mut send) = client.begin("POST", "/echo", &[], false).await.unwrap();
-    let body = within("an answer", response).await.unwrap().into_body();
+    let body = within("a response", response).await.unwrap().into_body();
     send.send_data(Bytes::from_static(b"begun"), false).unwrap();
     put_h2(&proxy, &[&new]).await;
     let reply = client.send("GET", "/", &[], "").await.unwrap();
@@ -448,7 +448,7 @@ async fn at_sigterm_clients_are_told_and_nothing_fails() {
     proxy.signal(Signal::TERM);
     idle.closed().await.unwrap();
     for client in clients {
-        let status = within("an answer", client).await.unwrap();
+        let status = within("a response", client).await.unwrap();
         assert_eq!(status.unwrap(), 200);
     }
     assert_eq!(proxy.finished().await.code, Some(0));
@@ -500,7 +500,7 @@ async fn a_proxy_that_hands_over_tells_its_clients_and_serves_what_they_have_sen
             None,
             "it is still in flight"
         );
-        // On its way before the client could know; the PING behind the GOAWAY is answered later.
+        // On its way before the client could know; the PING behind the GOAWAY is acknowledged later.
         client.send([request(3)]);
         let last_of_all = |heard: &Heard| heard.goaway.filter(|(last, _)| *last == 3).map(Ok);
         client.until("a GOAWAY that names the last request", last_of_all)?;
@@ -565,7 +565,7 @@ async fn a_held_request_on_a_stream_goes_on_at_the_release() {
     proxy
         .must("POST", "/v1/services/web/release", Value::Null)
         .await;
-    assert_eq!(within("an answer", response).await.unwrap().status(), 200);
+    assert_eq!(within("a response", response).await.unwrap().status(), 200);
 }
 
 #[tokio::test]

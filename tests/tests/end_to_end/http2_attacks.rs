@@ -74,7 +74,7 @@ async fn one_that_lets_each_begin_before_it_resets_it_is_sent_away_too() {
         for n in 0..10_000 {
             let stream = 2 * n + 1;
             c.send([headers(whole, stream, request())]);
-            // Once it is answered, the request before it was taken up.
+            // Once it is acknowledged, the request before it was taken up.
             if c.alive().is_err() {
                 break;
             }

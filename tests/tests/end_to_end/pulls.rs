@@ -68,7 +68,7 @@ async fn response(mut stream: UnixStream, log: Arc<Mutex<Vec<String>>>) {
          content-length: {}\r\n\r\n{body}",
         body.len()
     );
-    // Whoever asked may have gone.
+    // The caller may have gone.
     let _ = stream.write_all(text.as_bytes()).await;
 }
 

@@ -1,4 +1,4 @@
-//! What an endpoint sees of a request, and a client of its answer.
+//! What an endpoint sees of a request, and a client of its response.
 
 use std::time::Duration;
 
@@ -181,7 +181,7 @@ async fn bodies_stream_in_both_directions() {
     let head = "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut response = Vec::new();
-    // Each piece comes back before the next one is sent: nobody waits for the whole.
+    // Each piece comes back before the next one is sent: neither side waits for the whole.
     for piece in ["first", "second", "third"] {
         let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
         stream.write_all(chunk.as_bytes()).await.unwrap();
@@ -259,7 +259,7 @@ async fn a_client_that_goes_away_is_nobodys_fault() {
         .await
         .unwrap();
     proxy.wait_in_flight(1).await;
-    // By a reset: the mere end of what it sends would leave it waiting for its answer.
+    // By a reset: the mere end of what it sends would leave it waiting for its response.
     stream.set_zero_linger().unwrap();
     drop(stream);
     proxy.wait_in_flight(0).await;
@@ -280,7 +280,7 @@ async fn a_client_that_has_ended_its_half_still_gets_its_response() {
     stream.write_all(head).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut response = String::new();
-    within("the answer", stream.read_to_string(&mut response))
+    within("the response", stream.read_to_string(&mut response))
         .await
         .unwrap();
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
@@ -330,5 +330,5 @@ async fn upgrades_pass_bytes_both_ways_and_only_when_requested() {
     .await;
 
     let unasked = get(proxy.address, "/").await;
-    assert_eq!(unasked.status, 502, "a 101 that nobody asked for");
+    assert_eq!(unasked.status, 502, "a 101 without a request for it");
 }

@@ -19,7 +19,7 @@ async fn put(proxy: &TestProxy, addresses: &[std::net::SocketAddr]) {
         .await;
 }
 
-/// Reads a request and closes the connection without an answer.
+/// Reads a request and closes the connection without a response.
 async fn broken() -> ScriptedEndpoint {
     ScriptedEndpoint::start(|_, mut heard: Heard| async move {
         heard.head().await;
@@ -101,7 +101,7 @@ async fn a_response_that_has_begun_is_never_replaced() {
 #[tokio::test]
 async fn a_kept_connection_that_the_endpoint_closed_costs_no_request() {
     let proxy = TestProxy::start().await;
-    // Answers one request a connection, and closes it without having said so.
+    // Responds to one request a connection, and closes it without having said so.
     let fickle = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
         if heard.head().await.is_some() {
             heard.say(OK).await;
@@ -261,14 +261,14 @@ async fn an_endpoint_that_stops_reading_an_upload_is_a_gateway_timeout_and_to_bl
     );
     let mut client = TcpStream::connect(proxy.address).await.unwrap();
     let mut sent = client.write_all(head.as_bytes()).await;
-    // It is cut off in the middle, which is how it learns of the answer.
+    // It is cut off in the middle, which is how it learns of the response.
     for _ in 0..pieces {
         if sent.is_err() {
             break;
         }
         sent = client.write_all(piece.as_bytes()).await;
     }
-    assert!(sent.is_err(), "nobody has read it");
+    assert!(sent.is_err(), "it is not read");
     assert_eq!(proxy.stats().await.versions["1"].failed_tries.timeout, 1);
 }
 

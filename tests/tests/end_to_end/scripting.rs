@@ -1,4 +1,4 @@
-//! What scripts rely on: exit codes, JSON, plans, and not being overwritten by somebody else.
+//! What scripts rely on: exit codes, JSON, plans, and not being overwritten by another user.
 
 use serde_json::Value;
 use tests::{On, Settings, TestProject};
@@ -22,7 +22,7 @@ fn quick() -> Settings {
 async fn a_wait_ends_with_the_rollouts_own_exit_code() {
     let project = TestProject::up(On::Processes, &quick()).await;
     let load = project.load();
-    // Held at its gate: somebody else has to decide.
+    // Held at its gate: another user has to decide.
     let gated = ["--strategy", "steps=50:gate,100", "--wait"];
     project
         .refused(
@@ -81,12 +81,9 @@ async fn a_rollout_explains_itself_and_names_its_caller() {
             (&step["share"], &step["outcome"]),
             (&share.into(), &"good".into())
         );
-        let tries = step["figures"]["candidate"]["tries"].as_u64();
+        let tries = step["stats"]["candidate"]["tries"].as_u64();
         assert!(tries >= Some(20), "{step:#}");
-        assert!(
-            step["figures"]["limits"]["success_rate"].is_f64(),
-            "{step:#}"
-        );
+        assert!(step["stats"]["limits"]["success_rate"].is_f64(), "{step:#}");
     }
     let words = project.must(&["explain", "1"]).await;
     assert!(
@@ -180,7 +177,7 @@ async fn two_deploys_at_once_and_two_people_at_once_do_not_overwrite_each_other(
             )
             .await;
     }
-    // Whoever looked before the rollout began does not get in its way.
+    // A look before the rollout began does not get in its way.
     for verb in [
         vec!["split", "web", "1.0.0=1", "2.0.0=1"],
         vec!["abort", "web"],

@@ -25,7 +25,7 @@ async fn two() -> [TestEndpoint; 2] {
     ]
 }
 
-/// The version that answers, and the cookie that it comes with.
+/// The version that responds, and the cookie that it comes with.
 async fn get_as(proxy: &TestProxy, fields: &[(&str, &str)]) -> (String, Option<String>) {
     let reply = send(proxy.address, "GET", "/", fields, "").await;
     let version = reply.json()["version"].as_str().unwrap().to_owned();

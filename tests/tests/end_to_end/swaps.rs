@@ -1,4 +1,4 @@
-//! The table changes under load, and nobody can tell.
+//! The table changes under load, and no client can tell.
 
 use serde_json::json;
 use tests::{Load, TestEndpoint, TestProxy};

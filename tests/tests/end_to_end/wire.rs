@@ -1,4 +1,4 @@
-//! HTTP/1.1 as clients and endpoints see it, down to the bytes: what is answered, what is refused,
+//! HTTP/1.1 as clients and endpoints see it, down to the bytes: what is served, what is refused,
 //! and what is never passed on.
 
 use std::net::SocketAddr;
@@ -236,7 +236,7 @@ async fn an_endpoint_may_respond_before_it_has_the_body() {
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut response = String::new();
     within(
-        "the answer and the end",
+        "the response and the end",
         stream.read_to_string(&mut response),
     )
     .await

@@ -42,7 +42,7 @@ pub(crate) async fn doctor_starts_a_container_to_see_that_one_starts() {
         .find(|one| one["state"] == "failed")
         .unwrap();
     assert_eq!(image["about"], "image", "{image:#}");
-    let fix = image["mend"].as_str().unwrap();
+    let fix = image["fix"].as_str().unwrap();
     assert!(fix.starts_with("`podman build --tag "), "{fix}");
     project.write_manifest(&good);
 }

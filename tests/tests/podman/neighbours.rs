@@ -4,7 +4,7 @@ use tests::{On, Settings, TestProject, podman};
 
 const IMAGE: &str = "localhost/crossfade-sample-server:1.0.0";
 
-/// A container of somebody else's, without any label of ours.
+/// A container of another owner, without any label of ours.
 struct Neighbour(String);
 
 impl Neighbour {

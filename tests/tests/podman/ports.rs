@@ -31,6 +31,6 @@ pub(crate) async fn the_admin_port_is_published_on_loopback_only() -> Completion
     };
     let address = SocketAddr::new(outward.ip(), project.admin.port());
     let reached = TcpStream::connect_timeout(&address, Duration::from_secs(2));
-    assert!(reached.is_err(), "{address} answers");
+    assert!(reached.is_err(), "{address} responds");
     Completion::Completed
 }

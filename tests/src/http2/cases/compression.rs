@@ -1,4 +1,4 @@
-//! RFC 7541: header compression. That a server has understood a block shows in its answer: one
+//! RFC 7541: header compression. That a server has understood a block shows in its response: one
 //! to HEAD has no body.
 
 use crate::http2::frame::{Code, headers, setting};

@@ -193,12 +193,12 @@ pub(super) const CONNECTION_FRAMES: &[Case] = &[
             })
         })
     }),
-    case("6.7/2", "PING ACK is not answered", |c| {
+    case("6.7/2", "PING ACK is not acknowledged", |c| {
         c.open()?;
-        c.send([ping(flag::ACK, *b"answered")]);
+        c.send([ping(flag::ACK, *b"pingpong")]);
         c.alive()?;
         if c.heard.pongs.len() > 1 {
-            return Err(Wrong("PING ACK was answered".to_owned()));
+            return Err(Wrong("PING ACK was acknowledged".to_owned()));
         }
         Ok(())
     }),
@@ -230,7 +230,7 @@ pub(super) const CONNECTION_FRAMES: &[Case] = &[
         let short = Frame::new(kind::GOAWAY, flag::NONE, 0, [0; 7]);
         refused(c, [short], &[Code::FRAME_SIZE_ERROR])
     }),
-    case("6.8/3", "a request before GOAWAY is answered", |c| {
+    case("6.8/3", "a request before GOAWAY gets its response", |c| {
         c.open()?;
         c.send([headers(WHOLE, 1, get()), goaway(0, Code::NO_ERROR)]);
         c.success(1)?;
@@ -238,7 +238,7 @@ pub(super) const CONNECTION_FRAMES: &[Case] = &[
     }),
     case(
         "6.8/4",
-        "a body after GOAWAY is taken, and its request answered",
+        "a body after GOAWAY is taken, and its request gets a response",
         |c| {
             c.open()?;
             c.send([

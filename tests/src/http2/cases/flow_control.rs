@@ -130,13 +130,17 @@ pub(super) const FLOW_CONTROL: &[Case] = &[
             exhausts_the_connection(c)
         },
     ),
-    case("6.9.1/8", "an answer without a body needs no window", |c| {
-        c.open_with(&[(setting::INITIAL_WINDOW_SIZE, 0)])?;
-        let head = block(&[(":method", "HEAD"), SCHEME, PATH, AUTHORITY]);
-        c.send([headers(WHOLE, 1, head)]);
-        c.success(1)?;
-        Ok(())
-    }),
+    case(
+        "6.9.1/8",
+        "a response without a body needs no window",
+        |c| {
+            c.open_with(&[(setting::INITIAL_WINDOW_SIZE, 0)])?;
+            let head = block(&[(":method", "HEAD"), SCHEME, PATH, AUTHORITY]);
+            c.send([headers(WHOLE, 1, head)]);
+            c.success(1)?;
+            Ok(())
+        },
+    ),
     case(
         "6.9.1/9",
         "the server gives back the windows of what it has taken",

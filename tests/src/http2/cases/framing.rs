@@ -98,7 +98,7 @@ pub(super) const FRAMING: &[Case] = &[
     case("4.1/5", "flags without a meaning are ignored: PING", |c| {
         c.open()?;
         c.send([ping(!flag::ACK, *b"flagged!")]);
-        c.until("an answered PING", |heard| {
+        c.until("an acknowledged PING", |heard| {
             heard
                 .pongs
                 .contains(&b"flagged!".to_vec())
@@ -138,7 +138,7 @@ pub(super) const FRAMING: &[Case] = &[
             c.open()?;
             c.raw(&head(8, kind::PING, flag::NONE, 1 << 31));
             c.raw(b"reserved");
-            c.until("an answered PING", |heard| {
+            c.until("an acknowledged PING", |heard| {
                 heard
                     .pongs
                     .contains(&b"reserved".to_vec())

@@ -118,7 +118,7 @@ pub const MALFORMED_HEADS: &[Case] = &[
     case("8.3/1", "an unknown pseudo-header is malformed", |c| {
         malformed(c, &[METHOD, SCHEME, PATH, AUTHORITY, (":test", "yes")])
     }),
-    case("8.3/2", "a pseudo-header of answers is malformed", |c| {
+    case("8.3/2", "a pseudo-header of responses is malformed", |c| {
         malformed(c, &[METHOD, SCHEME, PATH, AUTHORITY, (":status", "200")])
     }),
     case(

@@ -1,4 +1,4 @@
-//! RFC 9113, section 8.1: requests and answers as wholes. Heads that are malformed have a file of
+//! RFC 9113, section 8.1: requests and responses as wholes. Heads that are malformed have a file of
 //! their own.
 
 use crate::http2::frame::{Code, data, flag, headers};
@@ -10,7 +10,7 @@ use super::{
 };
 
 pub(super) const MESSAGES: &[Case] = &[
-    case("8.1/1", "a request is answered", |c| {
+    case("8.1/1", "a request gets a response", |c| {
         c.open()?;
         c.send([headers(WHOLE, 1, get())]);
         let response = c.success(1)?;
@@ -19,14 +19,18 @@ pub(super) const MESSAGES: &[Case] = &[
         }
         Ok(())
     }),
-    case("8.1/2", "requests that overlap are all answered", |c| {
-        c.open()?;
-        c.send((0..10).map(|n| headers(WHOLE, 2 * n + 1, get())));
-        for n in (0..10).rev() {
-            c.success(2 * n + 1)?;
-        }
-        Ok(())
-    }),
+    case(
+        "8.1/2",
+        "requests that overlap all get their responses",
+        |c| {
+            c.open()?;
+            c.send((0..10).map(|n| headers(WHOLE, 2 * n + 1, get())));
+            for n in (0..10).rev() {
+                c.success(2 * n + 1)?;
+            }
+            Ok(())
+        },
+    ),
     case("8.1/3", "bodies that overlap are kept apart", |c| {
         c.open()?;
         let length = |length| post_with(&[("content-length", length)]);
@@ -93,7 +97,7 @@ pub(super) const MESSAGES: &[Case] = &[
         "trailers with a connection-specific field are malformed",
         |c| trailers(c, literal("transfer-encoding", "chunked")),
     ),
-    case("8.1/11", "an answer to HEAD has no body", |c| {
+    case("8.1/11", "a response to HEAD has no body", |c| {
         c.open()?;
         let head = block(&[(":method", "HEAD"), SCHEME, PATH, AUTHORITY]);
         c.send([headers(WHOLE, 1, head)]);

@@ -88,7 +88,7 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
             "/s",
             Limit::AtLeast(limits.changes * 0.8),
         )
-        // Nobody would have noticed anything anyway, if nothing had been under way.
+        // No client would have noticed anything anyway, if nothing had been under way.
         .with(
             "tries that failed",
             failed_tries as f64,
@@ -97,15 +97,15 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
         )
         // An endpoint that comes back and gets nothing would make all this easy.
         .with(
-            "answers of the least used endpoint",
+            "responses of the least used endpoint",
             to_fewest as f64,
             "",
             Limit::AtLeast(1.0),
         )
 }
 
-/// What a client has to live with when an endpoint dies: an answer that had begun breaks off,
-/// and a POST that had been sent is answered with 502.
+/// What a client has to live with when an endpoint dies: a response that had begun breaks off,
+/// and a POST that had been sent gets a 502.
 fn is_excused(finding: &Finding, kills: &[Kill]) -> bool {
     let killed = |kill: &Kill| {
         let was_its = finding

@@ -1,4 +1,4 @@
-//! The rows: what may change while nobody notices.
+//! The rows: what may change without a client noticing.
 
 mod config_file;
 mod controller;

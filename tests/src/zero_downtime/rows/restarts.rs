@@ -1,5 +1,5 @@
 //! The proxy is killed (SIGKILL) in the middle of changes and started again: the last table that
-//! it has confirmed for is there, and the first answer is a good one.
+//! it has confirmed is there, and the first response is a good one.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -47,7 +47,7 @@ pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
         let changes = Changes::new(last);
         let changing = tokio::spawn(changes.clone().go_on(admin));
         let enough = last + 5 + (round % 20) as u32;
-        let what = "some changes are confirmed for";
+        let what = "some changes are confirmed";
         wait_until(what, || async { changes.confirmed() >= enough }).await;
         proxy.signal(Signal::KILL);
         proxy.finished().await;
@@ -65,14 +65,14 @@ pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
             "restored {last}, but {confirmed} was confirmed, and {sent} was the last one sent"
         );
     }
-    // Nobody can be confirmed by a proxy that is not there.
+    // A proxy that is not there responds to no one.
     let findings = witness.judge(|finding| finding.failure == Failure::Refused);
     let limit = Limit::AtMost(env.limits.first_response);
     let mean = milliseconds(sum) / rounds as f64;
     Outcome::new(Row::Restarts.title(), witness.requests(), findings)
         .with("restarts", rounds as f64, "", Limit::None)
-        .with("first answer at worst", milliseconds(worst), "ms", limit)
-        .with("first answer on average", mean, "ms", Limit::None)
+        .with("first response at worst", milliseconds(worst), "ms", limit)
+        .with("first response on average", mean, "ms", Limit::None)
 }
 
 fn start(file: &Path) -> Running {
@@ -81,7 +81,7 @@ fn start(file: &Path) -> Running {
     Running::start("crossfade-proxy", &arguments, &[])
 }
 
-/// Asks until there is an answer, which has to be a good one.
+/// Sends requests until there is a response, which has to be a good one.
 async fn first_response(address: SocketAddr, witness: &Arc<Witness>) {
     let began = Instant::now();
     loop {
@@ -91,7 +91,10 @@ async fn first_response(address: SocketAddr, witness: &Arc<Witness>) {
         let Err(finding) = outcome else { return };
         let refused = finding.failure == Failure::Refused;
         witness.found(finding);
-        assert!(began.elapsed() < DEADLINE, "no good answer after a restart");
+        assert!(
+            began.elapsed() < DEADLINE,
+            "no good response after a restart"
+        );
         if refused {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

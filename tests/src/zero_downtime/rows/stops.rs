@@ -1,4 +1,4 @@
-//! SIGTERM with 50 slow requests in flight: all of them are answered, and the exit code is 0.
+//! SIGTERM with 50 slow requests in flight: all of them get a response, and the exit code is 0.
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::zero_downtime::request::{Kind, Request};
 use crate::zero_downtime::test_env::{TestEnv, origin};
 
 const IN_FLIGHT: u64 = 50;
-/// How long their answers take.
+/// How long their responses take.
 const SLOW: Kind = Kind::Slow(700);
 
 pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {

@@ -1,5 +1,5 @@
 //! 50 swaps a second: all traffic goes from one version to the other and back, so that every
-//! request says by its answer which table it has read.
+//! request shows by its response which table it has read.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +16,7 @@ use crate::zero_downtime::outcome::{Limit, Outcome};
 use crate::zero_downtime::test_env::{TestEnv, origin};
 use crate::zero_downtime::traffic::{Observer, Plan, Traffic, microseconds};
 
-/// Swaps that a request which is answered now can still be about.
+/// Swaps that a request that gets its response now can still be about.
 const REMEMBER: usize = 250;
 
 pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
@@ -117,7 +117,7 @@ impl Swaps {
         }
     }
 
-    /// Takes in an answer. It has the number of its version.
+    /// Takes in a response. It has the number of its version.
     fn judge(&mut self, response: GoodResponse) {
         let GoodResponse {
             endpoint,

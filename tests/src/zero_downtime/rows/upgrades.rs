@@ -15,7 +15,7 @@ use crate::zero_downtime::traffic::{Plan, Traffic};
 use crate::zero_downtime::witness::Failure;
 use crate::{TestProxy, wait_until};
 
-/// Answers that a new process gives before the next one takes over.
+/// Responses that a new process sends before the next one takes over.
 const RESPONSES: u64 = 300;
 
 pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
@@ -45,7 +45,7 @@ pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
         two.stop();
         two = next;
         let enough = witness.requests() + RESPONSES;
-        wait_until("the new process has answered some requests", || async {
+        wait_until("the new process has served some requests", || async {
             witness.requests() >= enough
         })
         .await;
@@ -60,7 +60,7 @@ pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
     }
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.finished().await.code, Some(0));
-    // The process that leaves says with a good answer that it is the connection's last.
+    // The process that leaves says with a good response that it is the connection's last.
     let findings = witness
         .judge(|finding| finding.failure == Failure::Closed && finding.detail == WITH_THE_RESPONSE);
     Outcome::new(Row::Upgrades.title(), witness.requests(), findings)

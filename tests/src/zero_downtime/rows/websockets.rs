@@ -48,6 +48,6 @@ pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
     let want = (SOCKETS * rounds as u64) as f64;
     Outcome::new(Row::WebSockets.title(), witness.requests(), findings)
         .with("rounds", rounds as f64, "", Limit::None)
-        .with("answers", requests as f64, "", Limit::AtLeast(want))
+        .with("responses", requests as f64, "", Limit::AtLeast(want))
         .with("echoes", echoes as f64, "", Limit::AtLeast(want))
 }
