@@ -274,7 +274,7 @@ impl Inner {
 pub(super) enum StartOf {
     /// It listens, has no port, or has ended for a reason of its own.
     Settled,
-    /// It runs, and nobody listens on its port yet.
+    /// It runs, and does not listen on its port yet.
     Silent,
     /// It runs, and another program listens on its port.
     PortTaken,

@@ -83,7 +83,7 @@ impl ReservedPort {
     }
 }
 
-/// A port on loopback that nobody listens on or has reserved, and that is not in `taken`. The
+/// A port on loopback that is free, that no program has reserved, and that is not in `taken`. The
 /// search starts at random.
 pub(super) fn free_port(taken: &[u16]) -> Result<ReservedPort, RuntimeError> {
     let count = PORTS.end() - PORTS.start() + 1;
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reserved_port_is_given_to_nobody_else() {
+    fn a_reserved_port_is_given_to_no_other() {
         let first = free_port(&[]).unwrap();
         assert!(ReservedPort::of(first.number).is_none());
         let number = first.number;

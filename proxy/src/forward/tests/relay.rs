@@ -176,7 +176,7 @@ fn a_connection_is_used_again_only_after_a_response_that_ended_as_it_should() {
 }
 
 #[test]
-fn interim_responses_reach_clients_that_know_them() {
+fn interim_responses_get_to_clients_that_know_them() {
     let early = Step::Say("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n");
     let go_on = Step::Say("HTTP/1.1 100 Continue\r\n\r\n");
     let script: &[Step] = &[Take, go_on, early.clone(), OK];
@@ -252,13 +252,13 @@ fn a_client_that_leaves_is_no_failure_of_the_version() {
 
 #[test]
 fn another_protocol_goes_both_ways_until_one_side_ends() {
-    let asks = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    let sends = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
     let switches = Step::Say(
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
     );
     let (line, outcome) = Row::new("accepted")
         .says(&[
-            Say::Bytes(asks),
+            Say::Bytes(sends),
             Say::Read,
             Say::Bytes("GET / HTTP/1.1\r\n\r\n"),
             Say::End,
@@ -272,7 +272,7 @@ fn another_protocol_goes_both_ways_until_one_side_ends() {
         "as it was sent"
     );
     Row::new("declined")
-        .says(&[Say::Bytes(asks)])
+        .says(&[Say::Bytes(sends)])
         .check("200, kept; seen 1; 2xx 1");
     Row::new("not asked for")
         .script(&[&[Take, switches, Stall]])

@@ -301,7 +301,7 @@ fn a_client_that_gives_up_request_after_request_is_told_to_calm_down() {
         let mut client = Client::new(&rig).await;
         let mut given_up = 0;
         let reason = loop {
-            assert!(given_up < 300, "nobody minds");
+            assert!(given_up < 300, "the client is not limited");
             let (response, mut send) = client.begin(("x", "1"), false);
             send.send_reset(Reason::CANCEL);
             drop(response);
