@@ -28,12 +28,7 @@ fn main() -> ExitCode {
         }
     };
     if matches!(args.verb, Verb::Serve { .. }) {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-        tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_ansi(false)
-            .with_writer(std::io::stderr)
-            .init();
+        start_log();
     }
     let done = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -47,6 +42,26 @@ fn main() -> ExitCode {
             eprintln!("{}", cli::complaint(output, &error.to_string(), code));
             ExitCode::from(code)
         }
+    }
+}
+
+/// `CROSSFADE_LOG`, as for the proxy, says what is logged. For one more release `RUST_LOG` does so
+/// where it alone is set.
+fn start_log() {
+    let old_name = std::env::var_os("CROSSFADE_LOG").is_none()
+        && std::env::var_os(EnvFilter::DEFAULT_ENV).is_some();
+    let filter = if old_name {
+        EnvFilter::try_from_default_env()
+    } else {
+        EnvFilter::try_from_env("CROSSFADE_LOG")
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
+    if old_name {
+        tracing::warn!("RUST_LOG is the old name: set CROSSFADE_LOG instead");
     }
 }
 

@@ -225,7 +225,10 @@ pub enum Verb {
         runtime: Runtime,
     },
     /// Be the controller process; `up` starts one in the background
-    #[command(after_help = help!("serve"))]
+    #[command(after_help = concat!(
+        help!("serve"),
+        "\n\nCROSSFADE_LOG sets what is logged: error, warn, info (default) or debug."
+    ))]
     Serve {
         /// End when nothing is up: what the other verbs start in the background does
         #[arg(long)]

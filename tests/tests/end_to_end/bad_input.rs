@@ -3,7 +3,8 @@
 
 use std::net::TcpListener;
 
-use tests::{Finished, Load, On, Settings, TestProject};
+use rustix::process::Signal;
+use tests::{Finished, Load, On, Settings, TestProject, wait_until};
 
 /// A project with a rollout of 2.0.0 that stays at 10%.
 async fn in_a_rollout() -> TestProject {
@@ -333,4 +334,27 @@ async fn a_controller_that_is_started_twice_says_which_process_has_the_folder() 
     let who = format!("process {}", project.controller());
     assert!(finished.stderr.contains(&who), "{finished:#?}");
     assert_eq!(state_of(&project).await, before);
+}
+
+#[tokio::test]
+async fn a_controller_logs_as_crossfade_log_says_and_still_reads_its_old_name() {
+    let project = TestProject::new(On::Processes, &Settings::default());
+    let warning = "RUST_LOG is the old name";
+    for (env, warns) in [
+        (&[("RUST_LOG", "warn")][..], true),
+        (&[("RUST_LOG", "error")], false),
+        (&[("RUST_LOG", "warn"), ("CROSSFADE_LOG", "info")], false),
+    ] {
+        let controller = project.start_with(&["serve"], env);
+        let socket = project.state().join("controller.sock");
+        let listens = || async { std::os::unix::net::UnixStream::connect(&socket).is_ok() };
+        wait_until("the controller listens", listens).await;
+        controller.signal(Signal::TERM);
+        let finished = controller.finished().await;
+        assert_eq!(
+            finished.stderr.contains(warning),
+            warns,
+            "{env:?}: {finished:#?}"
+        );
+    }
 }
