@@ -1,6 +1,10 @@
 //! How a version's requests divide over its endpoints.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::names::{check_cookie_name, header_name};
+use crate::strict::InputError;
+use crate::traffic::Setting;
 
 /// A balancing policy, inside one version. Weights count in each of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,14 +27,31 @@ impl BalanceSpec {
     }
 }
 
+impl Setting for BalanceSpec {
+    fn check(&self) -> Result<(), InputError> {
+        let (field, checked) = match self {
+            Self::RoundRobin | Self::LeastInFlight | Self::Hash(HashKey::Address) => return Ok(()),
+            Self::Hash(HashKey::Header(name)) => ("hash.header", header_name(name).map(drop)),
+            Self::Hash(HashKey::Cookie(name)) => ("hash.cookie", check_cookie_name(name)),
+        };
+        checked.map_err(|message| InputError::of_field(field, message))
+    }
+}
+
 /// What of a request decides which endpoint it gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HashKey {
     /// The client's IP address.
     Address,
-    /// The value of this header field.
+    /// The value of this header field, whose name is in lower case.
+    #[serde(deserialize_with = "lower_case")]
     Header(String),
     /// The value of this cookie.
     Cookie(String),
+}
+
+/// The name of a header field has no case.
+fn lower_case<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|name| name.to_ascii_lowercase())
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::Period;
 use crate::strict::InputError;
+use crate::traffic::Setting;
 
 /// A health check, which the proxy runs on every endpoint of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,23 +111,6 @@ impl HealthSpec {
         }
     }
 
-    /// Checks what no single key can say. The error's field is relative to the health check.
-    pub fn check(&self) -> Result<(), InputError> {
-        self.check_protocol()?;
-        for (field, n) in [("rise", self.rise), ("fall", self.fall)] {
-            if n == 0 {
-                return Err(InputError::of_field(field, "has to be at least 1"));
-            }
-        }
-        for (field, period) in [("interval", self.interval), ("timeout", self.timeout)] {
-            if period.get().as_millis() < 10 {
-                let message = format!("`{period}` is too short: at least 10ms");
-                return Err(InputError::of_field(field, message));
-            }
-        }
-        Ok(())
-    }
-
     /// Whether every key belongs to the protocol.
     fn check_protocol(&self) -> Result<(), InputError> {
         let of_http = [
@@ -150,6 +134,24 @@ impl HealthSpec {
         if self.protocol != Probe::Grpc && self.service.is_some() {
             let message = "belongs to a check with protocol = \"grpc\": take one of the two away";
             return Err(InputError::of_field("service", message));
+        }
+        Ok(())
+    }
+}
+
+impl Setting for HealthSpec {
+    fn check(&self) -> Result<(), InputError> {
+        self.check_protocol()?;
+        for (field, n) in [("rise", self.rise), ("fall", self.fall)] {
+            if n == 0 {
+                return Err(InputError::of_field(field, "has to be at least 1"));
+            }
+        }
+        for (field, period) in [("interval", self.interval), ("timeout", self.timeout)] {
+            if period.get().as_millis() < 10 {
+                let message = format!("`{period}` is too short: at least 10ms");
+                return Err(InputError::of_field(field, message));
+            }
         }
         Ok(())
     }
@@ -275,9 +277,8 @@ impl Default for EjectionSpec {
     }
 }
 
-impl EjectionSpec {
-    /// Checks what no single key can say. The error's field is relative to this table.
-    pub fn check(&self) -> Result<(), InputError> {
+impl Setting for EjectionSpec {
+    fn check(&self) -> Result<(), InputError> {
         for (field, percent) in [
             ("failure_rate", self.failure_rate),
             ("max_share", self.max_share),

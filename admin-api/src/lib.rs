@@ -6,15 +6,18 @@
 
 mod balance;
 mod duration;
+pub mod flat;
 mod health;
 mod hold;
 mod mirror;
+pub mod names;
 mod receipt;
 mod service;
 mod stats;
 mod status;
 mod sticky;
 pub mod strict;
+mod traffic;
 mod version;
 
 pub use balance::{BalanceSpec, HashKey};
@@ -29,5 +32,6 @@ pub use service::{
 };
 pub use stats::{Bucket, FailedTries, Responses, ServiceStats, VersionStats};
 pub use status::{ErrorBody, ErrorDetail, Status};
-pub use sticky::{ForceSpec, StickySpec};
+pub use sticky::{ClientKey, ForceSpec, StickySpec};
+pub use traffic::TrafficSettings;
 pub use version::{Protocol, TlsSpec, VersionSpec};

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{
-    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, HoldView, MirrorSpec, Protocol, StickySpec,
-    TlsSpec, VersionSpec,
-};
+use crate::flat::Flat;
+use crate::{HoldView, MirrorSpec, Protocol, TlsSpec, TrafficSettings, VersionSpec};
 
 /// The highest weight of a version in a split, and of an endpoint in its version.
 pub const MAX_WEIGHT: u32 = 1_000_000;
@@ -81,7 +79,7 @@ fn weights<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String
 
 /// What `PUT /v1/services/{name}` takes, and `[[services]]` of the config file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct ServiceSpec {
     /// Letters, digits, `-`, `_` and `.`; at most 63. May be left out in a `PUT`, where the
     /// path has it.
@@ -93,9 +91,9 @@ pub struct ServiceSpec {
     /// The start of the paths that this service serves, at a `/` boundary. Default `/`.
     #[serde(default = "root")]
     pub path_prefix: String,
-    /// Take `path_prefix` off before the request is sent to an endpoint. Default false.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub strip_prefix: bool,
+    /// What the proxy does with its requests and endpoints. These keys stand among the others.
+    #[serde(flatten, skip_deserializing)]
+    pub traffic: TrafficSettings,
     /// How new requests divide over the versions, as relative whole numbers. A version with
     /// endpoints that is not named here has 0. May be left out where there is one version.
     #[serde(
@@ -104,27 +102,9 @@ pub struct ServiceSpec {
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub split: BTreeMap<String, u32>,
-    /// The health check that the proxy runs on every endpoint. Without one, endpoints are up
-    /// at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<HealthSpec>,
-    /// When an endpoint is left out for a while because of its responses. Without
-    /// it, none is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ejection: Option<EjectionSpec>,
-    /// Whether each client keeps the version it got. Without it, every request is split by
-    /// itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sticky: Option<StickySpec>,
-    /// By what testers name the version they want. Without it, they cannot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub force: Option<ForceSpec>,
     /// To which version copies of the requests go. Without it, none are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorSpec>,
-    /// How a version's requests divide over its endpoints. Default `"round_robin"`.
-    #[serde(default, skip_serializing_if = "BalanceSpec::is_default")]
-    pub balance: BalanceSpec,
     /// How the endpoints of a version are reached, by version. One that is not named here
     /// speaks HTTP/1.1, without TLS.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -132,6 +112,21 @@ pub struct ServiceSpec {
     /// The addresses that serve this service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<EndpointSpec>,
+}
+
+// `remote = "Self"` makes the derived functions its own; the traits follow.
+impl<'de> Deserialize<'de> for ServiceSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut traffic = TrafficSettings::default();
+        let spec = Self::deserialize(Flat::new(deserializer, &mut traffic))?;
+        Ok(Self { traffic, ..spec })
+    }
+}
+
+impl Serialize for ServiceSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 fn root() -> String {
@@ -145,14 +140,9 @@ impl Default for ServiceSpec {
             name: String::new(),
             hosts: Vec::new(),
             path_prefix: root(),
-            strip_prefix: false,
+            traffic: TrafficSettings::default(),
             split: BTreeMap::new(),
-            health: None,
-            ejection: None,
-            sticky: None,
-            force: None,
             mirror: None,
-            balance: BalanceSpec::default(),
             versions: BTreeMap::new(),
             endpoints: Vec::new(),
         }
@@ -226,22 +216,11 @@ pub struct ServiceView {
     pub hosts: Vec<String>,
     /// The start of the paths that it serves.
     pub path_prefix: String,
-    /// Whether `path_prefix` is taken off on the way to an endpoint.
-    pub strip_prefix: bool,
+    /// What the proxy does with its requests and endpoints. These keys stand among the others.
+    #[serde(flatten, serialize_with = "shown")]
+    pub traffic: TrafficSettings,
     /// The weight of every version, those at 0 included.
     pub split: BTreeMap<String, u32>,
-    /// Its health check.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub health: Option<HealthSpec>,
-    /// When its endpoints are ejected.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ejection: Option<EjectionSpec>,
-    /// Whether each client keeps the version it got.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sticky: Option<StickySpec>,
-    /// By what testers name the version they want.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub force: Option<ForceSpec>,
     /// To which version copies of the requests go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorSpec>,
@@ -251,11 +230,24 @@ pub struct ServiceView {
     /// Nothing of it is up, and requests are tried anyway.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub panic: bool,
-    /// How a version's requests divide over its endpoints.
-    #[serde(default, skip_serializing_if = "BalanceSpec::is_default")]
-    pub balance: BalanceSpec,
     /// Every version, with its endpoints.
     pub versions: BTreeMap<String, VersionView>,
+}
+
+/// A view shows `strip_prefix` where it is false, too.
+fn shown<S: Serializer>(traffic: &TrafficSettings, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Shown<'t> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        strip_prefix: Option<bool>,
+        #[serde(flatten)]
+        traffic: &'t TrafficSettings,
+    }
+    let shown = Shown {
+        strip_prefix: (!traffic.strip_prefix).then_some(false),
+        traffic,
+    };
+    shown.serialize(serializer)
 }
 
 /// A version of a service as the table has it.

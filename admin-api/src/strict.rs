@@ -29,6 +29,26 @@ impl InputError {
         }
     }
 
+    /// An error about a whole input, or about a value whose place its reader knows
+    /// ([`InputError::inside`]).
+    pub fn of_whole(message: impl Into<String>) -> Self {
+        Self {
+            line: None,
+            field: None,
+            message: message.into(),
+        }
+    }
+
+    /// The same error where the value that was checked is at `outer`, such as `health`.
+    pub fn inside(mut self, outer: &str) -> Self {
+        self.field = Some(match self.field {
+            None => outer.to_owned(),
+            Some(field) if field.starts_with('[') => format!("{outer}{field}"),
+            Some(field) => format!("{outer}.{field}"),
+        });
+        self
+    }
+
     /// The error as a message about a file: `proxy.toml:3: services[0].split: …`.
     pub fn in_file(&self, path: &Path) -> String {
         let path = path.display();

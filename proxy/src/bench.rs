@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use admin_api::{BalanceSpec, EndpointSpec, HashKey, ServiceSpec};
+use admin_api::{BalanceSpec, EndpointSpec, HashKey, ServiceSpec, TrafficSettings};
 use arc_swap::ArcSwap;
 
 use crate::config::Config;
@@ -139,10 +139,13 @@ fn spec(number: usize, endpoints: usize, policy: Policy) -> ServiceSpec {
     ServiceSpec {
         name: format!("s{number:06}"),
         hosts: vec![Tables::host(number)],
-        balance: match policy {
-            Policy::RoundRobin => BalanceSpec::RoundRobin,
-            Policy::LeastInFlight => BalanceSpec::LeastInFlight,
-            Policy::Hash => BalanceSpec::Hash(HashKey::Address),
+        traffic: TrafficSettings {
+            balance: match policy {
+                Policy::RoundRobin => BalanceSpec::RoundRobin,
+                Policy::LeastInFlight => BalanceSpec::LeastInFlight,
+                Policy::Hash => BalanceSpec::Hash(HashKey::Address),
+            },
+            ..TrafficSettings::default()
         },
         split: [("1".into(), 90), ("2".into(), 10)].into(),
         endpoints: [1, 2]

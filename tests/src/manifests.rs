@@ -62,7 +62,13 @@ pub async fn an_up_does_just_what_has_changed(on: On) {
     assert_eq!(project.serving("1.0.0"), serving);
     nothing().await;
 
-    // Who keeps which version: the same. What only the proxy can check names its line, too.
+    // What only the proxy can check names its line, too.
+    project.write_manifest(&routed.replace("web.test", "web_test:80"));
+    project
+        .refused(&["up"], 64, &["crossfade.toml:", "services[0].hosts[0]"])
+        .await;
+
+    // Who keeps which version: the same.
     let sticky = |name: &str| {
         routed.replace(
             "hosts =",

@@ -137,6 +137,19 @@ const MIGRATIONS: &[&str] = &[
         upgrade TEXT
     ) STRICT;
 ",
+    "
+    -- What the proxy does with the requests of a service is in one piece.
+    UPDATE applied SET kept = (
+        SELECT json_group_array(json_remove(
+            json_set(
+                value,
+                '$.traffic.strip_prefix', value -> '$.strip_prefix',
+                '$.traffic.health', value -> '$.health'
+            ),
+            '$.strip_prefix', '$.health'
+        )) FROM json_each(kept)
+    );
+",
 ];
 
 /// The number of the schema; an error where a newer release has written it.
@@ -164,18 +177,26 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::manifest::{Manifest, ServiceSettings};
+
+    /// A journal as an older release has it.
+    fn of_schema(number: usize) -> Connection {
+        let connection = Connection::open_in_memory().expect("memory");
+        for migration in &MIGRATIONS[..number] {
+            connection.execute_batch(migration).expect("made");
+        }
+        connection
+            .pragma_update(None, "user_version", number)
+            .expect("numbered");
+        connection
+    }
 
     #[test]
     fn versions_of_an_older_release_keep_their_command_environment_and_port() {
-        let mut connection = Connection::open_in_memory().expect("memory");
-        let older = &MIGRATIONS[..5];
-        for (index, migration) in older.iter().enumerate() {
-            connection.execute_batch(migration).expect("made");
-            connection
-                .pragma_update(None, "user_version", index + 1)
-                .expect("numbered");
-        }
+        let mut connection = of_schema(5);
         connection
             .execute_batch(
                 r#"INSERT INTO versions (service, version, image, resolved, command, env, port, at)
@@ -193,5 +214,36 @@ mod tests {
             (vec!["--fast".to_owned()], 8081)
         );
         assert_eq!(template.env["A"], "1");
+    }
+
+    #[test]
+    fn services_that_an_older_release_has_kept_keep_their_settings() {
+        let text = "[[services]]\nname = \"web\"\nimage = \"web:1\"\nstrip_prefix = true\n\
+                    health = { path = \"/healthz\" }\nsticky = { cookie = \"seat\" }\n\
+                    [[services]]\nname = \"api\"\nimage = \"api:1\"\npath_prefix = \"/api\"\n";
+        let services = Manifest::parse(text).expect("a manifest").services;
+        let mut older = serde_json::to_value(&services).expect("JSON");
+        for service in older.as_array_mut().expect("a list") {
+            // Absent keys were written, too.
+            for (key, absent) in [("strip_prefix", false.into()), ("health", Value::Null)] {
+                let traffic = service["traffic"].as_object_mut().expect("settings");
+                service[key] = traffic.remove(key).unwrap_or(absent);
+            }
+        }
+        let mut connection = of_schema(8);
+        connection
+            .execute(
+                "INSERT INTO applied (one, text, path, runtime, at, kept)
+                 VALUES (1, '', '', 'process', 0, ?)",
+                [older.to_string()],
+            )
+            .expect("written");
+        migrate(&mut connection).expect("migrated");
+        let kept: String = connection
+            .query_row("SELECT kept FROM applied", [], |row| row.get(0))
+            .expect("read");
+        let kept: Vec<ServiceSettings> = serde_json::from_str(&kept).expect("services");
+        assert_eq!(kept, services);
+        assert!(kept[0].traffic.strip_prefix && kept[0].traffic.health.is_some());
     }
 }

@@ -13,9 +13,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use admin_api::strict::{InputError, from_toml};
-use admin_api::{
-    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, Period, StickySpec, VersionSpec,
-};
+use admin_api::{Period, TrafficSettings, VersionSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::http::one_shot::Target;
@@ -95,8 +93,6 @@ pub struct ServiceSettings {
     pub hosts: Vec<String>,
     /// The start of the paths that it serves.
     pub path_prefix: String,
-    /// Whether `path_prefix` is taken off on the way to a container.
-    pub strip_prefix: bool,
     /// Arguments; empty: the image's own.
     pub command: Vec<String>,
     /// Environment, beside the image's own.
@@ -112,26 +108,10 @@ pub struct ServiceSettings {
     /// What the containers speak. Paths are as seen from the manifest's folder.
     #[serde(default, rename = "reach")]
     pub transport: VersionSpec,
-    /// How the proxy finds out whether a container can serve.
-    pub health: Option<HealthSpec>,
-    /// What else the proxy is told about its requests.
-    pub traffic: Traffic,
+    /// What the proxy does with its requests and containers.
+    pub traffic: TrafficSettings,
     /// How a new version takes over.
     pub rollout: RolloutSettings,
-}
-
-/// What the proxy is told about a service's requests, besides its routes: as the proxy's own
-/// config file has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Traffic {
-    /// How a version's requests divide over its containers.
-    pub balance: BalanceSpec,
-    /// Whether each client keeps the version it got.
-    pub sticky: Option<StickySpec>,
-    /// By what testers name the version they want.
-    pub force: Option<ForceSpec>,
-    /// When a container is left out for a while because of its responses.
-    pub ejection: Option<EjectionSpec>,
 }
 
 impl Manifest {

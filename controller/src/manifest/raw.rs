@@ -4,20 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use admin_api::flat::Flat;
 use admin_api::strict::{InputError, push_key};
-use admin_api::{
-    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, Period, Protocol, StickySpec, TlsSpec,
-    VersionSpec,
-};
+use admin_api::{Period, Protocol, TlsSpec, TrafficSettings, VersionSpec};
 use bytesize::ByteSize;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::calls::{WebhookEntry, check_webhooks};
 use super::checks::{check_each, ensure};
 use super::container::{Volume, check_labels, check_limits, check_secrets, check_volumes};
 use super::listener::{Listener, ListenerEntry};
 use super::overrides::RolloutOverrides;
-use super::{ProxySettings, RuntimeChoice, ServiceSettings, Traffic};
+use super::{ProxySettings, RuntimeChoice, ServiceSettings};
 use crate::plan::RolloutSettings;
 
 const MAX_REPLICAS: u32 = 1000;
@@ -50,7 +48,7 @@ struct Proxy {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 struct Service {
     name: String,
     image: String,
@@ -63,8 +61,6 @@ struct Service {
     hosts: Vec<String>,
     #[serde(default = "default_prefix")]
     path_prefix: String,
-    #[serde(default)]
-    strip_prefix: bool,
     #[serde(default)]
     command: Vec<String>,
     #[serde(default)]
@@ -81,14 +77,19 @@ struct Service {
     #[serde(default)]
     protocol: Protocol,
     tls: Option<TlsSpec>,
-    health: Option<HealthSpec>,
-    #[serde(default)]
-    balance: BalanceSpec,
-    sticky: Option<StickySpec>,
-    force: Option<ForceSpec>,
-    ejection: Option<EjectionSpec>,
+    /// Its keys stand among the others.
+    #[serde(skip)]
+    traffic: TrafficSettings,
     #[serde(default)]
     rollout: RolloutOverrides,
+}
+
+impl<'de> Deserialize<'de> for Service {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut traffic = TrafficSettings::default();
+        let service = Self::deserialize(Flat::new(deserializer, &mut traffic))?;
+        Ok(Self { traffic, ..service })
+    }
 }
 
 fn default_project() -> String {
@@ -247,7 +248,6 @@ impl Service {
             port: self.port,
             hosts: self.hosts,
             path_prefix: self.path_prefix,
-            strip_prefix: self.strip_prefix,
             command: self.command,
             env: self.env,
             secrets: self.secrets,
@@ -258,13 +258,7 @@ impl Service {
                 protocol: self.protocol,
                 tls: self.tls,
             },
-            health: self.health,
-            traffic: Traffic {
-                balance: self.balance,
-                sticky: self.sticky,
-                force: self.force,
-                ejection: self.ejection,
-            },
+            traffic: self.traffic,
             rollout,
         })
     }
@@ -333,7 +327,7 @@ impl Service {
         Ok(())
     }
 
-    /// How the containers are reached, and how it is found out whether they can serve.
+    /// How the containers are reached, and what the proxy does with them and with their requests.
     fn check_endpoints(&self, at: &dyn Fn(&str) -> String) -> Result<(), InputError> {
         if let Some(tls) = &self.tls {
             ensure(
@@ -342,16 +336,9 @@ impl Service {
                 "has no effect with `verify = false`: leave one of them out",
             )?;
         }
-        if let Some(health) = &self.health {
-            check_health(health, at)?;
-        }
-        Ok(())
+        self.traffic.check().map_err(|error| InputError {
+            field: error.field.as_deref().map(at),
+            ..error
+        })
     }
-}
-
-fn check_health(health: &HealthSpec, at: &dyn Fn(&str) -> String) -> Result<(), InputError> {
-    health.check().map_err(|error| InputError {
-        field: error.field.map(|field| at(&format!("health.{field}"))),
-        ..error
-    })
 }

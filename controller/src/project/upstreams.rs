@@ -3,10 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use admin_api::{
-    BalanceSpec, EndpointSpec, HashKey, HealthState, MirrorSpec, ServiceSpec, ServiceView,
-    VersionSpec,
-};
+use admin_api::{EndpointSpec, HealthState, MirrorSpec, ServiceSpec, ServiceView, VersionSpec};
 
 use crate::error::Result;
 use crate::journal::{Split, VersionRecord};
@@ -167,13 +164,8 @@ fn upstreams<'a>(
         name: settings.name.clone(),
         hosts: settings.hosts.clone(),
         path_prefix: settings.path_prefix.clone(),
-        strip_prefix: settings.strip_prefix,
+        traffic: settings.traffic.clone(),
         split,
-        health: settings.health.clone(),
-        balance: settings.traffic.balance.clone(),
-        sticky: settings.traffic.sticky.clone(),
-        force: settings.traffic.force.clone(),
-        ejection: settings.traffic.ejection.clone(),
         endpoints,
         ..ServiceSpec::default()
     }
@@ -186,16 +178,6 @@ fn routes<'a>(hosts: &[String], prefix: &'a str) -> (BTreeSet<String>, &'a str) 
         hosts.iter().map(host).collect(),
         prefix.trim_end_matches('/'),
     )
-}
-
-/// A policy as the proxy shows it: names of header fields have no case there.
-fn balance(spec: &BalanceSpec) -> BalanceSpec {
-    match spec {
-        BalanceSpec::Hash(HashKey::Header(name)) => {
-            BalanceSpec::Hash(HashKey::Header(name.to_ascii_lowercase()))
-        }
-        other => other.clone(),
-    }
 }
 
 /// Whether the proxy has what is wanted.
@@ -235,19 +217,17 @@ fn agrees(view: &ServiceView, spec: &ServiceSpec) -> bool {
         && same_transport
         && weights_agree
         && no_other
-        && view.health == spec.health
+        && view.traffic == spec.traffic
         && view.mirror == spec.mirror
-        && view.strip_prefix == spec.strip_prefix
-        && view.sticky == spec.sticky
-        && view.force == spec.force
-        && view.ejection == spec.ejection
-        && balance(&view.balance) == balance(&spec.balance)
         && routes(&view.hosts, &view.path_prefix) == routes(&spec.hosts, &spec.path_prefix)
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use admin_api::TrafficSettings;
+    use admin_api::flat::FlatKeys;
 
     use super::*;
     use crate::manifest::Manifest;
@@ -299,5 +279,31 @@ mod tests {
         let containers = [container("2", Some("10.0.0.2:80"), ContainerState::Running)];
         let spec = upstreams(&settings(), &containers, &split(&[("1", 100), ("2", 0)]));
         assert_eq!((spec.endpoints.len(), spec.split.len()), (0, 0));
+    }
+
+    #[test]
+    fn every_setting_of_the_manifest_gets_to_the_proxy_and_is_noticed_when_it_is_missing_there() {
+        let every = include_str!("../../../admin-api/tests/every_setting.toml");
+        let text = format!("[[services]]\nname = \"web\"\nimage = \"web:1\"\n{every}");
+        let settings = Manifest::parse(&text)
+            .expect("a manifest")
+            .services
+            .remove(0);
+        let spec = upstreams(&settings, &[], &split(&[]));
+        assert_eq!(spec.traffic, settings.traffic);
+
+        let view = |traffic: serde_json::Value| ServiceView {
+            path_prefix: spec.path_prefix.clone(),
+            traffic: serde_json::from_value(traffic).expect("settings"),
+            ..ServiceView::default()
+        };
+        let all = serde_json::to_value(&spec.traffic).expect("JSON");
+        assert!(agrees(&view(all.clone()), &spec));
+        for key in TrafficSettings::KEYS {
+            let mut without = all.clone();
+            let taken = without.as_object_mut().and_then(|all| all.remove(*key));
+            assert!(taken.is_some(), "`{key}` is not in {all}");
+            assert!(!agrees(&view(without), &spec), "`{key}` is missing");
+        }
     }
 }

@@ -397,9 +397,8 @@ fn view(inner: &Inner, spec: &ServiceSpec) -> ServiceView {
         generation: 1,
         hosts: spec.hosts.clone(),
         path_prefix: spec.path_prefix.clone(),
-        strip_prefix: spec.strip_prefix,
+        traffic: spec.traffic.clone(),
         split: spec.split.clone(),
-        health: spec.health.clone(),
         mirror: spec.mirror.clone(),
         versions,
         ..ServiceView::default()

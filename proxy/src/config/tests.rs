@@ -1,4 +1,6 @@
 use super::*;
+use crate::table::balance::Balance;
+use crate::testing::service;
 
 #[track_caller]
 fn check(text: &str, line: usize, field: &str, says: &str) {
@@ -136,4 +138,19 @@ fn the_commented_example_is_a_config() {
         config.limits, defaults.limits,
         "the example shows the defaults"
     );
+}
+
+#[test]
+fn every_setting_of_a_service_is_in_its_definition_and_in_its_view() {
+    let every = include_str!("../../../admin-api/tests/every_setting.toml");
+    let config = Config::parse(&format!("{LISTENER}[[services]]\nname = \"web\"\n{every}"));
+    let config = config.unwrap_or_else(|error| panic!("{error}"));
+    let spec = &config.services[0];
+    let service = service(&serde_json::to_string(spec).unwrap(), None);
+    assert_eq!(service.definition.traffic, spec.traffic);
+    assert_eq!(service.view(1).traffic, spec.traffic);
+    // What is made ready for routing.
+    let definition = &service.definition;
+    assert!(definition.sticky.is_some() && definition.force.is_some());
+    assert!(matches!(definition.balance, Balance::Hash(_)));
 }

@@ -39,7 +39,7 @@ impl OutlierMonitor {
     fn sample(&mut self, table: &Table, now: Instant) {
         let mut records = HashMap::new();
         for service in table.services() {
-            if service.definition.ejection.is_none() {
+            if service.definition.traffic.ejection.is_none() {
                 for endpoint in service.endpoints().filter(|e| e.is_ejected()) {
                     endpoint.readmit();
                 }
@@ -60,7 +60,7 @@ impl OutlierMonitor {
         now: Instant,
         records: &mut HashMap<EndpointId, Record>,
     ) {
-        let Some(spec) = &service.definition.ejection else {
+        let Some(spec) = &service.definition.traffic.ejection else {
             return;
         };
         let endpoints: Vec<&Arc<Endpoint>> = version

@@ -130,7 +130,7 @@ impl Exchange {
         to.extend_from_slice(request.method());
         to.push(b' ');
         let definition = &self.service().definition;
-        let strip = if definition.strip_prefix {
+        let strip = if definition.traffic.strip_prefix {
             &*definition.path_prefix
         } else {
             ""

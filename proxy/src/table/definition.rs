@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
 
 use admin_api::strict::{InputError, closest, push_key};
-use admin_api::{EjectionSpec, HealthSpec, MirrorSpec, Probe, ServiceSpec, VersionSpec};
+use admin_api::{HealthSpec, MirrorSpec, Probe, ServiceSpec, TrafficSettings, VersionSpec};
 
 use crate::table::balance::Balance;
 use crate::table::force::Force;
@@ -28,15 +28,15 @@ pub(crate) struct Definition {
     pub(crate) hosts: Vec<HostPattern>,
     /// Without a `/` at its end; empty for `/`.
     pub(crate) path_prefix: Arc<str>,
-    pub(crate) strip_prefix: bool,
     /// Every version that has endpoints, those at 0 included.
     pub(crate) split: BTreeMap<Arc<str>, u32>,
-    pub(crate) health: Option<HealthSpec>,
-    pub(crate) ejection: Option<EjectionSpec>,
+    /// As they were asked for, and checked.
+    pub(crate) traffic: TrafficSettings,
+    /// What routing reads of `traffic` for each request, made ready for that.
     pub(crate) sticky: Option<Sticky>,
     pub(crate) force: Option<Force>,
-    pub(crate) mirror: Option<MirrorSpec>,
     pub(crate) balance: Balance,
+    pub(crate) mirror: Option<MirrorSpec>,
     /// How versions are reached that are not reached as most are.
     pub(crate) transport: BTreeMap<Arc<str>, Arc<Transport>>,
     pub(crate) endpoints: Vec<EndpointDefinition>,
@@ -67,17 +67,10 @@ impl Definition {
         check_name(&spec.name)?;
         let hosts = check_hosts(&spec.hosts)?;
         let path_prefix = check_prefix(&spec.path_prefix)?;
-        if let Some(health) = &spec.health {
-            health.check().map_err(|error| inside("health", error))?;
-        }
-        if let Some(ejection) = &spec.ejection {
-            ejection
-                .check()
-                .map_err(|error| inside("ejection", error))?;
-        }
-        let sticky = spec.sticky.as_ref();
-        let sticky = sticky.map(|sticky| Sticky::check(sticky, &spec.name, &spec.path_prefix));
-        let sticky = sticky.transpose()?;
+        let traffic = spec.traffic.clone();
+        traffic.check()?;
+        let sticky = traffic.sticky.as_ref();
+        let sticky = sticky.map(|sticky| Sticky::new(sticky, &spec.name, &spec.path_prefix));
         let endpoints = check_endpoints(spec)?;
         let split = check_split(&spec.split, &endpoints)?;
         if let Some(spec) = &spec.mirror {
@@ -87,13 +80,11 @@ impl Definition {
             name: spec.name.as_str().into(),
             hosts,
             path_prefix,
-            strip_prefix: spec.strip_prefix,
-            health: spec.health.clone(),
-            ejection: spec.ejection.clone(),
-            sticky,
-            force: spec.force.as_ref().map(Force::check).transpose()?,
+            sticky: sticky.transpose()?,
+            force: traffic.force.as_ref().map(Force::new).transpose()?,
+            balance: Balance::new(&traffic.balance)?,
+            traffic,
             mirror: spec.mirror.clone(),
-            balance: Balance::check(&spec.balance)?,
             transport: check_versions(&spec.versions, &split)?,
             split,
             endpoints,
@@ -129,11 +120,11 @@ impl Definition {
             protocol: Probe::Http,
             path: wanted,
             ..
-        }) = &self.health
+        }) = &self.traffic.health
         else {
             return false;
         };
-        let path = if self.strip_prefix {
+        let path = if self.traffic.strip_prefix {
             let rest = path.strip_prefix(self.path_prefix.as_bytes());
             rest.unwrap_or(path)
         } else {
@@ -252,14 +243,6 @@ fn check_prefix(prefix: &str) -> Result<Arc<str>, InputError> {
     Ok(prefix.trim_end_matches('/').into())
 }
 
-/// What is wrong inside the table `table` of a service.
-fn inside(table: &str, error: InputError) -> InputError {
-    InputError {
-        field: error.field.map(|field| format!("{table}.{field}")),
-        ..error
-    }
-}
-
 fn check_endpoints(spec: &ServiceSpec) -> Result<Vec<EndpointDefinition>, InputError> {
     let mut endpoints: Vec<EndpointDefinition> = Vec::with_capacity(spec.endpoints.len());
     at_most("endpoints", spec.endpoints.len(), MAX_ENDPOINTS)?;
@@ -350,7 +333,7 @@ fn check_versions(
         let Some((label, _)) = split.get_key_value(version.as_str()) else {
             return Err(InputError::of_field(field, unknown_version(version, split)));
         };
-        let transport = Transport::check(spec).map_err(|error| inside(&field, error))?;
+        let transport = Transport::check(spec).map_err(|error| error.inside(&field))?;
         Ok((label.clone(), Arc::new(transport)))
     };
     requested.iter().map(check).collect()

@@ -6,13 +6,12 @@
 //! relation to all others gets clients and loses none. With three versions or more, no rule
 //! without a memory could promise that of two versions that rise at once.
 
-use admin_api::StickySpec;
 use admin_api::strict::InputError;
+use admin_api::{ClientKey, StickySpec};
 use http::HeaderValue;
 
 use crate::table::key::KeySource;
 use crate::table::rendezvous::hash;
-use crate::wire::fields::{check_cookie_name, header_name};
 
 /// A longer value is no identifier of a client, and is ignored.
 const MAX_VALUE: usize = 1024;
@@ -25,7 +24,6 @@ const DOMAIN: [(u64, u64); 2] = [
 /// How a service's clients are told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sticky {
-    spec: StickySpec,
     pub(crate) source: KeySource,
     key: (u64, u64),
     /// What follows the value in `Set-Cookie`.
@@ -50,32 +48,13 @@ impl StickyClient {
 }
 
 impl Sticky {
-    /// Checks the setting of the service `name`. The error's field is relative to the service.
-    pub(crate) fn check(spec: &StickySpec, name: &str, path: &str) -> Result<Self, InputError> {
-        let source = match (&spec.cookie, &spec.header) {
-            (Some(cookie), None) => {
-                check_cookie_name(cookie)
-                    .map_err(|message| InputError::of_field("sticky.cookie", message))?;
-                KeySource::Cookie(cookie.as_str().into())
-            }
-            (None, Some(header)) => KeySource::Header(header_name("sticky.header", header)?),
-            (Some(_), Some(_)) | (None, None) => {
-                let message = "needs either `cookie` or `header`: by what clients are told apart";
-                return Err(InputError::of_field("sticky", message));
-            }
+    /// Of the service `name`, with a setting that was checked. The error's field is relative to the
+    /// setting.
+    pub(crate) fn new(spec: &StickySpec, name: &str, path: &str) -> Result<Self, InputError> {
+        let source = match spec.key()? {
+            ClientKey::Cookie(name) => KeySource::Cookie(name.into()),
+            ClientKey::Header(name) => KeySource::Header(name),
         };
-        let of_cookie = [
-            ("sticky.max_age", spec.max_age.is_some()),
-            ("sticky.secure", spec.secure),
-        ];
-        if let (KeySource::Header(_), Some((field, _))) =
-            (&source, of_cookie.into_iter().find(|(_, is_set)| *is_set))
-        {
-            return Err(InputError::of_field(
-                field,
-                "belongs to a cookie, not to a header",
-            ));
-        }
         let pieces = [name.as_bytes(), spec.salt.as_bytes()];
         let mut attributes = format!("; Path={path}; HttpOnly; SameSite=Lax");
         if let Some(max_age) = spec.max_age {
@@ -85,16 +64,10 @@ impl Sticky {
             attributes.push_str("; Secure");
         }
         Ok(Self {
-            spec: spec.clone(),
             source,
             key: (hash(DOMAIN[0], &pieces), hash(DOMAIN[1], &pieces)),
             attributes: attributes.into(),
         })
-    }
-
-    /// As it was asked for.
-    pub(crate) fn spec(&self) -> &StickySpec {
-        &self.spec
     }
 
     /// The client whose request has `value` where [`Sticky::source`] says. One that should have
@@ -154,7 +127,7 @@ mod tests {
             salt: salt.into(),
             ..StickySpec::default()
         };
-        Sticky::check(&spec, "web", "/").unwrap()
+        Sticky::new(&spec, "web", "/").unwrap()
     }
 
     /// Which version each of `users` gets.
@@ -237,7 +210,7 @@ mod tests {
             header: Some("x-user".into()),
             ..StickySpec::default()
         };
-        let api = Sticky::check(&spec, "api", "/").unwrap();
+        let api = Sticky::new(&spec, "api", "/").unwrap();
         let remote = early(&api, "1.0.0", "2.0.0");
         assert!(both(&first, &remote) < 100, "another service");
     }
@@ -250,7 +223,7 @@ mod tests {
             secure: true,
             ..StickySpec::default()
         };
-        let sticky = Sticky::check(&spec, "web", "/api").unwrap();
+        let sticky = Sticky::new(&spec, "web", "/api").unwrap();
         let first = sticky.client(None, || 0xabc);
         assert_eq!(first.newcomer, Some(0xabc));
         assert_eq!(

@@ -2,9 +2,6 @@
 
 use std::net::IpAddr;
 
-use admin_api::strict::InputError;
-use http::HeaderName;
-
 use crate::wire::head::{Known, Message};
 use crate::wire::headers::Peer;
 
@@ -29,25 +26,6 @@ pub(crate) fn client_address(request: Message<'_>, peer: &Peer) -> IpAddr {
     let last = request.elements(Known::XForwardedFor).last();
     last.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
         .map_or(peer.ip, |ip: IpAddr| ip.to_canonical())
-}
-
-/// The name of a header field, which `field` of the service has.
-pub(crate) fn header_name(field: &str, name: &str) -> Result<HeaderName, InputError> {
-    HeaderName::try_from(name).map_err(|_| {
-        let message = format!("`{name}` is not the name of a header field");
-        InputError::of_field(field, message)
-    })
-}
-
-/// Whether a cookie can have this name (RFC 6265, 4.1.1).
-pub(crate) fn check_cookie_name(name: &str) -> Result<(), String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || name.len() > 128 || !name.bytes().all(allowed) {
-        return Err(format!(
-            "`{name}` is not the name of a cookie: use 1 to 128 letters, digits, `-` and `_`"
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

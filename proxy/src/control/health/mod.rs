@@ -85,7 +85,7 @@ impl Health {
             HostPattern::Any | HostPattern::Suffix(_) => None,
         });
         for endpoint in service.endpoints() {
-            let Some(spec) = &service.definition.health else {
+            let Some(spec) = &service.definition.traffic.health else {
                 if stop(&mut checks, endpoint.id) {
                     endpoint.set_health(Ok(()));
                 }

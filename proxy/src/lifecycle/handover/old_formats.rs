@@ -45,7 +45,7 @@ fn the_table_of_that_release_is_read() {
     let web = snapshot.services.remove("web").unwrap();
     let web: ServiceSnapshot = serde_json::from_value(web).unwrap();
     assert_eq!((web.endpoints.len(), web.drained.len()), (3, 1));
-    assert!(web.spec.mirror.is_some() && web.spec.ejection.is_some());
+    assert!(web.spec.mirror.is_some() && web.spec.traffic.ejection.is_some());
     let Update::Snapshot(update) = message("telling") else {
         unreachable!("it sends a table");
     };

@@ -11,6 +11,7 @@ pub(crate) mod sequence;
 
 use std::sync::Arc;
 
+use admin_api::names::header_name;
 use admin_api::strict::InputError;
 use admin_api::{BalanceSpec, HashKey};
 
@@ -20,7 +21,6 @@ use crate::table::endpoint_id::EndpointId;
 use crate::table::key::KeySource;
 use crate::table::rendezvous::mix;
 use crate::table::routing_hints::RoutingHints;
-use crate::wire::fields::{check_cookie_name, header_name};
 
 /// Drawing again keeps the weights among those that are left; past so many draws most of them
 /// are unusable, and the next usable one will do.
@@ -73,37 +73,20 @@ impl<'r> PickContext<'r> {
 }
 
 impl Balance {
-    /// Checks the policy of a service. The error's field is relative to the service.
-    pub(crate) fn check(spec: &BalanceSpec) -> Result<Self, InputError> {
+    /// Of a setting that was checked. The error's field is relative to the setting.
+    pub(crate) fn new(spec: &BalanceSpec) -> Result<Self, InputError> {
         Ok(match spec {
             BalanceSpec::RoundRobin => Self::RoundRobin,
             BalanceSpec::LeastInFlight => Self::LeastInFlight,
-            BalanceSpec::Hash(HashKey::Address) => Self::Hash(KeySource::Address),
-            BalanceSpec::Hash(HashKey::Header(name)) => {
-                let name = header_name("balance.hash.header", name)?;
-                Self::Hash(KeySource::Header(name))
-            }
-            BalanceSpec::Hash(HashKey::Cookie(name)) => {
-                check_cookie_name(name)
-                    .map_err(|message| InputError::of_field("balance.hash.cookie", message))?;
-                Self::Hash(KeySource::Cookie(name.as_str().into()))
-            }
+            BalanceSpec::Hash(key) => Self::Hash(match key {
+                HashKey::Address => KeySource::Address,
+                HashKey::Header(name) => KeySource::Header(
+                    header_name(name)
+                        .map_err(|message| InputError::of_field("hash.header", message))?,
+                ),
+                HashKey::Cookie(name) => KeySource::Cookie(name.as_str().into()),
+            }),
         })
-    }
-
-    /// As people write it.
-    pub(crate) fn spec(&self) -> BalanceSpec {
-        match self {
-            Self::RoundRobin => BalanceSpec::RoundRobin,
-            Self::LeastInFlight => BalanceSpec::LeastInFlight,
-            Self::Hash(KeySource::Address) => BalanceSpec::Hash(HashKey::Address),
-            Self::Hash(KeySource::Header(name)) => {
-                BalanceSpec::Hash(HashKey::Header(name.to_string()))
-            }
-            Self::Hash(KeySource::Cookie(name)) => {
-                BalanceSpec::Hash(HashKey::Cookie(name.to_string()))
-            }
-        }
     }
 
     /// Takes a claim on one of the endpoints, if any of them can be used.

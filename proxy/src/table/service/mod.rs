@@ -87,7 +87,7 @@ impl Service {
                         transport.clone(),
                         version.stats.clone(),
                         workers,
-                        definition.health.is_none(),
+                        definition.traffic.health.is_none(),
                     )),
                 };
                 version.add(endpoint, wanted.weight);

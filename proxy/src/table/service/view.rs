@@ -21,23 +21,15 @@ impl Service {
                 .filter_map(|host| host.text())
                 .collect(),
             path_prefix: definition.prefix_text().to_owned(),
-            strip_prefix: definition.strip_prefix,
+            traffic: definition.traffic.clone(),
             split: definition
                 .split
                 .iter()
                 .map(|(version, weight)| (version.to_string(), *weight))
                 .collect(),
-            health: definition.health.clone(),
-            ejection: definition.ejection.clone(),
-            sticky: definition
-                .sticky
-                .as_ref()
-                .map(|sticky| sticky.spec().clone()),
-            force: definition.force.as_ref().map(|force| force.spec().clone()),
             mirror: self.mirror.as_ref().map(|mirror| mirror.spec().clone()),
             held: self.hold.as_ref().map(|hold| hold.view()),
             panic: self.is_in_panic(),
-            balance: definition.balance.spec(),
             versions: self
                 .versions
                 .iter()

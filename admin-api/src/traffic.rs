@@ -1,0 +1,209 @@
+//! The settings of a service that the proxy's config file, the admin API and the manifest share.
+
+use serde::de::{Error, MapAccess};
+use serde::{Deserialize, Serialize};
+
+use crate::flat::FlatKeys;
+use crate::strict::InputError;
+use crate::{BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, StickySpec};
+
+/// The type of one setting.
+pub(crate) trait Setting {
+    /// Checks what no single key can say. The error's field is relative to the setting.
+    fn check(&self) -> Result<(), InputError>;
+}
+
+impl Setting for bool {
+    fn check(&self) -> Result<(), InputError> {
+        Ok(())
+    }
+}
+
+impl<T: Setting> Setting for Option<T> {
+    fn check(&self) -> Result<(), InputError> {
+        self.as_ref().map_or(Ok(()), T::check)
+    }
+}
+
+/// Makes of a list of settings, each a key and its type, the struct that has them, its check and
+/// its reading. Each type is a [`Setting`], and its default is that of an absent key.
+macro_rules! settings {
+    (
+        $(#[$of_struct:meta])*
+        pub struct $Settings:ident {
+            $($(#[$of_key:meta])* pub $key:ident: $Type:ty,)*
+        }
+    ) => {
+        $(#[$of_struct])*
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct $Settings {
+            $($(#[$of_key])* pub $key: $Type,)*
+        }
+
+        impl $Settings {
+            /// Checks every setting. The error's field is relative to the service.
+            pub fn check(&self) -> Result<(), InputError> {
+                $(
+                    let checked = Setting::check(&self.$key);
+                    checked.map_err(|error| error.inside(stringify!($key)))?;
+                )*
+                Ok(())
+            }
+        }
+
+        impl FlatKeys for $Settings {
+            const KEYS: &'static [&'static str] = &[$(stringify!($key)),*];
+
+            fn read_key<'de, A: MapAccess<'de>>(
+                &mut self,
+                key: &'static str,
+                map: &mut A,
+            ) -> Result<(), A::Error> {
+                match key {
+                    $(stringify!($key) => self.$key = map.next_value()?,)*
+                    _ => return Err(A::Error::unknown_field(key, Self::KEYS)),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+settings! {
+    /// What the proxy does with the requests and the endpoints of a service, beside its routes
+    /// and its split.
+    ///
+    /// [`crate::ServiceSpec`], [`crate::ServiceView`] and the controller's manifest have these keys
+    /// among their own.
+    pub struct TrafficSettings {
+        /// Take `path_prefix` off before the request is sent to an endpoint. Default false.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub strip_prefix: bool,
+        /// The health check that the proxy runs on every endpoint. Without one, endpoints are up
+        /// at once.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub health: Option<HealthSpec>,
+        /// When an endpoint is left out for a while because of its responses. Without it, none is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub ejection: Option<EjectionSpec>,
+        /// Whether each client keeps the version it got. Without it, every request is split by
+        /// itself.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub sticky: Option<StickySpec>,
+        /// By what testers name the version they want. Without it, they cannot.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub force: Option<ForceSpec>,
+        /// How a version's requests divide over its endpoints. Default `"round_robin"`.
+        #[serde(skip_serializing_if = "BalanceSpec::is_default")]
+        pub balance: BalanceSpec,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strict::{from_json, from_toml};
+    use crate::{ServiceSpec, ServiceView};
+
+    const EVERY_SETTING: &str = include_str!("../tests/every_setting.toml");
+
+    fn spec() -> ServiceSpec {
+        from_toml(&format!("name = \"web\"\n{EVERY_SETTING}")).expect("a service")
+    }
+
+    #[test]
+    fn the_file_of_every_setting_has_every_key_and_none_at_its_default() {
+        let json = |settings: &TrafficSettings| serde_json::to_value(settings).expect("JSON");
+        let (has, default) = (json(&spec().traffic), json(&TrafficSettings::default()));
+        for key in TrafficSettings::KEYS {
+            assert!(has.get(key).is_some(), "every_setting.toml lacks `{key}`");
+            assert_ne!(has.get(key), default.get(key), "`{key}` is at its default");
+        }
+        assert_eq!(spec().traffic.check(), Ok(()));
+    }
+
+    #[test]
+    fn the_keys_stand_among_those_of_the_service_where_they_are_written_and_read() {
+        let spec = spec();
+        let json = serde_json::to_value(&spec).expect("JSON");
+        for key in TrafficSettings::KEYS {
+            assert!(json.get(key).is_some(), "`{key}` in {json}");
+        }
+        let again: ServiceSpec = from_json(json.to_string().as_bytes()).expect("a service");
+        assert_eq!(again, spec);
+
+        let view = ServiceView {
+            traffic: spec.traffic,
+            ..ServiceView::default()
+        };
+        let json = serde_json::to_value(&view).expect("JSON");
+        assert_eq!(json["strip_prefix"], true);
+        assert_eq!(from_json(json.to_string().as_bytes()), Ok(view));
+        let json = serde_json::to_value(ServiceView::default()).expect("JSON");
+        assert_eq!(json["strip_prefix"], false, "a view always has it");
+    }
+
+    #[track_caller]
+    fn check_wrong(key: &str, field: &str, says: &str) {
+        let error = from_toml::<ServiceSpec>(&format!("name = \"web\"\n{key}\n"));
+        let error = error.and_then(|spec| spec.traffic.check());
+        let error = error.expect_err("this setting is wrong");
+        assert_eq!(error.field.as_deref(), Some(field), "{error}");
+        assert!(error.message.contains(says), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_setting_is_named_with_its_field() {
+        check_wrong(
+            "strip_prefx = true",
+            "strip_prefx",
+            "did you mean `strip_prefix`?",
+        );
+        check_wrong(
+            "zzzzzzzz = 1",
+            "zzzzzzzz",
+            "expected one of `name`, `hosts`",
+        );
+        check_wrong("zzzzzzzz = 1", "zzzzzzzz", "`sticky`, `force`, `balance`");
+        check_wrong("strip_prefix = 1", "strip_prefix", "expected a boolean");
+        check_wrong(
+            "health = { path = \"/\", rise = 0 }",
+            "health.rise",
+            "at least 1",
+        );
+        check_wrong(
+            "ejection = { max_share = 101 }",
+            "ejection.max_share",
+            "0 to 100",
+        );
+        check_wrong("sticky = {}", "sticky", "either `cookie` or `header`");
+        check_wrong(
+            "sticky = { cookie = \"a b\" }",
+            "sticky.cookie",
+            "not the name",
+        );
+        check_wrong(
+            "sticky = { header = \"x\", secure = true }",
+            "sticky.secure",
+            "belongs to a cookie",
+        );
+        check_wrong(
+            "force = { cookie = \"v\", from = [\"10.0.0.0/8\", \"all\"] }",
+            "force.from[1]",
+            "not a network",
+        );
+        check_wrong(
+            "balance = { hash = { header = \"a b\" } }",
+            "balance.hash.header",
+            "not the name of a header field",
+        );
+    }
+
+    #[test]
+    fn a_setting_that_is_there_twice_is_refused() {
+        let json = r#"{"name":"web","health":{"path":"/a"},"health":{"path":"/b"}}"#;
+        let error = from_json::<ServiceSpec>(json.as_bytes()).expect_err("it is there twice");
+        assert_eq!(error.message, "duplicate field `health`", "{error}");
+    }
+}
