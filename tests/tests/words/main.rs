@@ -136,7 +136,6 @@ struct Find {
 }
 
 #[test]
-#[ignore = "the words are being renamed"]
 fn the_tree_speaks_the_fields_words() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut finds = BTreeSet::new();
