@@ -29,7 +29,7 @@ export CARGO_BUILD_TARGET := $(HOST_TRIPLE)
 PODMAN_WORKS := podman info >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help build images demo test quick check deny soak bench bench-build bench-setup callgrind judge micro fuzz
+.PHONY: help build images demo test quick check deny soak bench bench-build bench-setup callgrind gate judge micro fuzz
 
 help: ## Says what there is to do
 	@echo 'make TARGET, where TARGET is one of:'
@@ -140,7 +140,13 @@ bench: bench-build ## Where we stand among the peers. PEERS=nginx,haproxy WORK=s
 	$(BENCH) $(BENCH_OPTIONS) $(addprefix --peers ,$(PEERS)) $(addprefix --work ,$(WORK)) $(addprefix --repeat ,$(REPEAT)) $(if $(WRITE),--write benches)
 
 callgrind: bench-build ## Instructions for each request, to compare two commits by. PEERS= WORK=
-	$(BENCH) callgrind $(BENCH_OPTIONS) --peers $(or $(PEERS),nginx) --work $(or $(WORK),small$(comma)post)
+	$(BENCH) callgrind $(BENCH_OPTIONS) --peers $(or $(PEERS),nginx) --work $(or $(WORK),small$(comma)post$(comma)tls$(comma)h2)
+
+# The programs of two commits are kept in target/gate: a commit with the same sources of the proxy
+# needs no build, and no count.
+gate: ## Fails if the proxy needs 3% more instructions per request than its parent commit. BASE=REVISION
+	cargo build --profile $(PROFILE) -p benches
+	$(BENCH) gate --cache $(TARGET_DIR)/gate $(addprefix --base ,$(BASE))
 
 judge: ## How well rollouts are judged, by simulation; a few minutes. ROLLOUTS=10000 SEED=1 WRITE=1
 	cargo build --profile $(PROFILE) -p benches

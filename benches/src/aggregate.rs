@@ -1,18 +1,24 @@
 //! From the samples of all rounds to the rows of a workload, with the ratios between contenders.
 
+use crate::contender::Contender;
 use crate::estimate::{Estimate, PairedRound, median};
 use crate::metric::{Estimates, Metric};
 use crate::peers::Peer;
+use crate::plan::Pace;
+use crate::report::thousands;
 use crate::results::{Best, Row, Versus, Workload};
 use crate::rounds::Sample;
-use crate::work::{Contender, Per, Work};
+use crate::work::{Per, Work};
+
+/// The share of a fixed rate that a proxy has to carry.
+const ENOUGH: f64 = 0.98;
 
 /// Estimates the metrics of a workload from the samples of all contenders.
 pub(crate) fn workload(
     work: Work,
     contenders: &[Contender],
     samples: &[Vec<Sample>],
-    left_out: Vec<String>,
+    mut notes: Vec<String>,
 ) -> Workload {
     let base = Work::base(contenders);
     let none = Vec::new();
@@ -32,6 +38,7 @@ pub(crate) fn workload(
     for (row, versus) in rows.iter_mut().zip(versus) {
         row.versus = versus;
     }
+    notes.extend(overloaded(work, &rows));
     Workload {
         name: work.name().into(),
         title: work.title().into(),
@@ -41,7 +48,7 @@ pub(crate) fn workload(
         cpu_per_gigabyte: work.per() == Per::Gigabyte,
         fixed_rate: work.has_fixed_rate(),
         compare_latency: work.compares_latency(),
-        left_out,
+        notes,
         rows,
     }
 }
@@ -112,6 +119,29 @@ fn cpu(sample: &Sample, per: Per) -> f64 {
     }
 }
 
+/// Names the contenders that did not carry the rate.
+fn overloaded(work: Work, rows: &[Row]) -> Option<String> {
+    let Pace::Rate(rate) = work.pace() else {
+        return None;
+    };
+    let is_overloaded = |row: &&Row| {
+        let carried = row.estimates.rate.map_or(rate, |estimate| estimate.value);
+        carried < ENOUGH * rate
+    };
+    let named: Vec<&str> = rows
+        .iter()
+        .filter(is_overloaded)
+        .map(|row| row.label.as_str())
+        .collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "These did not carry the {} requests a second: {}.",
+            thousands(rate),
+            named.join(", ")
+        )
+    })
+}
+
 /// The best rival of a row, by metric.
 fn best_rivals(rows: &[Row], of: &Row) -> Best {
     let best = |metric: Metric| {
@@ -132,16 +162,18 @@ fn best_rivals(rows: &[Row], of: &Row) -> Best {
     }
 }
 
-/// The ratios of a row to HAProxy and to the best rivals, and those of crossfade to every rival.
+/// The ratios of a row to nginx, to HAProxy, to the best rivals and to the same proxy as a process,
+/// and those of crossfade to every rival.
 fn versus(work: Work, rows: &[Row], samples: &[Vec<Sample>], number: usize) -> Vec<Versus> {
     let (Some(row), Some(own)) = (rows.get(number), samples.get(number)) else {
         return Vec::new();
     };
     let is_wanted = |other: &Row| {
-        other.is_rival_of(row)
-            && (row.peer == Peer::Crossfade
-                || other.peer == Peer::Haproxy
-                || row.best.names(&other.label))
+        other.is_process_of(row)
+            || other.is_rival_of(row)
+                && (row.peer == Peer::Crossfade
+                    || matches!(other.peer, Peer::Nginx | Peer::Haproxy)
+                    || row.best.names(&other.label))
     };
     rows.iter()
         .zip(samples)
@@ -250,6 +282,15 @@ mod tests {
             .collect();
         // nginx has no rival but crossfade.
         assert_eq!(best, [Some("nginx × 1"), Some("nginx × 2"), None, None]);
+    }
+
+    #[test]
+    fn who_does_not_carry_a_fixed_rate_is_named() {
+        let contenders = Work::Churn.contenders(&installed(&[Peer::Crossfade, Peer::Caddy]));
+        let samples = [9_990, 7_000].map(|rate| vec![sample(Some(1.0), rate); 2]);
+        let workload = workload(Work::Churn, &contenders, &samples, Vec::new());
+        let note = "These did not carry the 10,000 requests a second: caddy.";
+        assert_eq!(workload.notes, [note]);
     }
 
     #[test]

@@ -6,13 +6,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::contender::Contender;
 use crate::error::{Context, Error, Result};
 use crate::load::Load;
 use crate::peers::{Installed, Peer};
 use crate::plan::{End, Outcome, Plan};
 use crate::table::Table;
 use crate::test_env::TestEnv;
-use crate::work::{Contender, Work};
+use crate::work::Work;
 
 /// The requests of the shorter run, and the additional requests of the longer one.
 const FEW: u64 = 1_000;

@@ -11,6 +11,9 @@ use crate::poll::Poll;
 use crate::response::{Response, ResponseReader};
 use crate::socket::ClientSocket;
 
+/// The bytes of uploads.
+static UPLOAD: [u8; 256 * 1024] = [b'x'; 256 * 1024];
+
 /// A connection. It opens with its first request, and again after it has ended.
 #[derive(Default)]
 pub(crate) struct Connection {
@@ -19,6 +22,8 @@ pub(crate) struct Connection {
     /// Bytes to send, and how many of them are sent.
     out: Vec<u8>,
     sent: usize,
+    /// Bytes of body to send after them.
+    upload_left: u64,
     /// The index of the next request.
     next: usize,
     in_flight: Vec<InFlight>,
@@ -94,7 +99,9 @@ impl Connection {
             }
             self.wire = match plan.requests {
                 Requests::Http1(_) => Wire::Http1(ResponseReader::default()),
-                Requests::Http2 { .. } => Wire::Http2(Session::new(&mut self.out)),
+                Requests::Http2 { streams, .. } => {
+                    Wire::Http2(Session::new(&mut self.out, streams))
+                }
             };
         }
         match (&plan.requests, &mut self.wire) {
@@ -105,6 +112,7 @@ impl Connection {
                 if let Some(request) = requests.get(self.next) {
                     self.out.extend_from_slice(request);
                 }
+                self.upload_left = plan.upload;
                 self.next = (self.next + 1) % requests.len().max(1);
             }
             (Requests::Http2 { .. }, _) => {}
@@ -118,22 +126,18 @@ impl Connection {
         let Some(socket) = &mut self.socket else {
             return Ok(State::Open);
         };
-        // Without queued bytes too: TLS may have some of its own.
-        match socket.send(self.out.get(self.sent..).unwrap_or_default()) {
-            Ok(length) => self.sent += length,
-            Err(error) => {
-                let failure = match error.kind() {
-                    ErrorKind::ConnectionRefused => Failure::Connect,
-                    _ => self.closed(),
-                };
-                return Ok(State::Failed(failure));
-            }
+        if let Err(error) = send(socket, &self.out, &mut self.sent, &mut self.upload_left) {
+            let failure = match error.kind() {
+                ErrorKind::ConnectionRefused => Failure::Connect,
+                _ => self.closed(),
+            };
+            return Ok(State::Failed(failure));
         }
         if self.sent == self.out.len() {
             self.out.clear();
             self.sent = 0;
         }
-        let waits = !self.out.is_empty() || socket.has_unsent();
+        let waits = !self.out.is_empty() || self.upload_left > 0 || socket.has_unsent();
         if waits != self.waits_for_room {
             self.waits_for_room = waits;
             poll.want_write(&*socket, number, waits)?;
@@ -154,6 +158,11 @@ impl Connection {
     /// Whether it takes no more requests, because its last response is complete.
     pub(crate) const fn is_ending(&self) -> bool {
         self.ending
+    }
+
+    /// The index of its next request.
+    pub(crate) const fn next(&self) -> usize {
+        self.next
     }
 
     /// When the requests without a response were due.
@@ -264,6 +273,26 @@ impl Connection {
         }
         self.close();
     }
+}
+
+/// Sends queued bytes, then the bytes of a body, as far as the socket has room.
+fn send(
+    socket: &mut ClientSocket,
+    out: &[u8],
+    sent: &mut usize,
+    upload_left: &mut u64,
+) -> io::Result<()> {
+    // Without queued bytes too: TLS may have some of its own.
+    *sent += socket.send(out.get(*sent..).unwrap_or_default())?;
+    while *sent == out.len() && *upload_left > 0 {
+        let length = usize::try_from(*upload_left).unwrap_or(usize::MAX);
+        let block = UPLOAD.get(..length).unwrap_or(&UPLOAD);
+        match socket.send(block)? {
+            0 => break,
+            length => *upload_left -= length as u64,
+        }
+    }
+    Ok(())
 }
 
 impl InFlight {

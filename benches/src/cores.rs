@@ -1,5 +1,6 @@
 //! The assignment of cores: the load generator and the origin share one, the proxy has the others.
 
+use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::error::{Context, Error, Result};
@@ -53,11 +54,28 @@ impl Cores {
 
 /// Binds the calling thread, and what it starts, to these cores.
 pub(crate) fn pin(cores: &[usize]) -> Result<()> {
+    sched_setaffinity(None, &set_of(cores)).context(|| format!("sched_setaffinity to {cores:?}"))
+}
+
+/// Binds all threads of another process to these cores. A thread that has ended is left out.
+pub(crate) fn pin_process(pid: u32, cores: &[usize]) {
+    let set = set_of(cores);
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    for thread in threads.into_iter().flatten().flatten() {
+        let id = thread.file_name().to_str().and_then(|id| id.parse().ok());
+        // Without an id it would be the calling thread.
+        if let Some(id) = id.and_then(Pid::from_raw) {
+            let _ = sched_setaffinity(Some(id), &set);
+        }
+    }
+}
+
+fn set_of(cores: &[usize]) -> CpuSet {
     let mut set = CpuSet::new();
     for &core in cores {
         set.set(core);
     }
-    sched_setaffinity(None, &set).context(|| format!("sched_setaffinity to {cores:?}"))
+    set
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@
 mod comparison;
 mod report;
 mod rivals;
-mod rng;
 mod rows;
 pub(crate) mod section;
 mod trial;

@@ -4,7 +4,8 @@
 //! At a fixed rate the latency of a request counts from the moment it was due. So a stall of the
 //! proxy counts for every request that had to wait.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::connection::{Connection, State};
 use crate::error::{Context, Error, Result};
-use crate::plan::{End, Exchange, Failure, Pace, Plan, Requests};
+use crate::plan::{Closing, End, Exchange, Failure, Pace, Plan, Requests};
 use crate::poll::Poll;
 
 /// The size of one read. The kernel discards the rest of a large body unread.
@@ -34,6 +35,8 @@ pub(crate) struct Load<'a> {
     unsent: Vec<usize>,
     /// The due times of requests that wait for a free connection.
     waiting: VecDeque<Instant>,
+    /// Connections that think, with the due times of their next requests.
+    thinking: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Failed connections, with the time to open them again.
     broken: Vec<(Instant, usize)>,
     /// Requests that are complete; a buffer that is reused.
@@ -54,7 +57,7 @@ impl<'a> Load<'a> {
         }
         // Connections start with different requests, so that all requests are in use at once.
         let connections = (0..plan.connections)
-            .map(|number| Connection::starting_at(number % kinds))
+            .map(|number| Connection::starting_at(number * kinds / plan.connections))
             .collect();
         let all = (0..plan.connections).rev();
         Ok(Self {
@@ -65,6 +68,7 @@ impl<'a> Load<'a> {
             connections,
             unsent: Vec::new(),
             waiting: VecDeque::new(),
+            thinking: BinaryHeap::new(),
             broken: Vec::new(),
             done: Vec::new(),
             buffer: vec![0; READ],
@@ -76,15 +80,14 @@ impl<'a> Load<'a> {
     /// Sends requests until `end`, and calls `observe` with each that is complete. Connections, and
     /// the requests in flight on them, carry over to the next run.
     pub(crate) fn run(&mut self, end: End, observe: &mut dyn FnMut(&Exchange)) -> Result<Instant> {
-        let start = Instant::now();
-        let mut scheduled: u64 = 0;
-        let mut ended: u64 = 0;
+        let mut run = Run::starting_now();
         let mut ready = Vec::new();
+        let mut ended: u64 = 0;
         loop {
             let now = Instant::now();
             let over = match end {
-                End::After(time) => now >= start + time,
-                End::Requests(count) => ended >= count,
+                End::After(time) => now >= run.start + time,
+                End::Requests(count) | End::Exactly(count) => ended >= count,
             };
             if over {
                 return Ok(now);
@@ -97,36 +100,65 @@ impl<'a> Load<'a> {
                 ended += 1;
                 observe(request);
             };
-            let wait = match self.plan.pace {
-                Pace::Closed => {
-                    while let Some(number) = self.idle.pop() {
-                        self.begin(number, Instant::now(), &mut count)?;
-                    }
-                    TICK
-                }
-                Pace::Rate(rate) => {
-                    let due = |n: u64| start + Duration::from_secs_f64(n as f64 / rate);
-                    while due(scheduled) <= now {
-                        self.waiting.push_back(due(scheduled));
-                        scheduled += 1;
-                    }
-                    while let (Some(&due), Some(&number)) = (self.waiting.front(), self.idle.last())
-                    {
-                        self.waiting.pop_front();
-                        self.idle.pop();
-                        self.begin(number, due, &mut count)?;
-                    }
-                    due(scheduled)
-                        .saturating_duration_since(Instant::now())
-                        .min(TICK)
-                }
-            };
+            if let End::Exactly(most) = end {
+                run.most = most;
+            }
+            let wait = self.begin_due(&mut run, now, &mut count)?;
             while let Some(number) = self.unsent.pop() {
                 self.send(number, &mut count)?;
             }
             self.poll.wait(Some(wait), &mut ready)?;
             for &number in &ready {
                 self.step(number, &mut count)?;
+            }
+        }
+    }
+
+    /// Begins the requests that are due. Returns how long there are none.
+    fn begin_due(
+        &mut self,
+        run: &mut Run,
+        now: Instant,
+        observe: &mut dyn FnMut(&Exchange),
+    ) -> Result<Duration> {
+        match self.plan.pace.clone() {
+            Pace::Closed => {
+                while run.begun < run.most
+                    && let Some(number) = self.idle.pop()
+                {
+                    run.begun += 1;
+                    self.begin(number, Instant::now(), observe)?;
+                }
+                Ok(TICK)
+            }
+            Pace::Rate(rate) => {
+                let due = |n: u64| run.start + Duration::from_secs_f64(n as f64 / rate);
+                while due(run.begun) <= now {
+                    self.waiting.push_back(due(run.begun));
+                    run.begun += 1;
+                }
+                while let (Some(&due), Some(&number)) = (self.waiting.front(), self.idle.last()) {
+                    self.waiting.pop_front();
+                    self.idle.pop();
+                    self.begin(number, due, observe)?;
+                }
+                Ok(until(due(run.begun)))
+            }
+            Pace::Think(times) => {
+                while let Some(number) = self.idle.pop() {
+                    let next = self.connections.get(number).map_or(0, Connection::next);
+                    let time = times.get(next % times.len().max(1)).copied();
+                    let due = now + time.unwrap_or_default();
+                    self.thinking.push(Reverse((due, number)));
+                }
+                while let Some(&Reverse((due, number))) = self.thinking.peek() {
+                    if due > now {
+                        return Ok(until(due));
+                    }
+                    self.thinking.pop();
+                    self.begin(number, due, observe)?;
+                }
+                Ok(TICK)
             }
         }
     }
@@ -209,14 +241,20 @@ impl<'a> Load<'a> {
         if connection.waits_for_room() {
             return self.send(number, observe);
         }
-        let state = connection.receive(self.plan.reconnect, &mut self.buffer, &mut self.done);
+        let by_server = self.plan.closing == Closing::ByServer;
+        let state = connection.receive(by_server, &mut self.buffer, &mut self.done);
         let ending = connection.is_ending();
         let has_to_send = connection.has_to_send();
+        let closes = self.plan.closing == Closing::ByClient && !self.done.is_empty();
         for request in self.done.drain(..) {
             observe(&request);
             if !ending {
                 self.idle.push(number);
             }
+        }
+        if closes && state == State::Open {
+            self.connections[number].close();
+            return Ok(());
         }
         self.follow(number, state, observe);
         if has_to_send && state == State::Open {
@@ -250,6 +288,30 @@ impl<'a> Load<'a> {
     }
 }
 
+/// The state of one run.
+struct Run {
+    start: Instant,
+    /// The requests that were begun, or are due at a fixed rate.
+    begun: u64,
+    /// The most requests to begin.
+    most: u64,
+}
+
+impl Run {
+    fn starting_now() -> Self {
+        Self {
+            start: Instant::now(),
+            begun: 0,
+            most: u64::MAX,
+        }
+    }
+}
+
+/// How long to wait for events: until then, but no longer than a tick.
+fn until(due: Instant) -> Duration {
+    due.saturating_duration_since(Instant::now()).min(TICK)
+}
+
 /// Whether a limit of this machine was hit, which is no failure of the proxy.
 fn is_local_limit(error: &io::Error) -> bool {
     let limits = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL];
@@ -259,110 +321,4 @@ fn is_local_limit(error: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::Outcome;
-    use std::io::{Read, Write};
-    use std::net::{SocketAddr, TcpListener};
-    use std::rc::Rc;
-
-    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-
-    /// A server that sends this many responses on each connection, then closes it.
-    fn server(responses: usize) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                std::thread::spawn(move || {
-                    let mut buffer = [0; 1024];
-                    for _ in 0..responses {
-                        if stream.read(&mut buffer).unwrap_or(0) == 0 {
-                            return;
-                        }
-                        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-                    }
-                    let _ = stream.read(&mut buffer);
-                });
-            }
-        });
-        address
-    }
-
-    fn run(target: SocketAddr, pace: Pace, end: End) -> Vec<Exchange> {
-        let plan = Plan {
-            target,
-            connections: 2,
-            requests: Requests::Http1(Rc::new([REQUEST.to_vec()])),
-            tls: None,
-            pace,
-            reconnect: false,
-        };
-        let interrupted = AtomicBool::new(false);
-        let mut requests = Vec::new();
-        let mut load = Load::new(plan, &interrupted).unwrap();
-        load.run(end, &mut |request| requests.push(*request))
-            .unwrap();
-        requests
-    }
-
-    #[test]
-    fn a_closed_loop_ends_after_its_count() {
-        let requests = run(server(usize::MAX), Pace::Closed, End::Requests(100));
-        assert!(requests.len() >= 100);
-        let succeeded = |request: &Exchange| matches!(request.outcome, Outcome::Response(response) if response.status == 200);
-        assert!(requests.iter().all(succeeded));
-    }
-
-    #[test]
-    fn a_fixed_rate_sends_only_what_is_due() {
-        let time = Duration::from_millis(500);
-        let requests = run(server(usize::MAX), Pace::Rate(100.0), End::After(time));
-        assert!((10..=51).contains(&requests.len()), "{}", requests.len());
-        assert!(requests.iter().all(|request| request.due <= request.sent));
-    }
-
-    #[test]
-    fn a_connection_that_closes_with_a_request_in_flight_is_a_failure_and_opens_again() {
-        let requests = run(server(3), Pace::Closed, End::Requests(20));
-        let closed = |request: &&Exchange| {
-            matches!(
-                request.outcome,
-                Outcome::Failed(Failure::Closed { reused: true })
-            )
-        };
-        assert!((4..=6).contains(&requests.iter().filter(closed).count()));
-    }
-
-    #[test]
-    fn finish_waits_for_responses_and_sends_nothing_more() {
-        let plan = Plan {
-            target: server(usize::MAX),
-            connections: 2,
-            requests: Requests::Http1(Rc::new([REQUEST.to_vec()])),
-            tls: None,
-            pace: Pace::Closed,
-            reconnect: false,
-        };
-        let interrupted = AtomicBool::new(false);
-        let mut load = Load::new(plan, &interrupted).unwrap();
-        load.run(End::Requests(10), &mut |_| {}).unwrap();
-        let mut more = 0;
-        let left = load.finish(Duration::from_secs(5), &mut |_| more += 1);
-        assert_eq!(left.unwrap(), 0);
-        assert!(more <= 2);
-        assert_eq!(load.outstanding().count(), 0);
-    }
-
-    #[test]
-    fn a_refused_connection_is_a_failure_to_connect() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        let requests = run(address, Pace::Closed, End::Requests(2));
-        let refused =
-            |request: &Exchange| matches!(request.outcome, Outcome::Failed(Failure::Connect));
-        assert!(requests.iter().all(refused));
-    }
-}
+mod tests;

@@ -6,11 +6,14 @@ use crate::memory::Memory;
 use crate::metric::Metric;
 use crate::peers::Peer;
 use crate::results::{Results, Row, Workload};
+use crate::work::Work;
 
 /// Every metric in which a rival is better than crossfade, as a line of text.
 pub(crate) fn of(results: &Results) -> Vec<String> {
     let mut losses: Vec<String> = results.workloads.iter().flat_map(by_workload).collect();
-    losses.extend(by_memory(results));
+    for work in [Work::Memory, Work::IdleTls, Work::IdleH2] {
+        losses.extend(by_memory(work, results));
+    }
     losses.extend(by_race(results));
     losses
 }
@@ -112,8 +115,9 @@ fn by_itself(workload: &Workload) -> Vec<String> {
 
 type Kib = fn(&Memory) -> f64;
 
-fn by_memory(results: &Results) -> Vec<String> {
-    let Some(ours) = results.memory.iter().find(|row| row.label == "crossfade") else {
+fn by_memory(work: Work, results: &Results) -> Vec<String> {
+    let rows = results.memory_of(work);
+    let Some(ours) = rows.iter().find(|row| row.label == "crossfade") else {
         return Vec::new();
     };
     let is_rival = |row: &&Memory| row.label != "crossfade" && row.label != "haproxy-tcp";
@@ -124,16 +128,15 @@ fn by_memory(results: &Results) -> Vec<String> {
         ("after they have closed", |row| row.after),
     ];
     let mut losses = Vec::new();
-    for (state, metric) in states {
-        let worse: Vec<String> = results
-            .memory
+    for (state, kib) in states {
+        let worse: Vec<String> = rows
             .iter()
             .filter(is_rival)
-            .filter(|rival| metric(ours) > metric(rival))
-            .map(|rival| format!("{:.1} × {}", metric(ours) / metric(rival), rival.label))
+            .filter(|rival| kib(ours) > kib(rival))
+            .map(|rival| format!("{:.1} × {}", kib(ours) / kib(rival), rival.label))
             .collect();
         if !worse.is_empty() {
-            losses.push(format!("memory {state}: {}", worse.join(", ")));
+            losses.push(format!("{} {state}: {}", work.name(), worse.join(", ")));
         }
     }
     losses

@@ -6,18 +6,23 @@ mod aggregate;
 mod callgrind;
 mod client;
 mod connection;
+mod container;
+mod contender;
 mod cores;
 mod error;
 mod estimate;
 mod files;
 mod gate;
 mod h2;
+mod idle;
 mod judge;
 mod load;
+mod load_plan;
 mod losses;
 mod machine;
 mod memory;
 mod metric;
+mod mixed;
 mod network;
 mod options;
 mod origin;
@@ -32,6 +37,7 @@ mod repeat;
 mod report;
 mod response;
 mod results;
+mod rng;
 mod rounds;
 mod run;
 mod socket;
@@ -67,11 +73,7 @@ fn main() -> ExitCode {
 fn run_command(options: Options) -> Result<()> {
     let (bench, callgrind) = match options.command {
         Some(BenchCommand::Launch { cores, command }) => return process::launch(&cores, &command),
-        Some(BenchCommand::Origin {
-            port,
-            endpoints,
-            version,
-        }) => return origin::serve(port, endpoints, &version),
+        Some(BenchCommand::Origin { origin }) => return origin::serve(&origin),
         Some(BenchCommand::Judge { judge }) => return judge::run(&judge),
         Some(BenchCommand::Report { folder }) => return files::rewrite(&folder),
         Some(BenchCommand::Gate { gate }) => return gate::run(&gate),

@@ -1,4 +1,4 @@
-//! The memory of idle keep-alive connections, and whether it is released after they close.
+//! The memory of idle connections, and whether it is released after they close.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -6,12 +6,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::accounting::pss_kib;
-use crate::client::open_idle;
+use crate::contender::Contender;
 use crate::error::Result;
 use crate::estimate::median;
+use crate::idle::Protocol;
 use crate::progress::Progress;
 use crate::test_env::TestEnv;
-use crate::work::{Contender, Work};
+use crate::work::Work;
 
 /// The number of measurements of each proxy, each on a new process.
 pub(crate) const REPEATS: usize = 2;
@@ -45,6 +46,7 @@ impl Memory {
 /// Measures every contender.
 pub(crate) fn measure(
     env: &TestEnv,
+    work: Work,
     contenders: &[Contender],
     progress: &Progress,
 ) -> Result<Vec<Memory>> {
@@ -52,8 +54,8 @@ pub(crate) fn measure(
     for (number, contender) in contenders.iter().enumerate() {
         let mut samples = [const { Vec::new() }; 4];
         for _ in 0..REPEATS {
-            progress.set_message("memory", &contender.label);
-            let four = sample(env, number, contender)?;
+            progress.set_message(work.name(), &contender.label);
+            let four = sample(env, work, number, contender)?;
             for (samples, sample) in samples.iter_mut().zip(four) {
                 samples.push(sample as f64);
             }
@@ -72,24 +74,24 @@ pub(crate) fn measure(
     Ok(all)
 }
 
-fn sample(env: &TestEnv, number: usize, contender: &Contender) -> Result<[u64; 4]> {
+fn sample(env: &TestEnv, work: Work, number: usize, contender: &Contender) -> Result<[u64; 4]> {
     env.check_interrupted()?;
     let started = env.start(number, contender)?;
     let Some(running) = &started.running else {
         return Ok([0; 4]);
     };
-    let requests = Work::Memory.requests(contender);
-    let request = requests.first().map_or(&[][..], Vec::as_slice);
+    let requests = work.requests(contender);
+    let protocol = Protocol::of(work, requests.first().map_or(&[], Vec::as_slice))?;
     sleep(SETTLE);
     let none = pss_kib(running.id())?;
-    let mut clients = open_idle(started.target, 1_000, request)?;
+    let mut idle = protocol.open(started.target, 1_000)?;
     sleep(SETTLE);
     let thousand = pss_kib(running.id())?;
     env.check_interrupted()?;
-    clients.extend(open_idle(started.target, 7_000, request)?);
+    idle.extend(protocol.open(started.target, 7_000)?);
     sleep(SETTLE);
     let eight_thousand = pss_kib(running.id())?;
-    drop(clients);
+    drop(idle);
     sleep(AFTER);
     let after = pss_kib(running.id())?;
     Ok([none, thousand, eight_thousand, after])

@@ -5,19 +5,23 @@
 //! namespace of the host, and says so.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::geteuid;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
-/// Set when the program executes itself again.
-const ENTERED: &str = "CROSSFADE_BENCH_NETWORK";
+/// Set when the program executes itself again: the descriptor of the host's namespace.
+const HOST: &str = "CROSSFADE_BENCH_HOST_NETWORK";
+const THIS_NAMESPACE: &str = "/proc/self/ns/net";
 /// Brings loopback up, then executes its arguments.
 const SCRIPT: &str = "ip link set lo up && exec \"$@\"";
 const CONNTRACK_COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
@@ -26,7 +30,10 @@ const CONNTRACK_COUNT: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 #[derive(Debug)]
 pub(crate) enum Network {
     /// In a namespace of its own.
-    Own,
+    Own {
+        /// The namespace of the host.
+        host: File,
+    },
     /// In the namespace of the host.
     Host {
         /// Why.
@@ -38,8 +45,10 @@ impl Network {
     /// Moves the run to a namespace of its own: executes this program again in one. Returns if it
     /// runs there already, or if that is not possible.
     pub(crate) fn enter() -> Result<Self> {
-        if std::env::var_os(ENTERED).is_some() {
-            return Ok(Self::Own);
+        if let Some(descriptor) = std::env::var_os(HOST) {
+            let host = Path::new("/proc/self/fd").join(descriptor);
+            let host = File::open(&host).context(|| host.display().to_string())?;
+            return Ok(Self::Own { host });
         }
         let tried = unshare(&["true".into()]).stdin(Stdio::null()).output();
         let refused = match tried {
@@ -50,25 +59,44 @@ impl Network {
         if let Some(why) = refused {
             return Ok(Self::Host { why });
         }
+        let host = File::open(THIS_NAMESPACE).context(|| THIS_NAMESPACE.into())?;
+        // It stays open in the program that is executed.
+        fcntl_setfd(&host, FdFlags::empty()).context(|| "fcntl".into())?;
         let this = std::env::current_exe().context(|| "this program's path".into())?;
         let mut command = vec![this.into_os_string()];
         command.extend(std::env::args_os().skip(1));
-        let error = unshare(&command).env(ENTERED, "own").exec();
+        let error = unshare(&command)
+            .env(HOST, host.as_raw_fd().to_string())
+            .exec();
         Err(error).context(|| "unshare".into())
+    }
+
+    /// In the namespace of the host, because a workload needs it.
+    pub(crate) fn host(why: &str) -> Self {
+        Self::Host { why: why.into() }
     }
 
     /// What the report says about it.
     pub(crate) fn description(&self) -> String {
         match self {
-            Self::Own => "a network namespace of its own".into(),
+            Self::Own { .. } => "a network namespace of its own".into(),
             Self::Host { why } => format!("the network namespace of the host ({why})"),
         }
+    }
+
+    /// Moves the calling thread, and what it starts, to the namespace of the host.
+    pub(crate) fn leave(&self) -> Result<()> {
+        let Self::Own { host } = self else {
+            return Ok(());
+        };
+        move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(|error| Error::Usage(format!("cannot return to the host's network: {error}")))
     }
 
     /// In a namespace of its own, makes room for many connections: more ephemeral ports, none of
     /// them a port of the benchmark.
     pub(crate) fn widen(&self, port: u16) {
-        if matches!(self, Self::Own) {
+        if matches!(self, Self::Own { .. }) {
             let folder = Path::new("/proc/sys/net/ipv4");
             let reserved = format!("{port}-{}", u32::from(port) + 99);
             // Without them a workload may run out of ports, which is an error then.
@@ -118,9 +146,10 @@ mod tests {
 
     #[test]
     fn the_report_says_where_it_was_measured() {
-        assert_eq!(Network::Own.description(), "a network namespace of its own");
-        let why = "not permitted".into();
-        let host = Network::Host { why }.description();
+        let host = File::open(THIS_NAMESPACE).unwrap();
+        let own = Network::Own { host }.description();
+        assert_eq!(own, "a network namespace of its own");
+        let host = Network::host("not permitted").description();
         assert_eq!(host, "the network namespace of the host (not permitted)");
     }
 

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use crate::error::{Error, Result};
 use crate::gate::GateOptions;
 use crate::judge::JudgeOptions;
+use crate::origin::OriginOptions;
 use crate::peers::{Installed, Peer};
 use crate::rounds::Effort;
 use crate::work::Work;
@@ -79,12 +80,8 @@ pub(crate) enum BenchCommand {
     /// Serves as the origin behind the proxies.
     #[command(hide = true)]
     Origin {
-        #[arg(long)]
-        port: u16,
-        #[arg(long, default_value_t = 0)]
-        endpoints: u16,
-        #[arg(long)]
-        version: String,
+        #[command(flatten)]
+        origin: OriginOptions,
     },
     /// Executes another program on certain cores.
     #[command(hide = true)]

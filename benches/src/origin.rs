@@ -2,15 +2,20 @@
 //! it shares its core with the load generator.
 
 use std::collections::VecDeque;
+use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use slab::Slab;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::error::{Context, Result};
+use crate::h2;
+use crate::mixed;
 use crate::poll::Poll;
 
 /// The size of one read: a whole 16 KiB request and more.
@@ -20,6 +25,21 @@ const MAX_HEAD: usize = 16 * 1024;
 /// The first poll number of listening sockets. The numbers of connections begin at 0.
 const LISTENERS: usize = 1 << 32;
 
+/// The options of an origin.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OriginOptions {
+    #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
+    address: Ipv4Addr,
+    #[arg(long)]
+    port: u16,
+    #[arg(long, default_value_t = 0)]
+    endpoints: u16,
+    #[arg(long)]
+    path: Option<PathBuf>,
+    #[arg(long)]
+    version: String,
+}
+
 /// The address of endpoint `number`: one IP address from 127.0.1.1 on for each, with the origin's
 /// port.
 pub(crate) fn endpoint(number: u16, port: u16) -> SocketAddrV4 {
@@ -27,23 +47,25 @@ pub(crate) fn endpoint(number: u16, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(Ipv4Addr::new(127, 0, high, low), port)
 }
 
-/// Serves on 127.0.0.1 and on the addresses of this many endpoints, without end.
-pub(crate) fn serve(port: u16, endpoints: u16, version: &str) -> Result<()> {
-    let mut addresses = vec![SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)];
-    addresses.extend((0..endpoints).map(|number| endpoint(number, port)));
+/// Serves on its address, on the addresses of this many endpoints, and on a unix socket, without end.
+pub(crate) fn serve(options: &OriginOptions) -> Result<()> {
+    let port = options.port;
+    let mut addresses = vec![SocketAddrV4::new(options.address, port)];
+    addresses.extend((0..options.endpoints).map(|number| endpoint(number, port)));
     let mut origin = Origin {
         poll: Poll::new()?,
         listeners: Vec::with_capacity(addresses.len()),
         connections: Slab::new(),
-        responses: Responses::of(version),
+        responses: Responses::of(&options.version),
         buffer: vec![0; READ],
     };
     for address in addresses {
         let listener = listen(address.into()).context(|| format!("listen on {address}"))?;
-        origin
-            .poll
-            .add(&listener, LISTENERS + origin.listeners.len())?;
-        origin.listeners.push(listener);
+        origin.add(listener)?;
+    }
+    if let Some(path) = &options.path {
+        let listener = listen_at(path).context(|| format!("listen on {}", path.display()))?;
+        origin.add(listener)?;
     }
     origin.run()
 }
@@ -60,6 +82,16 @@ fn listen(address: SocketAddr) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
+/// Opens a unix socket that does not block, for all users: nginx's workers are another user.
+fn listen_at(path: &Path) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    socket.listen(4096)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
 /// All responses, head and body, ready to send.
 struct Responses {
     small: Vec<u8>,
@@ -69,6 +101,7 @@ struct Responses {
     bad: Vec<u8>,
     switched: Vec<u8>,
     frame: Vec<u8>,
+    mixed: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +113,8 @@ enum ResponseKind {
     Bad,
     Switched,
     Frame,
+    /// One of the sizes of `mixed`.
+    Mixed(usize),
 }
 
 impl Responses {
@@ -98,6 +133,9 @@ impl Responses {
             // The accept value for the key of the load generator: RFC 6455, section 1.3.
             switched: b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n".to_vec(),
             frame: vec![0x81, 2, b'o', b'k'],
+            mixed: (0..mixed::SIZES)
+                .map(|index| response("200 OK", version, &body(mixed::size(index))))
+                .collect(),
         }
     }
 
@@ -110,6 +148,7 @@ impl Responses {
             ResponseKind::Bad => &self.bad,
             ResponseKind::Switched => &self.switched,
             ResponseKind::Frame => &self.frame,
+            ResponseKind::Mixed(index) => self.mixed.get(index).unwrap_or(&self.unknown),
         }
     }
 }
@@ -136,6 +175,12 @@ struct Origin {
 }
 
 impl Origin {
+    fn add(&mut self, listener: Socket) -> Result<()> {
+        self.poll.add(&listener, LISTENERS + self.listeners.len())?;
+        self.listeners.push(listener);
+        Ok(())
+    }
+
     fn run(mut self) -> Result<()> {
         let mut ready = Vec::new();
         loop {
@@ -187,6 +232,14 @@ struct Connection {
     upgraded: bool,
     /// Close after the last response.
     last: bool,
+    http2: Option<Box<Http2>>,
+}
+
+/// A connection over HTTP/2, with the bytes to send and how many of them are sent.
+struct Http2 {
+    server: h2::Server,
+    out: Vec<u8>,
+    sent: usize,
 }
 
 impl Connection {
@@ -200,6 +253,7 @@ impl Connection {
             waits_for_room: false,
             upgraded: false,
             last: false,
+            http2: None,
         }
     }
 
@@ -211,10 +265,20 @@ impl Connection {
         responses: &Responses,
         buffer: &mut [u8],
     ) -> Result<bool> {
-        if self.out.is_empty() {
-            match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
+        if !self.has_unsent() {
+            // The body of a large upload is discarded by the kernel.
+            let flags = match self.body_left > buffer.len() {
+                true => RecvFlags::TRUNC,
+                false => RecvFlags::empty(),
+            };
+            match recv(&self.socket, &mut *buffer, flags) {
                 Ok((_, 0)) => return Ok(false),
-                Ok((_, length)) => self.read(&buffer[..length]),
+                Ok((_, length)) if flags == RecvFlags::TRUNC => self.body_left -= length,
+                Ok((_, length)) => {
+                    if !self.read(&buffer[..length]) {
+                        return Ok(false);
+                    }
+                }
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(_) => return Ok(false),
             }
@@ -222,7 +286,7 @@ impl Connection {
         if !self.send(responses) {
             return Ok(false);
         }
-        let waits = !self.out.is_empty();
+        let waits = self.has_unsent();
         if waits != self.waits_for_room {
             self.waits_for_room = waits;
             poll.want_write(&self.socket, number, waits)?;
@@ -230,8 +294,34 @@ impl Connection {
         Ok(!self.last || waits)
     }
 
-    /// Parses bytes, and queues the responses.
-    fn read(&mut self, bytes: &[u8]) {
+    fn has_unsent(&self) -> bool {
+        !self.out.is_empty()
+            || self
+                .http2
+                .as_ref()
+                .is_some_and(|http2| !http2.out.is_empty())
+    }
+
+    /// Parses bytes, and queues the responses. Returns whether they are valid.
+    fn read(&mut self, bytes: &[u8]) -> bool {
+        let is_first = self.head.is_empty() && self.body_left == 0;
+        if self.http2.is_none() && is_first && bytes.starts_with(h2::PREFACE) {
+            let mut out = Vec::new();
+            let server = h2::Server::new(&mut out);
+            self.http2 = Some(Box::new(Http2 {
+                server,
+                out,
+                sent: 0,
+            }));
+        }
+        if let Some(http2) = &mut self.http2 {
+            return http2.server.read(bytes, &mut http2.out).is_ok();
+        }
+        self.read_http1(bytes);
+        true
+    }
+
+    fn read_http1(&mut self, bytes: &[u8]) {
         let mut joined;
         let mut bytes = bytes;
         if !self.head.is_empty() {
@@ -274,6 +364,9 @@ impl Connection {
 
     /// Sends as much as the socket has room for. Returns false if the other side is gone.
     fn send(&mut self, responses: &Responses) -> bool {
+        if let Some(http2) = &mut self.http2 {
+            return http2.send(&self.socket);
+        }
         while let Some(&kind) = self.out.front() {
             let bytes = responses.bytes(kind);
             match send(&self.socket, &bytes[self.sent..], SendFlags::NOSIGNAL) {
@@ -286,6 +379,22 @@ impl Connection {
                 self.out.pop_front();
             }
         }
+        true
+    }
+}
+
+impl Http2 {
+    /// Sends as much as the socket has room for. Returns false if the other side is gone.
+    fn send(&mut self, socket: &Socket) -> bool {
+        while self.sent < self.out.len() {
+            match send(socket, &self.out[self.sent..], SendFlags::NOSIGNAL) {
+                Ok(length) => self.sent += length,
+                Err(Errno::AGAIN | Errno::INTR) => return true,
+                Err(_) => return false,
+            }
+        }
+        self.out.clear();
+        self.sent = 0;
         true
     }
 }
@@ -322,7 +431,7 @@ impl RequestHead {
                 "/10k" => ResponseKind::TenK,
                 "/1m" => ResponseKind::OneM,
                 "/sink" => ResponseKind::Small,
-                _ => ResponseKind::Unknown,
+                path => mixed_size(path).map_or(ResponseKind::Unknown, ResponseKind::Mixed),
             },
             head_length,
             body_length: 0,
@@ -340,6 +449,12 @@ impl RequestHead {
         }
         Some(head)
     }
+}
+
+/// The index in `/mixed/INDEX`.
+fn mixed_size(path: &str) -> Option<usize> {
+    let index = path.strip_prefix("/mixed/")?.parse().ok()?;
+    (index < mixed::SIZES).then_some(index)
 }
 
 #[cfg(test)]
@@ -403,6 +518,56 @@ mod tests {
             all.iter()
                 .all(|address| !matches!(address.ip().octets()[3], 0 | 255))
         );
+    }
+
+    /// A connection, and its other side.
+    fn connection() -> (Connection, Socket) {
+        let (own, other) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+        own.set_nonblocking(true).unwrap();
+        (Connection::of(own), other)
+    }
+
+    fn exchange(connection: &mut Connection, other: &Socket, request: &[u8]) -> Vec<u8> {
+        let poll = Poll::new().unwrap();
+        poll.add(&connection.socket, 0).unwrap();
+        let responses = Responses::of("1.0.0");
+        send(other, request, SendFlags::empty()).unwrap();
+        let mut buffer = vec![0; READ];
+        assert!(connection.step(0, &poll, &responses, &mut buffer).unwrap());
+        let (_, length) = recv(other, &mut *buffer, RecvFlags::empty()).unwrap();
+        buffer.truncate(length);
+        buffer
+    }
+
+    #[test]
+    fn every_size_of_mixed_has_a_response() {
+        let responses = Responses::of("1.0.0");
+        for index in 0..mixed::SIZES {
+            let bytes = responses.bytes(ResponseKind::Mixed(index));
+            let head = bytes
+                .windows(4)
+                .position(|four| four == b"\r\n\r\n")
+                .unwrap();
+            assert_eq!(bytes.len() - head - 4, mixed::size(index));
+        }
+    }
+
+    #[test]
+    fn a_connection_speaks_http2_after_its_preface() {
+        let (mut connection, other) = connection();
+        let mut request = h2::PREFACE.to_vec();
+        // HEADERS of stream 1, with END_STREAM and END_HEADERS.
+        request.extend_from_slice(&[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x83]);
+        let response = exchange(&mut connection, &other, &request);
+        let contains = |part: &[u8]| response.windows(part.len()).any(|bytes| bytes == part);
+        assert!(contains(b"application/grpc") && contains(b"grpc-status"));
+    }
+
+    #[test]
+    fn a_connection_speaks_http1_without_it() {
+        let (mut connection, other) = connection();
+        let response = exchange(&mut connection, &other, b"GET /small HTTP/1.1\r\n\r\n");
+        assert!(response.starts_with(b"HTTP/1.1 200 OK"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -81,9 +81,25 @@ impl Peer {
         !matches!(self, Self::HaproxyTcp | Self::Origin)
     }
 
+    /// Whether it is a proxy at all.
+    pub(crate) const fn is_proxy(self) -> bool {
+        !matches!(self, Self::Origin)
+    }
+
     /// Whether it terminates TLS and HTTP/2.
     pub(crate) const fn speaks_tls(self) -> bool {
         !matches!(self, Self::HaproxyTcp | Self::Pingora | Self::Origin)
+    }
+
+    /// Whether it forwards gRPC: HTTP/2 on both sides.
+    pub(crate) const fn speaks_grpc(self) -> bool {
+        self.speaks_tls()
+    }
+
+    /// Whether it can have an endpoint behind a unix socket. Crossfade's config check tells
+    /// whether it can.
+    pub(crate) const fn connects_to_unix_sockets(self) -> bool {
+        !matches!(self, Self::Traefik | Self::Pingora | Self::Origin)
     }
 
     /// Whether it allocates buffers for each request with glibc's `malloc`. Envoy, traefik and Caddy
@@ -116,11 +132,56 @@ impl Peer {
 /// 16 KiB POST, and took from 21 to 33 µs.
 const KEEPS_HEAP: &str = "GLIBC_TUNABLES=glibc.malloc.trim_threshold=268435456";
 
+/// The variant of a proxy's config. Some lines of its template belong to some variants only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Variant {
+    /// Clients use TLS: `@tls@`, otherwise `@plain@`.
+    pub(crate) tls: bool,
+    /// HTTP/2 without TLS on both sides: `@grpc@`, otherwise `@http@`.
+    pub(crate) grpc: bool,
+    /// The endpoint is behind a unix socket: `@unix@`, otherwise `@tcp@`.
+    pub(crate) unix: bool,
+    /// Requests have large bodies: `@upload@`, otherwise `@small@`.
+    pub(crate) upload: bool,
+    /// It runs in a container, where limits are lower: `@container@`, otherwise `@process@`.
+    pub(crate) container: bool,
+}
+
+impl Variant {
+    /// The text of a line without its conditions, or `None` if one of them is not met.
+    fn line(self, mut line: &str) -> Option<&str> {
+        let conditions = [
+            (self.tls, "@tls@", "@plain@"),
+            (self.grpc, "@grpc@", "@http@"),
+            (self.unix, "@unix@", "@tcp@"),
+            (self.upload, "@upload@", "@small@"),
+            (self.container, "@container@", "@process@"),
+        ];
+        let mut has_more = true;
+        while has_more {
+            has_more = false;
+            for (is_set, yes, no) in conditions {
+                let (keep, drop) = if is_set { (yes, no) } else { (no, yes) };
+                if line.starts_with(drop) {
+                    return None;
+                }
+                if let Some(rest) = line.strip_prefix(keep) {
+                    line = rest;
+                    has_more = true;
+                }
+            }
+        }
+        Some(line)
+    }
+}
+
 /// The parameters of a proxy's config.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup<'a> {
-    /// Its port on loopback.
+    /// Its port.
     pub(crate) port: u16,
+    /// The address that it listens on.
+    pub(crate) listen: Ipv4Addr,
     /// The port of crossfade's admin API.
     pub(crate) admin: u16,
     /// The address of the origin.
@@ -129,8 +190,10 @@ pub(crate) struct Setup<'a> {
     pub(crate) workers: usize,
     /// The services of crossfade's config.
     pub(crate) services: String,
-    /// Whether its clients use TLS.
-    pub(crate) tls: bool,
+    /// The path of the origin's unix socket.
+    pub(crate) origin_path: PathBuf,
+    /// The variant.
+    pub(crate) variant: Variant,
     /// Whether glibc's `malloc` keeps freed memory: see [`KEEPS_HEAP`].
     pub(crate) keeps_heap: bool,
     /// The folder of configs and logs.
@@ -138,24 +201,20 @@ pub(crate) struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Fills in the names of a template. Lines that begin with `@tls@` or `@plain@` are kept only if
-    /// clients use TLS, or do not.
+    /// Fills in the names of a template, for this variant.
     fn fill(&self, template: &str) -> String {
-        let (keep, drop) = if self.tls {
-            ("@tls@", "@plain@")
-        } else {
-            ("@plain@", "@tls@")
-        };
-        let lines = template.lines().filter(|line| !line.starts_with(drop));
+        let lines = template.lines().filter_map(|line| self.variant.line(line));
         let mut text = String::new();
         for line in lines {
-            text.push_str(line.strip_prefix(keep).unwrap_or(line));
+            text.push_str(line);
             text.push('\n');
         }
         let values = [
             ("@port@", self.port.to_string()),
+            ("@listen@", self.listen.to_string()),
             ("@admin@", self.admin.to_string()),
             ("@origin@", self.origin.to_string()),
+            ("@origin_path@", self.origin_path.display().to_string()),
             ("@origin_ip@", self.origin.ip().to_string()),
             ("@origin_port@", self.origin.port().to_string()),
             ("@workers@", self.workers.to_string()),
@@ -213,6 +272,12 @@ impl Installed {
         })
     }
 
+    /// The environment variable that makes it keep freed memory, if it is to.
+    pub(crate) fn heap_variable(&self, setup: &Setup<'_>) -> Option<&'static str> {
+        let keeps = setup.keeps_heap && self.peer.frees_through_glibc();
+        keeps.then_some(KEEPS_HEAP)
+    }
+
     /// Writes its config, and returns the command that starts it. `None` for the origin.
     pub(crate) fn command(&self, setup: &Setup<'_>) -> Result<Option<Vec<OsString>>> {
         let Some(program) = &self.program else {
@@ -220,8 +285,8 @@ impl Installed {
         };
         let port = setup.port;
         let mut command = Vec::new();
-        if setup.keeps_heap && self.peer.frees_through_glibc() {
-            command.extend(["env", KEEPS_HEAP].map(OsString::from));
+        if let Some(variable) = self.heap_variable(setup) {
+            command.extend(["env", variable].map(OsString::from));
         }
         command.push(program.clone().into_os_string());
         let mut with = |arguments: &[&str]| command.extend(arguments.iter().map(OsString::from));
@@ -271,7 +336,7 @@ impl Installed {
             }
             Peer::Pingora => {
                 with(&[
-                    &format!("127.0.0.1:{port}"),
+                    &format!("{}:{port}", setup.listen),
                     &setup.origin.to_string(),
                     &setup.workers.to_string(),
                 ]);
@@ -318,7 +383,11 @@ fn version_in(text: &str) -> &str {
 }
 
 /// The services of crossfade's config: one for every host, or `count` services with a host each.
-pub(crate) fn services(count: usize, endpoints: &[SocketAddr]) -> String {
+pub(crate) fn services<T: std::fmt::Display>(
+    count: usize,
+    endpoints: &[T],
+    variant: Variant,
+) -> String {
     let mut text = String::new();
     for number in 0..count {
         // Writing to a string cannot fail.
@@ -331,6 +400,9 @@ pub(crate) fn services(count: usize, endpoints: &[SocketAddr]) -> String {
             let _ = writeln!(text, "  {{ address = \"{endpoint}\", version = \"1\" }},");
         }
         text.push_str("]\n");
+        if variant.grpc {
+            text.push_str("[services.versions.1]\nprotocol = \"h2\"\n");
+        }
     }
     text
 }
@@ -374,20 +446,50 @@ mod tests {
         assert_eq!(version_in(pingora_version().unwrap()).split('.').count(), 3);
     }
 
+    fn setup(variant: Variant, folder: &Path) -> Setup<'_> {
+        Setup {
+            port: 9610,
+            listen: Ipv4Addr::LOCALHOST,
+            admin: 9611,
+            origin: "127.0.0.1:9600".parse().unwrap(),
+            origin_path: "/run/origin.sock".into(),
+            workers: 1,
+            services: services(2, &["127.0.0.1:9600"], variant),
+            variant,
+            keeps_heap: true,
+            folder,
+        }
+    }
+
+    fn variants() -> [Variant; 6] {
+        let plain = Variant::default();
+        [
+            plain,
+            Variant { tls: true, ..plain },
+            Variant {
+                grpc: true,
+                ..plain
+            },
+            Variant {
+                unix: true,
+                ..plain
+            },
+            Variant {
+                upload: true,
+                ..plain
+            },
+            Variant {
+                container: true,
+                ..plain
+            },
+        ]
+    }
+
     #[test]
     fn every_name_in_every_config_is_filled_in() {
-        for tls in [false, true] {
+        for variant in variants() {
             let folder = tempfile::tempdir().unwrap();
-            let setup = Setup {
-                port: 9610,
-                admin: 9611,
-                origin: "127.0.0.1:9600".parse().unwrap(),
-                workers: 1,
-                services: services(2, &["127.0.0.1:9600".parse().unwrap()]),
-                tls,
-                keeps_heap: true,
-                folder: folder.path(),
-            };
+            let setup = setup(variant, folder.path());
             for peer in Peer::ALL {
                 let installed = Installed {
                     peer,
@@ -409,30 +511,34 @@ mod tests {
     }
 
     #[test]
-    fn lines_for_other_clients_are_left_out() {
+    fn lines_for_other_variants_are_left_out() {
         let folder = tempfile::tempdir().unwrap();
-        let fill = |tls| {
-            let setup = Setup {
-                port: 9610,
-                admin: 9611,
-                origin: "127.0.0.1:9600".parse().unwrap(),
-                workers: 1,
-                services: String::new(),
-                tls,
-                keeps_heap: true,
-                folder: folder.path(),
-            };
-            setup.fill("a\n@tls@  b @port@\n@plain@  c\n")
-        };
-        assert_eq!(fill(true), "a\n  b 9610\n");
-        assert_eq!(fill(false), "a\n  c\n");
+        let template = "a\n@tls@  b @port@\n@plain@  c\n@plain@@http@  d\n@grpc@  e\n";
+        let filled = variants().map(|variant| setup(variant, folder.path()).fill(template));
+        assert_eq!(filled[0], "a\n  c\n  d\n");
+        assert_eq!(filled[1], "a\n  b 9610\n");
+        assert_eq!(filled[2], "a\n  c\n  e\n");
+    }
+
+    #[test]
+    fn the_config_of_a_variant_is_for_its_clients_and_its_endpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let template = include_str!("../peers/nginx.conf");
+        let [plain, tls, grpc, unix, upload, _] =
+            variants().map(|variant| setup(variant, folder.path()).fill(template));
+        assert!(plain.contains("server 127.0.0.1:9600;") && !plain.contains("http2"));
+        assert!(tls.contains("ssl http2"));
+        assert!(grpc.contains("grpc_pass") && !grpc.contains("proxy_pass"));
+        assert!(unix.contains("server unix:/run/origin.sock;"));
+        assert!(upload.contains("proxy_request_buffering off;"));
     }
 
     #[test]
     fn one_service_has_every_host_and_many_have_one_each() {
-        let endpoint = ["127.0.0.1:80".parse().unwrap()];
-        assert!(!services(1, &endpoint).contains("hosts"));
-        let many = services(3, &endpoint);
+        let endpoint = ["127.0.0.1:80"];
+        let plain = Variant::default();
+        assert!(!services(1, &endpoint, plain).contains("hosts"));
+        let many = services(3, &endpoint, plain);
         assert!(many.contains("hosts = [\"s2.bench.example\"]") && many.contains("\"web\""));
     }
 }

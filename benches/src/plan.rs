@@ -19,13 +19,25 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     /// The requests.
     pub(crate) requests: Requests,
+    /// Bytes of body that follow each of them, over HTTP/1.1.
+    pub(crate) upload: u64,
     /// TLS, if it is used.
     pub(crate) tls: Option<Arc<ClientConfig>>,
     /// The pace of requests.
     pub(crate) pace: Pace,
-    /// Whether each request has a connection of its own, which the other side closes after the
-    /// response.
-    pub(crate) reconnect: bool,
+    /// When connections close.
+    pub(crate) closing: Closing,
+}
+
+/// When a connection closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// At the end of the load.
+    Never,
+    /// The other side closes it after each response.
+    ByServer,
+    /// The load generator closes it after each response.
+    ByClient,
 }
 
 /// The requests, by protocol.
@@ -50,12 +62,15 @@ impl Requests {
 }
 
 /// When requests are sent.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Pace {
     /// Each connection sends its next request when the response is complete.
     Closed,
     /// This many requests a second.
     Rate(f64),
+    /// Each connection waits between a response and its next request. The times belong to the
+    /// requests, and precede them.
+    Think(Rc<[Duration]>),
 }
 
 /// When a run ends.
@@ -65,6 +80,8 @@ pub(crate) enum End {
     After(Duration),
     /// After this many responses and failures.
     Requests(u64),
+    /// After this many requests: no more are sent.
+    Exactly(u64),
 }
 
 /// The result of one request.

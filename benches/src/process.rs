@@ -58,13 +58,19 @@ impl Running {
         })
     }
 
+    /// An error if it has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.child.try_wait() {
+            Ok(Some(status)) => Err(self.failed(&format!("ended at its start ({status})"))),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until it accepts connections.
     pub(crate) fn wait_until_listening(&mut self, address: SocketAddr) -> Result<()> {
         let deadline = Instant::now() + START;
         loop {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(self.failed(&format!("ended at its start ({status})")));
-            }
+            self.check()?;
             if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
                 return Ok(());
             }

@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::accounting::tree;
 use crate::client::{BlockingClient, open_idle};
+use crate::contender::Contender;
 use crate::error::{Context, Error, Result};
 use crate::load::Load;
-use crate::peers::{Peer, Setup};
-use crate::plan::{End, Exchange, Failure, Outcome, Pace, Plan, Requests};
+use crate::peers::{Peer, Setup, Variant};
+use crate::plan::{Closing, End, Exchange, Failure, Outcome, Pace, Plan, Requests};
 use crate::progress::Progress;
 use crate::test_env::{Started, TestEnv};
-use crate::work::{Contender, Work};
+use crate::work::Work;
 
 /// The load: requests a second, and connections.
 const RATE: f64 = 1_000.0;
@@ -67,11 +68,6 @@ pub(crate) struct Race {
     pub(crate) left_over: usize,
     /// The worst latency, in milliseconds.
     pub(crate) worst_ms: f64,
-}
-
-/// Whether a peer can take part.
-pub(crate) const fn takes_part(peer: Peer) -> bool {
-    matches!(peer, Peer::Crossfade | Peer::Nginx | Peer::Haproxy)
 }
 
 /// Runs the race of one contender.
@@ -120,9 +116,10 @@ fn load(target: SocketAddr, request: Vec<u8>, interrupted: &AtomicBool) -> Resul
         target,
         connections: CONNECTIONS,
         requests: Requests::Http1(Rc::new([request])),
+        upload: 0,
         tls: None,
         pace: Pace::Rate(RATE),
-        reconnect: false,
+        closing: Closing::Never,
     };
     let mut requests = Vec::new();
     let mut load = Load::new(plan, interrupted)?;
@@ -353,7 +350,7 @@ fn write(setup: &Setup<'_>, peer: Peer) -> Result<PathBuf> {
 /// The servers of a config in which version 2 has this share.
 fn servers(env: &TestEnv, peer: Peer, share: u32) -> String {
     if peer == Peer::Crossfade {
-        return crate::peers::services(1, &[env.origin(1)]);
+        return crate::peers::services(1, &[env.origin(1)], Variant::default());
     }
     let mut lines = Vec::new();
     for (version, weight) in [(1, 100 - share), (2, share)] {

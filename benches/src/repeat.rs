@@ -96,7 +96,7 @@ mod tests {
             effort,
             &[],
             Vec::new(),
-            Machine::this(2, &Network::Own),
+            Machine::this(2, &Network::host("a test")),
         );
         let rows = vec![
             row(Peer::Crossfade, crossfade),

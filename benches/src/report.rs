@@ -9,6 +9,7 @@ use crate::race::Race;
 use crate::repeat;
 use crate::results::{Repeated, Results, Row, Workload};
 use crate::table::Table;
+use crate::work::Work;
 
 /// A workload's title, table and notes.
 pub(crate) fn workload(workload: &Workload) -> (String, Table, Vec<String>) {
@@ -43,7 +44,7 @@ impl Column {
     /// The value of a metric.
     fn value(header: &str, metric: Metric) -> Self {
         let format = match metric {
-            Metric::Rate => thousands,
+            Metric::Rate => rate,
             _ => precise,
         };
         Self::new(header, move |row| {
@@ -55,20 +56,26 @@ impl Column {
     /// The ratio of a metric to the base.
     fn to_base(base: &str, metric: Metric) -> Self {
         Self::new(format!("× {base}"), move |row| {
-            let estimate = row.estimates.get(metric);
-            estimate.map_or_else(none, |estimate| two(estimate.ratio))
+            ratio(row.estimates.get(metric))
         })
     }
 
-    /// The ratio of a metric to HAProxy.
-    fn to_haproxy(metric: Metric) -> Self {
-        Self::new("× haproxy", move |row| {
-            if row.peer == Peer::Haproxy {
+    /// The ratio of a metric to another peer in the same shape.
+    fn to_peer(peer: Peer, metric: Metric) -> Self {
+        Self::new(format!("× {}", peer.name()), move |row| {
+            if row.peer == peer {
                 return two(1.0);
             }
-            let label = format!("{}{}", Peer::Haproxy.name(), row.shape());
-            row.to(&label, metric)
-                .map_or_else(none, |estimate| two(estimate.ratio))
+            let label = format!("{}{}", peer.name(), row.shape());
+            ratio(row.to(&label, metric))
+        })
+    }
+
+    /// The ratio of a metric to the same proxy as a process.
+    fn to_process(metric: Metric) -> Self {
+        Self::new("× process", move |row| match row.shape() {
+            "" => two(1.0),
+            _ => ratio(row.to(row.peer.name(), metric)),
         })
     }
 
@@ -76,8 +83,7 @@ impl Column {
     fn to_best(metric: Metric) -> Self {
         Self::new("× best", move |row| {
             let best = row.best.get(metric);
-            best.and_then(|best| row.to(best, metric))
-                .map_or_else(none, |estimate| two(estimate.ratio))
+            ratio(best.and_then(|best| row.to(best, metric)))
         })
     }
 }
@@ -85,19 +91,29 @@ impl Column {
 /// The columns of a workload's table, without the labels.
 fn columns(workload: &Workload) -> Vec<Column> {
     let base = &workload.base;
-    let has = |peer: Peer| workload.rows.iter().any(|row| row.peer == peer);
-    let has_haproxy = has(Peer::Haproxy) && has(Peer::Crossfade);
+    let has_haproxy = workload.rows.iter().any(|row| row.peer == Peer::Haproxy);
     let has_best = workload.rows.iter().any(|row| !row.versus.is_empty());
+    // Where proxies run in containers too, each is compared with nginx in the same.
+    let has_containers = workload.rows.iter().any(|row| {
+        let is_process = |other: &Row| other.is_process_of(row);
+        workload.rows.iter().any(is_process)
+    });
     let ratios = |metric: Metric| {
-        let mut columns = vec![Column::to_base(base, metric)];
-        if metric == Metric::Cpu {
+        let mut columns = match has_containers {
+            true => vec![
+                Column::to_process(metric),
+                Column::to_peer(Peer::Nginx, metric),
+            ],
+            false => vec![Column::to_base(base, metric)],
+        };
+        if metric == Metric::Cpu && !has_containers {
             columns.push(Column::new("95%", |row| {
                 let interval = |cpu: Estimate| format!("{}–{}", two(cpu.low), two(cpu.high));
                 row.estimates.cpu.map_or_else(none, interval)
             }));
         }
         if has_haproxy && has_best {
-            columns.push(Column::to_haproxy(metric));
+            columns.push(Column::to_peer(Peer::Haproxy, metric));
         }
         if has_best {
             columns.push(Column::to_best(metric));
@@ -152,7 +168,7 @@ fn notes(workload: &Workload) -> Vec<String> {
     notes.extend(page_faults(workload));
     notes.extend(disturbed(workload));
     notes.extend(best(workload));
-    notes.extend(workload.left_out.iter().cloned());
+    notes.extend(workload.notes.iter().cloned());
     notes
 }
 
@@ -320,11 +336,15 @@ pub(crate) fn markdown(results: &Results) -> String {
             text.push_str(&format!("\n{note}\n"));
         }
     }
-    if !results.memory.is_empty() {
-        text.push_str(&format!(
-            "\n## Memory\n\nPSS of all processes in MiB, by idle keep-alive connections.\n\n{}",
-            memory(&results.memory).markdown()
-        ));
+    for (work, of) in MEMORY {
+        let rows = results.memory_of(work);
+        if !rows.is_empty() {
+            text.push_str(&format!(
+                "\n## Memory of {of}\n\nPSS of all processes in MiB, by number of connections (`{}`).\n\n{}",
+                work.name(),
+                memory(rows).markdown()
+            ));
+        }
     }
     if !results.race.is_empty() {
         text.push_str(&format!(
@@ -345,10 +365,20 @@ pub(crate) fn markdown(results: &Results) -> String {
     text
 }
 
+const MEMORY: [(Work, &str); 3] = [
+    (Work::Memory, "idle keep-alive connections"),
+    (Work::IdleTls, "idle TLS connections"),
+    (Work::IdleH2, "idle HTTP/2 connections over TLS"),
+];
+
 const RACE: &str = "The same rollout under the same load (1,000 requests a second): 10%, 50%, then all to version 2 and version 1 removed. Crossfade is changed by its admin API; nginx and HAProxy get a rewritten config and a reload. *To the removed version* counts requests that were sent after the command that removed version 1 had returned, including those on connections that had been idle.";
 
 fn none() -> String {
     "–".into()
+}
+
+fn ratio(estimate: Option<Estimate>) -> String {
+    estimate.map_or_else(none, |estimate| two(estimate.ratio))
 }
 
 fn two(number: f64) -> String {
@@ -367,6 +397,14 @@ fn precise(number: f64) -> String {
         n if n >= 10.0 => format!("{n:.1}"),
         n if n >= 1.0 => format!("{n:.2}"),
         n => format!("{n:.3}"),
+    }
+}
+
+/// Formats a rate: a few uploads a second have decimals.
+fn rate(number: f64) -> String {
+    match number < 100.0 {
+        true => precise(number),
+        false => thousands(number),
     }
 }
 
@@ -417,13 +455,48 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_was_left_out_is_named() {
-        let left_out = Workload {
-            left_out: vec!["crossfade: not supported".into()],
+    fn a_container_is_compared_with_nginx_in_a_container_and_with_itself_as_a_process() {
+        let row = |peer: Peer, label: &str, others: &[(&str, f64)]| Row {
+            label: label.into(),
+            versus: others
+                .iter()
+                .map(|(label, ratio)| Versus {
+                    label: (*label).into(),
+                    estimates: Estimates::of(|_| estimate(*ratio, 0.0)),
+                })
+                .collect(),
+            ..examples::row(peer, Estimates::of(|_| estimate(7.0, 0.0)))
+        };
+        let ours = [("crossfade", 3.0), ("nginx rootful", 0.8)];
+        let rows = vec![
+            row(Peer::Crossfade, "crossfade", &[("nginx", 0.9)]),
+            row(Peer::Nginx, "nginx", &[]),
+            row(Peer::Crossfade, "crossfade rootful", &ours),
+            row(Peer::Nginx, "nginx rootful", &[("nginx", 4.0)]),
+        ];
+        let (_, table, _) = workload(&examples::workload(rows));
+        let text = table.plain();
+        let cells = |line: usize| {
+            let line = text.lines().nth(line).unwrap();
+            line.split("  ")
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+                .take(4)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(cells(1), ["crossfade", "7.00", "1.00", "0.90"]);
+        assert_eq!(cells(3), ["crossfade rootful", "7.00", "3.00", "0.80"]);
+        assert_eq!(cells(4), ["nginx rootful", "7.00", "4.00", "1.00"]);
+    }
+
+    #[test]
+    fn remarks_are_below_the_table() {
+        let remarked = Workload {
+            notes: vec!["crossfade does not take part".into()],
             ..examples::workload(Vec::new())
         };
-        let (_, _, notes) = workload(&left_out);
-        assert_eq!(notes, ["crossfade: not supported"]);
+        let (_, _, notes) = workload(&remarked);
+        assert_eq!(notes, ["crossfade does not take part"]);
     }
 
     #[test]

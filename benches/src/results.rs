@@ -9,6 +9,7 @@ use crate::metric::{Estimates, Metric};
 use crate::peers::{Installed, Peer};
 use crate::race::Race;
 use crate::rounds::Effort;
+use crate::work::Work;
 
 /// The results of one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,6 +30,12 @@ pub(crate) struct Results {
     pub(crate) workloads: Vec<Workload>,
     /// The memory of each proxy.
     pub(crate) memory: Vec<Memory>,
+    /// The memory of each proxy with idle TLS connections.
+    #[serde(default)]
+    pub(crate) memory_tls: Vec<Memory>,
+    /// The memory of each proxy with idle HTTP/2 connections.
+    #[serde(default)]
+    pub(crate) memory_h2: Vec<Memory>,
     /// The rollout race.
     pub(crate) race: Vec<Race>,
     /// The differences between the ratios of several runs, if there were several.
@@ -62,9 +69,9 @@ pub(crate) struct Workload {
     /// Whether contenders are compared by latency though the rate is not fixed.
     #[serde(default)]
     pub(crate) compare_latency: bool,
-    /// The peers that could not take part, and why.
+    /// Remarks, such as why a peer does not take part.
     #[serde(default)]
-    pub(crate) left_out: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// The contenders.
     pub(crate) rows: Vec<Row>,
 }
@@ -96,7 +103,8 @@ pub(crate) struct Row {
     /// The best rivals.
     #[serde(default)]
     pub(crate) best: Best,
-    /// Ratios to HAProxy and to the best rivals; those of crossfade to every rival.
+    /// Ratios to nginx, to HAProxy, to the best rivals and to the same proxy as a process; those of
+    /// crossfade to every rival.
     #[serde(default)]
     pub(crate) versus: Vec<Versus>,
 }
@@ -162,9 +170,20 @@ impl Results {
             absent,
             workloads: Vec::new(),
             memory: Vec::new(),
+            memory_tls: Vec::new(),
+            memory_h2: Vec::new(),
             race: Vec::new(),
             repeated: Vec::new(),
             errors: Vec::new(),
+        }
+    }
+
+    /// The rows of a workload that measures memory.
+    pub(crate) fn memory_of(&self, work: Work) -> &[Memory] {
+        match work {
+            Work::IdleTls => &self.memory_tls,
+            Work::IdleH2 => &self.memory_h2,
+            _ => &self.memory,
         }
     }
 
@@ -205,6 +224,11 @@ impl Row {
             && self.peer != Peer::Crossfade
             && self.peer != other.peer
             && self.shape() == other.shape()
+    }
+
+    /// Whether it is the same proxy as the other row, as a process rather than in a container.
+    pub(crate) fn is_process_of(&self, other: &Self) -> bool {
+        self.peer == other.peer && self.shape().is_empty() && !other.shape().is_empty()
     }
 
     /// The ratio to another row.
@@ -268,7 +292,7 @@ pub(crate) mod examples {
             cpu_per_gigabyte: false,
             fixed_rate: false,
             compare_latency: false,
-            left_out: Vec::new(),
+            notes: Vec::new(),
             rows,
         }
     }

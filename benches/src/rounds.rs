@@ -8,13 +8,14 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::accounting::{CoreTime, CpuTime, busy_elsewhere};
+use crate::contender::Contender;
 use crate::error::{Error, Result};
 use crate::load::Load;
-use crate::plan::{End, Exchange, Outcome, Pace};
+use crate::plan::{End, Exchange, Outcome};
 use crate::progress::Progress;
 use crate::swapper::Swapper;
 use crate::test_env::{Started, TestEnv};
-use crate::work::{Contender, Work};
+use crate::work::Work;
 
 /// The number of rounds between two restarts.
 const GROUP: usize = 2;
@@ -96,6 +97,7 @@ pub(crate) fn measure(
     contenders: &[Contender],
     effort: Effort,
     progress: &Progress,
+    start_contender: &dyn Fn(usize, &Contender) -> Result<Started>,
 ) -> Result<Vec<Vec<Sample>>> {
     let mut samples = vec![Vec::new(); contenders.len()];
     // On a busy machine the repetitions run out: the report then names the disturbed rounds.
@@ -105,7 +107,7 @@ pub(crate) fn measure(
         for (number, contender) in contenders.iter().enumerate() {
             env.check_interrupted()?;
             progress.set_message(work.name(), &format!("starting {}", contender.label));
-            started.push(env.start(number, contender)?);
+            started.push(start_contender(number, contender)?);
         }
         for round in 0..group {
             let warm_up = if round == 0 { FIRST_WARM_UP } else { WARM_UP };
@@ -145,27 +147,29 @@ fn one_round(
     round: Duration,
 ) -> Result<Sample> {
     let plan = work.plan(contender, started.target)?;
-    let request_body = if work == Work::Post { 16_384 } else { 0 };
     let mut load = Load::new(plan, &env.interrupted)?;
-    let mut tally = Tally::new(request_body)?;
-    // Failures count from the first request on; everything else only after the warm-up.
-    load.run(End::After(warm_up), &mut |request| tally.add(request))?;
-    tally.reset_successes();
+    let mut tally = Tally::new(work.request_body())?;
+    // Failures count from the first request on; everything else only after the warm-up. An upload
+    // is long enough without one.
+    if work != Work::Upload {
+        load.run(End::After(warm_up), &mut |request| tally.add(request))?;
+        tally.reset_successes();
+    }
     let swapper = (contender.swaps > 0).then(|| Swapper::start(started.admin, contender.swaps));
 
-    let root = started.running.as_ref().map(|running| running.id());
+    let root = started.root();
     let cpu_before = root.map(CpuTime::of_tree).transpose()?;
     let ours_before = CpuTime::of_tree(std::process::id())?;
     let cores_before = CoreTime::of_all()?;
     let begin = std::time::Instant::now();
-    let end = load.run(End::After(round), &mut |request| tally.add(request))?;
+    let end = load.run(end_of_round(work, round), &mut |request| tally.add(request))?;
     let cpu_after = root.map(CpuTime::of_tree).transpose()?;
     let cores_after = CoreTime::of_all()?;
     let ours_after = CpuTime::of_tree(std::process::id())?;
 
     let swaps = swapper.as_ref().map_or(0, Swapper::swaps);
     swapper.map_or(Ok(()), Swapper::stop)?;
-    if matches!(work.pace(), Pace::Rate(_)) {
+    if work.has_fixed_rate() {
         // Requests without a response yet count with the time that they have waited.
         for due in load.outstanding() {
             tally.record(end.saturating_duration_since(due));
@@ -199,7 +203,7 @@ fn one_round(
         latency: tally.latency(),
         swaps,
         load_was_limit: cpu.is_some()
-            && work.pace() == Pace::Closed
+            && !work.has_fixed_rate()
             && busy(env.cores.load) > 0.97
             && proxy_idled,
         busy_elsewhere: busy_elsewhere(
@@ -208,6 +212,14 @@ fn one_round(
             seconds,
         ),
     })
+}
+
+/// A round lasts for some time; one of uploads, until each connection has sent one.
+const fn end_of_round(work: Work, round: Duration) -> End {
+    match work {
+        Work::Upload => End::Exactly(work.connections() as u64),
+        _ => End::After(round),
+    }
 }
 
 const fn is_success(request: &Exchange) -> bool {

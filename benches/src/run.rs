@@ -2,6 +2,8 @@
 
 use crate::aggregate;
 use crate::callgrind;
+use crate::container;
+use crate::contender::Contender;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::machine::Machine;
@@ -12,10 +14,10 @@ use crate::progress::Progress;
 use crate::race;
 use crate::repeat;
 use crate::report;
-use crate::results::Results;
+use crate::results::{Results, Workload};
 use crate::rounds;
 use crate::test_env::TestEnv;
-use crate::work::{Contender, Work};
+use crate::work::Work;
 
 /// Measures everything that is selected, once or several times, and prints it. Writes the last run
 /// if a folder is given.
@@ -79,11 +81,11 @@ fn all(
         Machine::this(env.cores.count(), &env.network),
     );
     for &work in &selection.works {
-        let contenders = contenders(work, &selection.installed);
+        let contenders = work.contenders(&selection.installed);
         if contenders.is_empty() {
             continue;
         }
-        match one(env, work, &contenders, selection, &mut results, progress) {
+        match one(env, work, contenders, selection, &mut results, progress) {
             Ok(()) => {}
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => {
@@ -98,16 +100,23 @@ fn all(
 fn one(
     env: &TestEnv,
     work: Work,
-    contenders: &[Contender],
+    contenders: Vec<Contender>,
     selection: &Selection,
     results: &mut Results,
     progress: &Progress,
 ) -> Result<()> {
+    let (contenders, notes) = able(env, work, contenders)?;
+    let contenders = contenders.as_slice();
     match work {
-        Work::Memory => {
-            results.memory = memory::measure(env, contenders, progress)?;
-            let table = report::memory(&results.memory).plain();
+        Work::Memory | Work::IdleTls | Work::IdleH2 => {
+            let rows = memory::measure(env, work, contenders, progress)?;
+            let table = report::memory(&rows).plain();
             progress.print(&format!("{}: {}\n{table}", work.name(), work.title()));
+            match work {
+                Work::IdleTls => results.memory_tls = rows,
+                Work::IdleH2 => results.memory_h2 = rows,
+                _ => results.memory = rows,
+            }
         }
         Work::Race => {
             for (number, contender) in contenders.iter().enumerate() {
@@ -118,30 +127,56 @@ fn one(
             let table = report::race(&results.race).plain();
             progress.print(&format!("{}: {}\n{table}", work.name(), work.title()));
         }
+        Work::Container => {
+            let all = contenders.to_vec();
+            let (measured, samples, notes) =
+                container::measure(env, all, selection.effort, progress)?;
+            let workload = aggregate::workload(work, &measured, &samples, notes);
+            add(workload, results, progress);
+        }
         _ => {
-            let samples = rounds::measure(env, work, contenders, selection.effort, progress)?;
-            let workload = aggregate::workload(work, contenders, &samples, Vec::new());
-            let (title, table, notes) = report::workload(&workload);
-            progress.print(&format!("{title}\n{}{}", table.plain(), notes.join("\n")));
-            results.workloads.push(workload);
+            let start = |number: usize, contender: &Contender| env.start(number, contender);
+            let effort = selection.effort;
+            let samples = rounds::measure(env, work, contenders, effort, progress, &start)?;
+            let workload = aggregate::workload(work, contenders, &samples, notes);
+            add(workload, results, progress);
         }
     }
     Ok(())
 }
 
-fn contenders(work: Work, installed: &[Installed]) -> Vec<Contender> {
-    let mut contenders = work.contenders(installed);
-    if work == Work::Race {
-        contenders.retain(|contender| race::takes_part(contender.installed.peer));
+fn add(workload: Workload, results: &mut Results, progress: &Progress) {
+    let (title, table, notes) = report::workload(&workload);
+    progress.print(&format!("{title}\n{}{}", table.plain(), notes.join("\n")));
+    results.workloads.push(workload);
+}
+
+/// The contenders that support a workload, and remarks about the others.
+fn able(env: &TestEnv, work: Work, all: Vec<Contender>) -> Result<(Vec<Contender>, Vec<String>)> {
+    let mut able = Vec::new();
+    let mut notes = Vec::new();
+    for contender in all {
+        // Crossfade is the only proxy whose support depends on its release.
+        let error = match work {
+            Work::Unix => env.config_error(&contender)?,
+            _ => None,
+        };
+        match error {
+            None => able.push(contender),
+            Some(error) => notes.push(format!(
+                "{} does not take part: this release has no endpoints behind unix sockets. Its config check: {error}",
+                contender.label
+            )),
+        }
     }
-    contenders
+    Ok((able, notes))
 }
 
 fn steps(work: Work, selection: &Selection) -> usize {
-    let contenders = contenders(work, &selection.installed).len();
+    let contenders = work.contenders(&selection.installed).len();
     match work {
         Work::Race => contenders,
-        Work::Memory => contenders * memory::REPEATS,
+        Work::Memory | Work::IdleTls | Work::IdleH2 => contenders * memory::REPEATS,
         _ => contenders * selection.effort.rounds,
     }
 }

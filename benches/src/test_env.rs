@@ -2,12 +2,15 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::TempDir;
 
+use crate::container::Container;
+use crate::contender::Contender;
 use crate::cores::Cores;
 use crate::error::{Context, Error, Result};
 use crate::network::Network;
@@ -15,7 +18,6 @@ use crate::origin;
 use crate::peers::{Peer, Setup, services};
 use crate::process::Running;
 use crate::tls;
-use crate::work::Contender;
 
 /// The number of endpoint addresses that an origin listens on.
 const ENDPOINTS: u16 = 1000;
@@ -36,12 +38,32 @@ pub(crate) struct TestEnv {
 
 /// A contender that is running.
 pub(crate) struct Started {
-    /// Its processes; `None` for the origin without a proxy.
+    /// Its processes; `None` for the origin without a proxy, and in a container.
     pub(crate) running: Option<Running>,
+    container: Option<Container>,
     /// The address that requests go to.
     pub(crate) target: SocketAddr,
     /// The address of its admin API, if it is crossfade.
     pub(crate) admin: SocketAddr,
+}
+
+impl Started {
+    /// A contender in a container.
+    pub(crate) fn in_container(container: Container, target: SocketAddr) -> Self {
+        Self {
+            running: None,
+            container: Some(container),
+            target,
+            // Its admin API is not published.
+            admin: target,
+        }
+    }
+
+    /// The root of the tree of its processes; `None` for the origin without a proxy.
+    pub(crate) fn root(&self) -> Option<u32> {
+        let process = self.running.as_ref().map(Running::id);
+        process.or_else(|| self.container.as_ref().map(Container::root))
+    }
 }
 
 impl TestEnv {
@@ -77,6 +99,8 @@ impl TestEnv {
                 &ENDPOINTS.to_string(),
                 "--version",
                 &format!("{version}.0.0"),
+                "--path",
+                &env.origin_path(version).display().to_string(),
             ] {
                 command.push(argument.into());
             }
@@ -89,9 +113,48 @@ impl TestEnv {
         Ok(env)
     }
 
+    /// An environment in the network of the host. The calling thread is there already.
+    pub(crate) fn in_host_network(&self) -> Result<Self> {
+        let network = Network::host("containers need it");
+        Self::new(
+            self.port,
+            self.cores.clone(),
+            network,
+            self.interrupted.clone(),
+        )
+    }
+
     /// The address of the origin of a version.
     pub(crate) fn origin(&self, version: u16) -> SocketAddr {
         local(self.port + version - 1)
+    }
+
+    /// The path of the unix socket of an origin.
+    fn origin_path(&self, version: u16) -> PathBuf {
+        self.folder().join(format!("origin-{version}.sock"))
+    }
+
+    /// Why crossfade's config check refuses its config; `None` if it accepts it.
+    pub(crate) fn config_error(&self, contender: &Contender) -> Result<Option<String>> {
+        if contender.installed.peer != Peer::Crossfade {
+            return Ok(None);
+        }
+        let setup = self.setup(0, contender)?;
+        let Some(mut command) = contender.installed.command(&setup)? else {
+            return Ok(None);
+        };
+        command.push("--check".into());
+        let [program, arguments @ ..] = command.as_slice() else {
+            return Ok(None);
+        };
+        let checked = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .context(|| "crossfade-proxy --check".into())?;
+        let text = String::from_utf8_lossy(&checked.stderr).into_owned();
+        let folder = self.folder().display().to_string();
+        Ok((!checked.status.success()).then(|| text.trim().replace(&folder, "FOLDER")))
     }
 
     /// The folder of configs and logs.
@@ -109,29 +172,43 @@ impl TestEnv {
 
     /// The parameters of contender `number` of a workload.
     pub(crate) fn setup(&self, number: usize, contender: &Contender) -> Result<Setup<'_>> {
+        self.setup_for(number, contender, self.origin(1), Ipv4Addr::LOCALHOST)
+    }
+
+    /// The same with another origin, and another address to listen on.
+    pub(crate) fn setup_for(
+        &self,
+        number: usize,
+        contender: &Contender,
+        origin: SocketAddr,
+        listen: Ipv4Addr,
+    ) -> Result<Setup<'_>> {
         let port = u16::try_from(number * 2)
             .ok()
             .and_then(|offset| self.port.checked_add(10 + offset))
             .ok_or_else(|| Error::Usage("too many contenders for the ports".into()))?;
-        let origin = self.origin(1);
-        let endpoints: Vec<SocketAddr> = match contender.endpoints {
-            0 => vec![origin],
+        let origin_path = self.origin_path(1);
+        let endpoints: Vec<String> = match contender.endpoints {
+            0 if contender.variant.unix => vec![format!("unix:{}", origin_path.display())],
+            0 => vec![origin.to_string()],
             count => (0..count.min(ENDPOINTS))
-                .map(|number| origin::endpoint(number, origin.port()).into())
+                .map(|number| origin::endpoint(number, origin.port()).to_string())
                 .collect(),
         };
         let services = match contender.installed.peer {
-            Peer::Crossfade => services(contender.services, &endpoints),
+            Peer::Crossfade => services(contender.services, &endpoints, contender.variant),
             _ => String::new(),
         };
         Ok(Setup {
             port,
+            listen,
             admin: port + 1,
             origin,
             workers: contender.workers,
             services,
             keeps_heap: contender.keeps_heap,
-            tls: contender.tls,
+            variant: contender.variant,
+            origin_path,
             folder: self.folder(),
         })
     }
@@ -142,6 +219,7 @@ impl TestEnv {
         let Some(command) = contender.installed.command(&setup)? else {
             return Ok(Started {
                 running: None,
+                container: None,
                 target: setup.origin,
                 admin: setup.origin,
             });
@@ -165,6 +243,7 @@ impl TestEnv {
         running.wait_until_listening(target)?;
         Ok(Started {
             running: Some(running),
+            container: None,
             target,
             admin: local(setup.admin),
         })

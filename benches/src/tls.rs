@@ -114,7 +114,7 @@ mod tests {
     use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 
     use crate::load::Load;
-    use crate::plan::{End, Outcome, Pace, Plan, Requests};
+    use crate::plan::{Closing, End, Outcome, Pace, Plan, Requests};
 
     /// A server that sends this many responses on each connection, then closes it. It reports the
     /// kind of each handshake.
@@ -165,7 +165,11 @@ mod tests {
             requests: Requests::Http1(Rc::new([b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()])),
             tls: Some(client("http/1.1", handshakes).unwrap()),
             pace: Pace::Closed,
-            reconnect,
+            upload: 0,
+            closing: match reconnect {
+                true => Closing::ByServer,
+                false => Closing::Never,
+            },
         };
         let interrupted = AtomicBool::new(false);
         let mut load = Load::new(plan, &interrupted).unwrap();

@@ -1,7 +1,7 @@
 //! The comparison of all judges on the same requests.
 
 use super::rivals::{HORIZON, Judge, Requests};
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// A candidate for all judges.
 #[derive(Debug, Clone, Copy)]

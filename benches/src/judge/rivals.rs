@@ -16,8 +16,8 @@
 
 use controller::verdict::{Counts, Pair};
 
-use super::rng::Rng;
 use super::trial::{RATE, limits, should_roll_back};
+use crate::rng::Rng;
 
 /// The length of a step in seconds.
 pub(super) const HORIZON: f64 = 1800.0;

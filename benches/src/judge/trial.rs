@@ -6,7 +6,7 @@ use admin_api::{Bucket, VersionStats};
 use controller::plan::RolloutSettings;
 use controller::verdict::{Case, Counts, Limits, Pair, Sample, Window};
 
-use super::rng::Rng;
+use crate::rng::Rng;
 
 /// Requests a second to both versions.
 pub(super) const RATE: u64 = 500;

@@ -2,154 +2,113 @@
 //! with header blocks encoded beforehand. Of a response's fields it decodes only the status, and
 //! only from HPACK's static table.
 
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::blocks::Blocks;
+use super::{
+    FIRST_WINDOW, Frame, Frames, PREFACE, ReceiveWindow, flag, frame, kind, setting, settings,
+};
 use crate::response::{Malformed, Response};
 
-/// RFC 9113, section 3.4.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const FRAME_HEADER: usize = 9;
-/// The largest frame that is accepted: the initial value of SETTINGS_MAX_FRAME_SIZE.
-const MAX_FRAME: usize = 16 * 1024;
 /// The receive window of a stream. Small responses never fill it.
 const STREAM_WINDOW: u32 = 1024 * 1024;
-/// The receive window of the connection: the maximum. It is restored when half of it is used.
-const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
-const FIRST_WINDOW: u32 = 65_535;
-
-mod kind {
-    pub(super) const DATA: u8 = 0;
-    pub(super) const HEADERS: u8 = 1;
-    pub(super) const RST_STREAM: u8 = 3;
-    pub(super) const SETTINGS: u8 = 4;
-    pub(super) const PING: u8 = 6;
-    pub(super) const GOAWAY: u8 = 7;
-    pub(super) const WINDOW_UPDATE: u8 = 8;
-    pub(super) const CONTINUATION: u8 = 9;
-}
-
-mod flag {
-    pub(super) const ACK: u8 = 0x1;
-    pub(super) const END_STREAM: u8 = 0x1;
-    pub(super) const END_HEADERS: u8 = 0x4;
-    pub(super) const PADDED: u8 = 0x8;
-    pub(super) const PRIORITY: u8 = 0x20;
-}
-
-mod setting {
-    pub(super) const HEADER_TABLE_SIZE: u16 = 1;
-    pub(super) const ENABLE_PUSH: u16 = 2;
-    pub(super) const MAX_CONCURRENT_STREAMS: u16 = 3;
-    pub(super) const INITIAL_WINDOW_SIZE: u16 = 4;
-}
-
-/// A request's header blocks: that of the first request on a connection, which adds its fields to
-/// the dynamic table, and that of the later ones, which refer to them. Browsers do the same.
-#[derive(Debug)]
-pub(crate) struct Blocks {
-    first: Vec<u8>,
-    again: Vec<u8>,
-}
-
-impl Blocks {
-    /// The blocks of a GET over TLS.
-    pub(crate) fn get(host: &str, path: &str) -> Self {
-        // `:method: GET` and `:scheme: https`, RFC 7541, appendix A.
-        let fixed = [0x82, 0x87];
-        // `:path`, `:authority`, `user-agent`, `accept`, by their index in the static table.
-        let fields = [(4, path), (1, host), (58, "crossfade-bench"), (19, "*/*")];
-        let mut first = fixed.to_vec();
-        let mut again = fixed.to_vec();
-        for (place, (name, value)) in fields.iter().enumerate() {
-            first.push(0x40 | name);
-            integer(&mut first, value.len(), 7);
-            first.extend_from_slice(value.as_bytes());
-            // The newest entry is 62, the one before it 63.
-            again.push(0x80 | (62 + fields.len() - 1 - place) as u8);
-        }
-        Self { first, again }
-    }
-}
-
-/// Encodes an integer (RFC 7541, section 5.1). The bits before the prefix are 0.
-fn integer(out: &mut Vec<u8>, value: usize, prefix: u32) {
-    let most = (1 << prefix) - 1;
-    if value < most {
-        out.push(value as u8);
-        return;
-    }
-    out.push(most as u8);
-    let mut left = value - most;
-    while left >= 128 {
-        out.push((left % 128) as u8 | 128);
-        left /= 128;
-    }
-    out.push(left as u8);
-}
+/// The status of a response that cannot be decoded, or that is none of gRPC.
+const UNEXPECTED: u16 = 599;
 
 /// The state of one connection.
 #[derive(Debug)]
 pub(crate) struct Session {
     next_stream: u32,
-    /// The beginning of a frame that is not complete.
-    partial: Vec<u8>,
+    frames: Frames,
     /// The responses that are not complete.
-    open: Vec<(u32, Response)>,
+    open: Vec<(u32, Pending)>,
     /// The stream whose header block continues in the next frame.
     continued: Option<u32>,
-    /// Body bytes since the connection's window was last restored.
-    used: usize,
+    received: ReceiveWindow,
+    /// The peer's receive window of the connection.
+    send_window: i64,
+    /// Bodies that wait for that window.
+    blocked: VecDeque<(u32, Rc<Blocks>)>,
+    /// The streams that the peer has to allow.
+    streams: u32,
+}
+
+/// A response that is not complete.
+#[derive(Debug)]
+struct Pending {
+    response: Response,
+    is_grpc: bool,
+    has_trailers: bool,
+    /// The stream ends with the header block.
+    ends: bool,
 }
 
 /// A stream that has ended: with its response, or without one after a reset.
 pub(crate) type Ended = (u32, Option<Response>);
 
 impl Session {
-    /// A new connection. Writes the preface and SETTINGS to `out`.
-    pub(crate) fn new(out: &mut Vec<u8>) -> Self {
+    /// A new connection for this many streams at once. Writes the preface and SETTINGS to `out`.
+    pub(crate) fn new(out: &mut Vec<u8>, streams: usize) -> Self {
         out.extend_from_slice(PREFACE);
-        let settings = [
+        let of_client = [
             (setting::ENABLE_PUSH, 0),
             (setting::INITIAL_WINDOW_SIZE, STREAM_WINDOW),
         ];
-        let mut payload = Vec::new();
-        for (name, value) in settings {
-            payload.extend_from_slice(&name.to_be_bytes());
-            payload.extend_from_slice(&value.to_be_bytes());
-        }
-        frame(out, kind::SETTINGS, 0, 0, &payload);
-        let more = CONNECTION_WINDOW - FIRST_WINDOW;
-        frame(out, kind::WINDOW_UPDATE, 0, 0, &more.to_be_bytes());
+        settings(out, &of_client);
         Self {
             next_stream: 1,
-            partial: Vec::new(),
+            frames: Frames::default(),
             open: Vec::new(),
             continued: None,
-            used: 0,
+            received: ReceiveWindow::open(out),
+            send_window: FIRST_WINDOW.into(),
+            blocked: VecDeque::new(),
+            streams: u32::try_from(streams).unwrap_or(u32::MAX),
         }
     }
 
     /// Writes one request to `out`, on a new stream. Returns the stream.
-    pub(crate) fn request(&mut self, blocks: &Blocks, out: &mut Vec<u8>) -> u32 {
+    pub(crate) fn request(&mut self, blocks: &Rc<Blocks>, out: &mut Vec<u8>) -> u32 {
         let stream = self.next_stream;
-        let block = match stream {
-            1 => &blocks.first,
-            _ => &blocks.again,
-        };
-        frame(
-            out,
-            kind::HEADERS,
-            flag::END_STREAM | flag::END_HEADERS,
-            stream,
-            block,
-        );
         self.next_stream += 2;
-        let nothing = Response {
+        let block = blocks.block(stream == 1);
+        if blocks.body().is_empty() {
+            let flags = flag::END_STREAM | flag::END_HEADERS;
+            frame(out, kind::HEADERS, flags, stream, block);
+        } else {
+            frame(out, kind::HEADERS, flag::END_HEADERS, stream, block);
+            self.blocked.push_back((stream, blocks.clone()));
+            self.send_bodies(out);
+        }
+        let response = Response {
             status: 0,
             length: 0,
             last: false,
             version: b'?',
         };
-        self.open.push((stream, nothing));
+        let pending = Pending {
+            response,
+            is_grpc: blocks.is_grpc(),
+            has_trailers: false,
+            ends: false,
+        };
+        self.open.push((stream, pending));
         stream
+    }
+
+    /// Sends bodies, as far as the window of the connection allows. A body fits into the initial
+    /// window of its stream.
+    fn send_bodies(&mut self, out: &mut Vec<u8>) {
+        while let Some((stream, blocks)) = self.blocked.front() {
+            let body = blocks.body();
+            if self.send_window < body.len() as i64 {
+                return;
+            }
+            self.send_window -= body.len() as i64;
+            frame(out, kind::DATA, flag::END_STREAM, *stream, body);
+            self.blocked.pop_front();
+        }
     }
 
     /// Parses bytes. Streams that have ended go to `ended`, frames to send to `out`.
@@ -159,99 +118,95 @@ impl Session {
         out: &mut Vec<u8>,
         ended: &mut Vec<Ended>,
     ) -> Result<(), Malformed> {
-        let joined;
-        let mut bytes = bytes;
-        if !self.partial.is_empty() {
-            self.partial.extend_from_slice(bytes);
-            joined = std::mem::take(&mut self.partial);
-            bytes = &joined;
-        }
-        while let Some(&[a, b, c, kind, flags, s0, s1, s2, s3]) =
-            bytes.first_chunk::<FRAME_HEADER>()
-        {
-            let length = u32::from_be_bytes([0, a, b, c]) as usize;
-            if length > MAX_FRAME {
-                return Err(Malformed);
-            }
-            let Some(payload) = bytes.get(FRAME_HEADER..FRAME_HEADER + length) else {
-                break;
-            };
-            bytes = &bytes[FRAME_HEADER + length..];
-            let stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
-            self.frame(kind, flags, stream, payload, out, ended)?;
-        }
-        self.partial.extend_from_slice(bytes);
-        Ok(())
+        let mut frames = std::mem::take(&mut self.frames);
+        let read = frames.read(bytes, |frame| self.frame(frame, out, ended));
+        self.frames = frames;
+        read
     }
 
     fn frame(
         &mut self,
-        kind: u8,
-        flags: u8,
-        stream: u32,
-        payload: &[u8],
+        received: Frame<'_>,
         out: &mut Vec<u8>,
         ended: &mut Vec<Ended>,
     ) -> Result<(), Malformed> {
-        let has = |flag: u8| flags & flag != 0;
-        if self.continued.is_some() != (kind == kind::CONTINUATION) {
+        let stream = received.stream;
+        if self.continued.is_some() != (received.kind == kind::CONTINUATION) {
             return Err(Malformed);
         }
-        match kind {
+        match received.kind {
             kind::DATA => {
-                self.used += payload.len();
-                if self.used > CONNECTION_WINDOW as usize / 2 {
-                    let used = self.used as u32;
-                    frame(out, kind::WINDOW_UPDATE, 0, 0, &used.to_be_bytes());
-                    self.used = 0;
-                }
-                let length = unpadded(payload, flags)?.len();
-                self.response(stream)?.length += length;
-                if has(flag::END_STREAM) {
+                self.received.receive(received.payload.len(), out);
+                let length = received.unpadded()?.len();
+                self.pending(stream)?.response.length += length;
+                if received.has(flag::END_STREAM) {
                     self.end(stream, true, ended);
                 }
             }
             kind::HEADERS => {
-                let block = unpadded(payload, flags)?;
-                let skipped = if has(flag::PRIORITY) { 5 } else { 0 };
+                let block = received.unpadded()?;
+                let skipped = if received.has(flag::PRIORITY) { 5 } else { 0 };
                 let block = block.get(skipped..).ok_or(Malformed)?;
-                let response = self.response(stream)?;
-                // A second block is trailers.
-                if response.status == 0 {
-                    response.status = status(block).ok_or(Malformed)?;
+                let pending = self.pending(stream)?;
+                if pending.response.status == 0 {
+                    pending.response.status = status(block).ok_or(Malformed)?;
+                } else {
+                    pending.has_trailers = true;
                 }
                 // The stream cannot end before the block does.
-                response.last = has(flag::END_STREAM);
+                pending.ends = received.has(flag::END_STREAM);
                 self.continued = Some(stream);
-                if has(flag::END_HEADERS) {
+                if received.has(flag::END_HEADERS) {
                     self.end_of_block(ended)?;
                 }
             }
             // The status was in the first fragment.
-            kind::CONTINUATION if has(flag::END_HEADERS) => self.end_of_block(ended)?,
+            kind::CONTINUATION if received.has(flag::END_HEADERS) => self.end_of_block(ended)?,
             kind::RST_STREAM => self.end(stream, false, ended),
-            kind::SETTINGS if !has(flag::ACK) => {
-                check_settings(payload)?;
+            kind::SETTINGS if !received.has(flag::ACK) => {
+                self.check_settings(received)?;
                 frame(out, kind::SETTINGS, flag::ACK, 0, &[]);
             }
-            kind::PING if !has(flag::ACK) => frame(out, kind::PING, flag::ACK, 0, payload),
+            kind::PING if !received.has(flag::ACK) => {
+                frame(out, kind::PING, flag::ACK, 0, received.payload);
+            }
+            kind::WINDOW_UPDATE if stream == 0 => {
+                self.send_window += received.increment()?;
+                self.send_bodies(out);
+            }
             // No peer has a reason to close the connection.
             kind::GOAWAY => return Err(Malformed),
-            // WINDOW_UPDATE, acknowledgements, and unknown frames: section 5.5.
+            // Acknowledgements, windows of streams, and unknown frames: section 5.5.
             _ => {}
         }
         Ok(())
     }
 
-    fn response(&mut self, stream: u32) -> Result<&mut Response, Malformed> {
+    /// The client adds fields to the dynamic table, opens several streams at once and sends small
+    /// bodies. A server that does not allow that cannot be measured.
+    fn check_settings(&self, received: Frame<'_>) -> Result<(), Malformed> {
+        for (name, value) in received.settings()? {
+            let least = match name {
+                setting::HEADER_TABLE_SIZE => 1024,
+                setting::MAX_CONCURRENT_STREAMS => self.streams,
+                setting::INITIAL_WINDOW_SIZE => 1024,
+                _ => 0,
+            };
+            if value < least {
+                return Err(Malformed);
+            }
+        }
+        Ok(())
+    }
+
+    fn pending(&mut self, stream: u32) -> Result<&mut Pending, Malformed> {
         let open = self.open.iter_mut().find(|(open, _)| *open == stream);
-        open.map(|(_, response)| response).ok_or(Malformed)
+        open.map(|(_, pending)| pending).ok_or(Malformed)
     }
 
     fn end_of_block(&mut self, ended: &mut Vec<Ended>) -> Result<(), Malformed> {
         let stream = self.continued.take().ok_or(Malformed)?;
-        let response = self.response(stream)?;
-        if std::mem::take(&mut response.last) {
+        if self.pending(stream)?.ends {
             self.end(stream, true, ended);
         }
         Ok(())
@@ -260,29 +215,26 @@ impl Session {
     fn end(&mut self, stream: u32, complete: bool, ended: &mut Vec<Ended>) {
         let index = self.open.iter().position(|(open, _)| *open == stream);
         if let Some(index) = index {
-            let (stream, response) = self.open.swap_remove(index);
-            ended.push((stream, complete.then_some(response)));
+            let (stream, pending) = self.open.swap_remove(index);
+            ended.push((stream, complete.then(|| pending.response())));
         }
     }
 }
 
-fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    let [_, a, b, c] = (payload.len() as u32).to_be_bytes();
-    out.extend_from_slice(&[a, b, c, kind, flags]);
-    out.extend_from_slice(&stream.to_be_bytes());
-    out.extend_from_slice(payload);
-}
-
-/// Removes the padding, if there is any: section 6.1.
-fn unpadded(payload: &[u8], flags: u8) -> Result<&[u8], Malformed> {
-    if flags & flag::PADDED == 0 {
-        return Ok(payload);
+impl Pending {
+    /// The complete response. A response of gRPC has a message and trailers; without them it is
+    /// an error of the proxy, whatever its status.
+    fn response(&self) -> Response {
+        let is_complete = !self.is_grpc || (self.has_trailers && self.response.length > 0);
+        Response {
+            status: if is_complete {
+                self.response.status
+            } else {
+                UNEXPECTED
+            },
+            ..self.response
+        }
     }
-    let (&padding, rest) = payload.split_first().ok_or(Malformed)?;
-    let length = rest.len().checked_sub(padding.into());
-    length
-        .and_then(|length| rest.get(..length))
-        .ok_or(Malformed)
 }
 
 /// Decodes the status. It has to be the first field and in the static table, as with all peers.
@@ -305,38 +257,21 @@ fn status(mut block: &[u8]) -> Option<u16> {
         0x8c => Some(400),
         0x8d => Some(404),
         0x8e => Some(500),
-        // `:status` with another value, as a literal or from the dynamic table: an error status.
-        _ => Some(599),
+        // `:status` with another value, as a literal or from the dynamic table.
+        _ => Some(UNEXPECTED),
     }
-}
-
-/// The client adds fields to the dynamic table and opens several streams at once. A server that
-/// does not allow that cannot be measured.
-fn check_settings(payload: &[u8]) -> Result<(), Malformed> {
-    for setting in payload.chunks(6) {
-        let &[n0, n1, v0, v1, v2, v3] = setting else {
-            return Err(Malformed);
-        };
-        let value = u32::from_be_bytes([v0, v1, v2, v3]);
-        match u16::from_be_bytes([n0, n1]) {
-            setting::HEADER_TABLE_SIZE if value < 1024 => return Err(Malformed),
-            setting::MAX_CONCURRENT_STREAMS if value < 16 => return Err(Malformed),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::h2::{FRAME_HEADER, MAX_FRAME};
     use std::io::{Read, Write};
     use std::net::{SocketAddr, TcpListener};
-    use std::rc::Rc;
     use std::sync::atomic::AtomicBool;
 
     use crate::load::Load;
-    use crate::plan::{End, Outcome, Pace, Plan, Requests};
+    use crate::plan::{Closing, End, Outcome, Pace, Plan, Requests};
 
     /// A server that responds on every stream but the seventh, which it resets.
     fn server() -> SocketAddr {
@@ -381,7 +316,8 @@ mod tests {
             },
             tls: None,
             pace: Pace::Closed,
-            reconnect: false,
+            upload: 0,
+            closing: Closing::Never,
         };
         let interrupted = AtomicBool::new(false);
         let mut load = Load::new(plan, &interrupted).unwrap();
@@ -426,8 +362,8 @@ mod tests {
 
     fn client() -> (Session, Vec<u8>) {
         let mut out = Vec::new();
-        let mut session = Session::new(&mut out);
-        session.request(&Blocks::get("a", "/"), &mut out);
+        let mut session = Session::new(&mut out, 16);
+        session.request(&Rc::new(Blocks::get("a", "/")), &mut out);
         (session, out)
     }
 
@@ -494,19 +430,52 @@ mod tests {
     }
 
     #[test]
-    fn later_requests_refer_to_the_fields_of_the_first() {
-        let blocks = Blocks::get("bench.example", "/small");
-        assert_eq!(blocks.again, [0x82, 0x87, 0xc1, 0xc0, 0xbf, 0xbe]);
-        let path = [&[0x44, 6][..], b"/small"].concat();
-        assert_eq!(blocks.first[2..10], path);
+    fn a_response_of_grpc_without_trailers_or_message_is_an_error() {
+        #[track_caller]
+        fn check(message: bool, trailers: bool, want: u16) {
+            let (mut session, mut out) = client();
+            let stream = session.request(&Rc::new(Blocks::grpc("a")), &mut out);
+            let mut bytes = Vec::new();
+            frame(
+                &mut bytes,
+                kind::HEADERS,
+                flag::END_HEADERS,
+                stream,
+                &[0x88],
+            );
+            if message {
+                frame(&mut bytes, kind::DATA, 0, stream, b"ok");
+            }
+            let flags = flag::END_STREAM | flag::END_HEADERS;
+            match trailers {
+                true => frame(&mut bytes, kind::HEADERS, flags, stream, &[0x80]),
+                false => frame(&mut bytes, kind::DATA, flag::END_STREAM, stream, b""),
+            }
+            let mut ended = Vec::new();
+            session.read(&bytes, &mut out, &mut ended).unwrap();
+            assert_eq!(ended[0].1.unwrap().status, want);
+        }
+        check(true, true, 200);
+        check(true, false, UNEXPECTED);
+        check(false, true, UNEXPECTED);
     }
 
     #[test]
-    fn integers_are_those_of_the_rfc() {
-        let mut out = Vec::new();
-        // RFC 7541, appendix C.1.
-        integer(&mut out, 10, 5);
-        integer(&mut out, 1337, 5);
-        assert_eq!(out, [10, 31, 154, 10]);
+    fn a_body_waits_for_the_window_of_the_connection() {
+        let (mut session, mut out) = client();
+        session.send_window = 10;
+        out.clear();
+        session.request(&Rc::new(Blocks::grpc("a")), &mut out);
+        let head = out.len();
+        let mut update = Vec::new();
+        frame(
+            &mut update,
+            kind::WINDOW_UPDATE,
+            0,
+            0,
+            &100_u32.to_be_bytes(),
+        );
+        session.read(&update, &mut out, &mut Vec::new()).unwrap();
+        assert_eq!(out.len(), head + FRAME_HEADER + 5 + 32);
     }
 }

@@ -5,13 +5,13 @@ use std::f64::consts::TAU;
 /// SplitMix64 (Steele, Lea and Flood, 2014): eight bytes of state, and the same numbers on every
 /// machine and in every release.
 #[derive(Debug, Clone)]
-pub(super) struct Rng {
+pub(crate) struct Rng {
     state: u64,
 }
 
 impl Rng {
     /// Adjacent seeds give independent sequences.
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut rng = Self { state: seed };
         rng.state = rng.next();
         rng
@@ -26,18 +26,18 @@ impl Rng {
     }
 
     /// Uniform in [0, 1).
-    pub(super) fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// True with this probability.
-    pub(super) fn chance(&mut self, chance: f64) -> bool {
+    pub(crate) fn chance(&mut self, chance: f64) -> bool {
         self.uniform() < chance
     }
 
     /// The number of failures before the next success of this probability (geometric distribution),
     /// so that rare events need no draw for each trial.
-    pub(super) fn gap(&mut self, chance: f64) -> u64 {
+    pub(crate) fn gap(&mut self, chance: f64) -> u64 {
         if chance >= 1.0 {
             return 0;
         }
@@ -46,7 +46,7 @@ impl Rng {
     }
 
     /// Standard normal.
-    pub(super) fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (TAU * self.uniform()).cos()
     }
