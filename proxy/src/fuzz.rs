@@ -167,6 +167,9 @@ pub fn service(json: &[u8]) -> bool {
 pub struct Wire {
     pub(crate) worker: Rc<Worker>,
     jobs: Rc<Jobs>,
+    /// What the worker reads, for tests that change it.
+    #[cfg(test)]
+    pub(crate) table: Arc<ArcSwap<Table>>,
     // While it is there, the worker is not stopping.
     _shutdown_phase: watch::Sender<ShutdownPhase>,
 }
@@ -193,18 +196,15 @@ impl Wire {
         let table = Table::empty(config.timeouts.clone())
             .with_all(vec![Arc::new(service)], config.timeouts)
             .ok()?;
+        let table = Arc::new(ArcSwap::from_pointee(table));
         let counters = Arc::new(Counters::new(1));
         let (sender, shutdown_phase) = watch::channel(ShutdownPhase::Serving);
-        let worker = Worker::new(
-            0,
-            Arc::new(ArcSwap::from_pointee(table)),
-            config.limits,
-            &counters,
-            shutdown_phase,
-        );
+        let worker = Worker::new(0, table.clone(), config.limits, &counters, shutdown_phase);
         Some(Self {
             worker,
             jobs: Rc::new(jobs()),
+            #[cfg(test)]
+            table,
             _shutdown_phase: sender,
         })
     }

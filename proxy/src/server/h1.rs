@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use http::Version;
 
-use crate::forward::{EndpointResponse, Exchange, hold};
+use crate::forward::{EndpointResponse, Exchange};
 use crate::server::h2;
+use crate::server::incoming::{Incoming, Started, write_reply};
 use crate::wire::Wire;
 use crate::wire::connection::Link;
 use crate::wire::h1::body::Framing;
@@ -19,7 +20,7 @@ use crate::wire::h1::write::{end_head, response_fields, say_connection, status_l
 use crate::wire::h2::connection::H2Socket;
 use crate::wire::head::{Head, Known, Message};
 use crate::wire::headers::Peer;
-use crate::wire::pump::{Pump, Relay, Source};
+use crate::wire::pump::Source;
 use crate::wire::reply::{LocalReply, wants_json};
 use crate::wire::sink::Sink;
 use crate::wire::socket::{Pool, ReadBuffer, Socket};
@@ -27,7 +28,6 @@ use crate::wire::timer::{Timer, WaitError};
 use crate::wire::tunnel::tunnel;
 use crate::worker::Worker;
 use crate::worker::slots::{Slots, slot};
-use crate::worker::upstream::Attempt;
 
 /// What a connection of HTTP/2 begins with, as far as it looks like a head (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
@@ -256,40 +256,36 @@ impl H1Client {
         let Arrived { length, head } = arrived;
         let is_read = head.is_some();
         let mut head = head.unwrap_or_else(|| worker.pool.head());
-        if !is_read {
-            let most = worker.limits.header_count;
-            let read = read_request(&self.read_buffer.data()[..length], most, &mut head);
-            if let Err(bad) = read {
-                worker.pool.give_head(head);
-                self.read_buffer.consume(length);
-                return self.refuse(worker, bad.into(), None, false).await;
+        let request = self.read(worker, length, is_read, &mut head);
+        let started = match request {
+            Ok(request) => {
+                let incoming = Incoming {
+                    worker,
+                    timer: &self.timer,
+                    peer: &self.peer,
+                    head: head.over(&self.read_buffer.data()[..length]),
+                    framing: request.framing,
+                    client: Wire::H1(&self.socket),
+                };
+                incoming.begin().await.map(|started| (request, started))
             }
-        }
-        let mut bytes = worker.pool.take_small();
-        let begun = loop {
-            match self.begin(worker, length, &head, &mut bytes) {
-                Err((LocalReply::ServiceHeld, request)) => {
-                    // Rare, and so not worth memory in every connection.
-                    let message = head.over(&self.read_buffer.data()[..length]);
-                    let client = Wire::H1(&self.socket);
-                    match Box::pin(hold::wait(worker, message, client)).await {
-                        Ok(()) => bytes.clear(),
-                        Err(reply) => break Err((reply, request)),
-                    }
-                }
-                begun => break begun,
-            }
+            Err(bad) => Err(bad.into()),
         };
         worker.pool.give_head(head);
         self.read_buffer.consume(length);
-        let (request, mut exchange, attempt) = match begun {
-            Ok(begun) => begun,
-            Err((reply, request)) => {
-                worker.pool.give(bytes);
+        let (request, started) = match started {
+            Ok(started) => started,
+            Err(reply) => {
+                let request = request.ok();
                 let is_read = request.is_some_and(|request| self.skip_body(request.framing));
                 return self.refuse(worker, reply, request, is_read).await;
             }
         };
+        let Started {
+            mut exchange,
+            attempt,
+            mut upload,
+        } = started;
         if self.read_buffer.is_empty() {
             // However long the response takes, the connection holds no buffer until it is there.
             self.read_buffer.park(&worker.pool);
@@ -302,18 +298,8 @@ impl H1Client {
                 return Next::Cut;
             }
         }
-        let relay = Relay {
-            framing: request.framing,
-            chunked: request.framing == Framing::Chunked,
-            most: match request.framing {
-                Framing::Chunked => worker.limits.body,
-                _ => u64::MAX,
-            },
-        };
-        let wire = Wire::H1(&self.socket);
-        let mut upload = Pump::new(bytes, relay, wire);
         let mut source = Source {
-            wire,
+            wire: Wire::H1(&self.socket),
             read_buffer: &mut self.read_buffer,
             pool: &worker.pool,
             takes_interim: request.version == Version::HTTP_11,
@@ -355,29 +341,21 @@ impl H1Client {
         }
     }
 
-    /// Begins the exchange of a request: what an endpoint should see is in `to`.
-    fn begin(
+    /// Reads the head, if that was not done already, and what this connection has to know of it.
+    fn read(
         &self,
-        worker: &Rc<Worker>,
+        worker: &Worker,
         length: usize,
-        head: &Head,
-        to: &mut Vec<u8>,
-    ) -> Result<(Request, Exchange, Attempt), (LocalReply, Option<Request>)> {
-        let message = head.over(&self.read_buffer.data()[..length]);
-        let framing = request_framing(message).map_err(|bad| (bad.into(), None))?;
-        let request = self.request_of(worker, message, framing);
-        if message.target().len() > worker.limits.request_line {
-            return Err((LocalReply::TargetTooLong, Some(request)));
+        is_read: bool,
+        head: &mut Head,
+    ) -> Result<Request, BadHead> {
+        let bytes = &self.read_buffer.data()[..length];
+        if !is_read {
+            read_request(bytes, worker.limits.header_count, head)?;
         }
-        if matches!(framing, Framing::Length(length) if length > worker.limits.body) {
-            return Err((LocalReply::BodyTooLong, Some(request)));
-        }
-        let (exchange, attempt) = Exchange::begin(worker, &self.timer, &self.peer, message, to)
-            .map_err(|reply| (reply, Some(request)))?;
-        // A method with content says so even where there is none (RFC 9110, 8.6).
-        let bodyless = !matches!(message.method(), b"POST" | b"PUT" | b"PATCH");
-        end_head(framing, to, bodyless);
-        Ok((request, exchange, attempt))
+        let head = head.over(bytes);
+        let framing = request_framing(head)?;
+        Ok(self.request_of(worker, head, framing))
     }
 
     fn request_of(&self, worker: &Worker, message: Message<'_>, framing: Framing) -> Request {
@@ -460,6 +438,7 @@ impl H1Client {
         let version = request.map_or(Version::HTTP_11, |request| request.version);
         let keep_alive = is_read
             && !reply.ends_connection()
+            && !worker.is_leaving()
             && request.is_some_and(|request| request.keep_alive);
         let mut bytes = worker.pool.take_small();
         let reason = reply.status().canonical_reason().unwrap_or_default();
@@ -470,13 +449,11 @@ impl H1Client {
             &mut bytes,
         );
         let json = request.is_some_and(|request| request.json);
-        let body = reply.write(json, &mut bytes);
-        bytes.add(b"date", &[&*worker.date()]);
+        let to_head = request.is_some_and(|request| request.to_head);
+        let body = write_reply(worker, reply, json, to_head, &mut bytes);
         say_connection(version, keep_alive, &mut bytes);
         bytes.extend_from_slice(b"\r\n");
-        if !request.is_some_and(|request| request.to_head) {
-            bytes.extend_from_slice(body.as_bytes());
-        }
+        bytes.extend_from_slice(body.as_bytes());
         let within = worker.table().timeouts.body_idle;
         let written = self.socket.write_all(&self.timer, within, [&bytes]).await;
         worker.pool.give(bytes);

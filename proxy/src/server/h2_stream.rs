@@ -8,23 +8,22 @@ use h2::{Reason, RecvStream};
 use http::{Request, Response};
 
 use super::h2_client::Open;
+use super::incoming::{Incoming, Started, write_reply};
 use crate::forward::relay::Side;
-use crate::forward::{EndpointResponse, Exchange, hold};
+use crate::forward::{EndpointResponse, Exchange};
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::head::request_framing;
-use crate::wire::h1::write::end_head;
 use crate::wire::h2::fields::Fields;
 use crate::wire::h2::message::{Unfit, read_request, response_of};
 use crate::wire::h2::stream::{Part, Stream};
 use crate::wire::head::{Head, Known, Message};
-use crate::wire::pump::{Pump, Relay, Source};
+use crate::wire::pump::Source;
 use crate::wire::reply::{LocalReply, wants_json};
 use crate::wire::sink::Sink;
 use crate::wire::socket::ReadBuffer;
 use crate::wire::timer::Timer;
 use crate::wire::{Wire, headers};
 use crate::worker::Worker;
-use crate::worker::upstream::Attempt;
 
 /// A request that came on a stream.
 struct Client {
@@ -37,15 +36,6 @@ struct Client {
     /// It would like its errors in JSON.
     json: bool,
     to_head: bool,
-}
-
-/// A request on its way.
-struct Begun {
-    exchange: Exchange,
-    attempt: Attempt,
-    framing: Framing,
-    /// What an endpoint should see.
-    head: Vec<u8>,
 }
 
 /// Serves one stream to its end.
@@ -86,91 +76,49 @@ impl Client {
         &mut self,
         request: &http::request::Parts,
         head: &mut Head,
-    ) -> Result<Begun, Unfit> {
-        let worker = self.worker.clone();
-        let mut text = worker.pool.take();
-        let read = read_request(request, worker.limits.header_count, &mut text, head);
-        let begun = loop {
-            if let Err(unfit) = read {
-                break Err(unfit);
-            }
-            let message = head.over(&text);
-            match self.try_begin(message) {
-                Err(LocalReply::ServiceHeld) => {
-                    let client = Wire::H2(&self.stream);
-                    if let Err(reply) = Box::pin(hold::wait(&worker, message, client)).await {
-                        break Err(reply.into());
-                    }
-                }
-                begun => break begun.map_err(Unfit::from),
-            }
+    ) -> Result<Started, Unfit> {
+        let mut text = self.worker.pool.take();
+        let begun = match read_request(request, self.worker.limits.header_count, &mut text, head) {
+            Ok(()) => self.begin_read(head.over(&text)).await,
+            Err(unfit) => Err(unfit),
         };
-        worker.pool.give(text);
+        self.worker.pool.give(text);
         begun
     }
 
-    fn try_begin(&mut self, request: Message<'_>) -> Result<Begun, LocalReply> {
-        let limits = &self.worker.limits;
-        self.json = wants_json(request);
-        let framing = match request_framing(request)? {
+    async fn begin_read(&mut self, head: Message<'_>) -> Result<Started, Unfit> {
+        self.json = wants_json(head);
+        let framing = match request_framing(head).map_err(LocalReply::from)? {
             _ if self.ends => Framing::Empty,
             // Only its end says how long it is.
             Framing::Empty => Framing::Chunked,
             framing => framing,
         };
-        if request.target().len() > limits.request_line {
-            return Err(LocalReply::TargetTooLong);
-        }
-        if matches!(framing, Framing::Length(length) if length > limits.body) {
-            return Err(LocalReply::BodyTooLong);
-        }
-        let mut bytes = self.worker.pool.take_small();
-        let peer = self.open.peer();
-        let begun = Exchange::begin(&self.worker, &self.timer, peer, request, &mut bytes);
-        let (exchange, attempt) = match begun {
-            Ok(begun) => begun,
-            Err(reply) => {
-                self.worker.pool.give(bytes);
-                return Err(reply);
-            }
+        let incoming = Incoming {
+            worker: &self.worker,
+            timer: &self.timer,
+            peer: self.open.peer(),
+            head,
+            framing,
+            client: Wire::H2(&self.stream),
         };
-        // A method with content says so even where there is none (RFC 9110, 8.6).
-        let bodyless = !matches!(request.method(), b"POST" | b"PUT" | b"PATCH");
-        end_head(framing, &mut bytes, bodyless);
-        if !self.ends && request.has(Known::Expect, "100-continue") {
+        let begun = incoming.begin().await?;
+        if !self.ends && head.has(Known::Expect, "100-continue") {
             self.stream.proceed();
         }
-        Ok(Begun {
-            exchange,
-            attempt,
-            framing,
-            head: bytes,
-        })
+        Ok(begun)
     }
 
     /// Forwards the request, and passes the response on. Gives whether the client let it finish.
-    async fn exchange(&self, begun: Begun) -> bool {
-        let Begun {
+    async fn exchange(&self, begun: Started) -> bool {
+        let Started {
             mut exchange,
             attempt,
-            framing,
-            head: bytes,
+            mut upload,
         } = begun;
-        let chunked = framing == Framing::Chunked;
-        let relay = Relay {
-            framing,
-            chunked,
-            most: if chunked {
-                self.worker.limits.body
-            } else {
-                u64::MAX
-            },
-        };
-        let wire = Wire::H2(&self.stream);
-        let mut upload = Pump::new(bytes, relay, wire);
         let mut read_buffer = ReadBuffer::default();
         let mut source = Source {
-            wire,
+            wire: Wire::H2(&self.stream),
             read_buffer: &mut read_buffer,
             pool: &self.worker.pool,
             takes_interim: true,
@@ -243,11 +191,9 @@ impl Client {
         let mut response = Response::new(());
         *response.status_mut() = reply.status();
         let mut fields = Fields::default();
-        let body = reply.write(self.json, &mut fields);
-        fields.add(b"date", &[&*self.worker.date()]);
+        let body = write_reply(&self.worker, reply, self.json, self.to_head, &mut fields);
         *response.headers_mut() = fields.into_map();
         self.stream.begin_response(response);
-        let body = if self.to_head { "" } else { &body };
         let within = self.worker.table().timeouts.body_idle;
         let mut written = 0;
         let sent = self

@@ -7,6 +7,7 @@ pub(crate) mod h1;
 pub(crate) mod h2;
 mod h2_client;
 mod h2_stream;
+mod incoming;
 pub(crate) mod listeners;
 pub(crate) mod systemd;
 #[cfg(test)]

@@ -2,3 +2,4 @@
 
 mod h1;
 mod h2;
+mod held;

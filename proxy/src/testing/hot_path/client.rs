@@ -141,6 +141,13 @@ impl Client {
         Self::Http2(sender)
     }
 
+    /// Goes away, and cares for no response.
+    pub(crate) fn leave(self) {
+        if let Self::Http1(reader) = self {
+            reset(&reader.stream.0);
+        }
+    }
+
     /// Sends a request, and reads the response to it. Gives with it whether the connection may
     /// be used for another request.
     pub(crate) async fn send(&mut self, request: &Request) -> (Response, bool) {

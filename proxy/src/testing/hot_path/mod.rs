@@ -23,6 +23,7 @@ pub(crate) mod message;
 use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use admin_api::strict::from_json;
@@ -37,7 +38,11 @@ use self::client::{Client, End, Request, Response, Say, talk};
 use self::endpoint::{Address, Connections, Script, Seen, Speaks, Step};
 use crate::config::Config;
 use crate::fuzz::Wire;
+use crate::table::definition::Definition;
+use crate::table::hold::Hold;
 use crate::table::mirror::Mirror;
+use crate::table::service::{Drained, Service};
+use crate::table::version::Resolved;
 use crate::worker::order::ShutdownPhase;
 use crate::worker::{TableView, Worker};
 
@@ -72,6 +77,7 @@ pub(crate) enum Http {
 /// A worker with its endpoints, to be used inside [`run`].
 pub(crate) struct Rig {
     wire: Wire,
+    spec: ServiceSpec,
     pub(crate) script: Rc<Script>,
     _addresses: Vec<Address>,
 }
@@ -276,6 +282,7 @@ impl Rig {
         tokio::task::spawn_local(wire.clock());
         Self {
             wire,
+            spec,
             script,
             _addresses: addresses,
         }
@@ -311,6 +318,22 @@ impl Rig {
 
     pub(crate) fn table(&self) -> Rc<TableView> {
         self.wire.worker.table()
+    }
+
+    /// Swaps a table in whose one service is held, or not.
+    pub(crate) fn hold(&self, hold: Option<Arc<Hold>>) {
+        let (spec, before) = (self.spec.clone(), self.wire.table.load_full());
+        let definition = Arc::new(Definition::check(&spec).unwrap());
+        let previous = &before.services()[0];
+        let service = Service::new(
+            definition,
+            Some(previous),
+            &Resolved::new(),
+            1,
+            &Drained::new(),
+        );
+        let next = before.with(Arc::new(service.held(hold)));
+        self.wire.table.store(Arc::new(next.unwrap()));
     }
 
     /// Requests in flight, at all endpoints.

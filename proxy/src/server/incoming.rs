@@ -1,0 +1,111 @@
+//! A request whose head was read, from whichever wire: it is checked against the limits, waits
+//! while its service is held, and begins its exchange. What cannot be forwarded gets a response of
+//! the proxy's own.
+
+use std::rc::Rc;
+
+use crate::forward::{Exchange, hold};
+use crate::wire::Wire;
+use crate::wire::h1::body::Framing;
+use crate::wire::h1::write::end_head;
+use crate::wire::head::Message;
+use crate::wire::headers::Peer;
+use crate::wire::pump::{Pump, Relay};
+use crate::wire::reply::LocalReply;
+use crate::wire::sink::Sink;
+use crate::wire::timer::Timer;
+use crate::worker::Worker;
+use crate::worker::upstream::Attempt;
+
+/// A request that has come in.
+pub(super) struct Incoming<'r> {
+    pub(super) worker: &'r Rc<Worker>,
+    pub(super) timer: &'r Timer,
+    pub(super) peer: &'r Peer,
+    pub(super) head: Message<'r>,
+    pub(super) framing: Framing,
+    pub(super) client: Wire<'r>,
+}
+
+/// A request on its way: its endpoint is claimed, and nothing of it is sent.
+pub(super) struct Started {
+    pub(super) exchange: Exchange,
+    pub(super) attempt: Attempt,
+    pub(super) upload: Pump,
+}
+
+impl Incoming<'_> {
+    /// Begins its exchange, once its service is not held.
+    pub(super) async fn begin(&self) -> Result<Started, LocalReply> {
+        self.check_limits()?;
+        let pool = &self.worker.pool;
+        let mut bytes = pool.take_small();
+        let begun = loop {
+            let begun = Exchange::begin(self.worker, self.timer, self.peer, self.head, &mut bytes);
+            if !matches!(begun, Err(LocalReply::ServiceHeld)) {
+                break begun;
+            }
+            // Rare, and so not worth memory in every request.
+            match Box::pin(hold::wait(self.worker, self.head, self.client)).await {
+                Ok(()) => bytes.clear(),
+                Err(reply) => break Err(reply),
+            }
+        };
+        let (exchange, attempt) = match begun {
+            Ok(begun) => begun,
+            Err(reply) => {
+                pool.give(bytes);
+                return Err(reply);
+            }
+        };
+        // A method with content says so even where there is none (RFC 9110, 8.6).
+        let bodyless = !matches!(self.head.method(), b"POST" | b"PUT" | b"PATCH");
+        end_head(self.framing, &mut bytes, bodyless);
+        let upload = Pump::new(bytes, self.relay(), self.client);
+        Ok(Started {
+            exchange,
+            attempt,
+            upload,
+        })
+    }
+
+    fn check_limits(&self) -> Result<(), LocalReply> {
+        let limits = &self.worker.limits;
+        if self.head.target().len() > limits.request_line {
+            return Err(LocalReply::TargetTooLong);
+        }
+        match self.framing {
+            Framing::Length(length) if length > limits.body => Err(LocalReply::BodyTooLong),
+            _ => Ok(()),
+        }
+    }
+
+    /// How its body is passed on.
+    fn relay(&self) -> Relay {
+        let chunked = self.framing == Framing::Chunked;
+        Relay {
+            framing: self.framing,
+            chunked,
+            // One that says how long it is was checked already.
+            most: if chunked {
+                self.worker.limits.body
+            } else {
+                u64::MAX
+            },
+        }
+    }
+}
+
+/// Writes the fields of a response of the proxy's own, and gives its body, in JSON where the client
+/// would like that.
+pub(super) fn write_reply(
+    worker: &Worker,
+    reply: LocalReply,
+    json: bool,
+    to_head: bool,
+    fields: &mut impl Sink,
+) -> String {
+    let body = reply.write(json, fields);
+    fields.add(b"date", &[&*worker.date()]);
+    if to_head { String::new() } else { body }
+}
