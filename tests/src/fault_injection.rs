@@ -53,7 +53,7 @@ impl TestProject {
         }
     }
 
-    /// `kill -9` of all that runs, the holder included.
+    /// `kill -9` of all that runs, the infra container included.
     pub fn kill_everything(&self) {
         match self.on {
             On::Processes => {

@@ -347,7 +347,7 @@ bake = "{bake}"
     }
 
     /// What is made of containers, or in their place of processes, whether they run or not: the
-    /// endpoints, the proxy, its holder.
+    /// endpoints, the proxy, its infra container.
     pub(crate) fn parts(&self) -> Vec<String> {
         match self.on {
             On::Processes => {

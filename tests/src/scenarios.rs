@@ -74,7 +74,7 @@ pub async fn a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself(
     assert!(said, "{why}: {events:#?}");
 
     let said = project.must(&["down"]).await;
-    // Four servers and the proxy, which on podman has a holder.
+    // Four servers and the proxy, which on podman has an infra container.
     let count = if on == On::Podman { 6 } else { 5 };
     let want = format!("{} is down: {count} taken away", project.name);
     assert_eq!(said.trim(), want);

@@ -77,7 +77,7 @@ pub(crate) fn check(
 }
 
 impl Mirror {
-    /// What is copied as `spec` has it, to the version at this place. SharedCounts of the same
+    /// What is copied as `spec` has it, to the version at this place. The counts of the same
     /// version go on.
     pub(crate) fn of(
         spec: MirrorSpec,

@@ -1,5 +1,5 @@
-//! Memory for futures that come and go: the next one gets it again. A reader who wonders about the
-//! reason to start one holds none of it.
+//! Memory for futures that come and go: the next one gets it again. A caller that waits
+//! for a reason to start one holds none of it.
 
 use std::cell::RefCell;
 use std::future::poll_fn;

@@ -47,7 +47,7 @@ fn the_page_has_every_metric_and_no_other() {
     assert_eq!(documented, known, "{PAGE}");
 }
 
-/// The values of `crossfade_refused_total`'s label, which one function of the proxy has.
+/// The values of `crossfade_local_replies_total`'s label, which one function of the proxy has.
 #[test]
 fn the_page_has_every_reason_of_the_proxys_own_responses_and_no_other() {
     const FUNCTION: &str = "fn label(self) -> &'static str {";

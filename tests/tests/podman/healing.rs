@@ -1,4 +1,4 @@
-//! What only podman has: a holder that can die, strays with our labels, names that others take.
+//! What only podman has: an infra container that can die, strays with our labels, names that others take.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) async fn a_holder_that_dies_or_is_taken_away_is_made_again_and_the_pr
         &["kill", "--signal", "KILL", &infra][..],
         &["rm", "--force", "--depend", "--time", "0", &infra],
     ] {
-        // The controller may make a new proxy in the holder while podman takes the one before away.
+        // The controller may make a new proxy in the infra container while podman takes the one before away.
         wait_until("podman does it", || async {
             podman(fault_injection).is_ok()
         })

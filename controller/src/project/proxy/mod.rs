@@ -1,5 +1,5 @@
 //! The proxy as the controller runs it: one container in the network namespace of a small
-//! holder, which publishes the ports and stays when the proxy is replaced; or one process.
+//! infra container, which publishes the ports and stays when the proxy is replaced; or one process.
 
 mod certificates;
 mod config;

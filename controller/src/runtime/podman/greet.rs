@@ -1,4 +1,4 @@
-//! A connection to one socket, if podman responses there; and what an error of podman's is called.
+//! A connection to one socket, if podman responds there; and the text of an error of podman's.
 
 use std::error::Error as _;
 use std::path::Path;
