@@ -197,14 +197,16 @@ impl Wire {
             .with_all(vec![Arc::new(service)], config.timeouts)
             .ok()?;
         let table = Arc::new(ArcSwap::from_pointee(table));
+        #[cfg(test)]
+        let shared = table.clone();
         let counters = Arc::new(Counters::new(1));
         let (sender, shutdown_phase) = watch::channel(ShutdownPhase::Serving);
-        let worker = Worker::new(0, table.clone(), config.limits, &counters, shutdown_phase);
+        let worker = Worker::new(0, table, config.limits, &counters, shutdown_phase);
         Some(Self {
             worker,
             jobs: Rc::new(jobs()),
             #[cfg(test)]
-            table,
+            table: shared,
             _shutdown_phase: sender,
         })
     }
