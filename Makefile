@@ -79,7 +79,7 @@ demo: build ## The whole story, live: canary, 50/50, all, roll back. RUNTIME=aut
 
 test: build ## Every test; those on podman where podman works (CROSSFADE_REQUIRE_PODMAN=1: they must)
 	@if $(PODMAN_WORKS); then $(MAKE) --no-print-directory images PROFILE=$(PROFILE); fi
-	CROSSFADE_BIN_DIR=$(BIN) cargo test --workspace
+	CROSSFADE_BIN_DIR=$(BIN) cargo test --workspace --no-fail-fast
 	@# Whether podman can run anything is known by running something.
 	@if ! command -v podman >/dev/null; then \
 		echo 'podman tests: did not run, podman is not installed'; \
@@ -100,7 +100,7 @@ quick: build ## Tests of the real programs, as debug builds: end to end and podm
 		| grep -q ': test$$' && $(PODMAN_WORKS); then \
 		$(MAKE) --no-print-directory images PROFILE=dev; \
 	fi
-	CROSSFADE_BIN_DIR=$(BIN) cargo test $(QUICK_TESTS) -- $(TEST)
+	CROSSFADE_BIN_DIR=$(BIN) cargo test --no-fail-fast $(QUICK_TESTS) -- $(TEST)
 
 # What a machine that has nothing else to do needs for the promised numbers: the first row alone
 # takes 45% of DURATION.
