@@ -4,7 +4,6 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::program::programs_are_debug_builds;
 use crate::{AdminPort, DEADLINE, Load, On, ProcessStats, Settings, TestProject};
 
 /// From the first bad response of a release to its weight of 0, where a third of them are bad.
@@ -15,8 +14,8 @@ const CRASHING: Duration = Duration::from_secs(1);
 const STATUS: Duration = Duration::from_millis(50);
 /// For the start of a program, on a machine that has a core for it.
 const START: Duration = Duration::from_millis(10);
-/// What a controller at rest may have of memory, and of a core.
-const MEMORY: u64 = 30 << 20;
+/// What a controller at rest may have of memory of its own, and of a core.
+const MEMORY: u64 = 8 << 20;
 const CORE: f64 = 0.01;
 
 /// A release of which a third of the responses are bad, at 50 requests a second.
@@ -129,15 +128,9 @@ pub async fn a_controller_at_rest_costs_next_to_nothing(on: On) {
     tokio::time::sleep(Duration::from_secs(10)).await;
     let now = ProcessStats::of(controller);
     let part = (now.cpu - before.cpu).as_secs_f64() / began.elapsed().as_secs_f64();
-    let mib = now.peak_memory >> 20;
+    let mib = now.peak_private_memory >> 20;
     println!("{mib} MiB, {:.2}% of a core", part * 100.0);
     assert!(part < CORE, "{:.2}% of a core", part * 100.0);
-    // A debug build's code alone is larger.
-    let limit = if programs_are_debug_builds() {
-        2 * MEMORY
-    } else {
-        MEMORY
-    };
-    assert!(now.peak_memory < limit, "{mib} MiB");
+    assert!(now.peak_private_memory < MEMORY, "{mib} MiB");
     assert_eq!(project.serving("1.0.0").len(), 50);
 }

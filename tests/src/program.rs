@@ -18,11 +18,6 @@ pub fn bin_dir() -> PathBuf {
         .into()
 }
 
-/// Whether they are debug builds, which take more memory: by the name of Cargo's folder.
-pub(crate) fn programs_are_debug_builds() -> bool {
-    bin_dir().ends_with("debug")
-}
-
 /// The path of one of our programs.
 pub fn program(name: &str) -> PathBuf {
     let path = bin_dir().join(name);

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_has_a_message_and_asks_for_trailers() {
+    fn a_call_has_a_message_and_accepts_trailers() {
         let blocks = Blocks::grpc("bench.example");
         assert_eq!(blocks.body.len(), 5 + 32);
         assert_eq!(blocks.body[..5], [0, 0, 0, 0, 32]);
