@@ -7,10 +7,10 @@ use std::time::Duration;
 pub struct ProcessStats {
     /// The most memory that it has had at any time, in bytes.
     pub peak_memory: u64,
-    /// The same without the pages of files, such as the program's own. They are shared, and how many
-    /// of them the kernel maps at once depends on how the page cache came by the file: 11 MiB or 28
-    /// of one program on one machine.
-    pub peak_private_memory: u64,
+    /// The memory of its own that it has now, in bytes: without the pages of files, such as the
+    /// program's own. Those are shared, and how many of them the kernel maps, and when it takes them
+    /// back, depends on the page cache: 11 MiB or 28 of one program on one machine.
+    pub private_memory: u64,
     /// The processor time of all its threads.
     pub cpu: Duration,
 }
@@ -28,7 +28,6 @@ impl ProcessStats {
             let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
             kib.unwrap_or_else(|| panic!("{name} is in the status of every process")) * 1024
         };
-        let peak_memory = memory("VmHWM:");
         // The program's name, in parentheses, may have spaces in it.
         let stat = read("stat");
         let fields = stat.rsplit(") ").next().unwrap_or_default();
@@ -36,8 +35,8 @@ impl ProcessStats {
         let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
         let each = rustix::param::clock_ticks_per_second();
         Self {
-            peak_memory,
-            peak_private_memory: peak_memory.saturating_sub(memory("RssFile:")),
+            peak_memory: memory("VmHWM:"),
+            private_memory: memory("RssAnon:"),
             cpu: Duration::from_millis(ticks * 1000 / each),
         }
     }
