@@ -173,13 +173,11 @@ fn is_resource_exhaustion(error: &io::Error) -> bool {
 }
 
 impl Sending<'_> {
-    /// Sends the request, and waits for the head of its response.
-    pub(super) async fn send(
+    /// A connection to the attempt's endpoint that is there already, if one is.
+    pub(super) fn connection_at_hand(
         &self,
         attempt: &Attempt,
-        client: &mut Source<'_>,
-        upload: &mut Pump,
-    ) -> Result<(Connection, ResponseHead), Failed> {
+    ) -> Result<Option<Connection>, Failed> {
         let upstream = attempt.upstream();
         if self.traits.upgrade && upstream.endpoint.transport.protocol == Protocol::H2 {
             return Err(Failed::with(
@@ -187,24 +185,44 @@ impl Sending<'_> {
                 LocalReply::UpgradeOverHttp2,
             ));
         }
-        let (timeouts, timer) = (self.timeouts, self.timer);
-        let mut connection = upstream
-            .connection(self.traits.idempotent, timer, timeouts.connect)
-            .await
-            .map_err(|error| Failed::connecting(&error))?;
+        Ok(upstream.connection_at_hand(self.traits.idempotent))
+    }
+
+    /// A connection to the attempt's endpoint: one that is there, or a new one.
+    pub(super) async fn connection(&self, attempt: &Attempt) -> Result<Connection, Failed> {
+        match self.connection_at_hand(attempt)? {
+            Some(connection) => Ok(connection),
+            None => self.connect(attempt).await,
+        }
+    }
+
+    /// A new connection to the attempt's endpoint.
+    pub(super) async fn connect(&self, attempt: &Attempt) -> Result<Connection, Failed> {
+        let upstream = attempt.upstream();
+        let connected = upstream.connect(self.timer, self.timeouts.connect).await;
+        connected.map_err(|error| Failed::connecting(&error))
+    }
+
+    /// Sends the request, and waits for the head of its response.
+    pub(super) async fn send(
+        &self,
+        connection: &mut Connection,
+        client: &mut Source<'_>,
+        upload: &mut Pump,
+    ) -> Result<ResponseHead, Failed> {
         for _ in 0..MAX_INTERIM {
-            let head = self.exchange(&mut connection, client, upload).await?;
+            let head = self.exchange(connection, client, upload).await?;
             match head.status {
                 // The other protocol begins where the request ends (RFC 9110, 7.8).
                 101 if !self.traits.upgrade || !upload.is_done() => break,
-                101 | 200.. => return Ok((connection, head)),
+                101 | 200.. => return Ok(head),
                 // The client has had its 100 from us (RFC 9110, 10.1.1).
                 100 => {}
                 _ if client.takes_interim => {
-                    let (pool, within) = (client.pool, timeouts.body_idle);
+                    let (pool, within) = (client.pool, self.timeouts.body_idle);
                     client
                         .wire
-                        .interim(pool, timer, within, connection.response())
+                        .interim(pool, self.timer, within, connection.response())
                         .await
                         .map_err(|_| Failed::with(Failure::Reset, LocalReply::ClientGone))?;
                 }

@@ -7,8 +7,8 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::forward::attempt::{Blame, RequestTraits, Sending};
-use crate::forward::relay::{Bodies, Side};
+use crate::forward::attempt::{Blame, Failed, RequestTraits, Sending};
+use crate::forward::relay::{Bodies, Keep, Side};
 use crate::table::counts::stats::{Failure, Stats};
 use crate::wire::Wire;
 use crate::wire::h1::body::Framing;
@@ -127,8 +127,13 @@ impl Copy {
             timer,
         };
         for tries in 1..=MAX_TRIES {
-            let failed = match sending.send(&self.attempt, &mut client, &mut upload).await {
-                Ok((connection, head)) => {
+            let sent = async {
+                let mut connection = sending.connection(&self.attempt).await?;
+                let head = sending.send(&mut connection, &mut client, &mut upload);
+                Ok::<_, Failed>((head.await?, connection))
+            };
+            let failed = match sent.await {
+                Ok((head, mut connection)) => {
                     copies.response_began_after(worker.index, self.begun.elapsed());
                     let mut bodies = Bodies {
                         timer,
@@ -137,16 +142,18 @@ impl Copy {
                         upload: &mut upload,
                     };
                     let nothing = (Vec::new(), false);
-                    let upstream = self.attempt.upstream();
                     let read = bodies
-                        .relay(upstream, connection, &head, nothing, MAX_BODY)
+                        .relay(&mut connection, &head, nothing, MAX_BODY)
                         .await;
+                    if read == Ok(Keep::Yes) {
+                        self.attempt.upstream().keep(connection.link);
+                    }
                     match read {
                         Err(Side::Endpoint) => copies.failed(worker.index, Failure::Body),
                         // A drain has no more time for it.
                         Err(Side::Client) if timer.is_cut() => {}
                         // Read to its end, or for long enough.
-                        Ok(()) | Err(Side::Client) => {
+                        Ok(_) | Err(Side::Client) => {
                             copies.responded(worker.index, head.status);
                         }
                     }

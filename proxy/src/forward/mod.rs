@@ -179,20 +179,27 @@ impl Exchange {
                 traits: self.traits,
                 timer,
             };
-            let failed = match sending.send(&attempt, client, upload).await {
-                Ok((connection, head)) => {
-                    attempt.response_began();
-                    if let (Some(begun), Some(mirror)) = (self.copied, &self.service().mirror) {
-                        mirror.original_responded(worker.index, begun, head.status);
-                    }
-                    return Ok(EndpointResponse {
-                        attempt,
-                        connection,
-                        head,
-                    });
-                }
-                Err(failed) => failed.of_request_timed_out(timer),
+            let connected = match sending.connection_at_hand(&attempt) {
+                // Rare, and so not worth memory in every request.
+                Ok(None) => Box::pin(sending.connect(&attempt)).await,
+                Ok(Some(connection)) => Ok(connection),
+                Err(failed) => Err(failed),
             };
+            let failed = match connected {
+                Ok(mut connection) => match sending.send(&mut connection, client, upload).await {
+                    Ok(head) => {
+                        self.response_began(worker, &attempt, &head);
+                        return Ok(EndpointResponse {
+                            attempt,
+                            connection,
+                            head,
+                        });
+                    }
+                    Err(failed) => failed,
+                },
+                Err(failed) => failed,
+            };
+            let failed = failed.of_request_timed_out(timer);
             let is_unprocessed = failed.is_unprocessed(upload);
             let next = self.next_attempt(worker, timer, &failed, upload);
             let blame = failed.blame(is_unprocessed && next.is_some());
@@ -206,6 +213,13 @@ impl Exchange {
                 return Err(failed.reply);
             };
             attempt = next;
+        }
+    }
+
+    fn response_began(&self, worker: &Worker, attempt: &Attempt, head: &ResponseHead) {
+        attempt.response_began();
+        if let (Some(begun), Some(mirror)) = (self.copied, &self.service().mirror) {
+            mirror.original_responded(worker.index, begun, head.status);
         }
     }
 

@@ -9,18 +9,24 @@ use std::time::Duration;
 
 use crate::forward::{EndpointResponse, Exchange};
 use crate::table::counts::stats::Failure;
-use crate::wire::connection::{Connection, Link};
+use crate::wire::connection::Connection;
 use crate::wire::h1::body::Framing;
 use crate::wire::pump::{Pump, Relay, Source, Stopped};
 use crate::wire::response::ResponseHead;
 use crate::wire::timer::Timer;
-use crate::worker::upstream::Upstream;
 
 /// Whose doing it was that a response broke off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Client,
     Endpoint,
+}
+
+/// Whether another request may follow on the connection to the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Yes,
+    No,
 }
 
 /// The bodies of a request and its response, both on their way.
@@ -33,23 +39,22 @@ pub(super) struct Bodies<'b, 's> {
 }
 
 impl Exchange {
-    /// Passes a response on to its last byte, and settles the try. `begun` is the response's head
-    /// as the client's wire writes it, and `chunked` says whether its body goes on in chunks.
+    /// Passes a response on to its last byte, and gives what came of it, for
+    /// [`EndpointResponse::settle`]. `begun` is the response's head as the client's wire writes it,
+    /// and `chunked` says whether its body goes on in chunks.
     pub(crate) async fn relay(
         &self,
         timer: &Timer,
-        response: EndpointResponse,
+        response: &mut EndpointResponse,
         begun: (Vec<u8>, bool),
         client: &mut Source<'_>,
         upload: &mut Pump,
-    ) -> Result<(), Side> {
-        let EndpointResponse {
-            mut attempt,
-            connection,
-            head,
-        } = response;
-        if matches!(head.framing, Framing::Chunked | Framing::UntilClose) {
-            attempt.stream();
+    ) -> Result<Keep, Side> {
+        if matches!(
+            response.head.framing,
+            Framing::Chunked | Framing::UntilClose
+        ) {
+            response.attempt.stream();
         }
         let mut bodies = Bodies {
             timer,
@@ -57,30 +62,43 @@ impl Exchange {
             client,
             upload,
         };
-        let relayed = bodies
-            .relay(attempt.upstream(), connection, &head, begun, u64::MAX)
-            .await;
-        match relayed {
-            Ok(()) => attempt.responded(head.status),
-            Err(Side::Endpoint) => attempt.failed(Failure::Body),
-            // Dropped unsettled.
-            Err(Side::Client) => {}
+        bodies
+            .relay(&mut response.connection, &response.head, begun, u64::MAX)
+            .await
+    }
+}
+
+impl EndpointResponse {
+    /// Counts what came of it, and keeps its connection where another request may follow.
+    pub(crate) fn settle(self, relayed: Result<Keep, Side>) -> Result<(), Side> {
+        let keep = match relayed {
+            Ok(keep) => keep,
+            Err(side) => {
+                if side == Side::Endpoint {
+                    self.attempt.failed(Failure::Body);
+                }
+                // Else it is dropped unsettled.
+                return Err(side);
+            }
+        };
+        if keep == Keep::Yes {
+            self.attempt.upstream().keep(self.connection.link);
         }
-        relayed
+        self.attempt.responded(self.head.status);
+        Ok(())
     }
 }
 
 impl Bodies<'_, '_> {
-    /// Moves both bodies, until the response's is through, and keeps the connection where another
-    /// request may follow. A response's body that is longer than `most` is cut.
+    /// Moves both bodies, until the response's is through. A response's body that is longer than
+    /// `most` is cut.
     pub(super) async fn relay(
         &mut self,
-        upstream: &Upstream,
-        mut connection: Connection,
+        connection: &mut Connection,
         head: &ResponseHead,
         (begun, chunked): (Vec<u8>, bool),
         most: u64,
-    ) -> Result<(), Side> {
+    ) -> Result<Keep, Side> {
         let pool = self.client.pool;
         let keeps = connection.take_off(head, pool);
         let mut endpoint = Source {
@@ -97,15 +115,10 @@ impl Bodies<'_, '_> {
         let mut download = Pump::new(begun, relay, endpoint.wire);
         let relayed = self.pass_on(&mut endpoint, &mut download).await;
         download.finish(endpoint.read_buffer, pool);
-        if relayed.is_ok() {
-            let whole = self.upload.is_done() && connection.read_buffer.is_empty();
-            connection.read_buffer.park(pool);
-            match connection.link {
-                Link::H1(socket) if keeps && whole => upstream.keep(socket),
-                _ => {}
-            }
-        }
-        relayed
+        relayed?;
+        let whole = self.upload.is_done() && connection.read_buffer.is_empty();
+        connection.read_buffer.park(pool);
+        Ok(if keeps && whole { Keep::Yes } else { Keep::No })
     }
 
     /// Moves both bodies at the same time, until the response's is through.

@@ -256,47 +256,47 @@ impl H1Client {
         let Arrived { length, head } = arrived;
         let is_read = head.is_some();
         let mut head = head.unwrap_or_else(|| worker.pool.head());
-        let request = self.read(worker, length, is_read, &mut head);
-        let started = match request {
-            Ok(request) => {
-                let incoming = Incoming {
-                    worker,
-                    timer: &self.timer,
-                    peer: &self.peer,
-                    head: head.over(&self.read_buffer.data()[..length]),
-                    framing: request.framing,
-                    client: Wire::H1(&self.socket),
-                };
-                incoming.begin().await.map(|started| (request, started))
+        let request = match self.read(worker, length, is_read, &mut head) {
+            Ok(request) => request,
+            Err(bad) => {
+                worker.pool.give_head(head);
+                self.read_buffer.consume(length);
+                return self.refuse(worker, bad.into(), None, false).await;
             }
-            Err(bad) => Err(bad.into()),
         };
+        let incoming = Incoming {
+            worker,
+            timer: &self.timer,
+            peer: &self.peer,
+            head: head.over(&self.read_buffer.data()[..length]),
+            framing: request.framing,
+            client: Wire::H1(&self.socket),
+        };
+        // What it is made of is large, and stays where it is to its end.
+        let mut started = incoming.begin();
+        if matches!(started, Err(LocalReply::ServiceHeld)) {
+            // Rare, and so not worth memory in every request.
+            started = Box::pin(incoming.begin_when_released()).await;
+        }
         worker.pool.give_head(head);
         self.read_buffer.consume(length);
-        let (request, started) = match started {
-            Ok(started) => started,
+        let (exchange, attempt, upload) = match started {
+            Ok(Started {
+                ref mut exchange,
+                attempt,
+                ref mut upload,
+            }) => (exchange, attempt, upload),
             Err(reply) => {
-                let request = request.ok();
-                let is_read = request.is_some_and(|request| self.skip_body(request.framing));
-                return self.refuse(worker, reply, request, is_read).await;
+                let is_read = self.skip_body(request.framing);
+                return self.refuse(worker, reply, Some(request), is_read).await;
             }
         };
-        let Started {
-            mut exchange,
-            attempt,
-            mut upload,
-        } = started;
         if self.read_buffer.is_empty() {
             // However long the response takes, the connection holds no buffer until it is there.
             self.read_buffer.park(&worker.pool);
         }
-        if request.expects && self.read_buffer.is_empty() {
-            let proceed = [&b"HTTP/1.1 100 Continue\r\n\r\n"[..]];
-            let within = exchange.body_idle();
-            let written = self.socket.write_all(&self.timer, within, proceed).await;
-            if written.is_err() {
-                return Next::Cut;
-            }
+        if request.expects && self.proceed(exchange.body_idle()).await.is_err() {
+            return Next::Cut;
         }
         let mut source = Source {
             wire: Wire::H1(&self.socket),
@@ -305,38 +305,37 @@ impl H1Client {
             takes_interim: request.version == Version::HTTP_11,
         };
         let response = exchange
-            .response(worker, &self.timer, attempt, &mut source, &mut upload)
+            .response(worker, &self.timer, attempt, &mut source, upload)
             .await;
-        match response {
-            Ok(response) if response.head.status == 101 => {
-                upload.finish(&mut self.read_buffer, &worker.pool);
-                self.upgrade(worker, &exchange, response).await
-            }
-            Ok(response) => {
-                let whole = upload.is_done();
-                let begun = begin_response(worker, &request, &exchange, &response, whole);
-                let relayed = exchange
-                    .relay(&self.timer, response, begun.head, &mut source, &mut upload)
-                    .await;
-                upload.finish(&mut self.read_buffer, &worker.pool);
-                match relayed {
-                    Ok(()) if begun.keep_alive => Next::Request,
-                    Ok(()) if request.last && whole && self.has_read_all() => Next::CloseNow,
-                    Ok(()) => Next::Close,
-                    Err(_) => {
-                        if begun.ends_with_connection {
-                            // Its end alone would make the response look whole.
-                            self.socket.reset_when_dropped();
-                        }
-                        Next::Cut
-                    }
-                }
-            }
+        let mut response = match response {
+            Ok(response) => response,
             Err(reply) => {
                 let (done, untouched) = (upload.is_done(), upload.is_untouched());
                 upload.finish(&mut self.read_buffer, &worker.pool);
                 let is_read = done || untouched && self.skip_body(request.framing);
-                self.refuse(worker, reply, Some(request), is_read).await
+                return self.refuse(worker, reply, Some(request), is_read).await;
+            }
+        };
+        if response.head.status == 101 {
+            upload.finish(&mut self.read_buffer, &worker.pool);
+            return self.upgrade(worker, exchange, response).await;
+        }
+        let whole = upload.is_done();
+        let begun = begin_response(worker, &request, exchange, &response, whole);
+        let relayed = exchange
+            .relay(&self.timer, &mut response, begun.head, &mut source, upload)
+            .await;
+        upload.finish(&mut self.read_buffer, &worker.pool);
+        match response.settle(relayed) {
+            Ok(()) if begun.keep_alive => Next::Request,
+            Ok(()) if request.last && whole && self.has_read_all() => Next::CloseNow,
+            Ok(()) => Next::Close,
+            Err(_) => {
+                if begun.ends_with_connection {
+                    // Its end alone would make the response look whole.
+                    self.socket.reset_when_dropped();
+                }
+                Next::Cut
             }
         }
     }
@@ -373,6 +372,15 @@ impl H1Client {
             json: wants_json(message),
             to_head: message.method() == b"HEAD",
         }
+    }
+
+    /// Asks for the body, where none of it has come yet.
+    async fn proceed(&self, within: Duration) -> io::Result<()> {
+        if !self.read_buffer.is_empty() {
+            return Ok(());
+        }
+        let proceed = [&b"HTTP/1.1 100 Continue\r\n\r\n"[..]];
+        self.socket.write_all(&self.timer, within, proceed).await
     }
 
     /// Passes a 101 on, and then bytes both ways until one side ends.

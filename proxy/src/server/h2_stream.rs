@@ -102,7 +102,11 @@ impl Client {
             framing,
             client: Wire::H2(&self.stream),
         };
-        let begun = incoming.begin().await?;
+        let begun = match incoming.begin() {
+            // Rare, and so not worth memory in every request.
+            Err(LocalReply::ServiceHeld) => Box::pin(incoming.begin_when_released()).await?,
+            begun => begun?,
+        };
         if !self.ends && head.has(Known::Expect, "100-continue") {
             self.stream.proceed();
         }
@@ -110,12 +114,8 @@ impl Client {
     }
 
     /// Forwards the request, and passes the response on. Gives whether the client let it finish.
-    async fn exchange(&self, begun: Started) -> bool {
-        let Started {
-            mut exchange,
-            attempt,
-            mut upload,
-        } = begun;
+    async fn exchange(&self, mut begun: Started) -> bool {
+        let (exchange, upload) = (&mut begun.exchange, &mut begun.upload);
         let mut read_buffer = ReadBuffer::default();
         let mut source = Source {
             wire: Wire::H2(&self.stream),
@@ -124,16 +124,22 @@ impl Client {
             takes_interim: true,
         };
         let response = exchange
-            .response(&self.worker, &self.timer, attempt, &mut source, &mut upload)
+            .response(
+                &self.worker,
+                &self.timer,
+                begun.attempt,
+                &mut source,
+                upload,
+            )
             .await;
         let completed = match response {
-            Ok(response) => {
-                self.begin_response(&exchange, &response);
+            Ok(mut response) => {
+                self.begin_response(exchange, &response);
                 let begun = (Vec::new(), false);
                 let relayed = exchange
-                    .relay(&self.timer, response, begun, &mut source, &mut upload)
+                    .relay(&self.timer, &mut response, begun, &mut source, upload)
                     .await;
-                match relayed {
+                match response.settle(relayed) {
                     Ok(()) => true,
                     Err(side) => {
                         self.stream.break_off(match side {

@@ -36,21 +36,22 @@ pub(super) struct Started {
 
 impl Incoming<'_> {
     /// Begins its exchange, once its service is not held.
-    pub(super) async fn begin(&self) -> Result<Started, LocalReply> {
+    pub(super) async fn begin_when_released(&self) -> Result<Started, LocalReply> {
+        loop {
+            hold::wait(self.worker, self.head, self.client).await?;
+            match self.begin() {
+                Err(LocalReply::ServiceHeld) => {}
+                begun => return begun,
+            }
+        }
+    }
+
+    /// Begins its exchange. `ServiceHeld`: it has to wait until it may.
+    pub(super) fn begin(&self) -> Result<Started, LocalReply> {
         self.check_limits()?;
         let pool = &self.worker.pool;
         let mut bytes = pool.take_small();
-        let begun = loop {
-            let begun = Exchange::begin(self.worker, self.timer, self.peer, self.head, &mut bytes);
-            if !matches!(begun, Err(LocalReply::ServiceHeld)) {
-                break begun;
-            }
-            // Rare, and so not worth memory in every request.
-            match Box::pin(hold::wait(self.worker, self.head, self.client)).await {
-                Ok(()) => bytes.clear(),
-                Err(reply) => break Err(reply),
-            }
-        };
+        let begun = Exchange::begin(self.worker, self.timer, self.peer, self.head, &mut bytes);
         let (exchange, attempt) = match begun {
             Ok(begun) => begun,
             Err(reply) => {

@@ -98,24 +98,25 @@ impl Upstream {
         }
     }
 
-    /// A connection for one request: an idle one, or a new one, made within so much time; where
-    /// the endpoint speaks HTTP/2, a stream.
-    pub(crate) async fn connection(
-        &self,
-        idempotent: bool,
-        timer: &Timer,
-        within: Duration,
-    ) -> io::Result<Connection> {
+    /// A connection for one request that is there already: an idle one; where the endpoint speaks
+    /// HTTP/2, a stream of one.
+    pub(crate) fn connection_at_hand(&self, idempotent: bool) -> Option<Connection> {
+        let link = if self.endpoint.transport.protocol == Protocol::H2 {
+            Link::H2(Box::new(self.sessions.free_stream()?))
+        } else {
+            Link::H1(self.idle_socket(idempotent)?)
+        };
+        Some(Connection::new(link, true))
+    }
+
+    /// A new connection, made within so much time for each step; where the endpoint speaks HTTP/2, a
+    /// stream, of a connection that another request may have made meanwhile.
+    pub(crate) async fn connect(&self, timer: &Timer, within: Duration) -> io::Result<Connection> {
         if self.endpoint.transport.protocol == Protocol::H2 {
-            // Rare, and so not worth memory in every request.
-            let stream = Box::pin(self.stream(timer, within));
-            let (stream, reused) = stream.await?;
+            let (stream, reused) = self.stream(timer, within).await?;
             return Ok(Connection::new(Link::H2(Box::new(stream)), reused));
         }
-        if let Some(socket) = self.idle_socket(idempotent) {
-            return Ok(Connection::new(Link::H1(socket), true));
-        }
-        let stream = Box::pin(connect::open(&self.endpoint, timer, within)).await?;
+        let stream = connect::open(&self.endpoint, timer, within).await?;
         Ok(Connection::new(Link::H1(Socket::new(stream)), false))
     }
 
@@ -154,8 +155,10 @@ impl Upstream {
         None
     }
 
-    /// Keeps a connection whose response was read whole, with nothing behind it.
-    pub(crate) fn keep(&self, socket: Socket) {
+    /// Keeps a connection whose response was read whole, with nothing behind it. Of a stream, there
+    /// is nothing to keep.
+    pub(crate) fn keep(&self, link: Link) {
+        let Link::H1(socket) = link else { return };
         let mut idle = self.idle.borrow_mut();
         if !self.endpoint.claims.is_retired() && idle.len() < MAX_IDLE {
             let since = self.timers.now();

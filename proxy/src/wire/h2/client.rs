@@ -109,7 +109,7 @@ impl Sessions {
 
     /// A stream of a connection that has room for it; where there may be no further ones, of
     /// the one with the fewest, on which it has to wait.
-    fn free_stream(&self) -> Option<Stream> {
+    pub(crate) fn free_stream(&self) -> Option<Stream> {
         let mut open = self.open.borrow_mut();
         open.retain_mut(Session::is_open);
         let free = open.iter().find(|session| session.has_room());

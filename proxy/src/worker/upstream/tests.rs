@@ -28,7 +28,7 @@ async fn with_idle(count: usize) -> (Rc<Upstream>, FarSides) {
         let near = TcpStream::connect(listener.local_addr().unwrap()).await;
         let (far, _) = listener.accept().unwrap();
         far.set_nonblocking(true).unwrap();
-        upstream.keep(Socket::plain(near.unwrap()));
+        upstream.keep(Link::H1(Socket::plain(near.unwrap())));
         far_sides.push(TcpStream::from_std(far).unwrap());
     }
     (upstream, far_sides)
@@ -165,13 +165,13 @@ fn there_are_so_many_idle_connections_and_no_more() {
         for _ in 0..MAX_IDLE - 1 {
             let unconnected = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             unconnected.set_nonblocking(true).unwrap();
-            upstream.keep(Socket::plain(
+            upstream.keep(Link::H1(Socket::plain(
                 TcpStream::from_std(unconnected.into()).unwrap(),
-            ));
+            )));
         }
-        upstream.keep(one);
+        upstream.keep(Link::H1(one));
         assert_eq!(upstream.idle.borrow().len(), MAX_IDLE);
-        upstream.keep(other);
+        upstream.keep(Link::H1(other));
         assert_eq!(upstream.idle.borrow().len(), MAX_IDLE);
     });
 }
@@ -184,7 +184,7 @@ fn an_endpoint_that_is_retired_keeps_no_connection() {
         upstream.endpoint.claims.retire();
         upstream.close_idle();
         assert_eq!(far_sides[0].read(&mut [0; 1]).await.unwrap(), 0);
-        upstream.keep(busy);
+        upstream.keep(Link::H1(busy));
         assert_eq!(far_sides[1].read(&mut [0; 1]).await.unwrap(), 0);
         assert!(upstream.tidy(), "none is left");
     });
