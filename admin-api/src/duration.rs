@@ -6,6 +6,9 @@ use std::time::Duration;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::strict::InputError;
+use crate::traffic::Setting;
+
 /// More than this is a slip of the keyboard, and would not fit into a point in time.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -60,6 +63,12 @@ impl std::str::FromStr for Period {
     }
 }
 
+impl Setting for Period {
+    fn check(&self) -> Result<(), InputError> {
+        Ok(())
+    }
+}
+
 impl Serialize for Period {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -83,5 +92,33 @@ impl<'de> Deserialize<'de> for Period {
         }
 
         deserializer.deserialize_str(PeriodVisitor)
+    }
+}
+
+/// A length of time that is not 0, written as a [`Period`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct NonZeroPeriod(Period);
+
+impl NonZeroPeriod {
+    /// The same length as std's type.
+    pub const fn get(self) -> Duration {
+        self.0.get()
+    }
+}
+
+impl Setting for NonZeroPeriod {
+    fn check(&self) -> Result<(), InputError> {
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for NonZeroPeriod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let period = Period::deserialize(deserializer)?;
+        if period.get().is_zero() {
+            let message = format!("{period} is out of range: it has to be above 0");
+            return Err(de::Error::custom(message));
+        }
+        Ok(Self(period))
     }
 }

@@ -13,15 +13,17 @@ mod mirror;
 pub mod names;
 mod receipt;
 mod service;
+mod size;
 mod stats;
 mod status;
 mod sticky;
 pub mod strict;
+mod timeouts;
 mod traffic;
 mod version;
 
 pub use balance::{BalanceSpec, HashKey};
-pub use duration::Period;
+pub use duration::{NonZeroPeriod, Period};
 pub use health::{EjectionSpec, HealthSpec, Probe, StatusRange};
 pub use hold::{HoldSpec, HoldView};
 pub use mirror::{CopyStats, MirrorSpec, MirrorStats};
@@ -30,8 +32,10 @@ pub use service::{
     Changed, EndpointSpec, EndpointView, HealthState, MAX_WEIGHT, ServiceList, ServiceSpec,
     ServiceView, SplitRequest, VersionView, Weight,
 };
+pub use size::Size;
 pub use stats::{Bucket, FailedTries, Responses, ServiceStats, VersionStats};
 pub use status::{ErrorBody, ErrorDetail, Status};
 pub use sticky::{ClientKey, ForceSpec, StickySpec};
+pub use timeouts::{LimitsSpec, TimeoutsSpec};
 pub use traffic::TrafficSettings;
 pub use version::{Protocol, TlsSpec, VersionSpec};

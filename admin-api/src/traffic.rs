@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::flat::FlatKeys;
 use crate::strict::InputError;
-use crate::{BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, StickySpec};
+use crate::{
+    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, LimitsSpec, Period, StickySpec, TimeoutsSpec,
+};
 
 /// The type of one setting.
 pub(crate) trait Setting {
@@ -34,15 +36,15 @@ macro_rules! settings {
             $($(#[$of_key:meta])* pub $key:ident: $Type:ty,)*
         }
     ) => {
-        $(#[$of_struct])*
         #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default)]
+        $(#[$of_struct])*
         pub struct $Settings {
             $($(#[$of_key])* pub $key: $Type,)*
         }
 
         impl $Settings {
-            /// Checks every setting. The error's field is relative to the service.
+            /// Checks every setting. The error's field is relative to what has them.
             pub fn check(&self) -> Result<(), InputError> {
                 $(
                     let checked = Setting::check(&self.$key);
@@ -69,6 +71,8 @@ macro_rules! settings {
         }
     };
 }
+
+pub(crate) use settings;
 
 settings! {
     /// What the proxy does with the requests and the endpoints of a service, beside its routes
@@ -97,6 +101,16 @@ settings! {
         /// How a version's requests divide over its endpoints. Default `"round_robin"`.
         #[serde(skip_serializing_if = "BalanceSpec::is_default")]
         pub balance: BalanceSpec,
+        /// How long things may take. Default: as in the proxy's config file.
+        #[serde(skip_serializing_if = "TimeoutsSpec::is_default")]
+        pub timeouts: TimeoutsSpec,
+        /// What a request may have. Default: as in the proxy's config file.
+        #[serde(skip_serializing_if = "LimitsSpec::is_default")]
+        pub limits: LimitsSpec,
+        /// How long a new request waits where no endpoint is up, but one is coming. Default 5 s;
+        /// 0: not at all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub wait_for_endpoint: Option<Period>,
     }
 }
 
@@ -197,6 +211,32 @@ mod tests {
             "balance = { hash = { header = \"a b\" } }",
             "balance.hash.header",
             "not the name of a header field",
+        );
+        check_wrong(
+            "timeouts = { connect = \"0s\" }",
+            "timeouts.connect",
+            "0s is out of range: it has to be above 0",
+        );
+        check_wrong(
+            "timeouts = { conect = \"1s\" }",
+            "timeouts.conect",
+            "did you mean `connect`?",
+        );
+        check_wrong(
+            "timeouts = { first_byte = 5 }",
+            "timeouts.first_byte",
+            "a duration in quotes",
+        );
+        check_wrong("limits = { body = \"1x\" }", "limits.body", "1x");
+        check_wrong(
+            "limits = { header_count = 5 }",
+            "limits.header_count",
+            "expected `body`",
+        );
+        check_wrong(
+            "wait_for_endpoint = \"5\"",
+            "wait_for_endpoint",
+            "not a duration",
         );
     }
 

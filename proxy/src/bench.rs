@@ -63,16 +63,17 @@ impl Tables {
     }
 
     fn build(&self) -> Option<Table> {
+        let table = self.current.load();
         let services = self.definitions.iter().map(|definition| {
             Arc::new(Service::new(
                 definition.clone(),
+                &table.timeouts,
                 None,
                 &Resolved::new(),
                 WORKERS,
                 &Drained::new(),
             ))
         });
-        let table = self.current.load();
         table
             .with_all(services.collect(), table.timeouts.clone())
             .ok()
@@ -99,6 +100,7 @@ impl Tables {
         };
         let service = Service::new(
             definition.clone(),
+            &table.timeouts,
             table.service(&definition.name).map(|service| &**service),
             &Resolved::new(),
             WORKERS,

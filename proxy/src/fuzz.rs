@@ -192,7 +192,14 @@ impl Wire {
     /// One worker with this config, which forwards the requests for one service.
     pub(crate) fn with(config: Config, spec: &ServiceSpec) -> Option<Self> {
         let definition = Arc::new(Definition::check(spec).ok()?);
-        let service = Service::new(definition, None, &Resolved::new(), 1, &Drained::new());
+        let service = Service::new(
+            definition,
+            &config.timeouts,
+            None,
+            &Resolved::new(),
+            1,
+            &Drained::new(),
+        );
         let table = Table::empty(config.timeouts.clone())
             .with_all(vec![Arc::new(service)], config.timeouts)
             .ok()?;

@@ -11,6 +11,7 @@ use admin_api::strict::from_json;
 use crate::table::definition::Definition;
 use crate::table::routing_hints::RoutingHints;
 use crate::table::service::{Drained, Service};
+use crate::table::timeouts::Timeouts;
 use crate::table::version::Resolved;
 use crate::wire::h1::head::{MAX_FIELDS, read_request};
 use crate::wire::head::{Head, Message};
@@ -39,7 +40,14 @@ pub(crate) fn service_without(
     previous: Option<&Service>,
     drained: &Drained,
 ) -> Service {
-    Service::new(definition(json), previous, &Resolved::new(), 1, drained)
+    Service::new(
+        definition(json),
+        &Timeouts::default(),
+        previous,
+        &Resolved::new(),
+        1,
+        drained,
+    )
 }
 
 /// A request that is balanced by this key.

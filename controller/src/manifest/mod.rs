@@ -11,6 +11,7 @@ mod raw;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use admin_api::strict::{InputError, from_toml};
 use admin_api::{Period, TrafficSettings, VersionSpec};
@@ -124,6 +125,13 @@ impl Manifest {
     /// The service of that name.
     pub fn service(&self, name: &str) -> Option<&ServiceSettings> {
         self.services.iter().find(|service| service.name == name)
+    }
+
+    /// From the start of a drain of one of its containers until what is left of requests is cut.
+    pub fn drain_timeout(&self, service: &str) -> Duration {
+        let own = self.service(service);
+        let own = own.and_then(|service| service.traffic.timeouts.drain);
+        own.unwrap_or(self.proxy.drain_timeout).get()
     }
 }
 

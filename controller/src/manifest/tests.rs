@@ -408,3 +408,14 @@ fn a_rollout_has_the_keys_of_its_strategy() {
     let rolling = rollout("strategy = \"rolling\"\nmax_surge = 0\nmax_unavailable = \"25%\"");
     assert_eq!(rolling, "rolling, at most 0 more and 25% fewer containers");
 }
+
+#[test]
+fn a_service_may_have_its_own_time_to_drain() {
+    let text = "[proxy]\ndrain_timeout = \"7s\"\n\
+                [[services]]\nname = \"web\"\nimage = \"web:1\"\n\
+                [[services]]\nname = \"own\"\nimage = \"own:1\"\npath_prefix = \"/own\"\n\
+                timeouts = { drain = \"2m\" }";
+    let manifest = Manifest::parse(text).expect("a manifest");
+    assert_eq!(manifest.drain_timeout("web").as_secs(), 7);
+    assert_eq!(manifest.drain_timeout("own").as_secs(), 120);
+}

@@ -264,7 +264,7 @@ impl Project {
                 .collect(),
             limits: template.limits,
             port: Some(template.port),
-            stop_timeout: self.manifest().proxy.drain_timeout.get() + STOP_MARGIN,
+            stop_timeout: self.manifest().drain_timeout(&version.service) + STOP_MARGIN,
         }
     }
 }

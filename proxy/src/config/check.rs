@@ -5,10 +5,10 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use admin_api::strict::{InputError, from_toml};
-use admin_api::{Period, ServiceSpec};
+use admin_api::{NonZeroPeriod, ServiceSpec};
 use bytesize::ByteSize;
 use ipnet::IpNet;
 
@@ -108,7 +108,7 @@ impl Config {
             admin: raw.admin.map(check_admin).transpose()?,
             handover: raw.handover.map(check_handover).transpose()?,
             listeners,
-            timeouts: check_timeouts(&raw.timeouts)?,
+            timeouts: timeouts(&raw.timeouts),
             limits: check_limits(&raw.limits)?,
             services: check_services(raw.services)?,
         })
@@ -271,32 +271,15 @@ fn check_handover(raw: RawHandover) -> Result<PathBuf, InputError> {
     Ok(socket)
 }
 
-fn check_timeouts(raw: &RawTimeouts) -> Result<Timeouts, InputError> {
-    let positive = |field: &str, period: Option<Period>, default: Duration| {
-        let period = period.map_or(default, Period::get);
-        if period.is_zero() {
-            return Err(InputError::of_field(
-                format!("timeouts.{field}"),
-                "has to be above 0",
-            ));
-        }
-        Ok(period)
-    };
-    let or_never = |period: Duration| (!period.is_zero()).then_some(period);
-    let stream = raw.stream.map_or(Duration::from_secs(300), Period::get);
-    let upgraded = raw.upgraded.map_or(Duration::from_secs(3600), Period::get);
-    Ok(Timeouts {
-        header: positive("header", raw.header, Duration::from_secs(10))?,
-        keep_alive: positive("keep_alive", raw.keep_alive, Duration::from_secs(75))?,
-        connect: positive("connect", raw.connect, Duration::from_secs(5))?,
-        first_byte: positive("first_byte", raw.first_byte, Duration::from_secs(60))?,
-        request: raw.request.map(Period::get).and_then(or_never),
-        body_idle: positive("body_idle", raw.body_idle, Duration::from_secs(60))?,
-        drain: raw.drain.map_or(Duration::from_secs(30), Period::get),
-        stream: or_never(stream),
-        upgraded: or_never(upgraded),
-        resolve: positive("resolve", raw.resolve, Duration::from_secs(5))?,
-    })
+fn timeouts(raw: &RawTimeouts) -> Timeouts {
+    let default = Timeouts::default();
+    let or = |own: Option<NonZeroPeriod>, else_| own.map_or(else_, NonZeroPeriod::get);
+    Timeouts {
+        header: or(raw.header, default.header),
+        keep_alive: or(raw.keep_alive, default.keep_alive),
+        resolve: or(raw.resolve, default.resolve),
+        ..default.with(&raw.of_services)
+    }
 }
 
 fn check_limits(raw: &RawLimits) -> Result<Limits, InputError> {

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use admin_api::{Period, ServiceSpec};
+use admin_api::flat::Flat;
+use admin_api::{NonZeroPeriod, ServiceSpec, TimeoutsSpec};
 use bytesize::ByteSize;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -61,18 +62,25 @@ pub(super) struct RawKeyPair {
 
 /// `[timeouts]`.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub(super) struct RawTimeouts {
-    pub(super) header: Option<Period>,
-    pub(super) keep_alive: Option<Period>,
-    pub(super) connect: Option<Period>,
-    pub(super) first_byte: Option<Period>,
-    pub(super) request: Option<Period>,
-    pub(super) body_idle: Option<Period>,
-    pub(super) drain: Option<Period>,
-    pub(super) stream: Option<Period>,
-    pub(super) upgraded: Option<Period>,
-    pub(super) resolve: Option<Period>,
+    pub(super) header: Option<NonZeroPeriod>,
+    pub(super) keep_alive: Option<NonZeroPeriod>,
+    pub(super) resolve: Option<NonZeroPeriod>,
+    /// What a service may have of its own. Its keys stand among the others.
+    #[serde(skip)]
+    pub(super) of_services: TimeoutsSpec,
+}
+
+impl<'de> Deserialize<'de> for RawTimeouts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut of_services = TimeoutsSpec::default();
+        let timeouts = Self::deserialize(Flat::new(deserializer, &mut of_services))?;
+        Ok(Self {
+            of_services,
+            ..timeouts
+        })
+    }
 }
 
 /// `[limits]`.

@@ -1,3 +1,8 @@
+use std::time::Duration;
+
+use admin_api::TimeoutsSpec;
+use admin_api::flat::FlatKeys;
+
 use super::*;
 use crate::table::balance::Balance;
 use crate::testing::service;
@@ -149,6 +154,16 @@ fn every_setting_of_a_service_is_in_its_definition_and_in_its_view() {
     let service = service(&serde_json::to_string(spec).unwrap(), None);
     assert_eq!(service.definition.traffic, spec.traffic);
     assert_eq!(service.view(1).traffic, spec.traffic);
+    assert_eq!(service.wait_for_endpoint, Duration::from_secs(2));
+    assert_eq!(service.body_limit, Some(10 << 20));
+    let all = serde_json::to_value(&spec.traffic.timeouts).unwrap();
+    for key in TimeoutsSpec::KEYS {
+        let mut without = all.clone();
+        assert!(without.as_object_mut().unwrap().remove(*key).is_some());
+        let without = serde_json::from_value(without).unwrap();
+        let timeouts = Timeouts::default().of_service(&without);
+        assert_ne!(timeouts, service.timeouts, "`{key}` has no effect");
+    }
     // What is made ready for routing.
     let definition = &service.definition;
     assert!(definition.sticky.is_some() && definition.force.is_some());

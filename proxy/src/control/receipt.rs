@@ -48,7 +48,9 @@ impl Control {
                 .or_default()
                 .extend(covered);
         }
-        self.drains.retire(name, &endpoints, &table.timeouts);
+        if let Some(service) = service {
+            self.drains.retire(name, &endpoints, &service.timeouts);
+        }
         drop(wanted);
         self.receipt(name, target)
     }

@@ -76,6 +76,11 @@ pub(crate) struct TimeoutsSnapshot {
     header: Duration,
     keep_alive: Duration,
     connect: Duration,
+    /// Before there were these, there was `connect` alone.
+    #[serde(default = "default_failover")]
+    connect_failover: Duration,
+    #[serde(default)]
+    connect_hedge: Option<Duration>,
     first_byte: Duration,
     #[serde(default)]
     request: Option<Duration>,
@@ -85,6 +90,10 @@ pub(crate) struct TimeoutsSnapshot {
     stream: Option<Duration>,
     upgraded: Option<Duration>,
     resolve: Duration,
+}
+
+fn default_failover() -> Duration {
+    Timeouts::default().connect_failover
 }
 
 /// What an older process counts.
@@ -108,6 +117,8 @@ impl From<&Timeouts> for TimeoutsSnapshot {
             header,
             keep_alive,
             connect,
+            connect_failover,
+            connect_hedge,
             first_byte,
             request,
             body_idle,
@@ -120,6 +131,8 @@ impl From<&Timeouts> for TimeoutsSnapshot {
             header,
             keep_alive,
             connect,
+            connect_failover,
+            connect_hedge,
             first_byte,
             request,
             body_idle,
@@ -137,6 +150,8 @@ impl From<TimeoutsSnapshot> for Timeouts {
             header,
             keep_alive,
             connect,
+            connect_failover,
+            connect_hedge,
             first_byte,
             request,
             body_idle,
@@ -149,6 +164,8 @@ impl From<TimeoutsSnapshot> for Timeouts {
             header,
             keep_alive,
             connect,
+            connect_failover,
+            connect_hedge,
             first_byte,
             request,
             body_idle,

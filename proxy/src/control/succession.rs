@@ -231,7 +231,7 @@ impl Control {
                 .cloned()
                 .collect();
             let name = &service.definition.name;
-            self.drains.retire(name, &gone, &table.timeouts);
+            self.drains.retire(name, &gone, &service.timeouts);
         }
         // What no table has may have a drain already; if not, it gets no claims anyway.
         for endpoint in retired.iter().filter_map(|id| known.get(id)) {
@@ -270,9 +270,15 @@ impl Control {
             endpoints.push(endpoint);
         }
         let definition = Arc::new(definition);
-        let service =
-            Service::with_endpoints(definition, previous, &endpoints, drafts, self.workers)
-                .with_departed(&snapshot.departed, self.workers);
+        let service = Service::with_endpoints(
+            definition,
+            &wanted.timeouts,
+            previous,
+            &endpoints,
+            drafts,
+            self.workers,
+        )
+        .with_departed(&snapshot.departed, self.workers);
         let hold = wanted.hold_as(&name, snapshot.hold, over);
         let drained = snapshot.drained.iter().filter_map(|(version, address)| {
             Some((version.as_str().into(), check_address(address).ok()?))

@@ -23,7 +23,7 @@ impl Control {
         let name = definition.name.clone();
         let none = Drained::new();
         let drained = wanted.drained.get(&*name).unwrap_or(&none);
-        let service = self.build(wanted, definition, &table, drained);
+        let service = self.build(wanted, Arc::new(definition), &table, drained);
         let next = table
             .with(service)
             .map_err(|conflict| ChangeError::Conflict(conflict.message(&name)))?;
@@ -43,17 +43,17 @@ impl Control {
         for spec in wanted.desired.specs() {
             let there = table.service(&spec.name);
             if let Some(same) = there.filter(|_| before.get(&spec.name) == Some(spec)) {
-                services.push(same.clone());
+                services.push(self.timed_anew(wanted, same, &table));
                 continue;
             }
             let definition = Definition::check(spec)?;
             let same = |service: &&Arc<Service>| *service.definition == definition;
             services.push(match there.filter(same) {
-                Some(same) => same.clone(),
+                Some(same) => self.timed_anew(wanted, same, &table),
                 None => {
                     // What was drained before is asked for anew.
                     anew.push(spec.name.clone());
-                    self.build(wanted, definition, &table, &Drained::new())
+                    self.build(wanted, Arc::new(definition), &table, &Drained::new())
                 }
             });
         }
@@ -70,19 +70,42 @@ impl Control {
         Ok(self.swap(wanted, &table, next, names.iter().map(AsRef::as_ref)))
     }
 
+    /// The same service where its timeouts are as wanted; with those that are, if not.
+    pub(super) fn timed_anew(
+        &self,
+        wanted: &DesiredState,
+        service: &Arc<Service>,
+        table: &Table,
+    ) -> Arc<Service> {
+        let definition = &service.definition;
+        let timeouts = wanted.timeouts.of_service(&definition.traffic.timeouts);
+        if timeouts == service.timeouts {
+            return service.clone();
+        }
+        let none = Drained::new();
+        let drained = wanted.drained.get(&*definition.name).unwrap_or(&none);
+        self.build(wanted, definition.clone(), table, drained)
+    }
+
     /// The service, with what `table` has of it already, and what was `drained` of it.
     fn build(
         &self,
         wanted: &DesiredState,
-        definition: Definition,
+        definition: Arc<Definition>,
         table: &Table,
         drained: &Drained,
     ) -> Arc<Service> {
         let previous = table.service(&definition.name).map(AsRef::as_ref);
-        let definition = Arc::new(definition);
         let resolved = &wanted.resolved;
         let hold = wanted.holds.get(&*definition.name).cloned();
-        let service = Service::new(definition, previous, resolved, self.workers, drained);
+        let service = Service::new(
+            definition,
+            &wanted.timeouts,
+            previous,
+            resolved,
+            self.workers,
+            drained,
+        );
         Arc::new(service.held(hold))
     }
 
@@ -115,7 +138,9 @@ impl Control {
                 .filter(|endpoint| !kept.contains(&endpoint.id))
                 .cloned()
                 .collect();
-            self.drains.retire(name, &gone, &next.timeouts);
+            let service = new.or(old);
+            let timeouts = service.map_or(&next.timeouts, |service| &service.timeouts);
+            self.drains.retire(name, &gone, timeouts);
             self.health.replaced(&gone, new.map(AsRef::as_ref));
             let used = new
                 .filter(|_| self.process_role() == ProcessRole::Active)

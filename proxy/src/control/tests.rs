@@ -215,6 +215,43 @@ async fn a_saved_service_whose_file_is_gone_stops_neither_the_start_nor_a_reload
     assert!(table.service("tls").is_none() && table.service("web").is_some());
 }
 
+#[tokio::test]
+async fn a_change_of_everyones_timeouts_reaches_services_and_takes_nothing_from_them() {
+    let config = |timeouts: &str| {
+        config(&format!(
+            "[timeouts]\n{timeouts}\n[[services]]\nname = \"web\"\nsplit = {{ 1 = 0, 2 = 1 }}\n\
+             endpoints = [{{ address = \"10.0.0.1:80\", version = \"1\" }}, \
+             {{ address = \"10.0.0.2:80\", version = \"2\" }}]\n\
+             [[services]]\nname = \"own\"\npath_prefix = \"/own\"\ntimeouts = {{ first_byte = \"3s\" }}"
+        ))
+    };
+    let before = config("");
+    let table = Arc::new(ArcSwap::from_pointee(Table::empty(before.timeouts.clone())));
+    let drains = Arc::new(Drains::new(|_| {}));
+    let control = Control::start(&before, table, 1, drains, None);
+    let control = control.await.unwrap();
+    control.drain("web", &version("1")).unwrap();
+    let first_byte = |name: &str| {
+        let table = control.table();
+        table.service(name).unwrap().timeouts.first_byte.as_secs()
+    };
+    let ids = || {
+        let table = control.table();
+        let endpoints = table.service("web").unwrap().endpoints();
+        endpoints.map(|endpoint| endpoint.id).collect::<Vec<_>>()
+    };
+    assert_eq!((first_byte("web"), first_byte("own")), (60, 3));
+    let (ids_before, own_before) = (ids(), control.table().service("own").unwrap().clone());
+
+    let changed = control.read_file(&config("first_byte = \"7s\"")).await;
+    assert!(changed.unwrap());
+    assert_eq!((first_byte("web"), first_byte("own")), (7, 3));
+    assert_eq!(ids(), ids_before);
+    assert_eq!(live(&control), 1, "what was drained stays so");
+    let own = control.table().service("own").unwrap().clone();
+    assert!(Arc::ptr_eq(&own, &own_before), "it has its own");
+}
+
 #[test]
 fn the_state_file_of_that_release_is_read() {
     let text = include_bytes!("../../tests/old_formats/state.json");

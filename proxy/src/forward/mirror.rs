@@ -118,7 +118,7 @@ impl Copy {
         };
         let mut upload = Pump::new(bytes, relay, client.wire);
         let sending = Sending {
-            timeouts: &self.table.timeouts,
+            timeouts: &self.table.at(self.service).timeouts,
             traits: RequestTraits {
                 to_head: self.to_head,
                 idempotent: true,
@@ -137,7 +137,7 @@ impl Copy {
                     copies.response_began_after(worker.index, self.begun.elapsed());
                     let mut bodies = Bodies {
                         timer,
-                        idle: self.table.timeouts.body_idle,
+                        idle: self.table.at(self.service).timeouts.body_idle,
                         client: &mut client,
                         upload: &mut upload,
                     };

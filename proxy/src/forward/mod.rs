@@ -59,13 +59,15 @@ pub(crate) struct EndpointResponse {
 }
 
 impl Exchange {
-    /// Checks a request, reads the table once, and claims an endpoint in it. Writes into `to`
-    /// the head that an endpoint should see, but for how the body is framed.
+    /// Checks a request, reads the table once, and claims an endpoint in it. Its body is `length`
+    /// bytes long, as far as it says so. Writes into `to` the head that an endpoint should see, but
+    /// for how the body is framed.
     pub(crate) fn begin(
         worker: &Rc<Worker>,
         timer: &Timer,
         peer: &Peer,
         request: Message<'_>,
+        length: u64,
         to: &mut Vec<u8>,
     ) -> Result<(Self, Attempt), LocalReply> {
         let target = Target::of(request)?;
@@ -75,6 +77,9 @@ impl Exchange {
             let service = table
                 .route(target.host, target.path())
                 .ok_or(LocalReply::NoRoute)?;
+            if length > body_limit(worker, table.at(service)) {
+                return Err(LocalReply::BodyTooLong);
+            }
             if table.at(service).hold.is_some() {
                 return Err(LocalReply::ServiceHeld);
             }
@@ -158,9 +163,14 @@ impl Exchange {
         self.table.at(self.service)
     }
 
+    /// How many bytes its body may have.
+    pub(crate) fn body_limit(&self, worker: &Worker) -> u64 {
+        body_limit(worker, self.service())
+    }
+
     /// How long a body may stand still.
     pub(crate) fn body_idle(&self) -> Duration {
-        self.table.timeouts.body_idle
+        self.service().timeouts.body_idle
     }
 
     /// Sends the request to one endpoint after the other, until one responds.
@@ -172,10 +182,11 @@ impl Exchange {
         client: &mut Source<'_>,
         upload: &mut Pump,
     ) -> Result<EndpointResponse, LocalReply> {
-        let _limit = self.table.timeouts.request.map(|all| timer.limit(all));
+        let within = self.service().timeouts.request;
+        let _limit = within.map(|all| timer.limit(all));
         loop {
             let sending = Sending {
-                timeouts: &self.table.timeouts,
+                timeouts: &self.service().timeouts,
                 traits: self.traits,
                 timer,
             };
@@ -270,6 +281,11 @@ fn settle(attempt: Attempt, blame: Blame) {
         Blame::Version(failure) => attempt.unserved(failure),
         Blame::Endpoint(failure) => attempt.failed(failure),
     }
+}
+
+/// How many bytes the body of a request of this service may have.
+fn body_limit(worker: &Worker, service: &Service) -> u64 {
+    service.body_limit.unwrap_or(worker.limits.body)
 }
 
 /// RFC 9110, 9.2.2.

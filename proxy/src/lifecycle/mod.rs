@@ -238,7 +238,7 @@ impl Lifecycle {
         drop(sockets);
         self.close_listeners();
         self.shutdown_phase.send_replace(ShutdownPhase::Stopping);
-        let within = self.control.table().timeouts.longest();
+        let within = self.control.table().longest_drain();
         let ended = tokio::select! {
             () = &mut shutdown => {
                 self.end_within(Some(drain), &mut all_ended).await

@@ -48,10 +48,12 @@ impl Incoming<'_> {
 
     /// Begins its exchange. `ServiceHeld`: it has to wait until it may.
     pub(super) fn begin(&self) -> Result<Started, LocalReply> {
-        self.check_limits()?;
+        if self.head.target().len() > self.worker.limits.request_line {
+            return Err(LocalReply::TargetTooLong);
+        }
         let pool = &self.worker.pool;
         let mut bytes = pool.take_small();
-        let begun = Exchange::begin(self.worker, self.timer, self.peer, self.head, &mut bytes);
+        let begun = self.begin_exchange(&mut bytes);
         let (exchange, attempt) = match begun {
             Ok(begun) => begun,
             Err(reply) => {
@@ -62,7 +64,8 @@ impl Incoming<'_> {
         // A method with content says so even where there is none (RFC 9110, 8.6).
         let bodyless = !matches!(self.head.method(), b"POST" | b"PUT" | b"PATCH");
         end_head(self.framing, &mut bytes, bodyless);
-        let upload = Pump::new(bytes, self.relay(), self.client);
+        let most = exchange.body_limit(self.worker);
+        let upload = Pump::new(bytes, self.relay(most), self.client);
         Ok(Started {
             exchange,
             attempt,
@@ -70,29 +73,22 @@ impl Incoming<'_> {
         })
     }
 
-    fn check_limits(&self) -> Result<(), LocalReply> {
-        let limits = &self.worker.limits;
-        if self.head.target().len() > limits.request_line {
-            return Err(LocalReply::TargetTooLong);
-        }
-        match self.framing {
-            Framing::Length(length) if length > limits.body => Err(LocalReply::BodyTooLong),
-            _ => Ok(()),
-        }
+    fn begin_exchange(&self, to: &mut Vec<u8>) -> Result<(Exchange, Attempt), LocalReply> {
+        let length = match self.framing {
+            Framing::Length(length) => length,
+            _ => 0,
+        };
+        Exchange::begin(self.worker, self.timer, self.peer, self.head, length, to)
     }
 
-    /// How its body is passed on.
-    fn relay(&self) -> Relay {
+    /// How its body is passed on, which may be so long at `most`.
+    fn relay(&self, most: u64) -> Relay {
         let chunked = self.framing == Framing::Chunked;
         Relay {
             framing: self.framing,
             chunked,
             // One that says how long it is was checked already.
-            most: if chunked {
-                self.worker.limits.body
-            } else {
-                u64::MAX
-            },
+            most: if chunked { most } else { u64::MAX },
         }
     }
 }

@@ -22,6 +22,7 @@ pub(crate) mod transport;
 pub(crate) mod version;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::table::route::{Conflict, Routes};
 use crate::table::service::Service;
@@ -95,6 +96,14 @@ impl Table {
             Err(at) => services.insert(at, service),
         }
         self.with_all(services, self.timeouts.clone())
+    }
+
+    /// How long anything may stay that is in flight; `None`: for ever.
+    pub(crate) fn longest_drain(&self) -> Option<Duration> {
+        let of_services = self.services.iter().map(|service| &service.timeouts);
+        let all = of_services.chain([&self.timeouts]);
+        all.map(Timeouts::longest)
+            .try_fold(Duration::ZERO, |most, one| Some(most.max(one?)))
     }
 
     /// The service with this name.

@@ -189,8 +189,9 @@ impl Ending {
     /// Sees the rollout to its end, for about as long as that may take.
     pub(super) async fn wait(self, up: &Up, caller: &Caller) -> Result<()> {
         let Self { handle, command } = self;
-        let drains = up.project.manifest().proxy.drain_timeout.get();
-        let starts = handle.live().record.settings.start_timeout.get();
+        let record = handle.live().record;
+        let drains = up.project.manifest().drain_timeout(&record.service);
+        let starts = record.settings.start_timeout.get();
         let limit = drains + starts + MARGIN;
         let ended = async {
             let is_abort = matches!(command, Command::Abort { .. });

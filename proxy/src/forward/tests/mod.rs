@@ -2,5 +2,6 @@
 
 mod counted;
 mod mirror;
+mod own_settings;
 mod relay;
 mod retries;

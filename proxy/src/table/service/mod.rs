@@ -8,6 +8,9 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+use admin_api::{Period, Size};
 
 use self::departed::Departed;
 use crate::table::balance::sequence::{Sequence, WeightedRing};
@@ -17,13 +20,24 @@ use crate::table::endpoint::Endpoint;
 use crate::table::hold::Hold;
 use crate::table::mirror::Mirror;
 use crate::table::retry_budget::RetryBudget;
+use crate::table::timeouts::Timeouts;
 use crate::table::version::{Draft, Resolved, Version, targets};
 use crate::wire::address::Address;
+
+/// How long a request waits for an endpoint where the service does not say it.
+const WAIT_FOR_ENDPOINT: Duration = Duration::from_secs(5);
 
 /// One service, at one moment.
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) definition: Arc<Definition>,
+    /// Its own, and everyone's where it has none.
+    pub(crate) timeouts: Timeouts,
+    /// How long a new request waits where no endpoint is up, but one is coming.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by what follows"))]
+    pub(crate) wait_for_endpoint: Duration,
+    /// Bytes of a request's body; `None`: as for everyone.
+    pub(crate) body_limit: Option<u64>,
     pub(crate) versions: Vec<Version>,
     departed: Departed,
     /// Over the versions, by the split.
@@ -41,10 +55,12 @@ pub(crate) struct Service {
 pub(crate) type Drained = BTreeSet<(Arc<str>, Address)>;
 
 impl Service {
-    /// The service as `definition` has it. What `previous` has of it already, it keeps:
-    /// endpoints with their health and counters, and the places in the sequences.
+    /// The service as `definition` has it, with everyone's timeouts where it has none of its own.
+    /// What `previous` has of it already, it keeps: endpoints with their health and counters, and
+    /// the places in the sequences.
     pub(crate) fn new(
         definition: Arc<Definition>,
+        timeouts: &Timeouts,
         previous: Option<&Self>,
         resolved: &Resolved,
         workers: usize,
@@ -93,12 +109,13 @@ impl Service {
                 version.add(endpoint, wanted.weight);
             }
         }
-        Self::of_versions(definition, previous, versions, workers)
+        Self::of_versions(definition, timeouts, previous, versions, workers)
     }
 
     /// The service with exactly these endpoints, as another process has it.
     pub(crate) fn with_endpoints(
         definition: Arc<Definition>,
+        timeouts: &Timeouts,
         previous: Option<&Self>,
         endpoints: &[Arc<Endpoint>],
         drafts: Vec<Draft>,
@@ -115,7 +132,7 @@ impl Service {
                 drafts[at].add(endpoint.clone(), wanted.weight);
             }
         }
-        Self::of_versions(definition, previous, drafts, workers)
+        Self::of_versions(definition, timeouts, previous, drafts, workers)
     }
 
     /// Versions without endpoints; they keep what `previous` has of them.
@@ -135,12 +152,18 @@ impl Service {
 
     fn of_versions(
         definition: Arc<Definition>,
+        timeouts: &Timeouts,
         previous: Option<&Self>,
         versions: Vec<Draft>,
         workers: usize,
     ) -> Self {
         let versions: Vec<Version> = versions.into_iter().map(Draft::finish).collect();
+        let traffic = &definition.traffic;
+        let wait_for_endpoint = traffic.wait_for_endpoint;
         Self {
+            timeouts: timeouts.of_service(&traffic.timeouts),
+            wait_for_endpoint: wait_for_endpoint.map_or(WAIT_FOR_ENDPOINT, Period::get),
+            body_limit: traffic.limits.body.map(|Size(bytes)| bytes),
             ring: WeightedRing::new(versions.iter().map(|version| version.weight)),
             sequence: previous.map_or_else(
                 || Arc::new(Sequence::new(workers)),
@@ -260,7 +283,14 @@ mod tests {
         let name = || definition.endpoints[0].address.clone();
         let resolved = |ip: &str| Resolved::from([("a.test".into(), vec![ip.parse().unwrap()])]);
         let build = |previous, ip, drained: &Drained| {
-            Service::new(definition.clone(), previous, &resolved(ip), 1, drained)
+            Service::new(
+                definition.clone(),
+                &Timeouts::default(),
+                previous,
+                &resolved(ip),
+                1,
+                drained,
+            )
         };
         let before = build(None, "10.0.0.1", &Drained::new());
         before.versions[0].endpoints.list[0].claims.retire();

@@ -327,6 +327,7 @@ impl Rig {
         let previous = &before.services()[0];
         let service = Service::new(
             definition,
+            &before.timeouts,
             Some(previous),
             &Resolved::new(),
             1,
