@@ -12,6 +12,7 @@ mod hold;
 mod mirror;
 pub mod names;
 mod receipt;
+mod retry;
 mod service;
 mod size;
 mod stats;
@@ -28,6 +29,7 @@ pub use health::{EjectionSpec, HealthSpec, Probe, StatusRange};
 pub use hold::{HoldSpec, HoldView};
 pub use mirror::{CopyStats, MirrorSpec, MirrorStats};
 pub use receipt::{Cut, DrainReceipt, DrainRequest, EndpointReceipt, Oldest};
+pub use retry::{RetryOn, RetrySpec};
 pub use service::{
     Changed, EndpointSpec, EndpointView, HealthState, MAX_WEIGHT, ServiceList, ServiceSpec,
     ServiceView, SplitRequest, VersionView, Weight,

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::flat::FlatKeys;
 use crate::strict::InputError;
 use crate::{
-    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, LimitsSpec, Period, StickySpec, TimeoutsSpec,
+    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, LimitsSpec, Period, RetrySpec, StickySpec,
+    TimeoutsSpec,
 };
 
 /// The type of one setting.
@@ -107,6 +108,10 @@ settings! {
         /// What a request may have. Default: as in the proxy's config file.
         #[serde(skip_serializing_if = "LimitsSpec::is_default")]
         pub limits: LimitsSpec,
+        /// When a request is sent again, to another endpoint. Default: when no connection could be
+        /// made, or it broke, three times in all.
+        #[serde(skip_serializing_if = "RetrySpec::is_default")]
+        pub retry: RetrySpec,
         /// How long a new request waits where no endpoint is up, but one is coming. Default 5 s;
         /// 0: not at all.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -226,6 +231,27 @@ mod tests {
             "timeouts = { first_byte = 5 }",
             "timeouts.first_byte",
             "a duration in quotes",
+        );
+        check_wrong(
+            "retry = { attempts = 6 }",
+            "retry.attempts",
+            "6 is out of range: from 1 (no retries) to 5",
+        );
+        check_wrong("retry = { attempts = 0 }", "retry.attempts", "from 1");
+        check_wrong(
+            "retry = { on = [\"connect\", \"504\"] }",
+            "retry.on[1]",
+            "unknown variant `504`, expected one of `connect`, `reset`, `timeout`, `502`, `503`",
+        );
+        check_wrong(
+            "retry = { on = [\"reset\", \"503\", \"reset\"] }",
+            "retry.on[2]",
+            "is there twice",
+        );
+        check_wrong(
+            "retry = { atempts = 2 }",
+            "retry.atempts",
+            "did you mean `attempts`?",
         );
         check_wrong("limits = { body = \"1x\" }", "limits.body", "1x");
         check_wrong(

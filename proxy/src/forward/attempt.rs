@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
 
-use admin_api::Protocol;
+use admin_api::{Protocol, RetryOn};
 
 use crate::table::counts::stats::Failure;
 use crate::table::timeouts::Timeouts;
@@ -129,6 +129,24 @@ impl Failed {
         }
     }
 
+    /// Why the request may be sent again; `None`: another endpoint would do no better.
+    pub(super) fn cause(&self) -> Option<RetryOn> {
+        match self.reply {
+            LocalReply::ConnectFailed
+            | LocalReply::ConnectTimedOut
+            | LocalReply::ResourceExhausted => Some(RetryOn::Connect),
+            LocalReply::ConnectionBroken | LocalReply::BadResponse => Some(RetryOn::Reset),
+            LocalReply::TimedOut => Some(RetryOn::Timeout),
+            _ => None,
+        }
+    }
+
+    /// Whether its endpoint may have died of the request: it had the whole of it, and was gone
+    /// without a response. To be asked before `upload` is rewound.
+    pub(super) fn may_have_killed(&self, upload: &Pump) -> bool {
+        self.reply == LocalReply::ConnectionBroken && !self.unprocessed && upload.is_done()
+    }
+
     /// Whether nothing of the request was looked at, as far as that can be known. To be asked
     /// before `upload` is rewound.
     pub(super) fn is_unprocessed(&self, upload: &Pump) -> bool {
@@ -173,10 +191,12 @@ fn is_resource_exhaustion(error: &io::Error) -> bool {
 }
 
 impl Sending<'_> {
-    /// A connection to the attempt's endpoint that is there already, if one is.
+    /// A connection to the attempt's endpoint that is there already, if one is, and a new one is not
+    /// what it `wants_new`.
     pub(super) fn connection_at_hand(
         &self,
         attempt: &Attempt,
+        wants_new: bool,
     ) -> Result<Option<Connection>, Failed> {
         let upstream = attempt.upstream();
         if self.traits.upgrade && upstream.endpoint.transport.protocol == Protocol::H2 {
@@ -185,12 +205,15 @@ impl Sending<'_> {
                 LocalReply::UpgradeOverHttp2,
             ));
         }
+        if wants_new {
+            return Ok(None);
+        }
         Ok(upstream.connection_at_hand(self.traits.idempotent))
     }
 
     /// A connection to the attempt's endpoint: one that is there, or a new one.
     pub(super) async fn connection(&self, attempt: &Attempt) -> Result<Connection, Failed> {
-        match self.connection_at_hand(attempt)? {
+        match self.connection_at_hand(attempt, false)? {
             Some(connection) => Ok(connection),
             None => self.connect(attempt).await,
         }

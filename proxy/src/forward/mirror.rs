@@ -17,9 +17,11 @@ use crate::wire::pump::{Pump, Relay, Source};
 use crate::wire::reply::LocalReply;
 use crate::wire::socket::ReadBuffer;
 use crate::wire::timer::Timer;
-use crate::worker::upstream::{Attempt, MAX_TRIES};
+use crate::worker::upstream::Attempt;
 use crate::worker::{TableView, Worker};
 
+/// Tries of one copy, the first among them.
+const MAX_TRIES: usize = 3;
 /// A response that is longer is not read to its end: its connection is closed.
 const MAX_BODY: u64 = 4 << 20;
 

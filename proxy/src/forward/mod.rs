@@ -37,6 +37,10 @@ use crate::wire::timer::Timer;
 use crate::worker::upstream::{Attempt, MAX_TRIES, Upstream};
 use crate::worker::{TableView, Worker};
 
+/// Tries of a request that no endpoint has looked at, or that broke on a kept connection, whatever
+/// its service says.
+const UNPROCESSED_TRIES: usize = 3;
+
 /// A request on its way: the table it reads, the service it is for, what it tried.
 pub(crate) struct Exchange {
     table: Rc<TableView>,
@@ -46,6 +50,8 @@ pub(crate) struct Exchange {
     hints: RoutingHints,
     tried: [EndpointId; MAX_TRIES],
     tries: usize,
+    /// An endpoint may have died of it. No further one is to.
+    may_kill: bool,
     /// Since when a copy of it is under way beside it.
     copied: Option<Instant>,
     pub(crate) traits: RequestTraits,
@@ -114,6 +120,7 @@ impl Exchange {
             hints,
             tried: [attempt.upstream().endpoint.id; MAX_TRIES],
             tries: 1,
+            may_kill: false,
             copied: None,
             traits,
         };
@@ -190,7 +197,7 @@ impl Exchange {
                 traits: self.traits,
                 timer,
             };
-            let connected = match sending.connection_at_hand(&attempt) {
+            let connected = match sending.connection_at_hand(&attempt, self.may_kill) {
                 // Rare, and so not worth memory in every request.
                 Ok(None) => Box::pin(sending.connect(&attempt)).await,
                 Ok(Some(connection)) => Ok(connection),
@@ -199,6 +206,13 @@ impl Exchange {
             let failed = match connected {
                 Ok(mut connection) => match sending.send(&mut connection, client, upload).await {
                     Ok(head) => {
+                        if let Some(next) = self.in_place_of(&head, worker, timer, upload) {
+                            drop(connection);
+                            let discarded = std::mem::replace(&mut attempt, next);
+                            discarded.response_began();
+                            discarded.responded(head.status);
+                            continue;
+                        }
                         self.response_began(worker, &attempt, &head);
                         return Ok(EndpointResponse {
                             attempt,
@@ -243,15 +257,56 @@ impl Exchange {
         failed: &Failed,
         upload: &mut Pump,
     ) -> Option<Attempt> {
+        let killed_before = self.may_kill;
+        let may_have_killed = failed.may_have_killed(upload);
+        self.may_kill |= may_have_killed;
         // Nothing of it has left, or it may be sent twice and is here whole.
         let repeatable = self.traits.idempotent || failed.unprocessed;
         let safe = upload.is_untouched() || repeatable && upload.rewind();
-        let wanted =
-            failed.reply.is_retryable() && self.tries < MAX_TRIES && !timer.is_past_limit();
-        if !(safe && wanted) || !(failed.stale || self.service().budget.withdraw(worker.index)) {
+        let wanted = self.wants_another(failed) && !timer.is_past_limit();
+        if !(safe && wanted)
+            || killed_before && may_have_killed
+            || !(failed.stale || self.service().budget.withdraw(worker.index))
+        {
             return None;
         }
         self.try_again(worker, timer, failed.stale)
+    }
+
+    /// Whether the service has a request that failed like this sent again.
+    fn wants_another(&self, failed: &Failed) -> bool {
+        let policy = self.service().retry;
+        let Some(cause) = failed.cause() else {
+            return false;
+        };
+        // What no endpoint has looked at is no repetition.
+        if failed.stale || failed.unprocessed {
+            return self.tries < policy.attempts.max(UNPROCESSED_TRIES);
+        }
+        policy.has(cause) && self.tries < policy.attempts
+    }
+
+    /// Claims the attempt that is made in place of a response that the service does not want its
+    /// clients to get, if there can be one.
+    fn in_place_of(
+        &mut self,
+        head: &ResponseHead,
+        worker: &Rc<Worker>,
+        timer: &Timer,
+        upload: &mut Pump,
+    ) -> Option<Attempt> {
+        let policy = self.service().retry;
+        if !policy.has_status(head.status) {
+            return None;
+        }
+        let safe = self.traits.idempotent && upload.can_rewind();
+        let wanted = self.tries < policy.attempts && !timer.is_past_limit();
+        if !(safe && wanted && self.service().budget.withdraw(worker.index)) {
+            return None;
+        }
+        let next = self.try_again(worker, timer, false)?;
+        upload.rewind();
+        Some(next)
     }
 
     /// The next try, on another endpoint. Where there is none, a connection that was found

@@ -11,6 +11,7 @@ pub(crate) mod hold;
 pub(crate) mod key;
 pub(crate) mod mirror;
 pub(crate) mod rendezvous;
+pub(crate) mod retry;
 pub(crate) mod retry_budget;
 pub(crate) mod route;
 pub(crate) mod routing_hints;

@@ -138,6 +138,11 @@ impl Pump {
         }
     }
 
+    /// Whether all that was written is still here.
+    pub(crate) fn can_rewind(&self) -> bool {
+        self.piece.is_first
+    }
+
     /// Begins again, for another connection, if all that was written is still here.
     pub(crate) fn rewind(&mut self) -> bool {
         if self.piece.is_first {

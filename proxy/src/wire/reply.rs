@@ -192,19 +192,6 @@ impl LocalReply {
         }
     }
 
-    /// Whether another endpoint may fare better.
-    pub(crate) fn is_retryable(self) -> bool {
-        matches!(
-            self,
-            Self::ConnectFailed
-                | Self::ConnectTimedOut
-                | Self::ResourceExhausted
-                | Self::ConnectionBroken
-                | Self::BadResponse
-                | Self::TimedOut
-        )
-    }
-
     /// Whether where the next request begins can no longer be known.
     pub(crate) fn ends_connection(self) -> bool {
         self == Self::Cut || self.reason() == REQUEST_ERROR

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use admin_api::Protocol;
+use admin_api::{Protocol, RetrySpec};
 use http::uri::Scheme;
 use slab::Slab;
 
@@ -23,7 +23,7 @@ use crate::wire::timer::{Millis, Timer, Timers};
 use crate::worker::connect;
 
 /// Tries of one request, the first among them.
-pub(crate) const MAX_TRIES: usize = 3;
+pub(crate) const MAX_TRIES: usize = RetrySpec::MAX_ATTEMPTS as usize;
 /// Idle connections that a worker keeps to one endpoint: as many as a busy moment had in use, so
 /// that the next one makes none. What is not used again soon is closed.
 const MAX_IDLE: usize = 1024;

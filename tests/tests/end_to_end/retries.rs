@@ -10,13 +10,17 @@ use tokio::net::TcpStream;
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 async fn put(proxy: &TestProxy, addresses: &[std::net::SocketAddr]) {
+    put_with(proxy, addresses, json!({})).await;
+}
+
+/// With further settings.
+async fn put_with(proxy: &TestProxy, addresses: &[std::net::SocketAddr], mut service: Value) {
     let endpoints: Vec<_> = addresses
         .iter()
         .map(|address| json!({"address": address.to_string(), "version": "1"}))
         .collect();
-    proxy
-        .must("PUT", "/v1/services/web", json!({"endpoints": endpoints}))
-        .await;
+    service["endpoints"] = endpoints.into();
+    proxy.must("PUT", "/v1/services/web", service).await;
 }
 
 /// Reads a request and closes the connection without a response.
@@ -74,6 +78,71 @@ async fn a_post_that_was_sent_is_never_sent_again() {
         );
     }
     assert_eq!(first.heard().len() + second.heard().len(), 10);
+}
+
+#[tokio::test]
+async fn a_response_timeout_is_one_504_after_its_time_from_one_endpoint() {
+    let proxy = TestProxy::with_config("[timeouts]\nfirst_byte = \"500ms\"").await;
+    let silent = || {
+        ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+            heard.head().await;
+            // Until the proxy ends the connection.
+            heard.head().await;
+        })
+    };
+    let endpoints = [
+        silent().await,
+        silent().await,
+        silent().await,
+        silent().await,
+    ];
+    put(&proxy, &endpoints.each_ref().map(|one| one.address)).await;
+    let begun = Instant::now();
+    let reply = get(proxy.address, "/").await;
+    let took = begun.elapsed();
+    assert_eq!(reply.status, 504, "{reply:?}");
+    assert!(took >= Duration::from_millis(500), "{took:?}");
+    assert!(took < Duration::from_millis(950), "{took:?}");
+    let heard = endpoints.iter().map(|one| one.heard().len()).sum::<usize>();
+    assert_eq!(heard, 1);
+    let stats = &proxy.stats().await.versions["1"];
+    assert_eq!((stats.failed_tries.timeout, stats.failures()), (1, 1));
+}
+
+/// Each endpoint has a kept connection when the request comes that brings it down.
+#[tokio::test]
+async fn a_request_that_kills_brings_down_two_endpoints_of_four_at_most() {
+    let proxy = TestProxy::start().await;
+    let mortal = || {
+        ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+            while let Some(head) = heard.head().await {
+                if head.contains("/kill") {
+                    return;
+                }
+                heard.say(OK).await;
+            }
+        })
+    };
+    let endpoints = [
+        mortal().await,
+        mortal().await,
+        mortal().await,
+        mortal().await,
+    ];
+    put(&proxy, &endpoints.each_ref().map(|one| one.address)).await;
+    for _ in 0..16 {
+        assert_eq!(get(proxy.address, "/").await.status, 200);
+    }
+    for round in 1..=4 {
+        let reply = get(proxy.address, "/kill").await;
+        assert_eq!(reply.status, 502, "{reply:?}");
+        let killed = |one: &ScriptedEndpoint| {
+            let heard = one.heard();
+            heard.iter().filter(|head| head.contains("/kill")).count()
+        };
+        let killed = endpoints.each_ref().map(killed);
+        assert_eq!(killed.iter().sum::<usize>(), 2 * round, "{killed:?}");
+    }
 }
 
 #[tokio::test]
@@ -171,7 +240,8 @@ async fn a_request_has_a_time_over_all_of_its_tries() {
         ScriptedEndpoint::start(silent).await,
     ];
     let addresses: Vec<_> = endpoints.iter().map(|endpoint| endpoint.address).collect();
-    put(&proxy, &addresses).await;
+    let retries = json!({"retry": {"on": ["timeout"]}});
+    put_with(&proxy, &addresses, retries).await;
     let began = Instant::now();
     let reply = get(proxy.address, "/").await;
     let took = began.elapsed();

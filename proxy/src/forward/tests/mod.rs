@@ -5,3 +5,4 @@ mod mirror;
 mod own_settings;
 mod relay;
 mod retries;
+mod retry_policy;

@@ -19,6 +19,7 @@ use crate::table::definition::Definition;
 use crate::table::endpoint::Endpoint;
 use crate::table::hold::Hold;
 use crate::table::mirror::Mirror;
+use crate::table::retry::RetryPolicy;
 use crate::table::retry_budget::RetryBudget;
 use crate::table::timeouts::Timeouts;
 use crate::table::version::{Draft, Resolved, Version, targets};
@@ -43,6 +44,7 @@ pub(crate) struct Service {
     /// Over the versions, by the split.
     ring: WeightedRing,
     sequence: Arc<Sequence>,
+    pub(crate) retry: RetryPolicy,
     pub(crate) budget: Arc<RetryBudget>,
     /// Requests are copied.
     pub(crate) mirror: Option<Mirror>,
@@ -163,6 +165,7 @@ impl Service {
         Self {
             timeouts: timeouts.of_service(&traffic.timeouts),
             wait_for_endpoint: wait_for_endpoint.map_or(WAIT_FOR_ENDPOINT, Period::get),
+            retry: RetryPolicy::new(&traffic.retry),
             body_limit: traffic.limits.body.map(|Size(bytes)| bytes),
             ring: WeightedRing::new(versions.iter().map(|version| version.weight)),
             sequence: previous.map_or_else(
