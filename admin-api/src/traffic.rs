@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::flat::FlatKeys;
 use crate::strict::InputError;
 use crate::{
-    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, LimitsSpec, Period, RetrySpec, StickySpec,
+    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, LimitsSpec, RetrySpec, StickySpec,
     TimeoutsSpec,
 };
 
@@ -112,10 +112,6 @@ settings! {
         /// made, or it broke, three times in all.
         #[serde(skip_serializing_if = "RetrySpec::is_default")]
         pub retry: RetrySpec,
-        /// How long a new request waits where no endpoint is up, but one is coming. Default 5 s;
-        /// 0: not at all.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        pub wait_for_endpoint: Option<Period>,
     }
 }
 
@@ -258,11 +254,6 @@ mod tests {
             "limits = { header_count = 5 }",
             "limits.header_count",
             "expected `body`",
-        );
-        check_wrong(
-            "wait_for_endpoint = \"5\"",
-            "wait_for_endpoint",
-            "not a duration",
         );
     }
 

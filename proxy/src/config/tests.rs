@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use admin_api::TimeoutsSpec;
 use admin_api::flat::FlatKeys;
 
@@ -154,7 +152,6 @@ fn every_setting_of_a_service_is_in_its_definition_and_in_its_view() {
     let service = service(&serde_json::to_string(spec).unwrap(), None);
     assert_eq!(service.definition.traffic, spec.traffic);
     assert_eq!(service.view(1).traffic, spec.traffic);
-    assert_eq!(service.wait_for_endpoint, Duration::from_secs(2));
     assert_eq!(service.body_limit, Some(10 << 20));
     let all = serde_json::to_value(&spec.traffic.timeouts).unwrap();
     for key in TimeoutsSpec::KEYS {

@@ -71,7 +71,7 @@ impl Failed {
     }
 
     /// No connection could be made: nothing of the request was sent.
-    fn connecting(error: &io::Error) -> Self {
+    pub(super) fn connecting(error: &io::Error) -> Self {
         let reply = match error.kind() {
             io::ErrorKind::TimedOut => LocalReply::ConnectTimedOut,
             io::ErrorKind::Interrupted => LocalReply::Cut,

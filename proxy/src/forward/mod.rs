@@ -10,6 +10,7 @@
 //! response to its client; `relay.rs` has the rest of the request's life.
 
 mod attempt;
+mod connect;
 pub(crate) mod hold;
 pub(crate) mod mirror;
 pub(crate) mod relay;
@@ -192,17 +193,23 @@ impl Exchange {
         let within = self.service().timeouts.request;
         let _limit = within.map(|all| timer.limit(all));
         loop {
-            let sending = Sending {
-                timeouts: &self.service().timeouts,
-                traits: self.traits,
-                timer,
-            };
+            let sending = self.sending(timer);
             let connected = match sending.connection_at_hand(&attempt, self.may_kill) {
                 // Rare, and so not worth memory in every request.
-                Ok(None) => Box::pin(sending.connect(&attempt)).await,
+                Ok(None) => match Box::pin(self.connect(worker, timer, attempt)).await {
+                    Ok((of, connection)) => {
+                        attempt = of;
+                        Ok(connection)
+                    }
+                    Err((of, failed)) => {
+                        attempt = of;
+                        Err(failed)
+                    }
+                },
                 Ok(Some(connection)) => Ok(connection),
                 Err(failed) => Err(failed),
             };
+            let sending = self.sending(timer);
             let failed = match connected {
                 Ok(mut connection) => match sending.send(&mut connection, client, upload).await {
                     Ok(head) => {
@@ -238,6 +245,14 @@ impl Exchange {
                 return Err(failed.reply);
             };
             attempt = next;
+        }
+    }
+
+    fn sending<'s>(&'s self, timer: &'s Timer) -> Sending<'s> {
+        Sending {
+            timeouts: &self.service().timeouts,
+            traits: self.traits,
+            timer,
         }
     }
 

@@ -216,6 +216,11 @@ impl Attempt {
         &self.upstream
     }
 
+    /// It is waited for in the task with this timer from now on.
+    pub(crate) fn waits_with(&self, timer: &Timer) {
+        self.upstream.tries.borrow_mut()[self.key].timer = timer.key();
+    }
+
     /// The head of the response is there.
     pub(crate) fn response_began(&self) {
         let endpoint = &self.upstream.endpoint;

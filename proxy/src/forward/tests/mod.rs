@@ -1,5 +1,6 @@
 //! The life of a request, in tables.
 
+mod connect;
 mod counted;
 mod mirror;
 mod own_settings;

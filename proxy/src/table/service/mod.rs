@@ -8,9 +8,8 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use admin_api::{Period, Size};
+use admin_api::Size;
 
 use self::departed::Departed;
 use crate::table::balance::sequence::{Sequence, WeightedRing};
@@ -25,18 +24,12 @@ use crate::table::timeouts::Timeouts;
 use crate::table::version::{Draft, Resolved, Version, targets};
 use crate::wire::address::Address;
 
-/// How long a request waits for an endpoint where the service does not say it.
-const WAIT_FOR_ENDPOINT: Duration = Duration::from_secs(5);
-
 /// One service, at one moment.
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) definition: Arc<Definition>,
     /// Its own, and everyone's where it has none.
     pub(crate) timeouts: Timeouts,
-    /// How long a new request waits where no endpoint is up, but one is coming.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by what follows"))]
-    pub(crate) wait_for_endpoint: Duration,
     /// Bytes of a request's body; `None`: as for everyone.
     pub(crate) body_limit: Option<u64>,
     pub(crate) versions: Vec<Version>,
@@ -161,10 +154,8 @@ impl Service {
     ) -> Self {
         let versions: Vec<Version> = versions.into_iter().map(Draft::finish).collect();
         let traffic = &definition.traffic;
-        let wait_for_endpoint = traffic.wait_for_endpoint;
         Self {
             timeouts: timeouts.of_service(&traffic.timeouts),
-            wait_for_endpoint: wait_for_endpoint.map_or(WAIT_FOR_ENDPOINT, Period::get),
             retry: RetryPolicy::new(&traffic.retry),
             body_limit: traffic.limits.body.map(|Size(bytes)| bytes),
             ring: WeightedRing::new(versions.iter().map(|version| version.weight)),

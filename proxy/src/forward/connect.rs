@@ -1,0 +1,159 @@
+//! A new connection for a request. Where its endpoint takes long, another one is connected to
+//! beside it, and the first connection that is there is used (as RFC 8305 does for addresses).
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::forward::attempt::{Blame, Failed};
+use crate::forward::{Exchange, settle};
+use crate::table::counts::stats::Failure;
+use crate::wire::connection::Connection;
+use crate::wire::timer::{Millis, Timer};
+use crate::worker::Worker;
+use crate::worker::upstream::Attempt;
+
+/// How often endpoints are looked at that are connected to.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// A connection that is being made.
+struct Connecting {
+    /// Dropped before the timer, which is in `connection`.
+    attempt: Attempt,
+    since: Millis,
+    connection: Pin<Box<dyn Future<Output = io::Result<Connection>>>>,
+}
+
+impl Connecting {
+    fn new(worker: &Worker, attempt: Attempt, within: Duration) -> Self {
+        let timer = worker.timers.timer();
+        attempt.waits_with(&timer);
+        let upstream = attempt.upstream().clone();
+        Self {
+            attempt,
+            since: worker.timers.now(),
+            connection: Box::pin(async move { upstream.connect(&timer, within).await }),
+        }
+    }
+
+    /// Its endpoint gets no requests any more.
+    fn is_dead(&self) -> bool {
+        let endpoint = &self.attempt.upstream().endpoint;
+        endpoint.claims.is_retired() || !endpoint.is_up()
+    }
+
+    fn has_taken(&self, time: Duration, now: Millis) -> bool {
+        u128::from(now - self.since) >= time.as_millis()
+    }
+
+    /// Ends it, since another endpoint is connected to.
+    fn give_up(self) {
+        let blame = if self.attempt.upstream().endpoint.claims.is_retired() {
+            Blame::Excused
+        } else {
+            Blame::Endpoint(Failure::Connect)
+        };
+        settle(self.attempt, blame);
+    }
+}
+
+impl Exchange {
+    /// A new connection to the attempt's endpoint or, where that takes long or is down meanwhile, to
+    /// another one, with its attempt.
+    pub(super) async fn connect(
+        &mut self,
+        worker: &Rc<Worker>,
+        timer: &Timer,
+        attempt: Attempt,
+    ) -> Result<(Attempt, Connection), (Attempt, Failed)> {
+        let within = self.service().timeouts.connect;
+        let mut first = Connecting::new(worker, attempt, within);
+        let mut second: Option<Connecting> = None;
+        let connected = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(connected) = poll_both(&mut first, &mut second, cx) {
+                    return Poll::Ready(connected);
+                }
+                let now = worker.timers.now();
+                if second.is_none() && self.is_slow(&first, now) {
+                    let next = self.try_again(worker, timer, false);
+                    second = next.map(|attempt| Connecting::new(worker, attempt, within));
+                    if second.is_some() {
+                        continue;
+                    }
+                }
+                let failover = self.service().timeouts.connect_failover;
+                if (first.is_dead() || first.has_taken(failover, now))
+                    && let Some(other) = second.take()
+                {
+                    std::mem::replace(&mut first, other).give_up();
+                    continue;
+                }
+                timer.set(LOOK);
+                if timer.poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                if timer.is_past_limit() {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        });
+        let connected = connected.await;
+        if let Some(second) = second {
+            // It took no longer than the other one.
+            second.attempt.excused();
+        }
+        first.attempt.waits_with(timer);
+        match connected {
+            Ok(connection) => Ok((first.attempt, connection)),
+            Err(error) => Err((first.attempt, Failed::connecting(&error))),
+        }
+    }
+
+    /// Whether it is time to connect to another endpoint beside this one.
+    fn is_slow(&self, connecting: &Connecting, now: Millis) -> bool {
+        let timeouts = &self.service().timeouts;
+        let failover = timeouts.connect_failover;
+        let time = timeouts
+            .connect_hedge
+            .map_or(failover, |hedge| hedge.min(failover));
+        (connecting.has_taken(time, now) || connecting.is_dead())
+            && self.tries < self.service().retry.attempts
+    }
+}
+
+/// Polls one and the other. One that fails while the other is there is given up; what is given is of
+/// `first`.
+fn poll_both(
+    first: &mut Connecting,
+    second: &mut Option<Connecting>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Connection>> {
+    loop {
+        match (first.connection.as_mut().poll(cx), second.take()) {
+            (Poll::Ready(Err(_)), Some(other)) => std::mem::replace(first, other).give_up(),
+            (Poll::Ready(connected), other) => {
+                *second = other;
+                return Poll::Ready(connected);
+            }
+            (Poll::Pending, None) => return Poll::Pending,
+            (Poll::Pending, Some(mut other)) => match other.connection.as_mut().poll(cx) {
+                Poll::Ready(Ok(connection)) => {
+                    *second = Some(std::mem::replace(first, other));
+                    return Poll::Ready(Ok(connection));
+                }
+                Poll::Ready(Err(_)) => {
+                    other.give_up();
+                    return Poll::Pending;
+                }
+                Poll::Pending => {
+                    *second = Some(other);
+                    return Poll::Pending;
+                }
+            },
+        }
+    }
+}
