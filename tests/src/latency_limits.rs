@@ -14,8 +14,9 @@ const CRASHING: Duration = Duration::from_secs(1);
 const STATUS: Duration = Duration::from_millis(50);
 /// For the start of a program, on a machine that has a core for it.
 const START: Duration = Duration::from_millis(10);
-/// What a controller at rest may have of memory of its own, and of a core.
-const MEMORY: u64 = 8 << 20;
+/// What a controller at rest may have of memory of its own, and of a core. With 50 containers it has
+/// 11 MiB.
+const MEMORY: u64 = 20 << 20;
 const CORE: f64 = 0.01;
 
 /// A release of which a third of the responses are bad, at 50 requests a second.
