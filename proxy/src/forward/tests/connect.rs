@@ -16,7 +16,7 @@ fn one_of_two_is_silent(service: &'static str, says: impl Fn(Row<'static>)) {
 }
 
 #[test]
-fn another_endpoint_is_connected_to_beside_one_that_does_not_answer() {
+fn another_endpoint_is_connected_to_beside_a_silent_one() {
     // Longer than any test may take: nothing but a second connection helps.
     let patient = r#"{"name":"web","timeouts":{"connect":"48h","connect_failover":"48h"}}"#;
     one_of_two_is_silent(patient, |row| {
