@@ -12,7 +12,7 @@ use crate::forward::attempt::{Blame, Failed};
 use crate::forward::{Exchange, settle};
 use crate::table::counts::stats::Failure;
 use crate::wire::connection::Connection;
-use crate::wire::timer::{Millis, Timer};
+use crate::wire::timer::{Millis, Timer, WaitError};
 use crate::worker::Worker;
 use crate::worker::upstream::Attempt;
 
@@ -93,11 +93,10 @@ impl Exchange {
                     continue;
                 }
                 timer.set(LOOK);
-                if timer.poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                if timer.is_past_limit() {
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                match timer.poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(WaitError::TimedOut) if !timer.is_past_limit() => {}
+                    Poll::Ready(wait_error) => return Poll::Ready(Err(wait_error.into())),
                 }
             }
         });
