@@ -153,8 +153,8 @@ judge: ## How well rollouts are judged, by simulation; a few minutes. ROLLOUTS=1
 	$(BENCH) judge $(addprefix --rollouts ,$(ROLLOUTS)) \
 		$(addprefix --seed ,$(SEED)) $(if $(WRITE),--write benches)
 
-micro: ## Micro benchmarks: route, claim by policy, swap, header fields
-	cargo bench --profile dist -p benches
+micro: ## Micro benchmarks: route, claim by policy, swap, change and save, header fields. FILTER=change
+	cargo bench --profile dist -p benches --bench micro -- $(FILTER)
 
 # Needs cargo-fuzz (`cargo install cargo-fuzz`). Coverage is asked of the compiler by an option that
 # is not stable; a sanitizer would have nothing to find, as there is no unsafe code of ours.

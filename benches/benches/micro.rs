@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use proxy::bench::{Heads, Policy, Tables};
+use proxy::bench::{Changes, Heads, Policy, Tables};
 
 /// Services, and endpoints of each version.
 const SIZES: [(usize, usize); 4] = [(1, 2), (1, 500), (100, 2), (10_000, 2)];
@@ -67,6 +67,32 @@ fn swap(criterion: &mut Criterion) {
     }
 }
 
+/// What the admin API does for a new split, by number of services: the change of the table, and
+/// the save of the state file, which waits for the disk.
+#[expect(clippy::panic, reason = "what cannot be set up cannot be measured")]
+fn change(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("change");
+    group.sample_size(20);
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"));
+    let folder = folder.unwrap_or_else(|error| panic!("no folder for the state file: {error}"));
+    for services in [1, 100, 10_000] {
+        let file = folder.path().join(format!("{services}.json"));
+        let Some(changes) = Changes::new(services, file) else {
+            panic!("{services} services do not pass the checks");
+        };
+        let mut percent = 0;
+        group.bench_function(BenchmarkId::new("split", services), |bencher| {
+            bencher.iter(|| {
+                percent = percent % 99 + 1;
+                assert!(changes.set_split(black_box(services / 2), percent));
+            });
+        });
+        group.bench_function(BenchmarkId::new("save", services), |bencher| {
+            bencher.iter(|| assert!(changes.save()));
+        });
+    }
+}
+
 /// The head of a load generator.
 const SMALL: &str = "GET / HTTP/1.1\r\nHost: app.example.com\r\n\r\n";
 /// The head of a browser.
@@ -109,5 +135,5 @@ fn heads(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(micro, route, claim, swap, heads);
+criterion_group!(micro, route, claim, swap, change, heads);
 criterion_main!(micro);

@@ -2,12 +2,17 @@
 //! anything that it reaches.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use admin_api::{BalanceSpec, EndpointSpec, HashKey, ServiceSpec, TrafficSettings};
 use arc_swap::ArcSwap;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::config::Config;
+use crate::control::Control;
+use crate::control::drain::Drains;
+use crate::control::state_file::StateFile;
 use crate::table::Table;
 use crate::table::definition::Definition;
 use crate::table::routing_hints::RoutingHints;
@@ -158,6 +163,55 @@ fn spec(number: usize, endpoints: usize, policy: Policy) -> ServiceSpec {
     }
 }
 
+/// The owner of a table of services alike, as the admin API calls it. Nothing is saved but by
+/// [`Changes::save`].
+pub struct Changes {
+    runtime: Runtime,
+    control: Arc<Control>,
+    state: StateFile,
+}
+
+impl Changes {
+    /// So many services that the admin API has set, and the file that they are saved in. `None`:
+    /// they do not pass the checks, which would be a mistake here.
+    pub fn new(services: usize, state_file: PathBuf) -> Option<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build().ok()?;
+        let config = Config::parse(CONFIG).ok()?;
+        let table = Arc::new(ArcSwap::from_pointee(Table::empty(config.timeouts.clone())));
+        let drains = Arc::new(Drains::new(|_| {}));
+        let control = runtime.block_on(async {
+            let control = Control::start(&config, table, WORKERS, drains, None)
+                .await
+                .ok()?;
+            for number in 0..services {
+                let spec = spec(number, 2, Policy::RoundRobin);
+                control.put(spec, None).await.ok()?;
+            }
+            Some(control)
+        })?;
+        Some(Self {
+            runtime,
+            control,
+            state: StateFile::new(state_file),
+        })
+    }
+
+    /// Gives a service another split, and swaps the table: `percent` to its first version.
+    pub fn set_split(&self, number: usize, percent: u32) -> bool {
+        let split = [("1".into(), percent), ("2".into(), 100 - percent)].into();
+        let name = format!("s{number:06}");
+        let set = self.control.set_split(&name, split, None);
+        self.runtime.block_on(set).is_ok()
+    }
+
+    /// Writes the state file, to the disk.
+    pub fn save(&self) -> bool {
+        // No file holds this generation yet: it is written each time.
+        let save = self.state.save(u64::MAX, || self.control.to_save());
+        self.runtime.block_on(save).is_ok()
+    }
+}
+
 /// Reads heads, and writes what the other side should see of them.
 #[derive(Debug)]
 pub struct Heads {
@@ -204,6 +258,25 @@ mod tests {
         assert!(tables.swap(42) && tables.rebuild());
         assert_eq!(tables.route(&Tables::host(42), "/"), Some(place));
         assert!(!tables.swap(100));
+    }
+
+    #[test]
+    fn changes_of_the_benchmark_are_published_and_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let changes = Changes::new(3, path.clone()).unwrap();
+        for percent in [50, 49] {
+            let before = changes.control.table().generation;
+            assert!(changes.set_split(1, percent) && changes.save());
+            assert_eq!(changes.control.table().generation, before + 1);
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(
+                text.contains(&format!("{{\"1\":{percent},\"2\":")),
+                "{text}"
+            );
+            assert_eq!(text.matches("\"name\"").count(), 3, "{text}");
+        }
+        assert!(!changes.set_split(3, 50));
     }
 
     #[test]

@@ -32,7 +32,7 @@ use tokio::sync::watch;
 pub(crate) use error::ChangeError;
 
 use crate::config::Config;
-use crate::control::desired::Desired;
+use crate::control::desired::{Desired, Saved};
 use crate::control::drain::Drains;
 use crate::control::error::{conflict, unknown_service};
 use crate::control::health::Health;
@@ -290,17 +290,19 @@ impl Control {
     /// Waits until a change is on disk, where it is to be kept at all.
     async fn saved(&self, generation: u64) -> Result<u64, ChangeError> {
         if let Some(state) = &self.state {
-            let snapshot = || {
-                let wanted = self.wanted();
-                let saved = wanted.desired.to_save().with_holds(&wanted.holds);
-                (self.table.load().generation, saved)
-            };
             state
-                .save(generation, snapshot)
+                .save(generation, || self.to_save())
                 .await
                 .map_err(ChangeError::NotSaved)?;
         }
         Ok(generation)
+    }
+
+    /// What the state file should hold now, and the generation of the table that it belongs to.
+    pub(crate) fn to_save(&self) -> (u64, Saved) {
+        let wanted = self.wanted();
+        let saved = wanted.desired.to_save().with_holds(&wanted.holds);
+        (self.table.load().generation, saved)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Names of endpoints, looked up again and again: a container that was made anew has another
 //! address. The resolver is in Rust, since a statically linked program has no other.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -32,7 +33,14 @@ pub(crate) struct Resolver {
 struct Names {
     /// The names that each service uses.
     by_service: HashMap<String, BTreeSet<Arc<str>>>,
-    tasks: HashMap<Arc<str>, AbortHandle>,
+    tasks: HashMap<Arc<str>, Task>,
+}
+
+/// Looks one name up again and again.
+struct Task {
+    /// How many services use the name: a change of one service need not look at the others.
+    users: usize,
+    handle: AbortHandle,
 }
 
 impl Resolver {
@@ -54,28 +62,30 @@ impl Resolver {
     pub(crate) fn replaced(&self, service: &str, used: BTreeSet<Arc<str>>) -> Vec<Arc<str>> {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let Names { by_service, tasks } = &mut *names;
-        if used.is_empty() {
-            if by_service.remove(service).is_none() {
-                return Vec::new();
-            }
-        } else {
-            by_service.insert(service.to_owned(), used);
+        let before = by_service.remove(service).unwrap_or_default();
+        for name in used.difference(&before) {
+            let task = tasks.entry(name.clone()).or_insert_with(|| {
+                let again = look_up_again(self.report.clone(), name.clone(), self.every);
+                Task {
+                    users: 0,
+                    handle: tokio::spawn(again).abort_handle(),
+                }
+            });
+            task.users += 1;
         }
-        let wanted: BTreeSet<&Arc<str>> = by_service.values().flatten().collect();
         let mut unused = Vec::new();
-        tasks.retain(|name, task| {
-            let keep = wanted.contains(name);
-            if !keep {
-                task.abort();
+        for name in before.difference(&used) {
+            let Entry::Occupied(mut task) = tasks.entry(name.clone()) else {
+                continue;
+            };
+            task.get_mut().users -= 1;
+            if task.get().users == 0 {
+                task.remove().handle.abort();
                 unused.push(name.clone());
             }
-            keep
-        });
-        for name in wanted {
-            tasks.entry(name.clone()).or_insert_with(|| {
-                let again = look_up_again(self.report.clone(), name.clone(), self.every);
-                tokio::spawn(again).abort_handle()
-            });
+        }
+        if !used.is_empty() {
+            by_service.insert(service.to_owned(), used);
         }
         unused
     }
@@ -129,4 +139,38 @@ async fn try_look_up(name: &str) -> Result<Vec<IpAddr>, hickory_resolver::net::N
     options.timeout = Duration::from_secs(2);
     let found = builder.build()?.lookup_ip(name).await?;
     Ok(found.iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<Arc<str>> {
+        names.iter().map(|name| Arc::from(*name)).collect()
+    }
+
+    /// The names that are looked up.
+    fn looked_up(resolver: &Resolver) -> BTreeSet<Arc<str>> {
+        let names = resolver.names.lock().unwrap();
+        names.tasks.keys().cloned().collect()
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_for_as_long_as_a_service_uses_it() {
+        let resolver = Resolver::new(|_, _| ControlFlow::Continue(()), Duration::from_secs(60));
+        #[track_caller]
+        fn check(resolver: &Resolver, service: &str, used: &[&str], unused: &[&str], all: &[&str]) {
+            let gone = resolver.replaced(service, names(used));
+            assert_eq!(BTreeSet::from_iter(gone), names(unused));
+            assert_eq!(looked_up(resolver), names(all));
+        }
+        check(&resolver, "a", &["x", "y"], &[], &["x", "y"]);
+        check(&resolver, "b", &["y", "z"], &[], &["x", "y", "z"]);
+        check(&resolver, "b", &["y", "z"], &[], &["x", "y", "z"]);
+        check(&resolver, "a", &["z"], &["x"], &["y", "z"]);
+        check(&resolver, "b", &[], &["y"], &["z"]);
+        check(&resolver, "b", &[], &[], &["z"]);
+        check(&resolver, "a", &[], &["z"], &[]);
+        check(&resolver, "a", &["x"], &[], &["x"]);
+    }
 }

@@ -255,7 +255,7 @@ async fn a_change_of_everyones_timeouts_reaches_services_and_takes_nothing_from_
 #[test]
 fn the_state_file_of_that_release_is_read() {
     let text = include_bytes!("../../tests/old_formats/state.json");
-    let saved: desired::Saved = admin_api::strict::from_json(text).unwrap();
+    let saved: Saved = admin_api::strict::from_json(text).unwrap();
     assert!(saved.is_readable());
     let written = serde_json::to_value(&saved).unwrap();
     assert_eq!(
