@@ -238,7 +238,7 @@ impl<'de> Deserialize<'de> for StatusRange {
 
 /// When the proxy stops using an endpoint for a while because of its responses.
 ///
-/// A failure is a try that the endpoint failed, or a response of class 5xx. What the endpoints
+/// A failure is an attempt that the endpoint failed, or a response of class 5xx. What the endpoints
 /// of a version fail at alike is the version's doing, and ejects none of them; and the last
 /// one that is left is never ejected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,10 +246,10 @@ impl<'de> Deserialize<'de> for StatusRange {
 pub struct EjectionSpec {
     /// Failures in a row that eject an endpoint. 0: none do. Default 5.
     pub consecutive: u32,
-    /// Failures in percent of an endpoint's tries within `window` that eject it, if they are at
+    /// Failures in percent of an endpoint's attempts within `window` that eject it, if they are at
     /// least twice what its siblings have. 0: none do. Default 50.
     pub failure_rate: u32,
-    /// How many tries within `window` it takes to judge their rate. Default 20.
+    /// How many attempts within `window` it takes to judge their rate. Default 20.
     pub min_tries: u32,
     /// Over how long the rate is taken. Default 10 s.
     pub window: Period,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bucket, FailedTries, Responses};
+use crate::{Bucket, FailedAttempts, Responses};
 
 /// Copies of requests that also go to another version, whose responses no client gets.
 ///
@@ -62,7 +62,7 @@ pub struct CopyStats {
     /// Responses by status class.
     pub responses: Responses,
     /// Those that failed, by cause.
-    pub failed_tries: FailedTries,
+    pub failed_tries: FailedAttempts,
     /// From their start to the head of their response.
     pub latency: Vec<Bucket>,
 }

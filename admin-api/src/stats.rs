@@ -23,9 +23,9 @@ pub struct ServiceStats {
 
 /// The figures of one version.
 ///
-/// A try is one sending of a request to an endpoint. It ends in exactly one of these: a response
-/// that was passed on whole (`responses`), a failure (`failed_tries`), or a client that went
-/// away (`client_gone`). A retried request has several tries, so retries hide nothing.
+/// An attempt is one sending of a request to an endpoint. It ends in exactly one of these: a
+/// response that was passed on whole (`responses`), a failure (`failed_tries`), or a client that
+/// went away (`client_gone`). A retried request has several attempts, so retries hide nothing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct VersionStats {
     /// Requests in flight.
@@ -38,8 +38,8 @@ pub struct VersionStats {
     pub upgraded: u64,
     /// Responses that were passed on whole, by status class.
     pub responses: Responses,
-    /// Tries that failed, by cause, whether a retry then saved the request or not.
-    pub failed_tries: FailedTries,
+    /// Attempts that failed, by cause, whether a retry then saved the request or not.
+    pub failed_tries: FailedAttempts,
     /// Requests whose client went away before the response was whole. They count against no
     /// version.
     pub client_gone: u64,
@@ -47,20 +47,20 @@ pub struct VersionStats {
     /// of this one was up.
     #[serde(default)]
     pub diverted: u64,
-    /// Tries that were sent to an endpoint that was down, since nothing of the service was up.
+    /// Attempts that were sent to an endpoint that was down, since nothing of the service was up.
     #[serde(default)]
     pub panicked: u64,
-    /// From a try's start to the head of its response.
+    /// From an attempt's start to the head of its response.
     pub latency: Vec<Bucket>,
 }
 
 impl VersionStats {
-    /// Tries that count for or against the version: all but those whose client went away.
-    pub fn tries(&self) -> u64 {
+    /// Attempts that count for or against the version: all but those whose client went away.
+    pub fn attempts(&self) -> u64 {
         self.responses.total() + self.failed_tries.total()
     }
 
-    /// Tries that count against the version: responses of class 5xx and failed tries.
+    /// Attempts that count against the version: responses of class 5xx and failed attempts.
     pub fn failures(&self) -> u64 {
         self.responses.server_error + self.failed_tries.total()
     }
@@ -93,9 +93,9 @@ impl Responses {
     }
 }
 
-/// Failed tries by cause.
+/// Failed attempts by cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FailedTries {
+pub struct FailedAttempts {
     /// No connection could be made: refused, unreachable, or `timeouts.connect` ran out.
     pub connect: u64,
     /// The connection broke before the head of a response was there.
@@ -108,19 +108,19 @@ pub struct FailedTries {
     pub body: u64,
 }
 
-impl FailedTries {
+impl FailedAttempts {
     /// All of them.
     pub fn total(&self) -> u64 {
         self.connect + self.reset + self.timeout + self.protocol + self.body
     }
 }
 
-/// One bucket of a latency histogram: how many tries took at most `le` seconds, and more than
+/// One bucket of a latency histogram: how many attempts took at most `le` seconds, and more than
 /// the bucket before.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Bucket {
     /// Upper bound in seconds, inclusive.
     pub le: f64,
-    /// Tries in this bucket alone (not cumulative). Buckets of 0 are left out.
+    /// Attempts in this bucket alone (not cumulative). Buckets of 0 are left out.
     pub count: u64,
 }

@@ -303,11 +303,11 @@ pub struct VersionStatus {
     pub endpoints: usize,
     /// Requests in flight.
     pub in_flight: u64,
-    /// Tries since the version came into the proxy's table.
+    /// Attempts since the version came into the proxy's table.
     pub requests: u64,
     /// Those that count against it.
     pub failures: u64,
-    /// In per cent; absent without tries.
+    /// In per cent; absent without attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub success_rate: Option<f64>,
 }

@@ -50,7 +50,7 @@ fn a_journal_of_that_release_is_read() {
     let decided = events.iter().find_map(|event| event.stats.as_ref());
     let candidate = decided.expect("of a step that went well")["candidate"].clone();
     let counts: Counts = serde_json::from_value(candidate).expect("its counts");
-    assert_eq!((counts.tries, counts.latency.responses), (1, 0));
+    assert_eq!((counts.attempts, counts.latency.responses), (1, 0));
     assert_eq!(journal.proxy().expect("read").number, 0);
 }
 

@@ -50,7 +50,7 @@ impl AdminPort {
         .await;
     }
 
-    /// Tries of all versions so far.
+    /// Attempts of all versions so far.
     pub async fn requests(&self) -> u64 {
         let stats = self.get("/v1/services/web/stats").await;
         let stats: admin_api::ServiceStats =
@@ -58,7 +58,7 @@ impl AdminPort {
         stats
             .versions
             .values()
-            .map(admin_api::VersionStats::tries)
+            .map(admin_api::VersionStats::attempts)
             .sum()
     }
 

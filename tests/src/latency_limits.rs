@@ -29,7 +29,7 @@ pub async fn a_bad_release_is_out_of_the_way_within_three_seconds(on: On) {
 /// A release whose container exits after its tenth request.
 pub async fn a_release_that_crashes_is_out_of_the_way_within_a_second(on: On) {
     let took = time_to_0(on, "CRASH_AFTER=10").await;
-    println!("from the first failed try to weight 0: {took:?}");
+    println!("from the first failed attempt to weight 0: {took:?}");
     assert!(took < CRASHING, "{took:?}");
 }
 

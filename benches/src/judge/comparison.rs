@@ -67,7 +67,7 @@ impl Comparison {
             let stats = requests.candidate.at(at.unwrap_or(HORIZON));
             Call {
                 at,
-                requests: stats.tries,
+                requests: stats.attempts,
                 errors: stats.failures,
             }
         };

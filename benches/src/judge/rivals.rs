@@ -110,10 +110,10 @@ impl Failing {
 
     /// The counts after this time.
     pub(super) fn at(&self, seconds: f64) -> Counts {
-        let tries = (seconds * self.rate) as u64;
+        let attempts = (seconds * self.rate) as u64;
         Counts {
-            tries,
-            failures: self.failing.partition_point(|request| *request < tries) as u64,
+            attempts,
+            failures: self.failing.partition_point(|request| *request < attempts) as u64,
             ..Counts::default()
         }
     }
@@ -122,7 +122,7 @@ impl Failing {
     fn success_rate(&self, from: f64, to: f64) -> Option<f64> {
         let (from, to) = (self.at(from), self.at(to));
         let between = Counts {
-            tries: to.tries - from.tries,
+            attempts: to.attempts - from.attempts,
             failures: to.failures - from.failures,
             ..Counts::default()
         };

@@ -120,16 +120,16 @@ fn failures(
             recent = now;
         }
         if !assigner.is_candidates(rng) {
-            now.stable.tries += 1;
+            now.stable.attempts += 1;
             now.stable.failures += u64::from(rng.chance(rates.stable));
             continue;
         }
-        now.candidate.tries += 1;
+        now.candidate.attempts += 1;
         now.candidate.failures += u64::from(rng.chance(rates.candidate));
         if should_roll_back(&limits, now, recent, request) {
-            return Some(now.candidate.tries);
+            return Some(now.candidate.attempts);
         }
-        if now.candidate.tries >= requests {
+        if now.candidate.attempts >= requests {
             break;
         }
     }
@@ -144,7 +144,7 @@ pub(super) fn should_roll_back(
     request: u64,
 ) -> bool {
     let since = |now: Counts, then: Counts| Counts {
-        tries: now.tries - then.tries,
+        attempts: now.attempts - then.attempts,
         failures: now.failures - then.failures,
         ..Counts::default()
     };

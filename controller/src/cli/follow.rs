@@ -234,7 +234,7 @@ fn counts_text(rollout: &RolloutStatus) -> String {
             let verdict = verdict.as_deref().unwrap_or("watching");
             format!(
                 "{} of {} requests failed, stable {} of {}: {verdict}",
-                candidate.failures, candidate.tries, stable.failures, stable.tries
+                candidate.failures, candidate.attempts, stable.failures, stable.attempts
             )
         }
         (phase, _) => phase.to_string(),

@@ -8,14 +8,14 @@ use crate::clock::Millis;
 pub(super) fn stats(stats: &Value) -> Vec<String> {
     let mut lines = Vec::new();
     let of = |name: &str| {
-        let (tries, failures) = (
+        let (attempts, failures) = (
             stats[name]["tries"].as_u64()?,
             stats[name]["failures"].as_u64()?,
         );
         let p99 = stats[name]["latency"]["p99_us"].as_u64();
         let p99 = p99.map_or_else(String::new, |us| format!(", p99 {} ms", us.div_ceil(1000)));
         Some(format!(
-            "{name}: {failures} of {tries} requests failed{p99}"
+            "{name}: {failures} of {attempts} requests failed{p99}"
         ))
     };
     let pair: Vec<String> = ["candidate", "stable"].into_iter().filter_map(of).collect();

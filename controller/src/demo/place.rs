@@ -24,7 +24,7 @@ pub(super) const SERVICE: &str = "web";
 /// Where the ports are looked for: clients', and the proxy's admin port.
 const CLIENTS: u16 = 8080;
 const ADMIN: u16 = 9900;
-const PORT_TRIES: usize = 5;
+const PORT_ATTEMPTS: usize = 5;
 
 const SERVER: &str = "crossfade-sample-server";
 /// The bad release's share of responses that are errors.
@@ -90,7 +90,9 @@ impl DemoProject {
                     self.admin = proxy::admin(&self.state, &manifest.proxy)?;
                     return Ok(done);
                 }
-                Err(error) if attempt == PORT_TRIES || self.ports_are_free() => return Err(error),
+                Err(error) if attempt == PORT_ATTEMPTS || self.ports_are_free() => {
+                    return Err(error);
+                }
                 Err(_) => {
                     self.listen.set_port(free_port(CLIENTS)?);
                     self.admin_port = free_port(ADMIN)?;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{About, NotPassed};
 use crate::http::one_shot::Target;
 
-/// From one try to the next, while there is no response.
+/// From one attempt to the next, while there is no response.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Under the address of every Prometheus (its HTTP API, instant queries).
 const PATH: &str = "/api/v1/query";

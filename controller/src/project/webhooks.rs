@@ -14,11 +14,11 @@ use crate::journal::Event;
 use crate::manifest::Webhook;
 use crate::project::Project;
 
-/// From one try to the next; each wait is twice as long as the one before.
+/// From one attempt to the next; each wait is twice as long as the one before.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// An event that could not be told so often, in some four minutes, is left out.
-const MOST_TRIES: u32 = 9;
+const MAX_ATTEMPTS: u32 = 9;
 
 /// The tasks that tell. They end when this is dropped.
 #[derive(Default)]
@@ -114,12 +114,12 @@ async fn tell_next(project: &Project, webhook: &Webhook, url: &str) -> Result<bo
 async fn post(project: &Project, webhook: &Webhook, event: i64, body: Bytes) -> Result<()> {
     let folder = project.folder()?;
     let mut wait = FIRST_WAIT;
-    for tries in 1.. {
+    for attempts in 1.. {
         let Err(error) = webhook.target.post(&folder, body.clone()).await else {
             break;
         };
-        if tries >= MOST_TRIES || !error.is_passing() {
-            tracing::warn!(event, "left out after {tries} tries: {error}");
+        if attempts >= MAX_ATTEMPTS || !error.is_passing() {
+            tracing::warn!(event, "left out after {attempts} attempts: {error}");
             break;
         }
         tracing::info!(event, "told again in {} s: {error}", wait.as_secs());

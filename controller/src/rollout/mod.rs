@@ -48,7 +48,7 @@ pub use commands::{Command, Handle};
 pub use observe::{Live, ProxySaid};
 pub(crate) use transition::split_text;
 
-/// From one try to the next of what cannot be done now for reasons of our own.
+/// From one attempt to the next of what cannot be done now for reasons of our own.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Why a phase is left other than by its end.
@@ -216,9 +216,9 @@ impl Rollout {
                     && self.may_go_on(step)? =>
                 {
                     let Counts {
-                        failures, tries, ..
+                        failures, attempts, ..
                     } = sample.step.candidate;
-                    let observed = format!("{failures} of {tries} requests failed");
+                    let observed = format!("{failures} of {attempts} requests failed");
                     return Ok(self.after_step(&observed, observe::stats_json(&limits, &sample)));
                 }
                 _ => {}

@@ -591,31 +591,31 @@ async fn a_controller_that_starts_again_keeps_the_counts_of_its_step() {
     until(&handle, Phase::Shifting).await;
     handle.send(Command::Pause).await.expect("paused");
     let mut live = handle.watch();
-    live.wait_for(|live| live.candidate.tries >= 200)
+    live.wait_for(|live| live.candidate.attempts >= 200)
         .await
         .expect("watched");
-    let known = handle.live().candidate.tries;
+    let known = handle.live().candidate.attempts;
     handle.stop();
     let handle = test.take_up().expect("unfinished");
     let mut live = handle.watch();
     let first = live
-        .wait_for(|live| live.candidate.tries > 0)
+        .wait_for(|live| live.candidate.attempts > 0)
         .await
         .expect("watched")
         .candidate
-        .tries;
-    assert!(first >= known, "{first} of {known} tries are known");
+        .attempts;
+    assert!(first >= known, "{first} of {known} attempts are known");
 
     // Going on is a new step: it is compared anew.
     handle.send(Command::Resume).await.expect("goes on");
     let mut live = handle.watch();
     let anew = live
-        .wait_for(|live| live.candidate.tries > 0)
+        .wait_for(|live| live.candidate.attempts > 0)
         .await
         .expect("watched")
         .candidate
-        .tries;
-    assert!(anew < known, "{anew} of {known} tries");
+        .attempts;
+    assert!(anew < known, "{anew} of {known} attempts");
 }
 
 #[tokio::test(start_paused = true)]

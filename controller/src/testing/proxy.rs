@@ -339,10 +339,10 @@ fn count(inner: &mut Inner, spec: &ServiceSpec) {
         let failing = inner.failing.get(version).copied().unwrap_or(0);
         let stats = inner.stats.entry(version.clone()).or_default();
         if !idle {
-            let tries = u64::from(*weight);
-            let failures = (stats.tries() + tries) * failing / 100 - stats.failures();
+            let attempts = u64::from(*weight);
+            let failures = (stats.attempts() + attempts) * failing / 100 - stats.failures();
             stats.responses.server_error += failures;
-            stats.responses.success += tries - failures;
+            stats.responses.success += attempts - failures;
         }
     }
 }

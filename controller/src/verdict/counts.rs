@@ -16,8 +16,9 @@ const SAME: f64 = 1.0 + 1e-9;
 /// What came of the requests to one version in a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Tries that ended.
-    pub tries: u64,
+    /// Attempts that ended.
+    #[serde(rename = "tries")]
+    pub attempts: u64,
     /// Those that count against the version.
     pub failures: u64,
     /// How fast it responded, since it had warmed up.
@@ -70,30 +71,30 @@ impl Counts {
         now: &VersionStats,
         bounds: Bounds,
     ) -> Option<Self> {
-        let tries = now.tries().checked_sub(opened.tries())?;
+        let attempts = now.attempts().checked_sub(opened.attempts())?;
         let failures = now.failures().checked_sub(opened.failures())?;
         let buckets = since(&warm.unwrap_or(opened).latency, &now.latency)?;
         let latency = match warm {
             Some(_) => Latency::of(&buckets, bounds),
             None => Latency::default(),
         };
-        (failures <= tries).then_some(Self {
-            tries,
+        (failures <= attempts).then_some(Self {
+            attempts,
             failures,
             latency,
         })
     }
 
-    /// In per cent; `None` without tries.
+    /// In per cent; `None` without attempts.
     pub fn success_rate(self) -> Option<f64> {
         self.failed().rate().map(|failed| 100.0 * (1.0 - failed))
     }
 
-    /// The failures among the tries.
+    /// The failures among the attempts.
     pub fn failed(self) -> Share {
         Share {
             part: self.failures,
-            whole: self.tries,
+            whole: self.attempts,
         }
     }
 }

@@ -51,8 +51,8 @@ const CHANCE_OF_A_BURST: f64 = 1e-6;
 const DOUBT: f64 = 0.1;
 /// Slow responses come in clusters: one of them is to be few among so many.
 const RESPONSES_FOR_LATENCY: u64 = 500;
-/// From so many tries on stable can be compared with, whatever the candidate has.
-const STABLE_TRIES: u64 = 20;
+/// From so many attempts on stable can be compared with, whatever the candidate has.
+const STABLE_ATTEMPTS: u64 = 20;
 /// The share of responses that `latency_p99` allows to be slower.
 const BEYOND_P99: f64 = 0.01;
 
@@ -70,7 +70,7 @@ pub struct Limits {
     pub latency_tolerance: f64,
     /// How long latency does not count after a step began.
     pub warm_up: Duration,
-    /// Tries of the candidate before a step may end well.
+    /// Attempts of the candidate before a step may end well.
     pub min_requests: u64,
     /// How long a step lasts at least.
     pub step_min_duration: Duration,
@@ -263,8 +263,8 @@ impl Sample {
     /// has gone to the candidate, say nothing.
     fn compares(&self) -> bool {
         let Pair { candidate, stable } = self.step;
-        stable.tries >= STABLE_TRIES
-            || (stable.tries > 0 && stable.tries.saturating_mul(2) >= candidate.tries)
+        stable.attempts >= STABLE_ATTEMPTS
+            || (stable.attempts > 0 && stable.attempts.saturating_mul(2) >= candidate.attempts)
     }
 
     /// What is known of stable: in the same window, or else from before.
@@ -279,7 +279,7 @@ impl Sample {
     /// Evidence that the candidate breaks a limit which stable keeps.
     fn breaks(&self, bets: &Bets, allowed: f64, of: Pair<Share>, record: Share) -> Evidence {
         if !self.compares() {
-            let known = record.rate().filter(|_| record.whole >= STABLE_TRIES);
+            let known = record.rate().filter(|_| record.whole >= STABLE_ATTEMPTS);
             return against_limit(bets, of.candidate, allowed.max(known.unwrap_or(0.0)));
         }
         if of.stable.rate().is_some_and(|rate| rate > allowed) {
@@ -298,13 +298,13 @@ pub fn judge(limits: &Limits, sample: &Sample) -> Verdict {
     }
     let candidate = sample.step.candidate;
     let hold_reason = hold_reason(limits, sample, &case);
-    let few = candidate.tries < limits.min_requests;
+    let few = candidate.attempts < limits.min_requests;
     let left = limits.step_min_duration.saturating_sub(sample.elapsed);
     let waits = if let Some(why) = as_bad_as_stable(limits, sample) {
         Verdict::Inconclusive { why }
     } else if few {
-        let (tries, wanted) = (candidate.tries, limits.min_requests);
-        let mut why = format!("{tries} of {wanted} requests so far");
+        let (attempts, wanted) = (candidate.attempts, limits.min_requests);
+        let mut why = format!("{attempts} of {wanted} requests so far");
         if let Some(hold_reason) = &hold_reason {
             why.push_str(&format!("; {hold_reason}"));
         }

@@ -10,7 +10,7 @@ pub(super) fn failures_text(limits: &Limits, of: Pair<Counts>) -> String {
     let mut text = format!(
         "{} of {} requests failed ({:.1}% succeeded",
         candidate.failures,
-        candidate.tries,
+        candidate.attempts,
         candidate.success_rate().unwrap_or(100.0),
     );
     if limits.success_rate > 0.0 {
@@ -19,7 +19,7 @@ pub(super) fn failures_text(limits: &Limits, of: Pair<Counts>) -> String {
     match stable.success_rate() {
         Some(rate) => text.push_str(&format!(
             "; stable: {} of {} failed, {rate:.1}% succeeded)",
-            stable.failures, stable.tries
+            stable.failures, stable.attempts
         )),
         None => text.push(')'),
     }

@@ -16,16 +16,16 @@ pub(super) const LIMITS: Limits = Limits {
     after_max_hold: AfterMaxHold::Pause,
 };
 
-/// `(failures, tries)`.
-fn failed((failures, tries): (u64, u64)) -> Counts {
+/// `(failures, attempts)`.
+fn failed((failures, attempts): (u64, u64)) -> Counts {
     Counts {
-        tries,
+        attempts,
         failures,
         ..Counts::default()
     }
 }
 
-/// `(failures, tries)` of candidate and stable since the step began.
+/// `(failures, attempts)` of candidate and stable since the step began.
 fn sample(candidate: (u64, u64), stable: (u64, u64), secs: u64) -> Sample {
     let step = Pair {
         candidate: failed(candidate),

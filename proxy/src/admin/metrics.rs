@@ -6,7 +6,7 @@ use prometheus::core::Collector;
 use prometheus::proto::{Bucket, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, IntCounterVec, IntGaugeVec, Opts, TextEncoder};
 
-use admin_api::{FailedTries, HealthState, Responses};
+use admin_api::{FailedAttempts, HealthState, Responses};
 
 use crate::table::Table;
 use crate::table::counts::stats::Stats;
@@ -224,7 +224,7 @@ fn of_outcomes(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     )?;
     let failed = counter(
         "crossfade_failed_tries_total",
-        "Tries that failed, by cause.",
+        "Attempts that failed, by cause.",
         &CAUSE,
     )?;
     let gone = counter(
@@ -239,7 +239,7 @@ fn of_outcomes(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     )?;
     let panicked = counter(
         "crossfade_panicked_tries_total",
-        "Tries sent to an endpoint that was down, since nothing of the service was up.",
+        "Attempts sent to an endpoint that was down, since nothing of the service was up.",
         &VERSION,
     )?;
     for service in table.services() {
@@ -282,7 +282,7 @@ fn of_panics(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
 fn of_latency(table: &Table) -> MetricFamily {
     let mut latency = MetricFamily::default();
     latency.set_name("crossfade_try_duration_seconds".into());
-    latency.set_help("From a try's start to the head of its response.".into());
+    latency.set_help("From an attempt's start to the head of its response.".into());
     latency.set_field_type(MetricType::HISTOGRAM);
     for service in table.services() {
         let name = &service.definition.name;
@@ -354,7 +354,7 @@ fn by_class(responses: &Responses) -> [(&'static str, u64); 5] {
     ]
 }
 
-fn by_cause(failed: &FailedTries) -> [(&'static str, u64); 5] {
+fn by_cause(failed: &FailedAttempts) -> [(&'static str, u64); 5] {
     [
         ("connect", failed.connect),
         ("reset", failed.reset),

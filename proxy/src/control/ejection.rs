@@ -168,7 +168,7 @@ fn guilt(members: &[Member<'_>], at: usize, spec: &EjectionSpec) -> Option<Strin
         && own.total() >= u64::from(spec.min_tries).max(1)
         && own.bad * 100 >= rate * own.total();
     let is_worse = own.bad * siblings.total() >= 2 * siblings.bad * own.total();
-    (is_failing && is_worse).then(|| format!("{} of {} tries failed", own.bad, own.total()))
+    (is_failing && is_worse).then(|| format!("{} of {} attempts failed", own.bad, own.total()))
 }
 
 impl Member<'_> {
@@ -299,12 +299,12 @@ mod tests {
     }
 
     #[test]
-    fn a_high_failure_rate_ejects_once_there_are_enough_tries() {
+    fn a_high_failure_rate_ejects_once_there_are_enough_attempts() {
         let mut version = TestVersion::of(3);
         let one_is_bad = [(4, 5), (9, 0), (9, 1)];
-        assert_eq!(version.sample(&one_is_bad), "", "9 tries");
-        assert_eq!(version.sample(&one_is_bad), "", "18 tries");
-        assert_eq!(version.sample(&one_is_bad), "-0", "27 tries");
+        assert_eq!(version.sample(&one_is_bad), "", "9 attempts");
+        assert_eq!(version.sample(&one_is_bad), "", "18 attempts");
+        assert_eq!(version.sample(&one_is_bad), "-0", "27 attempts");
     }
 
     #[test]

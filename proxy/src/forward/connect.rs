@@ -79,7 +79,7 @@ impl Exchange {
                 }
                 let now = worker.timers.now();
                 if second.is_none() && self.is_slow(&first, now) {
-                    let next = self.try_again(worker, timer, false);
+                    let next = self.claim_another(worker, timer, false);
                     second = next.map(|attempt| Connecting::new(worker, attempt, within));
                     if second.is_some() {
                         continue;
@@ -120,7 +120,7 @@ impl Exchange {
             .connect_hedge
             .map_or(failover, |hedge| hedge.min(failover));
         (connecting.has_taken(time, now) || connecting.is_dead())
-            && self.tries < self.service().retry.attempts
+            && self.attempts < self.service().retry.attempts
     }
 }
 

@@ -20,8 +20,8 @@ use crate::wire::timer::Timer;
 use crate::worker::upstream::Attempt;
 use crate::worker::{TableView, Worker};
 
-/// Tries of one copy, the first among them.
-const MAX_TRIES: usize = 3;
+/// Attempts of one copy, the first among them.
+const MAX_ATTEMPTS: usize = 3;
 /// A response that is longer is not read to its end: its connection is closed.
 const MAX_BODY: u64 = 4 << 20;
 
@@ -128,7 +128,7 @@ impl Copy {
             },
             timer,
         };
-        for tries in 1..=MAX_TRIES {
+        for attempts in 1..=MAX_ATTEMPTS {
             let sent = async {
                 let mut connection = sending.connection(&self.attempt).await?;
                 let head = sending.send(&mut connection, &mut client, &mut upload);
@@ -165,7 +165,7 @@ impl Copy {
             };
             let is_unprocessed = failed.is_unprocessed(&upload);
             // The next connection is another, and at last a new one.
-            let again = failed.stale && tries < MAX_TRIES && upload.rewind();
+            let again = failed.stale && attempts < MAX_ATTEMPTS && upload.rewind();
             match failed.blame(is_unprocessed && again) {
                 // No client waits for it, so a drain that cuts it takes nothing from any.
                 _ if failed.reply == LocalReply::Cut => {}

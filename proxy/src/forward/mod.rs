@@ -35,22 +35,23 @@ use crate::wire::response::ResponseHead;
 use crate::wire::sink::Sink;
 use crate::wire::target::Target;
 use crate::wire::timer::Timer;
-use crate::worker::upstream::{Attempt, MAX_TRIES, Upstream};
+use crate::worker::upstream::{Attempt, MAX_ATTEMPTS, Upstream};
 use crate::worker::{TableView, Worker};
 
-/// Tries of a request that no endpoint has looked at, or that broke on a kept connection, whatever
-/// its service says.
-const UNPROCESSED_TRIES: usize = 3;
+/// How many attempts a request has, whatever its service says, while no endpoint has processed it:
+/// an endpoint said so, or closed a kept connection.
+const UNPROCESSED_ATTEMPTS: usize = 3;
 
-/// A request on its way: the table it reads, the service it is for, what it tried.
+/// A request on its way: the table that it reads, its service, and its attempts.
 pub(crate) struct Exchange {
     table: Rc<TableView>,
     service: usize,
-    /// The version that the split gave it. A further try stays inside it where it can.
+    /// The version that the split gave it. A further attempt stays inside it where it can.
     version: usize,
     hints: RoutingHints,
-    tried: [EndpointId; MAX_TRIES],
-    tries: usize,
+    /// The endpoints of its attempts: the first `attempts` of these.
+    attempted: [EndpointId; MAX_ATTEMPTS],
+    attempts: usize,
     /// An endpoint may have died of it. No further one is to.
     may_kill: bool,
     /// Since when a copy of it is under way beside it.
@@ -58,7 +59,7 @@ pub(crate) struct Exchange {
     pub(crate) traits: RequestTraits,
 }
 
-/// The head of a response is there; the try goes on to the end of its body.
+/// The head of a response is there; the attempt goes on to the end of its body.
 pub(crate) struct EndpointResponse {
     pub(crate) attempt: Attempt,
     pub(crate) connection: Connection,
@@ -119,8 +120,8 @@ impl Exchange {
             service,
             version,
             hints,
-            tried: [attempt.upstream().endpoint.id; MAX_TRIES],
-            tries: 1,
+            attempted: [attempt.upstream().endpoint.id; MAX_ATTEMPTS],
+            attempts: 1,
             may_kill: false,
             copied: None,
             traits,
@@ -285,7 +286,7 @@ impl Exchange {
         {
             return None;
         }
-        self.try_again(worker, timer, failed.stale)
+        self.claim_another(worker, timer, failed.stale)
     }
 
     /// Whether the service has a request that failed like this sent again.
@@ -296,9 +297,9 @@ impl Exchange {
         };
         // What no endpoint has looked at is no repetition.
         if failed.stale || failed.unprocessed {
-            return self.tries < policy.attempts.max(UNPROCESSED_TRIES);
+            return self.attempts < policy.attempts.max(UNPROCESSED_ATTEMPTS);
         }
-        policy.has(cause) && self.tries < policy.attempts
+        policy.has(cause) && self.attempts < policy.attempts
     }
 
     /// Claims the attempt that is made in place of a response that the service does not want its
@@ -315,29 +316,34 @@ impl Exchange {
             return None;
         }
         let safe = self.traits.idempotent && upload.can_rewind();
-        let wanted = self.tries < policy.attempts && !timer.is_past_limit();
+        let wanted = self.attempts < policy.attempts && !timer.is_past_limit();
         if !(safe && wanted && self.service().budget.withdraw(worker.index)) {
             return None;
         }
-        let next = self.try_again(worker, timer, false)?;
+        let next = self.claim_another(worker, timer, false)?;
         upload.rewind();
         Some(next)
     }
 
-    /// The next try, on another endpoint. Where there is none, a connection that was found
-    /// closed before any response is no reason to give up on its endpoint.
-    fn try_again(&mut self, worker: &Rc<Worker>, timer: &Timer, stale: bool) -> Option<Attempt> {
-        let again = |tried: &[EndpointId]| {
+    /// Claims a further attempt, on another endpoint. Where there is none, a connection that was
+    /// found closed before any response is no reason to give up its endpoint.
+    fn claim_another(
+        &mut self,
+        worker: &Rc<Worker>,
+        timer: &Timer,
+        stale: bool,
+    ) -> Option<Attempt> {
+        let again = |attempted: &[EndpointId]| {
             let pick =
                 self.service()
-                    .claim_again(self.version, worker.index, &self.hints, tried)?;
+                    .claim_again(self.version, worker.index, &self.hints, attempted)?;
             let id = pick.endpoint.id;
             Some((id, worker.upstream(pick.endpoint).begin(timer)))
         };
-        let (id, attempt) =
-            again(&self.tried[..self.tries]).or_else(|| if stale { again(&[]) } else { None })?;
-        self.tried[self.tries] = id;
-        self.tries += 1;
+        let (id, attempt) = again(&self.attempted[..self.attempts])
+            .or_else(|| if stale { again(&[]) } else { None })?;
+        self.attempted[self.attempts] = id;
+        self.attempts += 1;
         Some(attempt)
     }
 }

@@ -224,19 +224,19 @@ impl Endpoint {
         }
     }
 
-    /// A try failed, and the endpoint is to blame.
+    /// An attempt failed, and the endpoint is to blame.
     pub(crate) fn failed(&self, worker: usize, failure: Failure) {
         self.stats.failed(worker, failure);
         self.claims.went_bad(worker);
     }
 
-    /// A try failed, and its version is to blame, but this endpoint no more than others.
+    /// An attempt failed, and its version is to blame, but this endpoint no more than others.
     pub(crate) fn unserved(&self, worker: usize, failure: Failure) {
         self.stats.failed(worker, failure);
         self.claims.excuse(worker);
     }
 
-    /// A try ended, and neither side is at fault.
+    /// An attempt ended, and neither side is at fault.
     pub(crate) fn excused(&self, worker: usize) {
         self.claims.excuse(worker);
     }

@@ -19,7 +19,7 @@ pub(crate) struct Timeouts {
     pub(crate) connect_hedge: Option<Duration>,
     /// From the end of a request until the head of its response.
     pub(crate) first_byte: Duration,
-    /// From the head of a request until the head of its response, over all tries; `None`: as long
+    /// From the head of a request until the head of its response, over all attempts; `None`: as long
     /// as the others allow.
     pub(crate) request: Option<Duration>,
     /// Without any progress of a body, in either direction.

@@ -1,4 +1,4 @@
-//! A worker's own side of an endpoint: its idle connections, and its tries that are under way.
+//! A worker's own side of an endpoint: its idle connections, and its attempts that are under way.
 
 use std::cell::RefCell;
 use std::io;
@@ -22,8 +22,8 @@ use crate::wire::socket::{Bytestream, Socket};
 use crate::wire::timer::{Millis, Timer, Timers};
 use crate::worker::connect;
 
-/// Tries of one request, the first among them.
-pub(crate) const MAX_TRIES: usize = RetrySpec::MAX_ATTEMPTS as usize;
+/// Attempts of one request, the first among them.
+pub(crate) const MAX_ATTEMPTS: usize = RetrySpec::MAX_ATTEMPTS as usize;
 /// Idle connections that a worker keeps to one endpoint: as many as a busy moment had in use, so
 /// that the next one makes none. What is not used again soon is closed.
 const MAX_IDLE: usize = 1024;
@@ -42,7 +42,7 @@ pub(crate) struct Upstream {
     idle: RefCell<Vec<Idle>>,
     /// Where it speaks HTTP/2.
     sessions: Sessions,
-    tries: RefCell<Slab<CancelHandle>>,
+    attempts: RefCell<Slab<CancelHandle>>,
 }
 
 /// A connection that waits for its next request.
@@ -60,7 +60,7 @@ pub(crate) struct Attempt {
     settled: bool,
 }
 
-/// By which a try is told that its endpoint's drain has no more time for it.
+/// Cancels an attempt when its endpoint's drain has timed out.
 struct CancelHandle {
     /// Of the task that waits for it.
     timer: usize,
@@ -77,14 +77,14 @@ impl Upstream {
             timers,
             idle: RefCell::default(),
             sessions: Sessions::default(),
-            tries: RefCell::default(),
+            attempts: RefCell::default(),
         }
     }
 
-    /// Begins a try, whose claim the caller has just taken, in the task with this alarm.
+    /// Begins an attempt, whose claim the caller has just taken, in the task with this timer.
     pub(crate) fn begin(self: Rc<Self>, timer: &Timer) -> Attempt {
         let started = Instant::now();
-        let key = self.tries.borrow_mut().insert(CancelHandle {
+        let key = self.attempts.borrow_mut().insert(CancelHandle {
             timer: timer.key(),
             began: started,
             cut: false,
@@ -167,7 +167,7 @@ impl Upstream {
     }
 
     /// Closes connections that were idle for long, or that the endpoint has closed. Gives
-    /// whether nothing is left of this side: no connection, no try.
+    /// whether nothing is left of this side: no connection, no attempt.
     pub(crate) fn tidy(&self) -> bool {
         let mut idle = self.idle.borrow_mut();
         let now = self.timers.now();
@@ -179,7 +179,7 @@ impl Upstream {
             stays
         });
         let no_sessions = self.sessions.tidy(now, IDLE_FOR);
-        idle.is_empty() && no_sessions && self.tries.borrow().is_empty()
+        idle.is_empty() && no_sessions && self.attempts.borrow().is_empty()
     }
 
     /// Closes every idle connection.
@@ -193,7 +193,7 @@ impl Upstream {
     /// How old the oldest is of what is under way.
     pub(crate) fn ages(&self) -> Ages {
         let (now, mut ages) = (Instant::now(), Ages::default());
-        for (_, handle) in self.tries.borrow().iter() {
+        for (_, handle) in self.attempts.borrow().iter() {
             ages.note(handle.kind, now.duration_since(handle.began));
         }
         ages
@@ -201,7 +201,7 @@ impl Upstream {
 
     /// Cuts what is under way of one kind.
     pub(crate) fn cut(&self, kind: Kind) {
-        for (_, handle) in self.tries.borrow_mut().iter_mut() {
+        for (_, handle) in self.attempts.borrow_mut().iter_mut() {
             if handle.kind == kind && !handle.cut {
                 handle.cut = true;
                 self.endpoint.count_cut(kind);
@@ -218,7 +218,7 @@ impl Attempt {
 
     /// It is waited for in the task with this timer from now on.
     pub(crate) fn waits_with(&self, timer: &Timer) {
-        self.upstream.tries.borrow_mut()[self.key].timer = timer.key();
+        self.upstream.attempts.borrow_mut()[self.key].timer = timer.key();
     }
 
     /// The head of the response is there.
@@ -269,7 +269,7 @@ impl Attempt {
             endpoint, worker, ..
         } = &*self.upstream;
         endpoint.claims.stream(*worker);
-        self.upstream.tries.borrow_mut()[self.key].kind = Kind::Stream;
+        self.upstream.attempts.borrow_mut()[self.key].kind = Kind::Stream;
     }
 
     /// It goes on as an upgraded connection.
@@ -280,7 +280,7 @@ impl Attempt {
         } = &*self.upstream;
         endpoint.responded(*worker, 101);
         endpoint.claims.upgrade(*worker);
-        self.upstream.tries.borrow_mut()[self.key].kind = Kind::Upgraded;
+        self.upstream.attempts.borrow_mut()[self.key].kind = Kind::Upgraded;
     }
 }
 
@@ -290,10 +290,10 @@ impl Drop for Attempt {
             endpoint,
             worker,
             timers,
-            tries,
+            attempts,
             ..
         } = &*self.upstream;
-        let handle = tries.borrow_mut().remove(self.key);
+        let handle = attempts.borrow_mut().remove(self.key);
         if handle.cut {
             timers.clear_cut(handle.timer);
         }

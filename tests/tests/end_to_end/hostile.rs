@@ -128,7 +128,7 @@ async fn heads_without_end_are_refused_and_not_kept() {
     proxy.process_stats().expect_growth_below(32, before);
     proxy.wait_connections(0).await;
     // Nothing but the good request has reached the endpoint.
-    assert_eq!(proxy.stats().await.versions["1.0.0"].tries(), 1);
+    assert_eq!(proxy.stats().await.versions["1.0.0"].attempts(), 1);
 }
 
 #[tokio::test]

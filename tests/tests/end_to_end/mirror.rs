@@ -94,7 +94,7 @@ async fn copies_are_counted_apart_from_what_clients_get() {
     let versions = proxy.stats().await.versions;
     assert_eq!(versions["1.0.0"].responses.success, 200);
     assert_eq!(
-        (versions["2.0.0"].tries(), versions["2.0.0"].in_flight),
+        (versions["2.0.0"].attempts(), versions["2.0.0"].in_flight),
         (0, 0)
     );
 }

@@ -170,7 +170,7 @@ async fn head_and_bodyless_responses_end_where_they_should() {
         (304, "\"x\"")
     );
     let stats = &proxy.stats().await.versions["1"];
-    assert_eq!(stats.tries(), 3, "each was settled: {stats:?}");
+    assert_eq!(stats.attempts(), 3, "each was settled: {stats:?}");
 }
 
 #[tokio::test]
@@ -265,7 +265,7 @@ async fn a_client_that_goes_away_is_nobodys_fault() {
     proxy.wait_in_flight(0).await;
     let stats = &proxy.stats().await.versions["1"];
     assert_eq!(
-        (stats.client_gone, stats.failures(), stats.tries()),
+        (stats.client_gone, stats.failures(), stats.attempts()),
         (1, 0, 0),
         "{stats:?}"
     );

@@ -227,7 +227,7 @@ async fn an_endpoint_that_does_not_respond_is_a_gateway_timeout() {
 }
 
 #[tokio::test]
-async fn a_request_has_a_time_over_all_of_its_tries() {
+async fn a_request_has_a_time_over_all_of_its_attempts() {
     let config = "[timeouts]\nfirst_byte = \"500ms\"\nrequest = \"900ms\"";
     let proxy = TestProxy::with_config(config).await;
     let silent = |_, mut heard: Heard| async move {
@@ -255,7 +255,7 @@ async fn a_request_has_a_time_over_all_of_its_tries() {
         .iter()
         .map(|endpoint| endpoint.heard().len())
         .sum();
-    assert_eq!(heard, 2, "there is no time for a third try");
+    assert_eq!(heard, 2, "there is no time for a third attempt");
     let stats = &proxy.stats().await.versions["1"];
     assert_eq!(stats.failed_tries.timeout, 2, "{stats:?}");
     let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
@@ -264,7 +264,7 @@ async fn a_request_has_a_time_over_all_of_its_tries() {
 }
 
 #[tokio::test]
-async fn the_time_of_a_request_ends_a_try_that_has_more() {
+async fn the_time_of_a_request_ends_an_attempt_that_has_more() {
     let config = "[timeouts]\nfirst_byte = \"60s\"\nrequest = \"300ms\"";
     let proxy = TestProxy::with_config(config).await;
     let silent = TestEndpoint::start("1").await;

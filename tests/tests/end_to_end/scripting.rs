@@ -81,8 +81,8 @@ async fn a_rollout_explains_itself_and_names_its_caller() {
             (&step["share"], &step["outcome"]),
             (&share.into(), &"good".into())
         );
-        let tries = step["stats"]["candidate"]["tries"].as_u64();
-        assert!(tries >= Some(20), "{step:#}");
+        let attempts = step["stats"]["candidate"]["tries"].as_u64();
+        assert!(attempts >= Some(20), "{step:#}");
         assert!(step["stats"]["limits"]["success_rate"].is_f64(), "{step:#}");
     }
     let words = project.must(&["explain", "1"]).await;

@@ -88,7 +88,7 @@ async fn an_endpoint_with_another_name_gets_nothing() {
         put(&proxy, address, settings.clone()).await;
         let reason = wait_health(&proxy, "down").await;
         assert!(reason.contains(says), "{settings}: {reason}");
-        // Without a health check it is tried, and the try is counted.
+        // Without a health check it is tried, and the attempt is counted.
         let web = json!({
             "versions": {"1": settings},
             "endpoints": [{"address": address.to_string(), "version": "1"}],

@@ -74,7 +74,7 @@ async fn what_is_not_strictly_one_request_is_refused_and_ends_the_connection() {
         assert_eq!(response.matches("HTTP/1.1 ").count(), 1, "{request:?}: {response}");
     }
     let stats = &proxy.stats().await.versions["1"];
-    assert_eq!((stats.tries(), stats.failures()), (0, 0), "{stats:?}");
+    assert_eq!((stats.attempts(), stats.failures()), (0, 0), "{stats:?}");
 }
 
 #[tokio::test]

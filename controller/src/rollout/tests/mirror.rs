@@ -16,7 +16,7 @@ async fn a_candidate_that_responds_well_to_copies_goes_on_to_requests() {
     let handle = mirrored(&test);
     until_step(&handle, 0).await;
     let mut live = handle.watch();
-    live.wait_for(|live| live.candidate.tries > 0)
+    live.wait_for(|live| live.candidate.attempts > 0)
         .await
         .expect("copies are seen");
     assert_eq!(test.proxy.mirror(), Some(("2.0.0".into(), 20)));
@@ -62,18 +62,18 @@ async fn a_controller_that_starts_again_goes_on_with_the_copies_that_it_knew() {
     until_step(&handle, 0).await;
     handle.send(Command::Pause).await.expect("paused");
     let mut live = handle.watch();
-    live.wait_for(|live| live.candidate.tries >= 200)
+    live.wait_for(|live| live.candidate.attempts >= 200)
         .await
         .expect("watched");
     handle.stop();
     let handle = test.take_up().expect("unfinished");
     let mut live = handle.watch();
     let first = live
-        .wait_for(|live| live.candidate.tries > 0)
+        .wait_for(|live| live.candidate.attempts > 0)
         .await
         .expect("watched")
         .candidate
-        .tries;
+        .attempts;
     assert!(first >= 200, "{first} are known");
     handle.send(Command::Resume).await.expect("resumed");
     handle.ended().await;

@@ -59,7 +59,7 @@ fn failed(image: &str, error: ApiError) -> Failure {
         return pull_failed(image, error).into();
     }
     match Failure::new("pull an image", error) {
-        // Worth another try with another service.
+        // Worth another attempt with another service.
         lost @ Failure::Lost(_) => lost,
         Failure::Refused(RuntimeError::Failed { reason, .. }) => pull_failed(image, reason).into(),
         refused @ Failure::Refused(_) => refused,
@@ -176,10 +176,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_that_is_gone_in_the_middle_is_found_again() {
-        let tries = AtomicUsize::new(0);
+        let attempts = AtomicUsize::new(0);
         let api = FakeApi::start(move |_, path| match path {
             // Cut in the middle of the first response.
-            "/images/create" if tries.fetch_add(1, Ordering::Relaxed) == 0 => {
+            "/images/create" if attempts.fetch_add(1, Ordering::Relaxed) == 0 => {
                 FakeResponse::cut(HALF)
             }
             "/images/create" => FakeResponse::text(200, HALF),

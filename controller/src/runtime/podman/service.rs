@@ -16,7 +16,7 @@ use crate::runtime::RuntimeError;
 /// Why a call to the API failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Nothing responded: worth another try with a new service.
+    /// Nothing responded: worth another attempt with a new service.
     Lost(ApiError),
     /// The response was an error.
     Refused(RuntimeError),

@@ -45,7 +45,7 @@ const KILL_DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) use place::program as program_of;
 
 /// How many ports a process is given, at most, before its end counts as its own.
-const PORT_TRIES: usize = 5;
+const PORT_ATTEMPTS: usize = 5;
 
 /// How long a start waits for a process.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +112,7 @@ impl Processes {
         spec: &ContainerSpec,
         wait: StartWait,
     ) -> Result<Container, RuntimeError> {
-        for _ in 1..PORT_TRIES {
+        for _ in 1..PORT_ATTEMPTS {
             let this = spec.clone();
             let started = self
                 .blocking("start a process", move |inner| inner.start(&this))

@@ -256,7 +256,7 @@ fn versions(
         let weight = split.get(name).copied().unwrap_or(0);
         let of = stats.and_then(|stats| stats.versions.get(name));
         let stats = Counts {
-            tries: of.map_or(0, admin_api::VersionStats::tries),
+            attempts: of.map_or(0, admin_api::VersionStats::attempts),
             failures: of.map_or(0, admin_api::VersionStats::failures),
             ..Counts::default()
         };
@@ -272,7 +272,7 @@ fn versions(
             healthy: endpoints.iter().filter(is_up).count(),
             endpoints: endpoints.len(),
             in_flight: of.map_or(0, |of| of.in_flight),
-            requests: stats.tries,
+            requests: stats.attempts,
             failures: stats.failures,
             success_rate: stats.success_rate(),
         }

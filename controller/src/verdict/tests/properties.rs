@@ -68,7 +68,7 @@ proptest! {
     ) {
         let mut sample: Sample = sample(candidate, stable, secs);
         sample.recent = Pair {
-            candidate: Counts { failures: recent.0, tries: recent.1, ..Counts::default() },
+            candidate: Counts { failures: recent.0, attempts: recent.1, ..Counts::default() },
             stable: Counts::default(),
         };
         match judge(&LIMITS, &sample) {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::{Limits, Pair, Reading, Sample, Window};
 use super::LIMITS;
 
-/// So many good and bad tries, and so many responses in each of four buckets.
+/// So many good and bad attempts, and so many responses in each of four buckets.
 fn stats(success: u64, server_error: u64, buckets: [u64; 4]) -> VersionStats {
     let bounds = [0.001, 0.0125, 0.35, 0.7];
     let mut stats = VersionStats::default();
@@ -39,8 +39,8 @@ fn counts_are_what_came_since_the_step_began() {
         .sample(&both(stats(105, 11, [50, 65, 1, 0])), secs(1), &LIMITS)
         .expect("forwards");
     let candidate = sample.step.candidate;
-    assert_eq!((candidate.tries, candidate.failures), (6, 1));
-    assert_eq!((sample.record.tries, sample.record.failures), (110, 10));
+    assert_eq!((candidate.attempts, candidate.failures), (6, 1));
+    assert_eq!((sample.record.attempts, sample.record.failures), (110, 10));
     assert_eq!(candidate.latency.responses, 0, "not warm yet");
 }
 
@@ -88,7 +88,7 @@ fn check_begins_anew(before: VersionStats, now: VersionStats) {
     let mut window = Window::open(both(before));
     assert_eq!(window.sample(&both(now.clone()), secs(20), &LIMITS), None);
     let sample = window.sample(&both(now), secs(21), &LIMITS).expect("anew");
-    assert_eq!(sample.step.candidate.tries, 0);
+    assert_eq!(sample.step.candidate.attempts, 0);
 }
 
 #[test]
@@ -105,15 +105,15 @@ fn a_counter_that_went_backwards_is_a_new_proxy() {
 #[test]
 fn a_burst_is_looked_for_in_the_last_seconds_only() {
     let mut window = Window::open(both(stats(0, 0, [0; 4])));
-    let tries = |window: &mut Window, success, at| {
+    let attempts = |window: &mut Window, success, at| {
         let now = both(stats(success, 0, [0; 4]));
         let sample = window.sample(&now, secs(at), &LIMITS).expect("forwards");
-        sample.recent.candidate.tries
+        sample.recent.candidate.attempts
     };
-    assert_eq!(tries(&mut window, 100, 1), 100);
-    assert_eq!(tries(&mut window, 150, 5), 50);
-    assert_eq!(tries(&mut window, 200, 11), 100);
-    assert_eq!(tries(&mut window, 210, 12), 10);
+    assert_eq!(attempts(&mut window, 100, 1), 100);
+    assert_eq!(attempts(&mut window, 150, 5), 50);
+    assert_eq!(attempts(&mut window, 200, 11), 100);
+    assert_eq!(attempts(&mut window, 210, 12), 10);
 }
 
 fn reading() -> impl Strategy<Value = [u64; 12]> {

@@ -66,11 +66,11 @@ fn a_request_that_is_not_idempotent_is_never_sent_twice() {
 
 #[test]
 fn connections_are_tried_to_three_endpoints_at_most() {
-    for (endpoints, seen, tried) in [(2, "0+0", 2), (3, "0+0+0", 3), (4, "0+0+0+0", 3)] {
+    for (endpoints, seen, attempts) in [(2, "0+0", 2), (3, "0+0+0", 3), (4, "0+0+0+0", 3)] {
         Row::new(&format!("{endpoints} endpoints"))
             .endpoints(endpoints, Nothing)
             .check(&format!(
-                "502 error=connection_refused; seen {seen}; connect {tried}"
+                "502 error=connection_refused; seen {seen}; connect {attempts}"
             ));
     }
 }

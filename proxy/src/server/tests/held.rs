@@ -101,7 +101,7 @@ fn a_request_that_waits_too_long_or_finds_no_place_is_told_to_come_again() {
                 assert_eq!((response.status, response.error()), (503, Some(error)));
                 assert_eq!(field(&response.head, "retry-after"), Some("1"));
                 assert_eq!((hold.counts().waiting, hold.counts().refused), (0, 1));
-                assert_eq!((rig.script.made(), rig.stats("1").tries()), (0, 0));
+                assert_eq!((rig.script.made(), rig.stats("1").attempts()), (0, 0));
             });
         }
     }

@@ -54,7 +54,7 @@ pub(crate) struct Endpoints {
 pub(crate) struct PickContext<'r> {
     pub(crate) worker: usize,
     /// Endpoints that it must not get.
-    pub(crate) tried: &'r [EndpointId],
+    pub(crate) attempted: &'r [EndpointId],
     /// What it says about where it goes.
     pub(crate) hints: &'r RoutingHints,
     /// Nothing is up: an endpoint that once was may do.
@@ -62,10 +62,10 @@ pub(crate) struct PickContext<'r> {
 }
 
 impl<'r> PickContext<'r> {
-    pub(crate) fn new(worker: usize, hints: &'r RoutingHints, tried: &'r [EndpointId]) -> Self {
+    pub(crate) fn new(worker: usize, hints: &'r RoutingHints, attempted: &'r [EndpointId]) -> Self {
         Self {
             worker,
-            tried,
+            attempted,
             hints,
             panic: false,
         }
@@ -118,7 +118,7 @@ impl Endpoints {
     /// be used.
     fn share(&self, at: usize, context: PickContext<'_>) -> u32 {
         let endpoint = &self.list[at];
-        if self.weights[at] == 0 || context.tried.contains(&endpoint.id) {
+        if self.weights[at] == 0 || context.attempted.contains(&endpoint.id) {
             return 0;
         }
         match endpoint.share() {

@@ -1,5 +1,5 @@
 //! How old the oldest is that is in flight at an endpoint. No request pays for it: a worker looks
-//! through its tries when it is asked.
+//! through its attempts when it is asked.
 
 use std::time::Duration;
 

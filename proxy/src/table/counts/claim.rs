@@ -67,7 +67,7 @@ pub(crate) struct InFlight {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Outcomes {
     pub(crate) good: u64,
-    /// Failed tries, and responses of class 5xx.
+    /// Failed attempts, and responses of class 5xx.
     pub(crate) bad: u64,
 }
 

@@ -1,8 +1,8 @@
-//! What came of the tries at a version, counted by each worker in cells of its own.
+//! What came of the attempts at a version, counted by each worker in cells of its own.
 
 use std::time::Duration;
 
-use admin_api::{Bucket, FailedTries, Responses, VersionStats};
+use admin_api::{Bucket, FailedAttempts, Responses, VersionStats};
 use crossbeam_utils::CachePadded;
 
 use crate::table::counts::remote::RemoteCounts;
@@ -35,7 +35,7 @@ struct Counters {
     latency_sum_micros: AtomicU64,
 }
 
-/// Why a try failed.
+/// Why an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
     /// No connection could be made.
@@ -77,7 +77,7 @@ impl Stats {
         add_one(&self.workers[worker].responses[class]);
     }
 
-    /// A try failed.
+    /// An attempt failed.
     pub(crate) fn failed(&self, worker: usize, failure: Failure) {
         add_one(&self.workers[worker].failed[failure as usize]);
     }
@@ -92,12 +92,12 @@ impl Stats {
         add_one(&self.workers[worker].diverted);
     }
 
-    /// A try was begun though the endpoint is down.
+    /// An attempt was begun though the endpoint is down.
     pub(crate) fn panicked(&self, worker: usize) {
         add_one(&self.workers[worker].panicked);
     }
 
-    /// The head of a response came, this long after the try began.
+    /// The head of a response came, this long after the attempt began.
     pub(crate) fn response_began_after(&self, worker: usize, latency: Duration) {
         let counters = &self.workers[worker];
         add_one(&counters.latency[bucket_of(latency)]);
@@ -151,7 +151,7 @@ impl Stats {
                 client_error: response(3),
                 server_error: response(4),
             },
-            failed_tries: FailedTries {
+            failed_tries: FailedAttempts {
                 connect: failed(Failure::Connect),
                 reset: failed(Failure::Reset),
                 timeout: failed(Failure::Timeout),
@@ -221,7 +221,10 @@ mod tests {
         stats.failed(0, Failure::Reset);
         stats.client_gone(1);
         let read = stats.read();
-        assert_eq!((read.tries(), read.failures(), read.client_gone), (4, 2, 1));
+        assert_eq!(
+            (read.attempts(), read.failures(), read.client_gone),
+            (4, 2, 1)
+        );
         assert_eq!((read.responses.success, read.failed_tries.reset), (2, 1));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use admin_api::{FailedTries, Responses, VersionStats};
+use admin_api::{FailedAttempts, Responses, VersionStats};
 use serde::{Deserialize, Serialize};
 
 use super::age::Ages;
@@ -150,7 +150,7 @@ impl Counts for VersionCounts {
         own.responses.redirection += redirection;
         own.responses.client_error += client_error;
         own.responses.server_error += server_error;
-        let FailedTries {
+        let FailedAttempts {
             connect,
             reset,
             timeout,

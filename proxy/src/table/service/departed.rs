@@ -91,7 +91,7 @@ mod tests {
         let later = with(&["1"], Some(&without));
         let back = with(&["1", "2"], Some(&later));
         let stats = back.versions[1].stats.read();
-        assert_eq!((stats.tries(), stats.failures()), (2, 1));
+        assert_eq!((stats.attempts(), stats.failures()), (2, 1));
         assert_eq!(back.stats_of_all().count(), 2, "no version is there twice");
     }
 

@@ -27,16 +27,16 @@ impl Service {
         self.pick(PickContext::new(worker, hints, &[]))
     }
 
-    /// Takes a claim for a further try of a request: on an endpoint that was not tried, of the
+    /// Takes a claim for a further attempt of a request: on an endpoint that was not tried, of the
     /// same version if it has one.
     pub(crate) fn claim_again(
         &self,
         version: usize,
         worker: usize,
         hints: &RoutingHints,
-        tried: &[EndpointId],
+        attempted: &[EndpointId],
     ) -> Option<Pick<'_>> {
-        let context = PickContext::new(worker, hints, tried);
+        let context = PickContext::new(worker, hints, attempted);
         self.claim_in(version, context)
             .or_else(|| self.pick(context))
     }
@@ -127,7 +127,7 @@ impl Service {
 
     /// Counts a new request that went elsewhere than the split would have it.
     fn note_diverted(&self, from: usize, context: PickContext<'_>) {
-        if context.tried.is_empty() {
+        if context.attempted.is_empty() {
             self.versions[from].stats.diverted(context.worker);
         }
     }
@@ -223,8 +223,8 @@ mod tests {
         }
         assert!(service.claim(0, &NO_HINTS).is_none());
         assert!(service.is_in_panic() && service.versions_down().next().is_none());
-        let tried = (0..1_000).filter(|_| service.claim_in_panic(0, &NO_HINTS).is_some());
-        assert_eq!(tried.count(), 1_000);
+        let attempted = (0..1_000).filter(|_| service.claim_in_panic(0, &NO_HINTS).is_some());
+        assert_eq!(attempted.count(), 1_000);
         assert!(service.versions[0].stats.read().panicked.abs_diff(900) <= 5);
 
         let checked = r#"{"name":"web","health":{"path":"/"},"endpoints":[{"address":"10.0.0.1:80","version":"1"}]}"#;
@@ -270,8 +270,8 @@ mod tests {
             ..NO_HINTS
         };
         assert_eq!(service.claim(0, &hints).unwrap().version, 1);
-        let tried = [service.versions[1].endpoints.list[0].id];
-        assert!(service.claim_again(1, 0, &hints, &tried).is_none());
+        let attempted = [service.versions[1].endpoints.list[0].id];
+        assert!(service.claim_again(1, 0, &hints, &attempted).is_none());
         service.versions[1].endpoints.list[0].eject("5 failures in a row".into());
         assert!(service.claim(0, &hints).is_none());
         let in_panic = service.claim_in_panic(0, &hints);
@@ -314,15 +314,15 @@ mod tests {
     }
 
     #[test]
-    fn a_further_try_goes_to_an_endpoint_that_was_not_tried() {
+    fn a_further_attempt_goes_to_another_endpoint() {
         let service = service(TWO, None);
-        let mut tried = Vec::new();
+        let mut attempted = Vec::new();
         let mut version = 0;
-        while let Some(pick) = service.claim_again(version, 0, &NO_HINTS, &tried) {
-            assert!(!tried.contains(&pick.endpoint.id));
-            tried.push(pick.endpoint.id);
+        while let Some(pick) = service.claim_again(version, 0, &NO_HINTS, &attempted) {
+            assert!(!attempted.contains(&pick.endpoint.id));
+            attempted.push(pick.endpoint.id);
             version = pick.version;
         }
-        assert_eq!(tried.len(), 3);
+        assert_eq!(attempted.len(), 3);
     }
 }

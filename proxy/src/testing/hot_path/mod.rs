@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use admin_api::strict::from_json;
 use admin_api::{
-    EndpointSpec, FailedTries, MirrorStats, Protocol, Responses, ServiceSpec, VersionSpec,
+    EndpointSpec, FailedAttempts, MirrorStats, Protocol, Responses, ServiceSpec, VersionSpec,
     VersionStats,
 };
 use tokio::net::TcpStream;
@@ -464,7 +464,7 @@ fn counted(stats: &VersionStats) -> String {
     listed(&counts)
 }
 
-fn counts_of(responses: &Responses, failed: &FailedTries) -> Vec<(&'static str, u64)> {
+fn counts_of(responses: &Responses, failed: &FailedAttempts) -> Vec<(&'static str, u64)> {
     vec![
         ("1xx", responses.informational),
         ("2xx", responses.success),

@@ -76,7 +76,7 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
     }
     let elapsed = began.elapsed();
     let seen = traffic.stop().await;
-    let failed_tries = proxy.stats().await.versions["1"].failures();
+    let failed = proxy.stats().await.versions["1"].failures();
     let findings = witness.judge(|finding| is_excused(finding, &kills));
     let to_fewest = responses.lock().unwrap_or_else(PoisonError::into_inner);
     let to_fewest = to_fewest.iter().min().copied().unwrap_or_default();
@@ -90,8 +90,8 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
         )
         // No client would have noticed anything anyway, if nothing had been under way.
         .with(
-            "tries that failed",
-            failed_tries as f64,
+            "attempts that failed",
+            failed as f64,
             "",
             Limit::AtLeast(1.0),
         )
