@@ -52,6 +52,22 @@ pub struct HealthSpec {
     /// Default 0.
     #[serde(default, skip_serializing_if = "is_default")]
     pub slow_start: Period,
+    /// What becomes of requests that wait for a response of an endpoint that is down since its
+    /// last probes got nothing back. Default `"cut"`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_silence: OnSilence,
+}
+
+/// What becomes of requests that wait for a response of an endpoint that has become silent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnSilence {
+    /// Those that may be sent twice go to another endpoint; the others get a 504 at once.
+    #[default]
+    Cut,
+    /// They wait for as long as their timeouts say. For endpoints that do one thing at a time: one
+    /// that works on a long request does not respond to a probe meanwhile.
+    Wait,
 }
 
 /// How an endpoint is asked whether it is well.
@@ -108,6 +124,7 @@ impl HealthSpec {
             fall: Self::default_fall(),
             min_healthy_time: Period::default(),
             slow_start: Period::default(),
+            on_silence: OnSilence::default(),
         }
     }
 

@@ -25,7 +25,7 @@ mod version;
 
 pub use balance::{BalanceSpec, HashKey};
 pub use duration::{NonZeroPeriod, Period};
-pub use health::{EjectionSpec, HealthSpec, Probe, StatusRange};
+pub use health::{EjectionSpec, HealthSpec, OnSilence, Probe, StatusRange};
 pub use hold::{HoldSpec, HoldView};
 pub use mirror::{CopyStats, MirrorSpec, MirrorStats};
 pub use receipt::{Cut, DrainReceipt, DrainRequest, EndpointReceipt, Oldest};

@@ -64,7 +64,7 @@ pub(crate) struct Drains {
     begun: Notify,
     /// Counts drains that have ended.
     ended: watch::Sender<u64>,
-    order: Box<dyn Fn(Order) + Send + Sync>,
+    order: Arc<dyn Fn(Order) + Send + Sync>,
     /// Older processes, which may have something in flight too.
     pub(crate) draining_processes: DrainingProcesses,
 }
@@ -89,9 +89,14 @@ impl Drains {
             list: Mutex::default(),
             begun: Notify::new(),
             ended: watch::channel(0).0,
-            order: Box::new(order),
+            order: Arc::new(order),
             draining_processes: DrainingProcesses::default(),
         }
+    }
+
+    /// The way to every worker.
+    pub(crate) fn teller(&self) -> Arc<dyn Fn(Order) + Send + Sync> {
+        self.order.clone()
     }
 
     /// Retires endpoints. One that is draining already goes on as it was.

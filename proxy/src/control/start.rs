@@ -51,7 +51,7 @@ impl Control {
         let mut desired = Desired::at_start(&config.services, saved);
         leave_out_unfit(&mut desired, state.as_ref())?;
         let specs: Vec<ServiceSpec> = desired.specs().cloned().collect();
-        let (health, burst) = Health::starting();
+        let (health, burst) = Health::starting(drains.teller());
         let control = Self::new(config, table, workers, drains, state, health);
         {
             let mut wanted = control.wanted();

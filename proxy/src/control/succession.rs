@@ -40,7 +40,7 @@ impl Control {
         state: Option<StateFile>,
         snapshot: HandoverSnapshot,
     ) -> Result<Arc<Self>, ChangeError> {
-        let (health, _) = Health::starting();
+        let (health, _) = Health::starting(drains.teller());
         health.started();
         let control = Self::new(config, table, workers, drains, state, health);
         control.adopt(snapshot).map_err(ChangeError::State)?;

@@ -8,6 +8,7 @@ use std::task::Poll;
 use admin_api::{Protocol, RetryOn};
 
 use crate::table::counts::stats::Failure;
+use crate::table::endpoint::Endpoint;
 use crate::table::timeouts::Timeouts;
 use crate::wire::connection::Connection;
 use crate::wire::pump::{Pump, Source, Stopped};
@@ -54,6 +55,8 @@ pub(super) enum Blame {
     Client,
     /// The connection had ended before, and nothing is lost.
     Excused,
+    /// Nobody: a drain cut it, and another endpoint has the request.
+    Spared,
     /// The version, but its endpoint is no worse than others.
     Version(Failure),
     /// The version, and its endpoint.
@@ -119,6 +122,11 @@ impl Failed {
         }
     }
 
+    /// Its endpoint went down, and its health check got no response either.
+    fn silent() -> Self {
+        Self::with(Failure::Timeout, LocalReply::EndpointSilent)
+    }
+
     /// What was waited for did not come in the time that the whole request has.
     pub(super) fn of_request_timed_out(self, timer: &Timer) -> Self {
         match self.reply {
@@ -135,16 +143,29 @@ impl Failed {
             LocalReply::ConnectFailed
             | LocalReply::ConnectTimedOut
             | LocalReply::ResourceExhausted => Some(RetryOn::Connect),
-            LocalReply::ConnectionBroken | LocalReply::BadResponse => Some(RetryOn::Reset),
+            LocalReply::ConnectionBroken
+            | LocalReply::BadResponse
+            | LocalReply::EndpointSilent
+            | LocalReply::Cut => Some(RetryOn::Reset),
             LocalReply::TimedOut => Some(RetryOn::Timeout),
             _ => None,
         }
     }
 
+    /// Whether there are no more requests that failed like this than waited at one endpoint when it
+    /// was lost: sent again, they are no storm that a budget has to keep from the others.
+    pub(super) fn is_of_lost_endpoint(&self) -> bool {
+        matches!(self.reply, LocalReply::EndpointSilent | LocalReply::Cut)
+    }
+
     /// Whether its endpoint may have died of the request: it had the whole of it, and was gone
     /// without a response. To be asked before `upload` is rewound.
     pub(super) fn may_have_killed(&self, upload: &Pump) -> bool {
-        self.reply == LocalReply::ConnectionBroken && !self.unprocessed && upload.is_done()
+        let is_gone = matches!(
+            self.reply,
+            LocalReply::ConnectionBroken | LocalReply::EndpointSilent
+        );
+        is_gone && !self.unprocessed && upload.is_done()
     }
 
     /// Whether nothing of the request was looked at, as far as that can be known. To be asked
@@ -155,8 +176,8 @@ impl Failed {
 
     /// Whom the attempt is counted against. Whatever ends at the client as a 5xx of the proxy's own
     /// is a failure of the version; so is an attempt that a retry saves, unless the connection had
-    /// ended before anything was processed, and the request `is_sent_again_unprocessed`.
-    pub(super) fn blame(&self, is_sent_again_unprocessed: bool) -> Blame {
+    /// ended with the request `is_unprocessed`, or a drain cut it, and it `is_sent_again`.
+    pub(super) fn blame(&self, is_unprocessed: bool, is_sent_again: bool) -> Blame {
         match self.reply {
             LocalReply::ClientStalled
             | LocalReply::ClientGone
@@ -165,11 +186,12 @@ impl Failed {
             | LocalReply::BadHost
             | LocalReply::HeadTooLong
             | LocalReply::BodyTooLong => Blame::Client,
+            LocalReply::Cut if is_sent_again => Blame::Spared,
             // Another endpoint of the version would have done no better.
             LocalReply::Cut | LocalReply::ResourceExhausted | LocalReply::UpgradeOverHttp2 => {
                 Blame::Version(self.failure)
             }
-            _ if self.stale && is_sent_again_unprocessed => Blame::Excused,
+            _ if self.stale && is_unprocessed && is_sent_again => Blame::Excused,
             _ => Blame::Endpoint(self.failure),
         }
     }
@@ -226,15 +248,16 @@ impl Sending<'_> {
         connected.map_err(|error| Failed::connecting(&error))
     }
 
-    /// Sends the request, and waits for the head of its response.
+    /// Sends the request to the attempt's endpoint, and waits for the head of its response.
     pub(super) async fn send(
         &self,
+        endpoint: &Endpoint,
         connection: &mut Connection,
         client: &mut Source<'_>,
         upload: &mut Pump,
     ) -> Result<ResponseHead, Failed> {
         for _ in 0..MAX_INTERIM {
-            let head = self.exchange(connection, client, upload).await?;
+            let head = self.exchange(endpoint, connection, client, upload).await?;
             match head.status {
                 // The other protocol begins where the request ends (RFC 9110, 7.8).
                 101 if !self.traits.upgrade || !upload.is_done() => break,
@@ -259,6 +282,7 @@ impl Sending<'_> {
     /// Sends what is left to send, and reads the next head at the same time.
     async fn exchange(
         &self,
+        endpoint: &Endpoint,
         connection: &mut Connection,
         client: &mut Source<'_>,
         upload: &mut Pump,
@@ -266,6 +290,8 @@ impl Sending<'_> {
         let (timeouts, timer) = (self.timeouts, self.timer);
         let mut sending = !upload.is_done();
         let mut watching = !self.traits.upgrade;
+        // One that is asked although it is silent is waited for: there was no better one.
+        let may_fall_silent = !endpoint.is_silent();
         timer.set(if sending {
             timeouts.body_idle
         } else {
@@ -304,9 +330,14 @@ impl Sending<'_> {
                     Poll::Pending => {}
                 }
             }
-            timer
-                .poll(cx)
-                .map(|wait_error| Err(Failed::waiting(wait_error, upload)))
+            if let Poll::Ready(wait_error) = timer.poll(cx) {
+                return Poll::Ready(Err(Failed::waiting(wait_error, upload)));
+            }
+            // Order::Silent wakes this task.
+            if may_fall_silent && endpoint.is_silent() {
+                return Poll::Ready(Err(Failed::silent()));
+            }
+            Poll::Pending
         })
         .await
     }

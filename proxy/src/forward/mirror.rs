@@ -131,7 +131,8 @@ impl Copy {
         for attempts in 1..=MAX_ATTEMPTS {
             let sent = async {
                 let mut connection = sending.connection(&self.attempt).await?;
-                let head = sending.send(&mut connection, &mut client, &mut upload);
+                let endpoint = &self.attempt.upstream().endpoint;
+                let head = sending.send(endpoint, &mut connection, &mut client, &mut upload);
                 Ok::<_, Failed>((head.await?, connection))
             };
             let failed = match sent.await {
@@ -166,10 +167,10 @@ impl Copy {
             let is_unprocessed = failed.is_unprocessed(&upload);
             // The next connection is another, and at last a new one.
             let again = failed.stale && attempts < MAX_ATTEMPTS && upload.rewind();
-            match failed.blame(is_unprocessed && again) {
+            match failed.blame(is_unprocessed, again) {
                 // No client waits for it, so a drain that cuts it takes nothing from any.
                 _ if failed.reply == LocalReply::Cut => {}
-                Blame::Client | Blame::Excused => {}
+                Blame::Client | Blame::Excused | Blame::Spared => {}
                 Blame::Version(failure) | Blame::Endpoint(failure) => {
                     copies.failed(worker.index, failure);
                 }

@@ -212,7 +212,15 @@ impl Exchange {
             };
             let sending = self.sending(timer);
             let failed = match connected {
-                Ok(mut connection) => match sending.send(&mut connection, client, upload).await {
+                Ok(mut connection) => match sending
+                    .send(
+                        &attempt.upstream().endpoint,
+                        &mut connection,
+                        client,
+                        upload,
+                    )
+                    .await
+                {
                     Ok(head) => {
                         if let Some(next) = self.in_place_of(&head, worker, timer, upload) {
                             drop(connection);
@@ -235,7 +243,7 @@ impl Exchange {
             let failed = failed.of_request_timed_out(timer);
             let is_unprocessed = failed.is_unprocessed(upload);
             let next = self.next_attempt(worker, timer, &failed, upload);
-            let blame = failed.blame(is_unprocessed && next.is_some());
+            let blame = failed.blame(is_unprocessed, next.is_some());
             settle(attempt, blame);
             let Some(next) = next else {
                 if let (Some(_), Some(mirror), Blame::Version(failure) | Blame::Endpoint(failure)) =
@@ -282,7 +290,9 @@ impl Exchange {
         let wanted = self.wants_another(failed) && !timer.is_past_limit();
         if !(safe && wanted)
             || killed_before && may_have_killed
-            || !(failed.stale || self.service().budget.withdraw(worker.index))
+            || !(failed.stale
+                || failed.is_of_lost_endpoint()
+                || self.service().budget.withdraw(worker.index))
         {
             return None;
         }
@@ -354,6 +364,7 @@ fn settle(attempt: Attempt, blame: Blame) {
         // Dropped unsettled: the client has gone, or is as good as gone.
         Blame::Client => drop(attempt),
         Blame::Excused => attempt.excused(),
+        Blame::Spared => attempt.spared(),
         Blame::Version(failure) => attempt.unserved(failure),
         Blame::Endpoint(failure) => attempt.failed(failure),
     }

@@ -28,6 +28,26 @@ struct Condition {
     ejected: Option<String>,
 }
 
+/// Why a probe of an endpoint failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProbeError {
+    pub(crate) kind: ProbeErrorKind,
+    /// As people read it.
+    pub(crate) reason: String,
+}
+
+/// How far a probe came that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProbeErrorKind {
+    /// The endpoint did something, and not what it should.
+    Response,
+    /// The connection was refused: nothing listens at the address. What the endpoint has accepted
+    /// before, it may still finish.
+    Refused,
+    /// Nothing came back in time.
+    Silent,
+}
+
 /// The whole of an endpoint's weight.
 pub(crate) const FULL: u32 = 1 << 16;
 
@@ -51,6 +71,8 @@ pub(crate) struct Endpoint {
     share: AtomicU32,
     /// It was up at least once.
     proven: AtomicBool,
+    /// Requests that wait for a response of it wait in vain.
+    silent: AtomicBool,
     condition: Mutex<Condition>,
     cut_requests: AtomicU64,
     cut_streams: AtomicU64,
@@ -85,6 +107,7 @@ impl Endpoint {
             stats,
             share: AtomicU32::new(share),
             proven: AtomicBool::new(up),
+            silent: AtomicBool::new(false),
             condition: Mutex::new(Condition {
                 share,
                 ..Condition::default()
@@ -176,6 +199,17 @@ impl Endpoint {
     /// Why the last probe failed; does not change whether it is up.
     pub(crate) fn note(&self, reason: Option<String>) {
         self.change(|condition| condition.reason = reason);
+    }
+
+    /// Its health check found whether it is silent. Gives whether it has just become so.
+    pub(crate) fn set_silent(&self, silent: bool) -> bool {
+        let before = self.silent.swap(silent, Ordering::Relaxed);
+        silent && !before
+    }
+
+    /// Whether the last probes of it, as many as take it down, got nothing back.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
     }
 
     /// It gets nothing until it is readmitted, whatever its health check finds.

@@ -73,6 +73,8 @@ pub(crate) enum LocalReply {
     BadResponse,
     /// The endpoint did not respond in time.
     TimedOut,
+    /// The endpoint went down while it was waited for: its health check gets no response either.
+    EndpointSilent,
     /// The request got no response within `timeouts.request`, by whatever endpoints it was sent to.
     RequestTimedOut,
     /// The client stopped sending in the middle of its request.
@@ -110,12 +112,13 @@ impl LocalReply {
         Self::ConnectionBroken,
         Self::BadResponse,
         Self::TimedOut,
+        Self::EndpointSilent,
         Self::RequestTimedOut,
         Self::ClientStalled,
         Self::ClientGone,
         Self::Cut,
     ];
-    pub(crate) const COUNT: usize = 28;
+    pub(crate) const COUNT: usize = 29;
 
     /// A word for metrics.
     pub(crate) fn label(self) -> &'static str {
@@ -144,6 +147,7 @@ impl LocalReply {
             Self::ConnectionBroken => "connection_broken",
             Self::BadResponse => "bad_response",
             Self::TimedOut => "timed_out",
+            Self::EndpointSilent => "endpoint_silent",
             Self::RequestTimedOut => "request_timed_out",
             Self::ClientStalled => "client_stalled",
             Self::ClientGone => "client_gone",
@@ -186,9 +190,11 @@ impl LocalReply {
             Self::ConnectFailed | Self::ConnectionBroken | Self::BadResponse => {
                 StatusCode::BAD_GATEWAY
             }
-            Self::ConnectTimedOut | Self::TimedOut | Self::RequestTimedOut | Self::Cut => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::ConnectTimedOut
+            | Self::TimedOut
+            | Self::EndpointSilent
+            | Self::RequestTimedOut
+            | Self::Cut => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -226,6 +232,7 @@ impl LocalReply {
             Self::ConnectionBroken => "crossfade; error=connection_terminated",
             Self::BadResponse => "crossfade; error=http_protocol_error",
             Self::TimedOut => "crossfade; error=http_response_timeout",
+            Self::EndpointSilent => "crossfade; error=http_response_timeout; details=\"down\"",
             Self::RequestTimedOut => "crossfade; error=http_response_timeout; details=\"request\"",
             Self::Cut => "crossfade; error=connection_terminated; details=\"drained\"",
         }
@@ -259,6 +266,7 @@ impl LocalReply {
             Self::ConnectionBroken => "the endpoint closed the connection before it responded",
             Self::BadResponse => "the endpoint's response was not valid HTTP",
             Self::TimedOut => "the endpoint did not respond in time",
+            Self::EndpointSilent => "the endpoint went down before it responded",
             Self::RequestTimedOut => "the request got no response in the time that it has",
             Self::ClientStalled => "the request's body stopped in the middle",
             Self::ClientGone => "the client closed the connection",

@@ -111,6 +111,13 @@ impl Timers {
         }
     }
 
+    /// Wakes the task that has this alarm: something changed that it should look at.
+    pub(crate) fn wake(&self, key: usize) {
+        if let Some(entry) = self.entries.borrow_mut().get_mut(key) {
+            entry.waker.take().inspect(Waker::wake_by_ref);
+        }
+    }
+
     /// Ends the wait of the task with this alarm, and every further one until [`Timers::clear_cut`].
     pub(crate) fn cut(&self, key: usize) {
         if let Some(entry) = self.entries.borrow_mut().get_mut(key) {

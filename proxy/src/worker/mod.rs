@@ -203,6 +203,11 @@ impl Worker {
                     upstream.close_idle();
                 }
             }
+            Order::Silent(id) => {
+                if let Some(upstream) = self.upstreams.borrow().get(&id) {
+                    upstream.wake();
+                }
+            }
             Order::Cut { endpoint, kind } => {
                 if let Some(upstream) = self.upstreams.borrow().get(&endpoint) {
                     upstream.cut(kind);

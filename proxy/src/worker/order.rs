@@ -14,6 +14,8 @@ use crate::table::endpoint_id::EndpointId;
 pub(crate) enum Order {
     /// The endpoint is retired: close the idle connections to it.
     Retire(EndpointId),
+    /// The endpoint has become silent: wake what waits for its response.
+    Silent(EndpointId),
     /// The endpoint's drain has no more time for what it has of this kind: cut it.
     Cut { endpoint: EndpointId, kind: Kind },
     /// Say how old the oldest is that is in flight at these endpoints, and hang up.

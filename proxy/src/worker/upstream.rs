@@ -199,12 +199,18 @@ impl Upstream {
         ages
     }
 
+    /// Wakes every task that has an attempt here.
+    pub(crate) fn wake(&self) {
+        for (_, handle) in self.attempts.borrow().iter() {
+            self.timers.wake(handle.timer);
+        }
+    }
+
     /// Cuts what is under way of one kind.
     pub(crate) fn cut(&self, kind: Kind) {
         for (_, handle) in self.attempts.borrow_mut().iter_mut() {
             if handle.kind == kind && !handle.cut {
                 handle.cut = true;
-                self.endpoint.count_cut(kind);
                 self.timers.cut(handle.timer);
             }
         }
@@ -263,6 +269,16 @@ impl Attempt {
         self.upstream.endpoint.excused(self.upstream.worker);
     }
 
+    /// A drain cut it, and another endpoint has its request: its client sees nothing of it.
+    pub(crate) fn spared(self) {
+        {
+            let handle = &mut self.upstream.attempts.borrow_mut()[self.key];
+            handle.cut = false;
+            self.upstream.timers.clear_cut(handle.timer);
+        }
+        self.excused();
+    }
+
     /// Its response goes on without a length.
     pub(crate) fn stream(&mut self) {
         let Upstream {
@@ -296,6 +312,8 @@ impl Drop for Attempt {
         let handle = attempts.borrow_mut().remove(self.key);
         if handle.cut {
             timers.clear_cut(handle.timer);
+            // Before the claim is released: a receipt that says `drained` has it.
+            endpoint.count_cut(handle.kind);
         }
         match (self.settled, handle.cut) {
             (true, _) => {}

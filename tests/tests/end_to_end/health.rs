@@ -1,11 +1,13 @@
 //! Health checks, ejection, what happens when nothing is up, and names that are looked up.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use admin_api::HealthState;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{GrpcHealth, Load, ScriptedEndpoint, TestEndpoint, TestProxy, get, wait_until};
+use tests::{GrpcHealth, Load, ScriptedEndpoint, TestEndpoint, TestProxy, get, send, wait_until};
+use tokio::task::JoinSet;
 
 async fn put_checked(proxy: &TestProxy, endpoints: &[&TestEndpoint]) {
     let endpoints: Vec<_> = endpoints
@@ -291,4 +293,55 @@ async fn after_a_restart_the_first_request_finds_up_what_is_up() {
     for _ in 0..10 {
         assert_eq!(get(restarted.address, "/").await.status, 200);
     }
+}
+
+/// Sends requests to an endpoint that freezes once it has some of them, and to a good one. Gives
+/// their statuses, and how many are counted as timed out.
+async fn when_one_freezes(method: &'static str) -> (Vec<u16>, u64) {
+    let proxy = TestProxy::start().await;
+    let good = TestEndpoint::start("1.0.0").await;
+    let freezes = TestEndpoint::with("1.0.0", &["--latency", "8s"]).await;
+    let health = json!({"path": "/healthz", "interval": "50ms", "timeout": "1s", "fall": 2});
+    let endpoints = [("1.0.0", good.address), ("1.0.0", freezes.address)];
+    put(&proxy, json!({"health": health}), &endpoints).await;
+    let endpoints = async || proxy.web().await.versions["1.0.0"].endpoints.clone();
+    wait_until("both are up", || async {
+        let mut endpoints = endpoints().await.into_iter();
+        endpoints.all(|one| one.health == HealthState::Up)
+    })
+    .await;
+    let mut requests = JoinSet::new();
+    for _ in 0..8 {
+        let address = proxy.address;
+        requests.spawn(async move { send(address, method, "/", &[], "").await.status.as_u16() });
+    }
+    let slow = freezes.address.to_string();
+    wait_until("some wait", || async {
+        let mut endpoints = endpoints().await.into_iter();
+        endpoints.any(|one| one.address == slow && one.in_flight >= 2)
+    })
+    .await;
+    freezes.signal(Signal::STOP);
+    let statuses = requests.join_all().await;
+    let stats = proxy.stats().await;
+    (statuses, stats.versions["1.0.0"].failed_tries.timeout)
+}
+
+#[tokio::test]
+async fn idempotent_requests_at_an_endpoint_that_freezes_go_to_another() {
+    let (statuses, timed_out) = when_one_freezes("GET").await;
+    assert_eq!(statuses, [200; 8]);
+    assert!(timed_out >= 2, "{timed_out}");
+}
+
+#[tokio::test]
+async fn other_requests_at_an_endpoint_that_freezes_get_their_504_at_once() {
+    let began = Instant::now();
+    let (statuses, timed_out) = when_one_freezes("POST").await;
+    // timeouts.first_byte is 30 s.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let failed = statuses.iter().filter(|status| **status == 504).count();
+    assert!(timed_out >= 2 && failed as u64 == timed_out, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [200, 504].contains(status)));
 }

@@ -21,12 +21,13 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::table::definition::HostPattern;
-use crate::table::endpoint::{Endpoint, FULL};
+use crate::table::endpoint::{Endpoint, FULL, ProbeError};
 use crate::table::endpoint_id::EndpointId;
 use crate::table::service::Service;
+use crate::worker::order::Order;
 
 use probe::probe;
-use state::State;
+use state::{Silence, State};
 
 /// In how many steps a slow start gives an endpoint its weight.
 const GROWING_STEPS: u32 = 64;
@@ -38,7 +39,11 @@ pub(crate) struct Health {
     checks: Mutex<HashMap<EndpointId, Check>>,
     /// While the process starts: what each check holds until its burst is over.
     starting: Mutex<Option<Burst>>,
+    tell: Teller,
 }
+
+/// The way to every worker.
+type Teller = Arc<dyn Fn(Order) + Send + Sync>;
 
 /// Held by a check for as long as its first probes follow each other without a pause.
 type Burst = mpsc::Sender<Infallible>;
@@ -50,13 +55,14 @@ struct Check {
 }
 
 impl Health {
-    /// No checks yet, in a process that starts. The receiver is closed once [`Health::started`]
-    /// was called and the bursts of all checks from before it are over.
-    pub(crate) fn starting() -> (Self, mpsc::Receiver<Infallible>) {
+    /// No checks yet, in a process that starts; `tell` reaches every worker. The receiver is closed
+    /// once [`Health::started`] was called and the bursts of all checks from before it are over.
+    pub(crate) fn starting(tell: Teller) -> (Self, mpsc::Receiver<Infallible>) {
         let (burst, over) = mpsc::channel(1);
         let health = Self {
             checks: Mutex::default(),
             starting: Mutex::new(Some(burst)),
+            tell,
         };
         (health, over)
     }
@@ -96,8 +102,13 @@ impl Health {
                 continue;
             }
             stop(&mut checks, endpoint.id);
-            let check = check(endpoint.clone(), spec.clone(), host.clone(), burst.clone());
-            let task = tokio::spawn(check).abort_handle();
+            let check = ProbeTask {
+                endpoint: endpoint.clone(),
+                spec: spec.clone(),
+                host: host.clone().unwrap_or_else(|| endpoint.target.to_string()),
+                tell: self.tell.clone(),
+            };
+            let task = tokio::spawn(check.run(burst.clone())).abort_handle();
             checks.insert(
                 endpoint.id,
                 Check {
@@ -118,72 +129,81 @@ fn stop(checks: &mut HashMap<EndpointId, Check>, id: EndpointId) -> bool {
     check.is_some()
 }
 
-/// Asks one endpoint until it is retired.
-async fn check(
+/// Probes one endpoint until it is retired.
+struct ProbeTask {
     endpoint: Arc<Endpoint>,
     spec: HealthSpec,
-    host: Option<String>,
-    burst: Option<Burst>,
-) {
-    let host = host.unwrap_or_else(|| endpoint.target.to_string());
-    if burst.is_some() {
-        probe_at_once(&endpoint, &spec, &host).await;
-        drop(burst);
-    }
-    let mut state = State::new(endpoint.is_healthy(), Instant::now());
-    if state.up {
-        // An earlier call may have been about to give it its weight.
-        endpoint.set_share(FULL);
-    }
-    let mut was_up = state.up;
-    // Ends with this task, and with the next change of state.
-    let mut growing = JoinSet::new();
-    while !endpoint.claims.is_retired() {
-        let began = Instant::now();
-        let result = probe_in_time(&endpoint, &spec, &host).await;
-        let (version, address) = (&*endpoint.version, endpoint.target);
-        match state.next(result.is_ok(), began, &spec) {
-            Some(true) => {
-                tracing::info!(version, %address, "endpoint is up");
-                was_up = true;
-                if spec.slow_start.get().is_zero() {
-                    endpoint.set_health(Ok(()));
-                } else {
-                    growing.spawn(grow(endpoint.clone(), spec.slow_start.get()));
+    host: String,
+    tell: Teller,
+}
+
+impl ProbeTask {
+    async fn run(self, burst: Option<Burst>) {
+        let Self { endpoint, spec, .. } = &self;
+        if burst.is_some() {
+            self.probe_at_once().await;
+            drop(burst);
+        }
+        let mut state = State::new(endpoint.is_healthy(), Instant::now());
+        if state.up {
+            // An earlier call may have been about to give it its weight.
+            endpoint.set_share(FULL);
+        }
+        let mut was_up = state.up;
+        let mut silence = Silence::default();
+        // Ends with this task, and with the next change of state.
+        let mut growing = JoinSet::new();
+        while !endpoint.claims.is_retired() {
+            let began = Instant::now();
+            let result = self.probe().await;
+            let is_silent = silence.next(&result, spec);
+            let (version, address) = (&*endpoint.version, endpoint.target);
+            match state.next(result.is_ok(), began, spec) {
+                Some(true) => {
+                    tracing::info!(version, %address, "endpoint is up");
+                    was_up = true;
+                    if spec.slow_start.get().is_zero() {
+                        endpoint.set_health(Ok(()));
+                    } else {
+                        growing.spawn(grow(endpoint.clone(), spec.slow_start.get()));
+                    }
                 }
+                Some(false) => {
+                    growing.shutdown().await;
+                    let reason = result.err().map_or_else(String::new, |error| error.reason);
+                    tracing::warn!(version, %address, reason, "endpoint is down");
+                    endpoint.set_health(Err(reason));
+                }
+                None if !state.up => endpoint.note(result.err().map(|error| error.reason)),
+                None => {}
             }
-            Some(false) => {
-                growing.shutdown().await;
-                let reason = result.err().unwrap_or_default();
-                tracing::warn!(version, %address, reason, "endpoint is down");
-                endpoint.set_health(Err(reason));
+            // When it is down: what is sent elsewhere must not come back.
+            if endpoint.set_silent(is_silent && !state.up) {
+                (self.tell)(Order::Silent(endpoint.id));
             }
-            None if !state.up => endpoint.note(result.err()),
-            None => {}
-        }
-        let pause = pause(&spec, was_up, rand::random());
-        tokio::time::sleep_until((began + pause).into()).await;
-    }
-}
-
-/// At the start of the process: `rise` successes, one right after the other, bring an endpoint up
-/// with its whole weight. Clients wait for it, and it served them before.
-async fn probe_at_once(endpoint: &Endpoint, spec: &HealthSpec, host: &str) {
-    for _ in 0..spec.rise {
-        if let Err(reason) = probe_in_time(endpoint, spec, host).await {
-            endpoint.note(Some(reason));
-            return;
+            let pause = pause(spec, was_up, rand::random());
+            tokio::time::sleep_until((began + pause).into()).await;
         }
     }
-    let (version, address) = (&*endpoint.version, endpoint.target);
-    tracing::info!(version, %address, "endpoint is up");
-    endpoint.set_health(Ok(()));
-}
 
-async fn probe_in_time(endpoint: &Endpoint, spec: &HealthSpec, host: &str) -> Result<(), String> {
-    let timeout = spec.timeout.get();
-    let result = tokio::time::timeout(timeout, probe(endpoint, spec, host)).await;
-    result.unwrap_or_else(|_| Err(format!("no response within {timeout:?}")))
+    /// At the start of the process: `rise` successes, one right after the other, bring an endpoint
+    /// up with its whole weight. Clients wait for it, and it served them before.
+    async fn probe_at_once(&self) {
+        let endpoint = &self.endpoint;
+        for _ in 0..self.spec.rise {
+            if let Err(error) = self.probe().await {
+                endpoint.note(Some(error.reason));
+                return;
+            }
+        }
+        let (version, address) = (&*endpoint.version, endpoint.target);
+        tracing::info!(version, %address, "endpoint is up");
+        endpoint.set_health(Ok(()));
+    }
+
+    async fn probe(&self) -> Result<(), ProbeError> {
+        probe(&self.endpoint, &self.spec, &self.host).await
+    }
 }
 
 /// From the start of one probe to the start of the next; `random` is below 1.

@@ -1,6 +1,8 @@
 //! One probe of an endpoint: over HTTP, by a TCP connection, or over gRPC. An error says
 //! what was wrong with the response, or that there was none.
 
+use std::io;
+
 use admin_api::{HealthSpec, Probe, Protocol, StatusRange};
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
@@ -14,19 +16,59 @@ use tokio::net::TcpStream;
 
 use super::grpc;
 use super::text::text;
-use crate::table::endpoint::Endpoint;
+use crate::table::endpoint::{Endpoint, ProbeError, ProbeErrorKind};
 
 /// How much of a response's body is looked at.
 const MAX_BODY: usize = 64 * 1024;
 const AGENT: &str = "crossfade-health";
 
-/// Asks an endpoint, as `spec` says.
+/// Probes an endpoint, as `spec` says, and gives up after its timeout.
 pub(super) async fn probe(
     endpoint: &Endpoint,
     spec: &HealthSpec,
     host: &str,
+) -> Result<(), ProbeError> {
+    let timeout = spec.timeout.get();
+    let probed = tokio::time::timeout(timeout, async {
+        let stream = TcpStream::connect(endpoint.target);
+        let stream = stream.await.map_err(|error| cannot_connect(&error))?;
+        let exchanged = exchange_as(stream, endpoint, spec, host).await;
+        exchanged.map_err(|reason| ProbeError {
+            kind: ProbeErrorKind::Response,
+            reason,
+        })
+    });
+    probed.await.unwrap_or_else(|_| {
+        Err(ProbeError {
+            kind: ProbeErrorKind::Silent,
+            reason: format!("no response within {timeout:?}"),
+        })
+    })
+}
+
+/// What it says of an endpoint that no connection to it could be made.
+fn cannot_connect(error: &io::Error) -> ProbeError {
+    let kind = match error.kind() {
+        io::ErrorKind::ConnectionRefused => ProbeErrorKind::Refused,
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::TimedOut => ProbeErrorKind::Silent,
+        // It may be this machine that cannot.
+        _ => ProbeErrorKind::Response,
+    };
+    ProbeError {
+        kind,
+        reason: text(error),
+    }
+}
+
+/// Asks over a connection that is there, by TLS where the endpoint is reached by it.
+async fn exchange_as(
+    stream: TcpStream,
+    endpoint: &Endpoint,
+    spec: &HealthSpec,
+    host: &str,
 ) -> Result<(), String> {
-    let stream = TcpStream::connect(endpoint.target).await.map_err(text)?;
     match &endpoint.transport.tls {
         None => exchange(stream, endpoint, spec, host).await,
         Some(tls) => {
@@ -134,5 +176,50 @@ async fn check_body(body: Incoming, wanted: &str) -> Result<(), String> {
         Err(format!(
             "the body of its response does not contain `{wanted}`"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use admin_api::Period;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Probes an endpoint at an address over HTTP.
+    async fn kind(address: std::net::SocketAddr) -> Result<(), ProbeErrorKind> {
+        let service = crate::testing::service(
+            &format!(r#"{{"name":"web","endpoints":[{{"address":"{address}","version":"1"}}]}}"#),
+            None,
+        );
+        let endpoint = service.endpoints().next().unwrap().clone();
+        let spec = HealthSpec {
+            timeout: Period::from_millis(50),
+            ..HealthSpec::of_path("/")
+        };
+        probe(&endpoint, &spec, "a")
+            .await
+            .map_err(|error| error.kind)
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_gets_nothing_back_is_told_from_one_that_gets_a_bad_response() {
+        // The kernel takes connections for a program that is frozen.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(kind(address).await, Err(ProbeErrorKind::Silent));
+        let serving = tokio::spawn(async move {
+            // The first probe's connection waits here, too.
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let response = b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n";
+                let _ = stream.write_all(response).await;
+            }
+        });
+        assert_eq!(kind(address).await, Err(ProbeErrorKind::Response));
+        serving.abort();
+        let _ = serving.await;
+        assert_eq!(kind(address).await, Err(ProbeErrorKind::Refused));
     }
 }

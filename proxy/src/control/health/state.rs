@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use admin_api::HealthSpec;
+use admin_api::{HealthSpec, OnSilence};
+
+use crate::table::endpoint::{ProbeError, ProbeErrorKind};
 
 /// Up or down, and how many probes in a row have said otherwise.
 pub(super) struct State {
@@ -46,6 +48,22 @@ impl State {
     }
 }
 
+/// How many probes in a row got nothing back from an endpoint.
+#[derive(Default)]
+pub(super) struct Silence(u32);
+
+impl Silence {
+    /// Takes in the result of one probe. Gives whether what waits for a response of the endpoint
+    /// is to wait no longer.
+    pub(super) fn next(&mut self, result: &Result<(), ProbeError>, spec: &HealthSpec) -> bool {
+        self.0 = match result {
+            Err(error) if error.kind == ProbeErrorKind::Silent => self.0.saturating_add(1),
+            _ => 0,
+        };
+        self.0 >= spec.fall && spec.on_silence == OnSilence::Cut
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -53,6 +71,43 @@ mod tests {
     use admin_api::Period;
 
     use super::*;
+
+    #[test]
+    fn an_endpoint_is_silent_after_fall_probes_in_a_row_that_got_nothing_back() {
+        let failed = |kind| {
+            let reason = String::new();
+            Err(ProbeError { kind, reason })
+        };
+        use ProbeErrorKind::{Refused, Response, Silent};
+        let probes = [
+            (failed(Silent), false),
+            (failed(Silent), true),
+            (failed(Silent), true),
+            (failed(Response), false),
+            (failed(Silent), false),
+            (failed(Refused), false),
+            (failed(Silent), false),
+            (Ok(()), false),
+            (failed(Silent), false),
+            (failed(Silent), true),
+        ];
+        for on_silence in [OnSilence::Cut, OnSilence::Wait] {
+            let spec = HealthSpec {
+                fall: 2,
+                on_silence,
+                ..HealthSpec::of_path("/")
+            };
+            let mut silence = Silence::default();
+            for (i, (result, is_silent)) in probes.iter().enumerate() {
+                let want = *is_silent && on_silence == OnSilence::Cut;
+                assert_eq!(
+                    silence.next(result, &spec),
+                    want,
+                    "probe {i}, {on_silence:?}"
+                );
+            }
+        }
+    }
 
     /// Probes a second apart, and what each of them changes.
     #[track_caller]

@@ -7,3 +7,4 @@ mod own_settings;
 mod relay;
 mod retries;
 mod retry_policy;
+mod silent;

@@ -316,6 +316,11 @@ impl Rig {
         &self.wire.worker
     }
 
+    /// The address of an endpoint, by its number.
+    pub(crate) fn address(&self, endpoint: usize) -> &str {
+        &self.spec.endpoints[endpoint].address
+    }
+
     pub(crate) fn table(&self) -> Rc<TableView> {
         self.wire.worker.table()
     }
