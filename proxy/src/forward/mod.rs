@@ -25,6 +25,7 @@ use crate::forward::attempt::{Blame, Failed, RequestTraits, Sending};
 use crate::table::endpoint_id::EndpointId;
 use crate::table::routing_hints::RoutingHints;
 use crate::table::service::Service;
+use crate::table::sticky::StickyClient;
 use crate::wire::connection::Connection;
 use crate::wire::head::Message;
 use crate::wire::headers::{self, Peer};
@@ -46,8 +47,9 @@ const UNPROCESSED_ATTEMPTS: usize = 3;
 pub(crate) struct Exchange {
     table: Rc<TableView>,
     service: usize,
-    /// The version that the split gave it. A further attempt stays inside it where it can.
-    version: usize,
+    /// The version that the split gave it, while `table` has it. A further attempt stays inside it
+    /// where it can.
+    version: Option<usize>,
     hints: RoutingHints,
     /// The endpoints of its attempts: the first `attempts` of these.
     attempted: [EndpointId; MAX_ATTEMPTS],
@@ -118,7 +120,7 @@ impl Exchange {
         let mut exchange = Self {
             table,
             service,
-            version,
+            version: Some(version),
             hints,
             attempted: [attempt.upstream().endpoint.id; MAX_ATTEMPTS],
             attempts: 1,
@@ -335,26 +337,65 @@ impl Exchange {
         Some(next)
     }
 
-    /// Claims a further attempt, on another endpoint. Where there is none, a connection that was
-    /// found closed before any response is no reason to give up its endpoint.
+    /// Claims a further attempt, on another endpoint of the newest table. Where there is none, a
+    /// connection that was found closed before any response is no reason to give up its endpoint.
     fn claim_another(
         &mut self,
         worker: &Rc<Worker>,
         timer: &Timer,
         stale: bool,
     ) -> Option<Attempt> {
-        let again = |attempted: &[EndpointId]| {
-            let pick =
-                self.service()
-                    .claim_again(self.version, worker.index, &self.hints, attempted)?;
-            let id = pick.endpoint.id;
-            Some((id, worker.upstream(pick.endpoint).begin(timer)))
+        let attempt = loop {
+            if !self.read_newest_table(worker) {
+                return None;
+            }
+            let again = |attempted: &[EndpointId]| {
+                let (service, version) = (self.service(), self.version);
+                let pick = service.claim_again(version, worker.index, &self.hints, attempted)?;
+                Some(worker.upstream(pick.endpoint).begin(timer))
+            };
+            let attempt = again(&self.attempted[..self.attempts]);
+            let attempt = attempt.or_else(|| if stale { again(&[]) } else { None });
+            // A newer table may have retired what this one has.
+            if attempt.is_some() || !worker.has_newer_than(&self.table) {
+                break attempt?;
+            }
         };
-        let (id, attempt) = again(&self.attempted[..self.attempts])
-            .or_else(|| if stale { again(&[]) } else { None })?;
-        self.attempted[self.attempts] = id;
+        self.attempted[self.attempts] = attempt.upstream().endpoint.id;
         self.attempts += 1;
         Some(attempt)
+    }
+
+    /// Goes on by the newest table. Gives whether that still has what the request is for: its
+    /// service, and the version that it names.
+    fn read_newest_table(&mut self, worker: &Worker) -> bool {
+        let newest = worker.table();
+        if Rc::ptr_eq(&newest, &self.table) {
+            return true;
+        }
+        let before = self.service();
+        let Some(place) = newest.place_of(&before.definition.name) else {
+            return false;
+        };
+        let service = newest.at(place);
+        let same = |version: usize| service.place_of(&before.versions[version].label);
+        let named = self.hints.version.map(same);
+        if named == Some(None) {
+            return false;
+        }
+        let version = self.version.and_then(same);
+        let mirrors = service.mirror.as_ref().zip(before.mirror.as_ref());
+        if !mirrors.is_some_and(|(one, other)| one.counts_with(other)) {
+            self.copied = None;
+        }
+        self.hints.version = named.flatten();
+        if service.definition.sticky.is_none() {
+            self.hints.client = StickyClient::UNKNOWN;
+        }
+        self.version = version;
+        self.service = place;
+        self.table = newest;
+        true
     }
 }
 

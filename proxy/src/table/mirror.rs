@@ -103,6 +103,11 @@ impl Mirror {
         }
     }
 
+    /// Whether both have the same counts.
+    pub(crate) fn counts_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.counts, &other.counts)
+    }
+
     /// As people write it.
     pub(crate) fn spec(&self) -> &MirrorSpec {
         &self.spec

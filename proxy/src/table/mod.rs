@@ -1,5 +1,5 @@
-//! The table: the immutable snapshot of all services. Every request reads one table and no
-//! other; a change makes a new table, and swaps it in.
+//! The table: the immutable snapshot of all services. Every attempt of a request reads one
+//! table and no other; a change makes a new table, and swaps it in.
 
 pub(crate) mod balance;
 pub(crate) mod counts;
@@ -109,7 +109,12 @@ impl Table {
 
     /// The service with this name.
     pub(crate) fn service(&self, name: &str) -> Option<&Arc<Service>> {
-        self.index_of(name).ok().map(|at| &self.services[at])
+        self.place_of(name).map(|at| &self.services[at])
+    }
+
+    /// The place of the service with this name, for [`Table::at`].
+    pub(crate) fn place_of(&self, name: &str) -> Option<usize> {
+        self.index_of(name).ok()
     }
 
     fn index_of(&self, name: &str) -> Result<usize, usize> {
@@ -127,7 +132,7 @@ impl Table {
         self.routes.find(host, path)
     }
 
-    /// The service at a place that [`Table::route`] gave.
+    /// The service at a place that [`Table::route`] or [`Table::place_of`] gave.
     pub(crate) fn at(&self, place: usize) -> &Service {
         &self.services[place]
     }

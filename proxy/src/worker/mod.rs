@@ -114,7 +114,7 @@ impl Worker {
         })
     }
 
-    /// The newest table. A request calls this once, and keeps what it got to its end.
+    /// The newest table. An attempt calls this once, and keeps what it got to its end.
     pub(crate) fn table(&self) -> Rc<TableView> {
         let mut cache = self.cache.borrow_mut();
         let newest = cache.load();

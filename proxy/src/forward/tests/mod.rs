@@ -3,6 +3,7 @@
 mod connect;
 mod counted;
 mod mirror;
+mod newest_table;
 mod own_settings;
 mod relay;
 mod retries;

@@ -196,11 +196,15 @@ impl Service {
 
     /// The version with this label.
     pub(crate) fn version(&self, label: &str) -> Option<&Version> {
-        let at = self
+        self.place_of(label).map(|at| &self.versions[at])
+    }
+
+    /// The place of the version with this label.
+    pub(crate) fn place_of(&self, label: &str) -> Option<usize> {
+        let place = self
             .versions
-            .binary_search_by(|version| (*version.label).cmp(label))
-            .ok()?;
-        Some(&self.versions[at])
+            .binary_search_by(|version| (*version.label).cmp(label));
+        place.ok()
     }
 
     /// Every endpoint of every version.

@@ -28,16 +28,18 @@ impl Service {
     }
 
     /// Takes a claim for a further attempt of a request: on an endpoint that was not tried, of the
-    /// same version if it has one.
+    /// same version if that is there, has a share and has one.
     pub(crate) fn claim_again(
         &self,
-        version: usize,
+        version: Option<usize>,
         worker: usize,
         hints: &RoutingHints,
         attempted: &[EndpointId],
     ) -> Option<Pick<'_>> {
         let context = PickContext::new(worker, hints, attempted);
-        self.claim_in(version, context)
+        version
+            .filter(|version| self.ring.has(*version))
+            .and_then(|version| self.claim_in(version, context))
             .or_else(|| self.pick(context))
     }
 
@@ -270,8 +272,8 @@ mod tests {
             ..NO_HINTS
         };
         assert_eq!(service.claim(0, &hints).unwrap().version, 1);
-        let attempted = [service.versions[1].endpoints.list[0].id];
-        assert!(service.claim_again(1, 0, &hints, &attempted).is_none());
+        let tried = [service.versions[1].endpoints.list[0].id];
+        assert!(service.claim_again(Some(1), 0, &hints, &tried).is_none());
         service.versions[1].endpoints.list[0].eject("5 failures in a row".into());
         assert!(service.claim(0, &hints).is_none());
         let in_panic = service.claim_in_panic(0, &hints);
@@ -317,11 +319,11 @@ mod tests {
     fn a_further_attempt_goes_to_another_endpoint() {
         let service = service(TWO, None);
         let mut attempted = Vec::new();
-        let mut version = 0;
+        let mut version = Some(0);
         while let Some(pick) = service.claim_again(version, 0, &NO_HINTS, &attempted) {
             assert!(!attempted.contains(&pick.endpoint.id));
             attempted.push(pick.endpoint.id);
-            version = pick.version;
+            version = Some(pick.version);
         }
         assert_eq!(attempted.len(), 3);
     }

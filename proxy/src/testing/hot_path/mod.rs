@@ -327,8 +327,26 @@ impl Rig {
 
     /// Swaps a table in whose one service is held, or not.
     pub(crate) fn hold(&self, hold: Option<Arc<Hold>>) {
-        let (spec, before) = (self.spec.clone(), self.wire.table.load_full());
-        let definition = Arc::new(Definition::check(&spec).unwrap());
+        self.swap(&self.spec, hold);
+    }
+
+    /// Swaps a table in whose one service has been `change`d, and retires what it has no more.
+    pub(crate) fn put(&self, change: impl FnOnce(&mut ServiceSpec)) {
+        let mut spec = self.spec.clone();
+        change(&mut spec);
+        let before = self.wire.table.load_full();
+        self.swap(&spec, None);
+        let table = self.table();
+        let stays = |id| table.services()[0].endpoints().any(|one| one.id == id);
+        let gone = before.services()[0].endpoints();
+        for endpoint in gone.filter(|endpoint| !stays(endpoint.id)) {
+            endpoint.claims.retire();
+        }
+    }
+
+    fn swap(&self, spec: &ServiceSpec, hold: Option<Arc<Hold>>) {
+        let before = self.wire.table.load_full();
+        let definition = Arc::new(Definition::check(spec).unwrap());
         let previous = &before.services()[0];
         let service = Service::new(
             definition,
