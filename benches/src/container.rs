@@ -100,9 +100,10 @@ struct ContainerHost<'a> {
     env: &'a TestEnv,
     runtime: Runtime,
     podman: Podman,
-    network: podman::Network,
     origin: SocketAddr,
+    /// Removed before its network.
     _origin: Container,
+    network: podman::Network,
 }
 
 impl<'a> ContainerHost<'a> {
@@ -141,9 +142,9 @@ impl<'a> ContainerHost<'a> {
             env,
             runtime,
             podman,
-            network,
             origin: SocketAddr::new(address, ORIGIN_PORT),
             _origin: container,
+            network,
         })
     }
 

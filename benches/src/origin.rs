@@ -6,10 +6,14 @@ use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use signal_hook::consts::SIGTERM;
+use signal_hook::flag::register_conditional_shutdown;
 use slab::Slab;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -49,6 +53,9 @@ pub(crate) fn endpoint(number: u16, port: u16) -> SocketAddrV4 {
 
 /// Serves on its address, on the addresses of this many endpoints, and on a unix socket, without end.
 pub(crate) fn serve(options: &OriginOptions) -> Result<()> {
+    // The first process of a container ignores this signal unless it handles it.
+    let always = Arc::new(AtomicBool::new(true));
+    register_conditional_shutdown(SIGTERM, 0, always).context(|| "signals".into())?;
     let port = options.port;
     let mut addresses = vec![SocketAddrV4::new(options.address, port)];
     addresses.extend((0..options.endpoints).map(|number| endpoint(number, port)));
@@ -460,6 +467,14 @@ fn mixed_size(path: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use crate::accounting;
 
     #[track_caller]
     fn check(head: &str, kind: ResponseKind, body_length: usize, last: bool) {
@@ -577,5 +592,57 @@ mod tests {
         let (_, body) = text.split_once("\r\n\r\n").unwrap();
         assert!((90..110).contains(&body.len()), "{}", body.len());
         assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    }
+
+    /// Names the socket of the origin that [`serves_if_asked`] is to be.
+    const ORIGIN_PATH: &str = "CROSSFADE_BENCH_TEST_ORIGIN";
+
+    #[test]
+    fn serves_if_asked() {
+        if let Some(path) = std::env::var_os(ORIGIN_PATH) {
+            let options = OriginOptions {
+                address: Ipv4Addr::LOCALHOST,
+                port: 0,
+                endpoints: 0,
+                path: Some(path.into()),
+                version: "1.0.0".into(),
+            };
+            serve(&options).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_first_process_of_a_container_ends_at_sigterm() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("origin.sock");
+        // A process namespace of its own, in which this program is the first process.
+        let unshare = [
+            "20",
+            "unshare",
+            "--user",
+            "--map-root-user",
+            "--pid",
+            "--fork",
+            "--kill-child",
+        ];
+        let mut child = Command::new("timeout")
+            .args(["--signal=KILL"].iter().chain(&unshare))
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "origin::tests::serves_if_asked"])
+            .env(ORIGIN_PATH, &path)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        while UnixStream::connect(&path).is_err() {
+            if child.try_wait().unwrap().is_some() {
+                // Such a namespace is not permitted here.
+                return;
+            }
+            sleep(Duration::from_millis(5));
+        }
+        let first = *accounting::tree(child.id()).unwrap().last().unwrap();
+        let first = Pid::from_raw(first.try_into().unwrap()).unwrap();
+        kill_process(first, Signal::TERM).unwrap();
+        assert!(child.wait().unwrap().success());
     }
 }

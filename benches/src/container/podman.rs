@@ -15,6 +15,8 @@ use crate::process::Running;
 
 /// Names the user that rootless containers belong to, if the benchmark runs as root.
 const USER: &str = "CROSSFADE_ROOTLESS_USER";
+/// The label of the benchmark's networks.
+const LABEL: &str = "io.crossfade.bench";
 /// How long podman may take until a container runs.
 const START: Duration = Duration::from_secs(30);
 
@@ -86,9 +88,11 @@ impl Podman {
         Ok(())
     }
 
-    /// Creates a network.
+    /// Creates a network. Removes those of earlier runs, which a run that was killed has left.
     pub(super) fn create_network(&self, name: &str) -> Result<Network> {
-        self.output(&["network", "create", name])?;
+        let filter = format!("label={LABEL}");
+        self.output(&["network", "prune", "--force", "--filter", &filter])?;
+        self.output(&["network", "create", "--label", LABEL, name])?;
         Ok(Network {
             podman: self.clone(),
             name: name.to_owned(),
