@@ -65,7 +65,7 @@ impl Setting for RetrySpec {
         }
         for (at, cause) in self.on.iter().enumerate() {
             if self.on[..at].contains(cause) {
-                return Err(InputError::of_field(format!("on[{at}]"), "is there twice"));
+                return Err(InputError::of_field(format!("on[{at}]"), "is listed twice"));
             }
         }
         Ok(())

@@ -67,7 +67,7 @@ fn weights<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String
             let mut weights = BTreeMap::new();
             while let Some((version, weight)) = map.next_entry::<String, Weight>()? {
                 if weights.insert(version.clone(), weight.0).is_some() {
-                    return Err(de::Error::custom(format!("`{version}` is there twice")));
+                    return Err(de::Error::custom(format!("`{version}` is listed twice")));
                 }
             }
             Ok(weights)

@@ -12,7 +12,7 @@ pub struct Status {
     pub process: String,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
-    /// The number of the present table.
+    /// The generation of the current table.
     pub generation: u64,
     /// Worker threads.
     pub workers: usize,

@@ -324,7 +324,7 @@ mod tests {
         check_json(
             r#"{"split":{"1":1,"1":2}}"#,
             Some("split"),
-            "`1` is there twice",
+            "`1` is listed twice",
         );
         check_json(r#"{"split":{}} x"#, None, "there is more after");
         check_json(r#"{"split":"#, Some("split"), "EOF");

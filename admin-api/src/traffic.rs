@@ -242,7 +242,7 @@ mod tests {
         check_wrong(
             "retry = { on = [\"reset\", \"503\", \"reset\"] }",
             "retry.on[2]",
-            "is there twice",
+            "is listed twice",
         );
         check_wrong(
             "retry = { atempts = 2 }",

@@ -106,7 +106,7 @@ pub fn lock(dir: &Path) -> Result<Lock> {
             pid => format!("process {pid}"),
         };
         return Err(Error::unavailable(format!(
-            "{} belongs to a controller that runs already: {who}",
+            "{} belongs to a running controller: {who}",
             dir.display()
         )));
     }

@@ -81,7 +81,7 @@ impl FileWatch {
         let hints = Arc::new(hints);
         let watcher = hints.watcher(&folders);
         if let Err(error) = &watcher {
-            tracing::warn!(%error, "files are looked at every {LOOK_EVERY:?} instead of watched");
+            tracing::warn!(%error, "files cannot be watched; they are checked every {LOOK_EVERY:?}");
         }
         Self {
             hints,

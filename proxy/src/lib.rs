@@ -55,7 +55,7 @@ use worker::order::Orders;
 
 /// Runs the proxy until `shutdown`; then finishes what is in flight, for `timeouts.drain` at
 /// most. `file` is where `config` came from, and is followed from now on. With a `predecessor` it
-/// goes on with what that has; and it ends when a successor has, and nothing is left to finish.
+/// goes on with what that has; and it ends when a successor has, and all requests are finished.
 pub async fn run(
     config: Config,
     file: Option<PathBuf>,
@@ -159,6 +159,6 @@ fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!(%error, "the limit of open files cannot be raised");
     }
 }

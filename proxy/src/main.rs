@@ -52,7 +52,7 @@ fn start(flags: Flags) -> Result<(), u8> {
     let tls = config.load_tls(&file, flags.check);
     let tls = tls.map_err(say(EXIT_USAGE))?;
     if flags.check {
-        println!("{} is a good config", file.display());
+        println!("{} is valid", file.display());
         return Ok(());
     }
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);

@@ -132,6 +132,6 @@ fn clients(stdout: &str) -> Option<SocketAddr> {
     let line = stdout
         .lines()
         .rev()
-        .find(|line| line.contains("clients ask"))?;
+        .find(|line| line.contains("listening on"))?;
     line.split("http://").nth(1)?.trim().parse().ok()
 }

@@ -35,7 +35,7 @@ pub async fn an_up_does_just_what_has_changed(on: On) {
     let load = project.load();
     let nothing = async || {
         let said = project.must(&["up"]).await;
-        assert!(said.ends_with("is up already: nothing to do"), "{said}");
+        assert!(said.ends_with("is already up: nothing to do"), "{said}");
     };
 
     // Its number: scaled, the others stay.
@@ -145,13 +145,10 @@ pub async fn a_service_is_added_and_taken_away_by_the_manifest(on: On) {
     project.write_manifest(&alone);
     let said = project.must(&["up"]).await;
     assert!(
-        said.contains("api runs on, though the manifest has it no more"),
+        said.contains("api is no longer in the manifest and keeps running"),
         "{said}"
     );
-    assert!(
-        said.contains("`crossfade up --prune` takes it away"),
-        "{said}"
-    );
+    assert!(said.contains("`crossfade up --prune` removes it"), "{said}");
     assert_eq!(project.serving("1.1.0").len(), 1);
     // It is looked after as before, also by the next controller.
     project.kill_controller();
@@ -166,7 +163,7 @@ pub async fn a_service_is_added_and_taken_away_by_the_manifest(on: On) {
         .await;
     project.write_manifest(&alone);
     let said = project.must(&["up", "--prune"]).await;
-    assert_eq!(said, "api is gone: the manifest has it no more");
+    assert_eq!(said, "api is removed: it is no longer in the manifest");
     assert_eq!(project.serving("1.1.0"), [""; 0]);
     load.stop().await.expect_no_failure();
 }
@@ -212,7 +209,7 @@ pub async fn a_secret_is_given_by_file_and_shown_nowhere(on: On) {
         project.until_phase("done").await;
     }
     project.must(&["up"]).await;
-    let says = "its secret `db-password` is not kept any more";
+    let says = "its secret `db-password` is no longer kept";
     project
         .refused(
             &["rollback", "web", "--to", "1.0.0"],

@@ -76,7 +76,7 @@ pub async fn a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself(
     let said = project.must(&["down"]).await;
     // Four servers and the proxy, which on podman has an infra container.
     let count = if on == On::Podman { 6 } else { 5 };
-    let want = format!("{} is down: {count} taken away", project.name);
+    let want = format!("{} is down: {count} containers removed", project.name);
     assert_eq!(said.trim(), want);
     project.until_nothing_is_left().await;
     assert!(closed(project.address) && closed(project.admin));
@@ -282,7 +282,7 @@ pub async fn a_rollback_starts_the_version_before_again(on: On) {
         .refused(
             &["rollback", "web"],
             1,
-            &["web has had no version before 1.0.0"],
+            &["web has no version before 1.0.0"],
         )
         .await;
     let load = project.load();
@@ -329,7 +329,7 @@ pub async fn up_again_changes_nothing_and_what_runs_can_be_looked_at(on: On) {
     let said = project.must(&["up"]).await;
     assert_eq!(
         said.trim(),
-        format!("{} is up already: nothing to do", project.name)
+        format!("{} is already up: nothing to do", project.name)
     );
     assert_eq!(project.serving("1.0.0"), serving);
     assert_eq!(project.traces(), traces);

@@ -44,7 +44,7 @@ pub async fn a_changed_proxy_takes_over_from_the_one_before(on: On) {
     let first = project.manifest(&Settings::default());
     let nothing = async || {
         let said = project.must(&["up"]).await;
-        assert!(said.ends_with("is up already: nothing to do"), "{said}");
+        assert!(said.ends_with("is already up: nothing to do"), "{said}");
     };
 
     let before = admin.get("/v1/status").await["process"].clone();
@@ -63,7 +63,7 @@ pub async fn a_changed_proxy_takes_over_from_the_one_before(on: On) {
             1,
             &[
                 "crossfade.toml:6: proxy.admin_port: ",
-                "`crossfade down` first",
+                "run `crossfade down`",
             ],
         )
         .await;
@@ -75,7 +75,7 @@ pub async fn a_changed_proxy_takes_over_from_the_one_before(on: On) {
         On::Podman => {
             let says = [
                 "crossfade.toml:5: proxy.listen[0]: ",
-                "`crossfade down` first",
+                "run `crossfade down`",
             ];
             project.refused(&["up"], 1, &says).await;
         }
@@ -97,7 +97,7 @@ pub async fn a_changed_proxy_takes_over_from_the_one_before(on: On) {
         On::Podman => ("image", "localhost/crossfade-sample-client:latest".into()),
     };
     project.write_manifest(&other.replace("[proxy]", &format!("[proxy]\n{key} = {image:?}")));
-    let says = "but it is as it was; `crossfade up` tries again";
+    let says = "but it is unchanged; `crossfade up` tries again";
     let said = project.must(&["up"]).await;
     assert!(said.starts_with(&format!("proxy.{key} changed")), "{said}");
     assert!(said.contains(says), "{said}");

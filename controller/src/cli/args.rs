@@ -1,4 +1,4 @@
-//! What can be written after `crossfade`.
+//! The arguments of `crossfade`.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::print::Output;
 /// The manifest, unless `--file` names another.
 pub(super) const MANIFEST: &str = "crossfade.toml";
 
-/// What every verb can end with, after the examples that it has.
+/// The end of a verb's help: its examples, and the exit codes of all verbs.
 macro_rules! help {
     ($($example:literal)*) => {
         concat!(
@@ -21,12 +21,12 @@ macro_rules! help {
             $("  crossfade ", $example, "\n",)*
             "\nExit codes:
   0   done; with --wait: promoted
-  1   it failed, or was refused
+  1   the command failed or was refused
   2   rolled back (--wait)
   3   the rollout is paused (--wait)
-  4   another change came first (--if-generation)
-  64  wrong flags, names or manifest
-  69  something that is needed is not there: podman, the controller, the proxy"
+  4   the service has changed since this generation (--if-generation)
+  64  invalid flags, names or manifest
+  69  podman, the controller or the proxy cannot be reached"
         )
     };
 }
@@ -35,26 +35,26 @@ macro_rules! help {
 #[derive(Debug, Parser)]
 #[command(name = "crossfade", version, after_help = help!("up" "deploy web --image localhost/web:2.0.0 --wait" "status --watch" "explain"))]
 pub struct Args {
-    /// The manifest.
+    /// The manifest
     #[arg(long, global = true, value_name = "FILE", default_value = MANIFEST)]
     pub file: PathBuf,
 
-    /// The folder of the controller's state [default: by project, in /var/lib/crossfade for
-    /// root, else in ~/.local/state/crossfade]
+    /// The folder of the controller's state [default: one for each project, in /var/lib/crossfade
+    /// for root, else in ~/.local/state/crossfade]
     #[arg(long, global = true, value_name = "FOLDER", env = "CROSSFADE_STATE")]
     pub state: Option<PathBuf>,
 
-    /// For people or for programs; then an error is {"error":{"exit":64,"message":"…"}}, on
-    /// standard error
+    /// The output format. With json, an error is {"error":{"exit":64,"message":"…"}} on standard
+    /// error
     #[arg(long, global = true, value_enum, default_value = "table")]
     pub output: Output,
 
-    /// Change a service only while it is at this generation, as `status --output json` has it:
-    /// a change that came first is not overwritten
+    /// Change the service only if it still has this generation (see `status --output json`), so
+    /// that no other change is overwritten
     #[arg(long, global = true, value_name = "NUMBER")]
     pub if_generation: Option<i64>,
 
-    /// What is to be done.
+    /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -62,7 +62,7 @@ pub struct Args {
 /// Where containers run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Runtime {
-    /// Podman where it works, else processes.
+    /// Podman if it works on this host, else processes.
     Auto,
     /// Containers.
     Podman,
@@ -80,20 +80,20 @@ impl From<Runtime> for RuntimeChoice {
     }
 }
 
-/// What is to be done.
+/// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Start the proxy and every service of the manifest; again: do what has changed in it
+    /// Start the proxy and every service of the manifest; if they run, apply the manifest's changes
     #[command(after_help = help!("up" "up --wait" "up --prune" "--file staging.toml up"))]
     Up {
-        /// Show how the rollouts go that it begins, and wait for their ends
+        /// Follow the rollouts that begin, and wait until they end
         #[arg(long)]
         wait: bool,
-        /// Take services away that the manifest has no more
+        /// Remove services that are no longer in the manifest
         #[arg(long)]
         prune: bool,
     },
-    /// Take away everything that `up` and `deploy` made, and nothing else
+    /// Remove everything that `up` and `deploy` created, and nothing else
     #[command(after_help = help!("down"))]
     Down,
     /// Begin the rollout of a new version
@@ -109,193 +109,197 @@ pub enum Verb {
         #[arg(required = true, value_name = "VERSION=WEIGHT")]
         weights: Vec<String>,
     },
-    /// Give the candidate everything now; while it bakes, stop keeping the old version warm
+    /// Give the candidate all requests now; during the bake, stop the old version now
     #[command(after_help = help!("promote" "promote web"))]
     Promote {
-        /// The service; not needed where one rollout is running
+        /// The service; may be omitted if only one rollout is running
         service: Option<String>,
     },
-    /// End the running rollout: back to the stable version
+    /// End the running rollout and return to the stable version
     #[command(after_help = help!("abort" "abort web"))]
     Abort {
-        /// The service; not needed where one rollout is running
+        /// The service; may be omitted if only one rollout is running
         service: Option<String>,
     },
     /// Keep the running rollout at its step
     #[command(after_help = help!("pause web"))]
     Pause {
-        /// The service; not needed where one rollout is running
+        /// The service; may be omitted if only one rollout is running
         service: Option<String>,
     },
-    /// Let a paused rollout go on
+    /// Continue a paused rollout
     #[command(after_help = help!("resume web"))]
     Resume {
-        /// The service; not needed where one rollout is running
+        /// The service; may be omitted if only one rollout is running
         service: Option<String>,
     },
-    /// Go back to the version before, at once where it is still warm
+    /// Return to the previous version; at once if it is still warm
     #[command(after_help = help!("rollback web" "rollback web --to 1.4.2 --wait"))]
     Rollback {
         /// The service
         service: String,
-        /// This version [default: the one before]
+        /// The version to return to [default: the previous one]
         #[arg(long, value_name = "VERSION")]
         to: Option<String>,
-        /// Show how it goes, and wait for its end
+        /// Follow the rollback, and wait until it ends
         #[arg(long)]
         wait: bool,
     },
-    /// Set how many containers a service has
+    /// Set the number of a service's containers
     #[command(after_help = help!("scale web 6"))]
     Scale {
         /// The service
         service: String,
-        /// How many: 1 to 1000
+        /// The number of containers, 1 to 1000
         replicas: u32,
     },
-    /// Show what runs, who gets which share, and how it goes
+    /// Show services, versions, their shares of requests, and running rollouts
     #[command(after_help = help!("status" "status --watch" "status --output json"))]
     Status {
-        /// Again every second
+        /// Refresh every second
         #[arg(long)]
         watch: bool,
     },
-    /// Show what was done and why, with the figures that it was decided on
+    /// Show past rollouts and changes, with the reason and the counts of each decision
     #[command(after_help = help!("history" "history web --output json"))]
     History {
-        /// Of this service only [default: of all]
+        /// Only this service [default: all]
         service: Option<String>,
     },
-    /// Show what was seen and decided in every step of a rollout, and why
+    /// Explain a rollout: the observations, decision and reason of each step
     #[command(after_help = help!("explain" "explain 3" "explain 3 --output json"))]
     Explain {
-        /// Its number, as `history` has it [default: the newest]
+        /// The rollout's number (see `history`) [default: the newest]
         rollout: Option<i64>,
     },
-    /// Show what happens; with `--output json` a line of JSON for each event
+    /// Show events; with `--output json`, one line of JSON for each
     #[command(after_help = help!("events --follow" "events web --after 120 --follow --output json"))]
     Events {
-        /// Of this service only [default: of all]
+        /// Only this service [default: all]
         service: Option<String>,
-        /// Younger than the event with this number [default: all, with --follow none]
+        /// Only events after the one with this number [default: all events; with --follow, only
+        /// new ones]
         #[arg(long, value_name = "NUMBER")]
         after: Option<i64>,
-        /// Go on with what comes
+        /// Wait for new events
         #[arg(long, short)]
         follow: bool,
     },
-    /// Look what this host lacks for the project, and say how to mend it; needs no controller, and
-    /// changes nothing
+    /// Check this host for missing requirements and suggest a fix for each; needs no controller,
+    /// and changes nothing
     #[command(after_help = help!("doctor" "doctor --file staging.toml --output json"))]
     Doctor,
-    /// Print what a shell needs to complete these commands
+    /// Print the completion script of a shell
     #[command(after_help = help!("completions bash > /etc/bash_completion.d/crossfade"))]
     Completions {
-        /// For which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
     /// Replace the proxy itself, while it serves
     #[command(after_help = help!("proxy upgrade"))]
     Proxy {
-        /// What is to be done with it
+        /// The verb
         #[command(subcommand)]
         verb: ProxyVerb,
     },
-    /// Show what the containers of a service print
+    /// Show the output of a service's containers
     #[command(after_help = help!("logs web" "logs web --version 2.0.0 --tail 20 --follow" "logs web --output json"))]
     Logs {
         /// The service
         service: String,
-        /// Of this version only [default: of all]
+        /// Only this version [default: all]
         #[arg(long)]
         version: Option<String>,
-        /// The last so many lines of each container [default: all]
+        /// Only the last lines of each container: how many [default: all]
         #[arg(long, value_name = "LINES")]
         tail: Option<usize>,
-        /// Go on with what comes
+        /// Wait for new lines
         #[arg(long, short)]
         follow: bool,
     },
-    /// Play the whole story on this machine: canary, 50/50, full rollout, and a bad version that
-    /// is rolled back by itself; leaves nothing behind
+    /// Run a demonstration on this host: a canary, 50/50, a full rollout, and a bad version that is
+    /// rolled back automatically; removes everything that it starts
     #[command(after_help = help!("demo" "demo --runtime process"))]
     Demo {
-        /// Where the containers run
+        /// The runtime of the containers
         #[arg(long, value_enum, default_value = "auto")]
         runtime: Runtime,
     },
-    /// Be the controller process; `up` starts one in the background
+    /// Run the controller in the foreground; `up` starts one in the background
     #[command(after_help = concat!(
         help!("serve"),
-        "\n\nCROSSFADE_LOG sets what is logged: error, warn, info (default) or debug."
+        "\n\nCROSSFADE_LOG sets the log level: error, warn, info (default) or debug."
     ))]
     Serve {
-        /// End when nothing is up: what the other verbs start in the background does
+        /// Exit when nothing is up, as a controller started in the background does
         #[arg(long)]
         until_down: bool,
     },
 }
 
-/// What can be done with the proxy.
+/// The verbs of the proxy.
 #[derive(Debug, Subcommand)]
 pub enum ProxyVerb {
-    /// Have another one take over: no connection is refused or reset, WebSockets stay open, and
-    /// the one that runs ends when it has finished what it has
+    /// Start a new proxy process that takes over: no connection is refused or reset, WebSockets
+    /// stay open, and the old process exits when its last request has ended
     #[command(after_help = help!("proxy upgrade" "proxy upgrade --image localhost/crossfade-proxy:2.0.0"))]
     Upgrade {
-        /// Its image; for processes the path of a program [default: that of the one which runs]
+        /// The new proxy's image; with processes, the path of a program [default: the image of the
+        /// proxy that runs]
         #[arg(long)]
         image: Option<String>,
     },
 }
 
-/// `deploy`. What is absent is as the manifest has it.
+/// `deploy`. The manifest has the value of an option that is absent.
 #[derive(Debug, Parser)]
 pub struct Deploy {
     /// The service
     pub service: String,
-    /// The new version's image; for processes the path of a program
+    /// The new version's image; with processes, the path of a program
     #[arg(long)]
     pub image: String,
     /// The new version's name [default: the image's tag]
     #[arg(long)]
     pub version: Option<String>,
     /// canary, blue-green, linear=20, steps=1,10:5m,50:gate,100 (or steps=mirror:5m,10,100),
-    /// rolling or all-at-once; shares in per cent [default: the manifest's, else canary]
+    /// rolling or all-at-once; shares in percent [default: the manifest's, else canary]
     #[arg(long)]
     pub strategy: Option<String>,
     /// How many more containers a rolling rollout may have than stable had, such as 1 or 25%
     /// [default: the manifest's, else 25%]
     #[arg(long, value_name = "COUNT")]
     pub max_surge: Option<Amount>,
-    /// How many fewer, such as 1 or 25% [default: the manifest's, else 0]
+    /// How many fewer containers than stable a rolling rollout may have, such as 1 or 25%
+    /// [default: the manifest's, else 0]
     #[arg(long, value_name = "COUNT")]
     pub max_unavailable: Option<Amount>,
-    /// Environment, over the manifest's; may be there several times
+    /// An environment variable, which overrides the manifest's; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
-    /// How long a step lasts at least, such as 30s or 5m [default: the manifest's, else 30s]
+    /// The minimum duration of a step, such as 30s or 5m [default: the manifest's, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub step_min_duration: Option<Period>,
-    /// Requests to the candidate that a step needs to end well [default: the manifest's, else 50]
+    /// The number of requests to the candidate that a step needs before the next one begins
+    /// [default: the manifest's, else 50]
     #[arg(long, value_name = "COUNT")]
     pub min_requests: Option<u64>,
-    /// How long a step may wait for them before the rollout pauses, such as 10m [default: the
-    /// manifest's, else 10m]
+    /// How long a step waits for these requests before the rollout pauses, such as 10m [default:
+    /// the manifest's, else 10m]
     #[arg(long, value_name = "DURATION")]
     pub max_hold: Option<Period>,
-    /// The success rate that the candidate has to keep, in per cent [default: the manifest's, else
-    /// 99]
+    /// The lowest acceptable success rate of the candidate, in percent [default: the manifest's,
+    /// else 99]
     #[arg(long, value_name = "PERCENT")]
     pub success_rate: Option<f64>,
-    /// The time that 99 of 100 responses of the candidate have to keep to, such as 250ms [default:
-    /// the manifest's, else 500ms]
+    /// The highest acceptable 99th percentile of the candidate's response times, such as 250ms
+    /// [default: the manifest's, else 500ms]
     #[arg(long, value_name = "DURATION")]
     pub latency_p99: Option<Period>,
     /// How long the old version stays warm, such as 1h [default: the manifest's, else 5m]
     #[arg(long, value_name = "DURATION")]
     pub bake: Option<Period>,
-    /// How long the candidate has to be healthy before its first request, such as 10s [default: the
+    /// How long the candidate must be healthy before its first request, such as 10s [default: the
     /// manifest's, else 5s]
     #[arg(long, value_name = "DURATION")]
     pub min_healthy_time: Option<Period>,
@@ -303,13 +307,13 @@ pub struct Deploy {
     /// 1m]
     #[arg(long, value_name = "DURATION")]
     pub start_timeout: Option<Period>,
-    /// Show how it goes, and wait until it is promoted, rolled back or paused
+    /// Follow the rollout, and wait until it is promoted, rolled back or paused
     #[arg(long)]
     pub wait: bool,
-    /// Only show what would be done
+    /// Show the plan and change nothing
     #[arg(long, conflicts_with = "wait")]
     pub dry_run: bool,
-    /// End a rollout that is running, and begin this one in its place
+    /// Abort the running rollout, and begin this one in its place
     #[arg(long)]
     pub replace: bool,
 }
@@ -331,7 +335,7 @@ impl Deploy {
             start_timeout: self.start_timeout,
             ..RolloutOverrides::default()
         };
-        // What depends on the manifest's own settings is checked over them, by the controller.
+        // The controller checks values that depend on the manifest's settings.
         let rolling = overrides.strategy.is_some();
         let alone = RolloutOverrides {
             max_surge: overrides.max_surge.filter(|_| rolling),

@@ -67,7 +67,7 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
     }
     if let Verb::Demo { runtime } = args.verb {
         if context.output == Output::Json {
-            let why = "`demo` tells its story to people: leave `--output json` out";
+            let why = "`demo` has no JSON output: leave `--output json` out";
             return Err(Error::usage(why));
         }
         return demo::run(runtime.into(), shutdown).await;
@@ -75,7 +75,7 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
     tokio::select! {
         done = run_verb(args.verb, &context) => done,
         // What was asked goes on in the controller.
-        () = shutdown => Err(Error::refused("interrupted; `crossfade status` says how it goes")),
+        () = shutdown => Err(Error::refused("interrupted; see `crossfade status`")),
     }
 }
 
@@ -162,7 +162,7 @@ async fn up(context: &CommandContext, wait: bool, prune: bool) -> Result<()> {
         service: None,
     };
     pull::pull(&client, &images, context.output).await?;
-    let spinner = follow::spinner(context.output, "starting what is missing");
+    let spinner = follow::spinner(context.output, "starting missing containers");
     let done: Result<Done> = client
         .call(
             "up",
@@ -182,7 +182,7 @@ async fn down(context: &CommandContext) -> Result<()> {
     let client = context.client()?;
     let manifest = context.manifest_text().ok().map(|(_, text)| text);
     if !client.has_journal() && manifest.is_none() {
-        return context.show(&Done::say("nothing is up here"));
+        return context.show(&Done::say("no project is up here"));
     }
     client.ensure_controller().await?;
     let done: Done = client.call("down", &DownRequest { manifest }).await?;
@@ -333,7 +333,7 @@ fn read_split(weights: &[String]) -> Result<Split> {
             .filter(|weight| *weight <= MAX_WEIGHT)
             .ok_or_else(|| wrong(format!("a weight is a whole number from 0 to {MAX_WEIGHT}")))?;
         if split.insert(version.to_owned(), weight).is_some() {
-            return Err(wrong(format!("{version} is there twice")));
+            return Err(wrong(format!("{version} is given twice")));
         }
     }
     Ok(split)

@@ -1,4 +1,5 @@
-//! `crossfade demo`: the whole story on this machine, with a client asking all the time.
+//! `crossfade demo`: canary, full rollout and rollback on this machine, while a client sends
+//! requests.
 //!
 //! ```text
 //! four servers of 1.0.0 → 2.0.0 as a fifth, at 10% → 50/50 → all to 2.0.0
@@ -6,7 +7,7 @@
 //! ```
 //!
 //! It uses the same controller, proxy, server and client as any project, in a folder and a
-//! project of its own, and takes all of it away at the end: also when it is interrupted.
+//! project of its own. It removes all of it at the end, also when it is interrupted.
 
 mod place;
 mod scene;
@@ -28,27 +29,27 @@ use witness::Witness;
 
 /// Requests a second.
 const RATE: u32 = 200;
-/// From one look at the proxy's split to the next.
+/// The time between two samples of the proxy's split.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long a scene may take to begin, and to end.
 const TIMEOUT: Duration = Duration::from_secs(90);
 /// How long a scene without a rollout is watched.
 const WATCH: Duration = Duration::from_secs(3);
 
-/// Plays the story. Whatever happens, nothing of it is left behind.
+/// Runs the demo, and removes everything that it started, also after an error.
 pub(crate) async fn run(
     runtime: RuntimeChoice,
     interrupted: impl Future<Output = ()>,
 ) -> Result<()> {
-    // An interruption waits for these two, which take a moment: what they have begun and not
-    // finished could not be taken away.
+    // An interruption waits for these two, which take a moment: a half-started project could not
+    // be removed.
     let mut place = DemoProject::find(runtime).await?;
     let played = match place.client.ensure_controller().await {
         Ok(()) => tokio::select! {
             biased;
             () = interrupted => {
-                say("\ninterrupted: taking everything away")?;
-                Err(Error::refused("interrupted; everything was taken away again"))
+                say("\ninterrupted: removing everything")?;
+                Err(Error::refused("interrupted; everything was removed"))
             }
             played = play(&mut place) => played,
         },
@@ -60,9 +61,9 @@ pub(crate) async fn run(
 
 async fn play(place: &mut DemoProject) -> Result<()> {
     say(&format!("crossfade demo, on {}", place.why))?;
-    say(&format!("  clients ask    http://{}", place.listen))?;
+    say(&format!("  listening on   http://{}", place.listen))?;
     say(&format!(
-        "  if this dies   crossfade down --state {}\n",
+        "  cleanup        crossfade down --state {}\n",
         place.state.display()
     ))?;
     say(&place.up().await?.text)?;
@@ -77,7 +78,7 @@ async fn play(place: &mut DemoProject) -> Result<()> {
         ("rolled back", &[("2.0.0", 100)]),
     ]);
     say(&format!(
-        "a client asks {RATE} times a second, and sees every failure\n"
+        "a client sends {RATE} requests a second and counts every failure\n"
     ))?;
     watch(place, &mut scenes, 1).await?;
     deploy(place, &mut scenes, "2.0.0", 4).await?;
@@ -87,13 +88,15 @@ async fn play(place: &mut DemoProject) -> Result<()> {
     say(&format!("\n{}", scenes.table(&seen)))?;
     let broken = scenes.broken_promises(&seen);
     if broken.is_empty() {
-        return say("every stage happened, and no request failed but by 3.0.0's own responses");
+        return say(
+            "all stages completed; 0 requests failed, not counting the errors that 3.0.0 \
+             returned on purpose",
+        );
     }
     Err(Error::refused(broken.join("\n       ")))
 }
 
-/// Deploys a version, and shows how it goes until its rollout is over and `scenes` scenes were
-/// seen in all.
+/// Deploys a version, and shows its events until its rollout is over and `until` scenes were seen.
 async fn deploy(
     place: &DemoProject,
     scenes: &mut Scenes,
@@ -133,7 +136,7 @@ async fn deploy(
         let now: Progress = place.client.call("rollout", &progress).await?;
         for event in now.events {
             progress.after = progress.after.max(event.id);
-            // That it began was said already.
+            // The response to `deploy` has this event already.
             if event.kind != "began" {
                 say(&format!("  {}", event.text))?;
             }
@@ -150,7 +153,7 @@ async fn deploy(
     }
 }
 
-/// Waits until so many scenes were seen, and watches the last one for a while.
+/// Waits until `until` scenes were seen, and watches the last one for a while.
 async fn watch(place: &DemoProject, scenes: &mut Scenes, until: usize) -> Result<()> {
     let begun = Instant::now();
     while scenes.begun() < until || begun.elapsed() < WATCH {
@@ -163,7 +166,7 @@ async fn watch(place: &DemoProject, scenes: &mut Scenes, until: usize) -> Result
     Ok(())
 }
 
-/// Looks at the proxy's split, and says so when it is the next scene's.
+/// Samples the proxy's split, and prints the next scene when it begins.
 async fn look(place: &DemoProject, scenes: &mut Scenes) -> Result<()> {
     let viewing = place.admin.service(SERVICE);
     let view = timeout(TIMEOUT, viewing).await.map_err(|_| {

@@ -97,13 +97,13 @@ impl DemoProject {
                     self.listen.set_port(free_port(CLIENTS)?);
                     self.admin_port = free_port(ADMIN)?;
                     say(&format!(
-                        "  another program has taken a port: clients ask http://{}",
+                        "  another program has taken a port: listening on http://{}",
                         self.listen
                     ))?;
                 }
             }
         }
-        Err(Error::unavailable("no port stays free"))
+        Err(Error::unavailable("no port stayed free"))
     }
 
     fn ports_are_free(&self) -> bool {
@@ -184,7 +184,7 @@ async fn choose(
         kind,
         why,
     } = engine::choose(runtime, project, state).await?;
-    let requested = || format!("{} (you asked for it)", engine.name());
+    let requested = || format!("{} (as requested)", engine.name());
     let why = why.map_or_else(requested, |why| format!("{}: {why}", engine.name()));
     if kind == RuntimeChoice::Process {
         engine.resolve_image(SERVER).await?;

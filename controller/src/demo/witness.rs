@@ -101,7 +101,7 @@ impl Witness {
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw);
         let Some(pid) = pid else {
-            return Err(Error::refused("the client ended before the story did"));
+            return Err(Error::refused("the client ended before the demo did"));
         };
         kill_process(pid, Signal::INT)
             .map_err(Error::caused(Exit::FAILED, "the client cannot be stopped"))?;

@@ -22,7 +22,10 @@ pub(super) async fn examine(
 ) -> bool {
     files(findings);
     if !wants_podman(kind) {
-        findings.push(Finding::ok("podman", "not needed: this runs on processes"));
+        findings.push(Finding::ok(
+            "podman",
+            "not needed: this project runs on processes",
+        ));
         return false;
     }
     let version = podman_version().await;
@@ -57,7 +60,7 @@ pub(super) async fn examine(
             true
         }
         Err(why) => {
-            let fix = "see what `podman info` says; `systemctl start podman.socket` (with --user \
+            let fix = "see the output of `podman info`; `systemctl start podman.socket` (with --user \
                         for other users than root) starts the API";
             findings.push(match kind {
                 RuntimeChoice::Podman => Finding::failed("podman API", why, fix),
@@ -71,7 +74,7 @@ pub(super) async fn examine(
 async fn podman_version() -> Result<String, String> {
     let output = run("podman", &["version", "--format", "{{.Client.Version}}"])
         .await
-        .map_err(|why| format!("there is no podman that can be run: {why}"))?;
+        .map_err(|why| format!("podman cannot be run: {why}"))?;
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if output.status.success() && !said.is_empty() {
         return Ok(said);
@@ -136,14 +139,14 @@ fn programs(findings: &mut Vec<Finding>) {
             true => Finding::ok("rootless", format!("{name} is there")),
             false => Finding::failed(
                 "rootless",
-                format!("there is no {name}"),
+                format!("{name} is not installed"),
                 format!("install {package}"),
             ),
         });
     }
     let tun = "/dev/net/tun";
     if let Err(error) = OpenOptions::new().read(true).write(true).open(tun) {
-        let fix = "as root: `modprobe tun`, and `chmod 666 /dev/net/tun` where udev does not";
+        let fix = "as root: `modprobe tun`, and `chmod 666 /dev/net/tun` if udev does not set it";
         findings.push(Finding::failed("rootless", format!("{tun}: {error}"), fix));
     }
 }
@@ -151,13 +154,13 @@ fn programs(findings: &mut Vec<Finding>) {
 /// What the user's session gives podman, and takes from it at its end.
 fn session(user: &str, findings: &mut Vec<Finding>) {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none_or(|dir| !Path::new(&dir).is_dir()) {
-        let text = "XDG_RUNTIME_DIR names no folder: podman keeps its sockets elsewhere";
+        let text = "XDG_RUNTIME_DIR is not a folder: podman keeps its sockets elsewhere";
         let fix = format!("log in as {user} (not by `su`), or `loginctl enable-linger {user}`");
         findings.push(Finding::warning("rootless", text, fix));
     }
     let lingers = Path::new("/var/lib/systemd/linger").join(user).exists();
     if Path::new("/run/systemd/system").exists() && !lingers {
-        let text = format!("what {user} runs ends when {user} logs out");
+        let text = format!("the processes of {user} end when {user} logs out");
         let fix = format!("`loginctl enable-linger {user}`");
         findings.push(Finding::warning("rootless", text, fix));
     }
@@ -174,7 +177,7 @@ fn low_ports(manifest: Option<&Manifest>, findings: &mut Vec<Finding>) {
             let port = address.port();
             findings.push(Finding::failed(
                 "rootless",
-                format!("port {port} is root's: others have those from {first} on"),
+                format!("port {port} needs root: other users may use ports from {first}"),
                 format!(
                     "as root: `sysctl net.ipv4.ip_unprivileged_port_start={port}`, or another port"
                 ),
@@ -202,13 +205,13 @@ fn has_range(text: &str, user: &str, id: u32) -> bool {
 fn files(findings: &mut Vec<Finding>) {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     findings.push(match limit {
-        u64::MAX => Finding::ok("open files", "as many as there are"),
+        u64::MAX => Finding::ok("open files", "no limit"),
         limit if limit < ENOUGH_FILES => Finding::warning(
             "open files",
-            format!("a process may have {limit} at once: every client and request takes one"),
+            format!("the limit is {limit} per process: every client and every request takes one"),
             "`ulimit -n 65536`, or `LimitNOFILE=65536` in the unit",
         ),
-        limit => Finding::ok("open files", format!("a process may have {limit} at once")),
+        limit => Finding::ok("open files", format!("the limit is {limit} per process")),
     });
 }
 

@@ -1,4 +1,4 @@
-//! `crossfade doctor`: what this host has and lacks for a project, each with how to mend it. It
+//! `crossfade doctor`: a project's requirements of this host, each with a suggested fix. It
 //! changes nothing, and needs neither a controller nor podman.
 
 mod host;
@@ -132,10 +132,10 @@ fn first_line(text: &str) -> &str {
     text.lines()
         .map(str::trim)
         .find(|line| !line.is_empty())
-        .unwrap_or("it said nothing")
+        .unwrap_or("no output")
 }
 
-/// Runs a program to its end. The error says why there is nothing to read.
+/// Runs a program to its end. The error has the reason if it gave no output.
 async fn run(program: &str, args: &[&str]) -> Result<Output, String> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null()).kill_on_drop(true);
@@ -180,7 +180,7 @@ pub(crate) fn summary(report: &Report) -> String {
         .iter()
         .filter(|one| one.state == State::Failed);
     format!(
-        "{} of {} checks failed; the lines with → say what mends them",
+        "{} of {} checks failed; the lines with → suggest a fix",
         failed.count(),
         report.findings.len()
     )

@@ -14,7 +14,7 @@ pub(super) fn process_on(address: SocketAddr) -> Result<(), String> {
             Err(process_at(address.port())
                 .map_or("a process that only root can see".to_owned(), |who| who))
         }
-        Err(error) => Err(format!("no process, but it cannot be listened on: {error}")),
+        Err(error) => Err(format!("no process, but listening fails: {error}")),
     }
 }
 

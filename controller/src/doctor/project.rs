@@ -27,7 +27,7 @@ pub(super) fn manifest(file: &Path, findings: &mut Vec<Finding>) -> Option<Manif
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) => {
-            let fix = "write one, or name another by `--file FILE`: only the host is looked at";
+            let fix = "write one, or name another with `--file FILE`; only the host was checked";
             findings.push(Finding::warning(
                 "manifest",
                 format!("{shown}: {error}"),
@@ -44,7 +44,7 @@ pub(super) fn manifest(file: &Path, findings: &mut Vec<Finding>) -> Option<Manif
             Some(manifest)
         }
         Err(error) => {
-            let fix = "config/crossfade.toml of the sources has every key, with its default";
+            let fix = "config/crossfade.toml in the sources has every key with its default";
             findings.push(Finding::failed("manifest", error.in_file(file), fix));
             None
         }
@@ -61,7 +61,7 @@ pub(super) fn state(dir: &Path, findings: &mut Vec<Finding>) {
             "state",
             format!("{} cannot be written to", nearest.display()),
             format!(
-                "give it to this user, or name another folder than {shown} by `--state FOLDER`"
+                "make this user its owner, or name another folder than {shown} with `--state FOLDER`"
             ),
         ));
     }
@@ -69,7 +69,7 @@ pub(super) fn state(dir: &Path, findings: &mut Vec<Finding>) {
     let Ok(found) = std::fs::metadata(dir) else {
         findings.push(Finding::ok(
             "state",
-            format!("{shown} is made by the first `up`"),
+            format!("the first `up` creates {shown}"),
         ));
         return;
     };
@@ -81,21 +81,21 @@ pub(super) fn state(dir: &Path, findings: &mut Vec<Finding>) {
                 "{shown} belongs to {}",
                 crate::project::caller::name_of(owner)
             ),
-            "run as that user, or name another folder by `--state FOLDER`",
+            "run as that user, or name another folder with `--state FOLDER`",
         )
     } else if mode & 0o077 != 0 {
         Finding::failed(
             "state",
-            format!("{shown} can be read by others (mode {mode:o}), and has secrets in it"),
+            format!("{shown} contains secrets, and other users can read it (mode {mode:o})"),
             format!("`chmod 700 {shown}`"),
         )
     } else {
-        Finding::ok("state", format!("{shown} is this user's alone"))
+        Finding::ok("state", format!("{shown} is private to this user"))
     });
     let journal = dir.join(journal::FILE);
     if journal.exists() {
         findings.push(match Journal::examine(&journal) {
-            Ok(()) => Finding::ok("journal", "it is whole"),
+            Ok(()) => Finding::ok("journal", "it is intact"),
             Err(error) => Finding::failed(
                 "journal",
                 format!("{}: {error}", journal.display()),
@@ -116,7 +116,7 @@ fn room(folder: &Path, findings: &mut Vec<Finding>) {
         _ if no_files => Finding::failed(
             "disk",
             format!(
-                "no file can be made at {}: it has no inodes left",
+                "no file can be created at {}: the file system has no inodes left",
                 folder.display()
             ),
             "remove files that are not needed",
@@ -145,7 +145,7 @@ pub(super) struct CheckedProject<'a> {
 impl CheckedProject<'_> {
     pub(super) async fn examine(&self, findings: &mut Vec<Finding>) {
         if let Err(error) = self.manifest.check_on_host(&self.folder, self.kind) {
-            let fix = "what the manifest names has to be there before `up`";
+            let fix = "create it before `up`";
             findings.push(Finding::failed("manifest", error.to_string(), fix));
         }
         let up = self.controller(findings).await;
@@ -158,7 +158,7 @@ impl CheckedProject<'_> {
     async fn controller(&self, findings: &mut Vec<Finding>) -> Option<StatusReply> {
         let client = ControllerClient::new(self.state.clone()?);
         let Ok(About { version, pid }) = client.call("about", &()).await else {
-            let text = "none runs: the first verb that needs one starts it";
+            let text = "not running: the first verb that needs it starts it";
             findings.push(Finding::ok("controller", text));
             return None;
         };
@@ -169,7 +169,7 @@ impl CheckedProject<'_> {
                 "controller",
                 format!("{text}, and this is release {RELEASE}"),
                 format!(
-                    "`kill {pid}`: clients notice nothing, and the next verb starts this release"
+                    "`kill {pid}`: traffic is not affected, and the next verb starts this release"
                 ),
             ),
         });
@@ -197,12 +197,12 @@ impl CheckedProject<'_> {
             Ok(status) => Finding::warning(
                 "proxy",
                 format!("release {}, and this is release {RELEASE}", status.version),
-                "a proxy and a controller of one release fit together: start that release's proxy",
+                "a proxy and its controller must be of the same release: start this release's proxy",
             ),
             Err(why) => Finding::failed(
                 "proxy",
                 why,
-                "the controller starts it again: see `crossfade status`, and `podman logs`",
+                "the controller restarts it: see `crossfade status` and `podman logs`",
             ),
         });
     }
@@ -214,8 +214,8 @@ impl CheckedProject<'_> {
                 (None, Ok(())) => Finding::ok("port", format!("{address} is free")),
                 (Some(_), Ok(())) => Finding::warning(
                     "port",
-                    format!("{address}: nothing listens, though the project is up"),
-                    "`crossfade status` says whether the proxy runs",
+                    format!("nothing listens on {address}, although the project is up"),
+                    "`crossfade status` shows whether the proxy runs",
                 ),
                 (None, Err(who)) => taken(address, &who),
             });
@@ -256,7 +256,7 @@ fn program(image: &str) -> Finding {
     match crate::runtime::program_of(image) {
         Ok(program) => Finding::ok("program", program.display().to_string()),
         Err(error) => {
-            let fix = "name a program that can be executed, by its path or as one in PATH";
+            let fix = "name an executable program by its path, or one in PATH";
             Finding::failed("program", error.to_string(), fix)
         }
     }
@@ -267,13 +267,13 @@ async fn is_there(image: &str) -> Finding {
         Ok(done) if done.status.success() => Finding::ok("image", format!("{image} is here")),
         Ok(_) if image.starts_with("localhost/") => Finding::failed(
             "image",
-            format!("there is no {image}, and one of localhost/ is never pulled"),
+            format!("{image} is not on this host, and images under localhost/ are never pulled"),
             format!("`podman build --tag {image} …`"),
         ),
         Ok(_) => Finding::warning(
             "image",
-            format!("{image} is not here yet"),
-            format!("`up` pulls it; `podman pull {image}` tries that now"),
+            format!("{image} is not on this host yet"),
+            format!("`up` pulls it; to pull it now: `podman pull {image}`"),
         ),
         Err(why) => Finding::failed("image", format!("{image}: {why}"), "see `podman images`"),
     }
@@ -306,6 +306,6 @@ async fn starts(image: &str) -> Finding {
         Ok(done) => first_line(&String::from_utf8_lossy(&done.stderr)).to_owned(),
         Err(why) => why,
     };
-    let fix = format!("`podman run --rm {image} --version` has to work first");
+    let fix = format!("make `podman run --rm {image} --version` work first");
     Finding::failed("container", format!("none starts: {why}"), fix)
 }

@@ -26,7 +26,7 @@ pub(super) async fn run(
     folder: &Path,
 ) -> Result<String, String> {
     let [program, args @ ..] = command else {
-        return Err("there is no program to run".into());
+        return Err("the command is empty".into());
     };
     let mut child = Command::new(program)
         .args(args)

@@ -87,7 +87,7 @@ impl Query {
         let response = server.send(folder, form, body).await;
         let response = response.map_err(|error| error.to_string())?;
         let response: QueryResponse = serde_json::from_slice(&response)
-            .map_err(|error| format!("its response is none of Prometheus: {error}"))?;
+            .map_err(|error| format!("the response is not one of Prometheus: {error}"))?;
         let values: Vec<f64> = match response.data {
             Data::Scalar(Value(_, text)) => vec![text],
             Data::Vector(samples) => samples.into_iter().map(|one| one.value.1).collect(),
@@ -97,7 +97,7 @@ impl Query {
         .filter(|value: &f64| !value.is_nan())
         .collect();
         if values.is_empty() {
-            return Err("the query comes to no number".into());
+            return Err("the query's result is not a number".into());
         }
         Ok(values)
     }
@@ -105,11 +105,11 @@ impl Query {
     fn judge(&self, values: &[f64]) -> Result<String, NotPassed> {
         for value in values {
             if let Some(max) = self.max.filter(|max| value > max) {
-                let why = format!("the query comes to {value}, which is more than {max}");
+                let why = format!("the query's result is {value}, more than {max}");
                 return Err(NotPassed::Failed(why));
             }
             if let Some(min) = self.min.filter(|min| value < min) {
-                let why = format!("the query comes to {value}, which is less than {min}");
+                let why = format!("the query's result is {value}, less than {min}");
                 return Err(NotPassed::Failed(why));
             }
         }
@@ -186,10 +186,10 @@ mod tests {
     #[tokio::test]
     async fn a_query_is_judged_by_its_numbers() {
         assert_eq!(run_query(vec![(200, GOOD)]).await, Ok("0.004, 0".into()));
-        let failed = |why: &str| Err(NotPassed::Failed(format!("the query comes to {why}")));
-        let high = failed("inf, which is more than 0.01");
+        let failed = |why: &str| Err(NotPassed::Failed(format!("the query's result is {why}")));
+        let high = failed("inf, more than 0.01");
         assert_eq!(run_query(vec![(200, BAD)]).await, high);
-        let low = failed("-1, which is less than 0");
+        let low = failed("-1, less than 0");
         assert_eq!(run_query(vec![(200, LOW)]).await, low);
     }
 

@@ -210,17 +210,17 @@ impl FromStr for Url {
 
     fn from_str(text: &str) -> Result<Self, String> {
         // The text may be a secret: it is not repeated.
-        let uri: Uri = text.parse().map_err(|error| {
-            format!("this is not an address such as http://host:port/path: {error}")
-        })?;
+        let uri: Uri = text
+            .parse()
+            .map_err(|error| format!("not a URL such as http://host:port/path: {error}"))?;
         if uri.scheme_str() != Some("http") {
-            return Err("an address that begins with http:// is needed".into());
+            return Err("the URL must begin with http://".into());
         }
         let Some(authority) = uri.authority() else {
-            return Err("an address with a host is needed, such as http://host:port/path".into());
+            return Err("the URL has no host: write it as http://host:port/path".into());
         };
         if authority.as_str().contains('@') {
-            return Err("leave user and password out, and name a token_file".into());
+            return Err("a URL may not contain a user or password: use token_file".into());
         }
         Ok(Self(uri))
     }
@@ -280,10 +280,10 @@ mod tests {
 
     #[test]
     fn what_is_not_an_address_is_refused_without_repeating_it() {
-        check_wrong("SECRET", "begins with http://");
-        check_wrong("ftp://host/SECRET", "begins with http://");
+        check_wrong("SECRET", "must begin with http://");
+        check_wrong("ftp://host/SECRET", "must begin with http://");
         check_wrong("http://user:SECRET@host/", "token_file");
-        check_wrong("/SECRET", "begins with http://");
-        check_wrong("http://a b/SECRET", "not an address");
+        check_wrong("/SECRET", "must begin with http://");
+        check_wrong("http://a b/SECRET", "not a URL");
     }
 }

@@ -58,7 +58,7 @@ pub enum AdminError {
         field: Option<String>,
     },
     /// The response was not what the API promises.
-    #[error("the proxy's response makes no sense: {0}")]
+    #[error("invalid response of the proxy: {0}")]
     Nonsense(#[source] serde_json::Error),
 }
 

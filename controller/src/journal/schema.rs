@@ -157,7 +157,7 @@ pub(super) fn check_release(connection: &Connection) -> rusqlite::Result<usize> 
     let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > MIGRATIONS.len() {
         return Err(corrupt(format!(
-            "it was written by a newer release (schema {found}, this one knows {})",
+            "a newer release wrote it (schema {found}; this release supports up to {})",
             MIGRATIONS.len()
         )));
     }

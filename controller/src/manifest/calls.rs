@@ -99,12 +99,12 @@ impl HookEntry {
             ),
             (Some(_), None, None) => wrong(
                 "max",
-                "a query needs `max`, `min`, or both: what it may come to",
+                "a query needs `max`, `min`, or both: the bounds of its result",
             ),
             (Some(_), Some(min), Some(max)) if min > max => wrong("min", "is more than `max`"),
             (Some(_), ..) if self.url.is_none() => wrong(
                 "url",
-                "a query needs the address of the Prometheus, such as http://127.0.0.1:9090",
+                "a query needs the URL of Prometheus, such as http://127.0.0.1:9090",
             ),
             _ => Ok(()),
         }
@@ -132,7 +132,7 @@ pub(super) fn check_webhooks(webhooks: &[Webhook]) -> Result<(), InputError> {
         let is_same = |one: &Webhook| one.target.url == *url;
         if let Some(first) = webhooks[..index].iter().position(is_same) {
             let message = format!(
-                "webhooks[{first}] has this address at {url} already: make one entry of both, with \
+                "webhooks[{first}] has this address already, at {url}: write one entry for both, with \
                  the `kinds` of both"
             );
             return Err(InputError::of_field(

@@ -79,12 +79,12 @@ impl TryFrom<String> for Volume {
         };
         if !["/", "./", "../"].iter().any(|from| host.starts_with(from)) {
             return Err(wrong(
-                "what the host has begins with `/`, `./` or `../`, such as ./data",
+                "the host's path begins with `/`, `./` or `../`, such as ./data",
             ));
         }
         if !container.starts_with('/') || container.trim_end_matches('/').is_empty() {
             return Err(wrong(
-                "where the container sees it is an absolute path other than `/`",
+                "the container's path is an absolute path other than `/`",
             ));
         }
         let mut volume = Self {
@@ -137,7 +137,7 @@ pub(super) fn check_secrets(
             return wrong("use 1 to 63 letters, digits, `-`, `_` or `.`, a letter first".into());
         }
         if file.as_os_str().is_empty() {
-            return wrong("the path of a file that holds the secret is needed".into());
+            return wrong("write the path of the file that contains the secret".into());
         }
         let variable = variable_of(name);
         if !variables.insert(variable.clone()) {
@@ -158,7 +158,7 @@ pub(super) fn check_volumes(
             .any(|other| other.container == volume.container)
         {
             let message = format!(
-                "another volume is at {} already",
+                "another volume has the path {} already",
                 volume.container.display()
             );
             return Err(InputError::of_field(
@@ -181,10 +181,10 @@ pub(super) fn check_labels(
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let message = if ours {
             format!(
-                "labels that begin with `{OURS}.` are the controller's own: choose another name"
+                "labels that begin with `{OURS}.` are reserved for the controller: choose another name"
             )
         } else if name.is_empty() || name.contains(['=', '\0']) {
-            "this cannot be the name of a label".to_owned()
+            "not a valid label name".to_owned()
         } else {
             continue;
         };

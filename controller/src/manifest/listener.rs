@@ -87,7 +87,7 @@ impl ListenerEntry {
                     ("client_auth", self.client_auth.is_some()),
                 ];
                 if let Some((key, _)) = of_tls.into_iter().find(|(_, there)| *there) {
-                    return wrong(key, "only a listener with `tls` has it");
+                    return wrong(key, "needs `tls`");
                 }
                 None
             }
@@ -100,7 +100,7 @@ impl ListenerEntry {
             Some(_) if self.client_auth.is_some() && self.client_ca.is_none() => {
                 return wrong(
                     "client_auth",
-                    "it needs `client_ca`, which signs the certificates",
+                    "needs `client_ca`, the CA of the clients' certificates",
                 );
             }
             Some(pairs) => Some(Tls {

@@ -45,7 +45,7 @@ impl ServiceSettings {
             && let Some((key, what)) = self.only_for_containers()
         {
             let message = format!(
-                "{what}, and this runs on processes: take it out, or say `runtime = \"podman\"`"
+                "{what}, and this project runs on processes: remove it, or set `runtime = \"podman\"`"
             );
             return Err(InputError::of_field(at(key), message));
         }
@@ -62,7 +62,7 @@ impl ServiceSettings {
         for (index, volume) in self.volumes.iter().enumerate() {
             let host = volume.seen_from(folder).host;
             if !host.exists() {
-                let message = format!("there is no {}: make it first", host.display());
+                let message = format!("{} does not exist: create it first", host.display());
                 return Err(InputError::of_field(
                     at(&format!("volumes[{index}]")),
                     message,
@@ -137,7 +137,7 @@ mod tests {
             &with("volumes = [\"./there:/a\", \"./gone:/b\"]"),
             podman,
             "services[0].volumes[1]",
-            "make it first",
+            "create it first",
         );
         check(
             &with("tls = { ca = \"gone\" }"),
@@ -165,7 +165,7 @@ mod tests {
             ("pids = 10", "services[0].pids"),
         ] {
             let text = format!("{SERVICE}{keys}\n");
-            check(&text, process, field, "this runs on processes");
+            check(&text, process, field, "this project runs on processes");
             let manifest = Manifest::parse(&text).expect("well-formed");
             let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
             if field != "services[0].volumes" {

@@ -137,12 +137,12 @@ impl Manifest {
             let service = service.check(&at)?;
             for other in &services {
                 if other.name == service.name {
-                    let message = format!("there is a service `{}` already", service.name);
+                    let message = format!("another service has the name `{}`", service.name);
                     return Err(InputError::of_field(at("name"), message));
                 }
                 if other.path_prefix == service.path_prefix && other.hosts == service.hosts {
                     let message = format!(
-                        "`{}` has these hosts and this path already; give one of them others",
+                        "`{}` has the same hosts and path: change one of the two",
                         other.name
                     );
                     return Err(InputError::of_field(at("path_prefix"), message));
@@ -153,7 +153,7 @@ impl Manifest {
         ensure(
             !services.is_empty(),
             || "services".into(),
-            "there is no [[services]] table: at least one service is needed",
+            "at least one [[services]] table is needed",
         )?;
         let webhooks = check_each("webhooks", self.webhooks, WebhookEntry::check)?;
         check_webhooks(&webhooks)?;
@@ -206,7 +206,7 @@ impl Proxy {
                 field,
                 "this is the port of `admin_port`",
             )?;
-            ensure(seen.insert(address), field, "this address is there already")?;
+            ensure(seen.insert(address), field, "this address is listed twice")?;
         }
         // In this order, so that an index here is the one in the file.
         let mut listeners = check_each("proxy.listeners", self.listeners, ListenerEntry::check)?;
@@ -279,10 +279,7 @@ impl Service {
             None => super::tag_of(&self.image)
                 .map(str::to_owned)
                 .ok_or_else(|| {
-                    let message = format!(
-                        "`{}` has no tag to name the version by: add version = \"…\"",
-                        self.image
-                    );
+                    let message = format!("`{}` has no tag: add version = \"…\"", self.image);
                     InputError::of_field(at("version"), message)
                 })?,
         };
@@ -322,7 +319,7 @@ impl Service {
                 push_key(&mut field, key);
                 field
             };
-            ensure(fine, field, "this cannot be the name of a variable")?;
+            ensure(fine, field, "not a valid variable name")?;
         }
         Ok(())
     }

@@ -100,7 +100,12 @@ fn what_is_wrong_with_a_service_is_named_with_field_and_line() {
         "services[0].health.path",
         "begin with `/`",
     );
-    check_wrong(&with(SMALLEST), 5, "services[1].name", "`web` already");
+    check_wrong(
+        &with(SMALLEST),
+        5,
+        "services[1].name",
+        "another service has the name `web`",
+    );
 }
 
 #[test]
@@ -127,7 +132,7 @@ fn what_is_wrong_with_what_containers_are_given_is_named_with_field_and_line() {
         &with("volumes = [\"./a:/data\", \"./b:/data\"]"),
         4,
         "services[0].volumes[1]",
-        "another volume is at /data",
+        "another volume has the path /data",
     );
     check_wrong(
         &with("memory = \"1MiB\""),
@@ -141,7 +146,7 @@ fn what_is_wrong_with_what_containers_are_given_is_named_with_field_and_line() {
         &with("labels = { \"io.crossfade.role\" = \"proxy\" }"),
         4,
         "services[0].labels.\"io.crossfade.role\"",
-        "the controller's own",
+        "reserved for the controller",
     );
 }
 
@@ -169,7 +174,7 @@ fn what_is_wrong_with_a_rollout_is_named_with_field_and_line() {
         &with("[services.rollout]\nsteps = [1.5]"),
         5,
         "services[0].rollout.steps[0]",
-        "a share in per cent such as 10",
+        "a share in percent such as 10",
     );
     check_wrong(
         &with("[services.rollout]\nmax_surge = 1"),
@@ -259,13 +264,13 @@ fn what_is_wrong_with_a_hook_is_named_with_field_and_line() {
         &query("url = \"http://h/\""),
         4,
         "services[0].rollout.hooks[0].max",
-        "what it may come to",
+        "the bounds of its result",
     );
     check_wrong(
         &query("max = 1"),
         4,
         "services[0].rollout.hooks[0].url",
-        "address of the Prometheus",
+        "URL of Prometheus",
     );
     check_wrong(
         &query("url = \"http://h/\"\nmin = 2\nmax = 1"),
@@ -296,7 +301,7 @@ fn what_is_wrong_with_the_proxy_is_named_with_field_and_line() {
         &listener("client_ca = \"ca.pem\""),
         3,
         "proxy.listeners[0].client_ca",
-        "only a listener with `tls`",
+        "needs `tls`",
     );
     check_wrong(
         &listener("tls_min_version = \"1.1\""),
@@ -331,7 +336,7 @@ fn what_is_wrong_with_a_project_or_a_webhook_is_named_with_field_and_line() {
         &with(&webhook.repeat(2)),
         8,
         "webhooks[1].url",
-        "webhooks[0] has this address at http://h already: make one entry",
+        "webhooks[0] has this address already, at http://h: write one entry",
     );
     check_wrong(
         &format!("project = \"a/b\"\n{SMALLEST}"),
@@ -366,7 +371,12 @@ fn a_service_has_what_it_is_given_and_the_proxy_its_certificates() {
 #[test]
 fn two_services_on_one_route_are_refused() {
     let text = format!("{SMALLEST}[[services]]\nname = \"api\"\nimage = \"localhost/api:1\"\n");
-    check_wrong(&text, 4, "services[1].path_prefix", "`web` has these hosts");
+    check_wrong(
+        &text,
+        4,
+        "services[1].path_prefix",
+        "`web` has the same hosts",
+    );
 }
 
 #[test]

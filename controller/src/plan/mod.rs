@@ -56,7 +56,7 @@ impl Step {
             text.push_str(&format!("; the old version goes down to {stable}"));
         }
         if self.gate {
-            text.push_str("; then `crossfade resume` is waited for");
+            text.push_str("; then it waits for `crossfade resume`");
         }
         text
     }

@@ -103,7 +103,7 @@ impl Serialize for StepSpec {
 impl<'de> Deserialize<'de> for StepSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(NumberOrText {
-            expecting: "a share in per cent such as 10, or in quotes with how long it lasts and \
+            expecting: "a share in percent such as 10, or in quotes with its duration and \
                         whether it is a gate, such as \"10:5m:gate\"",
             of_number: |number| u8::try_from(number).ok().map(Self::of),
         })

@@ -183,7 +183,7 @@ impl FromStr for Strategy {
             let by = by.trim().trim_end_matches('%');
             let by = by.parse().ok().filter(|by| (1..=100).contains(by));
             return by.map(Self::Linear).ok_or_else(|| {
-                format!("`{text}`: by how much is a whole number from 1 to 100, in per cent")
+                format!("`{text}`: the increment is a whole number from 1 to 100, in percent")
             });
         }
         match text {
@@ -199,7 +199,9 @@ impl FromStr for Strategy {
                     .map(|meant| format!("; did you mean `{meant}`?"))
                     .unwrap_or_default();
                 let known = KNOWN.join(", ");
-                Err(format!("`{text}` is not a strategy, only {known}{hint}"))
+                Err(format!(
+                    "`{text}` is not a strategy; the strategies are {known}{hint}"
+                ))
             }
         }
     }

@@ -131,7 +131,7 @@ impl Project {
                 // another.
                 ContainerState::Exited(_) | ContainerState::Created => {
                     if let Err(error) = self.runtime.stop(&container.id).await {
-                        let what = format!("{} cannot be taken away", container.name);
+                        let what = format!("{} cannot be removed", container.name);
                         stays = Some(Error::caused(Exit::FAILED, what)(error));
                     }
                 }

@@ -203,7 +203,7 @@ impl Project {
             match stopped {
                 Ok(Ok(name)) => self.journal.forget_retired(&name)?,
                 Ok(Err(error)) => failed = Some(error),
-                Err(error) => tracing::error!(%error, "stopping a container was cut short"),
+                Err(error) => tracing::error!(%error, "stopping a container was interrupted"),
             }
         }
         failed.map_or(Ok(()), Err)
@@ -218,7 +218,7 @@ impl Project {
             .iter()
             .map(|endpoint| endpoint.cut.total())
             .sum();
-        let text = format!("the drain ran out of time: {cut} requests were cut");
+        let text = format!("the drain timed out: {cut} requests were cut");
         let stats = serde_json::to_value(receipt).ok();
         self.note(service, None, "drained", &text, stats.as_ref())
     }

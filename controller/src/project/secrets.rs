@@ -93,8 +93,8 @@ fn read(file: &Path) -> Result<Vec<u8>> {
         .read_to_end(&mut content)
         .map_err(Error::file(file))?;
     match content.len() as u64 {
-        0 => refuse("it is empty, and a secret is needed"),
-        n if n > MAX_BYTES => refuse("it has more than 500 kB, which is no secret any more"),
+        0 => refuse("it is empty"),
+        n if n > MAX_BYTES => refuse("it is longer than 500 kB"),
         _ => Ok(content),
     }
 }

@@ -76,7 +76,7 @@ impl Project {
         if let Some(wanted) = &wanted {
             tracing::info!(
                 service,
-                "the proxy has another table than wanted: telling it again"
+                "the proxy's table differs from the desired one: sending it again"
             );
             self.admin.put_service(wanted).await?;
         }

@@ -103,7 +103,7 @@ async fn tell_next(project: &Project, webhook: &Webhook, url: &str) -> Result<bo
         };
         match serde_json::to_vec(&message) {
             Ok(body) => post(project, webhook, event.id, body.into()).await?,
-            Err(error) => tracing::error!(event = event.id, "cannot be told: {error}"),
+            Err(error) => tracing::error!(event = event.id, "cannot be sent: {error}"),
         }
     }
     project.journal.set_told(url, event.id)?;
@@ -119,10 +119,10 @@ async fn post(project: &Project, webhook: &Webhook, event: i64, body: Bytes) -> 
             break;
         };
         if attempts >= MAX_ATTEMPTS || !error.is_passing() {
-            tracing::warn!(event, "left out after {attempts} attempts: {error}");
+            tracing::warn!(event, "given up after {attempts} attempts: {error}");
             break;
         }
-        tracing::info!(event, "told again in {} s: {error}", wait.as_secs());
+        tracing::info!(event, "sent again in {} s: {error}", wait.as_secs());
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }

@@ -40,7 +40,7 @@ impl Rollout {
                 // but visibly: the rollout is paused.
                 Ok(seen) if !seen.stable_is_well => {
                     healthy_since = None;
-                    let why = format!("{} is not healthy either", self.record.from.version);
+                    let why = format!("{} is not healthy, either", self.record.from.version);
                     if waited_for_both >= limit.get() && self.record.paused.is_none() {
                         self.pause(&format!("{why}: waited for {limit}"))?;
                     }

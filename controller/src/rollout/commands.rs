@@ -126,7 +126,7 @@ impl Rollout {
             }
             Command::Promote if self.record.phase == Phase::Baking => {
                 let version = &self.record.from.version;
-                let text = format!("{title}: {version} is kept warm no longer");
+                let text = format!("{title}: {version} is no longer kept warm");
                 self.on_enter.push((reply, text));
                 self.drain_old()
             }

@@ -48,7 +48,7 @@ impl Rollout {
         }
         if step.gate && !self.record.has(Checkpoint::Agreed) {
             self.mark(now, Checkpoint::AtGate)?;
-            self.pause("at a gate: `crossfade resume` lets it through")?;
+            self.pause("at a gate: `crossfade resume` continues")?;
             return Ok(false);
         }
         if now + 1 == self.record.steps.len() {
@@ -117,7 +117,7 @@ impl Rollout {
             return Ok(Hooks::Running);
         };
         self.hooks = None;
-        let cut = |error| Err(NotPassed::Failed(format!("it was cut short: {error}")));
+        let cut = |error| Err(NotPassed::Failed(format!("it was interrupted: {error}")));
         match ended.unwrap_or_else(cut) {
             Ok(said) => {
                 self.mark(step, mark)?;
@@ -188,7 +188,7 @@ async fn run_all(hooks: Vec<Hook>, about: About, folder: PathBuf) -> Result<Stri
             .map_err(|error| match error {
                 NotPassed::Failed(why) => NotPassed::Failed(format!("{hook} failed: {why}")),
                 NotPassed::Unknown(why) => {
-                    NotPassed::Unknown(format!("{hook} found nothing out: {why}"))
+                    NotPassed::Unknown(format!("{hook} had no result: {why}"))
                 }
             })?;
     }

@@ -152,7 +152,7 @@ impl Rollout {
             .start_missing(&self.record.to, replicas, Dead::Fail, &mut Vec::new())
             .await?;
         let text = format!(
-            "{replicas} of {} started; the proxy has to see them healthy for {}",
+            "{replicas} of {} started; they must be healthy for {}",
             self.record.to.version, self.record.settings.min_healthy_time
         );
         let paused = self.record.paused.clone();
@@ -237,7 +237,7 @@ impl Rollout {
             .journal
             .set_stable(&self.record.service, &self.record.to)?;
         let text = format!(
-            "{} is stable and has all requests; {} stays warm for {}",
+            "{} is stable and gets all requests; {} stays warm for {}",
             self.record.to.version, self.record.from.version, self.record.settings.bake
         );
         Ok(Transition::new(Phase::Baking, self.record.step, text))
@@ -321,7 +321,7 @@ impl Rollout {
             self.rest(self.look_every()).await?;
         }
         let text = format!(
-            "{} has all requests, {} is gone",
+            "{} gets all requests; {} is removed",
             self.record.from.version, self.record.to.version
         );
         Ok(Transition::new(Phase::RolledBack, self.record.step, text))
@@ -356,7 +356,7 @@ impl Rollout {
             .get(self.record.step)
             .copied()
             .ok_or_else(|| PhaseExit::Bad {
-                why: format!("there is no step {}", self.record.step + 1),
+                why: format!("step {} does not exist", self.record.step + 1),
                 stats: None,
             })
     }

@@ -209,7 +209,7 @@ async fn a_candidate_that_fails_as_stable_does_is_not_rolled_back() {
     let handle = test.canary();
     until_paused(&handle).await;
     let paused = handle.live().record.paused.expect("a reason");
-    assert!(paused.contains("stable fails as much"), "{paused}");
+    assert!(paused.contains("stable fails as often"), "{paused}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -294,7 +294,7 @@ async fn when_stable_never_gets_healthy_either_it_pauses_and_says_so() {
     let record = handle.live().record;
     assert_eq!(record.phase, Phase::Checking);
     let paused = record.paused.expect("a reason");
-    assert_eq!(paused, "1.0.0 is not healthy either: waited for 10s");
+    assert_eq!(paused, "1.0.0 is not healthy, either: waited for 10s");
     test.proxy.bring_up("1.0.0");
     test.proxy.bring_up("2.0.0");
     handle.send(Command::Resume).await.expect("resumed");

@@ -7,7 +7,7 @@ impl Rollout {
     pub(super) fn shift_to(&self, step: usize, stats: Option<serde_json::Value>) -> Transition {
         let Some(next) = self.record.steps.get(step) else {
             let text = format!(
-                "every container of {} for all requests",
+                "all containers of {} for all requests",
                 self.record.to.version
             );
             return Transition {
@@ -49,7 +49,7 @@ impl Rollout {
     }
 
     pub(super) fn drain_old(&self) -> Transition {
-        let text = format!("{} finishes what it has", self.record.from.version);
+        let text = format!("{} finishes its requests", self.record.from.version);
         Transition::new(Phase::Draining, self.record.step, text)
     }
 }

@@ -258,7 +258,7 @@ pub enum RuntimeError {
         address: SocketAddr,
     },
     /// The name belongs to a container that is not ours.
-    #[error("a container named `{name}` exists that is not of this project; it is left alone")]
+    #[error("a container named `{name}` exists that is not of this project; it was not touched")]
     NotOurs {
         /// The container's name or id.
         name: String,

@@ -88,7 +88,7 @@ impl Controller {
         let last_error = match self.take_up_applied().await {
             Ok(()) => None,
             Err(error) => {
-                tracing::warn!("cannot go on where it was left: {error}");
+                tracing::warn!("cannot continue from the journal: {error}");
                 Some(error.to_string())
             }
         };
@@ -143,7 +143,7 @@ impl Controller {
                 }
             }
         }
-        tracing::info!("the machine has started again: so does everything here");
+        tracing::info!("the machine was restarted: starting everything again");
         self.journal.set_boot(&now)
     }
 
@@ -193,7 +193,7 @@ impl Controller {
             return Ok(admitted);
         }
         Err(Error::stale(format!(
-            "{service} is at generation {now}, not {seen}: it was changed meanwhile; see \
+            "{service} is at generation {now}, not {seen}: another change came first; see \
              `crossfade status` and `crossfade history {service}`"
         )))
     }
@@ -241,7 +241,7 @@ impl Controller {
         match self.get_up() {
             Some(now) if Arc::ptr_eq(&now, up) => Ok(alone),
             _ => Err(Error::refused(format!(
-                "{} went down meanwhile; try again",
+                "{} went down in the meantime; try again",
                 up.project.name
             ))),
         }
@@ -251,7 +251,7 @@ impl Controller {
     pub(super) fn up(&self) -> Result<Arc<Up>> {
         self.get_up().ok_or_else(|| match &*lock(&self.last_error) {
             Some(last_error) => Error::unavailable(last_error.clone()),
-            None => Error::refused("nothing is up here: `crossfade up` starts it"),
+            None => Error::refused("no project is up here: run `crossfade up`"),
         })
     }
 }

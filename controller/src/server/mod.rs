@@ -164,7 +164,7 @@ async fn respond(
         Ok(Ok(response)) => response,
         Ok(Err(error)) => failed(&error),
         Err(error) => {
-            let broke_down = Error::caused(Exit::FAILED, "the controller broke down");
+            let broke_down = Error::caused(Exit::FAILED, "the controller failed");
             failed(&broke_down(error))
         }
     }
@@ -209,7 +209,7 @@ async fn dispatch(
             Ok(Response::new(Either::Right(lines)))
         }
         _ => Err(Error::usage(format!(
-            "the controller is of release {} and does not know `{verb}`",
+            "the controller is release {} and has no verb `{verb}`",
             env!("CARGO_PKG_VERSION")
         ))),
     }

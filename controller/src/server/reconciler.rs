@@ -120,7 +120,7 @@ impl Controller {
         let is_known = |name: &str| known.iter().any(|service| service.name == name);
         for ServiceView { name, .. } in in_proxy {
             if !is_known(&name) {
-                tracing::info!("{name} is in the proxy and in no journal: it is taken out");
+                tracing::info!("{name} is in the proxy and not in the journal: removing it");
                 project.take_out(&name).await?;
             }
         }
@@ -201,7 +201,7 @@ impl Controller {
         }
         let names: Vec<&str> = extra.iter().map(|one| one.name.as_str()).collect();
         let text = format!(
-            "{}: not wanted any more, drained and removed",
+            "{}: no longer needed; drained and removed",
             names.join(", ")
         );
         let extra: Vec<Container> = extra.into_iter().cloned().collect();
@@ -223,7 +223,7 @@ impl Controller {
         if !started.is_empty() {
             lock(&up.backoff).healed(service);
             let names: Vec<&str> = started.iter().map(|one| one.name.as_str()).collect();
-            let text = format!("{} took the place of what was missing", names.join(", "));
+            let text = format!("{} replaced missing containers", names.join(", "));
             project.note(service, None, "healed", &text, None)?;
         }
         done.and(told)

@@ -293,7 +293,7 @@ impl FakeProxy {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let inner = lock(&self.inner);
         if inner.needs_all {
-            let why = "the drain would leave the service nothing to send requests to";
+            let why = "the drain would leave the service without endpoints";
             return rejection(StatusCode::CONFLICT, "conflict", why);
         }
         let requests = inner.in_flight.get(version).copied().unwrap_or(0);

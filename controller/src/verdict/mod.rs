@@ -339,7 +339,7 @@ fn rollback_reason(limits: &Limits, sample: &Sample, case: &Case) -> Option<Stri
         Some(said(failures_text(limits, sample.step), evidence))
     } else if case.is_a_burst() {
         let now = failures_text(limits, sample.recent);
-        Some(format!("in the last few seconds {now}"))
+        Some(format!("in the last few seconds, {now}"))
     } else if case.is_slower_than_stable() {
         Some(said(slower_text(sample), case.slower_than_stable))
     } else if case.is_slower_than_allowed() {
@@ -360,7 +360,7 @@ fn as_bad_as_stable(limits: &Limits, sample: &Sample) -> Option<String> {
     let fails = || against_limit(&FAILURES, failed.candidate, allowed).reaches(CHANCE_OF_FAILURES);
     (stable_fails && fails()).then(|| {
         format!(
-            "{}: stable fails as much",
+            "{}: stable fails as often",
             failures_text(limits, sample.step)
         )
     })

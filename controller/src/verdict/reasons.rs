@@ -1,4 +1,4 @@
-//! What a verdict says of the figures, in words.
+//! The reasons of a verdict, in words.
 
 use super::counts::{Counts, millis};
 use super::evidence::Evidence;
@@ -56,10 +56,11 @@ pub(super) fn too_slow_text(limits: &Limits, sample: &Sample) -> String {
     )
 }
 
-/// What the evidence means: it bounds the chance that a candidate without fault gets there.
+/// What the evidence means: a bound of the probability that a candidate without a fault is rolled
+/// back at this step.
 pub(super) fn chance_text(evidence: Evidence) -> String {
     match evidence.value() {
-        once if once >= 1e6 => "by chance less than once in a million steps".into(),
-        once => format!("by chance at most once in {once:.0} steps"),
+        value if value >= 1e6 => "probability by chance: < 1 in 1000000".into(),
+        value => format!("probability by chance: < 1 in {value:.0}"),
     }
 }

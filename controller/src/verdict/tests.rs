@@ -188,7 +188,7 @@ fn a_burst_after_a_long_good_time_is_found_at_once() {
     burst.recent = sample((30, 40), (0, 400), 0).step;
     let why = check_sample(&LIMITS, &burst, "roll back");
     assert!(
-        why.starts_with("in the last few seconds 30 of 40 requests failed"),
+        why.starts_with("in the last few seconds, 30 of 40 requests failed"),
         "{why}"
     );
     // Both of them: not the candidate's fault.

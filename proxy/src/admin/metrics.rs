@@ -92,7 +92,7 @@ fn of_proxy(
         .inc_by(counts.accepted);
     let handshakes = counter(
         "crossfade_tls_handshakes_failed_total",
-        "Clients that did not get through the TLS handshake.",
+        "Failed TLS handshakes with clients.",
         &[],
     )?;
     handshakes
@@ -116,7 +116,7 @@ fn of_proxy(
         build.collect(),
         single(
             "crossfade_generation",
-            "The number of the present table.",
+            "The generation of the current table.",
             table.generation,
         )?,
         single(
@@ -126,7 +126,7 @@ fn of_proxy(
         )?,
         single(
             "crossfade_config_valid",
-            "1 while the newest text of the config file is in force.",
+            "1 while the config file on disk is in force.",
             u64::from(config_valid),
         )?,
         replies.collect(),
@@ -149,7 +149,7 @@ fn of_certificates(tls: &Listening) -> Result<Vec<MetricFamily>, prometheus::Err
     )?;
     let valid = gauges(
         "crossfade_certificate_valid",
-        "1 while the newest text of the file is in use.",
+        "1 while the file on disk is in use.",
         &FILE,
     )?;
     for (address, tls) in tls {
@@ -234,12 +234,12 @@ fn of_outcomes(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     )?;
     let diverted = counter(
         "crossfade_diverted_total",
-        "Requests of the version's share that went to others, since nothing of it was up.",
+        "Requests of the version's share that other versions got because no endpoint of it was up.",
         &VERSION,
     )?;
     let panicked = counter(
         "crossfade_panicked_tries_total",
-        "Attempts sent to an endpoint that was down, since nothing of the service was up.",
+        "Attempts sent to an endpoint that was down because no endpoint of the service was up.",
         &VERSION,
     )?;
     for service in table.services() {
@@ -269,7 +269,7 @@ fn of_outcomes(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
 fn of_panics(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     let panic = gauges(
         "crossfade_panic",
-        "1 while nothing of the service is up and requests are tried anyway.",
+        "1 while no endpoint of the service is up and requests are sent anyway.",
         &["service"],
     )?;
     for service in table.services() {
@@ -320,7 +320,7 @@ fn of_mirrors(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     )?;
     let dropped = counter(
         "crossfade_mirror_dropped_total",
-        "Requests that were not copied, since there were too many copies or nothing was up.",
+        "Requests that were not copied because too many copies were in flight or no endpoint was up.",
         &["service", "version"],
     )?;
     for service in table.services() {

@@ -398,7 +398,7 @@ impl AdminApi {
         // Without a token, a web page in this machine's browser must not get in by a name that
         // leads to loopback, or by a form.
         if self.on_tcp && (headers.contains_key(ORIGIN) || !is_loopback(headers.get(HOST))) {
-            let message = "without a token only local programs may ask, by a loopback address and not from a web page";
+            let message = "without a token, only local programs may call the admin API, over a loopback address and not from a web page";
             return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", message));
         }
         Ok(())
@@ -555,7 +555,7 @@ fn wait(query: Option<&str>) -> Result<Duration, Problem> {
         return Ok(Duration::ZERO);
     };
     let value = query.strip_prefix("wait=").ok_or_else(|| {
-        Problem::bad_request(format!("`?{query}` is not known here: write `?wait=30s`"))
+        Problem::bad_request(format!("unknown query `?{query}`: write `?wait=30s`"))
     })?;
     let period: Period = value.parse().map_err(|message: String| Problem {
         field: Some("wait".into()),

@@ -93,7 +93,7 @@ impl Config {
         if raw.listeners.is_empty() {
             return Err(InputError::of_field(
                 "listeners",
-                "is missing: say where clients connect, such as [[listeners]] address = \"0.0.0.0:8080\"",
+                "is missing: add the address where clients connect, such as [[listeners]] address = \"0.0.0.0:8080\"",
             ));
         }
         let listeners = raw
@@ -181,14 +181,14 @@ fn check_tls(raw: &RawListener) -> Result<Option<ListenerSettings>, InputError> 
     if pairs.is_empty() {
         return Err(InputError::of_field(
             "tls",
-            "names no certificate: write [{ cert = \"a.pem\", key = \"a.key\" }], or leave it out for plain HTTP",
+            "has no certificate: write [{ cert = \"a.pem\", key = \"a.key\" }], or leave it out for plain HTTP",
         ));
     }
     let client_auth = match (&raw.client_ca, raw.client_auth.as_deref()) {
         (None, Some(_)) => {
             return Err(InputError::of_field(
                 "client_auth",
-                "needs `client_ca`: the certificates of those who sign the clients'",
+                "needs `client_ca`: the CA certificates that sign the clients' certificates",
             ));
         }
         (_, None | Some("required")) => ClientAuth::Required,
@@ -206,7 +206,7 @@ fn check_tls(raw: &RawListener) -> Result<Option<ListenerSettings>, InputError> 
         Some(other) => {
             return Err(InputError::of_field(
                 "tls_min_version",
-                format!("`{other}` is neither `1.2` nor `1.3`; older ones are not spoken"),
+                format!("`{other}` is neither `1.2` nor `1.3`; older versions are not supported"),
             ));
         }
     };
@@ -339,7 +339,7 @@ fn check_services(services: Vec<ServiceSpec>) -> Result<Vec<ServiceSpec>, InputE
         if !names.insert(definition.name.clone()) {
             return Err(InputError::of_field(
                 format!("{place}.name"),
-                format!("there are two services named `{}`", definition.name),
+                format!("two services have the name `{}`", definition.name),
             ));
         }
         definitions.push(definition);
@@ -358,7 +358,7 @@ fn read_token(path: &Path) -> Result<Token, InputError> {
     let token = text.trim();
     if token.len() < MIN_TOKEN || !token.chars().all(|c| c.is_ascii_graphic()) {
         return Err(wrong(format!(
-            "`{}` has to hold one line of at least {MIN_TOKEN} printable characters",
+            "`{}` must contain one line of at least {MIN_TOKEN} printable characters",
             path.display()
         )));
     }

@@ -74,7 +74,7 @@ async fn take_up(path: &Path, text: &str, started_with: &Config, control: &Contr
         Ok(true) => {
             tracing::info!(
                 generation = control.table().generation,
-                "config file taken up"
+                "config file applied"
             );
             true
         }

@@ -24,7 +24,7 @@ pub(crate) enum ChangeError {
     State(String),
     #[error("the change is in force, but could not be kept for the next start: {0}")]
     NotSaved(String),
-    #[error("another process of the proxy takes over: ask it")]
+    #[error("another process of the proxy is taking over: call that process")]
     HandedOver,
 }
 

@@ -156,7 +156,7 @@ impl Control {
             let definition = service.definition.with_split(&split)?;
             if let Some(version) = service.drained_for(&definition.split) {
                 return Err(ChangeError::Conflict(format!(
-                    "version `{version}` was drained, and this split would leave the service nothing to send requests to: PUT the service to have it back"
+                    "version `{version}` was drained, and this split would leave the service without endpoints: PUT the service to have it back"
                 )));
             }
             let spec = ServiceSpec { split, ..spec };
@@ -258,7 +258,7 @@ impl Control {
             let definition = Definition::clone(&service.definition);
             if let Err(error) = self.replace(&mut wanted, definition) {
                 let service = &service.definition.name;
-                tracing::error!(%service, %error, "cannot take up new addresses");
+                tracing::error!(%service, %error, "cannot apply new addresses");
             }
         }
     }

@@ -123,11 +123,11 @@ impl OutlierMonitor {
             match version {
                 Some(version) => tracing::warn!(
                     %service, %version,
-                    "nothing of the version is up: its share goes to the others"
+                    "no endpoint of the version is up: other versions get its share"
                 ),
                 None => tracing::error!(
                     %service,
-                    "nothing of the service is up: requests are tried anyway (panic mode)"
+                    "no endpoint of the service is up: requests are sent anyway (panic mode)"
                 ),
             }
         }

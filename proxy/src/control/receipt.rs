@@ -31,7 +31,7 @@ impl Control {
         let survives = |service: &Arc<Service>| service.survives_without(|e| target.covers(e));
         if !endpoints.is_empty() && !service.is_none_or(survives) {
             return Err(ChangeError::Conflict(
-                "the drain would leave the service nothing to send requests to: set a split that gives another version a share first".into(),
+                "the drain would leave the service without endpoints: first set a split that gives another version a share".into(),
             ));
         }
         let addresses = service
@@ -72,7 +72,7 @@ impl Control {
             .any(is_live)
         {
             return Err(ChangeError::Conflict(
-                "what was to be drained was asked for anew meanwhile".into(),
+                "a newer change asks for the drained endpoints again".into(),
             ));
         }
         if let Some(receipt) = self.drains.receipt(name, target) {

@@ -123,7 +123,7 @@ async fn look_up(name: &str) -> Vec<IpAddr> {
     match try_look_up(name).await {
         Ok(addresses) => addresses,
         Err(error) => {
-            tracing::warn!(name, %error, "name cannot be looked up");
+            tracing::warn!(name, %error, "name lookup failed");
             Vec::new()
         }
     }

@@ -161,7 +161,7 @@ fn leave_out_unfit(desired: &mut Desired, state: Option<&StateFile>) -> Result<(
             state.keep_a_copy();
             copied = true;
         }
-        tracing::error!("saved service `{name}` is left out: it {why}");
+        tracing::error!("saved service `{name}` is skipped: it {why}");
         desired.forget(&name);
     }
 }

@@ -35,7 +35,7 @@ impl StateFile {
         };
         let error = match admin_api::strict::from_json::<Saved>(&bytes) {
             Ok(saved) if saved.is_readable() => return Ok(saved),
-            Ok(_) => "another release wrote it in a format that is not known here".to_owned(),
+            Ok(_) => "another release wrote it in an unknown format".to_owned(),
             Err(error) => error.to_string(),
         };
         let aside = self.beside("unreadable");

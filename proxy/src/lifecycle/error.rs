@@ -12,12 +12,12 @@ pub enum RunError {
     #[error(transparent)]
     Handover(#[from] HandoverError),
     /// The sockets could not be kept for a successor.
-    #[error("the sockets cannot be kept for the next process: {0}")]
+    #[error("cannot keep the sockets for the next process: {0}")]
     Sockets(#[source] std::io::Error),
     /// Clients could not be listened for.
-    #[error("clients cannot be listened for: {0}")]
+    #[error("cannot listen for clients: {0}")]
     Listen(#[source] std::io::Error),
     /// A worker could not be started.
-    #[error("a worker thread cannot run: {0}")]
+    #[error("cannot start a worker thread: {0}")]
     Worker(#[source] std::io::Error),
 }

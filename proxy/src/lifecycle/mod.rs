@@ -123,7 +123,7 @@ impl Lifecycle {
         E: Future<Output = Result<(), RunError>>,
     {
         let within = self.control.table().timeouts.drain;
-        tracing::info!("stopping: finishing what is in flight, for {within:?} at most");
+        tracing::info!("stopping: finishing requests in flight, for {within:?} at most");
         if let Some((admin, _)) = &self.admin {
             admin.stopping.store(true, Ordering::Relaxed);
         }
@@ -146,7 +146,7 @@ impl Lifecycle {
         match timeout(within, all_ended.as_mut()).await {
             Ok(result) => result,
             Err(_) => {
-                tracing::warn!("time is up: what is left is cut");
+                tracing::warn!("time is up: cutting the remaining requests");
                 self.orders.send(&Order::End);
                 all_ended.await
             }
@@ -163,7 +163,7 @@ impl Lifecycle {
                 Err(error) => Err(error),
             };
             if let Err(error) = served {
-                tracing::error!(%error, "the admin API is not served any more");
+                tracing::error!(%error, "the admin API has stopped");
             }
         }))
     }
@@ -188,7 +188,7 @@ impl Lifecycle {
         S: Future<Output = ()>,
         E: Future<Output = Result<(), RunError>>,
     {
-        tracing::info!("another process has taken over: finishing what this one has");
+        tracing::info!("another process has taken over: finishing this process's requests");
         self.give_way_to(&successor);
         let (done, is_done) = watch::channel(false);
         let (standby, is_standby) = watch::channel(true);
@@ -250,7 +250,7 @@ impl Lifecycle {
             // Who does not want to hear it knows by now that this process has nothing.
             let _ = timeout(LAST_WORD, following).await;
         }
-        tracing::info!("nothing is left to finish");
+        tracing::info!("all requests are finished");
         Left::Ended(ended)
     }
 

@@ -221,7 +221,7 @@ async fn admit(
             worker.counters.turns_away();
             if let Some(times) = warnings.crowd.happened(now) {
                 let limit = limits.connections_per_address;
-                tracing::warn!(client = %ip, limit, times, "a client has as many connections as limits.connections_per_address allows: more are closed");
+                tracing::warn!(client = %ip, limit, times, "a client has reached limits.connections_per_address: further connections are closed");
             }
             return;
         }
@@ -232,7 +232,7 @@ async fn admit(
             worker.counters.waits();
             if let Some(times) = warnings.full.happened(now) {
                 let (listener, limit) = (port.listener.address, limits.connections);
-                tracing::warn!(%listener, limit, times, "as many clients are connected as limits.connections allows: more wait until one leaves");
+                tracing::warn!(%listener, limit, times, "limits.connections is reached: further clients wait until a connection closes");
             }
             port.admission.place().await
         }

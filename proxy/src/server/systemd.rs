@@ -47,7 +47,7 @@ pub fn from_systemd(config: &Config) -> io::Result<Vec<Given>> {
             });
         } else {
             let message = format!(
-                "socket {number} of those that systemd passes is neither TCP nor a unix stream socket that listens"
+                "socket {number} of those that systemd passes is neither a listening TCP socket nor a listening unix stream socket"
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }

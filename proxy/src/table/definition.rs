@@ -216,7 +216,7 @@ fn check_hosts(hosts: &[String]) -> Result<Vec<HostPattern>, InputError> {
         if !seen.insert(pattern.clone()) {
             return Err(InputError::of_field(
                 format!("hosts[{i}]"),
-                format!("`{host}` is there twice"),
+                format!("`{host}` is listed twice"),
             ));
         }
         patterns.push(pattern);
@@ -267,7 +267,7 @@ fn check_endpoints(spec: &ServiceSpec) -> Result<Vec<EndpointDefinition>, InputE
         if !seen.insert((label, address.clone())) {
             return Err(of_field(
                 "address",
-                format!("`{address}` is there twice for version {label}"),
+                format!("`{address}` is listed twice for version {label}"),
             ));
         }
         endpoints.push(EndpointDefinition {
@@ -297,7 +297,7 @@ fn check_split(
                 .join(", ");
             return Err(InputError::of_field(
                 "split",
-                format!("is missing: say how requests divide over the versions {versions}"),
+                format!("is missing: it divides requests over the versions {versions}"),
             ));
         }
         split.values_mut().for_each(|weight| *weight = 1);

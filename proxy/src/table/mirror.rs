@@ -57,7 +57,7 @@ pub(crate) fn check(
         let version = &spec.version;
         return wrong(
             "version",
-            format!("`{version}` is no version with endpoints"),
+            format!("`{version}` is not a version with endpoints"),
         );
     }
     if !(1..=100).contains(&spec.percent) {
@@ -68,10 +68,7 @@ pub(crate) fn check(
         );
     }
     if spec.max_in_flight == 0 {
-        return wrong(
-            "max_in_flight",
-            "0 copies at a time are none: 1 or more".into(),
-        );
+        return wrong("max_in_flight", "has to be at least 1".into());
     }
     Ok(())
 }

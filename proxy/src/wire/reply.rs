@@ -252,23 +252,23 @@ impl LocalReply {
             Self::BadHost => "the request needs exactly one valid Host field",
             Self::Connect => "CONNECT is not supported here",
             Self::UpgradeOverHttp2 => {
-                "the endpoints speak HTTP/2, over which no protocol can be changed to"
+                "the endpoints speak HTTP/2, which does not support this protocol change"
             }
-            Self::LastOptions => "the request was meant for this proxy, which is well",
+            Self::LastOptions => "this proxy is the request's final recipient (Max-Forwards: 0)",
             Self::LastTrace => "TRACE is not supported here",
             Self::NoRoute => "no service has this host and path",
             Self::NoEndpoint => "no endpoint of this service is up",
-            Self::ServiceHeld => "the service is held for a moment; try again soon",
-            Self::HeldHealthCheck => "the service is held for a moment, and well",
-            Self::ConnectFailed => "no connection to an endpoint could be made",
-            Self::ConnectTimedOut => "no connection to an endpoint was made in time",
+            Self::ServiceHeld => "the service is on hold; try again soon",
+            Self::HeldHealthCheck => "the service is on hold, and healthy",
+            Self::ConnectFailed => "cannot connect to an endpoint",
+            Self::ConnectTimedOut => "connecting to an endpoint timed out",
             Self::ResourceExhausted => "the proxy has run out of file descriptors, ports or memory",
             Self::ConnectionBroken => "the endpoint closed the connection before it responded",
             Self::BadResponse => "the endpoint's response was not valid HTTP",
             Self::TimedOut => "the endpoint did not respond in time",
             Self::EndpointSilent => "the endpoint went down before it responded",
-            Self::RequestTimedOut => "the request got no response in the time that it has",
-            Self::ClientStalled => "the request's body stopped in the middle",
+            Self::RequestTimedOut => "the request got no response within timeouts.request",
+            Self::ClientStalled => "the request's body stalled",
             Self::ClientGone => "the client closed the connection",
             Self::Cut => "the endpoint is being removed and did not respond in time",
         }

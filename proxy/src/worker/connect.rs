@@ -26,7 +26,7 @@ pub(crate) async fn open(
     let stream = timer.wait(within, |cx| handshake.as_mut().poll(cx)).await?;
     let stream = stream.inspect_err(|error| {
         let (version, address) = (&*endpoint.version, endpoint.target);
-        tracing::warn!(version, %address, %error, "no TLS handshake with an endpoint");
+        tracing::warn!(version, %address, %error, "TLS handshake with an endpoint failed");
     })?;
     Ok(Bytestream::ToEndpoint(Box::new(stream)))
 }

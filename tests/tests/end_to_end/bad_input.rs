@@ -83,7 +83,7 @@ async fn a_wrong_name_or_weight_changes_nothing_and_says_what_would_be_right() {
     refused(&["split", "web", "2.0.0"], &["VERSION=WEIGHT"]).await;
     refused(
         &["split", "web", "2.0.0=1", "2.0.0=2"],
-        &["2.0.0 is there twice"],
+        &["2.0.0 is given twice"],
     )
     .await;
     load.stop().await.expect_no_failure();
@@ -161,12 +161,12 @@ async fn a_second_deploy_waits_for_its_turn_and_one_of_what_runs_is_done_already
     }
 
     let said = project.must(&project.deploy("1.0.0", &["--wait"])).await;
-    assert_eq!(said.trim(), "web runs 1.0.0 already: nothing to do");
+    assert_eq!(said.trim(), "web already runs 1.0.0: nothing to do");
     project
         .refused(
             &project.deploy("1.0.0", &["--env", "LATENCY=1ms"]),
             64,
-            &["web runs 1.0.0 already, with another image or other settings"],
+            &["web already runs 1.0.0 with another image or other settings"],
         )
         .await;
     let rollouts = project.history().await["rollouts"].clone();
@@ -220,11 +220,7 @@ async fn a_manifest_that_is_wrong_is_named_with_line_field_and_the_key_that_was_
     let other = good.replace(&port, "admin_port = 5999");
     project.write_manifest(&other);
     project
-        .refused(
-            &["up"],
-            1,
-            &["proxy.admin_port: ", "`crossfade down` first"],
-        )
+        .refused(&["up"], 1, &["proxy.admin_port: ", "run `crossfade down`"])
         .await;
     assert_eq!(state_of(&project).await, before);
 }
@@ -260,7 +256,7 @@ async fn where_nothing_is_up_every_verb_says_so_and_starts_nothing() {
         .refused(
             &["status"],
             1,
-            &["nothing is up here", "`crossfade up` starts it"],
+            &["no project is up here", "run `crossfade up`"],
         )
         .await;
     let history = project.must(&["history"]).await;
@@ -285,13 +281,10 @@ const DEAD_PODMAN: (&str, &str) = ("CONTAINER_HOST", "unix:///nonexistent/podman
 async fn podman_that_is_missing_or_silent_is_exit_code_69_and_says_what_was_tried() {
     for (env, says) in [
         (NO_PODMAN, "podman"),
-        (
-            DEAD_PODMAN,
-            "nothing responds at the socket that CONTAINER_HOST names",
-        ),
+        (DEAD_PODMAN, "no response at the socket in CONTAINER_HOST"),
         (
             ("CONTAINER_HOST", "ssh://elsewhere"),
-            "only unix:///path/to/socket is spoken",
+            "only unix:///path/to/socket is supported",
         ),
     ] {
         let project = TestProject::new(On::Processes, &Settings::default());

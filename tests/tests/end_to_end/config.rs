@@ -69,7 +69,7 @@ async fn a_wrong_config_is_named_with_file_line_and_field_and_exits_with_64() {
     let good = Running::run("crossfade-proxy", &["--config", path, "--check"]).await;
     assert_eq!(
         (good.code, good.stdout),
-        (Some(0), format!("{path} is a good config"))
+        (Some(0), format!("{path} is valid"))
     );
 }
 

@@ -55,7 +55,7 @@ async fn a_host_that_has_everything_is_said_to_and_nothing_is_changed() {
         &format!("{} is the proxy's", project.address),
     );
     finding(&findings, "proxy", "it responds");
-    finding(&findings, "journal", "it is whole");
+    finding(&findings, "journal", "it is intact");
     let words = project.must(&["doctor"]).await;
     assert!(words.contains("ok    controller: release "), "{words}");
 }
@@ -79,7 +79,7 @@ async fn what_is_in_the_way_is_named_with_what_mends_it() {
         port["text"].as_str().unwrap().contains("(process "),
         "{port}"
     );
-    let open = finding(&findings, "state", "can be read by others (mode 755)");
+    let open = finding(&findings, "state", "other users can read it (mode 755)");
     let chmod = format!("`chmod 700 {}`", project.state().display());
     assert_eq!(open["fix"], chmod);
     finding(&findings, "program", "no-such-program");
@@ -104,7 +104,7 @@ async fn a_missing_podman_is_a_failure_only_where_it_is_required() {
         project.write_manifest(&good.replace("\"process\"", &format!("\"{runtime}\"")));
         let (finished, findings) = doctor(&project, &nowhere).await;
         assert_eq!(finished.code, Some(code), "{finished:#?}");
-        let podman = finding(&findings, "podman", "there is no podman that can be run");
+        let podman = finding(&findings, "podman", "podman cannot be run");
         assert_eq!(podman["state"], state);
         let fix = podman["fix"].as_str().unwrap();
         assert!(fix.contains("apt-get install podman"), "{fix}");

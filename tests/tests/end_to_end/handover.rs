@@ -50,7 +50,10 @@ async fn upgrades_under_load_cost_no_request_and_the_table_stays() {
         assert_eq!(proxy.web().await.generation, generation);
         let finished = old.finished().await;
         assert_eq!(finished.code, Some(0), "{finished:?}");
-        assert!(finished.stderr.contains("nothing is left"), "{finished:?}");
+        assert!(
+            finished.stderr.contains("all requests are finished"),
+            "{finished:?}"
+        );
     }
     kept.stop().await.expect_no_failure();
     short.stop().await.expect_no_failure();

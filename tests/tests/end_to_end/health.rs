@@ -245,7 +245,7 @@ async fn the_share_of_a_version_that_is_down_goes_to_the_others_and_is_counted()
         before + diverted
     );
     assert!(metrics.contains(&line), "{metrics}");
-    proxy.logged("nothing of the version is up").await;
+    proxy.logged("no endpoint of the version is up").await;
 }
 
 #[tokio::test]

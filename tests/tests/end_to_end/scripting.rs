@@ -133,7 +133,7 @@ async fn a_plan_is_shown_and_nothing_is_done() {
     for says in [
         "web 1.0.0 → 2.0.0: steps=10:5m,50:gate,100",
         "step 1 of 3: 10% on 1 container, for at least 5m and 20 requests",
-        "step 2 of 3: 50% on 1 container, for at least 200ms and 20 requests; then `crossfade resume`",
+        "step 2 of 3: 50% on 1 container, for at least 200ms and 20 requests; then it waits for `crossfade resume`",
         "nothing was changed",
     ] {
         assert!(said.contains(says), "{says}: {said}");
@@ -146,7 +146,7 @@ async fn a_plan_is_shown_and_nothing_is_done() {
         serde_json::json!({ "share": 10, "replicas": 1 })
     );
     let same = project.must(&project.deploy("1.0.0", &["--dry-run"])).await;
-    assert_eq!(same.trim(), "web runs 1.0.0 already: nothing to do");
+    assert_eq!(same.trim(), "web already runs 1.0.0: nothing to do");
     assert_eq!(
         (project.traces(), project.history().await),
         (traces, history)
@@ -163,7 +163,7 @@ async fn two_deploys_at_once_and_two_people_at_once_do_not_overwrite_each_other(
     let project = TestProject::up(On::Processes, &settings).await;
     let load = project.load();
     let same = project.must(&project.deploy("1.0.0", &[])).await;
-    assert_eq!(same.trim(), "web runs 1.0.0 already: nothing to do");
+    assert_eq!(same.trim(), "web already runs 1.0.0: nothing to do");
 
     let seen = project.web().await["generation"].to_string();
     project.must(&project.deploy("2.0.0", &[])).await;
@@ -190,7 +190,7 @@ async fn two_deploys_at_once_and_two_people_at_once_do_not_overwrite_each_other(
             .refused(
                 &verb,
                 4,
-                &["web is at generation ", "it was changed meanwhile"],
+                &["web is at generation ", "another change came first"],
             )
             .await;
     }

@@ -35,7 +35,7 @@ async fn a_second_sigterm_ends_it_at_once() {
     .unwrap();
     proxy.wait_in_flight(1).await;
     proxy.signal(Signal::TERM);
-    proxy.logged("stopping: finishing what is in flight").await;
+    proxy.logged("stopping: finishing requests in flight").await;
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.finished().await.code, Some(143));
 }

@@ -135,9 +135,7 @@ async fn a_wrong_certificate_file_leaves_the_one_before_and_says_so() {
 
     let mut half = std::fs::File::create(&cert).unwrap();
     half.write_all(&before[..before.len() / 2]).unwrap();
-    proxy
-        .logged("the certificate from before stays in use")
-        .await;
+    proxy.logged("the previous certificate stays in use").await;
     client.open(proxy.address, "a.test").await.unwrap();
 
     ca.issue("a", "a.test", 2101);
@@ -185,7 +183,7 @@ async fn check_names_the_file_and_the_field_of_a_certificate_that_is_wrong() {
         ),
         (
             "tls = []".into(),
-            ":3: listeners[0].tls: names no certificate",
+            ":3: listeners[0].tls: has no certificate",
         ),
         (
             "client_ca = \"x\"".into(),
@@ -213,7 +211,7 @@ async fn an_expired_certificate_does_not_keep_the_other_names_from_being_served(
     let proxy = proxy_with(&pairs, "").await;
     proxy.put_web(&[&endpoint], Value::Null).await;
     proxy.logged("clients refuse it").await;
-    proxy.logged("may read this private key (mode 604)").await;
+    proxy.logged("can read this private key (mode 604)").await;
     let client = ca.client(&[]);
     let error = client.connect(proxy.address, "old.test").await.unwrap_err();
     assert!(error.to_string().contains("xpired"), "{error}");

@@ -99,7 +99,7 @@ async fn an_endpoint_with_another_name_gets_nothing() {
         assert_eq!(reply.status, 502, "{settings}");
         let after = proxy.stats().await.versions["1"].failed_tries.connect;
         assert_eq!(after, before + 1, "{settings}");
-        proxy.logged("no TLS handshake with an endpoint").await;
+        proxy.logged("TLS handshake with an endpoint failed").await;
     }
     put(&proxy, address, json!({"tls": {"verify": false}})).await;
     wait_health(&proxy, "up").await;

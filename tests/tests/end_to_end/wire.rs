@@ -444,7 +444,7 @@ async fn a_client_that_comes_to_a_full_listener_waits_until_another_leaves() {
     }
     let mut waiting = TcpStream::connect(proxy.address).await.unwrap();
     waiting.write_all(request).await.unwrap();
-    proxy.logged("limits.connections allows").await;
+    proxy.logged("limits.connections is reached").await;
     let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
     assert!(
         metrics.contains("crossfade_connections_waited_total 1\n"),

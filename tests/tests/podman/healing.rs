@@ -60,7 +60,7 @@ pub(crate) async fn a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_n
     let events = project.events().await;
     let said = events
         .iter()
-        .any(|event| event.contains("not wanted any more") && event.contains(&stray));
+        .any(|event| event.contains("no longer needed") && event.contains(&stray));
     assert!(said, "{events:#?}");
 
     // As the candidate's first container would be called.

@@ -224,7 +224,7 @@ async fn a_prometheus_that_does_not_respond_pauses_and_is_queried_again_by_resum
     until_paused(&handle).await;
     let why = handle.live().record.paused.expect("a reason");
     assert!(
-        why.contains("found nothing out") && why.contains("400"),
+        why.contains("had no result") && why.contains("400"),
         "{why}"
     );
     handle.send(Command::Resume).await.expect("resumed");

@@ -158,7 +158,7 @@ impl Service {
             Err(Failure::Lost(error)) => {
                 tracing::debug!(
                     error = chain(&error),
-                    "podman's API has gone; looking for it"
+                    "podman's API does not respond; looking for another socket"
                 );
                 request(self.reconnect().await?)
                     .await
@@ -193,7 +193,7 @@ pub(super) async fn connect_first(
     match own {
         Some(own) => own.start(&tried).await,
         None => Err(unavailable(format!(
-            "nothing responds at the socket that CONTAINER_HOST names ({})",
+            "no response at the socket in CONTAINER_HOST ({})",
             tried.join("; ")
         ))),
     }
@@ -204,7 +204,7 @@ fn named_socket(host: &str) -> Result<PathBuf, RuntimeError> {
         .map(PathBuf::from)
         .ok_or_else(|| {
             unavailable(format!(
-                "CONTAINER_HOST is `{host}`, and only unix:///path/to/socket is spoken"
+                "CONTAINER_HOST is `{host}`; only unix:///path/to/socket is supported"
             ))
         })
 }

@@ -122,7 +122,7 @@ impl Processes {
             }
             tracing::warn!(
                 name = spec.name,
-                "another program took its port; it gets another"
+                "another program took its port; choosing another port"
             );
         }
         let spec = spec.clone();

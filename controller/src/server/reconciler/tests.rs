@@ -45,7 +45,7 @@ async fn a_dead_container_that_cannot_be_taken_away_is_replaced_and_told() {
     tended
         .until("told", |_| {
             let last_error = lock(&tended.up.last_error);
-            let says = |one: &String| one.contains("cannot be taken away");
+            let says = |one: &String| one.contains("cannot be removed");
             last_error.iter().any(says)
         })
         .await;

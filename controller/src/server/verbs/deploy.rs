@@ -42,7 +42,7 @@ impl Controller {
         let manifest = project.manifest();
         let settings = manifest.service(&service.name).ok_or_else(|| {
             Error::refused(format!(
-                "the manifest has no service `{}` any more",
+                "service `{}` is no longer in the manifest",
                 service.name
             ))
         })?;
@@ -50,9 +50,7 @@ impl Controller {
             Some(version) => version.clone(),
             None => tag_of(&request.image).map(str::to_owned).ok_or_else(|| {
                 let image = &request.image;
-                Error::usage(format!(
-                    "`{image}` has no tag to name the version by: add --version"
-                ))
+                Error::usage(format!("`{image}` has no tag: add --version"))
             })?,
         };
         check_version(&label).map_err(|error| Error::usage(format!("--version: {error}")))?;
@@ -260,13 +258,13 @@ fn already_runs(service: &ServiceRecord, candidate: &NewVersion) -> Result<Optio
     }
     if (&stable.resolved, &stable.template) == (&candidate.resolved, &candidate.template) {
         let text = format!(
-            "{} runs {} already: nothing to do",
+            "{} already runs {}: nothing to do",
             service.name, stable.version
         );
         return Ok(Some(Done::say(text)));
     }
     Err(Error::usage(format!(
-        "{} runs {} already, with another image or other settings: give this one another name \
+        "{} already runs {} with another image or other settings: give this one another name \
          with --version",
         service.name, stable.version
     )))

@@ -27,7 +27,7 @@ impl Controller {
         let _undisturbed = self.reconciling.lock().await;
         let Some((project, runtime)) = self.what_to_take_down(request).await? else {
             self.finished.notify_one();
-            return Ok(Done::say("nothing is up here"));
+            return Ok(Done::say("no project is up here"));
         };
         // Nothing of it is wanted any more, whatever happens on the way.
         self.journal.clear("crossfade down", self.clock.now())?;
@@ -60,7 +60,8 @@ impl Controller {
         self.finished.notify_one();
         Ok(Done::say(match taken {
             0 => format!("nothing of {project} was running"),
-            n => format!("{project} is down: {n} taken away"),
+            1 => format!("{project} is down: 1 container removed"),
+            n => format!("{project} is down: {n} containers removed"),
         }))
     }
 

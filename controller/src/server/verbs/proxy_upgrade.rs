@@ -59,7 +59,7 @@ impl Controller {
     pub(in crate::server) async fn finish_proxy_upgrade(&self, up: &Up) -> Result<String> {
         let record = self.journal.proxy()?;
         let Some(upgrade) = record.upgrade.clone() else {
-            return Ok("the proxy is as it was".into());
+            return Ok("the proxy is unchanged".into());
         };
         let host = self.proxy_host(up)?.after(&upgrade);
         let settings = &up.project.manifest().proxy;
@@ -71,7 +71,7 @@ impl Controller {
                     image: upgrade.image,
                     upgrade: None,
                 };
-                let text = format!("{image} is the proxy; the one before finishes what it has");
+                let text = format!("{image} is the proxy now; the old one finishes its requests");
                 (next, text, Ok(()))
             }
             Err(error) => {
@@ -79,8 +79,7 @@ impl Controller {
                     upgrade: None,
                     ..record
                 };
-                let text =
-                    format!("{image} could not take over, and the proxy is as it was: {error}");
+                let text = format!("{image} could not take over; the proxy is unchanged: {error}");
                 (next, text, Err(error))
             }
         };

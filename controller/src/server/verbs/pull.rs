@@ -64,7 +64,7 @@ impl PullRequest {
         let text = self
             .manifest
             .as_deref()
-            .ok_or_else(|| Error::refused("nothing is up here: `crossfade up` starts it"))?;
+            .ok_or_else(|| Error::refused("no project is up here: run `crossfade up`"))?;
         Manifest::parse(text).map_err(Error::manifest(path.to_owned()))
     }
 }

@@ -39,13 +39,13 @@ impl Controller {
         let service = up.project.service(&request.service)?;
         let Some(target) = target.or_else(|| service.previous.clone()) else {
             return Err(Error::refused(format!(
-                "{} has had no version before {}",
+                "{} has no version before {}",
                 service.name, service.stable.version
             )));
         };
         if target.version == service.stable.version {
             let text = format!(
-                "{} runs {} already: nothing to do",
+                "{} already runs {}: nothing to do",
                 service.name, target.version
             );
             return Ok(Done::say(text));
@@ -92,7 +92,7 @@ fn must_be_kept(secrets: &Secrets, target: &VersionRecord) -> Result<()> {
     match kept.iter().find(|(_, id)| !secrets.file(id).exists()) {
         None => Ok(()),
         Some((name, _)) => Err(Error::refused(format!(
-            "{} {} cannot be started again as it was: its secret `{name}` is not kept any more; \
+            "{} {} cannot be started again: its secret `{name}` is no longer kept; \
              `crossfade deploy {} --image {}` starts it with the one of now",
             target.service, target.version, target.service, target.image
         ))),
@@ -107,7 +107,7 @@ async fn must_be_here(runtime: &dyn Runtime, target: &VersionRecord) -> Result<(
     }
     let Some(name) = &target.pull_name else {
         return Err(Error::refused(format!(
-            "{} {} cannot be started again: its image ({}, {}) is not on this host any more, and \
+            "{} {} cannot be started again: its image ({}, {}) is no longer on this host, and \
              was built here",
             target.service, target.version, target.image, target.resolved
         )));

@@ -43,7 +43,7 @@ impl Controller {
                 several => {
                     let names: Vec<&str> = several.iter().map(|r| r.service.as_str()).collect();
                     return Err(Error::usage(format!(
-                        "{} have rollouts that run: say which one is meant",
+                        "{} have running rollouts: name one service",
                         names.join(" and ")
                     )));
                 }

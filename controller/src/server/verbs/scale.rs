@@ -42,7 +42,7 @@ impl Controller {
         self.check_no_rollout(up, service)?;
         if before.replicas == replicas {
             return Ok(format!(
-                "{service} has {replicas} containers already: nothing to do"
+                "{service} already has {replicas} containers: nothing to do"
             ));
         }
         // Those that come have a place from the start, and those that go until they are chosen.

@@ -29,7 +29,7 @@ impl Controller {
         check_split(&request.split, &known)?;
         let Some(handle) = rollout else {
             let text = format!(
-                "{} is {}: no other version runs, so there is nothing to split",
+                "{} is {}: no other version runs, so no split is possible",
                 service.name,
                 split_text(&service.split)
             );

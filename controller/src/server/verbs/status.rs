@@ -121,7 +121,7 @@ impl Controller {
         };
         let record = record.ok_or_else(|| match request.rollout {
             Some(id) => Error::usage(format!("there is no rollout {id}: see `crossfade history`")),
-            None => Error::refused("there has been no rollout yet"),
+            None => Error::refused("no rollout yet"),
         })?;
         let events = self.journal.events(EventFilter {
             rollout: Some(record.id),

@@ -188,7 +188,7 @@ async fn a_deploy_that_waited_is_not_begun_on_what_is_up_no_more() {
     };
     let (deployed, ()) = tokio::join!(deployed, goes_down);
     let error = deployed.expect_err("it is down").to_string();
-    assert!(error.contains("went down meanwhile"), "{error}");
+    assert!(error.contains("went down in the meantime"), "{error}");
     assert_eq!(tended.test.project.journal.unfinished().expect("read"), []);
 }
 
@@ -241,7 +241,7 @@ async fn a_scale_down_that_would_leave_none_is_taken_back() {
     let who = Caller::default();
     let scaled = tended.controller.scale(scale(1), &who).await;
     let error = scaled.expect_err("none would be left").to_string();
-    assert!(error.contains("nothing to send requests to"), "{error}");
+    assert!(error.contains("without endpoints"), "{error}");
     tended.test.proxy.set_needs_all(false);
     assert_eq!(
         tended.test.project.service("web").expect("there").replicas,
@@ -317,7 +317,7 @@ async fn a_deploy_of_what_is_stable_ends_the_rollout_that_it_replaces() {
     };
     let back = tended.controller.deploy(stable, &Caller::default()).await;
     let text = back.expect("back to stable").text;
-    assert!(text.contains("runs 1.0.0 already"), "{text}");
+    assert!(text.contains("already runs 1.0.0"), "{text}");
     assert_eq!(handle.live().record.phase, Phase::RolledBack);
     tended.until_whole(&["1.0.0"]).await;
 }

@@ -35,7 +35,7 @@ impl Channel {
         let peer = stream.peer_cred()?.uid();
         let own = rustix::process::geteuid().as_raw();
         if peer != own && peer != 0 {
-            let message = format!("user {peer} is neither root nor the user {own} that this is");
+            let message = format!("user {peer} is neither root nor this process's user {own}");
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
         }
         Ok(Self(stream))

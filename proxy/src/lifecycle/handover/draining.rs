@@ -85,7 +85,7 @@ impl Finishing {
             self.standby.send_replace(snapshot.is_standby);
             let retired = snapshot.retired.clone();
             if let Err(error) = self.control.adopt(snapshot) {
-                tracing::error!(error, "a change of the table cannot be taken up");
+                tracing::error!(error, "a change of the table cannot be applied");
             }
             self.control.query_ages(&retired).await;
             // Read before the figures: what is done stays so.

@@ -15,12 +15,12 @@ pub enum HandoverError {
         source: io::Error,
     },
     /// The predecessor does not want to be taken over from.
-    #[error("the proxy that runs does not hand over: {0}")]
+    #[error("the running proxy does not hand over: {0}")]
     Refused(String),
     /// It broke off on the way.
-    #[error("the proxy that runs did not hand over, and serves on: {0}")]
+    #[error("the running proxy did not hand over, and continues to serve: {0}")]
     Broken(#[source] io::Error),
     /// What it has cannot be taken over.
-    #[error("what the proxy that runs has cannot be taken over: {0}")]
+    #[error("the running proxy's state cannot be taken over: {0}")]
     Table(String),
 }

@@ -133,7 +133,7 @@ impl Links {
             match timeout(LET_GO, task).await {
                 Ok(Ok(draining_process)) => draining_processes.extend(draining_process),
                 Ok(Err(_)) => {}
-                Err(_) => tracing::error!(process, "an older process does not respond"),
+                Err(_) => tracing::error!(process, "a draining process does not respond"),
             }
         }
         draining_processes
@@ -170,7 +170,7 @@ async fn keep(
         let report = match exchanged {
             Ok(report) => report,
             Err(error) => {
-                tracing::warn!(%error, "an older process has died: nothing of it is in flight");
+                tracing::warn!(%error, "a draining process has died: it has no requests in flight");
                 control.process_ended(&counters, process);
                 return None;
             }
@@ -183,7 +183,7 @@ async fn keep(
         });
         control.note(&counters, process, report);
         if is_over {
-            tracing::info!("an older process has finished what it had");
+            tracing::info!("a draining process has finished its requests");
             control.process_ended(&counters, process);
             return None;
         }

@@ -62,7 +62,7 @@ impl HandoverState {
                     Ok(Some(successor)) => return successor,
                     Ok(None) => {}
                     Err(error) => {
-                        tracing::warn!(%error, "no process has taken over: this one serves on");
+                        tracing::warn!(%error, "no process has taken over: this one continues to serve");
                     }
                 },
                 Err(error) => pause_after("cannot accept a successor", &error).await,

@@ -68,7 +68,7 @@ impl Certificate {
         let wrong = |message: String| FileError::new("cert", &files.cert, message);
         let first = chain
             .first()
-            .ok_or_else(|| wrong("has no certificate in it".into()))?;
+            .ok_or_else(|| wrong("contains no certificate".into()))?;
         let (_, parsed) = X509Certificate::from_der(first)
             .map_err(|error| wrong(format!("is not a certificate: {error}")))?;
         let names = names(&parsed);
@@ -134,7 +134,7 @@ pub(crate) fn read_roots(field: &'static str, file: &Path) -> Result<RootCertSto
         })?;
     }
     if roots.is_empty() {
-        return Err(FileError::new(field, file, "has no certificate in it"));
+        return Err(FileError::new(field, file, "contains no certificate"));
     }
     Ok(roots)
 }
@@ -148,7 +148,7 @@ pub(crate) fn warn_if_open(file: &Path) {
     if mode & OTHERS != 0 {
         tracing::warn!(
             file = %file.display(),
-            "every user of this machine may read this private key (mode {mode:03o}): make it 0600 or 0640"
+            "every user of this machine can read this private key (mode {mode:03o}): make it 0600 or 0640"
         );
     }
 }
@@ -168,7 +168,7 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let pem = read(file)?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| match error {
         rustls_pki_types::pem::Error::NoItemsFound => {
-            "has no private key in it (one that needs a passphrase cannot be used)".into()
+            "contains no private key (keys with a passphrase are not supported)".into()
         }
         error => format!("is not PEM: {error}"),
     })

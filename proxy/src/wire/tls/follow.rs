@@ -18,7 +18,7 @@ pub(crate) async fn follow(listeners: Arc<Listening>) {
             }
         });
         if let Err(error) = looked.await {
-            tracing::error!(%error, "the files of certificates could not be looked at");
+            tracing::error!(%error, "cannot check the certificate files for changes");
         }
     }
 }

@@ -181,7 +181,7 @@ impl ListenerTls {
         match loaded.config(&self.settings) {
             Ok(config) => self.config.store(Arc::new(config)),
             Err(error) => {
-                tracing::error!(%error, "the certificates cannot be used; those before stay");
+                tracing::error!(%error, "the certificates cannot be used; the previous ones stay in use");
             }
         }
     }
@@ -249,9 +249,9 @@ impl Loaded {
             Ok((new, tickets)) => {
                 ca.verifier = new.unwrap_or_else(|| ca.verifier.clone());
                 self.tickets = tickets;
-                tracing::info!("the clients' CA was taken up anew");
+                tracing::info!("the clients' CA was reloaded");
             }
-            Err(error) => tracing::error!("{error}; the clients' CA from before stays in use"),
+            Err(error) => tracing::error!("{error}; the previous CA stays in use"),
         }
     }
 }
@@ -264,12 +264,12 @@ impl Slot {
                 tracing::info!(
                     file = %files.cert.display(),
                     names = certificate.names.join(", "),
-                    "certificate taken up anew"
+                    "certificate reloaded"
                 );
                 self.certificate = certificate;
                 warn_if_open(&files.key);
             }
-            Err(error) => tracing::error!("{error}; the certificate from before stays in use"),
+            Err(error) => tracing::error!("{error}; the previous certificate stays in use"),
         }
     }
 }

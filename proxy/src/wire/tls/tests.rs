@@ -425,12 +425,12 @@ fn what_is_wrong_with_a_file_is_said_with_its_field() {
     check(
         with(&key, &key),
         "listeners[2].tls[0].cert",
-        "no certificate in it",
+        "contains no certificate",
     );
     check(
         with(&cert, &cert),
         "listeners[2].tls[0].key",
-        "no private key in it",
+        "contains no private key",
     );
     check(
         with(&cert, &other.key),

@@ -130,7 +130,7 @@ fn system_roots() -> Result<RootCertStore, InputError> {
     if roots.is_empty() {
         return Err(InputError::of_field(
             "tls.ca",
-            "is missing: this system has no certificates of its own, so say who signs the endpoints', such as tls = { ca = \"ca.pem\" }",
+            "is missing: this system has no CA certificates, so name the endpoints' CA, such as tls = { ca = \"ca.pem\" }",
         ));
     }
     Ok(roots)

@@ -64,7 +64,9 @@ impl Controller {
         // First: another service may want their routes.
         for name in &checked.gone {
             project.remove(name).await?;
-            said.push(format!("{name} is gone: the manifest has it no more"));
+            said.push(format!(
+                "{name} is removed: it is no longer in the manifest"
+            ));
         }
         let mut started = Vec::new();
         if let Err(error) = self.start(up, &mut started).await {
@@ -142,14 +144,14 @@ impl Controller {
             return Ok(None);
         }
         let what = match changed.as_slice() {
-            [] => "the proxy is not as the manifest has it".to_owned(),
+            [] => "the proxy does not have the manifest's settings".to_owned(),
             keys => format!("proxy.{} changed", keys.join(", proxy.")),
         };
         // What else there is to do does not depend on it.
         Ok(Some(match self.upgrade_proxy_to(up, image, caller).await {
             Ok(said) => format!("{what}: {said}"),
             Err(error) => {
-                format!("{what}, but it is as it was; `crossfade up` tries again: {error}")
+                format!("{what}, but it is unchanged; `crossfade up` tries again: {error}")
             }
         }))
     }

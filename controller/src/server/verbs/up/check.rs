@@ -162,8 +162,8 @@ impl Controller {
             };
             if let Some(other) = now.services.iter().find(same_route) {
                 return Err(Error::refused(format!(
-                    "{} has the hosts and the path of {name}, which the manifest has no more and \
-                     which runs on: `crossfade up --prune` takes it away",
+                    "{} has the hosts and the path of {name}, which is no longer in the manifest and \
+                     which runs on: `crossfade up --prune` removes it",
                     other.name
                 )));
             }
@@ -228,7 +228,7 @@ fn check_on_host(request: &UpRequest, manifest: &Manifest, kind: RuntimeChoice) 
 fn check_unchangeable(up: &Up, before: &Manifest, now: &Manifest) -> Result<()> {
     let refuse = |what: &str| {
         Err(Error::refused(format!(
-            "{what}: `crossfade down` first, then `crossfade up` with the new manifest"
+            "{what}: run `crossfade down` and then `crossfade up` with the new manifest"
         )))
     };
     if before.project != now.project {
@@ -238,7 +238,10 @@ fn check_unchangeable(up: &Up, before: &Manifest, now: &Manifest) -> Result<()> 
         ));
     }
     if now.runtime != RuntimeChoice::Auto && now.runtime != up.kind {
-        return refuse(&format!("it runs on {} now", up.project.runtime.name()));
+        return refuse(&format!(
+            "the project runs on {}",
+            up.project.runtime.name()
+        ));
     }
     Ok(())
 }

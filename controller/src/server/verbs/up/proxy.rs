@@ -32,14 +32,14 @@ pub(super) fn check(
 ) -> Result<(), InputError> {
     let refuse = |field: &str, why: &str| {
         let message = format!(
-            "{why}: leave it as it is, or `crossfade down` first, then `crossfade up` with the \
+            "{why}: keep the old value, or run `crossfade down` and then `crossfade up` with the \
              new manifest"
         );
         Err(InputError::of_field(field, message).located_in(now.text))
     };
     if before.proxy.admin_port != now.proxy.admin_port {
         let why = format!(
-            "the proxy that runs has its admin port at {}, and keeps it",
+            "the running proxy has its admin port at {}, and keeps it",
             before.proxy.admin_port
         );
         return refuse("proxy.admin_port", &why);
@@ -55,7 +55,7 @@ pub(super) fn check(
     if let Some(added) = only(&now.proxy.listeners, &before.proxy.listeners) {
         let field = listener_fields(now.text).into_iter().nth(added);
         let why = format!(
-            "{} is not among the addresses that were published for the proxy when it came up",
+            "{} is not among the addresses that were published when the proxy started",
             now.proxy.listeners[added].address
         );
         return refuse(field.as_deref().unwrap_or("proxy.listen"), &why);
@@ -64,7 +64,7 @@ pub(super) fn check(
         let field = listener_fields(before.text).into_iter().nth(gone);
         let field = field.as_deref().and_then(|field| field.split('[').next());
         let why = format!(
-            "{} stays published for as long as the proxy is up",
+            "{} stays published while the proxy is up",
             before.proxy.listeners[gone].address
         );
         return refuse(field.unwrap_or("proxy.listen"), &why);
@@ -119,7 +119,7 @@ mod tests {
             &replaced("9000", "9001"),
             RuntimeChoice::Process,
             &["admin_port"],
-            Some("line 3: proxy.admin_port: the proxy that runs has its admin port at 9000"),
+            Some("line 3: proxy.admin_port: the running proxy has its admin port at 9000"),
         );
         let added = replaced("\"0.0.0.0:80\"", "\"0.0.0.0:80\", \"0.0.0.0:82\"");
         let says = "line 2: proxy.listen[1]: 0.0.0.0:82 is not among the addresses";

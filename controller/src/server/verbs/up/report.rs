@@ -39,13 +39,13 @@ pub(super) fn again(
 ) -> String {
     if done.is_empty() {
         done.push(match is_changed {
-            true => format!("{project} is up, as the manifest now has it"),
-            false => format!("{project} is up already: nothing to do"),
+            true => format!("{project} is up, with the manifest's changes"),
+            false => format!("{project} is already up: nothing to do"),
         });
     }
     for one in kept {
         done.push(format!(
-            "{} runs on, though the manifest has it no more: `crossfade up --prune` takes it away",
+            "{} is no longer in the manifest and keeps running: `crossfade up --prune` removes it",
             one.name
         ));
     }
@@ -65,7 +65,7 @@ pub(super) fn started(fresh: &[(NewVersion, RequestedService)], started: usize) 
     }
     let replaced = started.saturating_sub(of_fresh);
     if replaced > 0 {
-        said.push(format!("started again what was missing: {replaced}"));
+        said.push(format!("replaced missing containers: {replaced}"));
     }
     said
 }
