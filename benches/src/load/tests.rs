@@ -1,3 +1,5 @@
+//! The load generator's pace, counts and failures, against a server in a thread.
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;

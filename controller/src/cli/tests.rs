@@ -1,3 +1,5 @@
+//! The command line: its verbs, help, defaults and errors.
+
 use clap::Parser;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What the journal keeps over a restart, and who can read it.
+
 use std::path::PathBuf;
 
 use tempfile::TempDir;

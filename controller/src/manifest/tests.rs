@@ -1,3 +1,5 @@
+//! The manifest: its defaults, and the line and field that each error names.
+
 use super::*;
 
 const SMALLEST: &str = "[[services]]\nname = \"web\"\nimage = \"localhost/web:1.0.0\"\n";

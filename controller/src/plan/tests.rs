@@ -1,3 +1,5 @@
+//! The steps of each strategy, and the containers that each step needs.
+
 use super::strategy::rolling;
 use super::*;
 

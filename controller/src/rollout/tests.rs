@@ -1,3 +1,5 @@
+//! Rollouts from beginning to end, with a fake proxy and a fake runtime, in paused time.
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 

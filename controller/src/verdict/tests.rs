@@ -1,3 +1,5 @@
+//! Verdicts by counts and time, and how rarely a good candidate is rolled back.
+
 mod properties;
 mod windows;
 

@@ -1,3 +1,5 @@
+//! The config file: the line and field that each error names, and every setting in use.
+
 use admin_api::TimeoutsSpec;
 use admin_api::flat::FlatKeys;
 

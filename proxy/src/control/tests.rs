@@ -1,3 +1,5 @@
+//! Changes of the table: those that fail, those that follow a drain, and reloads.
+
 use super::*;
 use crate::control::drain::DrainTarget;
 use crate::table::endpoint::Endpoint;

@@ -1,3 +1,5 @@
+//! Which containers are started, retired or kept, by the state of the service's rollout.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The process runtime, with real processes.
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};

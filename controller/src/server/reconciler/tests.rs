@@ -1,3 +1,5 @@
+//! The reconciler replaces what has died and removes strays, with a fake proxy and a fake runtime.
+
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 

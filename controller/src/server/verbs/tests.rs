@@ -1,3 +1,5 @@
+//! Verbs that run beside a rollout, beside each other, or that fail.
+
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};

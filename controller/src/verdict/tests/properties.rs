@@ -1,3 +1,5 @@
+//! Properties of verdicts that hold for all counts.
+
 use proptest::prelude::*;
 
 use super::super::evidence::{Evidence, FAILURES, SLOWNESS, Share, against_limit, against_stable};

@@ -1,3 +1,5 @@
+//! The counts since a step began, however often they are sampled.
+
 use std::time::Duration;
 
 use admin_api::{Bucket, VersionStats};
