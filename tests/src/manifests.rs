@@ -28,49 +28,72 @@ fn with(project: &TestProject, settings: &Settings, keys: &str) -> String {
     )
 }
 
-/// Every change of the manifest does just what changed, and the same again nothing.
+/// Every change of the manifest changes just what differs, and a second `up` changes nothing.
 pub async fn an_up_does_just_what_has_changed(on: On) {
     let project = TestProject::up(on, &quick()).await;
-    let first = project.serving("1.0.0");
     let load = project.load();
-    let nothing = async || {
-        let said = project.must(&["up"]).await;
-        assert!(said.ends_with("is already up: nothing to do"), "{said}");
-    };
-
-    // Its number: scaled, the others stay.
     let three = Settings {
         replicas: 3,
         ..quick()
     };
-    project.write_manifest(&project.manifest(&three));
+    scales(&project, &three).await;
+    let manifest = with(&project, &three, "hosts = [\"web.test\", \"127.0.0.1\"]");
+    routes(&project, &manifest).await;
+    let manifest = sticks(&project, &manifest).await;
+    rolls_out(&project, &manifest).await;
+    let history = project.history().await;
+    let config = history["events"].as_array().into_iter().flatten();
+    let config: Vec<&Value> = config.filter(|event| event["kind"] == "config").collect();
+    assert_eq!(config.len(), 4, "one for each change: {config:#?}");
+    assert!(
+        config.iter().all(|event| event["who"].is_string()),
+        "{config:#?}"
+    );
+    load.stop().await.expect_no_failure();
+    keeps_what_was_deployed_by_hand(&project).await;
+}
+
+async fn a_second_up_does_nothing(project: &TestProject) {
+    let said = project.must(&["up"]).await;
+    assert!(said.ends_with("is already up: nothing to do"), "{said}");
+}
+
+/// Another number of containers: those that run stay.
+async fn scales(project: &TestProject, three: &Settings) {
+    let first = project.serving("1.0.0");
+    project.write_manifest(&project.manifest(three));
     let said = project.must(&["up"]).await;
     assert_eq!(said, "web has 3 containers; it had 2");
     let serving = project.serving("1.0.0");
     assert!(first.iter().all(|one| serving.contains(one)), "{serving:?}");
-    nothing().await;
+    a_second_up_does_nothing(project).await;
+}
 
-    // Its routes: one change of the table, and no container.
-    let admin = crate::AdminPort::of(&project);
+/// Other routes: one change of the table, and no container.
+async fn routes(project: &TestProject, manifest: &str) {
+    let serving = project.serving("1.0.0");
+    let admin = crate::AdminPort::of(project);
     let before = admin.get("/v1/services/web").await["generation"].as_u64();
-    let routed = with(&project, &three, "hosts = [\"web.test\", \"127.0.0.1\"]");
-    project.write_manifest(&routed);
+    project.write_manifest(manifest);
     project.must(&["up"]).await;
     let web = admin.get("/v1/services/web").await;
     assert_eq!(web["hosts"][0], "web.test", "{web:#}");
     assert_eq!(web["generation"].as_u64(), before.map(|before| before + 1));
     assert_eq!(project.serving("1.0.0"), serving);
-    nothing().await;
+    a_second_up_does_nothing(project).await;
 
     // What only the proxy can check names its line, too.
-    project.write_manifest(&routed.replace("web.test", "web_test:80"));
+    project.write_manifest(&manifest.replace("web.test", "web_test:80"));
     project
         .refused(&["up"], 64, &["crossfade.toml:", "services[0].hosts[0]"])
         .await;
+}
 
-    // Who keeps which version: the same.
+/// Sticky clients: one change of the table, and no container. Returns the manifest.
+async fn sticks(project: &TestProject, manifest: &str) -> String {
+    let serving = project.serving("1.0.0");
     let sticky = |name: &str| {
-        routed.replace(
+        manifest.replace(
             "hosts =",
             &format!("sticky = {{ cookie = \"{name}\" }}\nhosts ="),
         )
@@ -83,16 +106,19 @@ pub async fn an_up_does_just_what_has_changed(on: On) {
             &["crossfade.toml:", "services[0].sticky.cookie"],
         )
         .await;
-    let routed = sticky("kept");
-    project.write_manifest(&routed);
+    let manifest = sticky("kept");
+    project.write_manifest(&manifest);
     project.must(&["up"]).await;
-    let web = admin.get("/v1/services/web").await;
+    let web = crate::AdminPort::of(project).get("/v1/services/web").await;
     assert_eq!(web["sticky"]["cookie"], "kept", "{web:#}");
     assert_eq!(project.serving("1.0.0"), serving);
-    nothing().await;
+    a_second_up_does_nothing(project).await;
+    manifest
+}
 
-    // Its environment: a revision of the same image, by a rollout.
-    let env = routed.replace("env = {}", "env = { LATENCY = \"1ms\" }");
+/// Another environment: a revision of the same image, by a rollout.
+async fn rolls_out(project: &TestProject, manifest: &str) {
+    let env = manifest.replace("env = {}", "env = { LATENCY = \"1ms\" }");
     project.write_manifest(&env);
     let said = project.must(&["up", "--wait"]).await;
     assert!(
@@ -101,24 +127,17 @@ pub async fn an_up_does_just_what_has_changed(on: On) {
     );
     let web = project.until_phase("done").await;
     assert_eq!(web["stable"], "1.0.0+2", "{web:#}");
-    nothing().await;
-    let history = project.history().await;
-    let config = history["events"].as_array().into_iter().flatten();
-    let config: Vec<&Value> = config.filter(|event| event["kind"] == "config").collect();
-    assert_eq!(config.len(), 4, "one for each change: {config:#?}");
-    assert!(
-        config.iter().all(|event| event["who"].is_string()),
-        "{config:#?}"
-    );
-    load.stop().await.expect_no_failure();
+    a_second_up_does_nothing(project).await;
+}
 
-    // What was deployed by hand stays, and so does its number.
+/// A version that was deployed by hand stays, and so does its number of containers.
+async fn keeps_what_was_deployed_by_hand(project: &TestProject) {
     project
         .must(&project.deploy("2.0.0", &["--strategy", "all-at-once", "--wait"]))
         .await;
     project.until_phase("done").await;
     project.must(&["scale", "web", "1"]).await;
-    nothing().await;
+    a_second_up_does_nothing(project).await;
     assert_eq!(project.web().await["replicas"], 1);
 }
 

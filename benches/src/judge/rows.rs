@@ -38,32 +38,14 @@ pub(super) struct RowResult {
 
 /// All rows.
 pub(super) fn all() -> Vec<Row> {
-    let failing = |what, share, candidate, stable, requests, goal| Row {
-        what,
-        share,
-        assignment: Assignment::Sequence,
-        stream: Stream::Failures { candidate, stable },
-        requests,
-        goal,
-    };
-    let good = |what, share, rate| failing(what, share, rate, rate, 5000, Goal::Rarely(0.01));
-    let coin = |row| Row {
-        assignment: Assignment::Coin,
-        ..row
-    };
-    let found = |within, part, median| Goal::Found {
-        within,
-        part,
-        median,
-    };
-    let late = |what, share, tail, requests, goal| Row {
-        what,
-        share,
-        assignment: Assignment::Sequence,
-        stream: Stream::Latency(tail),
-        requests,
-        goal,
-    };
+    let mut rows = failures();
+    rows.extend(latencies());
+    rows
+}
+
+/// Rollouts whose versions fail some of their requests.
+fn failures() -> Vec<Row> {
+    let good = |what, share, rate| failing(what, share, (rate, rate), Goal::Rarely(0.01));
     let quick = found(20, 0.99, Some(8));
     vec![
         good("both fail 0.1%", 0.1, 0.001),
@@ -72,57 +54,74 @@ pub(super) fn all() -> Vec<Row> {
         good("both fail 0.1%", 0.5, 0.001),
         good("both fail 2%", 0.5, 0.02),
         good("both fail 10%", 0.5, 0.1),
-        coin(good("both fail 2%, assigned by chance", 0.1, 0.02)),
+        Row {
+            assignment: Assignment::Coin,
+            ..good("both fail 2%, assigned by chance", 0.1, 0.02)
+        },
         failing(
             "5% against 0.1%",
             0.1,
-            0.05,
-            0.001,
-            5000,
+            (0.05, 0.001),
             found(250, 0.99, Some(80)),
         ),
         failing(
             "5% against 0.1%",
             0.5,
-            0.05,
-            0.001,
-            5000,
+            (0.05, 0.001),
             found(400, 0.97, None),
         ),
-        failing("50% against 0.1%", 0.1, 0.5, 0.001, 5000, quick),
-        failing("50% against 0.1%", 0.5, 0.5, 0.001, 5000, Goal::Shown),
-        failing("1% against 0.1%", 0.1, 0.01, 0.001, 5000, Goal::Shown),
-        late("equally fast", 0.1, Tail::Same, 5000, Goal::Rarely(0.01)),
-        late("equally fast", 0.5, Tail::Same, 5000, Goal::Rarely(0.01)),
-        late(
-            "twice as slow",
-            0.1,
-            Tail::TwiceAsSlow,
-            2000,
-            found(2000, 0.99, None),
-        ),
-        late(
-            "twice as slow",
-            0.5,
-            Tail::TwiceAsSlow,
-            2000,
-            found(2000, 0.99, None),
-        ),
-        late(
-            "same median, p99 doubled",
-            0.1,
-            Tail::Longer,
-            2000,
-            found(2000, 0.99, None),
-        ),
-        late(
-            "same median, p99 doubled",
-            0.5,
-            Tail::Longer,
-            2000,
-            found(2000, 0.99, None),
-        ),
+        failing("50% against 0.1%", 0.1, (0.5, 0.001), quick),
+        failing("50% against 0.1%", 0.5, (0.5, 0.001), Goal::Shown),
+        failing("1% against 0.1%", 0.1, (0.01, 0.001), Goal::Shown),
     ]
+}
+
+/// Rollouts whose versions take their time.
+fn latencies() -> Vec<Row> {
+    let same = |share| {
+        let goal = Goal::Rarely(0.01);
+        late("equally fast", share, Tail::Same, 5000, goal)
+    };
+    let slower = |what, share, tail| late(what, share, tail, 2000, found(2000, 0.99, None));
+    vec![
+        same(0.1),
+        same(0.5),
+        slower("twice as slow", 0.1, Tail::TwiceAsSlow),
+        slower("twice as slow", 0.5, Tail::TwiceAsSlow),
+        slower("same median, p99 doubled", 0.1, Tail::Longer),
+        slower("same median, p99 doubled", 0.5, Tail::Longer),
+    ]
+}
+
+/// A row of up to 5000 requests, with the failure rates of candidate and stable.
+fn failing(what: &'static str, share: f64, (candidate, stable): (f64, f64), goal: Goal) -> Row {
+    Row {
+        what,
+        share,
+        assignment: Assignment::Sequence,
+        stream: Stream::Failures { candidate, stable },
+        requests: 5000,
+        goal,
+    }
+}
+
+fn late(what: &'static str, share: f64, tail: Tail, requests: u64, goal: Goal) -> Row {
+    Row {
+        what,
+        share,
+        assignment: Assignment::Sequence,
+        stream: Stream::Latency(tail),
+        requests,
+        goal,
+    }
+}
+
+fn found(within: u64, part: f64, median: Option<u64>) -> Goal {
+    Goal::Found {
+        within,
+        part,
+        median,
+    }
 }
 
 impl Row {

@@ -372,8 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_field() {
-        let two = r#""endpoints":[{"address":"10.0.0.1:80","version":"1"},{"address":"10.0.0.2:80","version":"2"}]"#;
+    fn what_is_wrong_with_a_route_is_named_with_its_field() {
         check(r#"{"name":"a b"}"#, "name", "not a service name");
         check(
             r#"{"name":"web","hosts":["http://x"]}"#,
@@ -389,6 +388,15 @@ mod tests {
             r#"{"name":"web","path_prefix":"api"}"#,
             "path_prefix",
             "begin with `/`",
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_setting_is_named_with_its_field() {
+        check(
+            r#"{"name":"web","ejection":{"max_share":101}}"#,
+            "ejection.max_share",
+            "0 to 100",
         );
         check(
             r#"{"name":"web","health":{"path":"/","rise":0}}"#,
@@ -415,6 +423,10 @@ mod tests {
             "balance.hash.header",
             "not the name of a header field",
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_sticky_or_force_is_named_with_its_field() {
         check(r#"{"name":"web","sticky":{}}"#, "sticky", "either `cookie`");
         check(
             r#"{"name":"web","sticky":{"cookie":"a;b"}}"#,
@@ -436,6 +448,10 @@ mod tests {
             "force.from[1]",
             "not a network",
         );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_version_is_named_with_its_field() {
         let versions = |settings: &str| {
             format!(
                 r#"{{"name":"web","versions":{settings},"endpoints":[{{"address":"10.0.0.1:80","version":"1"}}]}}"#
@@ -462,11 +478,11 @@ mod tests {
             "versions.1.tls.ca",
             "no effect",
         );
-        check(
-            r#"{"name":"web","ejection":{"max_share":101}}"#,
-            "ejection.max_share",
-            "0 to 100",
-        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_endpoints_or_their_split_is_named_with_its_field() {
+        let two = r#""endpoints":[{"address":"10.0.0.1:80","version":"1"},{"address":"10.0.0.2:80","version":"2"}]"#;
         check(
             r#"{"name":"web","endpoints":[{"address":"10.0.0.1","version":"1"}]}"#,
             "endpoints[0].address",

@@ -5,194 +5,167 @@ use tests::{Running, TestEndpoint, TestProxy, get, send, wait_until};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+const WEB: &str = "/v1/services/web";
+const SPLIT: &str = "/v1/services/web/split";
+const DRAIN: &str = "/v1/services/web/drain";
+
+/// A proxy with two versions of `web`, whose table stays as it is.
+struct Unchanged {
+    proxy: TestProxy,
+    generation: u64,
+    _endpoints: [TestEndpoint; 2],
+}
+
+impl Unchanged {
+    async fn start() -> Self {
+        let proxy = TestProxy::start().await;
+        let endpoints = [
+            TestEndpoint::start("1.0.0").await,
+            TestEndpoint::start("2.0.0").await,
+        ];
+        let [old, new] = &endpoints;
+        proxy
+            .put_web(&[old, new], json!({"1.0.0": 1, "2.0.0": 0}))
+            .await;
+        Self {
+            generation: proxy.web().await.generation,
+            proxy,
+            _endpoints: endpoints,
+        }
+    }
+
+    /// Makes a call that is refused with status 400.
+    async fn refuses_input(&self, method: &str, path: &str, body: Value, field: &str, says: &str) {
+        let error = (400, "bad_request");
+        self.refuses((method, path, body), error, json!(field), says)
+            .await;
+    }
+
+    async fn refuses(
+        &self,
+        (method, path, body): (&str, &str, Value),
+        (status, code): (u16, &str),
+        field: Value,
+        says: &str,
+    ) {
+        let call = format!("{method} {path} {body}");
+        let reply = self.proxy.call(method, path, body).await;
+        let error = &reply.json()["error"];
+        assert_eq!(reply.status.as_u16(), status, "{call}: {reply:?}");
+        assert_eq!(error["code"], code, "{call}: {reply:?}");
+        assert_eq!(error["field"], field, "{call}: {reply:?}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(says), "{call}: {message}");
+    }
+
+    async fn expect_unchanged(self) {
+        assert_eq!(
+            self.proxy.web().await.generation,
+            self.generation,
+            "nothing was swapped"
+        );
+        assert!(get(self.proxy.address, "/").await.body.contains("1.0.0"));
+    }
+}
+
 #[tokio::test]
-async fn bad_input_is_named_and_leaves_the_running_split_alone() {
-    let proxy = TestProxy::start().await;
-    let (old, new) = (
-        TestEndpoint::start("1.0.0").await,
-        TestEndpoint::start("2.0.0").await,
-    );
-    proxy
-        .put_web(&[&old, &new], json!({"1.0.0": 1, "2.0.0": 0}))
-        .await;
-    let before = proxy.web().await;
-    let split = "/v1/services/web/split";
-    let web = "/v1/services/web";
-    for (method, path, body, status, code, field, says) in [
+async fn a_bad_split_is_named_and_leaves_the_running_one_alone() {
+    let test = Unchanged::start().await;
+    for (body, field, says) in [
         (
-            "PUT",
-            split,
             json!({"split": {"1.0.0": -1}}),
-            400,
-            "bad_request",
-            json!("split.\"1.0.0\""),
+            "split.\"1.0.0\"",
             "from 0 to 1000000",
         ),
         (
-            "PUT",
-            split,
             json!({"split": {"1.0.0": 0.5}}),
-            400,
-            "bad_request",
-            json!("split.\"1.0.0\""),
+            "split.\"1.0.0\"",
             "a whole number",
         ),
         (
-            "PUT",
-            split,
             json!({"split": {"1.0.0": "all"}}),
-            400,
-            "bad_request",
-            json!("split.\"1.0.0\""),
+            "split.\"1.0.0\"",
             "a whole number",
         ),
         (
-            "PUT",
-            split,
             json!({"split": {"1.0.0": 0, "2.0.0": 0}}),
-            400,
-            "bad_request",
-            json!("split"),
+            "split",
             "every weight is 0",
         ),
+        (json!({"split": {}}), "split", "names no version"),
         (
-            "PUT",
-            split,
-            json!({"split": {}}),
-            400,
-            "bad_request",
-            json!("split"),
-            "names no version",
-        ),
-        (
-            "PUT",
-            split,
             json!({"split": {"2.0.1": 1}}),
-            400,
-            "bad_request",
-            json!("split.\"2.0.1\""),
+            "split.\"2.0.1\"",
             "did you mean `2.0.0`?",
         ),
+        (json!({"spilt": {}}), "spilt", "did you mean `split`?"),
+    ] {
+        test.refuses_input("PUT", SPLIT, body, field, says).await;
+    }
+    let broken = send(test.proxy.admin, "PUT", SPLIT, &[], "{\"split\": {").await;
+    assert_eq!(broken.status, 400, "{broken:?}");
+    test.expect_unchanged().await;
+}
+
+#[tokio::test]
+async fn a_bad_service_is_named_and_leaves_the_table_alone() {
+    let test = Unchanged::start().await;
+    let address = json!({"endpoints": [{"address": "x", "version": "1"}]});
+    test.refuses_input("PUT", WEB, address, "endpoints[0].address", "`ip:port`")
+        .await;
+    let name = json!({"name": "other"});
+    test.refuses_input("PUT", WEB, name, "name", "the path says `web`")
+        .await;
+    let second = ("PUT", "/v1/services/second", json!({}));
+    let says = "same requests as service `web`";
+    test.refuses(second, (409, "conflict"), Value::Null, says)
+        .await;
+    test.expect_unchanged().await;
+}
+
+#[tokio::test]
+async fn a_bad_drain_is_named_and_leaves_the_table_alone() {
+    let test = Unchanged::start().await;
+    let unknown = ("POST", DRAIN, json!({"version": "9"}));
+    let error = (404, "unknown_version");
+    test.refuses(unknown, error, json!("version"), "only 1.0.0, 2.0.0")
+        .await;
+    let empty = ("POST", DRAIN, json!({}));
+    let says = "give a `version`, an `endpoint`, or both";
+    test.refuses(empty, (400, "bad_request"), Value::Null, says)
+        .await;
+    let path = format!("{DRAIN}?wait=5");
+    let body = json!({"version": "2.0.0"});
+    test.refuses_input("POST", &path, body, "wait", "500ms or 30s")
+        .await;
+    test.expect_unchanged().await;
+}
+
+#[tokio::test]
+async fn a_call_to_nothing_is_refused_and_leaves_the_table_alone() {
+    let test = Unchanged::start().await;
+    let split = json!({"split": {"1": 1}});
+    for (call, error, says) in [
         (
-            "PUT",
-            split,
-            json!({"spilt": {}}),
-            400,
-            "bad_request",
-            json!("spilt"),
-            "did you mean `split`?",
-        ),
-        (
-            "PUT",
-            "/v1/services/nope/split",
-            json!({"split": {"1": 1}}),
-            404,
-            "unknown_service",
-            Value::Null,
+            ("PUT", "/v1/services/nope/split", split),
+            (404, "unknown_service"),
             "`nope`",
         ),
         (
-            "PUT",
-            web,
-            json!({"endpoints": [{"address": "x", "version": "1"}]}),
-            400,
-            "bad_request",
-            json!("endpoints[0].address"),
-            "`ip:port`",
-        ),
-        (
-            "PUT",
-            web,
-            json!({"name": "other"}),
-            400,
-            "bad_request",
-            json!("name"),
-            "the path says `web`",
-        ),
-        (
-            "PUT",
-            "/v1/services/second",
-            json!({}),
-            409,
-            "conflict",
-            Value::Null,
-            "same requests as service `web`",
-        ),
-        (
-            "POST",
-            "/v1/services/web/drain",
-            json!({"version": "9"}),
-            404,
-            "unknown_version",
-            json!("version"),
-            "only 1.0.0, 2.0.0",
-        ),
-        (
-            "POST",
-            "/v1/services/web/drain",
-            json!({}),
-            400,
-            "bad_request",
-            Value::Null,
-            "give a `version`, an `endpoint`, or both",
-        ),
-        (
-            "POST",
-            "/v1/services/web/drain?wait=5",
-            json!({"version": "2.0.0"}),
-            400,
-            "bad_request",
-            json!("wait"),
-            "500ms or 30s",
-        ),
-        (
-            "DELETE",
-            "/v1/services/nope",
-            Value::Null,
-            404,
-            "unknown_service",
-            Value::Null,
+            ("DELETE", "/v1/services/nope", Value::Null),
+            (404, "unknown_service"),
             "`nope`",
         ),
+        (("GET", "/v2", Value::Null), (404, "not_found"), "/v2"),
         (
-            "GET",
-            "/v2",
-            Value::Null,
-            404,
-            "not_found",
-            Value::Null,
-            "/v2",
-        ),
-        (
-            "POST",
-            web,
-            json!({}),
-            405,
-            "method_not_allowed",
-            Value::Null,
+            ("POST", WEB, json!({})),
+            (405, "method_not_allowed"),
             "GET, PUT, DELETE",
         ),
     ] {
-        let reply = proxy.call(method, path, body.clone()).await;
-        let error = &reply.json()["error"];
-        assert_eq!(
-            reply.status.as_u16(),
-            status,
-            "{method} {path} {body}: {reply:?}"
-        );
-        assert_eq!(error["code"], code, "{method} {path} {body}: {reply:?}");
-        assert_eq!(error["field"], field, "{method} {path} {body}: {reply:?}");
-        let message = error["message"].as_str().unwrap();
-        assert!(message.contains(says), "{method} {path} {body}: {message}");
+        test.refuses(call, error, Value::Null, says).await;
     }
-    let broken = send(proxy.admin, "PUT", split, &[], "{\"split\": {").await;
-    assert_eq!(broken.status, 400, "{broken:?}");
-    assert_eq!(
-        proxy.web().await.generation,
-        before.generation,
-        "nothing was swapped"
-    );
-    assert!(get(proxy.address, "/").await.body.contains("1.0.0"));
+    test.expect_unchanged().await;
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What scripts rely on: exit codes, JSON, plans, and not being overwritten by another user.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use tests::{On, Settings, TestProject};
 
@@ -252,98 +254,121 @@ fn is_json(text: &str) -> bool {
     parses(text) || !text.is_empty() && text.lines().all(parses)
 }
 
-#[tokio::test]
-async fn every_verb_prints_json_for_programs_when_it_fails_too() {
-    let project = TestProject::new(On::Processes, &quick());
-    let mut seen = std::collections::BTreeSet::from(["help".to_owned(), "serve".to_owned()]);
-    let mut line = async |args: &[&str], code: i32| {
-        seen.insert(args[0].to_owned());
-        let said = project.run(&[&["--output", "json"], args].concat()).await;
+/// Runs commands with `--output json`, and checks what they print.
+struct JsonCommands {
+    project: TestProject,
+    /// The verbs that were run.
+    seen: BTreeSet<String>,
+}
+
+impl JsonCommands {
+    async fn check(&mut self, args: &[&str], code: i32) {
+        self.seen.insert(args[0].to_owned());
+        let args_of_all = [&["--output", "json"], args].concat();
+        let said = self.project.run(&args_of_all).await;
         assert_eq!(said.code, Some(code), "{args:?}: {said:#?}");
         if code == 0 {
             assert!(said.stderr.is_empty(), "{args:?}: {said:#?}");
             assert!(is_json(&said.stdout), "{args:?}: {said:#?}");
             return;
         }
-        // What was found is said all the same, by the verbs that find something.
+        // A verb that has findings prints them, though it fails.
         let found = said.stdout.is_empty() || is_json(&said.stdout);
         assert!(found, "{args:?}: {said:#?}");
-        let error: Value = serde_json::from_str(&said.stderr).expect(&said.stderr);
+        let error: Value = serde_json::from_str(&said.stderr).unwrap();
         assert_eq!(error["error"]["exit"], code, "{args:?}: {error}");
         let message = error["error"]["message"].as_str().unwrap();
         assert!(
             !message.is_empty() && !message.starts_with("error"),
             "{error}"
         );
+    }
+
+    async fn before_anything_is_up(&mut self) {
+        self.check(&["status"], 69).await;
+        self.check(&["completions", "bash"], 0).await;
+        self.check(&["demo"], 64).await;
+        self.check(&["doctor"], 0).await;
+        self.check(&["down"], 0).await;
+        let good = self.project.manifest(&quick());
+        self.project
+            .write_manifest(&good.replace("replicas", "replcas"));
+        self.check(&["up"], 64).await;
+        self.check(&["doctor"], 1).await;
+        self.project.write_manifest(&good);
+    }
+
+    async fn that_succeed(&mut self) {
+        self.check(&["up"], 0).await;
+        self.check(&["up", "--wait"], 0).await;
+        self.check(&["status"], 0).await;
+        let load = self.project.load();
+        self.check(&["scale", "web", "1"], 0).await;
+        self.check(&["logs", "web"], 0).await;
+        let slow = ["--strategy", "steps=50,100", "--step-min-duration", "60s"];
+        let deploy = self.project.deploy("2.0.0", &slow);
+        self.check(&[&deploy[..], &["--dry-run"]].concat(), 0).await;
+        self.check(&deploy, 0).await;
+        self.project.until_share("2.0.0", 50.0).await;
+        self.check(&["pause"], 0).await;
+        self.check(&["resume"], 0).await;
+        self.check(&["split", "web", "1.0.0=1", "2.0.0=1"], 0).await;
+        self.check(&["promote"], 0).await;
+        self.project.until_phase("done").await;
+        self.check(&["rollback", "web", "--wait"], 0).await;
+        self.check(&["proxy", "upgrade"], 0).await;
+        self.check(&["history"], 0).await;
+        self.check(&["explain"], 0).await;
+        self.check(&["events"], 0).await;
+        self.project.until_phase("done").await;
+        let gated = ["--strategy", "steps=50:gate,100", "--wait"];
+        let deploy = self.project.deploy("2.1.0", &gated);
+        self.check(&deploy, 3).await;
+        self.check(&["abort"], 0).await;
+        self.project.until_phase("rolled-back").await;
+        load.stop().await.expect_no_failure();
+    }
+
+    async fn that_are_refused(&mut self) {
+        for verb in ["abort", "pause", "promote", "resume"] {
+            self.check(&[verb], 1).await;
+        }
+        let no_image = ["proxy", "upgrade", "--image", "./none"];
+        self.check(&no_image, 1).await;
+    }
+
+    async fn that_are_wrong(&mut self) {
+        for args in [
+            &["deploy", "wbe", "--image", "x", "--version", "3"][..],
+            &["deploy", "web"],
+            &["explain", "99"],
+            &["history", "wbe"],
+            &["events", "wbe"],
+            &["logs", "wbe"],
+            &["rollback", "wbe"],
+            &["scale", "web", "many"],
+            &["split", "web", "1.0.0"],
+            &["completions", "bsh"],
+            &["stauts"],
+        ] {
+            self.check(args, 64).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_verb_prints_json_for_programs_when_it_fails_too() {
+    let mut commands = JsonCommands {
+        project: TestProject::new(On::Processes, &quick()),
+        seen: BTreeSet::from(["help".to_owned(), "serve".to_owned()]),
     };
+    commands.before_anything_is_up().await;
+    commands.that_succeed().await;
+    commands.that_are_refused().await;
+    commands.that_are_wrong().await;
+    commands.check(&["down"], 0).await;
 
-    // Nothing is up.
-    line(&["status"], 69).await;
-    line(&["completions", "bash"], 0).await;
-    line(&["demo"], 64).await;
-    line(&["doctor"], 0).await;
-    line(&["down"], 0).await;
-    let good = project.manifest(&quick());
-    project.write_manifest(&good.replace("replicas", "replcas"));
-    line(&["up"], 64).await;
-    line(&["doctor"], 1).await;
-    project.write_manifest(&good);
-
-    // What does what it should.
-    line(&["up"], 0).await;
-    line(&["up", "--wait"], 0).await;
-    line(&["status"], 0).await;
-    let load = project.load();
-    line(&["scale", "web", "1"], 0).await;
-    line(&["logs", "web"], 0).await;
-    let slow = ["--strategy", "steps=50,100", "--step-min-duration", "60s"];
-    let deploy = project.deploy("2.0.0", &slow);
-    line(&[&deploy[..], &["--dry-run"]].concat(), 0).await;
-    line(&deploy, 0).await;
-    project.until_share("2.0.0", 50.0).await;
-    line(&["pause"], 0).await;
-    line(&["resume"], 0).await;
-    line(&["split", "web", "1.0.0=1", "2.0.0=1"], 0).await;
-    line(&["promote"], 0).await;
-    project.until_phase("done").await;
-    line(&["rollback", "web", "--wait"], 0).await;
-    line(&["proxy", "upgrade"], 0).await;
-    line(&["history"], 0).await;
-    line(&["explain"], 0).await;
-    line(&["events"], 0).await;
-    project.until_phase("done").await;
-    let gated = ["--strategy", "steps=50:gate,100", "--wait"];
-    line(&project.deploy("2.1.0", &gated), 3).await;
-    line(&["abort"], 0).await;
-    project.until_phase("rolled-back").await;
-
-    load.stop().await.expect_no_failure();
-
-    // What cannot be done now.
-    for verb in ["abort", "pause", "promote", "resume"] {
-        line(&[verb], 1).await;
-    }
-    line(&["proxy", "upgrade", "--image", "./none"], 1).await;
-
-    // What makes no sense, in what is named and in how.
-    for args in [
-        &["deploy", "wbe", "--image", "x", "--version", "3"][..],
-        &["deploy", "web"],
-        &["explain", "99"],
-        &["history", "wbe"],
-        &["events", "wbe"],
-        &["logs", "wbe"],
-        &["rollback", "wbe"],
-        &["scale", "web", "many"],
-        &["split", "web", "1.0.0"],
-        &["completions", "bsh"],
-        &["stauts"],
-    ] {
-        line(args, 64).await;
-    }
-    line(&["down"], 0).await;
-
-    for verb in verbs(&project).await {
-        assert!(seen.contains(&verb), "{verb} was not tried");
+    for verb in verbs(&commands.project).await {
+        assert!(commands.seen.contains(&verb), "{verb} was not run");
     }
 }
