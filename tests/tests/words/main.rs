@@ -11,6 +11,7 @@
 )]
 
 mod exceptions;
+mod sizes;
 
 use std::collections::BTreeSet;
 use std::fs;
