@@ -25,13 +25,13 @@ use crate::wire::h1::head::{
 };
 use crate::wire::head::{Head, Message};
 use crate::wire::headers::Peer;
-use crate::wire::socket::Socket;
+use crate::wire::socket::{Bytestream, HalfClose, Socket};
 use crate::worker::Worker;
 use crate::worker::counters::Counters;
 use crate::worker::order::ShutdownPhase;
 
-/// The least that is a config.
-const CONFIG: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+/// Clients of the fuzzers end their half as soon as they have sent what they are to send.
+const CONFIG: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\nhalf_close = \"serve\"\n";
 
 /// How a message says that its body ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +167,7 @@ pub fn service(json: &[u8]) -> bool {
 pub struct Wire {
     pub(crate) worker: Rc<Worker>,
     jobs: Rc<Jobs>,
+    half_close: HalfClose,
     /// What the worker reads, for tests that change it.
     #[cfg(test)]
     pub(crate) table: Arc<ArcSwap<Table>>,
@@ -206,12 +207,14 @@ impl Wire {
         let table = Arc::new(ArcSwap::from_pointee(table));
         #[cfg(test)]
         let shared = table.clone();
+        let half_close = config.listeners.first()?.half_close;
         let counters = Arc::new(Counters::new(1));
         let (sender, shutdown_phase) = watch::channel(ShutdownPhase::Serving);
         let worker = Worker::new(0, table, config.limits, &counters, shutdown_phase);
         Some(Self {
             worker,
             jobs: Rc::new(jobs()),
+            half_close,
             #[cfg(test)]
             table: shared,
             _shutdown_phase: sender,
@@ -237,7 +240,8 @@ impl Wire {
         stream: std::net::TcpStream,
     ) -> io::Result<impl Future<Output = ()> + 'static> {
         stream.set_nonblocking(true)?;
-        let socket = Socket::plain(TcpStream::from_std(stream)?);
+        let stream = Bytestream::plain(TcpStream::from_std(stream)?);
+        let socket = Socket::of_client(stream, self.half_close);
         let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false, false);
         let (worker, jobs) = (self.worker.clone(), self.jobs.clone());
         Ok(async move { serve(worker, &jobs, socket, peer).await })

@@ -16,6 +16,18 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// TLS, where it is spoken.
     pub tls: Option<Tls>,
+    /// What becomes of a client that ends its half of a connection.
+    pub half_close: Option<HalfClose>,
+}
+
+/// What becomes of a client that ends its half of a connection while it waits for a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HalfClose {
+    /// Its request is given up.
+    Abort,
+    /// It gets its response.
+    Serve,
 }
 
 /// TLS on a listener. Paths are as seen from the manifest's folder.
@@ -73,6 +85,7 @@ pub(super) struct ListenerEntry {
     tls_min_version: Option<TlsVersion>,
     client_ca: Option<PathBuf>,
     client_auth: Option<ClientAuth>,
+    half_close: Option<HalfClose>,
 }
 
 impl ListenerEntry {
@@ -114,6 +127,7 @@ impl ListenerEntry {
             address: self.address,
             trusted_proxies: self.trusted_proxies,
             tls,
+            half_close: self.half_close,
         })
     }
 }
@@ -125,6 +139,7 @@ impl Listener {
             address,
             trusted_proxies: Vec::new(),
             tls: None,
+            half_close: None,
         }
     }
 

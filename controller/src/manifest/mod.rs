@@ -22,7 +22,7 @@ use crate::plan::RolloutSettings;
 use crate::runtime::ResourceLimits;
 
 pub use container::{ContainerTemplate, Volume};
-pub use listener::{ClientAuth, KeyPair, Listener, Tls, TlsVersion};
+pub use listener::{ClientAuth, HalfClose, KeyPair, Listener, Tls, TlsVersion};
 pub use overrides::RolloutOverrides;
 
 /// A checked manifest.

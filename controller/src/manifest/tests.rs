@@ -312,6 +312,12 @@ fn what_is_wrong_with_the_proxy_is_named_with_field_and_line() {
         "`1.2`",
     );
     check_wrong(
+        &listener("half_close = \"keep\""),
+        3,
+        "proxy.listeners[0].half_close",
+        "expected `abort` or `serve`",
+    );
+    check_wrong(
         &listener("trusted_proxies = [\"10.0.0.0/40\"]"),
         3,
         "proxy.listeners[0].trusted_proxies[0]",

@@ -21,6 +21,7 @@ use crate::table::definition::Definition;
 use crate::table::route::Routes;
 use crate::table::timeouts::Timeouts;
 use crate::wire::h1::head::MAX_FIELDS;
+use crate::wire::socket::HalfClose;
 use crate::wire::tls::{ClientAuth, KeyPair, ListenerSettings, ListenerTls, Version};
 
 /// Less would refuse what browsers send.
@@ -159,7 +160,19 @@ fn check_listener(raw: &RawListener) -> Result<Listener, InputError> {
         address,
         trusted_proxies,
         tls: check_tls(raw)?,
+        half_close: check_half_close(raw)?,
     })
+}
+
+fn check_half_close(raw: &RawListener) -> Result<HalfClose, InputError> {
+    match raw.half_close.as_deref() {
+        None | Some("abort") => Ok(HalfClose::Abort),
+        Some("serve") => Ok(HalfClose::Serve),
+        Some(other) => Err(InputError::of_field(
+            "half_close",
+            format!("`{other}` is neither `abort` nor `serve`"),
+        )),
+    }
 }
 
 fn check_tls(raw: &RawListener) -> Result<Option<ListenerSettings>, InputError> {

@@ -16,6 +16,7 @@ use admin_api::strict::InputError;
 use ipnet::IpNet;
 
 use crate::table::timeouts::Timeouts;
+use crate::wire::socket::HalfClose;
 use crate::wire::tls::{ListenerSettings, ListenerTls};
 
 /// A config that was checked: nothing in it can be wrong any more.
@@ -86,6 +87,8 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// TLS, where it is spoken.
     pub tls: Option<ListenerSettings>,
+    /// What a client means that ends its half of a connection of HTTP/1.1.
+    pub half_close: HalfClose,
 }
 
 /// TLS of a config's listeners, ready for handshakes.

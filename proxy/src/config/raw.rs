@@ -50,6 +50,7 @@ pub(super) struct RawListener {
     pub(super) tls_min_version: Option<String>,
     pub(super) client_ca: Option<PathBuf>,
     pub(super) client_auth: Option<String>,
+    pub(super) half_close: Option<String>,
 }
 
 /// One of `tls`.

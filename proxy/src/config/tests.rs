@@ -32,6 +32,12 @@ fn what_is_wrong_is_named_with_its_line_and_field() {
         "10.0.0.0/8",
     );
     check(
+        &format!("{LISTENER}half_close = \"keep\""),
+        3,
+        "listeners[0].half_close",
+        "`keep` is neither `abort` nor `serve`",
+    );
+    check(
         &format!("[admin]\nlisten = \"9900\"\n{LISTENER}"),
         2,
         "admin.listen",
@@ -143,6 +149,8 @@ fn the_commented_example_is_a_config() {
         config.limits, defaults.limits,
         "the example shows the defaults"
     );
+    let half_close = |config: &Config| config.listeners[0].half_close;
+    assert_eq!(half_close(&config), half_close(&defaults));
 }
 
 #[test]

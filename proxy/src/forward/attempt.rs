@@ -84,6 +84,11 @@ impl Failed {
         Self::with(Failure::Connect, reply)
     }
 
+    /// Its client has left.
+    pub(super) fn client_gone() -> Self {
+        Self::with(Failure::Reset, LocalReply::ClientGone)
+    }
+
     /// The request could not be read to its end.
     fn reading(stopped: &Stopped) -> Self {
         let reply = match stopped {
@@ -270,7 +275,7 @@ impl Sending<'_> {
                         .wire
                         .interim(pool, self.timer, within, connection.response())
                         .await
-                        .map_err(|_| Failed::with(Failure::Reset, LocalReply::ClientGone))?;
+                        .map_err(|_| Failed::client_gone())?;
                 }
                 _ => {}
             }
@@ -289,7 +294,6 @@ impl Sending<'_> {
     ) -> Result<ResponseHead, Failed> {
         let (timeouts, timer) = (self.timeouts, self.timer);
         let mut sending = !upload.is_done();
-        let mut watching = !self.traits.upgrade;
         // One that is asked although it is silent is waited for: there was no better one.
         let may_fall_silent = !endpoint.is_silent();
         timer.set(if sending {
@@ -320,15 +324,9 @@ impl Sending<'_> {
             if let Poll::Ready(head) = connection.poll_head(cx, client.pool, self.traits.to_head) {
                 return Poll::Ready(head.map_err(|why| Failed::responding(&why, reused)));
             }
-            if !sending && watching {
-                match client.wire.poll_reset(cx) {
-                    Poll::Ready(true) => {
-                        let gone = Failed::with(Failure::Reset, LocalReply::ClientGone);
-                        return Poll::Ready(Err(gone));
-                    }
-                    Poll::Ready(false) => watching = false,
-                    Poll::Pending => {}
-                }
+            let is_read = sending && upload.is_starved();
+            if !is_read && client.wire.has_left(cx) {
+                return Poll::Ready(Err(Failed::client_gone()));
             }
             if let Poll::Ready(wait_error) = timer.poll(cx) {
                 return Poll::Ready(Err(Failed::waiting(wait_error, upload)));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::forward::attempt::{Blame, Failed};
 use crate::forward::{Exchange, settle};
 use crate::table::counts::stats::Failure;
+use crate::wire::Wire;
 use crate::wire::connection::Connection;
 use crate::wire::timer::{Millis, Timer, WaitError};
 use crate::worker::Worker;
@@ -62,11 +63,12 @@ impl Connecting {
 
 impl Exchange {
     /// A new connection to the attempt's endpoint or, where that takes long or is down meanwhile, to
-    /// another one, with its attempt.
+    /// another one, with its attempt. A client that leaves ends the wait.
     pub(super) async fn connect(
         &mut self,
         worker: &Rc<Worker>,
         timer: &Timer,
+        client: Wire<'_>,
         attempt: Attempt,
     ) -> Result<(Attempt, Connection), (Attempt, Failed)> {
         let within = self.service().timeouts.connect;
@@ -75,7 +77,10 @@ impl Exchange {
         let connected = poll_fn(|cx| {
             loop {
                 if let Poll::Ready(connected) = poll_both(&mut first, &mut second, cx) {
-                    return Poll::Ready(connected);
+                    return Poll::Ready(connected.map_err(|error| Failed::connecting(&error)));
+                }
+                if client.has_left(cx) {
+                    return Poll::Ready(Err(Failed::client_gone()));
                 }
                 let now = worker.timers.now();
                 if second.is_none() && self.is_slow(&first, now) {
@@ -96,7 +101,9 @@ impl Exchange {
                 match timer.poll(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(WaitError::TimedOut) if !timer.is_past_limit() => {}
-                    Poll::Ready(wait_error) => return Poll::Ready(Err(wait_error.into())),
+                    Poll::Ready(wait_error) => {
+                        return Poll::Ready(Err(Failed::connecting(&wait_error.into())));
+                    }
                 }
             }
         });
@@ -108,7 +115,7 @@ impl Exchange {
         first.attempt.waits_with(timer);
         match connected {
             Ok(connection) => Ok((first.attempt, connection)),
-            Err(error) => Err((first.attempt, Failed::connecting(&error))),
+            Err(failed) => Err((first.attempt, failed)),
         }
     }
 

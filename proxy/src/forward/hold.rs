@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 
 use crate::table::hold::{Hold, Waited};
 use crate::wire::Wire;
@@ -22,7 +22,6 @@ pub(crate) async fn wait(
         return Ok(());
     };
     let mut waiting = std::pin::pin!(hold.wait());
-    let mut watching = true;
     poll_fn(|cx| {
         if let Poll::Ready(waited) = waiting.as_mut().poll(cx) {
             return Poll::Ready(match waited {
@@ -30,11 +29,8 @@ pub(crate) async fn wait(
                 Waited::Refused => Err(LocalReply::ServiceHeld),
             });
         }
-        if watching {
-            match ready!(client.poll_reset(cx)) {
-                true => return Poll::Ready(Err(LocalReply::ClientGone)),
-                false => watching = false,
-            }
+        if client.has_left(cx) {
+            return Poll::Ready(Err(LocalReply::ClientGone));
         }
         Poll::Pending
     })

@@ -199,7 +199,8 @@ impl Exchange {
             let sending = self.sending(timer);
             let connected = match sending.connection_at_hand(&attempt, self.may_kill) {
                 // Rare, and so not worth memory in every request.
-                Ok(None) => match Box::pin(self.connect(worker, timer, attempt)).await {
+                Ok(None) => match Box::pin(self.connect(worker, timer, client.wire, attempt)).await
+                {
                     Ok((of, connection)) => {
                         attempt = of;
                         Ok(connection)

@@ -165,8 +165,11 @@ impl Bodies<'_, '_> {
             if moved {
                 timer.set(*idle);
             }
-            let _ = ready!(timer.poll(cx));
             let waits_for_client = !download.is_starved() || sending && upload.is_starved();
+            if !waits_for_client && to_client.has_left(cx) {
+                return Poll::Ready(Err(Side::Client));
+            }
+            let _ = ready!(timer.poll(cx));
             Poll::Ready(Err(if waits_for_client {
                 Side::Client
             } else {

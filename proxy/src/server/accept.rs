@@ -252,8 +252,8 @@ async fn greet(
     _place: ConnectionPermit,
 ) {
     let _open = worker.counters.connection();
-    let socket = match &port.tls {
-        None => Socket::plain(stream),
+    let stream = match &port.tls {
+        None => Bytestream::plain(stream),
         // What other connections do not need is not in the memory of all of them.
         Some(tls) => match Box::pin(tls.accept(stream)).await {
             Ok(stream) if stream.speaks_h2() => {
@@ -261,7 +261,7 @@ async fn greet(
                 let h2_socket = H2Socket::to_client(Vec::new(), stream);
                 return Box::pin(h2::serve(worker, h2_socket, peer)).await;
             }
-            Ok(stream) => Socket::tls(stream),
+            Ok(stream) => Bytestream::Tls(Box::new(stream)),
             Err(error) => {
                 worker.counters.handshake_failed();
                 tracing::debug!(client = %peer.ip, %error, "no TLS handshake");
@@ -269,6 +269,7 @@ async fn greet(
             }
         },
     };
+    let socket = Socket::of_client(stream, port.listener.half_close);
     h1::serve(worker, &port.jobs, socket, peer).await;
 }
 

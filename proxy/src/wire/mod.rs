@@ -16,6 +16,7 @@ pub(crate) mod response;
 pub(crate) mod sink;
 pub(crate) mod socket;
 pub(crate) mod target;
+pub(crate) mod tcp;
 pub(crate) mod timer;
 pub(crate) mod tls;
 pub(crate) mod tunnel;
@@ -25,13 +26,12 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::write::write_interim;
 use crate::wire::h2::stream::Stream;
 use crate::wire::head::Message;
 use crate::wire::socket::{Pool, ReadBuffer, Socket};
+use crate::wire::tcp::Tcp;
 use crate::wire::timer::Timer;
 
 /// What a message comes from or goes to.
@@ -112,18 +112,18 @@ impl<'w> Wire<'w> {
         }
     }
 
-    /// Looks at a client that nothing is expected from: whether it gave its request up, once
-    /// there is anything to see.
-    pub(crate) fn poll_reset(self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Whether the client has left, from which nothing is expected. If not, the task is woken when
+    /// it does.
+    pub(crate) fn has_left(self, cx: &mut Context<'_>) -> bool {
         match self {
-            Self::H1(socket) => socket.poll_reset(cx),
-            Self::H2(stream) => stream.poll_reset(cx),
-            Self::Nowhere => Poll::Pending,
+            Self::H1(socket) => socket.has_left(cx),
+            Self::H2(stream) => stream.poll_reset(cx).is_ready(),
+            Self::Nowhere => false,
         }
     }
 
     /// The stream of bytes below, where it carries nothing else.
-    pub(crate) fn as_plain(self) -> Option<Ref<'w, TcpStream>> {
+    pub(crate) fn as_plain(self) -> Option<Ref<'w, Tcp>> {
         match self {
             Self::H1(socket) => socket.as_plain(),
             Self::H2(_) | Self::Nowhere => None,

@@ -11,9 +11,9 @@ use rustix::buffer::spare_capacity;
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::coop;
 
 use crate::wire::head::Head;
+use crate::wire::tcp::{Ended, Moved, Tcp};
 use crate::wire::timer::Timer;
 use crate::wire::tls::{ClientTls, EndpointTls};
 
@@ -30,11 +30,24 @@ const GATHERED: usize = 1024;
 const SMALL: usize = 2 * 1024;
 
 /// A stream of bytes, both ways at once.
-pub(crate) struct Socket(RefCell<Bytestream>);
+pub(crate) struct Socket {
+    stream: RefCell<Bytestream>,
+    half_close: HalfClose,
+}
+
+/// What a client means that ends its half of a connection while it has a response to come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HalfClose {
+    /// It has left.
+    #[default]
+    Abort,
+    /// It waits for its response.
+    Serve,
+}
 
 /// What is below: TCP, or TLS over it.
 pub(crate) enum Bytestream {
-    Plain(TcpStream),
+    Plain(Tcp),
     /// To a client.
     Tls(Box<ClientTls>),
     ToEndpoint(Box<EndpointTls>),
@@ -56,7 +69,11 @@ pub(crate) struct ReadBuffer {
 }
 
 impl Bytestream {
-    fn tcp(&self) -> &TcpStream {
+    pub(crate) fn plain(stream: TcpStream) -> Self {
+        Self::Plain(Tcp::new(stream))
+    }
+
+    fn tcp(&self) -> &Tcp {
         match self {
             Self::Plain(tcp) => tcp,
             Self::Tls(tls) => tls.tcp(),
@@ -86,7 +103,7 @@ impl Bytestream {
 
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Plain(tcp) => tcp.poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
             Self::ToEndpoint(tls) => Pin::new(&mut **tls).poll_shutdown(cx),
         }
@@ -99,7 +116,7 @@ impl Bytestream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Self::Plain(tcp) => tcp.poll_read(cx, buffer),
             Self::Tls(tls) => Pin::new(&mut **tls).poll_read(cx, buffer),
             Self::ToEndpoint(tls) => Pin::new(&mut **tls).poll_read(cx, buffer),
         }
@@ -116,26 +133,35 @@ impl Bytestream {
 }
 
 impl Socket {
-    pub(crate) fn plain(tcp: TcpStream) -> Self {
-        Self::new(Bytestream::Plain(tcp))
-    }
-
-    pub(crate) fn tls(tls: ClientTls) -> Self {
-        Self::new(Bytestream::Tls(Box::new(tls)))
-    }
-
+    /// To a client, or to an endpoint.
     pub(crate) fn new(stream: Bytestream) -> Self {
-        Self(RefCell::new(stream))
+        Self {
+            stream: RefCell::new(stream),
+            half_close: HalfClose::default(),
+        }
+    }
+
+    /// To a client that means this by the end of its half.
+    pub(crate) fn of_client(stream: Bytestream, half_close: HalfClose) -> Self {
+        Self {
+            half_close,
+            ..Self::new(stream)
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn plain(tcp: TcpStream) -> Self {
+        Self::new(Bytestream::plain(tcp))
     }
 
     /// What is below, for another protocol over it.
     pub(crate) fn into_inner(self) -> Bytestream {
-        self.0.into_inner()
+        self.stream.into_inner()
     }
 
     /// Reads into the room that there is. 0: the other side has closed its half.
     fn poll_read(&self, cx: &mut Context<'_>, room: &mut Room<'_>) -> Poll<io::Result<usize>> {
-        match &mut *self.0.borrow_mut() {
+        match &mut *self.stream.borrow_mut() {
             Bytestream::Plain(tcp) => poll_recv(tcp, cx, room),
             Bytestream::Tls(tls) => pin!(tls.read_buf(room.make())).poll(cx),
             Bytestream::ToEndpoint(tls) => pin!(tls.read_buf(room.make())).poll(cx),
@@ -161,7 +187,7 @@ impl Socket {
                     count += 1;
                 }
             }
-            let mut stream = self.0.borrow_mut();
+            let mut stream = self.stream.borrow_mut();
             let slices = &slices[..count];
             let sent = match slices {
                 [] => return stream.poll_flush(cx),
@@ -200,7 +226,7 @@ impl Socket {
 
     /// Ends this side's half.
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.borrow_mut().poll_shutdown(cx)
+        self.stream.borrow_mut().poll_shutdown(cx)
     }
 
     /// Says over TLS that nothing more comes (RFC 9112, 9.8), as far as there is room for that. It
@@ -214,14 +240,14 @@ impl Socket {
     /// Has the connection reset, and not ended, when it is dropped.
     pub(crate) fn reset_when_dropped(&self) {
         // A connection that is gone already was not ended by this side.
-        let _ = self.0.borrow().tcp().set_zero_linger();
+        let _ = self.stream.borrow().tcp().stream().set_zero_linger();
     }
 
     /// Whether there is nothing to read, neither bytes nor the end, as far as this process was
     /// told. No system call is made while nothing was.
     pub(crate) fn seems_quiet(&self) -> bool {
-        let stream = self.0.borrow();
-        let read = stream.tcp().try_read(&mut [0]);
+        let stream = self.stream.borrow();
+        let read = stream.tcp().stream().try_read(&mut [0]);
         stream.is_bare() && matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
@@ -230,25 +256,35 @@ impl Socket {
         matches!(self.peek(), Err(rustix::io::Errno::AGAIN))
     }
 
-    /// Looks at a socket that nothing is expected from: whether the other side has reset the
-    /// connection, once there is anything to see. Its end alone is none: it may still read.
-    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<bool> {
-        let readable = ready!(self.0.borrow().tcp().poll_read_ready(cx));
-        let is_reset = !matches!(self.peek(), Ok(_) | Err(rustix::io::Errno::AGAIN));
-        Poll::Ready(readable.is_err() || is_reset)
+    /// Whether the client has left, from which nothing is expected. If not, the task is woken when
+    /// it does. What it sends meanwhile stays there for its time.
+    ///
+    /// The end of its half is that of all it has asked for, whatever it has sent ahead: unless its
+    /// listener serves such clients, of which nothing more is known then until something is written.
+    pub(crate) fn has_left(&self, cx: &mut Context<'_>) -> bool {
+        let ended = match &mut *self.stream.borrow_mut() {
+            Bytestream::Plain(tcp) => tcp.poll_ended(cx),
+            Bytestream::Tls(tls) => tls.poll_ended(cx),
+            Bytestream::ToEndpoint(tls) => tls.poll_ended(cx),
+        };
+        match ended {
+            Poll::Ready(Ended::Whole) => true,
+            Poll::Ready(Ended::Half) => self.half_close == HalfClose::Abort,
+            Poll::Pending => false,
+        }
     }
 
     fn peek(&self) -> rustix::io::Result<usize> {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let stream = self.0.borrow();
+        let stream = self.stream.borrow();
         let (_, length) = rustix::net::recv(stream.tcp(), &mut [0u8; 1][..], flags)?;
         Ok(length)
     }
 
     /// The stream, for code that moves bytes without reading them: only where what is on it is
     /// what is meant.
-    pub(crate) fn as_plain(&self) -> Option<Ref<'_, TcpStream>> {
-        Ref::filter_map(self.0.borrow(), |stream| match stream {
+    pub(crate) fn as_plain(&self) -> Option<Ref<'_, Tcp>> {
+        Ref::filter_map(self.stream.borrow(), |stream| match stream {
             Bytestream::Plain(tcp) => Some(tcp),
             Bytestream::Tls(_) | Bytestream::ToEndpoint(_) => None,
         })
@@ -268,12 +304,8 @@ fn gather<'g>(slices: &[IoSlice<'_>], room: &'g mut [u8; GATHERED]) -> Option<&'
 }
 
 /// Receives into the room that there is. tokio's way to the same system call is much longer.
-fn poll_recv(
-    tcp: &TcpStream,
-    cx: &mut Context<'_>,
-    room: &mut Room<'_>,
-) -> Poll<io::Result<usize>> {
-    poll_io(tcp, cx, Interest::READABLE, || {
+fn poll_recv(tcp: &Tcp, cx: &mut Context<'_>, room: &mut Room<'_>) -> Poll<io::Result<usize>> {
+    tcp.poll_io(cx, Interest::READABLE, || {
         let buffer = room.make();
         let all = buffer.capacity() - buffer.len();
         let (_, count) = rustix::net::recv(tcp, spare_capacity(buffer), RecvFlags::empty())?;
@@ -282,12 +314,8 @@ fn poll_recv(
 }
 
 /// Sends what there is room for.
-fn poll_send(
-    tcp: &TcpStream,
-    cx: &mut Context<'_>,
-    slices: &[IoSlice<'_>],
-) -> Poll<io::Result<usize>> {
-    poll_io(tcp, cx, Interest::WRITABLE, || {
+fn poll_send(tcp: &Tcp, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    tcp.poll_io(cx, Interest::WRITABLE, || {
         let count = match slices {
             [slice] => rustix::net::send(tcp, slice, SendFlags::NOSIGNAL)?,
             slices => rustix::io::writev(tcp, slices)?,
@@ -295,47 +323,6 @@ fn poll_send(
         let all = slices.iter().map(|slice| slice.len()).sum();
         Ok(Moved { count, all })
     })
-}
-
-/// What a system call has done of what it could have done.
-struct Moved {
-    count: usize,
-    all: usize,
-}
-
-/// Makes a system call on a socket once it is ready for it. One that did not do all that it could
-/// would find nothing to do if it were made again, and so it is not until there is news.
-fn poll_io(
-    tcp: &TcpStream,
-    cx: &mut Context<'_>,
-    interest: Interest,
-    mut call: impl FnMut() -> io::Result<Moved>,
-) -> Poll<io::Result<usize>> {
-    // Other tasks of the worker get their turn, too.
-    let turn = ready!(coop::poll_proceed(cx));
-    loop {
-        let mut part = None;
-        let moved = tcp.try_io(interest, || match call()? {
-            Moved { count, all } if (1..all).contains(&count) => {
-                part = Some(count);
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-            Moved { count, .. } => Ok(count),
-        });
-        let moved = part.map_or(moved, Ok);
-        match moved {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                ready!(match interest {
-                    Interest::READABLE => tcp.poll_read_ready(cx),
-                    _ => tcp.poll_write_ready(cx),
-                })?;
-            }
-            moved => {
-                turn.made_progress();
-                return Poll::Ready(moved);
-            }
-        }
-    }
 }
 
 impl Pool {

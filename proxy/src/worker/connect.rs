@@ -20,7 +20,7 @@ pub(crate) async fn open(
 ) -> io::Result<Bytestream> {
     let tcp = connect(endpoint.target, timer, within).await?;
     let Some(tls) = &endpoint.transport.tls else {
-        return Ok(Bytestream::Plain(tcp));
+        return Ok(Bytestream::plain(tcp));
     };
     let mut handshake = std::pin::pin!(tls.connect(tcp, &endpoint.address));
     let stream = timer.wait(within, |cx| handshake.as_mut().poll(cx)).await?;

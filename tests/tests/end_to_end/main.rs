@@ -18,6 +18,7 @@ mod hold;
 mod hostile;
 mod http2;
 mod http2_attacks;
+mod leaving;
 mod mirror;
 mod pulls;
 mod requests;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use admin_api::Period;
 
-use crate::manifest::{ClientAuth, Listener, Tls, TlsVersion};
+use crate::manifest::{ClientAuth, HalfClose, Listener, Tls, TlsVersion};
 
 /// What the proxy is told. All paths are as it sees them.
 pub(super) struct Config<'a, L> {
@@ -44,6 +44,13 @@ impl<'a, L: Iterator<Item = (&'a Listener, SocketAddr)>> Config<'a, L> {
             if !trusted.is_empty() {
                 let trusted: Vec<String> = trusted.iter().map(|net| format!("\"{net}\"")).collect();
                 text.push_str(&format!("trusted_proxies = [{}]\n", trusted.join(", ")));
+            }
+            if let Some(half_close) = listener.half_close {
+                let half_close = match half_close {
+                    HalfClose::Abort => "abort",
+                    HalfClose::Serve => "serve",
+                };
+                text.push_str(&format!("half_close = \"{half_close}\"\n"));
             }
             if let Some(tls) = &listener.tls {
                 text.push_str(&tls_text(tls, self.certificates));
@@ -99,6 +106,7 @@ mod tests {
 [[proxy.listeners]]
 address = "0.0.0.0:443"
 trusted_proxies = ["10.0.0.0/8"]
+half_close = "serve"
 tls = [{ cert = "a.pem", key = "/keys/a.key" }]
 tls_min_version = "1.3"
 client_ca = "ca.pem"
@@ -123,6 +131,7 @@ image = "web:1"
         let want = r#"[[listeners]]
 address = "0.0.0.0:8080"
 trusted_proxies = ["10.0.0.0/8"]
+half_close = "serve"
 tls = [{ cert = "/home/project/a.pem", key = "/keys/a.key" }]
 tls_min_version = "1.3"
 client_ca = "/home/project/ca.pem"

@@ -2,6 +2,7 @@
 
 mod connect;
 mod counted;
+mod leave;
 mod mirror;
 mod newest_table;
 mod own_settings;

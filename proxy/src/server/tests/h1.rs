@@ -9,7 +9,7 @@ use crate::testing::hot_path::{GOOD, Rig, Row, SERVICE, run};
 use crate::worker::order::ShutdownPhase;
 
 use Say::{Bytes, Many, Read, Wait};
-use Step::{Respond, Stall, Take};
+use Step::{Respond, Take};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const OK: Step = Respond(200, "ok");
@@ -348,21 +348,5 @@ fn a_process_that_leaves_ends_its_connections_with_their_next_response() {
     assert_eq!(
         at(ShutdownPhase::Stopping, GET),
         ("200 -".into(), End::Closed)
-    );
-}
-
-#[test]
-fn a_client_that_has_ended_its_half_still_gets_its_response() {
-    check(
-        "half closed",
-        &[Bytes(GET), Say::End],
-        &[&GOOD],
-        "200, closed; seen 1; 2xx 1",
-    );
-    check(
-        "gone while it waits",
-        &[Bytes(GET), Wait(Duration::from_secs(1)), Say::Reset],
-        &[&[Take, Stall]],
-        "left; seen 1; client gone 1",
     );
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use admin_api::HoldSpec;
+use tokio::io::AsyncWriteExt;
 
 use crate::table::hold::Hold;
 use crate::testing::hot_path::client::Response;
@@ -126,4 +127,19 @@ fn a_client_that_leaves_gives_its_place_back() {
             );
         });
     }
+}
+
+#[test]
+fn a_client_that_ends_its_half_gives_its_place_back_whatever_is_unread() {
+    run(async {
+        let (rig, hold) = held(HoldSpec::default()).await;
+        let mut stream = rig.connect().await;
+        let head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        waiting(&hold, 1).await;
+        stream.write_all(b"order").await.unwrap();
+        stream.shutdown().await.unwrap();
+        waiting(&hold, 0).await;
+        assert_eq!((hold.counts().refused, rig.script.made()), (0, 0));
+    });
 }

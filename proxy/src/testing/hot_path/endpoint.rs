@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::clock::moved;
 use super::h2_endpoint;
-use super::message::{Body, Reader, length_of_request};
+use super::message::{Body, Length, Reader, length_of_request};
 
 /// One thing that an endpoint does on a connection. At the end of its script it closes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(crate) enum Step {
     Take,
     /// Reads the head of a request.
     TakeHead,
+    /// HTTP/1.1: reads the body of the request whose head it read last.
+    TakeBody,
     /// Responds to the request that it took last, with this status and body.
     Respond(u16, &'static str),
     /// Responds with a body of so many times `x`.
@@ -83,6 +85,16 @@ pub(crate) struct Script {
     own: BTreeMap<usize, Mine>,
     made: Cell<usize>,
     seen: RefCell<Vec<Seen>>,
+    ends: RefCell<Vec<ProxyEnd>>,
+}
+
+/// How the proxy ended what an endpoint had not responded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProxyEnd {
+    /// HTTP/1.1: it ended the connection.
+    Connection,
+    /// HTTP/2: it reset the stream, with this code.
+    Stream(u32),
 }
 
 /// The scripts of connections, and how many were made.
@@ -124,6 +136,15 @@ impl Script {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.borrow().clone()
+    }
+
+    /// What the proxy has ended while its endpoint stalled.
+    pub(crate) fn ends(&self) -> Vec<ProxyEnd> {
+        self.ends.borrow().clone()
+    }
+
+    pub(super) fn ended(&self, end: ProxyEnd) {
+        self.ends.borrow_mut().push(end);
     }
 
     /// Connections that were made so far.
@@ -230,6 +251,7 @@ async fn play(
     script: &Script,
 ) {
     let mut reader = Reader::new(stream);
+    let mut taken = (Length::Bytes(0), 0);
     for step in steps {
         match step {
             Step::Take | Step::TakeHead => {
@@ -237,12 +259,12 @@ async fn play(
                     return;
                 };
                 let length = length_of_request(&head);
-                let place = script.begins(endpoint, connection, head);
+                taken = (length, script.begins(endpoint, connection, head));
                 if *step == Step::Take {
-                    let body = reader.body(length).await;
-                    script.came(place, body);
+                    script.came(taken.1, reader.body(length).await);
                 }
             }
+            Step::TakeBody => script.came(taken.1, reader.body(taken.0).await),
             Step::Respond(status, body) => {
                 let length = body.len();
                 let response =
@@ -269,7 +291,10 @@ async fn play(
             }
             Step::Say(bytes) => say(&mut reader, bytes).await,
             Step::Wait(time) => tokio::time::sleep(*time).await,
-            Step::Stall => drop(reader.rest().await),
+            Step::Stall => {
+                let _ = reader.rest().await;
+                script.ended(ProxyEnd::Connection);
+            }
             Step::Close => return,
             Step::Reset => return reset(&reader.stream.0),
             Step::GoAway(_) | Step::ResetStream(_) => panic!("{step:?} over HTTP/1.1"),

@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::clock::Watched;
-use super::endpoint::{Script, Step, reset};
+use super::endpoint::{ProxyEnd, Script, Step, reset};
 use super::message::Body;
 
 const PREFACE: usize = 24;
@@ -73,6 +73,7 @@ impl Connection<'_> {
                             .await;
                     }
                 }
+                Step::TakeBody => panic!("{step:?} over HTTP/2"),
                 Step::RespondMany(_) => panic!("{step:?} needs a window, which this has not"),
                 Step::RespondWithTrailers(status, body, (name, value)) => {
                     let head = response_head(*status, None);
@@ -172,6 +173,10 @@ impl Connection<'_> {
                     coming.data.extend_from_slice(&payload);
                     coming.has_ended = ends;
                 }
+            }
+            RST_STREAM => {
+                let code = payload.try_into().map(u32::from_be_bytes);
+                self.script.ended(ProxyEnd::Stream(code.unwrap()));
             }
             _ => {}
         }

@@ -64,6 +64,9 @@ pub(crate) const GRPC: Request = POST
 /// Takes a request, and responds well.
 pub(crate) const GOOD: [Step; 2] = [Step::Take, Step::Respond(200, "ok")];
 
+/// A listener of a config.
+pub(crate) const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+
 /// The least that is a service, in JSON, but for its endpoints.
 pub(crate) const SERVICE: &str = r#"{"name":"web"}"#;
 
@@ -90,6 +93,7 @@ pub(crate) struct Row<'r> {
     /// A version's label and what its endpoint speaks, for each endpoint.
     endpoints: Vec<(&'static str, Speaks)>,
     config: &'static str,
+    listener: &'static str,
     service: &'static str,
     requests: Vec<Request>,
     says: Vec<Say>,
@@ -120,6 +124,7 @@ impl<'r> Row<'r> {
             client: Http::One,
             endpoints: vec![("1", Speaks::Http1)],
             config: "",
+            listener: "",
             service: SERVICE,
             requests: vec![GET],
             says: Vec::new(),
@@ -149,6 +154,11 @@ impl<'r> Row<'r> {
     /// Lines of a config.
     pub(crate) fn config(self, config: &'static str) -> Self {
         Self { config, ..self }
+    }
+
+    /// Keys of the listener.
+    pub(crate) fn listener(self, listener: &'static str) -> Self {
+        Self { listener, ..self }
     }
 
     /// A service in JSON, without its endpoints.
@@ -217,7 +227,8 @@ impl<'r> Row<'r> {
 
     async fn exchange(&self) -> Outcome {
         let script = Script::new(&self.script, &self.own);
-        let rig = Rig::new(self.config, self.service, &self.endpoints, script).await;
+        let config = format!("{}\n{LISTENER}{}", self.config, self.listener);
+        let rig = Rig::with(&config, self.service, &self.endpoints, script).await;
         if self.no_retries {
             let table = rig.table();
             let budget = &table.services()[0].budget;
@@ -259,6 +270,16 @@ impl Rig {
         endpoints: &[(&'static str, Speaks)],
         script: Rc<Script>,
     ) -> Self {
+        Self::with(&format!("{config}\n{LISTENER}"), service, endpoints, script).await
+    }
+
+    /// The same, with a whole config.
+    pub(crate) async fn with(
+        config: &str,
+        service: &str,
+        endpoints: &[(&'static str, Speaks)],
+        script: Rc<Script>,
+    ) -> Self {
         let mut spec = from_json::<ServiceSpec>(service.as_bytes()).unwrap();
         let mut addresses = Vec::new();
         for (number, (version, speaks)) in endpoints.iter().enumerate() {
@@ -277,8 +298,7 @@ impl Rig {
             }
             addresses.push(address);
         }
-        let config = format!("{config}\n[[listeners]]\naddress = \"127.0.0.1:0\"\n");
-        let wire = Wire::with(Config::parse(&config).unwrap(), &spec).unwrap();
+        let wire = Wire::with(Config::parse(config).unwrap(), &spec).unwrap();
         tokio::task::spawn_local(wire.clock());
         Self {
             wire,

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
+
+use crate::wire::tcp::{Moved, Tcp};
 
 /// From here on a pipe is worth its two system calls.
 pub(crate) const SPLICE_FROM: u64 = 64 * 1024;
@@ -63,8 +64,8 @@ impl Splice {
     pub(crate) fn poll_move(
         &mut self,
         cx: &mut Context<'_>,
-        from: &TcpStream,
-        to: &TcpStream,
+        from: &Tcp,
+        to: &Tcp,
         left: Option<u64>,
     ) -> Poll<Result<usize, Broken>> {
         let Some(pipe) = &self.pipe else {
@@ -73,8 +74,8 @@ impl Splice {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         if self.held == 0 {
             let want = left.map_or(PIPE, |left| usize::try_from(left).unwrap_or(PIPE).min(PIPE));
-            self.held = ready!(poll_io(cx, from, Interest::READABLE, || {
-                splice(from, None, &pipe.writer, None, want, flags)
+            self.held = ready!(from.poll_io(cx, Interest::READABLE, || {
+                whole(splice(from, None, &pipe.writer, None, want, flags))
             }))
             .map_err(|_| Broken::From)?;
             if self.held == 0 {
@@ -86,8 +87,15 @@ impl Splice {
         } else {
             SpliceFlags::empty()
         };
-        let moved = ready!(poll_io(cx, to, Interest::WRITABLE, || {
-            splice(&pipe.reader, None, to, None, self.held, flags | more)
+        let moved = ready!(to.poll_io(cx, Interest::WRITABLE, || {
+            whole(splice(
+                &pipe.reader,
+                None,
+                to,
+                None,
+                self.held,
+                flags | more,
+            ))
         }))
         .map_err(|_| Broken::To)?;
         self.held -= moved;
@@ -95,24 +103,10 @@ impl Splice {
     }
 }
 
-/// A system call on a stream that does not block, whenever the stream is ready for it.
-fn poll_io(
-    cx: &mut Context<'_>,
-    stream: &TcpStream,
-    interest: Interest,
-    mut call: impl FnMut() -> rustix::io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    loop {
-        if interest.is_readable() {
-            ready!(stream.poll_read_ready(cx))?;
-        } else {
-            ready!(stream.poll_write_ready(cx))?;
-        }
-        match stream.try_io(interest, || call().map_err(io::Error::from)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            done => return Poll::Ready(done),
-        }
-    }
+/// A system call that does not say how much it could have done.
+fn whole(moved: rustix::io::Result<usize>) -> io::Result<Moved> {
+    let count = moved?;
+    Ok(Moved { count, all: count })
 }
 
 impl Pipe {

@@ -205,7 +205,7 @@ mod tests {
         let address = listener.local_addr()?;
         let connect = || async move {
             let tcp = TcpStream::connect(address).await?;
-            Ok((H2Socket::to_endpoint(Bytestream::Plain(tcp)), Scheme::HTTP))
+            Ok((H2Socket::to_endpoint(Bytestream::plain(tcp)), Scheme::HTTP))
         };
         sessions.stream(&timers.timer(), WITHIN, connect).await
     }

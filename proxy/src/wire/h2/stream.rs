@@ -341,14 +341,14 @@ impl Stream {
         }
     }
 
-    /// Whether the client has reset the stream, or is gone.
-    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Waits until the client has reset the stream, or is gone.
+    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
         let reset = match &mut *self.outlet.borrow_mut() {
             Outlet::Response(respond, _) => respond.poll_reset(cx),
             Outlet::Body(send) => send.poll_reset(cx),
             Outlet::Request(..) => return Poll::Pending,
         };
-        reset.map(|_| true)
+        reset.map(drop)
     }
 }
 

@@ -20,6 +20,8 @@ use rustls::unbuffered::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::wire::tcp::{Ended, Tcp};
+
 /// Ciphertext that is read at once. A handshake message of the largest size, and the records
 /// around it, have to fit.
 const READ: usize = 80 * 1024;
@@ -29,6 +31,8 @@ const MIN_READ: usize = 17 * 1024;
 const OVERHEAD: usize = 64;
 /// Plaintext that is encrypted at once: what a client that does not read makes a connection hold.
 const WRITE: usize = 32 * 1024;
+/// Plaintext that is read ahead to see whether the peer ends behind it.
+const AHEAD: usize = 16 * 1024;
 /// Less than this still waits for the next piece that is written, to go out along with it.
 const SMALL: usize = 2 * 1024;
 
@@ -94,7 +98,7 @@ impl Side for UnbufferedClientConnection {
 /// What is written is on its way once it was flushed, or something is read after it: what the
 /// socket does not take at once waits for that.
 pub(crate) struct TlsStream<S> {
-    tcp: TcpStream,
+    tcp: Tcp,
     tls: Box<S>,
     /// Ciphertext that came: the start of a record, or records that the reader had no room for.
     incoming: Vec<u8>,
@@ -235,7 +239,7 @@ impl<S: Side> TlsStream<S> {
     /// first thing that is written, or as soon as nothing is there to be read.
     pub(crate) async fn handshake(tcp: TcpStream, tls: S) -> io::Result<Self> {
         let mut stream = Self {
-            tcp,
+            tcp: Tcp::new(tcp),
             tls: Box::new(tls),
             incoming: Vec::new(),
             // A client has something to say before anything came.
@@ -256,7 +260,7 @@ impl<S: Side> TlsStream<S> {
             Ok(()) => Ok(stream),
             Err(error) => {
                 // An alert says why; so does our log.
-                let _ = stream.tcp.try_write(stream.outgoing.rest());
+                let _ = stream.tcp.stream().try_write(stream.outgoing.rest());
                 Err(error)
             }
         }
@@ -273,7 +277,7 @@ impl<S: Side> TlsStream<S> {
     }
 
     /// The connection below.
-    pub(crate) fn tcp(&self) -> &TcpStream {
+    pub(crate) fn tcp(&self) -> &Tcp {
         &self.tcp
     }
 
@@ -282,6 +286,29 @@ impl<S: Side> TlsStream<S> {
     pub(super) fn is_bare(&self) -> bool {
         let buffers = [&self.incoming, &self.plaintext.bytes, &self.outgoing.bytes];
         buffers.iter().all(|buffer| buffer.capacity() == 0)
+    }
+
+    /// Waits for the peer's end, and keeps what it has sent before, as far as that is little. It
+    /// says so (close_notify), closes the connection below, or both: either is an end.
+    pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            if self.peer_closed {
+                return Poll::Ready(Ended::Half);
+            }
+            if self.plaintext.rest().len() + self.incoming.len() >= AHEAD {
+                // Of those that say so and leave the connection open, none has sent so much.
+                return self.tcp.poll_ended(cx);
+            }
+            // What came already is looked at before there is news.
+            if !self.unseen
+                && let Some(ended) = ready!(self.tcp.poll_news(cx))
+            {
+                return Poll::Ready(ended);
+            }
+            if ready!(self.poll_receive(cx, &mut ReadBuf::new(&mut []))).is_err() {
+                return Poll::Ready(Ended::Whole);
+            }
+        }
     }
 
     /// Takes what came from the socket, as much of it as `into` has room for.
@@ -304,7 +331,7 @@ impl<S: Side> TlsStream<S> {
                     )));
                 }
                 let mut read = ReadBuf::new(&mut room[filled..end]);
-                ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut read))?;
+                ready!(self.tcp.poll_read(cx, &mut read))?;
                 if read.filled().is_empty() {
                     // Without a word of it: what came before may not be all that was sent.
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
@@ -349,7 +376,7 @@ impl<S: Side> TlsStream<S> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outgoing.is_empty() {
             let rest = self.outgoing.rest();
-            let sent = ready!(Pin::new(&mut self.tcp).poll_write(cx, rest))?;
+            let sent = ready!(self.tcp.poll_write(cx, rest))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -404,7 +431,7 @@ impl<S: Side> TlsStream<S> {
         let mut sent = 0;
         if self.outgoing.is_empty() {
             // Nothing is copied where the socket takes it all.
-            if let Poll::Ready(n) = Pin::new(&mut self.tcp).poll_write(cx, &encrypted[..written])? {
+            if let Poll::Ready(n) = self.tcp.poll_write(cx, &encrypted[..written])? {
                 sent = n;
             }
         }
@@ -507,6 +534,6 @@ impl<S: Side> AsyncWrite for TlsStream<S> {
             this.outgoing.bytes.extend_from_slice(&alert[..written]);
         }
         ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.tcp).poll_shutdown(cx)
+        this.tcp.poll_shutdown(cx)
     }
 }

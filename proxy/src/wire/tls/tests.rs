@@ -1,5 +1,7 @@
 //! TLS between our own side and rustls' buffered one, over loopback sockets.
 
+mod ended;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -36,7 +36,7 @@ async fn with_idle(count: usize) -> (Rc<Upstream>, FarSides) {
 
 /// Which of the connections this one is.
 fn place_of(socket: &Socket, far_sides: &FarSides) -> usize {
-    let port = socket.as_plain().unwrap().local_addr().unwrap();
+    let port = socket.as_plain().unwrap().stream().local_addr().unwrap();
     // One that has ended has no peer.
     let mut peers = far_sides.iter().map(|far| far.peer_addr().ok());
     peers.position(|peer| peer == Some(port)).unwrap()
