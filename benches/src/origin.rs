@@ -594,11 +594,11 @@ mod tests {
         assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
     }
 
-    /// Names the socket of the origin that [`serves_if_asked`] is to be.
+    /// Names the socket of the origin that [`serves_if_told_to`] is to be.
     const ORIGIN_PATH: &str = "CROSSFADE_BENCH_TEST_ORIGIN";
 
     #[test]
-    fn serves_if_asked() {
+    fn serves_if_told_to() {
         if let Some(path) = std::env::var_os(ORIGIN_PATH) {
             let options = OriginOptions {
                 address: Ipv4Addr::LOCALHOST,
@@ -628,7 +628,7 @@ mod tests {
         let mut child = Command::new("timeout")
             .args(["--signal=KILL"].iter().chain(&unshare))
             .arg(std::env::current_exe().unwrap())
-            .args(["--exact", "origin::tests::serves_if_asked"])
+            .args(["--exact", "origin::tests::serves_if_told_to"])
             .env(ORIGIN_PATH, &path)
             .stdout(Stdio::null())
             .spawn()

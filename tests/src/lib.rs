@@ -8,6 +8,7 @@
 )]
 
 mod admin_port;
+mod blackhole;
 mod certificates;
 pub mod controller_kills;
 mod demo;
@@ -34,6 +35,7 @@ mod wait;
 pub mod zero_downtime;
 
 pub use admin_port::AdminPort;
+pub use blackhole::Blackhole;
 pub use certificates::{TestCa, TlsClient};
 pub use demo::TestDemo;
 pub use endpoint::TestEndpoint;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use admin_api::{DrainReceipt, ServiceStats, ServiceView};
+use admin_api::{DrainReceipt, HealthState, ServiceStats, ServiceView};
 use http::StatusCode;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::{Value, json};
@@ -147,6 +147,18 @@ impl TestProxy {
     pub async fn web(&self) -> ServiceView {
         let view = self.must("GET", "/v1/services/web", Value::Null).await;
         serde_json::from_value(view).expect("a service")
+    }
+
+    /// Waits until every endpoint of a version of service `web` is up.
+    pub async fn wait_up(&self, version: &str) {
+        wait_until("every endpoint is up", || async {
+            let web = self.web().await;
+            let endpoints = &web.versions[version].endpoints;
+            endpoints
+                .iter()
+                .all(|endpoint| endpoint.health == HealthState::Up)
+        })
+        .await;
     }
 
     /// The figures of service `web`.

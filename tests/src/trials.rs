@@ -32,8 +32,7 @@ impl Report for Completion {
     }
 }
 
-/// Tests that run side by side: as many as the machine has cores, or as `--test-threads` says, but
-/// no more than `at_once`.
+/// Tests that run side by side: `at_once`, or fewer where `--test-threads` says so.
 pub(crate) struct Group {
     pub(crate) at_once: usize,
     pub(crate) trials: Vec<Trial>,
@@ -95,8 +94,7 @@ pub(crate) fn run(mut groups: Vec<Group>) -> ExitCode {
         let all = groups.into_iter().flat_map(|group| group.trials).collect();
         return libtest_mimic::run(&arguments, all).exit_code();
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let wanted = arguments.test_threads.unwrap_or(cores);
+    let wanted = arguments.test_threads.unwrap_or(usize::MAX);
     let mut exit = ExitCode::SUCCESS;
     for Group { at_once, trials } in groups {
         let mut arguments = arguments.clone();

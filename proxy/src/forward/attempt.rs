@@ -55,7 +55,7 @@ pub(super) enum Blame {
     Client,
     /// The connection had ended before, and nothing is lost.
     Excused,
-    /// Nobody: a drain cut it, and another endpoint has the request.
+    /// No side: a drain cut it, and another endpoint has the request.
     Spared,
     /// The version, but its endpoint is no worse than others.
     Version(Failure),

@@ -13,8 +13,8 @@ use tests::zero_downtime::{Extent, Row};
 pub(crate) struct Options {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
-    /// How long all rows that go on for a time take together; the first takes 45% of it
-    #[arg(long, default_value = "22m", value_parser = humantime::parse_duration)]
+    /// How long all rows that go on for a time take together; the first takes 30% of it
+    #[arg(long, default_value = "33m", value_parser = humantime::parse_duration)]
     pub(crate) duration: Duration,
     /// How often each thing is done that happens once
     #[arg(long, default_value_t = 50)]

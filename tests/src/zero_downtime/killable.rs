@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinHandle;
@@ -43,6 +44,12 @@ impl Killable {
         assert_eq!(first.expect("a line").as_deref(), Some("listening"));
         let listening = tokio::spawn(listen(lines, number, witness.clone()));
         Self { child, listening }
+    }
+
+    /// Sends it a signal, such as SIGSTOP.
+    pub(super) fn signal(&self, signal: Signal) {
+        let id = self.child.id().and_then(|id| Pid::from_raw(id as i32));
+        kill_process(id.expect("it runs"), signal).expect("it is our child");
     }
 
     /// Kills it (SIGKILL), and hears out what it has said.

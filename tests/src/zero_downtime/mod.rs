@@ -17,6 +17,7 @@ mod client;
 mod killable;
 mod origin;
 mod outcome;
+mod replies;
 mod request;
 mod rows;
 mod test_env;

@@ -32,6 +32,7 @@ struct State {
     number: u32,
     saw: Box<dyn Fn(u32, Sight) + Send + Sync>,
     receipt: AtomicBool,
+    breaks_posts: AtomicBool,
     open: AtomicUsize,
     stop: Notify,
 }
@@ -49,6 +50,7 @@ impl Origin {
             number,
             saw: Box::new(saw),
             receipt: AtomicBool::new(false),
+            breaks_posts: AtomicBool::new(false),
             open: AtomicUsize::new(0),
             stop: Notify::new(),
         });
@@ -64,6 +66,12 @@ impl Origin {
     /// The proxy has given its receipt: whatever comes from now on should not.
     pub fn has_its_receipt(&self) {
         self.state.receipt.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on it closes the connection in place of a response to a POST that
+    /// [`Request::is_to_break`].
+    pub fn breaks_posts(&self) {
+        self.state.breaks_posts.store(true, Ordering::SeqCst);
     }
 
     /// Ends every connection, as the end of a process does. It goes on listening only to tell
@@ -137,6 +145,9 @@ async fn converse(stream: TcpStream, state: &State) -> io::Result<()> {
                     state.tell(Sight::BadUpload(request, error.to_string()));
                     return Err(error);
                 }
+            }
+            if request.is_to_break() && state.breaks_posts.load(Ordering::SeqCst) {
+                break;
             }
             response(&mut wire, state.number, request).await?;
         } else {

@@ -41,6 +41,8 @@ pub enum Limit {
     AtMost(f64),
     /// No less than this.
     AtLeast(f64),
+    /// This.
+    Is(f64),
 }
 
 impl Outcome {
@@ -101,6 +103,7 @@ impl Figure {
             Limit::None => true,
             Limit::AtMost(most) => self.value <= most,
             Limit::AtLeast(least) => self.value >= least,
+            Limit::Is(wanted) => self.value == wanted,
         }
     }
 }
@@ -126,6 +129,7 @@ impl std::fmt::Display for Figure {
             Limit::None => Ok(()),
             Limit::AtMost(most) => write!(f, " (≤ {}{verdict})", number(most)),
             Limit::AtLeast(least) => write!(f, " (≥ {}{verdict})", number(least)),
+            Limit::Is(wanted) => write!(f, " (= {}{verdict})", number(wanted)),
         }
     }
 }

@@ -155,6 +155,16 @@ impl Request {
         matches!(self.kind, Kind::Post | Kind::PostChunked)
     }
 
+    /// Whether a part of its response may come long before the rest.
+    pub(super) fn may_pause_in_its_response(self) -> bool {
+        self.kind == Kind::Large || matches!(self.kind, Kind::Slow(_)) && !self.id.is_multiple_of(3)
+    }
+
+    /// Whether it is one of the fifth of all POSTs that have no response where POSTs break.
+    pub(super) fn is_to_break(self) -> bool {
+        self.is_post() && (self.id / 20).is_multiple_of(5)
+    }
+
     /// How long its response takes because that was asked for.
     pub(super) fn pause(self) -> Duration {
         match self.kind {

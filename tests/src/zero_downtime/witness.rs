@@ -164,6 +164,15 @@ impl Witness {
         self.found.load(Ordering::Relaxed)
     }
 
+    /// How many of the findings that were kept are of a kind.
+    pub(super) fn count(&self, is_of_kind: impl Fn(&Finding) -> bool) -> u64 {
+        let findings = lock(&self.findings);
+        findings
+            .iter()
+            .filter(|finding| is_of_kind(finding))
+            .count() as u64
+    }
+
     /// Judges what was found: `excused` says what was to be expected.
     pub fn judge(&self, excused: impl Fn(&Finding) -> bool) -> Findings {
         let findings = lock(&self.findings);

@@ -25,8 +25,9 @@ use std::sync::OnceLock;
 use tests::{On, latency_limits, manifests, podman, recovery, scenarios, upgrades};
 use trials::{Group, trials};
 
-/// Each test mostly waits; with more of them at once, short time limits are missed on two cores.
-const AT_ONCE: usize = 2;
+/// Each test mostly waits for podman; with more of them at once, short time limits are missed on two
+/// cores.
+const AT_ONCE: usize = 3;
 
 fn main() -> ExitCode {
     let side_by_side = [

@@ -45,6 +45,26 @@ async fn an_endpoint_that_dies_costs_no_more_than_it_must() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_whose_host_is_gone_costs_no_more_than_it_must() {
+    check(Row::Blackholes, 5, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_freezes_costs_no_more_than_it_must() {
+    check(Row::Freezes, 5, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_post_without_a_response_is_seen_and_counted_once() {
+    check(Row::BrokenPosts, 3, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_left_of_a_request_whose_client_went_away() {
+    check(Row::Leaves, 3, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_client_notices_a_config_file_that_is_rewritten_and_broken() {
     check(Row::ConfigFile, 3, 0).await;
 }

@@ -1,9 +1,11 @@
 //! The rows: what may change without a client noticing.
 
+mod broken_posts;
 mod config_file;
 mod controller;
 mod endpoints;
-mod kills;
+mod leaves;
+mod losses;
 mod restarts;
 mod stops;
 mod storm;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use super::outcome::Outcome;
 use super::test_env::TestEnv;
 use crate::On;
+use losses::How;
 
 /// A kind of change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +31,14 @@ pub enum Row {
     Endpoints,
     /// Endpoints that are killed, 1 a second, of 4.
     Kills,
+    /// Endpoints whose host is gone for a while, of 4.
+    Blackholes,
+    /// Endpoints that are stopped (SIGSTOP) for a while, of 4.
+    Freezes,
+    /// A fifth of all POSTs have no response.
+    BrokenPosts,
+    /// Clients that go away while their response is awaited.
+    Leaves,
     /// The config file rewritten 20 times a second, one in three broken.
     ConfigFile,
     /// SIGTERM with 50 slow requests in flight.
@@ -57,11 +68,15 @@ pub struct Extent {
 
 impl Row {
     /// Every row, in the order of the table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::Swaps,
         Self::Storm,
         Self::Endpoints,
         Self::Kills,
+        Self::Blackholes,
+        Self::Freezes,
+        Self::BrokenPosts,
+        Self::Leaves,
         Self::ConfigFile,
         Self::Stops,
         Self::Restarts,
@@ -78,6 +93,10 @@ impl Row {
             Self::Storm => "storm",
             Self::Endpoints => "endpoints",
             Self::Kills => "kills",
+            Self::Blackholes => "blackholes",
+            Self::Freezes => "freezes",
+            Self::BrokenPosts => "broken-posts",
+            Self::Leaves => "leaves",
             Self::ConfigFile => "config-file",
             Self::Stops => "stops",
             Self::Restarts => "restarts",
@@ -95,6 +114,10 @@ impl Row {
             Self::Storm => "1,000 swaps a second, by concurrent calls",
             Self::Endpoints => "5 endpoints a second added, drained and stopped",
             Self::Kills => "1 of 4 endpoints killed a second (SIGKILL)",
+            Self::Blackholes => "1 of 4 endpoints without a host for 1.5 s",
+            Self::Freezes => "1 of 4 endpoints frozen (SIGSTOP) for 1.5 s",
+            Self::BrokenPosts => "a fifth of all POSTs without a response",
+            Self::Leaves => "50 clients a second that go away",
             Self::ConfigFile => "config file rewritten 20 times a second, 1 in 3 broken",
             Self::Stops => "SIGTERM with 50 slow requests in flight",
             Self::Restarts => "proxy killed (SIGKILL) and started again",
@@ -108,9 +131,14 @@ impl Row {
     /// Its part of the time of all rows, in percent. None: it is counted in rounds.
     pub fn share(self) -> Option<u32> {
         match self {
-            Self::Swaps => Some(45),
-            Self::Storm => Some(10),
-            Self::Endpoints | Self::Kills | Self::ConfigFile => Some(15),
+            Self::Swaps => Some(30),
+            Self::Storm
+            | Self::Endpoints
+            | Self::Kills
+            | Self::Blackholes
+            | Self::Freezes
+            | Self::ConfigFile => Some(10),
+            Self::BrokenPosts | Self::Leaves => Some(5),
             Self::Stops
             | Self::Restarts
             | Self::Upgrades
@@ -132,7 +160,11 @@ impl Row {
             Self::Swaps => swaps::run(env, time).await,
             Self::Storm => storm::run(env, time).await,
             Self::Endpoints => endpoints::run(env, time).await,
-            Self::Kills => kills::run(env, time).await,
+            Self::Kills => losses::run(env, time, How::Killed).await,
+            Self::Blackholes => losses::run(env, time, How::Blackholed).await,
+            Self::Freezes => losses::run(env, time, How::Frozen).await,
+            Self::BrokenPosts => broken_posts::run(env, time).await,
+            Self::Leaves => leaves::run(env, time).await,
             Self::ConfigFile => config_file::run(env, time).await,
             Self::Stops => stops::run(env, rounds).await,
             Self::Restarts => restarts::run(env, rounds).await,
