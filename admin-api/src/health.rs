@@ -145,11 +145,11 @@ impl HealthSpec {
                 return Err(InputError::of_field("path", message));
             }
         } else if let Some((field, _)) = of_http.into_iter().find(|(_, is_set)| *is_set) {
-            let message = "belongs to a check with protocol = \"http\": take one of the two away";
+            let message = "belongs to a check with protocol = \"http\": remove one of the two";
             return Err(InputError::of_field(field, message));
         }
         if self.protocol != Probe::Grpc && self.service.is_some() {
-            let message = "belongs to a check with protocol = \"grpc\": take one of the two away";
+            let message = "belongs to a check with protocol = \"grpc\": remove one of the two";
             return Err(InputError::of_field("service", message));
         }
         Ok(())

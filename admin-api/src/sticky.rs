@@ -60,7 +60,7 @@ impl StickySpec {
                 Ok(ClientKey::Header(header))
             }
             (Some(_), Some(_)) | (None, None) => Err(InputError::of_whole(
-                "needs either `cookie` or `header`: by what clients are told apart",
+                "needs either `cookie` or `header` to tell clients apart",
             )),
         }
     }
@@ -118,7 +118,7 @@ impl ForceSpec {
 impl Setting for ForceSpec {
     fn check(&self) -> Result<(), InputError> {
         if self.header.is_none() && self.cookie.is_none() {
-            let message = "needs `header`, `cookie` or both: by what a request names a version";
+            let message = "needs `header`, `cookie` or both, by which a request names its version";
             return Err(InputError::of_whole(message));
         }
         self.header_name()?;
@@ -126,7 +126,7 @@ impl Setting for ForceSpec {
             check_cookie_name(name).map_err(|message| InputError::of_field("cookie", message))?;
         }
         if self.from.is_empty() {
-            let message = "is empty: say whose clients may, such as [\"10.0.0.0/8\"]";
+            let message = "is empty: list the networks of these clients, such as [\"10.0.0.0/8\"]";
             return Err(InputError::of_field("from", message));
         }
         self.networks().map(drop)

@@ -102,7 +102,7 @@ pub fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, InputError> {
     deserializer.end().map_err(|_| InputError {
         line: None,
         field: None,
-        message: "there is more after the JSON value".into(),
+        message: "unexpected text after the JSON value".into(),
     })?;
     Ok(value)
 }
@@ -326,7 +326,7 @@ mod tests {
             Some("split"),
             "`1` is listed twice",
         );
-        check_json(r#"{"split":{}} x"#, None, "there is more after");
+        check_json(r#"{"split":{}} x"#, None, "unexpected text after");
         check_json(r#"{"split":"#, Some("split"), "EOF");
     }
 

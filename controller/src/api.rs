@@ -295,7 +295,7 @@ pub struct VersionStatus {
     pub role: String,
     /// Its weight in the split.
     pub weight: u32,
-    /// Its share of new requests, in per cent.
+    /// Its share of new requests, in percent.
     pub share: f64,
     /// Endpoints that get requests.
     pub healthy: usize,
@@ -307,7 +307,7 @@ pub struct VersionStatus {
     pub requests: u64,
     /// Those that count against it.
     pub failures: u64,
-    /// In per cent; absent without attempts.
+    /// In percent; absent without attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub success_rate: Option<f64>,
 }
@@ -331,7 +331,7 @@ pub struct RolloutStatus {
     pub step: usize,
     /// How many there are.
     pub steps: usize,
-    /// The candidate's share of the requests by its step, in per cent.
+    /// The candidate's share of the requests by its step, in percent.
     pub share: u8,
     /// Why it does not go on by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -394,7 +394,7 @@ pub struct StepExplained {
     pub step: usize,
     /// How many there are.
     pub of: usize,
-    /// The candidate's share, in per cent.
+    /// The candidate's share, in percent.
     pub share: u8,
     /// How many of a hundred requests were copied to it, where it had no share.
     #[serde(default, skip_serializing_if = "Option::is_none")]

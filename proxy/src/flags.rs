@@ -10,7 +10,7 @@ const EXIT_CODES: &str = "Exit codes:
   64   wrong flags or a wrong config; the message names file, line and field
   130  a second SIGINT, 143: a second SIGTERM; what was in flight was cut
 
-CROSSFADE_LOG sets what is logged: error, warn, info (default) or debug.";
+CROSSFADE_LOG sets the log level: error, warn, info (default) or debug.";
 
 /// A weighted HTTP reverse proxy whose upstream set is swapped while requests are in flight.
 #[derive(Debug, Parser)]

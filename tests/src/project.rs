@@ -295,7 +295,7 @@ bake = "{bake}"
         })
     }
 
-    /// Waits until a version has this share of the requests, in per cent.
+    /// Waits until a version has this share of the requests, in percent.
     #[track_caller]
     pub fn until_share(&self, version: &str, percent: f64) -> impl Future<Output = Value> {
         let wanted = version.to_owned();
@@ -434,7 +434,7 @@ impl Drop for TestProject {
     }
 }
 
-/// The share of the requests that `status` says a version has, in per cent.
+/// The share of the requests that `status` says a version has, in percent.
 pub(crate) fn share(web: &Value, version: &str) -> Option<f64> {
     let mut versions = web["versions"].as_array()?.iter();
     versions.find(|one| one["version"] == version)?["share"].as_f64()

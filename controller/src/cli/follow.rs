@@ -92,7 +92,7 @@ async fn until_end(client: &ControllerClient, rollout: i64, screen: &Screen) -> 
         let ended = match (rollout.phase, &rollout.paused) {
             (Phase::Baking | Phase::Draining | Phase::Done, _) => Ok(()),
             (Phase::RolledBack, _) => {
-                let why = rollout.why.as_deref().unwrap_or("no reason was kept");
+                let why = rollout.why.as_deref().unwrap_or("no reason was recorded");
                 let to = &rollout.to;
                 Err(Error::rolled_back(format!("{to} was rolled back: {why}")))
             }
@@ -100,7 +100,7 @@ async fn until_end(client: &ControllerClient, rollout: i64, screen: &Screen) -> 
             (_, Some(why)) => {
                 let id = rollout.id;
                 Err(Error::paused(format!(
-                    "rollout {id} is paused: {why}; `crossfade resume`, `promote` or `abort` goes on"
+                    "rollout {id} is paused: {why}; continue with `crossfade resume`, `promote` or `abort`"
                 )))
             }
         };

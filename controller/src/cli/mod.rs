@@ -288,7 +288,7 @@ impl CommandContext {
     fn manifest_text(&self) -> Result<(PathBuf, String)> {
         let text = std::fs::read_to_string(&self.file).map_err(|error| {
             let hint = if self.file == Path::new(args::MANIFEST) {
-                "; --file FILE names another, --state FOLDER does without"
+                "; name another with --file FILE, or give --state FOLDER, which needs none"
             } else {
                 ""
             };

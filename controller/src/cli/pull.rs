@@ -70,7 +70,7 @@ impl Shown {
             PullLine::Step(step) => self.screen.step(step),
             PullLine::Here { image } => {
                 self.screen.clear();
-                self.screen.say(&format!("{image} is here"));
+                self.screen.say(&format!("{image} is on this host"));
             }
             PullLine::Failed(failure) => {
                 self.screen.clear();

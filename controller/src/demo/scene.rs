@@ -12,7 +12,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// Fewer responses than this are no scene.
 const FEWEST: usize = 20;
 
-/// The shares of a split, in per cent, without those at 0.
+/// The shares of a split, in percent, without those at 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Shares(BTreeMap<String, u32>);
 

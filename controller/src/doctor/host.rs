@@ -38,7 +38,7 @@ pub(super) async fn examine(
     findings.push(match version {
         Err(why) => lacking(
             why,
-            "install it (`apt-get install podman`, `dnf install podman`), or say \
+            "install it (`apt-get install podman`, `dnf install podman`), or set \
              `runtime = \"process\"`",
         ),
         Ok(version) if major(&version) < OLDEST_PODMAN => lacking(
@@ -136,7 +136,7 @@ fn programs(findings: &mut Vec<Finding>) {
     ] {
         let name = programs.join(" or ");
         findings.push(match programs.iter().any(|program| is_in_path(program)) {
-            true => Finding::ok("rootless", format!("{name} is there")),
+            true => Finding::ok("rootless", format!("{name} is installed")),
             false => Finding::failed(
                 "rootless",
                 format!("{name} is not installed"),

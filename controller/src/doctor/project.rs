@@ -124,9 +124,9 @@ fn room(folder: &Path, findings: &mut Vec<Finding>) {
         free if free < LEAST_ROOM => Finding::failed(
             "disk",
             text,
-            "make room: `podman image prune`, for one. Rollouts wait while nothing can be written",
+            "free some space, for example with `podman image prune`; rollouts wait while the disk is full",
         ),
-        free if free < LITTLE_ROOM => Finding::warning("disk", text, "make room for images"),
+        free if free < LITTLE_ROOM => Finding::warning("disk", text, "free some space for images"),
         _ => Finding::ok("disk", text),
     });
 }
@@ -264,7 +264,9 @@ fn program(image: &str) -> Finding {
 
 async fn is_there(image: &str) -> Finding {
     match run("podman", &["image", "exists", image]).await {
-        Ok(done) if done.status.success() => Finding::ok("image", format!("{image} is here")),
+        Ok(done) if done.status.success() => {
+            Finding::ok("image", format!("{image} is on this host"))
+        }
         Ok(_) if image.starts_with("localhost/") => Finding::failed(
             "image",
             format!("{image} is not on this host, and images under localhost/ are never pulled"),
@@ -295,7 +297,7 @@ async fn starts(image: &str) -> Finding {
         Ok(done) if done.status.success() => {
             let said = String::from_utf8_lossy(&done.stdout).trim().to_owned();
             return match said.rsplit(' ').next() == Some(RELEASE) {
-                true => Finding::ok("container", format!("one starts, and is {said}")),
+                true => Finding::ok("container", format!("the image starts, and is {said}")),
                 false => Finding::warning(
                     "container",
                     format!("{image} is {said}, and this is release {RELEASE}"),
@@ -307,5 +309,5 @@ async fn starts(image: &str) -> Finding {
         Err(why) => why,
     };
     let fix = format!("make `podman run --rm {image} --version` work first");
-    Finding::failed("container", format!("none starts: {why}"), fix)
+    Finding::failed("container", format!("the image does not start: {why}"), fix)
 }

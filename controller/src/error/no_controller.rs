@@ -37,6 +37,6 @@ pub enum NoController {
     #[error("the controller responded with {0}")]
     Status(StatusCode),
     /// The response is not what the verb's type has.
-    #[error("the controller's response: {0}")]
+    #[error("invalid response of the controller: {0}")]
     Unreadable(#[source] serde_json::Error),
 }

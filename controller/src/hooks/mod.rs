@@ -84,7 +84,7 @@ pub(crate) struct About {
     /// From 1 on.
     pub(crate) step: usize,
     pub(crate) steps: usize,
-    /// The candidate's share in this step, in per cent.
+    /// The candidate's share in this step, in percent.
     pub(crate) share: u8,
     pub(crate) candidate: Counts,
     pub(crate) stable: Counts,

@@ -16,7 +16,7 @@ use crate::verdict::AfterMaxHold;
 pub struct RolloutOverrides {
     /// `canary`, `blue-green`, `linear=20`, `steps=1,10,50,100`, `rolling` or `all-at-once`.
     pub strategy: Option<String>,
-    /// The steps of a canary: shares in per cent, with holds and gates.
+    /// The steps of a canary: shares in percent, with holds and gates.
     pub steps: Option<Vec<StepSpec>>,
     /// How many more containers a rolling rollout may have than stable had.
     pub max_surge: Option<Amount>,
@@ -32,7 +32,7 @@ pub struct RolloutOverrides {
     pub max_hold: Option<Period>,
     /// `pause` or `proceed`.
     pub after_max_hold: Option<AfterMaxHold>,
-    /// In per cent.
+    /// In percent.
     pub success_rate: Option<f64>,
     /// How far below stable's it may be, in percentage points.
     pub success_rate_tolerance: Option<f64>,
@@ -138,7 +138,7 @@ fn check(settings: &RolloutSettings) -> Result<(), InputError> {
     ensure(
         (0.0..=100.0).contains(&settings.success_rate),
         field("success_rate"),
-        "a number from 0 to 100 is needed, in per cent",
+        "a number from 0 to 100 is needed, in percent",
     )?;
     ensure(
         (0.0..=100.0).contains(&settings.success_rate_tolerance),

@@ -19,7 +19,7 @@ pub use strategy::Strategy;
 /// One step of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// The candidate's share of the requests, in per cent: 1 to 100; 0 while it is mirrored to.
+    /// The candidate's share of the requests, in percent: 1 to 100; 0 while it is mirrored to.
     pub share: u8,
     /// How many of a hundred requests are copied to the candidate, which has no others then, and
     /// whose responses are thrown away.

@@ -23,7 +23,7 @@ pub struct RolloutSettings {
     pub max_hold: Period,
     /// What then.
     pub after_max_hold: AfterMaxHold,
-    /// In per cent.
+    /// In percent.
     pub success_rate: f64,
     /// How far below stable's it may be, in percentage points.
     pub success_rate_tolerance: f64,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 /// `mirror`, `mirror:5m` or `mirror=50:5m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepSpec {
-    /// The candidate's share of the requests, in per cent. Of a mirror step: how many of a hundred
+    /// The candidate's share of the requests, in percent. Of a mirror step: how many of a hundred
     /// are copied to it; 0 stands for the share of the step after it.
     pub share: u8,
     /// The candidate gets copies of requests and none of its own, and no client gets its responses.
@@ -50,9 +50,9 @@ impl FromStr for StepSpec {
         };
         let wrong = || {
             format!(
-                "`{text}` is not a step: write a whole number from 1 to 100, in per cent, and where \
-                 wanted how long it lasts and `gate`, such as 10, 10:5m or 10:5m:gate; before the \
-                 first share `mirror:5m` has requests copied"
+                "`{text}` is not a step: write a whole number from 1 to 100, in percent, optionally \
+                 with a duration and `gate`, such as 10, 10:5m or 10:5m:gate; the first step may \
+                 be `mirror:5m`, which copies requests"
             )
         };
         let mut spec = Self {

@@ -33,7 +33,7 @@ pub enum Strategy {
     Canary(Vec<StepSpec>),
     /// The whole new set beside the old one, then all the traffic at once, and a look at it.
     BlueGreen,
-    /// The same share more with every step, in per cent.
+    /// The same share more with every step, in percent.
     Linear(u8),
     /// Any shares, with as many containers as each needs.
     Steps(Vec<StepSpec>),
@@ -118,14 +118,14 @@ impl Strategy {
             all => (None, all),
         };
         if mirror.is_some_and(|mirror| mirror.share > 100) {
-            return Err("`mirror=` copies a whole number from 1 to 100, in per cent".into());
+            return Err("`mirror=` copies a whole number from 1 to 100, in percent".into());
         }
         if specs.iter().any(|spec| spec.mirror) {
             return Err("`mirror` can only be the first step".into());
         }
         let shares: Vec<u8> = specs.iter().map(|spec| spec.share).collect();
         if shares.iter().any(|share| !(1..=100).contains(share)) {
-            return Err("every step is a whole number from 1 to 100, in per cent".into());
+            return Err("every step is a whole number from 1 to 100, in percent".into());
         }
         if shares.windows(2).any(|pair| pair[0] >= pair[1]) {
             return Err("every step has to be larger than the one before".into());

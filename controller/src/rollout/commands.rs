@@ -152,8 +152,8 @@ impl Rollout {
                 if self.record.has(Checkpoint::AtGate) {
                     self.mark(self.record.step, Checkpoint::Agreed)?;
                 }
-                self.on_enter.push((reply, format!("{title} goes on")));
-                let again = Transition::new(self.record.phase, self.record.step, "goes on");
+                self.on_enter.push((reply, format!("{title} continues")));
+                let again = Transition::new(self.record.phase, self.record.step, "continues");
                 Transition {
                     kind: "resumed",
                     ..again

@@ -38,15 +38,15 @@ struct Inner {
     /// The addresses of every endpoint that was ever there, by version.
     known: BTreeMap<String, BTreeSet<String>>,
     stats: BTreeMap<String, VersionStats>,
-    /// The share of a version's requests that fails, in per cent.
+    /// The share of a version's requests that fails, in percent.
     failing: BTreeMap<String, u64>,
     /// Why a version's endpoints are down, or one of them.
     down: BTreeMap<String, String>,
     /// Of the copies that were made last.
     mirror: MirrorStats,
-    /// The share of all requests that are wrong and get a 4xx response, in per cent.
+    /// The share of all requests that are wrong and get a 4xx response, in percent.
     wrong: u64,
-    /// The share of a version's responses that say so to what is right, in per cent.
+    /// The share of a version's responses that say so to what is right, in percent.
     refusing: BTreeMap<String, u64>,
     in_flight: BTreeMap<String, u64>,
     upgraded: BTreeMap<String, u64>,

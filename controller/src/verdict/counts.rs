@@ -85,7 +85,7 @@ impl Counts {
         })
     }
 
-    /// In per cent; `None` without attempts.
+    /// In percent; `None` without attempts.
     pub fn success_rate(self) -> Option<f64> {
         self.failed().rate().map(|failed| 100.0 * (1.0 - failed))
     }

@@ -59,7 +59,7 @@ const BEYOND_P99: f64 = 0.01;
 /// What a candidate has to keep, and how long it is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
-    /// The success rate in per cent, 0 to 100.
+    /// The success rate in percent, 0 to 100.
     pub success_rate: f64,
     /// How far below stable's it may be, in percentage points.
     pub success_rate_tolerance: f64,

@@ -93,7 +93,7 @@ fn what_is_held_for_too_long_is_paused_or_goes_on_where_only_requests_are_missin
 }
 
 #[test]
-fn a_slightly_bad_candidate_is_held_not_condemned() {
+fn a_slightly_bad_candidate_is_held_not_rolled_back() {
     check((2, 100), (0, 100), 60, "hold");
 }
 
@@ -115,7 +115,7 @@ fn a_candidate_as_good_as_a_bad_stable_advances() {
 }
 
 #[test]
-fn a_bad_candidate_is_condemned_before_there_are_enough_requests_to_advance() {
+fn a_bad_candidate_is_rolled_back_before_there_are_enough_requests_to_advance() {
     check((2, 9), (0, 90), 1, "hold");
     check((3, 9), (0, 90), 1, "roll back");
     check((4, 12), (0, 120), 1, "roll back");
@@ -128,7 +128,7 @@ fn a_bad_candidate_is_condemned_before_there_are_enough_requests_to_advance() {
 }
 
 #[test]
-fn a_candidate_within_its_limit_is_condemned_all_the_same_when_stable_is_better() {
+fn a_candidate_within_its_limit_is_rolled_back_all_the_same_when_stable_is_better() {
     check((50, 10_000), (90, 90_000), 60, "roll back");
     // But not for a tenth of a percentage point.
     check((200, 100_000), (1_000, 1_000_000), 60, "advance");
@@ -346,7 +346,7 @@ fn chance_of_ever(every: u64, requests: u64, rate: f64) -> f64 {
     let states = usize::try_from(requests).expect("few") + 1;
     let mut alive = vec![vec![0.0; states]; states];
     alive[0][0] = 1.0;
-    let mut condemned = 0.0;
+    let mut rolled_back = 0.0;
     for request in 1..=requests {
         let is_candidates = request.is_multiple_of(every);
         let candidates = request / every;
@@ -378,7 +378,7 @@ fn chance_of_ever(every: u64, requests: u64, rate: f64) -> f64 {
                         ),
                     );
                     if case.fails_more_than_stable.reaches(CHANCE_OF_FAILURES) {
-                        condemned += chance;
+                        rolled_back += chance;
                     } else {
                         next[ours][theirs] += chance;
                     }
@@ -387,11 +387,11 @@ fn chance_of_ever(every: u64, requests: u64, rate: f64) -> f64 {
         }
         alive = next;
     }
-    condemned
+    rolled_back
 }
 
 #[test]
-fn looked_at_after_every_request_a_good_candidate_is_condemned_as_rarely_as_promised() {
+fn looked_at_after_every_request_a_good_candidate_is_rolled_back_as_rarely_as_promised() {
     for (every, requests, rate) in [
         (2, 120, 0.02),
         (2, 120, 0.3),

@@ -156,7 +156,7 @@ impl Control {
             let definition = service.definition.with_split(&split)?;
             if let Some(version) = service.drained_for(&definition.split) {
                 return Err(ChangeError::Conflict(format!(
-                    "version `{version}` was drained, and this split would leave the service without endpoints: PUT the service to have it back"
+                    "version `{version}` was drained, and this split would leave the service without endpoints: PUT the service to restore it"
                 )));
             }
             let spec = ServiceSpec { split, ..spec };

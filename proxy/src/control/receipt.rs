@@ -72,7 +72,7 @@ impl Control {
             .any(is_live)
         {
             return Err(ChangeError::Conflict(
-                "a newer change asks for the drained endpoints again".into(),
+                "a newer change uses the drained endpoints again".into(),
             ));
         }
         if let Some(receipt) = self.drains.receipt(name, target) {

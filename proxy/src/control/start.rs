@@ -143,7 +143,7 @@ fn leave_out_unfit(desired: &mut Desired, state: Option<&StateFile>) -> Result<(
             .collect();
         let wrong = checked.iter().find(|(_, checked)| checked.is_err());
         let (name, why, error) = if let Some((name, Err(error))) = wrong {
-            let why = format!("is not right: {error}");
+            let why = format!("is invalid: {error}");
             (Some(name.clone()), why, error.clone().into())
         } else {
             let definitions: Vec<_> = checked.into_iter().flat_map(|(_, good)| good).collect();

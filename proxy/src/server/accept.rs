@@ -264,7 +264,7 @@ async fn greet(
             Ok(stream) => Bytestream::Tls(Box::new(stream)),
             Err(error) => {
                 worker.counters.handshake_failed();
-                tracing::debug!(client = %peer.ip, %error, "no TLS handshake");
+                tracing::debug!(client = %peer.ip, %error, "TLS handshake with a client failed");
                 return;
             }
         },

@@ -441,7 +441,7 @@ mod tests {
         check(
             r#"{"name":"web","force":{"header":"x-version","from":[]}}"#,
             "force.from",
-            "say whose clients",
+            "list the networks",
         );
         check(
             r#"{"name":"web","force":{"cookie":"v","from":["10.0.0.0/8","all"]}}"#,

@@ -243,7 +243,7 @@ impl LocalReply {
             Self::BadSyntax => "the request is not valid HTTP/1.1",
             Self::BadFraming => "the length of the request's body is ambiguous or wrong",
             Self::BadTarget => "the request's target is neither a path nor an http URL",
-            Self::UnknownCoding => "of the transfer codings only `chunked` is supported",
+            Self::UnknownCoding => "the only supported transfer coding is `chunked`",
             Self::UnknownVersion => "this version of HTTP is not supported here",
             Self::TargetTooLong => "the request's target is too long",
             Self::HeadTooLong => "the request's header fields are too long or too many",

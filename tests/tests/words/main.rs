@@ -27,6 +27,7 @@ const ANYWHERE: &[(&str, &str)] = &[
     ("answered", "responded"),
     ("answers", "responses"),
     ("condemn", "should_roll_back"),
+    ("condemned", "rolled back"),
     ("condemns", "should_roll_back"),
     ("detour", "redraw"),
     ("elder", "draining process"),

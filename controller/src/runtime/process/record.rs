@@ -164,6 +164,6 @@ fn must_be_a_file_name(name: &str) -> Result<(), RuntimeError> {
     if name.starts_with(|first: char| first.is_ascii_alphanumeric()) && name.chars().all(allowed) {
         return Ok(());
     }
-    let reason = format!("`{name}` is not a name: letters, digits, `_`, `.` and `-` make one");
+    let reason = format!("`{name}` is not a name: use letters, digits, `_`, `.` and `-`");
     Err(refused("name a process", reason))
 }

@@ -93,7 +93,7 @@ fn must_be_kept(secrets: &Secrets, target: &VersionRecord) -> Result<()> {
         None => Ok(()),
         Some((name, _)) => Err(Error::refused(format!(
             "{} {} cannot be started again: its secret `{name}` is no longer kept; \
-             `crossfade deploy {} --image {}` starts it with the one of now",
+             `crossfade deploy {} --image {}` starts it with the current one",
             target.service, target.version, target.service, target.image
         ))),
     }

@@ -73,7 +73,7 @@ async fn exchange_as(
         None => exchange(stream, endpoint, spec, host).await,
         Some(tls) => {
             let stream = tls.connect(stream, &endpoint.address).await;
-            let stream = stream.map_err(|error| format!("no TLS handshake: {error}"))?;
+            let stream = stream.map_err(|error| format!("TLS handshake failed: {error}"))?;
             exchange(stream, endpoint, spec, host).await
         }
     }

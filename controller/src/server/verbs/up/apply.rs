@@ -37,9 +37,9 @@ impl Controller {
             return Ok(());
         };
         undo(&up.project, started).await;
-        // An engine that made the network and cannot take it away says so in the log.
+        // The network is left over: the log says why.
         if let Err(error) = up.project.runtime.remove_network().await {
-            tracing::warn!("the network stays: {error}");
+            tracing::warn!("the network cannot be removed: {error}");
         }
         self.journal
             .clear(&format!("up failed: {error}"), self.clock.now())?;
@@ -110,10 +110,13 @@ impl Controller {
         started: Vec<Container>,
     ) -> Result<()> {
         for (version, _) in &checked.fresh {
-            // Where the proxy cannot be told now, tending tells it.
+            // If the proxy cannot be reached now, the reconciler removes it later.
             let gone = project.take_out(&version.service).await;
             if let Err(error) = gone {
-                tracing::warn!("{} stays in the proxy: {error}", version.service);
+                tracing::warn!(
+                    "{} cannot be removed from the proxy: {error}",
+                    version.service
+                );
             }
         }
         undo(project, started).await;
@@ -256,7 +259,7 @@ impl Controller {
 async fn undo(project: &Project, started: Vec<Container>) {
     for container in started.into_iter().rev() {
         if let Err(error) = project.runtime.stop(&container.id).await {
-            tracing::warn!("{} stays: {error}", container.name);
+            tracing::warn!("{} cannot be removed: {error}", container.name);
         }
     }
 }
