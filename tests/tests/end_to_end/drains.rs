@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Heard, Load, ScriptedEndpoint, TestEndpoint, TestProxy, get, wait_until};
+use tests::{Heard, Load, ScriptedEndpoint, TestEndpoint, TestProxy, get, send, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -92,7 +92,10 @@ async fn endpoints_that_are_drained_before_they_are_stopped_cost_no_request() {
 async fn at_the_time_out_what_is_left_is_cut_and_the_receipt_says_so() {
     let (proxy, _old, _new) = moved_on("[timeouts]\ndrain = \"300ms\"", &[]).await;
     let address = proxy.address;
-    let slow = tokio::spawn(async move { get(address, "/slow?for=60s").await });
+    let slow = tokio::spawn(async move {
+        // Not one that may be sent twice.
+        send(address, "POST", "/slow?for=60s", &[], "order").await
+    });
     proxy.wait_in_flight(1).await;
     proxy.split(json!({"2.0.0": 1})).await;
     let receipt = proxy.drain("1.0.0", "20s").await;
@@ -104,6 +107,23 @@ async fn at_the_time_out_what_is_left_is_cut_and_the_receipt_says_so() {
         reply.header("proxy-status").contains("drained"),
         "{reply:?}"
     );
+}
+
+#[tokio::test]
+async fn what_is_cut_and_may_be_sent_twice_goes_to_the_version_that_is_left() {
+    let (proxy, _old, _new) = moved_on("[timeouts]\ndrain = \"300ms\"", &[]).await;
+    let address = proxy.address;
+    let slow = tokio::spawn(async move { get(address, "/slow?for=2s").await });
+    proxy.wait_in_flight(1).await;
+    proxy.split(json!({"2.0.0": 1})).await;
+    let receipt = proxy.drain("1.0.0", "20s").await;
+    assert!(receipt.drained && !receipt.forced, "{receipt:?}");
+    assert_eq!(receipt.endpoints[0].cut.requests, 0);
+    let reply = slow.await.unwrap();
+    assert_eq!(reply.status, 200);
+    assert!(reply.body.contains("2.0.0"), "{reply:?}");
+    let stats = proxy.stats().await;
+    assert_eq!(stats.versions["1.0.0"].failures(), 0, "{stats:?}");
 }
 
 #[tokio::test]
