@@ -52,7 +52,7 @@ async fn held_requests_wait_through_swaps_and_drains_and_none_is_lost_at_the_rel
     wait_waiting(&proxy, 50).await;
     let well = get(proxy.address, "/healthz").await;
     assert_eq!(well.status, 200);
-    assert!(well.body.contains("held"), "{well:?}");
+    assert!(well.body.contains("on hold"), "{well:?}");
     let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
     let line = "crossfade_held_requests{service=\"web\"} 50";
     assert!(metrics.lines().any(|one| one == line), "{metrics}");
