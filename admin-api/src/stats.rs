@@ -19,6 +19,21 @@ pub struct ServiceStats {
     /// What came of copies of its requests, where some are made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorStats>,
+    /// Its requests that found no endpoint up.
+    #[serde(default)]
+    pub waits: WaitStats,
+}
+
+/// Requests that waited for an endpoint to come up, or wait (`timeouts.wait_for_endpoint`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitStats {
+    /// Those that wait now.
+    pub waiting: u64,
+    /// All that began to wait.
+    pub waited: u64,
+    /// Of these, those that got the proxy's own response: they waited too long, or there was no
+    /// place.
+    pub refused: u64,
 }
 
 /// The figures of one version.

@@ -26,6 +26,10 @@ settings! {
         /// (RFC 8305, 5). Default 250 ms; 0: never.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub connect_hedge: Option<Period>,
+        /// How long a request waits where no endpoint is up, but one may come up. Default 5 s;
+        /// 0: not at all.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub wait_for_endpoint: Option<Period>,
         /// From the end of a request until the head of its response. Default 60 s.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub first_byte: Option<NonZeroPeriod>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use admin_api::{
     CopyStats, Cut, DrainReceipt, DrainRequest, EndpointReceipt, EndpointView, ErrorBody,
     ErrorDetail, HealthState, MirrorSpec, MirrorStats, Oldest, ServiceSpec, ServiceStats,
-    ServiceView, VersionStats, VersionView,
+    ServiceView, VersionStats, VersionView, WaitStats,
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -272,6 +272,7 @@ impl FakeProxy {
                 generation: 1,
                 versions,
                 mirror: spec.mirror.as_ref().map(|_| inner.mirror.clone()),
+                waits: WaitStats::default(),
             })
         })
     }

@@ -12,6 +12,7 @@ use crate::table::Table;
 use crate::table::counts::stats::Stats;
 use crate::table::counts::values::ProcessCounts;
 use crate::table::mirror::Mirror;
+use crate::table::service::Outage;
 use crate::wire::reply::LocalReply;
 use crate::wire::tls::Listening;
 use crate::worker::counters::Counters;
@@ -39,6 +40,7 @@ pub(crate) fn text(
     families.push(of_latency(table));
     families.extend(of_mirrors(table)?);
     families.extend(of_holds(table)?);
+    families.extend(of_waits(table)?);
     let mut text = Vec::new();
     let not_empty: Vec<MetricFamily> = families
         .into_iter()
@@ -274,7 +276,11 @@ fn of_panics(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     )?;
     for service in table.services() {
         let name = &*service.definition.name;
-        set(&panic, &[name], u64::from(service.is_in_panic()));
+        set(
+            &panic,
+            &[name],
+            u64::from(service.outage() == Some(Outage::Panic)),
+        );
     }
     Ok(panic.collect())
 }
@@ -305,6 +311,33 @@ fn of_holds(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
         }
     }
     Ok(waiting.collect())
+}
+
+/// Requests that find no endpoint of their service up.
+fn of_waits(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    let waiting = gauges(
+        "crossfade_waiting_requests",
+        "Requests that wait until an endpoint of their service is up.",
+        &["service"],
+    )?;
+    let waited = counter(
+        "crossfade_waited_requests_total",
+        "Requests that began to wait until an endpoint of their service is up.",
+        &["service"],
+    )?;
+    let refused = counter(
+        "crossfade_waited_requests_refused_total",
+        "Of those, the ones that waited too long, or found no place to wait.",
+        &["service"],
+    )?;
+    for service in table.services() {
+        let stats = service.waiting_room.stats();
+        let labels = [&*service.definition.name];
+        set(&waiting, &labels, stats.waiting);
+        waited.with_label_values(&labels).inc_by(stats.waited);
+        refused.with_label_values(&labels).inc_by(stats.refused);
+    }
+    Ok([waiting.collect(), waited.collect(), refused.collect()].concat())
 }
 
 fn of_mirrors(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {

@@ -34,6 +34,7 @@ use crate::config::{AdminAddress, Config, Token};
 use crate::control::drain::DrainTarget;
 use crate::control::{ChangeError, Control, ProcessRole};
 use crate::server::listeners::AdminListener;
+use crate::table::service::Outage;
 use crate::wire::tls::Listening;
 use crate::worker::counters::Counters;
 
@@ -419,7 +420,7 @@ impl AdminApi {
             in_panic: table
                 .services()
                 .iter()
-                .filter(|service| service.is_in_panic())
+                .filter(|service| service.outage() == Some(Outage::Panic))
                 .map(|service| service.definition.name.to_string())
                 .collect(),
             versions_down: table

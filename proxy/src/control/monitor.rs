@@ -1,7 +1,7 @@
 //! The outlier monitor: samples the table again and again, ejects endpoints whose responses fail,
 //! and says when a version or a service has nothing up, and when it has again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::control::ejection::{self, Change, Member, Record};
 use crate::table::Table;
 use crate::table::endpoint::Endpoint;
 use crate::table::endpoint_id::EndpointId;
-use crate::table::service::Service;
+use crate::table::service::{Outage, Service};
 use crate::table::version::Version;
 
 /// From one look to the next. What it reads are cells that the workers write, so it does not do
@@ -22,8 +22,10 @@ const EVERY: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(crate) struct OutlierMonitor {
     records: HashMap<EndpointId, Record>,
-    /// Services, and their versions, that had nothing up.
-    without_healthy: BTreeSet<(Arc<str>, Option<Arc<str>>)>,
+    /// Services that had nothing up.
+    outages: BTreeMap<Arc<str>, Outage>,
+    /// Services with their versions that had nothing up, while others had.
+    versions_down: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 
 /// Keeps looking. Never ends.
@@ -108,35 +110,52 @@ impl OutlierMonitor {
         records.extend(endpoints.iter().map(|endpoint| endpoint.id).zip(known));
     }
 
-    /// Says what went dark since the look before, and what did not stay so.
+    /// Says what has nothing up since the look before, and what has again.
     fn tell(&mut self, table: &Table) {
-        let mut without_healthy = BTreeSet::new();
-        for service in table.services() {
-            let name = &service.definition.name;
-            if service.is_in_panic() {
-                without_healthy.insert((name.clone(), None));
-            }
-            let down = service.versions_down();
-            without_healthy.extend(down.map(|version| (name.clone(), Some(version.label.clone()))));
-        }
-        for (service, version) in without_healthy.difference(&self.without_healthy) {
-            match version {
-                Some(version) => tracing::warn!(
-                    %service, %version,
-                    "no endpoint of the version is up: other versions get its share"
-                ),
-                None => tracing::error!(
+        let outages = table.services().iter().filter_map(|service| {
+            // One that is new was not up before.
+            let outage = service.outage().filter(|_| service.was_up())?;
+            Some((service.definition.name.clone(), outage))
+        });
+        let outages: BTreeMap<Arc<str>, Outage> = outages.collect();
+        for (service, outage) in &outages {
+            match outage {
+                _ if self.outages.get(service) == Some(outage) => {}
+                Outage::Panic => tracing::error!(
                     %service,
                     "no endpoint of the service is up: requests are sent anyway (panic mode)"
                 ),
+                Outage::Waits => tracing::error!(
+                    %service,
+                    "no endpoint of the service is up: requests wait for one"
+                ),
             }
         }
-        for (service, version) in self.without_healthy.difference(&without_healthy) {
-            match version {
-                Some(version) => tracing::info!(%service, %version, "the version is up again"),
-                None => tracing::info!(%service, "the service is up again"),
+        for service in self.outages.keys() {
+            if !outages.contains_key(service) {
+                tracing::info!(%service, "the service is up again");
             }
         }
-        self.without_healthy = without_healthy;
+        self.outages = outages;
+        self.tell_of_versions(table);
+    }
+
+    fn tell_of_versions(&mut self, table: &Table) {
+        let down = table.services().iter().flat_map(|service| {
+            let name = &service.definition.name;
+            let down = service.versions_down();
+            down.map(move |version| (name.clone(), version.label.clone()))
+        });
+        let down: BTreeSet<_> = down.collect();
+        for (service, version) in down.difference(&self.versions_down) {
+            tracing::warn!(
+                %service, %version,
+                "no endpoint of the version is up: other versions get its share"
+            );
+        }
+        for (service, version) in self.versions_down.difference(&down) {
+            tracing::info!(%service, %version, "the version is up again");
+        }
+        self.versions_down = down;
     }
 }

@@ -47,12 +47,17 @@ impl Control {
             let hold = service.hold.as_ref()?;
             Some((service.definition.name.to_string(), hold.counts()))
         });
+        let waits = table.services().iter().map(|service| {
+            let counts = service.waiting_room.counts();
+            (service.definition.name.to_string(), counts)
+        });
         Report {
             process: counters.counts(),
             services: services.collect(),
             endpoints,
             mirrors: mirrors.collect(),
             holds: holds.collect(),
+            waits: waits.collect(),
             last: false,
         }
     }
@@ -84,6 +89,11 @@ impl Control {
                 hold.remote.note(process, counts);
             }
         }
+        for (name, counts) in report.waits {
+            if let Some(service) = table.service(&name) {
+                service.waiting_room.remote.note(process, counts);
+            }
+        }
     }
 
     /// An older process has ended: nothing of it is in flight any more.
@@ -98,6 +108,7 @@ impl Control {
             }
             service.mirror.iter().for_each(|m| m.process_ended(process));
             service.hold.iter().for_each(|h| h.remote.ended(process));
+            service.waiting_room.remote.ended(process);
         }
         self.drains.draining_processes.remove(process);
         self.drains.draining_processes.tell();
@@ -115,6 +126,7 @@ impl Control {
             }
             service.mirror.iter().for_each(Mirror::forget_draining);
             service.hold.iter().for_each(|h| h.remote.forget_present());
+            service.waiting_room.remote.forget_present();
         }
         self.drains.draining_processes.clear();
     }

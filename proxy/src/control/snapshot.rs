@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::table::counts::remote::ProcessId;
 use crate::table::counts::values::{
-    EndpointCounts, HoldCounts, MirrorCounts, ProcessCounts, VersionCounts,
+    EndpointCounts, HoldCounts, MirrorCounts, ProcessCounts, VersionCounts, WaitCounts,
 };
 use crate::table::endpoint_id::EndpointId;
 use crate::table::snapshot::EndpointSnapshot;
@@ -81,6 +81,8 @@ pub(crate) struct TimeoutsSnapshot {
     connect_failover: Duration,
     #[serde(default)]
     connect_hedge: Option<Duration>,
+    #[serde(default = "default_wait")]
+    wait_for_endpoint: Option<Duration>,
     first_byte: Duration,
     #[serde(default)]
     request: Option<Duration>,
@@ -96,17 +98,23 @@ fn default_failover() -> Duration {
     Timeouts::default().connect_failover
 }
 
+fn default_wait() -> Option<Duration> {
+    Timeouts::default().wait_for_endpoint
+}
+
 /// What an older process counts.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) process: ProcessCounts,
     pub(crate) services: BTreeMap<String, BTreeMap<String, VersionCounts>>,
     pub(crate) endpoints: BTreeMap<EndpointId, EndpointCounts>,
-    /// By service, as the two that follow.
+    /// By service, as those that follow.
     #[serde(default)]
     pub(crate) mirrors: BTreeMap<String, MirrorCounts>,
     #[serde(default)]
     pub(crate) holds: BTreeMap<String, HoldCounts>,
+    #[serde(default)]
+    pub(crate) waits: BTreeMap<String, WaitCounts>,
     /// The process ends: nothing comes after this.
     pub(crate) last: bool,
 }
@@ -119,6 +127,7 @@ impl From<&Timeouts> for TimeoutsSnapshot {
             connect,
             connect_failover,
             connect_hedge,
+            wait_for_endpoint,
             first_byte,
             request,
             body_idle,
@@ -133,6 +142,7 @@ impl From<&Timeouts> for TimeoutsSnapshot {
             connect,
             connect_failover,
             connect_hedge,
+            wait_for_endpoint,
             first_byte,
             request,
             body_idle,
@@ -152,6 +162,7 @@ impl From<TimeoutsSnapshot> for Timeouts {
             connect,
             connect_failover,
             connect_hedge,
+            wait_for_endpoint,
             first_byte,
             request,
             body_idle,
@@ -166,6 +177,7 @@ impl From<TimeoutsSnapshot> for Timeouts {
             connect,
             connect_failover,
             connect_hedge,
+            wait_for_endpoint,
             first_byte,
             request,
             body_idle,

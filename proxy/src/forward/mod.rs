@@ -11,6 +11,7 @@
 
 mod attempt;
 mod connect;
+pub(crate) mod endpoint_wait;
 pub(crate) mod hold;
 pub(crate) mod mirror;
 pub(crate) mod relay;
@@ -93,22 +94,22 @@ impl Exchange {
             if table.at(service).hold.is_some() {
                 return Err(LocalReply::ServiceHeld);
             }
-            table.at(service).budget.deposit(worker.index);
             let hints = routing_hints::of(&table.at(service).definition, request, peer);
-            // Every endpoint of this table may have been retired by a newer one.
-            let pick = match table.at(service).claim(worker.index, &hints) {
-                None if !worker.has_newer_than(&table) => {
-                    table.at(service).claim_in_panic(worker.index, &hints)
-                }
-                pick => pick,
+            let claimed = match table.at(service).claim(worker.index, &hints) {
+                Some(pick) => Ok(pick),
+                // Every endpoint of this table may have been retired by a newer one.
+                None if worker.has_newer_than(&table) => continue,
+                None => table.at(service).claim_in_panic(worker.index, &hints),
             };
-            if let Some(pick) = pick {
-                let (version, attempt) =
-                    (pick.version, worker.upstream(pick.endpoint).begin(timer));
-                break (table, service, version, hints, attempt);
-            }
-            if !worker.has_newer_than(&table) {
-                return Err(LocalReply::NoEndpoint);
+            match claimed {
+                Ok(pick) => {
+                    table.at(service).budget.deposit(worker.index);
+                    let (version, attempt) =
+                        (pick.version, worker.upstream(pick.endpoint).begin(timer));
+                    break (table, service, version, hints, attempt);
+                }
+                Err(_) if worker.has_newer_than(&table) => {}
+                Err(reply) => return Err(reply),
             }
         };
         let method = request.method();

@@ -11,7 +11,7 @@ use http::Version;
 
 use crate::forward::{EndpointResponse, Exchange};
 use crate::server::h2;
-use crate::server::incoming::{Incoming, Started, write_reply};
+use crate::server::incoming::{Incoming, Started, may_pass, write_reply};
 use crate::wire::Wire;
 use crate::wire::connection::Link;
 use crate::wire::h1::body::Framing;
@@ -274,9 +274,9 @@ impl H1Client {
         };
         // What it is made of is large, and stays where it is to its end.
         let mut started = incoming.begin();
-        if matches!(started, Err(LocalReply::ServiceHeld)) {
+        if matches!(started, Err(reply) if may_pass(reply)) {
             // Rare, and so not worth memory in every request.
-            started = Box::pin(incoming.begin_when_released()).await;
+            started = Box::pin(incoming.begin_when_it_may()).await;
         }
         worker.pool.give_head(head);
         self.read_buffer.consume(length);

@@ -8,7 +8,7 @@ use h2::{Reason, RecvStream};
 use http::{Request, Response};
 
 use super::h2_client::Open;
-use super::incoming::{Incoming, Started, write_reply};
+use super::incoming::{Incoming, Started, may_pass, write_reply};
 use crate::forward::relay::Side;
 use crate::forward::{EndpointResponse, Exchange};
 use crate::wire::h1::body::Framing;
@@ -104,7 +104,7 @@ impl Client {
         };
         let begun = match incoming.begin() {
             // Rare, and so not worth memory in every request.
-            Err(LocalReply::ServiceHeld) => Box::pin(incoming.begin_when_released()).await?,
+            Err(reply) if may_pass(reply) => Box::pin(incoming.begin_when_it_may()).await?,
             begun => begun?,
         };
         if !self.ends && head.has(Known::Expect, "100-continue") {

@@ -1,9 +1,10 @@
 //! A request whose head was read, from whichever wire: it is checked against the limits, waits
-//! while its service is held, and begins its exchange. What cannot be forwarded gets a response of
+//! while its service is held or has no endpoint, and begins its exchange. What cannot be forwarded gets a response of
 //! the proxy's own.
 
 use std::rc::Rc;
 
+use crate::forward::endpoint_wait::EndpointWait;
 use crate::forward::{Exchange, hold};
 use crate::wire::Wire;
 use crate::wire::h1::body::Framing;
@@ -35,18 +36,29 @@ pub(super) struct Started {
 }
 
 impl Incoming<'_> {
-    /// Begins its exchange, once its service is not held.
-    pub(super) async fn begin_when_released(&self) -> Result<Started, LocalReply> {
+    /// Begins its exchange, once its service is not held and has an endpoint.
+    pub(super) async fn begin_when_it_may(&self) -> Result<Started, LocalReply> {
+        let mut wait = None;
         loop {
             hold::wait(self.worker, self.head, self.client).await?;
+            let generation = self.worker.table().generation;
             match self.begin() {
                 Err(LocalReply::ServiceHeld) => {}
+                Err(LocalReply::NoEndpointInTime) => {
+                    let wait = match &wait {
+                        Some(wait) => wait,
+                        None => wait.insert(EndpointWait::of_request(self.worker, self.head)?),
+                    };
+                    let (worker, timer) = (self.worker, self.timer);
+                    wait.until_news(worker, timer, generation, self.head, self.client)
+                        .await?;
+                }
                 begun => return begun,
             }
         }
     }
 
-    /// Begins its exchange. `ServiceHeld`: it has to wait until it may.
+    /// Begins its exchange. What [`may_pass`] is said of: it has to wait until it may.
     pub(super) fn begin(&self) -> Result<Started, LocalReply> {
         if self.head.target().len() > self.worker.limits.request_line {
             return Err(LocalReply::TargetTooLong);
@@ -91,6 +103,14 @@ impl Incoming<'_> {
             most: if chunked { most } else { u64::MAX },
         }
     }
+}
+
+/// Whether a request that cannot begin may do so in a moment.
+pub(super) fn may_pass(reply: LocalReply) -> bool {
+    matches!(
+        reply,
+        LocalReply::ServiceHeld | LocalReply::NoEndpointInTime
+    )
 }
 
 /// Writes the fields of a response of the proxy's own, and gives its body, in JSON where the client

@@ -73,6 +73,8 @@ pub(crate) struct Endpoint {
     proven: AtomicBool,
     /// Requests that wait for a response of it wait in vain.
     silent: AtomicBool,
+    /// Nothing came back from it lately.
+    unreachable: AtomicBool,
     condition: Mutex<Condition>,
     cut_requests: AtomicU64,
     cut_streams: AtomicU64,
@@ -108,6 +110,7 @@ impl Endpoint {
             share: AtomicU32::new(share),
             proven: AtomicBool::new(up),
             silent: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
             condition: Mutex::new(Condition {
                 share,
                 ..Condition::default()
@@ -135,6 +138,7 @@ impl Endpoint {
         let endpoint = Self {
             id: snapshot.id,
             proven: AtomicBool::new(snapshot.proven),
+            unreachable: AtomicBool::new(snapshot.unreachable),
             ..new
         };
         endpoint.change(|condition| {
@@ -158,6 +162,7 @@ impl Endpoint {
             retired: self.claims.is_retired(),
             share: condition.share,
             proven: self.is_proven(),
+            unreachable: self.is_unreachable(),
             reason: condition.reason.clone(),
             ejected: condition.ejected.clone(),
         }
@@ -210,6 +215,17 @@ impl Endpoint {
     /// Whether the last probes of it, as many as take it down, got nothing back.
     pub(crate) fn is_silent(&self) -> bool {
         self.silent.load(Ordering::Relaxed)
+    }
+
+    /// Its health check found whether anything comes back from it.
+    pub(crate) fn set_unreachable(&self, unreachable: bool) {
+        self.unreachable.store(unreachable, Ordering::Relaxed);
+    }
+
+    /// Whether nothing came back from it lately: its last probe was refused or got no response, and
+    /// no request had a good response since the probe before.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Ordering::Relaxed)
     }
 
     /// It gets nothing until it is readmitted, whatever its health check finds.

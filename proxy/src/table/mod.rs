@@ -21,6 +21,7 @@ pub(crate) mod sticky;
 pub(crate) mod timeouts;
 pub(crate) mod transport;
 pub(crate) mod version;
+pub(crate) mod waiting_room;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -17,6 +17,8 @@ pub(crate) struct EndpointSnapshot {
     /// Of its whole weight, by its health check.
     pub(crate) share: u32,
     pub(crate) proven: bool,
+    #[serde(default)]
+    pub(crate) unreachable: bool,
     pub(crate) reason: Option<String>,
     pub(crate) ejected: Option<String>,
 }

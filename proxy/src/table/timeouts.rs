@@ -17,6 +17,8 @@ pub(crate) struct Timeouts {
     pub(crate) connect_failover: Duration,
     /// Without a connection, until one to another endpoint is begun beside it; `None`: never.
     pub(crate) connect_hedge: Option<Duration>,
+    /// While no endpoint is up, but one may come up; `None`: requests do not wait for that.
+    pub(crate) wait_for_endpoint: Option<Duration>,
     /// From the end of a request until the head of its response.
     pub(crate) first_byte: Duration,
     /// From the head of a request until the head of its response, over all attempts; `None`: as long
@@ -43,6 +45,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(5),
             connect_failover: Duration::from_secs(1),
             connect_hedge: Some(Duration::from_millis(250)),
+            wait_for_endpoint: Some(Duration::from_secs(5)),
             first_byte: Duration::from_secs(60),
             request: None,
             body_idle: Duration::from_secs(60),
@@ -68,6 +71,7 @@ impl Timeouts {
             connect: or(spec.connect, self.connect),
             connect_failover: or(spec.connect_failover, self.connect_failover),
             connect_hedge: or_never(spec.connect_hedge, self.connect_hedge),
+            wait_for_endpoint: or_never(spec.wait_for_endpoint, self.wait_for_endpoint),
             first_byte: or(spec.first_byte, self.first_byte),
             request: or_never(spec.request, self.request),
             body_idle: or(spec.body_idle, self.body_idle),
@@ -110,11 +114,14 @@ mod tests {
             ..Timeouts::default()
         };
         assert_eq!(all.of_service(&TimeoutsSpec::default()), all);
-        let own = spec(r#"{"body_idle":"1s","request":"0s","connect_hedge":"0s","stream":"0s"}"#);
+        let own = spec(
+            r#"{"body_idle":"1s","request":"0s","connect_hedge":"0s","wait_for_endpoint":"0s","stream":"0s"}"#,
+        );
         let want = Timeouts {
             body_idle: Duration::from_secs(1),
             request: None,
             connect_hedge: None,
+            wait_for_endpoint: None,
             stream: None,
             ..all
         };

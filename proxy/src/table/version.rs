@@ -104,6 +104,13 @@ impl Version {
         !self.is_up() && open.any(|endpoint| endpoint.is_proven())
     }
 
+    /// Whether an endpoint of it may come up that gets requests then.
+    pub(crate) fn may_come_up(&self) -> bool {
+        let mut weighted = self.weighted();
+        weighted.any(|endpoint| !endpoint.claims.is_retired())
+            || self.unresolved.iter().any(|(_, weight)| *weight > 0)
+    }
+
     pub(crate) fn view(&self, transport: &Transport) -> VersionView {
         let VersionSpec { protocol, tls } = transport.spec();
         let unresolved = |(address, weight): &(Address, u32)| EndpointView {

@@ -7,8 +7,9 @@ use http::StatusCode;
 use crate::wire::head::{Known, Message};
 use crate::wire::sink::Sink;
 
-/// In seconds: a hold is meant to be short, and who waited already may wait again.
-const HELD_RETRY_AFTER: &[u8] = b"1";
+/// In seconds: a hold, as a service without an endpoint, is meant to be short, and who waited already
+/// may wait again.
+const WAITED_RETRY_AFTER: &[u8] = b"1";
 
 /// The reason of every refusal that is the client's doing.
 const REQUEST_ERROR: &str = "crossfade; error=http_request_error";
@@ -57,6 +58,9 @@ pub(crate) enum LocalReply {
     NoRoute,
     /// No endpoint of the service is up.
     NoEndpoint,
+    /// No endpoint of the service came up in `timeouts.wait_for_endpoint`, or too many requests wait
+    /// for one.
+    NoEndpointInTime,
     /// The service is held, and the request waited too long or found the queue full.
     ServiceHeld,
     /// The service is held, and the request asked whether it is well: it is.
@@ -104,6 +108,7 @@ impl LocalReply {
         Self::LastTrace,
         Self::NoRoute,
         Self::NoEndpoint,
+        Self::NoEndpointInTime,
         Self::ServiceHeld,
         Self::HeldHealthCheck,
         Self::ConnectFailed,
@@ -118,7 +123,7 @@ impl LocalReply {
         Self::ClientGone,
         Self::Cut,
     ];
-    pub(crate) const COUNT: usize = 29;
+    pub(crate) const COUNT: usize = 30;
 
     /// A word for metrics.
     pub(crate) fn label(self) -> &'static str {
@@ -139,6 +144,7 @@ impl LocalReply {
             Self::LastTrace => "last_trace",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
+            Self::NoEndpointInTime => "no_endpoint_in_time",
             Self::ServiceHeld => "held",
             Self::HeldHealthCheck => "held_health_check",
             Self::ConnectFailed => "connect_failed",
@@ -184,9 +190,10 @@ impl LocalReply {
             Self::HeadTimedOut | Self::ClientStalled | Self::ClientGone => {
                 StatusCode::REQUEST_TIMEOUT
             }
-            Self::NoEndpoint | Self::ServiceHeld | Self::ResourceExhausted => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::NoEndpoint
+            | Self::NoEndpointInTime
+            | Self::ServiceHeld
+            | Self::ResourceExhausted => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectFailed | Self::ConnectionBroken | Self::BadResponse => {
                 StatusCode::BAD_GATEWAY
             }
@@ -224,6 +231,9 @@ impl LocalReply {
             Self::LastOptions => "crossfade; details=\"max-forwards\"",
             Self::NoRoute => "crossfade; error=destination_not_found",
             Self::NoEndpoint => "crossfade; error=destination_unavailable",
+            Self::NoEndpointInTime => {
+                "crossfade; error=destination_unavailable; details=\"waited\""
+            }
             Self::ServiceHeld => "crossfade; error=destination_unavailable; details=\"held\"",
             Self::HeldHealthCheck => "crossfade; details=\"held\"",
             Self::ConnectFailed => "crossfade; error=connection_refused",
@@ -258,6 +268,7 @@ impl LocalReply {
             Self::LastTrace => "TRACE is not supported here",
             Self::NoRoute => "no service has this host and path",
             Self::NoEndpoint => "no endpoint of this service is up",
+            Self::NoEndpointInTime => "no endpoint of this service came up in time; try again soon",
             Self::ServiceHeld => "the service is on hold; try again soon",
             Self::HeldHealthCheck => "the service is on hold, and healthy",
             Self::ConnectFailed => "cannot connect to an endpoint",
@@ -286,8 +297,8 @@ impl LocalReply {
         };
         fields.add(b"content-type", &[content_type.as_bytes()]);
         fields.add(b"content-length", &[body.len().to_string().as_bytes()]);
-        if self == Self::ServiceHeld {
-            fields.add(b"retry-after", &[HELD_RETRY_AFTER]);
+        if matches!(self, Self::ServiceHeld | Self::NoEndpointInTime) {
+            fields.add(b"retry-after", &[WAITED_RETRY_AFTER]);
         }
         fields.add(b"proxy-status", &[self.reason().as_bytes()]);
         body

@@ -77,13 +77,21 @@ async fn with_nothing_up_clients_are_told_so() {
     let proxy = TestProxy::start().await;
     let one = TestEndpoint::with("1.0.0", &["--ready-after", "1h"]).await;
     let two = TestEndpoint::with("2.0.0", &["--ready-after", "1h"]).await;
-    put_checked(&proxy, &[&one, &two]).await;
-    let reply = get(proxy.address, "/").await;
-    assert_eq!(reply.status, 503);
-    assert_eq!(
-        reply.header("proxy-status"),
-        "crossfade; error=destination_unavailable"
-    );
+    for (wait, details) in [("0s", ""), ("500ms", "; details=\"waited\"")] {
+        let settings = json!({
+            "health": {"path": "/healthz", "interval": "100ms"},
+            "timeouts": {"wait_for_endpoint": wait},
+            "split": {"1.0.0": 1, "2.0.0": 1},
+        });
+        let endpoints = [("1.0.0", one.address), ("2.0.0", two.address)];
+        put(&proxy, settings, &endpoints).await;
+        let reply = get(proxy.address, "/").await;
+        assert_eq!(reply.status, 503, "{wait}");
+        let error = "crossfade; error=destination_unavailable";
+        assert_eq!(reply.header("proxy-status"), format!("{error}{details}"));
+    }
+    let waits = proxy.stats().await.waits;
+    assert_eq!((waits.waiting, waits.waited, waits.refused), (0, 1, 1));
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use crate::table::service::Service;
 use crate::worker::order::Order;
 
 use probe::probe;
-use state::{Silence, State};
+use state::{GoodResponses, Silence, State};
 
 /// In how many steps a slow start gives an endpoint its weight.
 const GROWING_STEPS: u32 = 64;
@@ -151,12 +151,16 @@ impl ProbeTask {
         }
         let mut was_up = state.up;
         let mut silence = Silence::default();
+        let good_responses = || endpoint.claims.outcomes().good;
+        let mut good = GoodResponses::new(good_responses());
         // Ends with this task, and with the next change of state.
         let mut growing = JoinSet::new();
         while !endpoint.claims.is_retired() {
             let began = Instant::now();
             let result = self.probe().await;
             let is_silent = silence.next(&result, spec);
+            // Before it may go down: no request is to be sent there then.
+            endpoint.set_unreachable(good.is_unreachable(&result, good_responses()));
             let (version, address) = (&*endpoint.version, endpoint.target);
             match state.next(result.is_ok(), began, spec) {
                 Some(true) => {

@@ -64,6 +64,24 @@ impl Silence {
     }
 }
 
+/// Good responses of an endpoint, up to its last probe.
+pub(super) struct GoodResponses(u64);
+
+impl GoodResponses {
+    pub(super) fn new(count: u64) -> Self {
+        Self(count)
+    }
+
+    /// Takes in the result of one probe, and how many good responses requests have had by now. Gives
+    /// whether nothing comes back from the endpoint. One that is too busy for its probes may well
+    /// respond to requests.
+    pub(super) fn is_unreachable(&mut self, result: &Result<(), ProbeError>, count: u64) -> bool {
+        let before = std::mem::replace(&mut self.0, count);
+        let got_nothing = |error: &ProbeError| error.kind != ProbeErrorKind::Response;
+        result.as_ref().is_err_and(got_nothing) && count == before
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -106,6 +124,30 @@ mod tests {
                     "probe {i}, {on_silence:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_unreachable_while_neither_probes_nor_requests_get_anything_back() {
+        let failed = |kind| {
+            let reason = String::new();
+            Err(ProbeError { kind, reason })
+        };
+        use ProbeErrorKind::{Refused, Response, Silent};
+        let mut good = GoodResponses::new(7);
+        for (i, (result, count, want)) in [
+            (Ok(()), 7, false),
+            (failed(Silent), 7, true),
+            (failed(Refused), 7, true),
+            (failed(Response), 7, false),
+            (failed(Silent), 8, false),
+            (failed(Silent), 8, true),
+            (Ok(()), 9, false),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(good.is_unreachable(&result, count), want, "probe {i}");
         }
     }
 

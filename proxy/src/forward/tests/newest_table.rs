@@ -8,7 +8,7 @@ use admin_api::{EndpointSpec, ServiceSpec};
 
 use crate::testing::hot_path::client::Request;
 use crate::testing::hot_path::endpoint::{Script, Speaks, Step};
-use crate::testing::hot_path::{GET, GOOD, Http, POST, Rig, run};
+use crate::testing::hot_path::{GET, GOOD, Http, POST, Rig, run, take_out};
 
 use Speaks::{Http1, Http2, Silence};
 use Step::{Close, Take, Wait};
@@ -26,15 +26,6 @@ struct Case {
     versions: [&'static str; 2],
     /// What the first of them speaks, if it is something else.
     first: Option<Speaks>,
-}
-
-/// Takes an endpoint out, and its version if that has no other.
-fn take_out(spec: &mut ServiceSpec, endpoint: usize) {
-    let label = spec.endpoints.remove(endpoint).version;
-    if spec.endpoints.iter().all(|other| other.version != label) {
-        spec.split.remove(&label);
-        spec.versions.remove(&label);
-    }
 }
 
 impl Case {

@@ -3,3 +3,4 @@
 mod h1;
 mod h2;
 mod held;
+mod waiting;

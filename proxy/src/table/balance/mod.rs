@@ -58,7 +58,15 @@ pub(crate) struct PickContext<'r> {
     /// What it says about where it goes.
     pub(crate) hints: &'r RoutingHints,
     /// Nothing is up: an endpoint that once was may do.
-    pub(crate) panic: bool,
+    pub(crate) panic: Option<Panic>,
+}
+
+/// Which of the endpoints that were up before are tried where none is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Panic {
+    /// Those that do something, if not what their health check wants.
+    Reachable,
+    All,
 }
 
 impl<'r> PickContext<'r> {
@@ -67,7 +75,18 @@ impl<'r> PickContext<'r> {
             worker,
             attempted,
             hints,
-            panic: false,
+            panic: None,
+        }
+    }
+}
+
+impl PickContext<'_> {
+    /// Whether this endpoint will do, although it is down.
+    fn allows_down(&self, endpoint: &Endpoint) -> bool {
+        match self.panic {
+            None => false,
+            Some(Panic::Reachable) => endpoint.is_proven() && !endpoint.is_unreachable(),
+            Some(Panic::All) => endpoint.is_proven(),
         }
     }
 }
@@ -122,7 +141,7 @@ impl Endpoints {
             return 0;
         }
         match endpoint.share() {
-            0 if context.panic && endpoint.is_proven() => FULL,
+            0 if context.allows_down(endpoint) => FULL,
             share => share,
         }
     }

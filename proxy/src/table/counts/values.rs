@@ -50,6 +50,14 @@ pub(crate) struct HoldCounts {
     pub(crate) refused: u64,
 }
 
+/// What is counted of a service's requests that find no endpoint up.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct WaitCounts {
+    pub(crate) waiting: u64,
+    pub(crate) waited: u64,
+    pub(crate) refused: u64,
+}
+
 /// What is counted of one endpoint.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct EndpointCounts {
@@ -105,6 +113,18 @@ impl Counts for Dropped {
 impl Counts for HoldCounts {
     fn add(&mut self, other: &Self) {
         self.waiting += other.waiting;
+        self.refused += other.refused;
+    }
+
+    fn settle(&mut self) {
+        self.waiting = 0;
+    }
+}
+
+impl Counts for WaitCounts {
+    fn add(&mut self, other: &Self) {
+        self.waiting += other.waiting;
+        self.waited += other.waited;
         self.refused += other.refused;
     }
 

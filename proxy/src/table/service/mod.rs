@@ -22,6 +22,7 @@ use crate::table::retry::RetryPolicy;
 use crate::table::retry_budget::RetryBudget;
 use crate::table::timeouts::Timeouts;
 use crate::table::version::{Draft, Resolved, Version, targets};
+use crate::table::waiting_room::WaitingRoom;
 use crate::wire::address::Address;
 
 /// One service, at one moment.
@@ -39,10 +40,21 @@ pub(crate) struct Service {
     sequence: Arc<Sequence>,
     pub(crate) retry: RetryPolicy,
     pub(crate) budget: Arc<RetryBudget>,
+    /// Requests that find no endpoint up.
+    pub(crate) waiting_room: Arc<WaitingRoom>,
     /// Requests are copied.
     pub(crate) mirror: Option<Mirror>,
     /// New requests wait.
     pub(crate) hold: Option<Arc<Hold>>,
+}
+
+/// What becomes of the new requests of a service of which nothing is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Outage {
+    /// They are sent to endpoints that were up before.
+    Panic,
+    /// They wait until an endpoint is up, for `timeouts.wait_for_endpoint`.
+    Waits,
 }
 
 /// Addresses of a service that were drained, by version. They stay so in later tables, whatever
@@ -167,6 +179,8 @@ impl Service {
                 || Arc::new(RetryBudget::new(workers)),
                 |service| service.budget.clone(),
             ),
+            waiting_room: previous
+                .map_or_else(Arc::default, |service| service.waiting_room.clone()),
             mirror: Self::mirror_of(&definition, previous, workers),
             departed: departed::departed(previous, &versions),
             definition,
@@ -247,10 +261,40 @@ impl Service {
         drained.filter(|_| is_lost).map(|version| &version.label)
     }
 
-    /// Whether new requests have nothing that is up, only what was up before.
-    pub(crate) fn is_in_panic(&self) -> bool {
-        let mut versions = self.versions.iter().filter(|version| version.weight > 0);
-        versions.clone().any(Version::is_down) && !versions.any(Version::is_up)
+    /// What becomes of new requests while nothing is up.
+    pub(crate) fn outage(&self) -> Option<Outage> {
+        let with_share = || self.versions.iter().filter(|version| version.weight > 0);
+        if with_share().any(Version::is_up) {
+            return None;
+        }
+        let waits = self.timeouts.wait_for_endpoint.is_some();
+        let is_tried = |endpoint: &Arc<Endpoint>| {
+            let is_open = endpoint.is_proven() && !endpoint.claims.is_retired();
+            is_open && !(waits && endpoint.is_unreachable())
+        };
+        if with_share().flat_map(Version::weighted).any(is_tried) {
+            return Some(Outage::Panic);
+        }
+        (waits && self.may_come_up()).then_some(Outage::Waits)
+    }
+
+    /// Whether an endpoint of it was up at least once.
+    pub(crate) fn was_up(&self) -> bool {
+        !self.departed.is_empty() || self.endpoints().any(|endpoint| endpoint.is_proven())
+    }
+
+    /// Whether an endpoint may come up for new requests. A service that had endpoints and has lost
+    /// the last one is about to get another; one that never had any is as it was meant.
+    fn may_come_up(&self) -> bool {
+        let mut with_share = self.versions.iter().filter(|version| version.weight > 0);
+        with_share.any(Version::may_come_up)
+            || self.versions.is_empty() && !self.departed.is_empty()
+    }
+
+    /// Whether an endpoint is up, be it one that gets requests or not.
+    pub(crate) fn has_any_up(&self) -> bool {
+        self.endpoints()
+            .any(|endpoint| endpoint.is_up() && !endpoint.claims.is_retired())
     }
 
     /// Versions whose share goes to the others.

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use super::Service;
-use crate::table::balance::{DRAWS, PickContext};
+use crate::table::balance::{DRAWS, Panic, PickContext};
 use crate::table::endpoint::Endpoint;
 use crate::table::endpoint_id::EndpointId;
 use crate::table::rendezvous;
 use crate::table::routing_hints::RoutingHints;
 use crate::table::sticky::StickyClient;
+use crate::wire::reply::LocalReply;
 
 /// A claim that was taken on an endpoint of a service.
 #[derive(Debug)]
@@ -44,19 +45,50 @@ impl Service {
     }
 
     /// Takes a claim on an endpoint that is down, where none is up: one that was up before may
-    /// well respond, and an error surely helps no client.
-    pub(crate) fn claim_in_panic(&self, worker: usize, hints: &RoutingHints) -> Option<Pick<'_>> {
+    /// well respond, and an error surely helps no client. One from which nothing comes back is tried
+    /// only where requests do not wait for another.
+    ///
+    /// # Errors
+    /// `NoEndpointInTime`: one may come up, and the request has to wait until it does.
+    pub(crate) fn claim_in_panic(
+        &self,
+        worker: usize,
+        hints: &RoutingHints,
+    ) -> Result<Pick<'_>, LocalReply> {
+        let reachable = self.pick_in_panic(worker, hints, Panic::Reachable);
+        let pick = match self.timeouts.wait_for_endpoint {
+            None => reachable.or_else(|| self.pick_in_panic(worker, hints, Panic::All)),
+            Some(_) => reachable,
+        };
+        match pick {
+            Some(pick) => {
+                self.versions[pick.version].stats.panicked(worker);
+                Ok(pick)
+            }
+            None if self.awaits_endpoint(hints) => Err(LocalReply::NoEndpointInTime),
+            None => Err(LocalReply::NoEndpoint),
+        }
+    }
+
+    fn pick_in_panic(&self, worker: usize, hints: &RoutingHints, panic: Panic) -> Option<Pick<'_>> {
         let context = PickContext {
-            panic: true,
+            panic: Some(panic),
             ..PickContext::new(worker, hints, &[])
         };
-        let pick = match hints.version {
+        match hints.version {
             // Another version is not what a tester wants to see.
             Some(version) => self.claim_in(version, context),
             None => self.draw(context),
-        }?;
-        self.versions[pick.version].stats.panicked(worker);
-        Some(pick)
+        }
+    }
+
+    /// Whether requests wait for an endpoint that may come up.
+    fn awaits_endpoint(&self, hints: &RoutingHints) -> bool {
+        self.timeouts.wait_for_endpoint.is_some()
+            && match hints.version {
+                Some(version) => self.versions[version].may_come_up(),
+                None => self.may_come_up(),
+            }
     }
 
     /// Takes a claim for a copy of a request, on an endpoint of the version that is up.
@@ -146,6 +178,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::table::service::Outage;
     use crate::testing::{picks, service};
 
     const NO_HINTS: RoutingHints = RoutingHints::NONE;
@@ -214,7 +247,7 @@ mod tests {
             .map(|version| &*version.label)
             .collect();
         assert_eq!(down, ["2"]);
-        assert!(!service.is_in_panic());
+        assert_eq!(service.outage(), None);
     }
 
     #[test]
@@ -224,18 +257,16 @@ mod tests {
             endpoint.set_health(Err("refused".into()));
         }
         assert!(service.claim(0, &NO_HINTS).is_none());
-        assert!(service.is_in_panic() && service.versions_down().next().is_none());
-        let attempted = (0..1_000).filter(|_| service.claim_in_panic(0, &NO_HINTS).is_some());
+        assert_eq!(service.outage(), Some(Outage::Panic));
+        assert!(service.versions_down().next().is_none());
+        let attempted = (0..1_000).filter(|_| service.claim_in_panic(0, &NO_HINTS).is_ok());
         assert_eq!(attempted.count(), 1_000);
         assert!(service.versions[0].stats.read().panicked.abs_diff(900) <= 5);
 
         let checked = r#"{"name":"web","health":{"path":"/"},"endpoints":[{"address":"10.0.0.1:80","version":"1"}]}"#;
         let new = crate::testing::service(checked, None);
-        assert!(
-            new.claim_in_panic(0, &NO_HINTS).is_none(),
-            "it was never up"
-        );
-        assert!(!new.is_in_panic());
+        assert!(new.claim_in_panic(0, &NO_HINTS).is_err(), "it was never up");
+        assert_eq!(new.outage(), Some(Outage::Waits));
     }
 
     #[test]
@@ -277,7 +308,7 @@ mod tests {
         service.versions[1].endpoints.list[0].eject("5 failures in a row".into());
         assert!(service.claim(0, &hints).is_none());
         let in_panic = service.claim_in_panic(0, &hints);
-        assert!(in_panic.is_none_or(|pick| pick.version == 1));
+        assert!(in_panic.is_ok_and(|pick| pick.version == 1));
     }
 
     #[test]

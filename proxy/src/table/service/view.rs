@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use admin_api::{ServiceStats, ServiceView, VersionStats};
 
-use super::Service;
+use super::{Outage, Service};
 use crate::table::counts::stats::Stats;
 use crate::table::mirror::Mirror;
 
@@ -29,7 +29,7 @@ impl Service {
                 .collect(),
             mirror: self.mirror.as_ref().map(|mirror| mirror.spec().clone()),
             held: self.hold.as_ref().map(|hold| hold.view()),
-            panic: self.is_in_panic(),
+            panic: self.outage() == Some(Outage::Panic),
             versions: self
                 .versions
                 .iter()
@@ -65,6 +65,7 @@ impl Service {
             service: self.definition.name.to_string(),
             generation,
             mirror: self.mirror.as_ref().map(Mirror::stats),
+            waits: self.waiting_room.stats(),
             versions: self.stats_of_all().map(stats).collect(),
         }
     }

@@ -116,6 +116,15 @@ pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     })
 }
 
+/// Takes an endpoint out, and its version if that has no other.
+pub(crate) fn take_out(spec: &mut ServiceSpec, endpoint: usize) {
+    let label = spec.endpoints.remove(endpoint).version;
+    if spec.endpoints.iter().all(|other| other.version != label) {
+        spec.split.remove(&label);
+        spec.versions.remove(&label);
+    }
+}
+
 impl<'r> Row<'r> {
     /// A GET over HTTP/1.1 to one endpoint that speaks it, too.
     pub(crate) fn new(name: &'r str) -> Self {
