@@ -77,15 +77,10 @@ impl EndpointWait {
             self.seat.refuse();
             return Err(LocalReply::NoEndpointInTime);
         }
-        let mut watching = true;
         timer.set(LOOK);
         poll_fn(|cx| {
-            if watching {
-                match client.poll_reset(cx) {
-                    Poll::Ready(true) => return Poll::Ready(Err(LocalReply::ClientGone)),
-                    Poll::Ready(false) => watching = false,
-                    Poll::Pending => {}
-                }
+            if client.has_left(cx) {
+                return Poll::Ready(Err(LocalReply::ClientGone));
             }
             timer.poll(cx).map(|_| Ok(()))
         })
