@@ -44,35 +44,18 @@ impl Repository {
     }
 
     /// The base, and the revision to compare with it: the working tree if files are changed,
-    /// otherwise HEAD. `None` if there is no parent.
-    pub(super) fn revisions(&self, base: Option<&str>) -> Result<Option<(Revision, Revision)>> {
+    /// otherwise HEAD.
+    pub(super) fn revisions(&self, base: &str) -> Result<(Revision, Revision)> {
         let head = self.revision("HEAD")?;
-        let working_tree = Revision {
-            name: "working tree".into(),
-            tree: self.working_tree()?,
+        let tree = self.working_tree()?;
+        let this = match tree == head.tree {
+            true => head,
+            false => Revision {
+                name: "working tree".into(),
+                tree,
+            },
         };
-        let (this, default_base) = if working_tree.tree == head.tree {
-            (head, "HEAD^")
-        } else {
-            (working_tree, "HEAD")
-        };
-        if let Some(base) = base {
-            return Ok(Some((self.revision(base)?, this)));
-        }
-        let shallow = self.git(&["rev-parse", "--is-shallow-repository"])?;
-        match self.revision(default_base) {
-            Ok(base) => Ok(Some((base, this))),
-            Err(_) if shallow == "true" => Err(Error::Usage(
-                "the parent commit is not in this shallow clone: git fetch --deepen 1".into(),
-            )),
-            Err(_) => Ok(None),
-        }
-    }
-
-    /// A file of a revision, if it exists.
-    pub(super) fn file(&self, revision: &Revision, path: &str) -> Option<String> {
-        self.git(&["show", &format!("{}:{path}", revision.tree)])
-            .ok()
+        Ok((self.revision(base)?, this))
     }
 
     /// The program of a revision. It is built if it is not in the cache.
@@ -92,10 +75,11 @@ impl Repository {
     }
 
     /// A hash of the sources of a revision and of the compiler.
-    fn key(&self, revision: &Revision) -> Result<String> {
-        let compiler = output(Command::new("rustc").arg("-vV").current_dir(&self.root))?;
+    pub(super) fn key(&self, revision: &Revision) -> Result<String> {
         let mut listing = self.git_with(&["ls-tree", &revision.tree, "--"], &SOURCES)?;
-        listing.push_str(&compiler);
+        listing.push_str(&output(
+            Command::new("rustc").arg("-vV").current_dir(&self.root),
+        )?);
         hash(listing.as_bytes())
     }
 
@@ -158,6 +142,14 @@ impl Repository {
     fn git_with<T: AsRef<OsStr>>(&self, arguments: &[&str], more: &[T]) -> Result<String> {
         output(self.command(arguments).args(more))
     }
+}
+
+/// The compiler of the current folder, and the machine that it builds for.
+pub(super) fn compiler() -> Result<String> {
+    let text = output(Command::new("rustc").arg("-vV"))?;
+    let version = text.lines().next().unwrap_or_default();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(format!("{version} for {}", host.unwrap_or_default()))
 }
 
 /// A hash of the running program, which counts the instructions.
@@ -277,56 +269,63 @@ mod tests {
             fs::write(self.folder.path().join(name), text).unwrap();
         }
 
-        fn revisions(&self) -> Option<(Revision, Revision)> {
-            self.repository.revisions(None).unwrap()
+        fn revisions(&self) -> (Revision, Revision) {
+            self.repository.revisions("HEAD^").unwrap()
         }
 
-        fn text(&self, revision: &Revision) -> Option<String> {
-            self.repository.file(revision, "proxy")
+        fn file(&self, revision: &Revision, path: &str) -> String {
+            let file = format!("{}:{path}", revision.tree);
+            self.repository.git(&["show", &file]).unwrap()
+        }
+
+        fn text(&self, revision: &Revision) -> String {
+            self.file(revision, "proxy")
         }
     }
 
     #[test]
-    fn head_is_compared_with_its_parent() {
+    fn head_is_compared_with_the_base() {
         let test = TestRepository::new(&["one", "two"]);
-        let (base, this) = test.revisions().unwrap();
-        assert_eq!(test.text(&base).as_deref(), Some("one"));
-        assert_eq!(test.text(&this).as_deref(), Some("two"));
+        let (base, this) = test.revisions();
+        assert_eq!(test.text(&base), "one");
+        assert_eq!(test.text(&this), "two");
     }
 
     #[test]
-    fn changed_and_new_files_are_compared_with_head() {
+    fn changed_and_new_files_are_compared_with_the_base() {
         let test = TestRepository::new(&["one", "two"]);
         test.write("new", "file");
-        let (base, this) = test.revisions().unwrap();
-        assert_eq!(test.text(&base).as_deref(), Some("two"));
+        let (base, this) = test.revisions();
+        assert_eq!(test.text(&base), "one");
         assert_eq!(this.name, "working tree");
-        assert_eq!(test.repository.file(&this, "new").as_deref(), Some("file"));
+        assert_eq!(test.file(&this, "new"), "file");
         // The index of the repository is left as it was.
         let status = test.repository.git(&["status", "--porcelain"]).unwrap();
         assert_eq!(status, "?? new");
     }
 
     #[test]
-    fn the_first_commit_has_no_base() {
-        assert_eq!(TestRepository::new(&["one"]).revisions(), None);
+    fn a_base_that_does_not_exist_is_named() {
+        let test = TestRepository::new(&["one"]);
+        let error = test.repository.revisions("HEAD^").unwrap_err().to_string();
+        assert!(error.contains("HEAD^"), "{error}");
     }
 
     #[test]
     fn the_same_sources_have_the_same_key() {
         let test = TestRepository::new(&["one", "two"]);
-        let (base, this) = test.revisions().unwrap();
+        let (base, this) = test.revisions();
         let key = |revision| test.repository.key(revision).unwrap();
         assert_ne!(key(&base), key(&this));
         test.write("README.md", "no source");
-        let (_, changed) = test.revisions().unwrap();
+        let (_, changed) = test.revisions();
         assert_eq!(key(&changed), key(&this));
     }
 
     #[test]
     fn a_revision_is_extracted_in_place_of_another() {
         let test = TestRepository::new(&["one", "two"]);
-        let (base, this) = test.revisions().unwrap();
+        let (base, this) = test.revisions();
         let folder = tempfile::tempdir().unwrap();
         let sources = folder.path().join("sources");
         for (revision, want) in [(&this, "two"), (&base, "one")] {
