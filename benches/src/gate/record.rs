@@ -18,6 +18,8 @@ pub(super) struct Accepted {
     pub(super) instructions: Counts,
     /// The compiler that built it.
     pub(super) compiler: String,
+    /// What the processor has of that by which a C library chooses its own code.
+    pub(super) processor: String,
     /// What the instructions are for, or what has saved some.
     pub(super) reason: String,
 }
@@ -43,6 +45,12 @@ impl Record {
             ))),
             None => Ok(record),
         }
+    }
+
+    /// The processor of the record, if counts of this one cannot be compared with it.
+    pub(super) fn other_processor(&self, here: &str) -> Option<&str> {
+        let recorded = &self.newest()?.processor;
+        (recorded != here).then_some(recorded)
     }
 
     /// What is in force.
@@ -143,6 +151,7 @@ mod tests {
                 h2: 39_000,
             },
             compiler: "rustc 1.95.0".into(),
+            processor: "x86_64, AVX2".into(),
             reason: REASON.into(),
         }
     }
@@ -214,7 +223,7 @@ mod tests {
     fn many_small_steps_add_up() {
         let record = record(&[accepted(10_000, 20_000)]);
         check(&record, &accepted(10_200, 20_000), &[]);
-        // Only 2% more than the one before, which nobody had to record.
+        // Only 2% more than the one before, which no change had to record.
         check(&record, &accepted(10_404, 20_000), &["+4.0%"]);
     }
 
@@ -227,6 +236,14 @@ mod tests {
         };
         check(&record, &with(10_000), &[]);
         check(&record, &with(11_000), &["rustc 1.95.0", "rustc 1.96.0"]);
+    }
+
+    #[test]
+    fn counts_of_another_processor_are_not_compared() {
+        let record = record(&[accepted(10_000, 20_000)]);
+        assert_eq!(record.other_processor("x86_64, AVX2"), None);
+        let other = record.other_processor("x86_64, no AVX2");
+        assert_eq!(other, Some("x86_64, AVX2"));
     }
 
     #[test]
@@ -254,7 +271,7 @@ mod tests {
     fn an_invalid_file_is_named() {
         let entry = |reason: &str| {
             format!(
-                r#"{{ "accepted": [{{ "instructions": {{ "small": 1, "post": 1, "tls": 1, "h2": 1 }}, "compiler": "rustc", "reason": "{reason}" }}] }}"#
+                r#"{{ "accepted": [{{ "instructions": {{ "small": 1, "post": 1, "tls": 1, "h2": 1 }}, "compiler": "rustc", "processor": "x86_64, AVX2", "reason": "{reason}" }}] }}"#
             )
         };
         Record::parse(&entry("a feature")).unwrap();
