@@ -20,7 +20,7 @@ use crate::wire::h1::write::{end_head, response_fields, say_connection, status_l
 use crate::wire::h2::connection::H2Socket;
 use crate::wire::head::{Head, Known, Message};
 use crate::wire::headers::Peer;
-use crate::wire::pump::Source;
+use crate::wire::pump::{Pump, Source};
 use crate::wire::reply::{LocalReply, wants_json};
 use crate::wire::sink::Sink;
 use crate::wire::socket::{Pool, ReadBuffer, Socket};
@@ -309,12 +309,7 @@ impl H1Client {
             .await;
         let mut response = match response {
             Ok(response) => response,
-            Err(reply) => {
-                let (done, untouched) = (upload.is_done(), upload.is_untouched());
-                upload.finish(&mut self.read_buffer, &worker.pool);
-                let is_read = done || untouched && self.skip_body(request.framing);
-                return self.refuse(worker, reply, Some(request), is_read).await;
-            }
+            Err(reply) => return self.unserved(worker, reply, request, upload).await,
         };
         if response.head.status == 101 {
             upload.finish(&mut self.read_buffer, &worker.pool);
@@ -330,14 +325,31 @@ impl H1Client {
             Ok(()) if begun.keep_alive => Next::Request,
             Ok(()) if request.last && whole && self.has_read_all() => Next::CloseNow,
             Ok(()) => Next::Close,
-            Err(_) => {
-                if begun.ends_with_connection {
-                    // Its end alone would make the response look whole.
-                    self.socket.reset_when_dropped();
-                }
-                Next::Cut
-            }
+            Err(_) => self.cut(begun.ends_with_connection),
         }
+    }
+
+    /// Refuses a request that no endpoint has responded to, after as much of its body as was sent on.
+    async fn unserved(
+        &mut self,
+        worker: &Rc<Worker>,
+        reply: LocalReply,
+        request: Request,
+        upload: &mut Pump,
+    ) -> Next {
+        let (done, untouched) = (upload.is_done(), upload.is_untouched());
+        upload.finish(&mut self.read_buffer, &worker.pool);
+        let is_read = done || untouched && self.skip_body(request.framing);
+        self.refuse(worker, reply, Some(request), is_read).await
+    }
+
+    /// Ends a connection in the middle of a response.
+    fn cut(&self, ends_with_connection: bool) -> Next {
+        if ends_with_connection {
+            // Its end alone would make the response look whole.
+            self.socket.reset_when_dropped();
+        }
+        Next::Cut
     }
 
     /// Reads the head, if that was not done already, and what this connection has to know of it.
