@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_record_the_first_entry_is_asked_for() {
+    fn without_a_record_the_first_entry_is_requested() {
         let now = accepted(10_000, 20_000);
         check(&record(&[]), &now, &["nothing is recorded", REASON]);
     }
