@@ -1,6 +1,6 @@
 //! A request whose head was read, from whichever wire: it is checked against the limits, waits
-//! while its service is held or has no endpoint, and begins its exchange. What cannot be forwarded gets a response of
-//! the proxy's own.
+//! while its service is held or has no endpoint, and begins its exchange. What cannot be forwarded
+//! gets a response of the proxy's own.
 
 use std::rc::Rc;
 

@@ -85,6 +85,13 @@ impl Outcome {
             .with("clients' own delay at worst", own, "ms", Limit::None)
     }
 
+    /// Adds how many responses of class 5xx the proxy made that no client saw, of so many that it
+    /// made and so many that were seen.
+    pub(super) fn with_5xx(self, made: u64, seen: u64) -> Self {
+        let unseen = made as f64 - seen as f64;
+        self.with("5xx made and not seen", unseen, "", Limit::Is(0.0))
+    }
+
     /// Everything that is not as it has to be.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();

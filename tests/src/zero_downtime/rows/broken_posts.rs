@@ -3,14 +3,11 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
-use super::Row;
+use super::{Row, two_origins};
 use crate::TestProxy;
-use crate::zero_downtime::admin::{Admin, endpoint, health};
 use crate::zero_downtime::outcome::{Limit, Outcome};
 use crate::zero_downtime::replies;
-use crate::zero_downtime::test_env::{TestEnv, origin};
+use crate::zero_downtime::test_env::TestEnv;
 use crate::zero_downtime::traffic::{Plan, Traffic};
 use crate::zero_downtime::witness::{Failure, Finding};
 
@@ -18,14 +15,10 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
     let limits = env.limits;
     let proxy = TestProxy::start().await;
     let witness = env.new_witness();
-    let origins = [origin(0, &witness).await, origin(1, &witness).await];
+    let origins = two_origins(&proxy, &witness).await;
     for origin in &origins {
         origin.breaks_posts();
     }
-    let endpoints = [endpoint(&origins[0], "1"), endpoint(&origins[1], "1")];
-    let web = json!({"endpoints": endpoints, "health": health()});
-    Admin::new(proxy.admin).put_web(&web).await;
-    proxy.wait_up("1").await;
 
     let plan = Plan::usual(proxy.address, limits.rate);
     let traffic = Traffic::start(&plan, &witness, None);
@@ -44,12 +37,7 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
             "",
             Limit::Is(0.0),
         )
-        .with(
-            "5xx made and not seen",
-            made as f64 - seen_5xx as f64,
-            "",
-            Limit::Is(0.0),
-        )
+        .with_5xx(made, seen_5xx)
 }
 
 fn had_to_be(finding: &Finding) -> bool {

@@ -3,18 +3,16 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::{Row, times_a_second};
+use super::{Row, times_a_second, two_origins};
 use crate::TestProxy;
-use crate::zero_downtime::admin::{Admin, endpoint, health};
 use crate::zero_downtime::outcome::{Limit, Outcome};
 use crate::zero_downtime::request::{Kind, Request};
-use crate::zero_downtime::test_env::{TestEnv, origin};
+use crate::zero_downtime::test_env::TestEnv;
 use crate::zero_downtime::traffic::{Plan, Traffic};
 
 /// How many clients go away a second.
@@ -30,11 +28,7 @@ pub(super) async fn run(env: &TestEnv, time: Duration) -> Outcome {
     let limits = env.limits;
     let proxy = TestProxy::start().await;
     let witness = env.new_witness();
-    let origins = [origin(0, &witness).await, origin(1, &witness).await];
-    let endpoints = [endpoint(&origins[0], "1"), endpoint(&origins[1], "1")];
-    let web = json!({"endpoints": endpoints, "health": health()});
-    Admin::new(proxy.admin).put_web(&web).await;
-    proxy.wait_up("1").await;
+    let _origins = two_origins(&proxy, &witness).await;
 
     let plan = Plan::usual(proxy.address, limits.rate);
     let traffic = Traffic::start(&plan, &witness, None);

@@ -200,12 +200,7 @@ pub(super) async fn run(env: &TestEnv, time: Duration, how: How) -> Outcome {
             "",
             Limit::AtLeast((seen_5xx as f64).max(1.0)),
         )
-        .with(
-            "5xx made and not seen",
-            made as f64 - seen_5xx as f64,
-            "",
-            Limit::Is(0.0),
-        )
+        .with_5xx(made, seen_5xx)
         // An endpoint that comes back and gets nothing would make all this easy.
         .with(
             "responses of the least used endpoint",

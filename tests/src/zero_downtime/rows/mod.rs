@@ -13,11 +13,17 @@ mod swaps;
 mod upgrades;
 mod websockets;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+
+use super::admin::{Admin, endpoint, health};
+use super::origin::Origin;
 use super::outcome::Outcome;
-use super::test_env::TestEnv;
-use crate::On;
+use super::test_env::{TestEnv, origin};
+use super::witness::Witness;
+use crate::{On, TestProxy};
 use losses::How;
 
 /// A kind of change.
@@ -174,6 +180,16 @@ impl Row {
             Self::ControllerOnPodman => controller::run(self, On::Podman, extent).await,
         }
     }
+}
+
+/// Two origins that serve version 1 of service `web`, once both are up.
+async fn two_origins(proxy: &TestProxy, witness: &Arc<Witness>) -> [Origin; 2] {
+    let origins = [origin(0, witness).await, origin(1, witness).await];
+    let endpoints = [endpoint(&origins[0], "1"), endpoint(&origins[1], "1")];
+    let web = json!({"endpoints": endpoints, "health": health()});
+    Admin::new(proxy.admin).put_web(&web).await;
+    proxy.wait_up("1").await;
+    origins
 }
 
 /// A clock that strikes so many times a second, and does not make up for what it missed.
