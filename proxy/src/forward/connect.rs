@@ -63,14 +63,14 @@ impl Connecting {
 
 impl Exchange {
     /// A new connection to the attempt's endpoint or, where that takes long or is down meanwhile, to
-    /// another one, with its attempt. A client that leaves ends the wait.
+    /// another one: with the attempt that it is for. A client that leaves ends the wait.
     pub(super) async fn connect(
         &mut self,
         worker: &Rc<Worker>,
         timer: &Timer,
         client: Wire<'_>,
         attempt: Attempt,
-    ) -> Result<(Attempt, Connection), (Attempt, Failed)> {
+    ) -> (Attempt, Result<Connection, Failed>) {
         let within = self.service().timeouts.connect;
         let mut first = Connecting::new(worker, attempt, within);
         let mut second: Option<Connecting> = None;
@@ -113,10 +113,7 @@ impl Exchange {
             second.attempt.excused();
         }
         first.attempt.waits_with(timer);
-        match connected {
-            Ok(connection) => Ok((first.attempt, connection)),
-            Err(failed) => Err((first.attempt, failed)),
-        }
+        (first.attempt, connected)
     }
 
     /// Whether it is time to connect to another endpoint beside this one.

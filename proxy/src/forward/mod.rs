@@ -200,17 +200,12 @@ impl Exchange {
             let sending = self.sending(timer);
             let connected = match sending.connection_at_hand(&attempt, self.may_kill) {
                 // Rare, and so not worth memory in every request.
-                Ok(None) => match Box::pin(self.connect(worker, timer, client.wire, attempt)).await
-                {
-                    Ok((of, connection)) => {
-                        attempt = of;
-                        Ok(connection)
-                    }
-                    Err((of, failed)) => {
-                        attempt = of;
-                        Err(failed)
-                    }
-                },
+                Ok(None) => {
+                    let connecting = self.connect(worker, timer, client.wire, attempt);
+                    let (of, connected) = Box::pin(connecting).await;
+                    attempt = of;
+                    connected
+                }
                 Ok(Some(connection)) => Ok(connection),
                 Err(failed) => Err(failed),
             };
