@@ -27,7 +27,7 @@ use crate::table::service::Service;
 use crate::worker::order::Order;
 
 use probe::probe;
-use state::{GoodResponses, Silence, State};
+use state::{GoodResponses, Silence, State, is_unreachable};
 
 /// In how many steps a slow start gives an endpoint its weight.
 const GROWING_STEPS: u32 = 64;
@@ -158,9 +158,10 @@ impl ProbeTask {
         while !endpoint.claims.is_retired() {
             let began = Instant::now();
             let result = self.probe().await;
-            let is_silent = silence.next(&result, spec);
+            let had_responses = good.any_since(good_responses());
+            let is_silent = silence.next(&result, had_responses, spec);
             // Before it may go down: no request is to be sent there then.
-            endpoint.set_unreachable(good.is_unreachable(&result, good_responses()));
+            endpoint.set_unreachable(is_unreachable(&result, had_responses));
             let (version, address) = (&*endpoint.version, endpoint.target);
             match state.next(result.is_ok(), began, spec) {
                 Some(true) => {

@@ -48,23 +48,31 @@ impl State {
     }
 }
 
+pub(super) type ProbeResult = Result<(), ProbeError>;
+
 /// How many probes in a row got nothing back from an endpoint.
 #[derive(Default)]
 pub(super) struct Silence(u32);
 
 impl Silence {
-    /// Takes in the result of one probe. Gives whether what waits for a response of the endpoint
-    /// is to wait no longer.
-    pub(super) fn next(&mut self, result: &Result<(), ProbeError>, spec: &HealthSpec) -> bool {
+    /// Takes in the result of one probe, and whether requests `had_responses` since the probe before.
+    /// Gives whether what waits for a response of the endpoint is to wait no longer.
+    pub(super) fn next(
+        &mut self,
+        result: &ProbeResult,
+        had_responses: bool,
+        spec: &HealthSpec,
+    ) -> bool {
         self.0 = match result {
             Err(error) if error.kind == ProbeErrorKind::Silent => self.0.saturating_add(1),
             _ => 0,
         };
-        self.0 >= spec.fall && spec.on_silence == OnSilence::Cut
+        self.0 >= spec.fall && !had_responses && spec.on_silence == OnSilence::Cut
     }
 }
 
-/// Good responses of an endpoint, up to its last probe.
+/// Good responses of an endpoint to requests, up to its last probe. One that is too busy for its
+/// probes, or was back too late for the last of them, may well respond to requests.
 pub(super) struct GoodResponses(u64);
 
 impl GoodResponses {
@@ -72,14 +80,16 @@ impl GoodResponses {
         Self(count)
     }
 
-    /// Takes in the result of one probe, and how many good responses requests have had by now. Gives
-    /// whether nothing comes back from the endpoint. One that is too busy for its probes may well
-    /// respond to requests.
-    pub(super) fn is_unreachable(&mut self, result: &Result<(), ProbeError>, count: u64) -> bool {
-        let before = std::mem::replace(&mut self.0, count);
-        let got_nothing = |error: &ProbeError| error.kind != ProbeErrorKind::Response;
-        result.as_ref().is_err_and(got_nothing) && count == before
+    /// Takes in how many there are by now. Gives whether any of them came since the probe before.
+    pub(super) fn any_since(&mut self, count: u64) -> bool {
+        std::mem::replace(&mut self.0, count) != count
     }
+}
+
+/// Whether nothing comes back from the endpoint, neither to its probe nor to requests.
+pub(super) fn is_unreachable(result: &ProbeResult, had_responses: bool) -> bool {
+    let got_nothing = |error: &ProbeError| error.kind != ProbeErrorKind::Response;
+    result.as_ref().is_err_and(got_nothing) && !had_responses
 }
 
 #[cfg(test)]
@@ -97,17 +107,22 @@ mod tests {
             Err(ProbeError { kind, reason })
         };
         use ProbeErrorKind::{Refused, Response, Silent};
+        let (busy, idle) = (true, false);
         let probes = [
-            (failed(Silent), false),
-            (failed(Silent), true),
-            (failed(Silent), true),
-            (failed(Response), false),
-            (failed(Silent), false),
-            (failed(Refused), false),
-            (failed(Silent), false),
-            (Ok(()), false),
-            (failed(Silent), false),
-            (failed(Silent), true),
+            (failed(Silent), idle, false),
+            (failed(Silent), idle, true),
+            (failed(Silent), idle, true),
+            // It came back too late for this probe.
+            (failed(Silent), busy, false),
+            (failed(Silent), idle, true),
+            (failed(Response), idle, false),
+            (failed(Silent), idle, false),
+            (failed(Refused), idle, false),
+            (failed(Silent), idle, false),
+            (Ok(()), idle, false),
+            // It froze after a response.
+            (failed(Silent), busy, false),
+            (failed(Silent), idle, true),
         ];
         for on_silence in [OnSilence::Cut, OnSilence::Wait] {
             let spec = HealthSpec {
@@ -116,10 +131,10 @@ mod tests {
                 ..HealthSpec::of_path("/")
             };
             let mut silence = Silence::default();
-            for (i, (result, is_silent)) in probes.iter().enumerate() {
+            for (i, (result, had_responses, is_silent)) in probes.iter().enumerate() {
                 let want = *is_silent && on_silence == OnSilence::Cut;
                 assert_eq!(
-                    silence.next(result, &spec),
+                    silence.next(result, *had_responses, &spec),
                     want,
                     "probe {i}, {on_silence:?}"
                 );
@@ -147,7 +162,8 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            assert_eq!(good.is_unreachable(&result, count), want, "probe {i}");
+            let is_unreachable = is_unreachable(&result, good.any_since(count));
+            assert_eq!(is_unreachable, want, "probe {i}");
         }
     }
 
