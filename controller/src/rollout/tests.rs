@@ -13,6 +13,9 @@ mod hooks;
 mod mirror;
 mod strategies;
 
+/// Far longer than any time limit of the rollout.
+const LONG: Duration = Duration::from_secs(120);
+
 fn running(versions: &[(&str, usize)]) -> BTreeMap<String, usize> {
     versions
         .iter()
@@ -281,7 +284,7 @@ async fn when_stable_is_down_too_it_is_not_the_candidates_fault() {
     test.proxy.take_down("1.0.0", "timed out");
     test.proxy.take_down("2.0.0", "timed out");
     test.proxy.set_idle(true);
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(LONG).await;
     assert_eq!(handle.live().record.phase, Phase::Shifting);
 }
 
@@ -377,7 +380,7 @@ async fn pause_keeps_a_step_and_resume_goes_on() {
     let handle = test.canary();
     until(&handle, Phase::Shifting).await;
     handle.send(Command::Pause).await.expect("paused");
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(LONG).await;
     assert_eq!(
         (handle.live().record.phase, handle.live().record.step),
         (Phase::Shifting, 0)
@@ -443,7 +446,7 @@ async fn a_split_by_hand_brings_its_capacity_and_stays() {
         assert_eq!(said, "web now has 25% 1.0.0, 75% 2.0.0");
         assert_eq!(test.proxy.split(), by_hand);
         assert_eq!(test.running(), running(&[("1.0.0", 4), ("2.0.0", 3)]));
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        tokio::time::sleep(LONG).await;
         assert_eq!(
             handle.live().record.paused.as_deref(),
             Some("split set by hand")
@@ -473,7 +476,7 @@ async fn a_split_by_hand_while_it_bakes_is_kept_until_promote() {
         .send(Command::Split(by_hand.clone()))
         .await
         .expect("set");
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(LONG).await;
     assert_eq!(test.proxy.split(), by_hand);
     handle.send(Command::Promote).await.expect("promoted");
     handle.ended().await;

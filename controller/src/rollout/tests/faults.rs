@@ -13,9 +13,6 @@ const PHASES: [Phase; 6] = [
     Phase::Draining,
 ];
 
-/// Far longer than any time limit of the rollout.
-const LONG: Duration = Duration::from_secs(600);
-
 /// It is where it was, judges no version, and reports the error.
 #[track_caller]
 fn check_waiting(handle: &Handle, says: &str) {
