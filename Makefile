@@ -6,8 +6,8 @@ RUNTIME ?= auto
 
 TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 HOST_TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
-# `release` serves the tests; `dist` is optimised across crates and serves users and benchmarks;
-# `dev` takes half the time of `release` to build, and serves the demo and `make quick`.
+# `dev` takes half the time of `release` to build, and serves the tests and the demo; `release` is
+# for a first rollout of one's own; `dist` is optimised across crates and serves users and benchmarks.
 PROFILE ?= release
 # Where a profile's programs are. Cargo calls the folder of `dev` debug.
 BIN = $(TARGET_DIR)/$(HOST_TRIPLE)/$(patsubst dev,debug,$(PROFILE))
@@ -35,9 +35,12 @@ help: ## Says what there is to do
 	@echo 'make TARGET, where TARGET is one of:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
 
-# The programs and the tests of `make quick` are one build of the whole workspace, so that every
+# The programs that are tested and the tests are one build of the whole workspace, so that every
 # crate has the features that `cargo test` gives it and none is compiled twice.
+TESTED := --workspace --tests
 QUICK_TESTS := --workspace $(addprefix --test ,end_to_end http2 zero_downtime podman podman_runtime)
+# Most tests wait for something most of the time.
+TEST_THREADS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 PACKAGES := $(addprefix -p ,proxy controller sample-server sample-client)
 
 build: ## Builds the four programs, static. PROFILE=release|dist|dev: dist runs fastest, dev is built fastest
@@ -78,9 +81,11 @@ demo: build ## The whole story, live: canary, 50/50, all, roll back. RUNTIME=aut
 	esac
 	$(BIN)/crossfade demo --runtime $(RUNTIME)
 
+test: PROFILE = dev
+test: BUILDS = $(TESTED)
 test: build ## Every test; those on podman where podman works (CROSSFADE_REQUIRE_PODMAN=1: they must)
-	@if $(PODMAN_WORKS); then $(MAKE) --no-print-directory images PROFILE=$(PROFILE); fi
-	CROSSFADE_BIN_DIR=$(BIN) cargo test --workspace --no-fail-fast
+	@if $(PODMAN_WORKS); then $(MAKE) --no-print-directory images PROFILE=dev BUILDS="$(TESTED)"; fi
+	CROSSFADE_BIN_DIR=$(BIN) RUST_TEST_THREADS=$(TEST_THREADS) cargo test --workspace --no-fail-fast
 	@# Whether podman can run anything is known by running something.
 	@if ! command -v podman >/dev/null; then \
 		echo 'podman tests: did not run, podman is not installed'; \
@@ -102,7 +107,7 @@ quick: build ## Tests of the real programs, as debug builds: end to end and podm
 		| grep -q ': test$$' && $(PODMAN_WORKS); then \
 		$(MAKE) --no-print-directory images PROFILE=dev BUILDS="$(QUICK_TESTS)"; \
 	fi
-	CROSSFADE_BIN_DIR=$(BIN) cargo test --no-fail-fast $(QUICK_TESTS) -- $(TEST)
+	CROSSFADE_BIN_DIR=$(BIN) RUST_TEST_THREADS=$(TEST_THREADS) cargo test --no-fail-fast $(QUICK_TESTS) -- $(TEST)
 
 # What a machine that has nothing else to do needs for the promised numbers: the first row alone
 # takes 30% of DURATION.
@@ -134,9 +139,9 @@ BENCH = $(BIN)/crossfade-bench
 BENCH_OPTIONS = --programs $(BIN) --programs $(BENCH_VENV)/bin --rounds $(ROUNDS)
 
 bench-build bench callgrind: PROFILE = dist
+bench-build bench callgrind: BUILDS = $(if $(filter dev,$(PROFILE)),$(TESTED),$(PACKAGES) -p benches)
 
 bench-build: build
-	cargo build --profile $(PROFILE) -p benches
 
 bench: bench-build ## Where we stand among the peers. PEERS=nginx,haproxy WORK=small,large ROUNDS=8 REPEAT=2 WRITE=1
 	$(BENCH) $(BENCH_OPTIONS) $(addprefix --peers ,$(PEERS)) $(addprefix --work ,$(WORK)) $(addprefix --repeat ,$(REPEAT)) $(if $(WRITE),--write benches)
@@ -144,12 +149,14 @@ bench: bench-build ## Where we stand among the peers. PEERS=nginx,haproxy WORK=s
 callgrind: bench-build ## Instructions for each request, to compare two commits by. PEERS= WORK=
 	$(BENCH) callgrind $(BENCH_OPTIONS) --peers $(or $(PEERS),nginx) --work $(or $(WORK),small$(comma)post$(comma)tls$(comma)h2)
 
-# The record is of the release profile, which CI has built already. With BASE, the programs of both
-# revisions are built with the dist profile and kept in target/gate.
+# The record is of the proxy's release profile, which takes a third of the time of dist to build.
+# With BASE, the programs of both revisions are built with the dist profile and kept in target/gate.
+# What counts them is built as for the tests, and so is there already after them.
 gate: override PROFILE = release
+gate: override BUILDS = -p proxy
 gate: $(if $(BASE),,build) ## Fails if a request needs 3% more instructions than recorded, or than at BASE=REVISION
-	cargo build --profile $(PROFILE) -p benches
-	$(BENCH) gate $(if $(BASE),--base $(BASE) --cache $(TARGET_DIR)/gate,--programs $(BIN))
+	cargo build --bins $(TESTED)
+	$(TARGET_DIR)/$(HOST_TRIPLE)/debug/crossfade-bench gate $(if $(BASE),--base $(BASE) --cache $(TARGET_DIR)/gate,--programs $(BIN))
 
 judge: ## How well rollouts are judged, by simulation; a few minutes. ROLLOUTS=10000 SEED=1 WRITE=1
 	cargo build --profile $(PROFILE) -p benches

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use crate::{AdminPort, DEADLINE, Load, On, ProcessStats, Settings, TestProject};
+use crate::{AdminPort, DEADLINE, Load, On, ProcessStats, Settings, TestProject, bin_dir};
 
 /// From the first bad response of a release to its weight of 0, where a third of them are bad.
 const FAILING: Duration = Duration::from_secs(3);
@@ -15,9 +15,10 @@ const STATUS: Duration = Duration::from_millis(50);
 /// For the start of a program, on a machine that has a core for it.
 const START: Duration = Duration::from_millis(10);
 /// What a controller at rest may have of memory of its own, and of a core. With 50 containers it has
-/// 11 MiB.
+/// 11 MiB; without optimisation it needs three times the instructions.
 const MEMORY: u64 = 20 << 20;
 const CORE: f64 = 0.01;
+const CORE_UNOPTIMISED: f64 = 0.03;
 
 /// A release of which a third of the responses are bad, at 50 requests a second.
 pub async fn a_bad_release_is_out_of_the_way_within_three_seconds(on: On) {
@@ -131,7 +132,12 @@ pub async fn a_controller_at_rest_costs_next_to_nothing(on: On) {
     let part = (now.cpu - before.cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     let mib = now.private_memory >> 20;
     println!("{mib} MiB, {:.2}% of a core", part * 100.0);
-    assert!(part < CORE, "{:.2}% of a core", part * 100.0);
+    let limit = if bin_dir().ends_with("debug") {
+        CORE_UNOPTIMISED
+    } else {
+        CORE
+    };
+    assert!(part < limit, "{:.2}% of a core", part * 100.0);
     assert!(now.private_memory < MEMORY, "{mib} MiB");
     assert_eq!(project.serving("1.0.0").len(), 50);
 }

@@ -31,6 +31,8 @@ const AT_ONCE: usize = 3;
 
 fn main() -> ExitCode {
     let side_by_side = [
+        // The longest by far begins first.
+        trials![podman_works; rootless::what_may_depend_on_the_user_holds_rootless_too],
         on_podman! { scenarios:
             a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself,
             a_killed_controller_changes_nothing_and_the_next_one_finishes_its_rollout,
@@ -75,7 +77,6 @@ fn main() -> ExitCode {
             healing::a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_name_we_want_stays,
             healing::an_api_that_is_killed_in_the_middle_of_a_rollout_is_started_again_and_no_version_is_judged,
             ports::the_admin_port_is_published_on_loopback_only,
-            rootless::what_may_depend_on_the_user_holds_rootless_too,
         ],
     ];
     // These compare all that the machine has before and after, or measure a time.
