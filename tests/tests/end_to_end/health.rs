@@ -6,8 +6,12 @@ use std::time::{Duration, Instant};
 use admin_api::HealthState;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{GrpcHealth, Load, ScriptedEndpoint, TestEndpoint, TestProxy, get, send, wait_until};
+use tests::{
+    GrpcHealth, Load, ScriptedEndpoint, TestCa, TestEndpoint, TestProxy, get, send, wait_until,
+};
 use tokio::task::JoinSet;
+
+use crate::tls_to_endpoints::behind_tls;
 
 async fn put_checked(proxy: &TestProxy, endpoints: &[&TestEndpoint]) {
     let endpoints: Vec<_> = endpoints
@@ -305,13 +309,22 @@ async fn after_a_restart_the_first_request_finds_up_what_is_up() {
 
 /// Sends requests to an endpoint that freezes once it has some of them, and to a good one. Gives
 /// their statuses, and how many are counted as timed out.
-async fn when_one_freezes(method: &'static str) -> (Vec<u16>, u64) {
+async fn when_one_freezes(method: &'static str, ca: Option<&TestCa>) -> (Vec<u16>, u64) {
     let proxy = TestProxy::start().await;
     let good = TestEndpoint::start("1.0.0").await;
     let freezes = TestEndpoint::with("1.0.0", &["--latency", "8s"]).await;
     let health = json!({"path": "/healthz", "interval": "50ms", "timeout": "1s", "fall": 2});
-    let endpoints = [("1.0.0", good.address), ("1.0.0", freezes.address)];
-    put(&proxy, json!({"health": health}), &endpoints).await;
+    let mut keys = json!({"health": health});
+    let mut addresses = [good.address, freezes.address];
+    if let Some(ca) = ca {
+        let tls = json!({"ca": ca.path("ca.pem"), "server_name": "h1.test"});
+        keys["versions"] = json!({"1.0.0": {"tls": tls}});
+        addresses = [
+            behind_tls(&good, ca.server("h1.test", &["http/1.1"])).await,
+            behind_tls(&freezes, ca.server("h1.test", &["http/1.1"])).await,
+        ];
+    }
+    put(&proxy, keys, &addresses.map(|address| ("1.0.0", address))).await;
     let endpoints = async || proxy.web().await.versions["1.0.0"].endpoints.clone();
     wait_until("both are up", || async {
         let mut endpoints = endpoints().await.into_iter();
@@ -323,7 +336,7 @@ async fn when_one_freezes(method: &'static str) -> (Vec<u16>, u64) {
         let address = proxy.address;
         requests.spawn(async move { send(address, method, "/", &[], "").await.status.as_u16() });
     }
-    let slow = freezes.address.to_string();
+    let slow = addresses[1].to_string();
     wait_until("some wait", || async {
         let mut endpoints = endpoints().await.into_iter();
         endpoints.any(|one| one.address == slow && one.in_flight >= 2)
@@ -337,7 +350,14 @@ async fn when_one_freezes(method: &'static str) -> (Vec<u16>, u64) {
 
 #[tokio::test]
 async fn idempotent_requests_at_an_endpoint_that_freezes_go_to_another() {
-    let (statuses, timed_out) = when_one_freezes("GET").await;
+    let (statuses, timed_out) = when_one_freezes("GET", None).await;
+    assert_eq!(statuses, [200; 8]);
+    assert!(timed_out >= 2, "{timed_out}");
+}
+
+#[tokio::test]
+async fn idempotent_requests_at_an_endpoint_behind_tls_that_freezes_go_to_another() {
+    let (statuses, timed_out) = when_one_freezes("GET", Some(&TestCa::new())).await;
     assert_eq!(statuses, [200; 8]);
     assert!(timed_out >= 2, "{timed_out}");
 }
@@ -345,7 +365,7 @@ async fn idempotent_requests_at_an_endpoint_that_freezes_go_to_another() {
 #[tokio::test]
 async fn other_requests_at_an_endpoint_that_freezes_get_their_504_at_once() {
     let began = Instant::now();
-    let (statuses, timed_out) = when_one_freezes("POST").await;
+    let (statuses, timed_out) = when_one_freezes("POST", None).await;
     // timeouts.first_byte is 30 s.
     let took = began.elapsed();
     assert!(took < Duration::from_secs(20), "{took:?}");

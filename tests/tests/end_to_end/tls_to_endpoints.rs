@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 /// An endpoint that speaks HTTP/1.1 over TLS: a good one, behind a port that takes TLS off.
-async fn behind_tls(endpoint: &TestEndpoint, tls: TlsAcceptor) -> std::net::SocketAddr {
+pub(crate) async fn behind_tls(endpoint: &TestEndpoint, tls: TlsAcceptor) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let target = endpoint.address;
