@@ -168,6 +168,15 @@ pub struct Case {
     pub slower_than_allowed: Evidence,
 }
 
+/// What a candidate is rolled back for.
+#[derive(Debug, Clone, Copy)]
+enum Accusation {
+    Fails,
+    FailsNow,
+    SlowerThanStable,
+    SlowerThanAllowed,
+}
+
 impl Case {
     /// What the figures say against the candidate.
     pub fn against(limits: &Limits, sample: &Sample) -> Self {
@@ -204,28 +213,34 @@ impl Case {
 
     /// Whether the candidate has to go.
     pub fn should_roll_back(&self) -> bool {
-        self.of_failures().is_some()
-            || self.is_a_burst()
-            || self.is_slower_than_stable()
-            || self.is_slower_than_allowed()
+        self.proven().is_some()
     }
 
-    fn is_a_burst(&self) -> bool {
-        self.fails_now.reaches(CHANCE_OF_A_BURST)
-    }
-
-    fn is_slower_than_stable(&self) -> bool {
-        self.slower_than_stable.reaches(CHANCE_OF_SLOWNESS)
-    }
-
-    fn is_slower_than_allowed(&self) -> bool {
-        self.slower_than_allowed.reaches(CHANCE_OF_A_BROKEN_P99)
-    }
-
-    fn of_failures(&self) -> Option<Evidence> {
-        [self.fails_more_than_stable, self.fails_more_than_allowed]
-            .into_iter()
-            .find(|evidence| evidence.reaches(CHANCE_OF_FAILURES))
+    /// What is proven against the candidate, and by what evidence. A new field has to be listed here,
+    /// or nothing compiles.
+    fn proven(&self) -> Option<(Accusation, Evidence)> {
+        use Accusation::{Fails, FailsNow, SlowerThanAllowed, SlowerThanStable};
+        let Self {
+            fails_more_than_stable,
+            fails_more_than_allowed,
+            fails_now,
+            slower_than_stable,
+            slower_than_allowed,
+        } = *self;
+        [
+            (Fails, fails_more_than_stable, CHANCE_OF_FAILURES),
+            (Fails, fails_more_than_allowed, CHANCE_OF_FAILURES),
+            (FailsNow, fails_now, CHANCE_OF_A_BURST),
+            (SlowerThanStable, slower_than_stable, CHANCE_OF_SLOWNESS),
+            (
+                SlowerThanAllowed,
+                slower_than_allowed,
+                CHANCE_OF_A_BROKEN_P99,
+            ),
+        ]
+        .into_iter()
+        .find(|(_, evidence, chance)| evidence.reaches(*chance))
+        .map(|(accusation, evidence, _)| (accusation, evidence))
     }
 }
 
@@ -334,22 +349,17 @@ pub fn judge(limits: &Limits, sample: &Sample) -> Verdict {
 
 /// Why the candidate has to go.
 fn rollback_reason(limits: &Limits, sample: &Sample, case: &Case) -> Option<String> {
-    let said = |text: String, evidence| format!("{text}; {}", chance_text(evidence));
-    if let Some(evidence) = case.of_failures() {
-        Some(said(failures_text(limits, sample.step), evidence))
-    } else if case.is_a_burst() {
-        let now = failures_text(limits, sample.recent);
-        Some(format!("in the last few seconds, {now}"))
-    } else if case.is_slower_than_stable() {
-        Some(said(slower_text(sample), case.slower_than_stable))
-    } else if case.is_slower_than_allowed() {
-        Some(said(
-            too_slow_text(limits, sample),
-            case.slower_than_allowed,
-        ))
-    } else {
-        None
-    }
+    let (accusation, evidence) = case.proven()?;
+    let text = match accusation {
+        Accusation::Fails => failures_text(limits, sample.step),
+        Accusation::FailsNow => {
+            let now = failures_text(limits, sample.recent);
+            return Some(format!("in the last few seconds, {now}"));
+        }
+        Accusation::SlowerThanStable => slower_text(sample),
+        Accusation::SlowerThanAllowed => too_slow_text(limits, sample),
+    };
+    Some(format!("{text}; {}", chance_text(evidence)))
 }
 
 /// Whether both break `success_rate`, so that it says nothing about the candidate.
