@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error, StrDeserializer};
 use serde::{Deserialize, Serialize};
 
 /// Where a rollout stands; the diagram is in [`crate::rollout`].
@@ -30,18 +32,6 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 9] = [
-        Self::Starting,
-        Self::Checking,
-        Self::Shifting,
-        Self::Promoting,
-        Self::Baking,
-        Self::Draining,
-        Self::Done,
-        Self::RollingBack,
-        Self::RolledBack,
-    ];
-
     /// Nothing comes after it.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::RolledBack)
@@ -67,8 +57,8 @@ impl FromStr for Phase {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|phase| phase.as_str() == text);
-        found.ok_or_else(|| format!("`{text}` is not a phase"))
+        let word: StrDeserializer<'_, Error> = text.into_deserializer();
+        Self::deserialize(word).map_err(|_| format!("`{text}` is not a phase"))
     }
 }
 
@@ -76,5 +66,21 @@ impl FromStr for Phase {
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.as_str().replace('-', " "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_of_a_phase_is_read_back() {
+        let words = ["starting", "shifting", "rolling-back", "rolled-back"];
+        for word in words {
+            let phase: Phase = word.parse().expect("a phase");
+            assert_eq!(phase.as_str(), word);
+        }
+        let other = "rolling back".parse::<Phase>();
+        assert_eq!(other, Err("`rolling back` is not a phase".to_owned()));
     }
 }
