@@ -22,109 +22,97 @@ const RENAMED: [(&str, &str); 3] = [
     ("shortage", "resource_exhausted"),
 ];
 
-/// Why the proxy sends a response of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LocalReply {
-    /// It is not HTTP, or not strictly (RFC 9112, 2.2 to 5).
-    BadSyntax,
-    /// Its body's length is ambiguous, or its chunks are broken (RFC 9112, 6.3 and 7.1).
-    BadFraming,
-    /// Its target has none of the forms of RFC 9112, 3.2.
-    BadTarget,
-    /// `Host` is missing, there twice, or not a host (RFC 9112, 3.2).
-    BadHost,
-    /// A transfer coding other than chunked (RFC 9112, 6.1).
-    UnknownCoding,
-    /// A version of HTTP that is not spoken here (RFC 9110, 15.6.6).
-    UnknownVersion,
-    /// The target is longer than `limits.request_line` (RFC 9112, 3).
-    TargetTooLong,
-    /// The head is longer than `limits.header_bytes`, or has more than `limits.header_count`
-    /// fields (RFC 6585, 5).
-    HeadTooLong,
-    /// The body is longer than `limits.body` (RFC 9110, 15.5.14).
-    BodyTooLong,
-    /// The head was not there in `timeouts.header`.
-    HeadTimedOut,
-    /// `CONNECT` asks for a tunnel, which a reverse proxy does not give.
-    Connect,
-    /// It asks for another protocol, which endpoints that speak HTTP/2 cannot change to.
-    UpgradeOverHttp2,
-    /// `OPTIONS` that may not be passed on further (RFC 9110, 7.6.2).
-    LastOptions,
-    /// `TRACE` that may not be passed on further. It would disclose internal header fields.
-    LastTrace,
-    /// No service has this host and path.
-    NoRoute,
-    /// No endpoint of the service is up.
-    NoEndpoint,
-    /// No endpoint of the service came up in `timeouts.wait_for_endpoint`, or too many requests wait
-    /// for one.
-    NoEndpointInTime,
-    /// The service is held, and the request waited too long or found the queue full.
-    ServiceHeld,
-    /// The service is held, and the request asked whether it is well: it is.
-    HeldHealthCheck,
-    /// No connection to an endpoint could be made.
-    ConnectFailed,
-    /// No connection to an endpoint was made in time.
-    ConnectTimedOut,
-    /// This machine has no file descriptor, port or memory left for a connection.
-    ResourceExhausted,
-    /// The connection to the endpoint broke before it responded.
-    ConnectionBroken,
-    /// The endpoint's response was not HTTP.
-    BadResponse,
-    /// The endpoint did not respond in time.
-    TimedOut,
-    /// The endpoint went down while it was waited for: its health check gets no response either.
-    EndpointSilent,
-    /// The request got no response within `timeouts.request`, by whatever endpoints it was sent to.
-    RequestTimedOut,
-    /// The client stopped sending in the middle of its request.
-    ClientStalled,
-    /// The client has gone: there is no one to respond to.
-    ClientGone,
-    /// The request had no response yet when its endpoint's drain ran out of time.
-    Cut,
+/// Declares the enum, and the list of its variants: none can be forgotten there.
+macro_rules! listed {
+    (
+        $(#[$of_enum:meta])*
+        pub(crate) enum $name:ident {
+            $($(#[$of_variant:meta])* $variant:ident,)*
+        }
+    ) => {
+        $(#[$of_enum])*
+        pub(crate) enum $name {
+            $($(#[$of_variant])* $variant,)*
+        }
+
+        impl $name {
+            /// Every reason there is.
+            pub(crate) const ALL: [Self; Self::COUNT] = [$(Self::$variant,)*];
+            pub(crate) const COUNT: usize = [$(Self::$variant,)*].len();
+        }
+    };
+}
+
+listed! {
+    /// Why the proxy sends a response of its own.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum LocalReply {
+        /// It is not HTTP, or not strictly (RFC 9112, 2.2 to 5).
+        BadSyntax,
+        /// Its body's length is ambiguous, or its chunks are broken (RFC 9112, 6.3 and 7.1).
+        BadFraming,
+        /// Its target has none of the forms of RFC 9112, 3.2.
+        BadTarget,
+        /// `Host` is missing, there twice, or not a host (RFC 9112, 3.2).
+        BadHost,
+        /// A transfer coding other than chunked (RFC 9112, 6.1).
+        UnknownCoding,
+        /// A version of HTTP that is not spoken here (RFC 9110, 15.6.6).
+        UnknownVersion,
+        /// The target is longer than `limits.request_line` (RFC 9112, 3).
+        TargetTooLong,
+        /// The head is longer than `limits.header_bytes`, or has more than `limits.header_count`
+        /// fields (RFC 6585, 5).
+        HeadTooLong,
+        /// The body is longer than `limits.body` (RFC 9110, 15.5.14).
+        BodyTooLong,
+        /// The head was not there in `timeouts.header`.
+        HeadTimedOut,
+        /// `CONNECT` asks for a tunnel, which a reverse proxy does not give.
+        Connect,
+        /// It asks for another protocol, which endpoints that speak HTTP/2 cannot change to.
+        UpgradeOverHttp2,
+        /// `OPTIONS` that may not be passed on further (RFC 9110, 7.6.2).
+        LastOptions,
+        /// `TRACE` that may not be passed on further. It would disclose internal header fields.
+        LastTrace,
+        /// No service has this host and path.
+        NoRoute,
+        /// No endpoint of the service is up.
+        NoEndpoint,
+        /// No endpoint of the service came up in `timeouts.wait_for_endpoint`, or too many requests wait
+        /// for one.
+        NoEndpointInTime,
+        /// The service is held, and the request waited too long or found the queue full.
+        ServiceHeld,
+        /// The service is held, and the request asked whether it is well: it is.
+        HeldHealthCheck,
+        /// No connection to an endpoint could be made.
+        ConnectFailed,
+        /// No connection to an endpoint was made in time.
+        ConnectTimedOut,
+        /// This machine has no file descriptor, port or memory left for a connection.
+        ResourceExhausted,
+        /// The connection to the endpoint broke before it responded.
+        ConnectionBroken,
+        /// The endpoint's response was not HTTP.
+        BadResponse,
+        /// The endpoint did not respond in time.
+        TimedOut,
+        /// The endpoint went down while it was waited for: its health check gets no response either.
+        EndpointSilent,
+        /// The request got no response within `timeouts.request`, by whatever endpoints it was sent to.
+        RequestTimedOut,
+        /// The client stopped sending in the middle of its request.
+        ClientStalled,
+        /// The client has gone: there is no one to respond to.
+        ClientGone,
+        /// The request had no response yet when its endpoint's drain ran out of time.
+        Cut,
+    }
 }
 
 impl LocalReply {
-    /// Every reason there is.
-    pub(crate) const ALL: [Self; Self::COUNT] = [
-        Self::BadSyntax,
-        Self::BadFraming,
-        Self::BadTarget,
-        Self::BadHost,
-        Self::UnknownCoding,
-        Self::UnknownVersion,
-        Self::TargetTooLong,
-        Self::HeadTooLong,
-        Self::BodyTooLong,
-        Self::HeadTimedOut,
-        Self::Connect,
-        Self::UpgradeOverHttp2,
-        Self::LastOptions,
-        Self::LastTrace,
-        Self::NoRoute,
-        Self::NoEndpoint,
-        Self::NoEndpointInTime,
-        Self::ServiceHeld,
-        Self::HeldHealthCheck,
-        Self::ConnectFailed,
-        Self::ConnectTimedOut,
-        Self::ResourceExhausted,
-        Self::ConnectionBroken,
-        Self::BadResponse,
-        Self::TimedOut,
-        Self::EndpointSilent,
-        Self::RequestTimedOut,
-        Self::ClientStalled,
-        Self::ClientGone,
-        Self::Cut,
-    ];
-    pub(crate) const COUNT: usize = 30;
-
     /// A word for metrics.
     pub(crate) fn label(self) -> &'static str {
         match self {

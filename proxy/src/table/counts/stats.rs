@@ -26,13 +26,21 @@ pub(crate) struct Stats {
 struct Counters {
     /// By status class, 1xx first.
     responses: [AtomicU64; 5],
-    /// In the order of [`Failure`].
-    failed: [AtomicU64; 5],
+    failed: FailedCells,
     client_gone: AtomicU64,
     diverted: AtomicU64,
     panicked: AtomicU64,
     latency: Box<[AtomicU64]>,
     latency_sum_micros: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct FailedCells {
+    connect: AtomicU64,
+    reset: AtomicU64,
+    timeout: AtomicU64,
+    protocol: AtomicU64,
+    body: AtomicU64,
 }
 
 /// Why an attempt failed.
@@ -50,12 +58,24 @@ pub(crate) enum Failure {
     Body,
 }
 
+impl FailedCells {
+    fn of(&self, failure: Failure) -> &AtomicU64 {
+        match failure {
+            Failure::Connect => &self.connect,
+            Failure::Reset => &self.reset,
+            Failure::Timeout => &self.timeout,
+            Failure::Protocol => &self.protocol,
+            Failure::Body => &self.body,
+        }
+    }
+}
+
 impl Stats {
     pub(crate) fn new(workers: usize) -> Self {
         let counters = || {
             CachePadded::new(Counters {
                 responses: Default::default(),
-                failed: Default::default(),
+                failed: FailedCells::default(),
                 client_gone: AtomicU64::new(0),
                 diverted: AtomicU64::new(0),
                 panicked: AtomicU64::new(0),
@@ -79,7 +99,7 @@ impl Stats {
 
     /// An attempt failed.
     pub(crate) fn failed(&self, worker: usize, failure: Failure) {
-        add_one(&self.workers[worker].failed[failure as usize]);
+        add_one(self.workers[worker].failed.of(failure));
     }
 
     /// A client went away before its response was whole.
@@ -135,7 +155,7 @@ impl Stats {
                 .sum()
         };
         let response = |class: usize| sum(&|worker| &worker.responses[class]);
-        let failed = |failure: Failure| sum(&|worker| &worker.failed[failure as usize]);
+        let failed = |failure: Failure| sum(&|worker| worker.failed.of(failure));
         let bucket = |index: usize| Bucket {
             le: upper_bound(index),
             count: sum(&|worker| &worker.latency[index]),
