@@ -15,7 +15,7 @@ pub(crate) trait Counts: Clone + Default {
     fn add(&mut self, other: &Self);
 
     /// What is left of them when their process has ended: what was going on is over.
-    fn settle(&mut self);
+    fn clear_gauges(&mut self);
 }
 
 /// The figures of other processes.
@@ -39,7 +39,7 @@ impl<T: Counts> RemoteCounts<T> {
     pub(crate) fn ended(&self, process: ProcessId) {
         let mut inner = self.inner();
         if let Some(mut counts) = inner.present.remove(&process) {
-            counts.settle();
+            counts.clear_gauges();
             inner.past.add(&counts);
         }
     }
@@ -82,7 +82,7 @@ mod tests {
             self.ever += other.ever;
         }
 
-        fn settle(&mut self) {
+        fn clear_gauges(&mut self) {
             self.open = 0;
         }
     }

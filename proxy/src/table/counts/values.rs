@@ -96,7 +96,7 @@ impl Counts for EndpointCounts {
         self.ages.add(&other.ages);
     }
 
-    fn settle(&mut self) {
+    fn clear_gauges(&mut self) {
         (self.requests, self.streams, self.upgraded) = (0, 0, 0);
         self.ages = Ages::default();
     }
@@ -107,7 +107,7 @@ impl Counts for Dropped {
         self.0 += other.0;
     }
 
-    fn settle(&mut self) {}
+    fn clear_gauges(&mut self) {}
 }
 
 impl Counts for HoldCounts {
@@ -116,7 +116,7 @@ impl Counts for HoldCounts {
         self.refused += other.refused;
     }
 
-    fn settle(&mut self) {
+    fn clear_gauges(&mut self) {
         self.waiting = 0;
     }
 }
@@ -128,7 +128,7 @@ impl Counts for WaitCounts {
         self.refused += other.refused;
     }
 
-    fn settle(&mut self) {
+    fn clear_gauges(&mut self) {
         self.waiting = 0;
     }
 }
@@ -147,7 +147,7 @@ impl Counts for ProcessCounts {
         }
     }
 
-    fn settle(&mut self) {
+    fn clear_gauges(&mut self) {
         self.connections = 0;
     }
 }
@@ -197,7 +197,7 @@ impl Counts for VersionCounts {
     }
 
     // What is in flight is the endpoints' to say.
-    fn settle(&mut self) {}
+    fn clear_gauges(&mut self) {}
 }
 
 #[cfg(test)]
