@@ -43,7 +43,7 @@ pub use grpc::GrpcHealth;
 pub use load::{Load, Seen};
 pub use ports::free_address;
 pub use process_stats::ProcessStats;
-pub use program::{Finished, Running, bin_dir, program};
+pub use program::{Finished, Running, bin_dir, from_workspace, program};
 pub use project::{On, Settings, TestProject, traces_of};
 pub use proxy::TestProxy;
 pub use reply::{Reply, get, raw, send};

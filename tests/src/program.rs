@@ -1,6 +1,6 @@
 //! The programs under test, run as a user runs them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,9 +13,16 @@ use crate::wait_until;
 
 /// Where the programs are: `CROSSFADE_BIN_DIR`, which `make test` sets.
 pub fn bin_dir() -> PathBuf {
-    std::env::var_os("CROSSFADE_BIN_DIR")
-        .expect("CROSSFADE_BIN_DIR names the folder of the built programs: run `make test`")
-        .into()
+    let folder = std::env::var_os("CROSSFADE_BIN_DIR")
+        .expect("CROSSFADE_BIN_DIR names the folder of the built programs: run `make test`");
+    from_workspace(Path::new(&folder))
+}
+
+/// A path as it is meant from the root of the workspace. Cargo runs a test in the folder of its
+/// crate.
+pub fn from_workspace(path: &Path) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    root.expect("this crate is in the workspace").join(path)
 }
 
 /// The path of one of our programs.

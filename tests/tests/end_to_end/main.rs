@@ -5,6 +5,8 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+use std::path::Path;
+
 mod admin;
 mod bad_input;
 mod balancing;
@@ -33,3 +35,11 @@ mod swaps;
 mod tls;
 mod tls_to_endpoints;
 mod wire;
+
+#[test]
+fn a_relative_folder_of_programs_is_meant_from_the_workspace() {
+    let own_manifest = tests::from_workspace(Path::new("tests/Cargo.toml"));
+    assert!(own_manifest.exists(), "{}", own_manifest.display());
+    let absolute = Path::new("/usr/bin");
+    assert_eq!(tests::from_workspace(absolute), absolute);
+}
