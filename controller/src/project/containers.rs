@@ -111,7 +111,7 @@ impl Project {
         Ok(())
     }
 
-    /// The same, for who has the service's [`place_lock`](Site::place_lock). What cannot be taken
+    /// The same, for who has the service's [`place_lock`](Project::place_lock). What cannot be taken
     /// away keeps nothing from being started: why not is given back.
     pub(crate) async fn start_missing_alone(
         &self,

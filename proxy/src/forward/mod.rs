@@ -6,7 +6,7 @@
 //!                     └─── another endpoint ←───┘ where trying again is safe
 //! ```
 //!
-//! The wire that the request came on (`server/h1.rs`, `server/h2.rs`) reads it and begins the
+//! The wire that the request came on (`server/h1.rs`, `server/h2_stream.rs`) reads it and begins the
 //! response to its client; `relay.rs` has the rest of the request's life.
 
 mod attempt;

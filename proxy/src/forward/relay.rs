@@ -1,7 +1,7 @@
 //! The life of a request from the head of its response to the response's last byte.
 //!
 //! The wire on which the client is has written the response's head (`server/h1.rs`,
-//! `server/h2.rs`); the rest of the request may still be on its way.
+//! `server/h2_stream.rs`); the rest of the request may still be on its way.
 
 use std::future::poll_fn;
 use std::task::{Poll, ready};
