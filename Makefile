@@ -171,7 +171,7 @@ micro: ## Micro benchmarks: route, claim by policy, swap, change and save, heade
 TARGET ?= forwarded
 SECONDS ?= 60
 
-fuzz: ## One fuzzer: request_head, response_head, chunked, forwarded, responses, config. TARGET=forwarded SECONDS=60
+fuzz: ## One fuzzer: request_head, response_head, chunked, forwarded, responses, paths, clients, config. TARGET=forwarded SECONDS=60
 	@mkdir -p fuzz/corpus/$(TARGET)
 	RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $(TARGET) fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) \
 		-- -max_total_time=$(SECONDS) -max_len=4096 -timeout=30

@@ -11,6 +11,7 @@ mod health;
 mod hold;
 mod mirror;
 pub mod names;
+mod path;
 mod receipt;
 mod retry;
 mod service;
@@ -28,6 +29,7 @@ pub use duration::{NonZeroPeriod, Period};
 pub use health::{EjectionSpec, HealthSpec, OnSilence, Probe, StatusRange};
 pub use hold::{HoldSpec, HoldView};
 pub use mirror::{CopyStats, MirrorSpec, MirrorStats};
+pub use path::SendPath;
 pub use receipt::{Cut, DrainReceipt, DrainRequest, EndpointReceipt, Oldest};
 pub use retry::{RetryOn, RetrySpec};
 pub use service::{

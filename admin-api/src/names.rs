@@ -1,6 +1,46 @@
-//! Names of header fields and cookies, as settings have them.
+//! Names of hosts, header fields and cookies, as settings have them.
+
+use std::net::Ipv6Addr;
 
 use http::HeaderName;
+
+const MAX_HOST: usize = 253;
+const MAX_HOST_LABEL: usize = 63;
+
+/// Reads a host as people write it: a name, `*.` before a name, or an IP address. Gives it as requests
+/// have it: in lower case and in ASCII (RFC 5890, 2.3.2.1), without a dot at its end, an IPv6 address
+/// in brackets.
+pub fn host(text: &str) -> Result<String, String> {
+    let wrong = || {
+        format!(
+            "`{text}` is not a host: write a name such as `app.example.com` or `*.example.com`, without scheme, port or path"
+        )
+    };
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let bare = bare.unwrap_or(text);
+    if bare.parse::<Ipv6Addr>().is_ok() {
+        return Ok(format!("[{}]", bare.to_ascii_lowercase()));
+    }
+    let (wildcard, name) = match text.strip_prefix("*.") {
+        Some(name) => ("*.", name),
+        None => ("", text),
+    };
+    let ascii = if name.is_ascii() {
+        name.to_ascii_lowercase()
+    } else {
+        idna::domain_to_ascii(name).map_err(|_| wrong())?
+    };
+    let name = ascii.strip_suffix('.').unwrap_or(&ascii);
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_label = |label: &str| (1..=MAX_HOST_LABEL).contains(&label.len());
+    let is_name =
+        name.len() <= MAX_HOST && name.chars().all(allowed) && name.split('.').all(is_label);
+    is_name
+        .then(|| format!("{wildcard}{name}"))
+        .ok_or_else(wrong)
+}
 
 /// Reads the name of a header field.
 pub fn header_name(name: &str) -> Result<HeaderName, String> {
@@ -16,4 +56,55 @@ pub fn check_cookie_name(name: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_read_as_requests_have_it() {
+        for (text, want) in [
+            ("App.Example.com", "app.example.com"),
+            ("app.example.com.", "app.example.com"),
+            ("*.Example.com.", "*.example.com"),
+            ("my_app", "my_app"),
+            ("münchen.example", "xn--mnchen-3ya.example"),
+            ("MÜNCHEN.example.", "xn--mnchen-3ya.example"),
+            ("XN--MNCHEN-3ya.example", "xn--mnchen-3ya.example"),
+            ("*.münchen.example", "*.xn--mnchen-3ya.example"),
+            ("例え。テスト", "xn--r8jz45g.xn--zckzah"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("::1", "[::1]"),
+            ("[2001:DB8::1]", "[2001:db8::1]"),
+        ] {
+            assert_eq!(host(text).as_deref(), Ok(want), "{text}");
+        }
+        let long = format!("{}.test", "a".repeat(64));
+        for text in [
+            "",
+            ".",
+            "..",
+            "a..b",
+            "a..",
+            ".a",
+            "*.",
+            "*",
+            "a.*.b",
+            "*.10.0.0.1:80",
+            "a:80",
+            "a/b",
+            "http://a",
+            "a b",
+            "[a]",
+            "[::1",
+            "ü b",
+            "a\u{0}ü",
+            "*.[::1]",
+            long.as_str(),
+        ] {
+            let error = host(text).expect_err(text);
+            assert!(error.contains("without scheme"), "{error}");
+        }
+    }
 }

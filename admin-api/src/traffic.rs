@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::flat::FlatKeys;
 use crate::strict::InputError;
 use crate::{
-    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, LimitsSpec, RetrySpec, StickySpec,
+    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, LimitsSpec, RetrySpec, SendPath, StickySpec,
     TimeoutsSpec,
 };
 
@@ -85,6 +85,15 @@ settings! {
         /// Take `path_prefix` off before the request is sent to an endpoint. Default false.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         pub strip_prefix: bool,
+        /// Which path an endpoint gets. Default `"auto"`: as it came, but without dot segments.
+        #[serde(skip_serializing_if = "SendPath::is_default")]
+        pub send_path: SendPath,
+        /// Tell endpoints who asks in `Forwarded` (RFC 7239), too. Default false.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub forwarded: bool,
+        /// Pass `TRACE` on, which is refused with 405 else. Default false.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        pub allow_trace: bool,
         /// The health check that the proxy runs on every endpoint. Without one, endpoints are up
         /// at once.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,6 +210,11 @@ mod tests {
     #[test]
     fn a_value_that_is_out_of_range_is_named_with_its_field() {
         check_wrong("strip_prefix = 1", "strip_prefix", "expected a boolean");
+        check_wrong(
+            "send_path = \"normal\"",
+            "send_path",
+            "expected one of `auto`, `original`, `normalised`",
+        );
         check_wrong(
             "health = { path = \"/\", rise = 0 }",
             "health.rise",

@@ -22,6 +22,9 @@ const HANG: Duration = Duration::from_secs(20);
 /// What the endpoint says where it is not told anything else.
 const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
+/// Fields that no client may send in other words.
+const OURS: [&str; 3] = ["x-real-ip", "content-length", "transfer-encoding"];
+
 /// What the clients request whose responses are checked.
 pub const REQUESTS: [&[u8]; 4] = [
     b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
@@ -219,16 +222,16 @@ fn check_same_request(sent: &RequestHead, sent_body: &Body, got: &RequestHead, g
     let (authority, origin) = parts(&sent.target);
     let hosts = values(&sent.fields, "host");
     let host = authority.or(hosts.first().copied()).unwrap_or_default();
-    let wanted: &[u8] = match origin {
-        b"" if sent.method == b"OPTIONS" => b"*",
-        b"" => b"/",
-        [b'?', ..] => &[b"/", origin].concat(),
-        _ => origin,
+    let wanted = match origin {
+        b"" if sent.method == b"OPTIONS" => b"*".to_vec(),
+        b"*" => origin.to_vec(),
+        _ => path_to_send(origin),
     };
     assert_eq!(
         got.target.escape_ascii().to_string(),
         wanted.escape_ascii().to_string()
     );
+    assert_ne!(got.method, b"TRACE");
     if !host.is_empty() {
         assert_eq!(values(&got.fields, "host"), [host]);
     }
@@ -238,12 +241,27 @@ fn check_same_request(sent: &RequestHead, sent_body: &Body, got: &RequestHead, g
         "x-forwarded-for",
         "x-forwarded-proto",
         "x-forwarded-host",
+        "x-forwarded-port",
+        "x-real-ip",
         "te",
         "connection",
         "max-forwards",
     ];
     check_added(&sent.fields, &got.fields, &added);
     check_added(&sent_body.trailers, &got_body.trailers, &[]);
+}
+
+/// The target that an endpoint gets: as it came, but for dot segments.
+fn path_to_send(target: &[u8]) -> Vec<u8> {
+    let end = target.iter().position(|byte| *byte == b'?');
+    let (path, query) = target.split_at(end.unwrap_or(target.len()));
+    let normal = strict::normal_path(path).expect("a path that goes on has a normal form");
+    let path = match path {
+        b"" => &normal,
+        _ if strict::has_dots(path) => &normal,
+        _ => path,
+    };
+    [path, query].concat()
 }
 
 /// Authority, and path and query, of a target.
@@ -283,6 +301,11 @@ fn check_added(before: &Fields, after: &Fields, added: &[&str]) {
                 "{never} goes on"
             );
         }
+        // CGI takes `_` for `-`.
+        let name = String::from_utf8_lossy(name).to_lowercase();
+        let read = name.replace('_', "-");
+        let is_taken = read.starts_with("x-forwarded-") || OURS.contains(&&*read);
+        assert!(!(name.contains('_') && is_taken), "{name} goes on");
     }
 }
 

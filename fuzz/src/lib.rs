@@ -2,4 +2,5 @@
 
 pub mod exchange;
 pub mod heads;
+pub mod routing;
 pub mod strict;

@@ -307,3 +307,51 @@ pub fn is_token(bytes: &[u8]) -> bool {
 fn is_text(byte: u8) -> bool {
     matches!(byte, b'\t' | 0x20..=0x7e | 0x80..=0xff)
 }
+
+/// The normal form of a path (RFC 3986, 6.2.2), with one slash for several. `None`: an escape is broken,
+/// or it goes above the root.
+pub fn normal_path(path: &[u8]) -> Option<Vec<u8>> {
+    let mut segments: Vec<Vec<u8>> = Vec::new();
+    let mut is_folder = true;
+    for segment in path.split(|byte| *byte == b'/') {
+        let segment = unescaped(segment)?;
+        is_folder = matches!(&segment[..], b"" | b"." | b"..");
+        match &segment[..] {
+            b"" | b"." => {}
+            b".." => drop(segments.pop()?),
+            _ => segments.push(segment),
+        }
+    }
+    if is_folder {
+        segments.push(Vec::new());
+    }
+    Some([b"/", &segments.join(&b'/')[..]].concat())
+}
+
+/// Whether a path has a segment that is a dot segment once it is unescaped.
+pub fn has_dots(path: &[u8]) -> bool {
+    let mut segments = path.split(|byte| *byte == b'/');
+    segments.any(|segment| {
+        let segment = unescaped(segment).unwrap_or_default();
+        segment == b"." || segment == b".."
+    })
+}
+
+/// A segment with the escapes that it needs, and no other (RFC 3986, 2.1 to 2.3).
+fn unescaped(segment: &[u8]) -> Option<Vec<u8>> {
+    let text = segment.split(|byte| *byte == b'%');
+    let mut parts = text.map(<[u8]>::to_vec);
+    let mut whole = parts.next()?;
+    for part in parts {
+        let digits = std::str::from_utf8(part.get(..2)?).ok()?;
+        let are_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let byte = u8::from_str_radix(digits, 16).ok().filter(|_| are_hex)?;
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            whole.push(byte);
+        } else {
+            whole.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        }
+        whole.extend_from_slice(&part[2..]);
+    }
+    Some(whole)
+}

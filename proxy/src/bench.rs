@@ -18,9 +18,11 @@ use crate::table::definition::Definition;
 use crate::table::routing_hints::RoutingHints;
 use crate::table::service::{Drained, Service};
 use crate::table::version::Resolved;
+use crate::wire::forwarding::Onward;
 use crate::wire::h1::head::{MAX_FIELDS, find_end, read_request};
 use crate::wire::head::Head;
-use crate::wire::headers::{self, Peer};
+use crate::wire::headers;
+use crate::wire::peer::Peer;
 
 /// One worker takes all claims.
 const WORKERS: usize = 1;
@@ -118,7 +120,7 @@ impl Tables {
 
     /// The place of the service that a request is for.
     pub fn route(&self, host: &str, path: &str) -> Option<usize> {
-        self.current.load().route(host.as_bytes(), path.as_bytes())
+        self.current.load().find(host.as_bytes(), path.as_bytes())
     }
 
     /// Takes a claim on an endpoint of a service, and lets it go. The key counts only where
@@ -223,7 +225,7 @@ pub struct Heads {
 impl Default for Heads {
     fn default() -> Self {
         Self {
-            peer: Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false, false),
+            peer: Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), None, false),
             head: Head::default(),
             written: Vec::new(),
         }
@@ -241,7 +243,12 @@ impl Heads {
     pub fn rewrite(&mut self, request: &[u8]) -> usize {
         self.written.clear();
         let message = self.head.over(request);
-        headers::towards_endpoint(message, &self.peer, b"app", false, &mut self.written);
+        let onward = Onward {
+            host: b"app",
+            port: b"",
+            forwarded: false,
+        };
+        headers::towards_endpoint(message, &self.peer, &onward, false, &mut self.written);
         self.written.len()
     }
 }

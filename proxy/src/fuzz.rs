@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use admin_api::{EndpointSpec, ServiceSpec};
+use admin_api::{EndpointSpec, SendPath, ServiceSpec};
 use arc_swap::ArcSwap;
 use http::Version;
+use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::server::h1::{Jobs, jobs, serve};
 use crate::table::Table;
 use crate::table::definition::Definition;
+use crate::table::route::is_below;
 use crate::table::service::{Drained, Service};
 use crate::table::version::Resolved;
 use crate::wire::h1::body::{Decoder, Framing, Piece};
@@ -23,8 +25,9 @@ use crate::wire::h1::head::{
     MAX_FIELDS, find_end, read_request, read_response, request_at_once, request_framing,
     response_at_once, response_framing,
 };
-use crate::wire::head::{Head, Message};
-use crate::wire::headers::Peer;
+use crate::wire::head::{Head, Message, Span};
+use crate::wire::path::Path;
+use crate::wire::peer::{Peer, is_in};
 use crate::wire::socket::{Bytestream, HalfClose, Socket};
 use crate::worker::Worker;
 use crate::worker::counters::Counters;
@@ -152,6 +155,47 @@ pub fn chunked(input: &[u8], cuts: impl IntoIterator<Item = usize>) -> Chunks {
     Chunks::Unfinished
 }
 
+/// A path, as it was read.
+#[derive(Debug)]
+pub struct ReadPath {
+    /// In its normal form.
+    pub normal: Vec<u8>,
+    /// What an endpoint may get of it, by the setting of its service.
+    pub sent: [Vec<u8>; 3],
+    /// The same with a prefix stripped, if it is below that.
+    pub stripped: Option<[Vec<u8>; 3]>,
+}
+
+/// Reads the path of a target, of which `prefix` may be stripped. `None`: it is refused.
+pub fn path(target: &[u8], prefix: &str) -> Option<ReadPath> {
+    let (path, _) = Path::split_off(target).ok()?;
+    let sent = |strip: Option<&str>| {
+        [SendPath::Auto, SendPath::Original, SendPath::Normalised].map(|form| {
+            let mut to = Vec::new();
+            path.write(form, strip, &mut to);
+            to
+        })
+    };
+    let normal = path.normal();
+    Some(ReadPath {
+        normal: normal.to_vec(),
+        sent: sent(None),
+        stripped: is_below(normal, prefix).then(|| sent(Some(prefix))),
+    })
+}
+
+/// The address of the client of a request that has this value in `X-Forwarded-For`.
+pub fn client(peer: &str, trusted: &[&str], list: &[u8]) -> Option<IpAddr> {
+    let (ip, name) = (peer.parse().ok()?, b"x-forwarded-for");
+    let networks: Arc<[IpNet]> = trusted.iter().flat_map(|net| net.parse()).collect();
+    let peer = Peer::new(ip, is_in(&networks, ip).then_some(networks), false);
+    let bytes = [name, list].concat();
+    let (start, end) = (name.len(), name.len() + list.len());
+    let mut head = Head::default();
+    head.push(&bytes, Span::new(0, start), Span::new(start, end));
+    peer.client(head.over(&bytes))
+}
+
 /// Whether a config file's text is accepted. It must be said to be wrong, or be taken.
 pub fn config(text: &str) -> bool {
     Config::parse(text).is_ok()
@@ -168,6 +212,7 @@ pub struct Wire {
     pub(crate) worker: Rc<Worker>,
     jobs: Rc<Jobs>,
     half_close: HalfClose,
+    trusted: Arc<[IpNet]>,
     /// What the worker reads, for tests that change it.
     #[cfg(test)]
     pub(crate) table: Arc<ArcSwap<Table>>,
@@ -207,7 +252,8 @@ impl Wire {
         let table = Arc::new(ArcSwap::from_pointee(table));
         #[cfg(test)]
         let shared = table.clone();
-        let half_close = config.listeners.first()?.half_close;
+        let listener = config.listeners.first()?;
+        let (half_close, trusted) = (listener.half_close, listener.trusted_proxies.clone());
         let counters = Arc::new(Counters::new(1));
         let (sender, shutdown_phase) = watch::channel(ShutdownPhase::Serving);
         let worker = Worker::new(0, table, config.limits, &counters, shutdown_phase);
@@ -215,6 +261,7 @@ impl Wire {
             worker,
             jobs: Rc::new(jobs()),
             half_close,
+            trusted,
             #[cfg(test)]
             table: shared,
             _shutdown_phase: sender,
@@ -242,7 +289,9 @@ impl Wire {
         stream.set_nonblocking(true)?;
         let stream = Bytestream::plain(TcpStream::from_std(stream)?);
         let socket = Socket::of_client(stream, self.half_close);
-        let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), false, false);
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let trusted = is_in(&self.trusted, ip).then(|| self.trusted.clone());
+        let peer = Peer::new(ip, trusted, false);
         let (worker, jobs) = (self.worker.clone(), self.jobs.clone());
         Ok(async move { serve(worker, &jobs, socket, peer).await })
     }

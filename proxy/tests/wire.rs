@@ -14,6 +14,9 @@ mod exchange;
 #[path = "../../fuzz/src/heads.rs"]
 mod heads;
 #[expect(unreachable_pub, reason = "the fuzzers' crate has it public")]
+#[path = "../../fuzz/src/routing.rs"]
+mod routing;
+#[expect(unreachable_pub, reason = "the fuzzers' crate has it public")]
 #[path = "../../fuzz/src/strict.rs"]
 mod strict;
 
@@ -33,6 +36,9 @@ const REQUEST: &[&str] = &[
     "PUT http://b/p HTTP/1.1\r\nHost: a\r\n",
     "OPTIONS * HTTP/1.1\r\nHost: a\r\n",
     "GET / HTTP/1.0\r\n",
+    "GET /a/../b//%7e?/.. HTTP/1.1\r\nHost: a.\r\n",
+    "GET http://a/./%2e%2e/%2F HTTP/1.1\r\nHost: a\r\n",
+    "TRACE / HTTP/1.1\r\nHost: a\r\n",
     "Content-Length: 5\r\n\r\nhello",
     "Content-Length: 5\r\n",
     "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
@@ -49,6 +55,8 @@ const REQUEST: &[&str] = &[
     "Upgrade: websocket\r\n",
     "Connection: upgrade\r\n",
     "X-Forwarded-For: 1.1.1.1\r\n",
+    "X_Forwarded_For: 1.1.1.1\r\n",
+    "Content_Length: 5\r\n",
     "X-Long: \t a  b\t\r\n",
     "Host: a\r\n",
     "\r\n",
@@ -175,6 +183,26 @@ proptest! {
     ) {
         heads::check_chunked(&body, &cuts);
     }
+
+    #[test]
+    fn a_path_goes_where_it_was_routed(
+        path in soup(&[
+            "/", "//", ".", "..", "/..", "/../", "%2e", "%2E", "%2f", "%5c", "%25", "%", "%4", "2e",
+            "a", "api", "/api", "%61pi", "\\", ";", "?", "*",
+        ]),
+    ) {
+        routing::check_path(&path);
+    }
+
+    #[test]
+    fn no_stranger_is_taken_for_a_trusted_proxy(
+        list in soup(&[
+            "10.0.0.1", "10.0.0.2, ", "203.0.113.9", ",", " ", ":", ":80", "[", "]", "fd00::1", "[fd00::1]:1",
+            "unknown", "_a", "\"", "::ffff:10.0.0.3", "%1", "0", ".",
+        ]),
+    ) {
+        routing::check_client(&list);
+    }
 }
 
 /// The fuzzers' seeds, and what they have found, hold at every run.
@@ -197,6 +225,8 @@ fn the_corpus_holds() {
         let (cuts, body) = input[1..].split_at(usize::from(input[0] % 8));
         heads::check_chunked(body, cuts);
     });
+    each("paths", &mut routing::check_path);
+    each("clients", &mut routing::check_client);
     each("forwarded", &mut |input| {
         exchange.check_requests(&input[1..], usize::from(input[0]));
     });

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use admin_api::names;
 use admin_api::{EndpointSpec, HealthState, MirrorSpec, ServiceSpec, ServiceView, VersionSpec};
 
 use crate::error::Result;
@@ -173,7 +174,7 @@ fn upstreams<'a>(
 
 /// Routes as the proxy shows them, however they were written.
 fn routes<'a>(hosts: &[String], prefix: &'a str) -> (BTreeSet<String>, &'a str) {
-    let host = |host: &String| host.trim_matches(['[', ']']).to_ascii_lowercase();
+    let host = |host: &String| names::host(host).unwrap_or_else(|_| host.clone());
     (
         hosts.iter().map(host).collect(),
         prefix.trim_end_matches('/'),

@@ -84,7 +84,7 @@ pub struct Listener {
     /// The address to listen on.
     pub address: SocketAddr,
     /// Whose `X-Forwarded-*` are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Arc<[IpNet]>,
     /// TLS, where it is spoken.
     pub tls: Option<ListenerSettings>,
     /// What a client means that ends its half of a connection of HTTP/1.1.

@@ -28,8 +28,7 @@ impl EndpointWait {
     pub(crate) fn of_request(worker: &Worker, request: Message<'_>) -> Result<Self, LocalReply> {
         let table = worker.table();
         let target = Target::of(request)?;
-        let service = table.route(target.host, target.path());
-        Self::begin(worker, table.at(service.ok_or(LocalReply::NoRoute)?))
+        Self::begin(worker, table.at(table.route(&target)?))
     }
 
     /// Begins the wait of a request for this service.
@@ -58,9 +57,9 @@ impl EndpointWait {
         loop {
             self.look(worker, timer, client).await?;
             let table = worker.table();
-            let service = table.route(target.host, target.path());
-            let is_up = |service| table.at(service).has_any_up();
-            if table.generation != generation || service.is_none_or(is_up) {
+            let service = table.route(&target);
+            let is_up = service.is_ok_and(|service| table.at(service).has_any_up());
+            if table.generation != generation || service.is_err() || is_up {
                 return Ok(());
             }
         }

@@ -40,12 +40,10 @@ pub(crate) async fn wait(
 /// The hold that a request has to wait for. Once it has, the table is read again.
 fn of(worker: &Worker, target: &Target<'_>) -> Result<Option<Arc<Hold>>, LocalReply> {
     let table = worker.table();
-    let path = target.path();
-    let service = table.route(target.host, path).ok_or(LocalReply::NoRoute)?;
-    let service = table.at(service);
+    let service = table.at(table.route(target)?);
     // An external health check must not take the service out of use because
     // it is held.
-    if service.hold.is_some() && service.definition.is_health_path(path) {
+    if service.hold.is_some() && service.definition.is_health_path(target.path.normal()) {
         return Err(LocalReply::HeldHealthCheck);
     }
     Ok(service.hold.clone())

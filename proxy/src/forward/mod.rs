@@ -28,9 +28,11 @@ use crate::table::routing_hints::RoutingHints;
 use crate::table::service::Service;
 use crate::table::sticky::StickyClient;
 use crate::wire::connection::Connection;
+use crate::wire::forwarding::Onward;
 use crate::wire::head::Message;
-use crate::wire::headers::{self, Peer};
+use crate::wire::headers;
 use crate::wire::max_forwards;
+use crate::wire::peer::Peer;
 use crate::wire::pump::{Pump, Source};
 use crate::wire::reply::LocalReply;
 use crate::wire::response::ResponseHead;
@@ -83,11 +85,13 @@ impl Exchange {
     ) -> Result<(Self, Attempt), LocalReply> {
         let target = Target::of(request)?;
         max_forwards::check(request)?;
+        let is_trace = request.method() == b"TRACE";
         let (table, service, version, hints, attempt) = loop {
             let table = worker.table();
-            let service = table
-                .route(target.host, target.path())
-                .ok_or(LocalReply::NoRoute)?;
+            let service = table.route(&target)?;
+            if is_trace && !table.at(service).definition.traffic.allow_trace {
+                return Err(LocalReply::Trace);
+            }
             if length > body_limit(worker, table.at(service)) {
                 return Err(LocalReply::BodyTooLong);
             }
@@ -129,7 +133,7 @@ impl Exchange {
             copied: None,
             traits,
         };
-        exchange.write_head(peer, request, target, attempt.upstream(), to);
+        exchange.write_head(peer, request, &target, attempt.upstream(), to);
         let table = &exchange.table;
         exchange.copied = mirror::copy(worker, table, service, version, request, to);
         Ok((exchange, attempt))
@@ -140,28 +144,29 @@ impl Exchange {
         &self,
         peer: &Peer,
         request: Message<'_>,
-        target: Target<'_>,
+        target: &Target<'_>,
         upstream: &Upstream,
         to: &mut Vec<u8>,
     ) {
         to.extend_from_slice(request.method());
         to.push(b' ');
         let definition = &self.service().definition;
-        let strip = if definition.traffic.strip_prefix {
-            &*definition.path_prefix
-        } else {
-            ""
-        };
-        target.write_origin_form(strip, to);
+        let traffic = &definition.traffic;
+        target.write_origin_form(traffic.send_path, definition.strip(), to);
         to.extend_from_slice(b" HTTP/1.1\r\n");
+        let mut onward = Onward {
+            host: target.authority,
+            port: target.port,
+            forwarded: traffic.forwarded,
+        };
         let upgrade = self.traits.upgrade;
-        if target.authority.is_empty() {
-            // HTTP/1.0 does without; what goes on is HTTP/1.1.
-            let host = upstream.endpoint.target.to_string();
-            headers::towards_endpoint(request, peer, host.as_bytes(), upgrade, to);
-        } else {
-            headers::towards_endpoint(request, peer, target.authority, upgrade, to);
+        if !target.authority.is_empty() {
+            return headers::towards_endpoint(request, peer, &onward, upgrade, to);
         }
+        // HTTP/1.0 does without; what goes on is HTTP/1.1.
+        let host = upstream.endpoint.target.to_string();
+        onward.host = host.as_bytes();
+        headers::towards_endpoint(request, peer, &onward, upgrade, to);
     }
 
     /// Adds to a response's header fields what makes its client stick to its version.

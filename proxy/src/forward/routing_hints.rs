@@ -12,9 +12,9 @@ use crate::table::force::Force;
 use crate::table::key::KeySource;
 use crate::table::rendezvous::hash;
 use crate::table::routing_hints::RoutingHints;
-use crate::wire::fields::{client_address, cookie};
+use crate::wire::fields::cookie;
 use crate::wire::head::Message;
-use crate::wire::headers::Peer;
+use crate::wire::peer::Peer;
 
 /// Balancing by hash has to agree between workers, restarts and proxies.
 const BALANCE_KEY: (u64, u64) = (0x6372_6f73_7366_6164, 0x652e_6261_6c61_6e63);
@@ -45,20 +45,20 @@ pub(crate) fn set_cookie(hints: &RoutingHints, definition: &Definition) -> Optio
     definition.sticky.as_ref()?.set_cookie(value)
 }
 
-/// The label that a request names, if its client may name one.
+/// The label that a request names, if its client is known and may name one.
 fn label<'m>(force: &Force, request: Message<'m>, peer: &Peer) -> Option<&'m [u8]> {
     let header = force.header.as_ref();
     let by_cookie = || cookie(request, force.cookie.as_deref()?);
     let label = header
         .and_then(|name| request.named(name.as_str()).next())
         .or_else(by_cookie)?;
-    force.allows(client_address(request, peer)).then_some(label)
+    force.allows(peer.client(request)?).then_some(label)
 }
 
 fn key(source: &KeySource, request: Message<'_>, peer: &Peer) -> Option<u64> {
     let hashed = |bytes: &[u8]| hash(BALANCE_KEY, &[bytes]);
     match source {
-        KeySource::Address => Some(match client_address(request, peer) {
+        KeySource::Address => Some(match peer.client(request)? {
             IpAddr::V4(ip) => hashed(&ip.octets()),
             IpAddr::V6(ip) => hashed(&ip.octets()),
         }),

@@ -21,7 +21,7 @@ use crate::server::listeners::Bound;
 use crate::server::{h1, h2};
 use crate::table::Table;
 use crate::wire::h2::connection::H2Socket;
-use crate::wire::headers::Peer;
+use crate::wire::peer::{Peer, is_in};
 use crate::wire::socket::{Bytestream, Socket};
 use crate::wire::tls::ListenerTls;
 use crate::worker::Worker;
@@ -213,10 +213,10 @@ async fn admit(
     let ip = ip.to_canonical();
     let (now, limits) = (Instant::now(), &worker.limits);
     let trusted = &port.listener.trusted_proxies;
-    let trusted = trusted.iter().any(|net| net.contains(&ip));
+    let trusted = is_in(trusted, ip).then(|| trusted.clone());
     let counted = match port.admission.count(ip) {
         Some(counted) => counted,
-        None if trusted => None,
+        None if trusted.is_some() => None,
         None => {
             worker.counters.turns_away();
             if let Some(times) = warnings.crowd.happened(now) {

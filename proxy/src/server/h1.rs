@@ -19,7 +19,7 @@ use crate::wire::h1::head::{BadHead, find_end, read_request, request_at_once, re
 use crate::wire::h1::write::{end_head, response_fields, say_connection, status_line};
 use crate::wire::h2::connection::H2Socket;
 use crate::wire::head::{Head, Known, Message};
-use crate::wire::headers::Peer;
+use crate::wire::peer::Peer;
 use crate::wire::pump::{Pump, Source};
 use crate::wire::reply::{LocalReply, wants_json};
 use crate::wire::sink::Sink;

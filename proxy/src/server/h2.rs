@@ -13,7 +13,7 @@ use h2::server::{Builder, Connection};
 use super::h2_client::H2Client;
 use super::h2_stream;
 use crate::wire::h2::connection::H2Socket;
-use crate::wire::headers::Peer;
+use crate::wire::peer::Peer;
 use crate::wire::timer::Timer;
 use crate::worker::Worker;
 

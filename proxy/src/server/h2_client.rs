@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::wire::headers::Peer;
+use crate::wire::peer::Peer;
 
 /// Requests that a client may give up beyond those that it lets finish (CVE-2023-44487):
 /// each takes one, each response gives one back.

@@ -10,7 +10,7 @@ use crate::wire::Wire;
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::write::end_head;
 use crate::wire::head::Message;
-use crate::wire::headers::Peer;
+use crate::wire::peer::Peer;
 use crate::wire::pump::{Pump, Relay};
 use crate::wire::reply::LocalReply;
 use crate::wire::sink::Sink;

@@ -2,9 +2,9 @@
 //! cannot be wrong any more.
 
 use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
 
+use admin_api::names;
 use admin_api::strict::{InputError, closest, push_key};
 use admin_api::{HealthSpec, MirrorSpec, Probe, ServiceSpec, TrafficSettings, VersionSpec};
 
@@ -14,6 +14,7 @@ use crate::table::mirror;
 use crate::table::sticky::Sticky;
 use crate::table::transport::Transport;
 use crate::wire::address::{Address, check_address};
+use crate::wire::path;
 
 const MAX_NAME: usize = 63;
 const MAX_LABEL: usize = 128;
@@ -26,8 +27,10 @@ const MAX_ENDPOINTS: usize = 10_000;
 pub(crate) struct Definition {
     pub(crate) name: Arc<str>,
     pub(crate) hosts: Vec<HostPattern>,
-    /// Without a `/` at its end; empty for `/`.
+    /// In the normal form of paths, without a `/` at its end; empty for `/`.
     pub(crate) path_prefix: Arc<str>,
+    /// The same as it was written, for people and browsers.
+    prefix_written: Arc<str>,
     /// Every version that has endpoints, those at 0 included.
     pub(crate) split: BTreeMap<Arc<str>, u32>,
     /// As they were asked for, and checked.
@@ -67,10 +70,15 @@ impl Definition {
         check_name(&spec.name)?;
         let hosts = check_hosts(&spec.hosts)?;
         let path_prefix = check_prefix(&spec.path_prefix)?;
+        check_cookie_path(spec)?;
+        let prefix_written = match spec.path_prefix.trim_end_matches('/') {
+            "" => "/",
+            written => written,
+        };
         let traffic = spec.traffic.clone();
         traffic.check()?;
         let sticky = traffic.sticky.as_ref();
-        let sticky = sticky.map(|sticky| Sticky::new(sticky, &spec.name, &spec.path_prefix));
+        let sticky = sticky.map(|sticky| Sticky::new(sticky, &spec.name, prefix_written));
         let endpoints = check_endpoints(spec)?;
         let split = check_split(&spec.split, &endpoints)?;
         if let Some(spec) = &spec.mirror {
@@ -80,6 +88,7 @@ impl Definition {
             name: spec.name.as_str().into(),
             hosts,
             path_prefix,
+            prefix_written: prefix_written.into(),
             sticky: sticky.transpose()?,
             force: traffic.force.as_ref().map(Force::new).transpose()?,
             balance: Balance::new(&traffic.balance)?,
@@ -114,6 +123,11 @@ impl Definition {
         self.hosts == other.hosts && self.path_prefix == other.path_prefix
     }
 
+    /// What is taken off a path before an endpoint gets it.
+    pub(crate) fn strip(&self) -> Option<&str> {
+        self.traffic.strip_prefix.then_some(&*self.path_prefix)
+    }
+
     /// Whether a request for `path` asks for what the health check asks for.
     pub(crate) fn is_health_path(&self, path: &[u8]) -> bool {
         let Some(HealthSpec {
@@ -124,22 +138,16 @@ impl Definition {
         else {
             return false;
         };
-        let path = if self.traffic.strip_prefix {
-            let rest = path.strip_prefix(self.path_prefix.as_bytes());
-            rest.unwrap_or(path)
-        } else {
-            path
-        };
+        let rest = self
+            .strip()
+            .and_then(|prefix| path.strip_prefix(prefix.as_bytes()));
+        let path = rest.unwrap_or(path);
         wanted.split('?').next().map(str::as_bytes) == Some(path)
     }
 
     /// The path prefix as people write it.
     pub(crate) fn prefix_text(&self) -> &str {
-        if self.path_prefix.is_empty() {
-            "/"
-        } else {
-            &self.path_prefix
-        }
+        &self.prefix_written
     }
 }
 
@@ -175,43 +183,11 @@ fn check_hosts(hosts: &[String]) -> Result<Vec<HostPattern>, InputError> {
     let mut patterns = Vec::with_capacity(hosts.len());
     let mut seen = HashSet::new();
     for (i, host) in hosts.iter().enumerate() {
-        let lower = host.to_ascii_lowercase();
-        let (wildcard, name) = match lower.strip_prefix("*.") {
-            Some(rest) => (true, rest),
-            None => (false, lower.as_str()),
-        };
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        // A request's host has its brackets.
-        let bare_v6 = name.parse::<Ipv6Addr>().is_ok();
-        let is_ip = !wildcard
-            && name
-                .trim_start_matches('[')
-                .trim_end_matches(']')
-                .parse::<IpAddr>()
-                .is_ok();
-        let is_name = !name.is_empty()
-            && name.len() <= 253
-            && name.chars().all(allowed)
-            && name
-                .split('.')
-                .all(|label| !label.is_empty() && label.len() <= 63);
-        if !is_name && !is_ip {
-            return Err(InputError::of_field(
-                format!("hosts[{i}]"),
-                format!(
-                    "`{host}` is not a host: write a name such as `app.example.com` or `*.example.com`, without scheme, port or path"
-                ),
-            ));
-        }
-        let pattern = if wildcard {
-            HostPattern::Suffix(lower[1..].into())
-        } else {
-            let name = if bare_v6 {
-                format!("[{name}]")
-            } else {
-                name.to_owned()
-            };
-            HostPattern::Exact(name.into())
+        let read = names::host(host);
+        let read = read.map_err(|m| InputError::of_field(format!("hosts[{i}]"), m))?;
+        let pattern = match read.strip_prefix('*') {
+            Some(suffix) => HostPattern::Suffix(suffix.into()),
+            None => HostPattern::Exact(read.into()),
         };
         if !seen.insert(pattern.clone()) {
             return Err(InputError::of_field(
@@ -232,15 +208,34 @@ fn at_most(field: &str, count: usize, most: usize) -> Result<(), InputError> {
     Ok(())
 }
 
+/// The prefix in the normal form of paths, without a `/` at its end.
 fn check_prefix(prefix: &str) -> Result<Arc<str>, InputError> {
+    let wrong =
+        |message: &str| InputError::of_field("path_prefix", format!("`{prefix}` {message}"));
     let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');
     if !prefix.starts_with('/') || !prefix.chars().all(allowed) {
-        return Err(InputError::of_field(
-            "path_prefix",
-            format!("`{prefix}` is not a path: begin with `/`, without `?`, `#` or spaces"),
+        return Err(wrong(
+            "is not a path: begin with `/`, without `?`, `#` or spaces",
         ));
     }
-    Ok(prefix.trim_end_matches('/').into())
+    let Some(normal) = path::normal_of(prefix) else {
+        return Err(wrong(
+            "has `.` or `..` as a segment, or a `%` without two digits after it",
+        ));
+    };
+    Ok(normal.trim_end_matches('/').into())
+}
+
+/// A cookie's path goes as far as the next `;` (RFC 6265, 5.2.4): what follows would be attributes of
+/// the cookie.
+fn check_cookie_path(spec: &ServiceSpec) -> Result<(), InputError> {
+    let sticky = spec.traffic.sticky.as_ref();
+    let has_cookie = sticky.is_some_and(|sticky| sticky.cookie.is_some());
+    if has_cookie && spec.path_prefix.contains(';') {
+        let message = "has a `;`, which the path of the cookie in `sticky` cannot have: use `sticky.header`, or another prefix";
+        return Err(InputError::of_field("path_prefix", message));
+    }
+    Ok(())
 }
 
 fn check_endpoints(spec: &ServiceSpec) -> Result<Vec<EndpointDefinition>, InputError> {
@@ -389,6 +384,10 @@ mod tests {
             "path_prefix",
             "begin with `/`",
         );
+        for wrong in ["/a/../b", "/a/.", "/a/%2e%2e", "/..", "/%4"] {
+            let json = format!(r#"{{"name":"web","path_prefix":"{wrong}"}}"#);
+            check(&json, "path_prefix", "as a segment");
+        }
     }
 
     #[test]
@@ -504,6 +503,58 @@ mod tests {
             "split.3",
             "only 1, 2",
         );
+    }
+
+    #[test]
+    fn a_prefix_and_hosts_are_in_the_form_in_which_requests_are_matched() {
+        for (written, normal, shown) in [
+            ("/", "", "/"),
+            ("/api/", "/api", "/api"),
+            ("//api//v1//", "/api/v1", "//api//v1"),
+            ("/%7euser/%c3%a9", "/~user/%C3%A9", "/%7euser/%c3%a9"),
+        ] {
+            let json = format!(r#"{{"name":"web","path_prefix":"{written}"}}"#);
+            let definition = definition(&json).unwrap();
+            assert_eq!(&*definition.path_prefix, normal);
+            assert_eq!(definition.prefix_text(), shown);
+        }
+        let hosts = r#"{"name":"web","hosts":["App.example.com.","*.münchen.example","::1"]}"#;
+        let hosts = definition(hosts).unwrap().hosts;
+        let hosts: Vec<_> = hosts.iter().filter_map(HostPattern::text).collect();
+        assert_eq!(
+            hosts,
+            ["app.example.com", "*.xn--mnchen-3ya.example", "[::1]"]
+        );
+        check(
+            r#"{"name":"web","hosts":["münchen.example","XN--MNCHEN-3YA.example."]}"#,
+            "hosts[1]",
+            "twice",
+        );
+    }
+
+    #[test]
+    fn a_cookie_for_a_path_has_nothing_else_in_it() {
+        let of = |prefix: &str, sticky: &str| {
+            definition(&format!(
+                r#"{{"name":"web","path_prefix":"{prefix}","sticky":{sticky}}}"#
+            ))
+        };
+        let error = of("/a;Domain=evil.test", r#"{"cookie":"seat"}"#).unwrap_err();
+        assert_eq!(error.field.as_deref(), Some("path_prefix"), "{error}");
+        assert!(of("/a;b", r#"{"header":"x-user"}"#).is_ok());
+        let cookie = |prefix: &str| {
+            let definition = of(prefix, r#"{"cookie":"seat"}"#).unwrap();
+            let cookie = definition.sticky.unwrap().set_cookie(1).unwrap();
+            cookie.to_str().unwrap().to_owned()
+        };
+        let attributes = "HttpOnly; SameSite=Lax";
+        for (prefix, path) in [("/", "/"), ("/a/", "/a"), ("/a,b=c", "/a,b=c")] {
+            let want = format!("seat=0000000000000001; Path={path}; {attributes}");
+            assert_eq!(cookie(prefix), want);
+        }
+        for control in ["\\r\\nx: y", "\\u0000", "\\t", "\\u007f", " "] {
+            assert!(of(&format!("/a{control}"), r#"{"cookie":"seat"}"#).is_err());
+        }
     }
 
     #[test]

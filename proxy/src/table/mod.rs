@@ -29,6 +29,8 @@ use std::time::Duration;
 use crate::table::route::{Conflict, Routes};
 use crate::table::service::Service;
 use crate::table::timeouts::Timeouts;
+use crate::wire::reply::LocalReply;
+use crate::wire::target::Target;
 
 /// All services, at one moment.
 #[derive(Debug)]
@@ -128,8 +130,22 @@ impl Table {
         &self.services
     }
 
-    /// The place of the service that a request is for.
-    pub(crate) fn route(&self, host: &[u8], path: &[u8]) -> Option<usize> {
+    /// The place of the service that a request is for. A path that leads out of the prefix that it begins
+    /// with is refused: a filter before the proxy may have let it pass by its beginning.
+    pub(crate) fn route(&self, target: &Target<'_>) -> Result<usize, LocalReply> {
+        let path = target.path.normal();
+        if let Some(dotted) = target.path.dotted()
+            && let Some(begins) = self.find(target.host, dotted)
+            && !route::is_below(path, &self.at(begins).definition.path_prefix)
+        {
+            return Err(LocalReply::BadPath);
+        }
+        self.find(target.host, path).ok_or(LocalReply::NoRoute)
+    }
+
+    /// The place of the service for a host, without port and dot at its end, and a path in its normal
+    /// form.
+    pub(crate) fn find(&self, host: &[u8], path: &[u8]) -> Option<usize> {
         self.routes.find(host, path)
     }
 

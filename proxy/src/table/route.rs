@@ -125,14 +125,12 @@ fn insert(prefixes: &mut Prefixes, prefix: &Arc<str>, service: usize) -> Result<
 }
 
 fn longest(prefixes: &Prefixes, path: &[u8]) -> Option<usize> {
-    let (_, service) = prefixes
-        .iter()
-        .find(|(prefix, _)| starts_with(path, prefix))?;
+    let (_, service) = prefixes.iter().find(|(prefix, _)| is_below(path, prefix))?;
     Some(*service)
 }
 
 /// Whether `path` is `prefix` or goes on after it with a `/`.
-fn starts_with(path: &[u8], prefix: &str) -> bool {
+pub(crate) fn is_below(path: &[u8], prefix: &str) -> bool {
     let rest = path.strip_prefix(prefix.as_bytes());
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         // `*`, the target of a server-wide OPTIONS (RFC 9110, 7.1), is for the service that has

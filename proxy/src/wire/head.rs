@@ -81,8 +81,14 @@ pub(crate) enum Known {
     Upgrade,
     XForwardedFor,
     XForwardedHost,
+    XForwardedPort,
     XForwardedProto,
+    /// Any other `X-Forwarded-*`.
+    XForwardedOther,
     XRealIp,
+    /// With `_` where one of these has `-`. CGI, WSGI and PHP take the two for one field, so it would
+    /// arrive as what it is not.
+    Underscored,
     Other,
 }
 
@@ -215,7 +221,7 @@ impl<'m> Message<'m> {
     }
 
     /// The values of a known field.
-    pub(crate) fn values(self, known: Known) -> impl Iterator<Item = &'m [u8]> {
+    pub(crate) fn values(self, known: Known) -> impl DoubleEndedIterator<Item = &'m [u8]> {
         let bytes = self.bytes;
         let is_present = self.head.present & known.bit() != 0;
         let fields: &[Field] = if is_present { &self.head.fields } else { &[] };
@@ -264,7 +270,7 @@ impl<'m> Message<'m> {
         self.head.connection.fields
             && self
                 .elements(Known::Connection)
-                .any(|element| element.eq_ignore_ascii_case(field))
+                .any(|element| is_alike(element, field))
     }
 }
 
@@ -300,12 +306,29 @@ impl Known {
             (16, b'x') => (b"x-forwarded-host", Self::XForwardedHost),
             (17, b't') => (b"transfer-encoding", Self::TransferEncoding),
             (17, b'x') => (b"x-forwarded-proto", Self::XForwardedProto),
+            (13.., b'x') => return Self::of_rare(name, b""),
             _ => return Self::Other,
         };
         if is_in_any_case(name, candidate) {
             known
         } else {
+            Self::of_rare(name, candidate)
+        }
+    }
+
+    /// The same of a name that is not the candidate.
+    fn of_rare(name: &[u8], candidate: &[u8]) -> Self {
+        const FORWARDED: &[u8] = b"x-forwarded-";
+        let begins = name.get(..FORWARDED.len());
+        let is_forwarded = begins.is_some_and(|begins| is_alike(begins, FORWARDED));
+        if !is_forwarded && !is_alike(name, candidate) {
             Self::Other
+        } else if name.contains(&b'_') {
+            Self::Underscored
+        } else if name.eq_ignore_ascii_case(b"x-forwarded-port") {
+            Self::XForwardedPort
+        } else {
+            Self::XForwardedOther
         }
     }
 
@@ -323,9 +346,32 @@ impl Known {
         )
     }
 
+    /// Whether it says for whom a proxy sends a request.
+    pub(crate) fn is_forwarding(self) -> bool {
+        matches!(
+            self,
+            Self::Forwarded
+                | Self::XForwardedFor
+                | Self::XForwardedHost
+                | Self::XForwardedPort
+                | Self::XForwardedProto
+                | Self::XForwardedOther
+                | Self::XRealIp
+        )
+    }
+
     const fn bit(self) -> u32 {
         1 << self as u32
     }
+}
+
+/// Whether two names are the same in any case, and with `_` for `-`.
+fn is_alike(name: &[u8], other: &[u8]) -> bool {
+    let read = |byte: &u8| match byte {
+        b'_' => b'-',
+        byte => byte.to_ascii_lowercase(),
+    };
+    name.len() == other.len() && name.iter().map(read).eq(other.iter().map(read))
 }
 
 /// Whether a token is `candidate`, which is as long and in lower case, eight bytes at a time.
@@ -367,6 +413,7 @@ mod tests {
             "x-forwarded-for",
             "proxy-connection",
             "x-forwarded-host",
+            "x-forwarded-port",
             "transfer-encoding",
             "x-forwarded-proto",
         ];
@@ -391,12 +438,55 @@ mod tests {
     fn a_field_is_known_by_its_name_in_any_case() {
         assert_eq!(Known::of(b"Content-Length"), Known::ContentLength);
         assert_eq!(Known::of(b"TE"), Known::Te);
-        assert_eq!(Known::of(b"content_length"), Known::Other);
         assert_eq!(Known::of(b""), Known::Other);
         // Of the same length and first letter as one that is known.
         assert_eq!(Known::of(b"content-length"), Known::ContentLength);
         assert_eq!(Known::of(b"content-lenght"), Known::Other);
-        assert_eq!(Known::of(b"X-Forwarded-Port"), Known::Other);
+        assert_eq!(Known::of(b"X-Forwarded-Prefix"), Known::XForwardedOther);
+        assert_eq!(Known::of(b"X-Forwarded-Ssl"), Known::XForwardedOther);
+        assert_eq!(Known::of(b"X-Forwarded-"), Known::Other);
+        assert_eq!(Known::of(b"X-Forwarder-For"), Known::Other);
+    }
+
+    #[test]
+    fn a_name_with_underscores_is_told_from_the_one_that_it_is_taken_for() {
+        for name in [
+            "Content_Length",
+            "TRANSFER_ENCODING",
+            "x_real_ip",
+            "X-Real_IP",
+            "X_Forwarded_For",
+            "x-forwarded_for",
+            "X_Forwarded-Host",
+            "x_forwarded_proto",
+            "x_forwarded_port",
+            "x_forwarded_prefix",
+            "x-forwarded-client_cert",
+            "Keep_Alive",
+            "proxy_connection",
+            "max_forwards",
+            "http2_settings",
+        ] {
+            assert_eq!(Known::of(name.as_bytes()), Known::Underscored, "{name}");
+        }
+        for name in [
+            "user_agent",
+            "x_user",
+            "_",
+            "content_lenght",
+            "x_forwarder_for_me",
+        ] {
+            assert_eq!(Known::of(name.as_bytes()), Known::Other, "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_names_a_field_with_underscores_too() {
+        let bytes = b"connectionx-own, Y_Own";
+        let mut head = Head::default();
+        head.push(bytes, Span::new(0, 10), Span::new(10, 22));
+        let message = head.over(bytes);
+        assert!(message.names(b"X_Own") && message.names(b"y-own") && !message.names(b"z-own"));
     }
 
     #[test]

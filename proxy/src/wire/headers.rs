@@ -1,39 +1,16 @@
 //! Which header fields go on, and which a proxy adds.
 //!
-//! Hop-by-hop fields end here (RFC 9110, 7.6.1), in both directions. `Via` names every proxy
-//! on the way (7.6.3). `X-Forwarded-*` say who asked for what; from peers that are not
-//! trusted they are replaced, so that an endpoint can believe them.
-
-use std::net::IpAddr;
+//! Hop-by-hop fields end here (RFC 9110, 7.6.1), in both directions, and so do fields that would be
+//! taken for others ([`Known::Underscored`]). `Via` names every proxy on the way (7.6.3). Who asked for
+//! what is said by [`forwarding`].
 
 use http::Version;
 
+use crate::wire::forwarding::{self, Onward};
 use crate::wire::head::{Known, Line, Message};
 use crate::wire::max_forwards;
+use crate::wire::peer::Peer;
 use crate::wire::sink::Sink;
-
-/// Who sent a request.
-#[derive(Debug, Clone)]
-pub(crate) struct Peer {
-    pub(crate) ip: IpAddr,
-    /// The same, as text.
-    address: Box<str>,
-    /// Whether its `X-Forwarded-*` are believed.
-    pub(crate) trusted: bool,
-    /// Whether it speaks TLS with us.
-    tls: bool,
-}
-
-impl Peer {
-    pub(crate) fn new(ip: IpAddr, trusted: bool, tls: bool) -> Self {
-        Self {
-            ip,
-            address: ip.to_string().into(),
-            trusted,
-            tls,
-        }
-    }
-}
 
 /// Whether a request asks for another protocol (RFC 9110, 7.8). `h2c` does not count: passed
 /// on, it would be a tunnel around everything that the proxy does with single requests.
@@ -45,55 +22,35 @@ pub(crate) fn requests_upgrade(request: Message<'_>) -> bool {
         && request.says_upgrade()
 }
 
-/// Writes what an endpoint should see of a client's header fields. `host` is what it should
-/// see as `Host`.
+/// Writes what an endpoint should see of a client's header fields.
 pub(crate) fn towards_endpoint(
     request: Message<'_>,
     peer: &Peer,
-    host: &[u8],
+    onward: &Onward<'_>,
     upgrade: bool,
-    to: &mut impl Sink,
+    to: &mut Vec<u8>,
 ) {
-    to.add(b"host", &[host]);
-    let mut chain: Option<Vec<u8>> = None;
-    let (mut says_proto, mut says_host) = (false, false);
+    to.add(b"host", &[onward.host]);
     for line in request.fields() {
         let Line {
             known, name, value, ..
         } = line;
-        let is_forwarding = matches!(
-            known,
-            Known::Forwarded
-                | Known::XRealIp
-                | Known::XForwardedFor
-                | Known::XForwardedHost
-                | Known::XForwardedProto
-        );
-        let stays = known.is_hop_by_hop()
+        let stays = never_goes_on(known)
             || matches!(known, Known::Host | Known::ContentLength | Known::Expect)
-            || is_forwarding && !peer.trusted
-            || request.names(name);
+            || if known.is_forwarding() {
+                !forwarding::passes(known, peer, onward)
+            } else {
+                request.names(name)
+            };
         if stays {
             continue;
         }
-        match known {
-            Known::MaxForwards => {
-                if let Some(left) = max_forwards::less_one(request, value) {
-                    let mut digits = itoa::Buffer::new();
-                    to.add(name, &[digits.format(left).as_bytes()]);
-                    continue;
-                }
-            }
-            Known::XForwardedFor if value.is_empty() => continue,
-            Known::XForwardedFor => {
-                let chain = chain.get_or_insert_default();
-                chain.extend_from_slice(value);
-                chain.extend_from_slice(b", ");
-                continue;
-            }
-            Known::XForwardedProto => says_proto = true,
-            Known::XForwardedHost => says_host = true,
-            _ => {}
+        if known == Known::MaxForwards
+            && let Some(left) = max_forwards::less_one(request, value)
+        {
+            let mut digits = itoa::Buffer::new();
+            to.add(name, &[digits.format(left).as_bytes()]);
+            continue;
         }
         to.pass(line);
     }
@@ -104,15 +61,13 @@ pub(crate) fn towards_endpoint(
         to.add(b"connection", &[b"te"]);
     }
     to.add(b"via", &[via(request.version())]);
-    let chain = chain.unwrap_or_default();
-    to.add(b"x-forwarded-for", &[&chain, peer.address.as_bytes()]);
-    if !says_proto {
-        let scheme: &[u8] = if peer.tls { b"https" } else { b"http" };
-        to.add(b"x-forwarded-proto", &[scheme]);
-    }
-    if !says_host && !host.is_empty() {
-        to.add(b"x-forwarded-host", &[host]);
-    }
+    forwarding::write(request, peer, onward, to);
+}
+
+/// Whether a field goes on in neither direction: it is about one connection alone, or would be taken
+/// for another one.
+fn never_goes_on(known: Known) -> bool {
+    known.is_hop_by_hop() || known == Known::Underscored
 }
 
 /// Writes what a client should see of an endpoint's header fields. `now` is the time as `Date`
@@ -120,7 +75,7 @@ pub(crate) fn towards_endpoint(
 pub(crate) fn towards_client(response: Message<'_>, upgrade: bool, now: &[u8], to: &mut impl Sink) {
     let mut says_date = response.status() < 200;
     for line in response.fields() {
-        let stays = line.known.is_hop_by_hop()
+        let stays = never_goes_on(line.known)
             || line.known == Known::ContentLength
             || response.names(line.name);
         if !stays {
@@ -165,23 +120,32 @@ fn via(version: Version) -> &'static [u8] {
 mod tests {
     use super::*;
     use crate::testing::with_request;
+    use crate::wire::h1::head::read_response;
     use crate::wire::head::{Head, Span};
 
-    fn stranger(trusted: bool) -> Peer {
-        Peer::new(IpAddr::from([192, 0, 2, 1]), trusted, false)
+    fn peer(trusted: bool) -> Peer {
+        let networks = || ["192.0.2.0/24".parse().unwrap()].into();
+        Peer::new([192, 0, 2, 1].into(), trusted.then(networks), false)
     }
+
+    const APP: Onward<'_> = Onward {
+        host: b"app",
+        port: b"",
+        forwarded: false,
+    };
 
     #[track_caller]
     fn check(trusted: bool, upgrade: bool, sent: &str, want: &str) {
         let mut written = Vec::new();
         with_request(sent, |request| {
-            towards_endpoint(request, &stranger(trusted), b"app", upgrade, &mut written);
+            towards_endpoint(request, &peer(trusted), &APP, upgrade, &mut written);
         });
         assert_eq!(String::from_utf8(written).unwrap(), want);
     }
 
     const FROM_STRANGER: &str = "via: 1.1 crossfade\r\nx-forwarded-for: 192.0.2.1\r\n\
-        x-forwarded-proto: http\r\nx-forwarded-host: app\r\n";
+        x-real-ip: 192.0.2.1\r\nx-forwarded-proto: http\r\nx-forwarded-port: 80\r\n\
+        x-forwarded-host: app\r\n";
 
     #[test]
     fn hop_by_hop_fields_end_here_and_so_do_those_that_connection_names() {
@@ -221,13 +185,51 @@ mod tests {
 
     #[test]
     fn a_stranger_cannot_name_another_client() {
-        check(
-            false,
-            false,
-            "x-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: https\r\nx-forwarded-host: admin\r\n\
-             x-real-ip: 127.0.0.1\r\nforwarded: for=127.0.0.1\r\n",
-            &format!("host: app\r\n{FROM_STRANGER}"),
-        );
+        let forged = [
+            "x-forwarded-for: 127.0.0.1",
+            "x-forwarded-proto: https",
+            "x-forwarded-host: admin",
+            "X-Forwarded-Port: 443",
+            "X-Forwarded-Prefix: /admin",
+            "x-forwarded-ssl: on",
+            "x-forwarded-client-cert: By=spiffe",
+            "x-real-ip: 127.0.0.1",
+            "forwarded: for=127.0.0.1",
+        ];
+        for line in forged {
+            check(
+                false,
+                false,
+                &format!("{line}\r\n"),
+                &format!("host: app\r\n{FROM_STRANGER}"),
+            );
+        }
+    }
+
+    #[test]
+    fn what_would_be_taken_for_another_field_does_not_go_on() {
+        for name in [
+            "X_Forwarded_For",
+            "x-forwarded_proto",
+            "X_Real_IP",
+            "Content_Length",
+            "Transfer_Encoding",
+            "x_forwarded_prefix",
+        ] {
+            for trusted in [false, true] {
+                check(
+                    trusted,
+                    false,
+                    &format!("{name}: 6.6.6.6\r\nx_own: 1\r\n"),
+                    &format!("host: app\r\nx_own: 1\r\n{FROM_STRANGER}"),
+                );
+            }
+            let text = format!("HTTP/1.1 200 OK\r\n{name}: 5\r\ndate: now\r\n\r\n");
+            let (mut head, mut written) = (Head::default(), Vec::new());
+            read_response(text.as_bytes(), &mut head).unwrap();
+            towards_client(head.over(text.as_bytes()), false, b"", &mut written);
+            assert_eq!(written, b"date: now\r\nvia: 1.1 crossfade\r\n", "{name}");
+        }
     }
 
     #[test]
@@ -236,10 +238,24 @@ mod tests {
             true,
             false,
             "via: 1.0 edge\r\nx-forwarded-for: 203.0.113.9\r\nx-forwarded-proto: https\r\n\
-             x-forwarded-host: app.example.com\r\n",
+             x-forwarded-host: app.example.com\r\nx-forwarded-prefix: /app\r\n",
             "host: app\r\nvia: 1.0 edge\r\nx-forwarded-proto: https\r\n\
-             x-forwarded-host: app.example.com\r\nvia: 1.1 crossfade\r\n\
-             x-forwarded-for: 203.0.113.9, 192.0.2.1\r\n",
+             x-forwarded-host: app.example.com\r\nx-forwarded-prefix: /app\r\n\
+             via: 1.1 crossfade\r\nx-forwarded-for: 203.0.113.9, 192.0.2.1\r\n\
+             x-real-ip: 203.0.113.9\r\nx-forwarded-port: 443\r\n",
+        );
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_is_not_taken_off_by_connection() {
+        check(
+            true,
+            false,
+            "x-forwarded-for: 203.0.113.9\r\nx-forwarded-proto: https\r\n\
+             connection: x-forwarded-for, x-forwarded-proto\r\n",
+            "host: app\r\nx-forwarded-proto: https\r\nvia: 1.1 crossfade\r\n\
+             x-forwarded-for: 203.0.113.9, 192.0.2.1\r\nx-real-ip: 203.0.113.9\r\n\
+             x-forwarded-port: 443\r\nx-forwarded-host: app\r\n",
         );
     }
 

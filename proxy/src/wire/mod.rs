@@ -4,12 +4,15 @@
 pub(crate) mod address;
 pub(crate) mod connection;
 pub(crate) mod fields;
+pub(crate) mod forwarding;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod head;
 pub(crate) mod headers;
 pub(crate) mod keep_alive;
 pub(crate) mod max_forwards;
+pub(crate) mod path;
+pub(crate) mod peer;
 pub(crate) mod pump;
 pub(crate) mod reply;
 pub(crate) mod response;

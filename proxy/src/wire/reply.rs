@@ -53,6 +53,9 @@ listed! {
         BadFraming,
         /// Its target has none of the forms of RFC 9112, 3.2.
         BadTarget,
+        /// Its path has a broken escape, or leads above the root or out of the prefix that it begins
+        /// with (RFC 3986, 2.1 and 5.2.4).
+        BadPath,
         /// `Host` is missing, there twice, or not a host (RFC 9112, 3.2).
         BadHost,
         /// A transfer coding other than chunked (RFC 9112, 6.1).
@@ -70,6 +73,8 @@ listed! {
         HeadTimedOut,
         /// `CONNECT` asks for a tunnel, which a reverse proxy does not give.
         Connect,
+        /// `TRACE`, which the service does not allow. It would disclose internal header fields.
+        Trace,
         /// It asks for another protocol, which endpoints that speak HTTP/2 cannot change to.
         UpgradeOverHttp2,
         /// `OPTIONS` that may not be passed on further (RFC 9110, 7.6.2).
@@ -119,6 +124,7 @@ impl LocalReply {
             Self::BadSyntax => "bad_syntax",
             Self::BadFraming => "bad_framing",
             Self::BadTarget => "bad_target",
+            Self::BadPath => "bad_path",
             Self::BadHost => "bad_host",
             Self::UnknownCoding => "unknown_coding",
             Self::UnknownVersion => "unknown_version",
@@ -127,6 +133,7 @@ impl LocalReply {
             Self::BodyTooLong => "body_too_long",
             Self::HeadTimedOut => "head_timed_out",
             Self::Connect => "connect_method",
+            Self::Trace => "trace_method",
             Self::UpgradeOverHttp2 => "upgrade_over_http2",
             Self::LastOptions => "last_options",
             Self::LastTrace => "last_trace",
@@ -164,15 +171,17 @@ impl LocalReply {
     /// The status of the response.
     pub(crate) fn status(self) -> StatusCode {
         match self {
-            Self::BadSyntax | Self::BadFraming | Self::BadTarget | Self::BadHost => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::BadSyntax
+            | Self::BadFraming
+            | Self::BadTarget
+            | Self::BadPath
+            | Self::BadHost => StatusCode::BAD_REQUEST,
             Self::UnknownCoding | Self::UpgradeOverHttp2 => StatusCode::NOT_IMPLEMENTED,
             Self::UnknownVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Connect | Self::LastTrace => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Connect | Self::Trace | Self::LastTrace => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::HeldHealthCheck | Self::LastOptions => StatusCode::OK,
             Self::HeadTimedOut | Self::ClientStalled | Self::ClientGone => {
@@ -204,6 +213,7 @@ impl LocalReply {
             Self::BadSyntax
             | Self::BadFraming
             | Self::BadTarget
+            | Self::BadPath
             | Self::BadHost
             | Self::UnknownCoding
             | Self::UnknownVersion
@@ -212,6 +222,7 @@ impl LocalReply {
             | Self::BodyTooLong
             | Self::HeadTimedOut
             | Self::Connect
+            | Self::Trace
             | Self::UpgradeOverHttp2
             | Self::LastTrace
             | Self::ClientStalled
@@ -241,6 +252,9 @@ impl LocalReply {
             Self::BadSyntax => "the request is not valid HTTP/1.1",
             Self::BadFraming => "the length of the request's body is ambiguous or wrong",
             Self::BadTarget => "the request's target is neither a path nor an http URL",
+            Self::BadPath => {
+                "the request's path has a broken escape, or leads above the root or out of its prefix"
+            }
             Self::UnknownCoding => "the only supported transfer coding is `chunked`",
             Self::UnknownVersion => "this version of HTTP is not supported here",
             Self::TargetTooLong => "the request's target is too long",
@@ -253,7 +267,7 @@ impl LocalReply {
                 "the endpoints speak HTTP/2, which does not support this protocol change"
             }
             Self::LastOptions => "this proxy is the request's final recipient (Max-Forwards: 0)",
-            Self::LastTrace => "TRACE is not supported here",
+            Self::Trace | Self::LastTrace => "TRACE is not supported here",
             Self::NoRoute => "no service has this host and path",
             Self::NoEndpoint => "no endpoint of this service is up",
             Self::NoEndpointInTime => "no endpoint of this service came up in time; try again soon",

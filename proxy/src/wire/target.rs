@@ -1,19 +1,24 @@
 //! What a request is for: its target and its host (RFC 9112, 3.2 and 3.3).
 
+use admin_api::SendPath;
 use http::Version;
 
 use crate::wire::head::{Known, Message};
+use crate::wire::path::Path;
 use crate::wire::reply::LocalReply;
 
 /// A request's target, taken apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Target<'m> {
-    /// The host without its port, empty where there is none.
+    /// The host without its port and without the dot that it may end with, empty where there is none.
     pub(crate) host: &'m [u8],
+    /// The port of the host, empty where there is none.
+    pub(crate) port: &'m [u8],
     /// The host with its port, as `Host` should say it.
     pub(crate) authority: &'m [u8],
-    /// The path and the query, or `*`.
-    origin: &'m [u8],
+    pub(crate) path: Path<'m>,
+    /// With its `?`, empty where there is none.
+    query: &'m [u8],
 }
 
 impl<'m> Target<'m> {
@@ -30,46 +35,40 @@ impl<'m> Target<'m> {
             (field, None) => field.unwrap_or_default(),
         };
         // Checked even where another authority outranks it.
-        let field_host = host_of(field).ok_or(LocalReply::BadHost)?;
+        let of_field = host_of(field).ok_or(LocalReply::BadHost)?;
         let target = request.target();
         if target.starts_with(b"/") || target == b"*" && method == b"OPTIONS" {
-            return Ok(Self {
-                host: field_host,
-                authority: field,
-                origin: target,
-            });
+            return Self::new(of_field, field, target);
         }
         let (authority, origin) = absolute(target).ok_or(LocalReply::BadTarget)?;
-        let host = host_of(authority).filter(|host| !host.is_empty());
+        let host = host_of(authority).filter(|(host, _)| !host.is_empty());
+        let host = host.ok_or(LocalReply::BadHost)?;
+        if origin.is_empty() && method == b"OPTIONS" {
+            return Self::new(host, authority, b"*");
+        }
+        Self::new(host, authority, origin)
+    }
+
+    fn new(
+        (host, port): (&'m [u8], &'m [u8]),
+        authority: &'m [u8],
+        origin: &'m [u8],
+    ) -> Result<Self, LocalReply> {
+        let (path, query) = Path::split_off(origin).map_err(|_| LocalReply::BadPath)?;
         Ok(Self {
-            host: host.ok_or(LocalReply::BadHost)?,
+            host: host.strip_suffix(b".").unwrap_or(host),
+            port,
             authority,
-            origin: if origin.is_empty() && method == b"OPTIONS" {
-                b"*"
-            } else {
-                origin
-            },
+            path,
+            query,
         })
     }
 
-    /// The path alone.
-    pub(crate) fn path(&self) -> &'m [u8] {
-        let query = self.origin.iter().position(|byte| *byte == b'?');
-        match &self.origin[..query.unwrap_or(self.origin.len())] {
-            b"" => b"/",
-            path => path,
-        }
-    }
-
-    /// The target as an origin server gets it (RFC 9112, 3.2.1), with `strip` taken off its
-    /// start.
-    pub(crate) fn write_origin_form(&self, strip: &str, to: &mut Vec<u8>) {
-        let rest = self.origin.strip_prefix(strip.as_bytes());
-        let rest = rest.unwrap_or(self.origin);
-        if !rest.starts_with(b"/") && rest != b"*" {
-            to.push(b'/');
-        }
-        to.extend_from_slice(rest);
+    /// Writes the target as an origin server gets it (RFC 9112, 3.2.1), with its path in this form,
+    /// and without the prefix that is to be stripped.
+    pub(crate) fn write_origin_form(&self, form: SendPath, strip: Option<&str>, to: &mut Vec<u8>) {
+        self.path.write(form, strip, to);
+        to.extend_from_slice(self.query);
     }
 }
 
@@ -103,9 +102,9 @@ const IN_NAME: [bool; 256] = {
     allowed
 };
 
-/// The host of an authority, which has no user information in HTTP (RFC 9110, 4.2.4). `None`:
-/// it is no authority.
-fn host_of(authority: &[u8]) -> Option<&[u8]> {
+/// The host and the port of an authority, which has no user information in HTTP (RFC 9110, 4.2.4).
+/// `None`: it is no authority.
+fn host_of(authority: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = if authority.starts_with(b"[") {
         literal_length(authority)?
     } else {
@@ -115,13 +114,14 @@ fn host_of(authority: &[u8]) -> Option<&[u8]> {
             .position(is_over)
             .unwrap_or(authority.len())
     };
-    let (host, port) = authority.split_at(end);
-    let is_port = match port {
-        [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    is_port.then_some(host)
+    match authority.split_at(end) {
+        (host, []) => Some((host, b"")),
+        (host, [b':', port @ ..]) => {
+            let is_port = port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
+            is_port.then_some((host, port))
+        }
+        _ => None,
+    }
 }
 
 /// How long the IP literal in brackets is that an authority begins with.
@@ -152,7 +152,7 @@ mod tests {
             with_target(head, |target| {
                 let target = target.unwrap_or_else(|reply| panic!("{head:?}: {reply:?}"));
                 assert_eq!(
-                    (target.host, target.authority, target.path()),
+                    (target.host, target.authority, target.path.normal()),
                     (host.as_bytes(), authority.as_bytes(), path.as_bytes())
                 );
             });
@@ -163,6 +163,9 @@ mod tests {
         check("OPTIONS * HTTP/1.1\nHost: h", "h", "h", "*");
         check("GET / HTTP/1.1\nHost: [::1]:80", "[::1]", "[::1]:80", "/");
         check("GET / HTTP/1.1\nHost: h:", "h", "h:", "/");
+        check("GET / HTTP/1.1\nHost: a.h.", "a.h", "a.h.", "/");
+        check("GET / HTTP/1.1\nHost: a.h.:80", "a.h", "a.h.:80", "/");
+        check("GET http://r./a HTTP/1.1\nHost: h", "r", "r.", "/a");
         check("GET / HTTP/1.1\nHost:", "", "", "/");
         check("GET / HTTP/1.0", "", "", "/");
     }
@@ -192,25 +195,39 @@ mod tests {
         check("GET * HTTP/1.1\nHost: a", LocalReply::BadTarget);
         check("GET ftp://a/ HTTP/1.1\nHost: a", LocalReply::BadTarget);
         check("CONNECT a:1 HTTP/1.1\nHost: a", LocalReply::Connect);
+        for path in ["/..", "/a/%2e%2e/..", "/%", "/%2", "/%g0"] {
+            check(
+                &format!("GET {path} HTTP/1.1\nHost: a"),
+                LocalReply::BadPath,
+            );
+            check(
+                &format!("GET http://a{path} HTTP/1.1\nHost: a"),
+                LocalReply::BadPath,
+            );
+        }
     }
 
     #[test]
     fn a_target_is_sent_in_origin_form_without_its_prefix() {
         #[track_caller]
-        fn check(target: &str, strip: &str, want: &str) {
+        fn check(target: &str, strip: Option<&str>, want: &str) {
             let method = if target == "*" { "OPTIONS" } else { "GET" };
             with_target(&format!("{method} {target} HTTP/1.1\nHost: h"), |target| {
                 let mut written = Vec::new();
-                target.unwrap().write_origin_form(strip, &mut written);
+                let target = target.unwrap();
+                target.write_origin_form(SendPath::Auto, strip, &mut written);
                 assert_eq!(String::from_utf8(written).unwrap(), want);
             });
         }
-        check("/a?b=c", "", "/a?b=c");
-        check("http://host/a?b", "", "/a?b");
-        check("http://host", "", "/");
-        check("/api/v1", "/api", "/v1");
-        check("/api", "/api", "/");
-        check("/api?x", "/api", "/?x");
-        check("*", "", "*");
+        check("/a?b=c", None, "/a?b=c");
+        check("http://host/a?b", None, "/a?b");
+        check("http://host", None, "/");
+        check("http://host?/../b//%7e", None, "/?/../b//%7e");
+        check("/api/v1", Some("/api"), "/v1");
+        check("/api", Some("/api"), "/");
+        check("/api?x", Some("/api"), "/?x");
+        check("/api//evil.test?x", Some("/api"), "/evil.test?x");
+        check("/a/../b?../c//d%2e", None, "/b?../c//d%2e");
+        check("*", None, "*");
     }
 }

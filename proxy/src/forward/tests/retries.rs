@@ -40,6 +40,7 @@ fn an_idempotent_request_that_broke_is_sent_to_another_endpoint() {
         for break_off in [Close, Reset] {
             for speak in [Http1, Http2] {
                 Row::new(&format!("{} {break_off:?} {speak:?}", request.method))
+                    .service(r#"{"name":"web","allow_trace":true}"#)
                     .endpoints(2, speak)
                     .sends(&[request])
                     .script(&[&[Take, break_off.clone()], &GOOD])

@@ -20,6 +20,8 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Request {
     pub(crate) method: &'static str,
+    pub(crate) target: &'static str,
+    pub(crate) host: &'static str,
     pub(crate) fields: &'static [(&'static str, &'static str)],
     pub(crate) body: &'static str,
     /// The body goes without saying how long it is.
@@ -75,6 +77,8 @@ impl Request {
     pub(crate) const fn with(method: &'static str, body: &'static str) -> Self {
         Self {
             method,
+            target: "/",
+            host: "a",
             fields: &[],
             body,
             streams: false,
@@ -92,10 +96,24 @@ impl Request {
         Self { fields, ..self }
     }
 
+    pub(crate) const fn to(self, target: &'static str) -> Self {
+        Self { target, ..self }
+    }
+
+    pub(crate) const fn at(self, host: &'static str) -> Self {
+        Self { host, ..self }
+    }
+
     /// As HTTP/1.1 has it.
     pub(crate) fn text(&self) -> String {
-        let Self { method, body, .. } = self;
-        let mut text = format!("{method} / HTTP/1.1\r\nhost: a\r\n");
+        let Self {
+            method,
+            target,
+            host,
+            body,
+            ..
+        } = self;
+        let mut text = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n");
         for (name, value) in self.fields {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -234,7 +252,7 @@ async fn exchange(
     std::future::poll_fn(|cx| sender.poll_ready(cx)).await?;
     let mut head = http::Request::builder()
         .method(request.method)
-        .uri("http://a/");
+        .uri(format!("http://{}{}", request.host, request.target));
     for (name, value) in request.fields {
         head = head.header(*name, *value);
     }

@@ -48,7 +48,8 @@ pub(crate) fn read_request(
     let target = put(to, path.as_bytes());
     head.request(Version::HTTP_2, method, target);
     let is_path = path.starts_with('/') || path == "*" || request.method == Method::CONNECT;
-    if !is_path || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+    let may_have = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+    if !is_path || !path.bytes().all(may_have) {
         return Err(LocalReply::BadTarget.into());
     }
     if request.headers.len() > most {
