@@ -34,6 +34,7 @@ mod sticky;
 mod swaps;
 mod tls;
 mod tls_to_endpoints;
+mod who;
 mod wire;
 
 #[test]
