@@ -79,8 +79,8 @@ pub fn check_client(list: &[u8]) {
     match found {
         // All of it was read, and is of trusted proxies.
         Some(ip) if is_trusted(ip) => {
-            let all = elements.clone().map(|element| one(element));
-            assert!(all.into_iter().all(|ip| ip.is_some_and(is_trusted)));
+            let mut all = elements.clone().map(one);
+            assert!(all.all(|ip| ip.is_some_and(is_trusted)));
         }
         Some(ip) => assert!(elements.clone().any(|element| one(element) == Some(ip))),
         None => assert!(elements.clone().any(|element| one(element).is_none())),
