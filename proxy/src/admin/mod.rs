@@ -2,6 +2,7 @@
 //! guards it.
 
 mod metrics;
+mod places;
 pub(crate) mod successor;
 
 use std::net::IpAddr;
@@ -28,8 +29,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
+use tokio_io_timeout::TimeoutWriter;
 
+use crate::admin::places::{Place, Places};
 use crate::config::{AdminAddress, Config, Token};
 use crate::control::drain::DrainTarget;
 use crate::control::{ChangeError, Control, ProcessRole};
@@ -39,9 +42,12 @@ use crate::wire::tls::Listening;
 use crate::worker::counters::Counters;
 
 const MAX_BODY: usize = 8 * 1024 * 1024;
-const MAX_CONNECTIONS: usize = 1024;
+/// The longest head of a request.
+const MAX_HEAD: usize = 16 * 1024;
 /// How long a connection may be open without the head of a request on it.
 const IDLE_FOR: Duration = Duration::from_secs(5);
+/// How long a client may take none of its response.
+const WRITE_FOR: Duration = Duration::from_secs(10);
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 /// The error code for a request that another process has to serve.
 const HANDED_OVER: &str = "handed_over";
@@ -108,27 +114,21 @@ impl AdminApi {
 
 /// Serves the admin API. Never ends.
 pub(crate) async fn serve(admin: Arc<AdminApi>, listener: AdminListener) -> std::io::Result<()> {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let place = || {
-        let places = places.clone();
-        async move { places.acquire_owned().await.map_err(std::io::Error::other) }
-    };
+    let places = Places::new();
     match listener {
         AdminListener::Tcp(socket) => {
             let socket = tokio::net::TcpListener::from_std(socket)?;
             loop {
-                let place = place().await?;
                 if let Some((stream, _)) = accepted(socket.accept().await).await {
-                    tokio::spawn(connection(admin.clone(), stream, place));
+                    tokio::spawn(connection(admin.clone(), stream, places.stranger()));
                 }
             }
         }
         AdminListener::Unix(socket) => {
             let socket = tokio::net::UnixListener::from_std(socket)?;
             loop {
-                let place = place().await?;
                 if let Some((stream, _)) = accepted(socket.accept().await).await {
-                    tokio::spawn(connection(admin.clone(), stream, place));
+                    tokio::spawn(connection(admin.clone(), stream, places.stranger()));
                 }
             }
         }
@@ -148,19 +148,26 @@ async fn accepted<T>(accepted: std::io::Result<T>) -> Option<T> {
 
 async fn connection(
     admin: Arc<AdminApi>,
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    _place: tokio::sync::OwnedSemaphorePermit,
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    place: Place,
 ) {
+    let place = &place;
     let service = service_fn(move |request| {
         let admin = admin.clone();
-        async move { Ok::<_, std::convert::Infallible>(admin.response(request).await) }
+        async move { Ok::<_, std::convert::Infallible>(admin.response(request, place).await) }
     });
-    // A client that breaks off gets no error.
-    let _ = http1::Builder::new()
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(WRITE_FOR));
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_FOR)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
+    tokio::select! {
+        // A client that breaks off gets no error.
+        _ = served => {}
+        () = place.has_to_go() => {}
+    }
 }
 
 type AdminResponse = Response<Full<Bytes>>;
@@ -227,8 +234,12 @@ impl From<ChangeError> for Problem {
 }
 
 impl AdminApi {
-    async fn response(self: &Arc<Self>, request: Request<Incoming>) -> AdminResponse {
-        let response = self.respond_or_forward(request).await;
+    async fn response(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        place: &Place,
+    ) -> AdminResponse {
+        let response = self.respond_or_forward(request, place).await;
         let mut response = response.unwrap_or_else(|problem| {
             let Problem {
                 status,
@@ -243,7 +254,7 @@ impl AdminApi {
             };
             json(status, &ErrorBody { error })
         });
-        if self.control.process_role() == ProcessRole::Draining {
+        if self.control.process_role() == ProcessRole::Draining || !place.is_known() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
@@ -255,6 +266,7 @@ impl AdminApi {
     async fn respond_or_forward(
         self: &Arc<Self>,
         request: Request<Incoming>,
+        place: &Place,
     ) -> Result<AdminResponse, Problem> {
         let began = Instant::now();
         let (head, body) = request.into_parts();
@@ -263,6 +275,14 @@ impl AdminApi {
             Bytes::new()
         } else {
             self.admit(&head.headers)?;
+            if !place.make_known() {
+                let message = "there are too many connections with the token already";
+                return Err(Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too_many_connections",
+                    message,
+                ));
+            }
             bytes_of(body).await?
         };
         let request = Arc::new((head, body));

@@ -1,8 +1,10 @@
 //! The admin API: what it refuses, and whom.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
-use tests::{Running, TestEndpoint, TestProxy, get, send, wait_until};
-use tokio::io::AsyncWriteExt;
+use tests::{DEADLINE, Running, TestEndpoint, TestProxy, get, send, wait_until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const WEB: &str = "/v1/services/web";
@@ -269,6 +271,47 @@ async fn with_a_token_only_who_knows_it_gets_in() {
         !proxy.stderr().contains("a-secret"),
         "a secret never reaches a log"
     );
+}
+
+#[tokio::test]
+async fn clients_without_the_token_keep_nobody_out() {
+    let proxy = TestProxy::start().await;
+    let mut strangers = Vec::new();
+    for i in 0..1_200 {
+        let mut stranger = TcpStream::connect(proxy.admin).await.unwrap();
+        let text = match i % 3 {
+            0 => "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+            1 => "GET /v1/status HTTP/1.1\r\nHost: stranger.test\r\n\r\n",
+            _ => "GET /heal",
+        };
+        // It may have had to make room already.
+        let _ = stranger.write_all(text.as_bytes()).await;
+        strangers.push(stranger);
+    }
+    let began = Instant::now();
+    for _ in 0..10 {
+        proxy.must("GET", "/v1/status", Value::Null).await;
+    }
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let mut last = String::new();
+    let asked = strangers.len() - 3;
+    strangers[asked].read_to_string(&mut last).await.unwrap();
+    assert!(last.starts_with("HTTP/1.1 200 "), "{last}");
+    assert!(last.contains("connection: close\r\n"), "{last}");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_responses_is_cut() {
+    let proxy = TestProxy::start().await;
+    let mut client = TcpStream::connect(proxy.admin).await.unwrap();
+    let began = Instant::now();
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
+    let is_cut = async { while client.write_all(&request).await.is_ok() {} };
+    let in_time = tokio::time::timeout(DEADLINE, is_cut).await;
+    in_time.expect("it is cut");
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(10), "{took:?}");
 }
 
 #[tokio::test]
