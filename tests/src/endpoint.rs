@@ -1,6 +1,6 @@
 //! An endpoint under test: a real sample server.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use rustix::process::Signal;
 
@@ -23,14 +23,14 @@ impl TestEndpoint {
 
     /// A server of this version, with these flags beside.
     pub async fn with(version: &str, flags: &[&str]) -> Self {
-        let mut args = vec![
-            "--address",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--version-label",
-            version,
-        ];
+        Self::at((Ipv4Addr::LOCALHOST, 0).into(), version, flags).await
+    }
+
+    /// The same at this address.
+    pub async fn at(address: SocketAddr, version: &str, flags: &[&str]) -> Self {
+        let (ip, port) = (address.ip().to_string(), address.port().to_string());
+        let mut args = vec!["--address", &ip, "--port", &port];
+        args.extend(["--version-label", version]);
         args.extend(flags);
         let running = Running::start("crossfade-sample-server", &args, &[]);
         let line = running.line_with("listening on ").await;

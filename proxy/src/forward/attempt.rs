@@ -9,6 +9,7 @@ use admin_api::{Protocol, RetryOn};
 
 use crate::table::counts::stats::Failure;
 use crate::table::endpoint::Endpoint;
+use crate::table::probes::Suspicion;
 use crate::table::timeouts::Timeouts;
 use crate::wire::connection::Connection;
 use crate::wire::pump::{Pump, Source, Stopped};
@@ -46,6 +47,8 @@ pub(super) struct Failed {
     pub(super) stale: bool,
     /// The endpoint says that it has not looked at the request.
     pub(super) unprocessed: bool,
+    /// Its connection was refused.
+    refused: bool,
 }
 
 /// Whom a failed attempt is counted against.
@@ -70,6 +73,7 @@ impl Failed {
             reply,
             stale: false,
             unprocessed: false,
+            refused: false,
         }
     }
 
@@ -81,7 +85,10 @@ impl Failed {
             _ if is_resource_exhaustion(error) => LocalReply::ResourceExhausted,
             _ => LocalReply::ConnectFailed,
         };
-        Self::with(Failure::Connect, reply)
+        Self {
+            refused: error.kind() == io::ErrorKind::ConnectionRefused,
+            ..Self::with(Failure::Connect, reply)
+        }
     }
 
     /// Its client has left.
@@ -161,6 +168,39 @@ impl Failed {
     /// was lost: sent again, they are no storm that a budget has to keep from the others.
     pub(super) fn is_of_lost_endpoint(&self) -> bool {
         matches!(self.reply, LocalReply::EndpointSilent | LocalReply::Cut)
+    }
+
+    /// Whether nothing of the request was sent, since there was no connection.
+    pub(super) fn is_unsent(&self) -> bool {
+        matches!(
+            self.reply,
+            LocalReply::ConnectFailed | LocalReply::ConnectTimedOut
+        )
+    }
+
+    /// Why its endpoint may be gone, if it may.
+    fn suspicion(&self) -> Option<Suspicion> {
+        match self.reply {
+            LocalReply::ConnectFailed if self.refused => Some(Suspicion::Refused),
+            // An endpoint that refuses a stream is there.
+            LocalReply::ConnectionBroken if self.unprocessed && !self.stale => None,
+            LocalReply::ConnectFailed
+            | LocalReply::ConnectTimedOut
+            | LocalReply::ConnectionBroken => Some(Suspicion::Broken),
+            _ => None,
+        }
+    }
+
+    /// Has its endpoint probed now, where that may be gone.
+    pub(super) fn suspect(&self, endpoint: &Endpoint) {
+        if let Some(suspicion) = self.suspicion() {
+            endpoint.probes.suspect(suspicion);
+        }
+    }
+
+    /// Whether its request may do better in a moment, by an endpoint that has come up then.
+    pub(super) fn may_pass(&self) -> bool {
+        self.suspicion().is_some() || self.is_of_lost_endpoint()
     }
 
     /// Whether its endpoint may have died of the request: it had the whole of it, and was gone

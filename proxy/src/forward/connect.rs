@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use admin_api::RetryOn;
+
 use crate::forward::attempt::{Blame, Failed};
 use crate::forward::{Exchange, settle};
 use crate::table::counts::stats::Failure;
@@ -25,6 +27,8 @@ struct Connecting {
     /// Dropped before the timer, which is in `connection`.
     attempt: Attempt,
     since: Millis,
+    /// Its endpoint was up when it began.
+    was_up: bool,
     connection: Pin<Box<dyn Future<Output = io::Result<Connection>>>>,
 }
 
@@ -34,6 +38,7 @@ impl Connecting {
         attempt.waits_with(&timer);
         let upstream = attempt.upstream().clone();
         Self {
+            was_up: upstream.endpoint.is_up(),
             attempt,
             since: worker.timers.now(),
             connection: Box::pin(async move { upstream.connect(&timer, within).await }),
@@ -46,8 +51,19 @@ impl Connecting {
         endpoint.claims.is_retired() || !endpoint.is_up()
     }
 
+    /// The same, and it is known only since it began.
+    fn has_died(&self) -> bool {
+        self.is_dead() && (self.was_up || self.attempt.upstream().endpoint.claims.is_retired())
+    }
+
     fn has_taken(&self, time: Duration, now: Millis) -> bool {
         u128::from(now - self.since) >= time.as_millis()
+    }
+
+    /// Ends it, since it came to this, and another endpoint is connected to.
+    fn fail(self, error: &io::Error) {
+        Failed::connecting(error).suspect(&self.attempt.upstream().endpoint);
+        self.give_up();
     }
 
     /// Ends it, since another endpoint is connected to.
@@ -63,7 +79,9 @@ impl Connecting {
 
 impl Exchange {
     /// A new connection to the attempt's endpoint or, where that takes long or is down meanwhile, to
-    /// another one: with the attempt that it is for. A client that leaves ends the wait.
+    /// another one: with the attempt that it is for. Two are connected to at the same time at most. A
+    /// client that leaves ends the wait, and so does the end of an endpoint if the request may wait for
+    /// another.
     pub(super) async fn connect(
         &mut self,
         worker: &Rc<Worker>,
@@ -89,6 +107,13 @@ impl Exchange {
                     if second.is_some() {
                         continue;
                     }
+                }
+                if second.is_none()
+                    && first.has_died()
+                    && self.may_wait(worker, RetryOn::Connect, true)
+                {
+                    let gone = io::ErrorKind::ConnectionAborted.into();
+                    return Poll::Ready(Err(Failed::connecting(&gone)));
                 }
                 let failover = self.service().timeouts.connect_failover;
                 if (first.is_dead() || first.has_taken(failover, now))
@@ -137,7 +162,9 @@ fn poll_both(
 ) -> Poll<io::Result<Connection>> {
     loop {
         match (first.connection.as_mut().poll(cx), second.take()) {
-            (Poll::Ready(Err(_)), Some(other)) => std::mem::replace(first, other).give_up(),
+            (Poll::Ready(Err(error)), Some(other)) => {
+                std::mem::replace(first, other).fail(&error);
+            }
             (Poll::Ready(connected), other) => {
                 *second = other;
                 return Poll::Ready(connected);
@@ -148,8 +175,8 @@ fn poll_both(
                     *second = Some(std::mem::replace(first, other));
                     return Poll::Ready(Ok(connection));
                 }
-                Poll::Ready(Err(_)) => {
-                    other.give_up();
+                Poll::Ready(Err(error)) => {
+                    other.fail(&error);
                     return Poll::Pending;
                 }
                 Poll::Pending => {

@@ -164,6 +164,7 @@ impl Copy {
                 }
                 Err(failed) => failed,
             };
+            failed.suspect(&self.attempt.upstream().endpoint);
             let is_unprocessed = failed.is_unprocessed(&upload);
             // The next connection is another, and at last a new one.
             let again = failed.stale && attempts < MAX_ATTEMPTS && upload.rewind();

@@ -3,7 +3,8 @@
 //! ```text
 //! check → route → pick and claim → connect → send → read the response's head
 //!                     ↑                         │
-//!                     └─── another endpoint ←───┘ where trying again is safe
+//!                     └─── another endpoint ←───┘ where trying again is safe; if none is up, after
+//!                                                 a wait
 //! ```
 //!
 //! The wire that the request came on (`server/h1.rs`, `server/h2_stream.rs`) reads it and begins the
@@ -19,14 +20,17 @@ pub(crate) mod routing_hints;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZero;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::forward::attempt::{Blame, Failed, RequestTraits, Sending};
+use crate::forward::endpoint_wait::LastProbe;
 use crate::table::endpoint_id::EndpointId;
 use crate::table::routing_hints::RoutingHints;
 use crate::table::service::Service;
 use crate::table::sticky::StickyClient;
+use crate::wire::Wire;
 use crate::wire::connection::Connection;
 use crate::wire::forwarding::Onward;
 use crate::wire::head::Message;
@@ -38,7 +42,7 @@ use crate::wire::reply::LocalReply;
 use crate::wire::response::ResponseHead;
 use crate::wire::sink::Sink;
 use crate::wire::target::Target;
-use crate::wire::timer::Timer;
+use crate::wire::timer::{Millis, Timer};
 use crate::worker::upstream::{Attempt, MAX_ATTEMPTS, Upstream};
 use crate::worker::{TableView, Worker};
 
@@ -61,6 +65,8 @@ pub(crate) struct Exchange {
     may_kill: bool,
     /// Since when a copy of it is under way beside it.
     copied: Option<Instant>,
+    /// Until when it may wait for an endpoint, since it first had to.
+    waits_until: Option<NonZero<Millis>>,
     pub(crate) traits: RequestTraits,
 }
 
@@ -131,6 +137,7 @@ impl Exchange {
             attempts: 1,
             may_kill: false,
             copied: None,
+            waits_until: None,
             traits,
         };
         exchange.write_head(peer, request, &target, attempt.upstream(), to);
@@ -245,20 +252,49 @@ impl Exchange {
                 Err(failed) => failed,
             };
             let failed = failed.of_request_timed_out(timer);
-            let is_unprocessed = failed.is_unprocessed(upload);
-            let next = self.next_attempt(worker, timer, &failed, upload);
-            let blame = failed.blame(is_unprocessed, next.is_some());
-            settle(attempt, blame);
-            let Some(next) = next else {
-                if let (Some(_), Some(mirror), Blame::Version(failure) | Blame::Endpoint(failure)) =
-                    (self.copied, &self.service().mirror, blame)
-                {
-                    mirror.original_failed(worker.index, failure);
-                }
-                return Err(failed.reply);
-            };
-            attempt = next;
+            // Rare, as above.
+            let next = self.attempt_after(worker, timer, attempt, failed, client.wire, upload);
+            attempt = Box::pin(next).await?;
         }
+    }
+
+    /// Settles an attempt that failed, and claims the one that is made in its place.
+    ///
+    /// # Errors
+    /// There is none: what its client gets.
+    async fn attempt_after(
+        &mut self,
+        worker: &Rc<Worker>,
+        timer: &Timer,
+        attempt: Attempt,
+        failed: Failed,
+        client: Wire<'_>,
+        upload: &mut Pump,
+    ) -> Result<Attempt, LocalReply> {
+        let is_unprocessed = failed.is_unprocessed(upload);
+        // The probe that is made now comes after it.
+        let last_probe = LastProbe::of(&attempt.upstream().endpoint);
+        failed.suspect(&attempt.upstream().endpoint);
+        let next = self.next_attempt(worker, timer, &failed, upload);
+        let blame = failed.blame(is_unprocessed, matches!(next, Next::Attempt(_)));
+        settle(attempt, blame);
+        let next = match next {
+            Next::Attempt(next) => Ok(next),
+            Next::Wait => {
+                let waiting = self.attempt_in_time(worker, timer, &failed, last_probe, client);
+                waiting.await
+            }
+            Next::End => Err(failed.reply),
+        };
+        if next
+            .as_ref()
+            .is_err_and(|reply| *reply != LocalReply::ClientGone)
+            && let (Some(_), Some(mirror), Blame::Version(failure) | Blame::Endpoint(failure)) =
+                (self.copied, &self.service().mirror, blame)
+        {
+            mirror.original_failed(worker.index, failure);
+        }
+        next
     }
 
     fn sending<'s>(&'s self, timer: &'s Timer) -> Sending<'s> {
@@ -276,31 +312,35 @@ impl Exchange {
         }
     }
 
-    /// Claims the next attempt of a request that failed. `None`: it is not safe to send it again,
-    /// or there is no use in it.
+    /// Claims the next attempt of a request that failed, if it is safe to send it again, and of use.
     fn next_attempt(
         &mut self,
         worker: &Rc<Worker>,
         timer: &Timer,
         failed: &Failed,
         upload: &mut Pump,
-    ) -> Option<Attempt> {
+    ) -> Next {
         let killed_before = self.may_kill;
         let may_have_killed = failed.may_have_killed(upload);
         self.may_kill |= may_have_killed;
         // Nothing of it has left, or it may be sent twice and is here whole.
         let repeatable = self.traits.idempotent || failed.unprocessed;
         let safe = upload.is_untouched() || repeatable && upload.rewind();
-        let wanted = self.wants_another(failed) && !timer.is_past_limit();
-        if !(safe && wanted)
-            || killed_before && may_have_killed
-            || !(failed.stale
-                || failed.is_of_lost_endpoint()
-                || self.service().budget.withdraw(worker.index))
-        {
-            return None;
+        if !safe || killed_before && may_have_killed || timer.is_past_limit() {
+            return Next::End;
         }
-        self.claim_another(worker, timer, failed.stale)
+        let wanted = self.wants_another(failed);
+        let is_free = failed.stale || failed.is_unsent() || failed.is_of_lost_endpoint();
+        if !(is_free || wanted && self.service().budget.withdraw(worker.index)) {
+            return Next::End;
+        }
+        let claimed = wanted.then(|| self.claim_another(worker, timer, failed.stale));
+        let cause = failed.cause().filter(|_| failed.may_pass());
+        match (claimed.flatten(), cause) {
+            (Some(attempt), _) => Next::Attempt(attempt),
+            (None, Some(cause)) if self.may_wait(worker, cause, failed.is_unsent()) => Next::Wait,
+            _ => Next::End,
+        }
     }
 
     /// Whether the service has a request that failed like this sent again.
@@ -347,20 +387,31 @@ impl Exchange {
         timer: &Timer,
         stale: bool,
     ) -> Option<Attempt> {
+        let (attempted, count) = (self.attempted, self.attempts);
+        let attempted = &attempted[..count];
+        let attempt = self.claim_besides(worker, timer, attempted);
+        attempt.or_else(|| match stale {
+            true => self.claim_besides(worker, timer, &[]),
+            false => None,
+        })
+    }
+
+    /// Claims a further attempt, on an endpoint of the newest table that is none of these.
+    fn claim_besides(
+        &mut self,
+        worker: &Rc<Worker>,
+        timer: &Timer,
+        others: &[EndpointId],
+    ) -> Option<Attempt> {
         let attempt = loop {
             if !self.read_newest_table(worker) {
                 return None;
             }
-            let again = |attempted: &[EndpointId]| {
-                let (service, version) = (self.service(), self.version);
-                let pick = service.claim_again(version, worker.index, &self.hints, attempted)?;
-                Some(worker.upstream(pick.endpoint).begin(timer))
-            };
-            let attempt = again(&self.attempted[..self.attempts]);
-            let attempt = attempt.or_else(|| if stale { again(&[]) } else { None });
+            let (service, version) = (self.service(), self.version);
+            let pick = service.claim_again(version, worker.index, &self.hints, others);
             // A newer table may have retired what this one has.
-            if attempt.is_some() || !worker.has_newer_than(&self.table) {
-                break attempt?;
+            if pick.is_some() || !worker.has_newer_than(&self.table) {
+                break worker.upstream(pick?.endpoint).begin(timer);
             }
         };
         self.attempted[self.attempts] = attempt.upstream().endpoint.id;
@@ -399,6 +450,16 @@ impl Exchange {
         self.table = newest;
         true
     }
+}
+
+/// What becomes of a request whose attempt failed.
+enum Next {
+    /// It is sent again.
+    Attempt(Attempt),
+    /// It is sent again once an endpoint is up for it.
+    Wait,
+    /// Its client gets a response of the proxy's own.
+    End,
 }
 
 /// Counts a failed attempt against the side that is to blame.

@@ -53,7 +53,13 @@ impl Incoming<'_> {
                     wait.until_news(worker, timer, generation, self.head, self.client)
                         .await?;
                 }
-                begun => return begun,
+                begun => {
+                    let mut begun = begun?;
+                    if let Some(wait) = &wait {
+                        begun.exchange.has_waited(wait);
+                    }
+                    return Ok(begun);
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::table::counts::stats::{Failure, Stats};
 use crate::table::counts::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::table::counts::values::EndpointCounts;
 use crate::table::endpoint_id::{EndpointId, skip_ids, take_id};
+use crate::table::probes::Probes;
 use crate::table::rendezvous;
 use crate::table::snapshot::EndpointSnapshot;
 use crate::table::transport::Transport;
@@ -76,6 +77,7 @@ pub(crate) struct Endpoint {
     /// Nothing came back from it lately.
     unreachable: AtomicBool,
     condition: Mutex<Condition>,
+    pub(crate) probes: Probes,
     cut_requests: AtomicU64,
     cut_streams: AtomicU64,
     cut_upgraded: AtomicU64,
@@ -115,6 +117,7 @@ impl Endpoint {
                 share,
                 ..Condition::default()
             }),
+            probes: Probes::default(),
             cut_requests: AtomicU64::new(0),
             cut_streams: AtomicU64::new(0),
             cut_upgraded: AtomicU64::new(0),
@@ -260,7 +263,11 @@ impl Endpoint {
             Some(_) => 0,
             None => condition.share,
         };
-        self.share.store(share, Ordering::Relaxed);
+        let before = self.share.swap(share, Ordering::Relaxed);
+        if before == 0 && share > 0 {
+            // It came up anew, whatever has brought it up.
+            self.probes.was_good(self.probes.begin());
+        }
         if share > 0 {
             self.proven.store(true, Ordering::Relaxed);
         }

@@ -10,6 +10,7 @@ pub(crate) mod force;
 pub(crate) mod hold;
 pub(crate) mod key;
 pub(crate) mod mirror;
+pub(crate) mod probes;
 pub(crate) mod rendezvous;
 pub(crate) mod retry;
 pub(crate) mod retry_budget;

@@ -73,6 +73,12 @@ impl Timers {
         self.now.get()
     }
 
+    /// The time after so much more of it.
+    pub(crate) fn after(&self, within: Duration) -> Millis {
+        let within = u64::try_from(within.as_millis()).unwrap_or(NEVER);
+        self.now.get().saturating_add(within)
+    }
+
     /// An alarm for the task that will wait with it.
     pub(crate) fn timer(self: &Rc<Self>) -> Timer {
         let mut entries = self.entries.borrow_mut();
@@ -178,9 +184,7 @@ impl Timer {
     }
 
     fn after(&self, within: Duration) -> Millis {
-        let within = within.saturating_add(TICK).as_millis();
-        let within = u64::try_from(within).unwrap_or(NEVER);
-        self.timers.now.get().saturating_add(within)
+        self.timers.after(within.saturating_add(TICK))
     }
 
     /// Whether it rings. If not, the task is woken when it does.

@@ -21,6 +21,7 @@ mod hostile;
 mod http2;
 mod http2_attacks;
 mod leaving;
+mod lost;
 mod mirror;
 mod pulls;
 mod requests;

@@ -2,7 +2,8 @@
 //! the endpoint itself, which every table shares.
 //!
 //! A new endpoint starts down. `rise` successes in a row, for `min_healthy_time` at least, bring
-//! it up, `fall` failures in a row take it down. When the process starts, every endpoint is new
+//! it up, `fall` failures in a row take it down. A request that could not connect, or whose connection
+//! broke, has its endpoint probed at once; where both were refused, the endpoint is down. When the process starts, every endpoint is new
 //! to it and none to its clients: they are probed in one burst, so that the first client finds up
 //! what is up.
 
@@ -16,7 +17,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use admin_api::{HealthSpec, Period};
+use admin_api::HealthSpec;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -27,12 +28,10 @@ use crate::table::service::Service;
 use crate::worker::order::Order;
 
 use probe::probe;
-use state::{GoodResponses, Silence, State, is_unreachable};
+use state::{Agreement, GoodResponses, Pace, QUICK_INTERVAL, Silence, State, is_unreachable};
 
 /// In how many steps a slow start gives an endpoint its weight.
 const GROWING_STEPS: u32 = 64;
-/// A new endpoint is asked at least this often until its check has passed: a rollout waits.
-const FIRST_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The health checks that run.
 pub(crate) struct Health {
@@ -149,7 +148,7 @@ impl ProbeTask {
             // An earlier call may have been about to give it its weight.
             endpoint.set_share(FULL);
         }
-        let mut was_up = state.up;
+        let mut pace = Pace::new(state.up);
         let mut silence = Silence::default();
         let good_responses = || endpoint.claims.outcomes().good;
         let mut good = GoodResponses::new(good_responses());
@@ -157,16 +156,24 @@ impl ProbeTask {
         let mut growing = JoinSet::new();
         while !endpoint.claims.is_retired() {
             let began = Instant::now();
+            let number = endpoint.probes.begin();
             let result = self.probe().await;
+            let is_good = result.is_ok();
+            let agreement = Agreement::of(&result, endpoint.probes.take_suspicion());
+            let is_gone = agreement == Agreement::Gone;
             let had_responses = good.any_since(good_responses());
             let is_silent = silence.next(&result, had_responses, spec);
             // Before it may go down: no request is to be sent there then.
-            endpoint.set_unreachable(is_unreachable(&result, had_responses));
+            endpoint.set_unreachable(is_gone || is_unreachable(&result, had_responses));
+            let change = if is_gone {
+                state.take_down(began)
+            } else {
+                state.next(is_good, began, spec)
+            };
             let (version, address) = (&*endpoint.version, endpoint.target);
-            match state.next(result.is_ok(), began, spec) {
+            match change {
                 Some(true) => {
                     tracing::info!(version, %address, "endpoint is up");
-                    was_up = true;
                     if spec.slow_start.get().is_zero() {
                         endpoint.set_health(Ok(()));
                     } else {
@@ -186,9 +193,25 @@ impl ProbeTask {
             if endpoint.set_silent(is_silent && !state.up) {
                 (self.tell)(Order::Silent(endpoint.id));
             }
-            let pause = pause(spec, was_up, rand::random());
-            tokio::time::sleep_until((began + pause).into()).await;
+            if is_good {
+                endpoint.probes.was_good(number);
+            }
+            pace.next(state.up, agreement, began);
+            self.pause(began, pace.pause(spec, began, rand::random()))
+                .await;
         }
+    }
+
+    /// Waits until so much time has passed since a probe began. A request that suspects the endpoint
+    /// ends the wait, so that there are no more probes than one in each [`QUICK_INTERVAL`].
+    async fn pause(&self, began: Instant, pause: Duration) {
+        let suspected = async {
+            self.endpoint.probes.suspected().await;
+            let soonest = began + QUICK_INTERVAL.min(pause);
+            tokio::time::sleep_until(soonest.into()).await;
+        };
+        // Elapsed: no request did.
+        let _ = tokio::time::timeout_at((began + pause).into(), suspected).await;
     }
 
     /// At the start of the process: `rise` successes, one right after the other, bring an endpoint
@@ -211,18 +234,6 @@ impl ProbeTask {
     }
 }
 
-/// From the start of one probe to the start of the next; `random` is below 1.
-fn pause(spec: &HealthSpec, was_up: bool, random: f64) -> Duration {
-    let interval = spec.interval.get();
-    let jitter = spec.jitter.map_or(interval / 10, Period::get);
-    let pause = interval + jitter.mul_f64(random);
-    if was_up {
-        pause
-    } else {
-        pause.min(FIRST_INTERVAL)
-    }
-}
-
 /// Slow start: gives an endpoint its weight bit by bit.
 async fn grow(endpoint: Arc<Endpoint>, over: Duration) {
     for step in 1..=GROWING_STEPS {
@@ -234,15 +245,137 @@ async fn grow(endpoint: Arc<Endpoint>, over: Duration) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
-    #[test]
-    fn probes_are_jittered_and_a_new_endpoint_is_probed_often() {
-        let spec = HealthSpec::of_path("/");
-        let millis = |was_up, random| pause(&spec, was_up, random).as_millis();
-        assert_eq!(millis(true, 0.0), 1_000);
-        assert_eq!(millis(true, 0.5), 1_050);
-        assert_eq!(millis(false, 0.5), 200);
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::table::probes::Suspicion;
+
+    /// No probe comes by itself before a test has ended.
+    const RARELY: &str = r#"{"protocol":"tcp","interval":"1h","rise":1,"fall":3}"#;
+    const HANG: Duration = Duration::from_secs(20);
+
+    /// A service with one endpoint that is probed at this address.
+    struct Probed {
+        service: Service,
+        _health: Health,
+        accepted: Arc<AtomicU64>,
+        serving: JoinHandle<()>,
+        address: SocketAddr,
+    }
+
+    impl Probed {
+        async fn new(health: &str) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let service = crate::testing::service(
+                &format!(
+                    r#"{{"name":"web","health":{health},"endpoints":[{{"address":"{address}","version":"1"}}]}}"#
+                ),
+                None,
+            );
+            let (checks, _) = Health::starting(Arc::new(|_| {}));
+            checks.started();
+            checks.replaced(&[], Some(&service));
+            let accepted = Arc::default();
+            let probed = Self {
+                service,
+                _health: checks,
+                serving: tokio::spawn(accept(listener, Arc::clone(&accepted))),
+                accepted,
+                address,
+            };
+            probed.until("it is up", |one| one.endpoint().is_up()).await;
+            probed
+        }
+
+        fn endpoint(&self) -> &Arc<Endpoint> {
+            self.service.endpoints().next().unwrap()
+        }
+
+        async fn stop(&mut self) {
+            self.serving.abort();
+            let _ = (&mut self.serving).await;
+        }
+
+        async fn start_again(&mut self) {
+            let listener = TcpListener::bind(self.address).await.unwrap();
+            self.serving = tokio::spawn(accept(listener, self.accepted.clone()));
+        }
+
+        fn accepted(&self) -> u64 {
+            self.accepted.load(Ordering::Relaxed)
+        }
+
+        async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+            let waits = async {
+                while !holds(self) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(HANG, waits).await.expect(what);
+        }
+    }
+
+    async fn accept(listener: TcpListener, accepted: Arc<AtomicU64>) {
+        loop {
+            drop(listener.accept().await.unwrap());
+            accepted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_refused_has_the_endpoint_probed_and_with_it_the_endpoint_is_down() {
+        let mut probed = Probed::new(RARELY).await;
+        probed.stop().await;
+        probed.endpoint().probes.suspect(Suspicion::Refused);
+        let is_down = |one: &Probed| !one.endpoint().is_up();
+        probed.until("it is down", is_down).await;
+        assert!(probed.endpoint().is_unreachable());
+        // It is probed soon, however long its interval is.
+        probed.start_again().await;
+        probed.until("it is up", |one| one.endpoint().is_up()).await;
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_whose_connections_break_is_probed_and_stays_up_while_it_is_there() {
+        let probed = Probed::new(RARELY).await;
+        let (before, failed) = (probed.accepted(), probed.endpoint().probes.begun());
+        for suspicion in [Suspicion::Broken, Suspicion::Refused] {
+            probed.endpoint().probes.suspect(suspicion);
+        }
+        let is_there = |one: &Probed| one.endpoint().probes.was_good_after(failed);
+        probed.until("it was probed", is_there).await;
+        assert!(probed.accepted() > before);
+        assert!(probed.endpoint().is_up());
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_whose_connections_break_is_down_after_fall_refused_probes() {
+        let mut probed = Probed::new(RARELY).await;
+        let before = probed.endpoint().probes.begun();
+        probed.stop().await;
+        probed.endpoint().probes.suspect(Suspicion::Broken);
+        let is_down = |one: &Probed| !one.endpoint().is_up();
+        probed.until("it is down", is_down).await;
+        assert_eq!(probed.endpoint().probes.begun(), before + 3);
+    }
+
+    #[tokio::test]
+    async fn however_many_requests_are_refused_there_are_no_more_probes_than_five_a_second() {
+        let probed = Probed::new(RARELY).await;
+        let before = probed.endpoint().probes.begun();
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(1) {
+            probed.endpoint().probes.suspect(Suspicion::Refused);
+            tokio::task::yield_now().await;
+        }
+        let most = 1 + began.elapsed().as_millis() / QUICK_INTERVAL.as_millis();
+        let probes = u128::from(probed.endpoint().probes.begun() - before);
+        assert!((2..=most).contains(&probes), "{probes}, not {most}");
     }
 
     #[tokio::test(start_paused = true)]

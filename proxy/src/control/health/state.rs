@@ -1,10 +1,17 @@
 //! Up or down, by the results of probes: a pure function of them and of time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use admin_api::{HealthSpec, OnSilence};
+use admin_api::{HealthSpec, OnSilence, Period};
 
 use crate::table::endpoint::{ProbeError, ProbeErrorKind};
+use crate::table::probes::Suspicion;
+
+/// The longest interval of an endpoint that has never been up: a rollout waits for it. And of one
+/// whose connections are refused, for the first time: its clients wait.
+pub(super) const QUICK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long an endpoint whose connections are refused is probed that often.
+const QUICK_FOR: Duration = Duration::from_secs(10);
 
 /// Up or down, and how many probes in a row have said otherwise.
 pub(super) struct State {
@@ -45,6 +52,72 @@ impl State {
         }
         *self = Self::new(success, now);
         Some(success)
+    }
+
+    /// Takes in that nothing listens at the address, as a request and a probe that began at `now`
+    /// have found, each for itself. Gives the new state where it changed.
+    pub(super) fn take_down(&mut self, now: Instant) -> Option<bool> {
+        let before = std::mem::replace(self, Self::new(false, now));
+        before.up.then_some(false)
+    }
+}
+
+/// What a probe and the requests since the one before say together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Agreement {
+    /// Both found that nothing listens at the address.
+    Gone,
+    /// Both failed, and one of them found that.
+    Doubtful,
+    /// Neither of these.
+    None,
+}
+
+impl Agreement {
+    pub(super) fn of(result: &ProbeResult, suspicion: Option<Suspicion>) -> Self {
+        let (Err(error), Some(suspicion)) = (result, suspicion) else {
+            return Self::None;
+        };
+        match (error.kind, suspicion) {
+            (ProbeErrorKind::Refused, Suspicion::Refused) => Self::Gone,
+            (ProbeErrorKind::Refused, _) | (_, Suspicion::Refused) => Self::Doubtful,
+            _ => Self::None,
+        }
+    }
+}
+
+/// How often an endpoint is probed.
+pub(super) struct Pace {
+    was_up: bool,
+    quick_until: Option<Instant>,
+}
+
+impl Pace {
+    pub(super) fn new(was_up: bool) -> Self {
+        Self {
+            was_up,
+            quick_until: None,
+        }
+    }
+
+    /// Takes in what came of a probe that began at `now`, after which the endpoint `is_up` or not.
+    pub(super) fn next(&mut self, is_up: bool, agreement: Agreement, now: Instant) {
+        self.was_up |= is_up;
+        if agreement != Agreement::None {
+            self.quick_until = Some(now + QUICK_FOR);
+        }
+    }
+
+    /// From the start of a probe at `now` to the start of the next; `random` is below 1.
+    pub(super) fn pause(&self, spec: &HealthSpec, now: Instant, random: f64) -> Duration {
+        let interval = spec.interval.get();
+        let jitter = spec.jitter.map_or(interval / 10, Period::get);
+        let pause = interval + jitter.mul_f64(random);
+        if self.was_up && self.quick_until.is_none_or(|until| until <= now) {
+            pause
+        } else {
+            pause.min(QUICK_INTERVAL)
+        }
     }
 }
 
@@ -94,18 +167,65 @@ pub(super) fn is_unreachable(result: &ProbeResult, had_responses: bool) -> bool 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use admin_api::Period;
-
     use super::*;
+
+    fn failed(kind: ProbeErrorKind) -> ProbeResult {
+        let reason = String::new();
+        Err(ProbeError { kind, reason })
+    }
+
+    #[test]
+    fn an_endpoint_is_gone_when_a_request_and_a_probe_were_both_refused() {
+        use ProbeErrorKind::{Refused, Response, Silent};
+        let (broken, refused) = (Some(Suspicion::Broken), Some(Suspicion::Refused));
+        for (result, suspicion, want) in [
+            (failed(Refused), refused, Agreement::Gone),
+            (failed(Refused), broken, Agreement::Doubtful),
+            (failed(Refused), None, Agreement::None),
+            (failed(Silent), refused, Agreement::Doubtful),
+            (failed(Response), refused, Agreement::Doubtful),
+            (failed(Silent), broken, Agreement::None),
+            (failed(Response), broken, Agreement::None),
+            (Ok(()), refused, Agreement::None),
+        ] {
+            let got = Agreement::of(&result, suspicion);
+            assert_eq!(got, want, "{result:?} and {suspicion:?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_gone_is_down_without_further_failures_and_comes_up_as_any_other() {
+        let spec = HealthSpec::of_path("/");
+        let now = Instant::now();
+        let mut state = State::new(true, now);
+        assert_eq!(state.take_down(now), Some(false));
+        assert_eq!(state.next(true, now, &spec), None);
+        assert_eq!(state.take_down(now), None, "it is down already");
+        assert_eq!(state.next(true, now, &spec), None);
+        assert_eq!(state.next(true, now, &spec), Some(true));
+    }
+
+    #[test]
+    fn probes_are_jittered_and_follow_each_other_soon_where_they_are_waited_for() {
+        let spec = HealthSpec::of_path("/");
+        let now = Instant::now();
+        let millis = |pace: &Pace, at, random| pace.pause(&spec, at, random).as_millis();
+        let mut pace = Pace::new(false);
+        pace.next(false, Agreement::None, now);
+        assert_eq!(millis(&pace, now, 0.5), 200, "it has never been up");
+        pace.next(true, Agreement::None, now);
+        assert_eq!(millis(&pace, now, 0.0), 1_000);
+        assert_eq!(millis(&pace, now, 0.5), 1_050);
+        for agreement in [Agreement::Doubtful, Agreement::Gone] {
+            pace.next(false, agreement, now);
+            let last = now + QUICK_FOR - Duration::from_millis(1);
+            assert_eq!(millis(&pace, last, 0.5), 200, "{agreement:?}");
+            assert_eq!(millis(&pace, now + QUICK_FOR, 0.5), 1_050, "{agreement:?}");
+        }
+    }
 
     #[test]
     fn an_endpoint_is_silent_after_fall_probes_in_a_row_that_got_nothing_back() {
-        let failed = |kind| {
-            let reason = String::new();
-            Err(ProbeError { kind, reason })
-        };
         use ProbeErrorKind::{Refused, Response, Silent};
         let (busy, idle) = (true, false);
         let probes = [
@@ -144,10 +264,6 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_unreachable_while_neither_probes_nor_requests_get_anything_back() {
-        let failed = |kind| {
-            let reason = String::new();
-            Err(ProbeError { kind, reason })
-        };
         use ProbeErrorKind::{Refused, Response, Silent};
         let mut good = GoodResponses::new(7);
         for (i, (result, count, want)) in [

@@ -3,6 +3,7 @@
 mod connect;
 mod counted;
 mod leave;
+mod lost;
 mod mirror;
 mod newest_table;
 mod own_settings;

@@ -1,17 +1,15 @@
 //! Requests for a service of which nothing is up, over either wire.
 
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::table::endpoint::Endpoint;
 use crate::table::retry_budget::RetryBudget;
 use crate::testing::hot_path::client::{Request, Response};
-use crate::testing::hot_path::endpoint::{Script, Speaks};
+use crate::testing::hot_path::endpoint::Speaks;
 use crate::testing::hot_path::message::field;
-use crate::testing::hot_path::{GET, GOOD, Http, POST, Rig, run, take_out};
+use crate::testing::hot_path::waiting::{endpoint, goes_down, on_all_wires, rig, waiting, waits};
+use crate::testing::hot_path::{GET, Http, POST, Rig, run, take_out};
 
 /// Its endpoints are down until a test says that they are up.
 const CHECKED: &str = r#"{"name":"web","health":{"path":"/"}}"#;
@@ -21,42 +19,7 @@ const SHORTLY: &str =
     r#"{"name":"web","health":{"path":"/"},"timeouts":{"wait_for_endpoint":"2s"}}"#;
 const NOT_AT_ALL: &str =
     r#"{"name":"web","health":{"path":"/"},"timeouts":{"wait_for_endpoint":"0s"}}"#;
-/// More than any wait of these tests.
-const HANG: Duration = Duration::from_secs(60);
 const WAITED: &str = "error=destination_unavailable; details=\"waited\"";
-
-/// A rig with endpoints of these versions. Each connection to them responds well.
-async fn rig(service: &str, endpoints: &[(&'static str, Speaks)]) -> Rc<Rig> {
-    let script = Script::new(&[&GOOD], &[]);
-    Rc::new(Rig::new("", service, endpoints, script).await)
-}
-
-/// The endpoint of the present table at this place.
-fn endpoint(rig: &Rig, place: usize) -> Arc<Endpoint> {
-    let table = rig.table();
-    let mut endpoints = table.services()[0].endpoints();
-    endpoints.nth(place).unwrap().clone()
-}
-
-/// Has it be up and, after that, down: its last probe got this far.
-fn goes_down(endpoint: &Endpoint, is_reachable: bool) {
-    endpoint.set_health(Ok(()));
-    endpoint.set_unreachable(!is_reachable);
-    endpoint.set_health(Err("by the test".into()));
-}
-
-/// Waits, waited and was refused.
-fn waits(rig: &Rig) -> (u64, u64, u64) {
-    let stats = rig.table().services()[0].waiting_room.stats();
-    (stats.waiting, stats.waited, stats.refused)
-}
-
-/// Waits until so many requests wait.
-async fn waiting(rig: &Rig, count: u64) {
-    while waits(rig).0 != count {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
 
 /// Sends a request that has to wait, and does something once it does.
 async fn sent(rig: &Rig, client: Http, request: Request, then: impl FnOnce()) -> Response {
@@ -69,17 +32,6 @@ async fn sent(rig: &Rig, client: Http, request: Request, then: impl FnOnce()) ->
     let ((response, _), ()) = tokio::join!(client.send(&request), then);
     rig.settle().await;
     response
-}
-
-/// Over all wires.
-fn on_all_wires(test: impl AsyncFn(Http, Speaks)) {
-    for client in [Http::One, Http::Two] {
-        for speaks in [Speaks::Http1, Speaks::Http2] {
-            let in_time = tokio::time::timeout;
-            let hangs = format!("it hangs: {client:?} {speaks:?}");
-            run(async { in_time(HANG, test(client, speaks)).await }).expect(&hangs);
-        }
-    }
 }
 
 #[test]

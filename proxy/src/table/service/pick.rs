@@ -10,6 +10,7 @@ use crate::table::endpoint_id::EndpointId;
 use crate::table::rendezvous;
 use crate::table::routing_hints::RoutingHints;
 use crate::table::sticky::StickyClient;
+use crate::table::version::Version;
 use crate::wire::reply::LocalReply;
 
 /// A claim that was taken on an endpoint of a service.
@@ -83,12 +84,29 @@ impl Service {
     }
 
     /// Whether requests wait for an endpoint that may come up.
-    fn awaits_endpoint(&self, hints: &RoutingHints) -> bool {
+    pub(crate) fn awaits_endpoint(&self, hints: &RoutingHints) -> bool {
         self.timeouts.wait_for_endpoint.is_some()
             && match hints.version {
                 Some(version) => self.versions[version].may_come_up(),
                 None => self.may_come_up(),
             }
+    }
+
+    /// Whether requests wait that had these endpoints in vain: another one may come up, or one of these
+    /// may, as the health check says then, and there is no other that is up.
+    pub(crate) fn awaits_another(&self, hints: &RoutingHints, attempted: &[EndpointId]) -> bool {
+        let is_for_it = |(at, version): &(usize, &Version)| match hints.version {
+            Some(named) => *at == named,
+            None => version.weight > 0,
+        };
+        let versions = self.versions.iter().enumerate().filter(is_for_it);
+        let mut endpoints = versions.flat_map(|(_, version)| version.weighted());
+        let is_another = |endpoint: &Arc<Endpoint>| {
+            endpoint.is_up() && !endpoint.claims.is_retired() && !attempted.contains(&endpoint.id)
+        };
+        self.definition.traffic.health.is_some()
+            && self.awaits_endpoint(hints)
+            && !endpoints.any(is_another)
     }
 
     /// Takes a claim for a copy of a request, on an endpoint of the version that is up.

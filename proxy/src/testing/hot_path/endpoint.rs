@@ -180,7 +180,18 @@ impl Script {
 /// What keeps an endpoint's address its own, and a silent one silent.
 pub(crate) struct Address {
     pub(crate) socket: SocketAddr,
-    _kept: Vec<socket2::Socket>,
+    kept: Vec<socket2::Socket>,
+}
+
+impl Address {
+    /// Serves where connections were refused before.
+    pub(super) fn serve(&self, speaks: Speaks, number: usize, script: Rc<Script>) {
+        let socket = self.kept[0].try_clone().unwrap();
+        socket.listen(128).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(socket.into()).unwrap();
+        tokio::task::spawn_local(serve(listener, speaks, number, script));
+    }
 }
 
 /// Starts an endpoint, in a task of its own.
@@ -202,10 +213,7 @@ pub(crate) async fn start(speaks: Speaks, number: usize, script: Rc<Script>) -> 
             Vec::new()
         }
     };
-    Address {
-        socket,
-        _kept: kept,
-    }
+    Address { socket, kept }
 }
 
 /// Has a listener drop what asks for a connection: more wait already than it has room for.

@@ -19,6 +19,7 @@ pub(crate) mod clock;
 pub(crate) mod endpoint;
 mod h2_endpoint;
 pub(crate) mod message;
+pub(crate) mod waiting;
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
@@ -82,7 +83,7 @@ pub(crate) struct Rig {
     wire: Wire,
     spec: ServiceSpec,
     pub(crate) script: Rc<Script>,
-    _addresses: Vec<Address>,
+    addresses: Vec<Address>,
 }
 
 /// One row of a table.
@@ -313,7 +314,7 @@ impl Rig {
             wire,
             spec,
             script,
-            _addresses: addresses,
+            addresses,
         }
     }
 
@@ -343,6 +344,11 @@ impl Rig {
 
     pub(crate) fn worker(&self) -> &Rc<Worker> {
         &self.wire.worker
+    }
+
+    /// An endpoint that refused connections speaks from now on.
+    pub(crate) fn begins(&self, endpoint: usize, speaks: Speaks) {
+        self.addresses[endpoint].serve(speaks, endpoint, self.script.clone());
     }
 
     /// The address of an endpoint, by its number.
