@@ -101,12 +101,14 @@ impl Exchange {
                     return Poll::Ready(Err(Failed::client_gone()));
                 }
                 let now = worker.timers.now();
-                if second.is_none() && self.is_slow(&first, now) {
-                    let next = self.claim_another(worker, timer, false);
-                    second = next.map(|attempt| Connecting::new(worker, attempt, within));
-                    if second.is_some() {
-                        continue;
+                if self.is_slow(second.as_ref().unwrap_or(&first), now)
+                    && let Some(next) = self.claim_another(worker, timer, false)
+                {
+                    // In place of the slowest, if there are two.
+                    if let Some(other) = second.replace(Connecting::new(worker, next, within)) {
+                        std::mem::replace(&mut first, other).give_up();
                     }
+                    continue;
                 }
                 if second.is_none()
                     && first.has_died()

@@ -331,3 +331,21 @@ fn the_health_check_hears_of_every_connection_that_failed() {
     let refuses_the_stream = &[Take, Step::ResetStream(7), Step::Stall];
     assert_eq!(suspicion(Http2, refuses_the_stream), None);
 }
+
+#[test]
+fn a_third_endpoint_is_connected_to_soon_where_two_take_long() {
+    // Longer than any test may take: nothing but further connections help.
+    const SLOWLY: &str = r#"{"name":"web","timeouts":{"connect":"48h","connect_failover":"48h"}}"#;
+    on_all_wires(async |client, speaks| {
+        let rig = rig(SLOWLY, &[("1", Silence), ("1", Silence), ("1", speaks)]).await;
+        let mut sender = rig.client(client).await;
+        for _ in 0..3 {
+            let (response, _) = sender.send(&POST).await;
+            assert_eq!(response.status, 200, "{client:?} {speaks:?}");
+        }
+        rig.settle().await;
+        let seen = rig.script.seen();
+        assert!(seen.iter().all(|request| request.endpoint == 2));
+        assert_eq!((seen.len(), rig.in_flight()), (3, 0));
+    });
+}
