@@ -192,6 +192,7 @@ proptest! {
         ]),
     ) {
         routing::check_path(&path);
+        routing::check_path(&[b"api", &path[..]].concat());
     }
 
     #[test]

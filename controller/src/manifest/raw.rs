@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use admin_api::flat::Flat;
+use admin_api::names;
 use admin_api::strict::{InputError, push_key};
 use admin_api::{Period, Protocol, TlsSpec, TrafficSettings, VersionSpec};
 use bytesize::ByteSize;
@@ -305,12 +306,8 @@ impl Service {
             "has to begin with `/`",
         )?;
         for (index, host) in self.hosts.iter().enumerate() {
-            let fine = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c == '/');
-            ensure(
-                fine,
-                || at(&format!("hosts[{index}]")),
-                "a host name is needed",
-            )?;
+            let read = names::host(host);
+            read.map_err(|message| InputError::of_field(at(&format!("hosts[{index}]")), message))?;
         }
         for key in self.env.keys() {
             let fine = !key.is_empty() && !key.contains(['=', '\0']);

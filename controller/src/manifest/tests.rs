@@ -73,6 +73,12 @@ fn what_is_wrong_with_a_service_is_named_with_field_and_line() {
         "begin with `/`",
     );
     check_wrong(
+        &with("hosts = [\"münchen.example.\", \"http://a\"]"),
+        4,
+        "services[0].hosts[1]",
+        "without scheme",
+    );
+    check_wrong(
         &with("version = \"a b\""),
         4,
         "services[0].version",

@@ -72,11 +72,14 @@ impl<'m> Path<'m> {
             // An original may have the prefix in other words.
             without(whole, prefix).or_else(|| without(self.normal(), prefix))
         });
-        let rest = stripped.unwrap_or(whole);
-        if !rest.starts_with(b"/") && rest != b"*" {
-            to.push(b'/');
+        match stripped {
+            Some(rest) => {
+                to.push(b'/');
+                to.extend_from_slice(rest);
+            }
+            None if whole.is_empty() => to.push(b'/'),
+            None => to.extend_from_slice(whole),
         }
-        to.extend_from_slice(rest);
     }
 }
 
@@ -90,16 +93,14 @@ fn without<'p>(path: &'p [u8], prefix: &str) -> Option<&'p [u8]> {
 /// Where the path of a target ends, and whether it is in its normal form for sure: it has no escape,
 /// and no slash has another one or a dot behind it.
 fn scan(target: &[u8]) -> (usize, bool) {
-    let mut before = 0;
     let mut is_normal = true;
     for (at, byte) in target.iter().enumerate() {
         match byte {
             b'?' => return (at, is_normal),
             b'%' => is_normal = false,
-            b'/' | b'.' if before == b'/' => is_normal = false,
+            b'/' | b'.' if at > 0 && target[at - 1] == b'/' => is_normal = false,
             _ => {}
         }
-        before = *byte;
     }
     (target.len(), is_normal)
 }
@@ -299,6 +300,7 @@ mod tests {
         check_sent("//api//v1", api, ["/v1"; 3]);
         check_sent("/api/%61", api, ["/%61", "/%61", "/a"]);
         check_sent("/api/../api/./x", api, ["/x"; 3]);
+        check_sent("/api/*", api, ["/*"; 3]);
         check_sent("*", Some(""), ["*"; 3]);
     }
 

@@ -4,7 +4,9 @@
 //! end, past the trusted proxies: the first address that is not one is the client. What comes before
 //! it is what a stranger says.
 
+use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -26,24 +28,39 @@ pub(crate) struct Peer {
 /// Header fields that say who a peer is, as lines.
 #[derive(Debug, Clone)]
 pub(crate) struct Lines {
-    text: Box<str>,
+    text: String,
     /// Where the address is in the text.
-    address: (usize, usize),
+    address: Range<usize>,
     /// Where the last line begins, which has the port.
     port: usize,
 }
 
+/// Bytes of the lines of a peer with an IPv4 address.
+const USUAL_LINES: usize = 112;
+
 impl Lines {
     fn of(ip: IpAddr, tls: bool) -> Self {
         let (scheme, port) = scheme_and_port(tls);
-        let name = "x-forwarded-for: ";
-        let address = ip.to_string();
-        let before =
-            format!("{name}{address}\r\nx-real-ip: {address}\r\nx-forwarded-proto: {scheme}\r\n");
+        // Written for every connection.
+        let mut text = String::with_capacity(USUAL_LINES);
+        text.push_str("x-forwarded-for: ");
+        let start = text.len();
+        // Text takes whatever is written.
+        let _ = write!(text, "{ip}");
+        let address = start..text.len();
+        text.push_str("\r\nx-real-ip: ");
+        text.extend_from_within(address.clone());
+        text.push_str("\r\nx-forwarded-proto: ");
+        text.push_str(scheme);
+        text.push_str("\r\n");
+        let port_line = text.len();
+        text.push_str("x-forwarded-port: ");
+        text.push_str(port);
+        text.push_str("\r\n");
         Self {
-            text: format!("{before}x-forwarded-port: {port}\r\n").into(),
-            address: (name.len(), name.len() + address.len()),
-            port: before.len(),
+            text,
+            address,
+            port: port_line,
         }
     }
 
@@ -59,7 +76,7 @@ impl Lines {
 
     /// The address alone.
     pub(crate) fn address(&self) -> &[u8] {
-        &self.all()[self.address.0..self.address.1]
+        &self.all()[self.address.clone()]
     }
 }
 
