@@ -20,6 +20,10 @@ pub struct HealthSpec {
     /// HTTP: what is asked for. Begins with `/`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
+    /// HTTP and gRPC: the host that is asked for, with a port if it has one. Default: the service's
+    /// first host without a `*`, or else the endpoint's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// HTTP: which status the response has to have, such as 204 or `"200-399"`. Default 200 to 299.
     #[serde(default, skip_serializing_if = "is_default")]
     pub status: StatusRange,
@@ -114,6 +118,7 @@ impl HealthSpec {
         Self {
             protocol: Probe::Http,
             path: path.into(),
+            host: None,
             status: StatusRange::default(),
             body: None,
             service: None,
@@ -148,9 +153,29 @@ impl HealthSpec {
             let message = "belongs to a check with protocol = \"http\": remove one of the two";
             return Err(InputError::of_field(field, message));
         }
+        self.check_host()?;
         if self.protocol != Probe::Grpc && self.service.is_some() {
             let message = "belongs to a check with protocol = \"grpc\": remove one of the two";
             return Err(InputError::of_field("service", message));
+        }
+        Ok(())
+    }
+}
+
+impl HealthSpec {
+    fn check_host(&self) -> Result<(), InputError> {
+        let Some(host) = &self.host else {
+            return Ok(());
+        };
+        if self.protocol == Probe::Tcp {
+            let message = "belongs to a check with protocol = \"http\" or \"grpc\"";
+            return Err(InputError::of_field("host", message));
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+        if host.is_empty() || host.starts_with(':') || !host.chars().all(allowed) {
+            let message =
+                format!("`{host}` is not a host: such as app.example.com, or with a port");
+            return Err(InputError::of_field("host", message));
         }
         Ok(())
     }
@@ -352,6 +377,16 @@ mod tests {
             "service",
             "protocol = \"grpc\"",
         );
+        check(r#"{"protocol":"tcp","host":"a"}"#, "host", "or \"grpc\"");
+        for host in ["", ":80", "http://a", "a b", "a/", "u@a"] {
+            let json = format!(r#"{{"path":"/","host":"{host}"}}"#);
+            check(&json, "host", "is not a host");
+        }
+        for host in ["a", "app.example.com:8080", "[::1]:80"] {
+            let json = format!(r#"{{"path":"/","host":"{host}"}}"#);
+            let spec = from_json::<HealthSpec>(json.as_bytes()).and_then(|spec| spec.check());
+            assert_eq!(spec, Ok(()), "{host}");
+        }
         check(r#"{"protocol":"grcp"}"#, "protocol", "did you mean `grpc`?");
         check(r#"{"path":"/","status":99}"#, "status", "from 100 to 599");
         check(r#"{"path":"/","status":"400-200"}"#, "status", "200-399");

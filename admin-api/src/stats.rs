@@ -96,7 +96,7 @@ pub struct Responses {
     /// 400 to 499.
     #[serde(rename = "4xx")]
     pub client_error: u64,
-    /// 500 to 599.
+    /// 500 to 999.
     #[serde(rename = "5xx")]
     pub server_error: u64,
 }

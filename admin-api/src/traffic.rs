@@ -91,6 +91,9 @@ settings! {
         /// Tell endpoints who asks in `Forwarded` (RFC 7239), too. Default false.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         pub forwarded: bool,
+        /// Say `Via` to endpoints, some of which switch compression off for it. Default true.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub via: Option<bool>,
         /// Pass `TRACE` on, which is refused with 405 else. Default false.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         pub allow_trace: bool,

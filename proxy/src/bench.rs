@@ -23,6 +23,7 @@ use crate::wire::h1::head::{MAX_FIELDS, find_end, read_request};
 use crate::wire::head::Head;
 use crate::wire::headers;
 use crate::wire::peer::Peer;
+use crate::wire::pump::Expectation;
 
 /// One worker takes all claims.
 const WORKERS: usize = 1;
@@ -247,6 +248,8 @@ impl Heads {
             host: b"app",
             port: b"",
             forwarded: false,
+            via: true,
+            expectation: Expectation::Nothing,
         };
         headers::towards_endpoint(message, &self.peer, &onward, false, &mut self.written);
         self.written.len()

@@ -4,22 +4,30 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
+use std::time::Duration;
 
 use admin_api::{Protocol, RetryOn};
+// The system's clock, unless a test has paused the runtime's.
+use tokio::time::Instant;
 
 use crate::table::counts::stats::Failure;
 use crate::table::endpoint::Endpoint;
 use crate::table::probes::Suspicion;
 use crate::table::timeouts::Timeouts;
 use crate::wire::connection::Connection;
-use crate::wire::pump::{Pump, Source, Stopped};
+use crate::wire::pump::{Expectation, Pump, Source, Stopped};
 use crate::wire::reply::LocalReply;
 use crate::wire::response::{NoResponse, ResponseHead};
 use crate::wire::timer::{Timer, WaitError};
 use crate::worker::upstream::Attempt;
 
-/// Interim responses (1xx) to one request.
-const MAX_INTERIM: usize = 32;
+/// How long all interim responses (1xx) to one request may be.
+const MAX_INTERIM_BYTES: usize = 256 * 1024;
+/// How long after the first of them the response may come.
+const MAX_INTERIM_TIME: Duration = Duration::from_secs(60 * 60);
+/// How long a client waits for a 100 of an endpoint that says nothing (RFC 9110, 10.1.1), which may
+/// not know that it should. Then it gets one from the proxy. curl waits as long.
+const GO_AHEAD: Duration = Duration::from_secs(1);
 
 /// What a request asks for, as far as it has to be known until its response.
 #[derive(Debug, Clone, Copy)]
@@ -301,43 +309,87 @@ impl Sending<'_> {
         client: &mut Source<'_>,
         upload: &mut Pump,
     ) -> Result<ResponseHead, Failed> {
-        for _ in 0..MAX_INTERIM {
+        let mut interim = None;
+        loop {
             let head = self.exchange(endpoint, connection, client, upload).await?;
+            let Some(head) = head else {
+                // Rare, as is what is below, and so not worth memory in every request.
+                Box::pin(self.proceed(client)).await?;
+                continue;
+            };
             match head.status {
                 // The other protocol begins where the request ends (RFC 9110, 7.8).
                 101 if !self.traits.upgrade || !upload.is_done() => break,
                 101 | 200.. => return Ok(head),
-                // The client has had its 100 from us (RFC 9110, 10.1.1).
-                100 => {}
-                _ if client.takes_interim => {
-                    let (pool, within) = (client.pool, self.timeouts.body_idle);
-                    client
-                        .wire
-                        .interim(pool, self.timer, within, connection.response())
-                        .await
-                        .map_err(|_| Failed::client_gone())?;
-                }
                 _ => {}
             }
+            if !interim.get_or_insert_with(Interim::begin).may_take(&head) {
+                break;
+            }
+            Box::pin(self.pass_interim(&head, connection, client)).await?;
             connection.take_off(&head, client.pool);
         }
         Err(Failed::with(Failure::Protocol, LocalReply::BadResponse))
     }
 
-    /// Sends what is left to send, and reads the next head at the same time.
+    /// Passes an interim response on to a client that may get it.
+    async fn pass_interim(
+        &self,
+        head: &ResponseHead,
+        connection: &Connection,
+        client: &mut Source<'_>,
+    ) -> Result<(), Failed> {
+        if head.status == 100 {
+            if client.expectation == Expectation::Nothing {
+                // It has had its 100 from us, or wants none.
+                return Ok(());
+            }
+            client.expectation = Expectation::Nothing;
+        }
+        if !client.takes_interim {
+            return Ok(());
+        }
+        let (pool, within) = (client.pool, self.timeouts.body_idle);
+        let passed = client
+            .wire
+            .interim(pool, self.timer, within, connection.response());
+        passed.await.map_err(|_| Failed::client_gone())
+    }
+
+    /// Tells a client to go on, for an endpoint that says nothing.
+    async fn proceed(&self, client: &mut Source<'_>) -> Result<(), Failed> {
+        client.expectation = Expectation::Nothing;
+        let told = client.wire.proceed(self.timer, self.timeouts.body_idle);
+        told.await.map_err(|_| Failed::client_gone())
+    }
+
+    /// How long nothing may happen, while the request is sent.
+    fn patience(&self, client: &Source<'_>, upload: &Pump) -> Duration {
+        let waits = client.expectation == Expectation::GoAhead
+            && upload.is_starved()
+            && !upload.is_untouched();
+        if waits {
+            GO_AHEAD.min(self.timeouts.body_idle)
+        } else {
+            self.timeouts.body_idle
+        }
+    }
+
+    /// Sends what is left to send, and reads the next head at the same time. `None`: the endpoint
+    /// says nothing to a client that waits for a 100.
     async fn exchange(
         &self,
         endpoint: &Endpoint,
         connection: &mut Connection,
         client: &mut Source<'_>,
         upload: &mut Pump,
-    ) -> Result<ResponseHead, Failed> {
+    ) -> Result<Option<ResponseHead>, Failed> {
         let (timeouts, timer) = (self.timeouts, self.timer);
         let mut sending = !upload.is_done();
         // One that is asked although it is silent is waited for: there was no better one.
         let may_fall_silent = !endpoint.is_silent();
         timer.set(if sending {
-            timeouts.body_idle
+            self.patience(client, upload)
         } else {
             timeouts.first_byte
         });
@@ -356,19 +408,27 @@ impl Sending<'_> {
                     Poll::Ready(Err(stopped)) => {
                         return Poll::Ready(Err(Failed::reading(&stopped)));
                     }
-                    Poll::Pending if moved => timer.set(timeouts.body_idle),
+                    Poll::Pending if moved => {
+                        client.expects_no_longer(upload);
+                        timer.set(self.patience(client, upload));
+                    }
                     Poll::Pending => {}
                 }
             }
             let reused = connection.reused;
             if let Poll::Ready(head) = connection.poll_head(cx, client.pool, self.traits.to_head) {
-                return Poll::Ready(head.map_err(|why| Failed::responding(&why, reused)));
+                let head = head.map_err(|why| Failed::responding(&why, reused));
+                return Poll::Ready(head.map(Some));
             }
             let is_read = sending && upload.is_starved();
             if !is_read && client.wire.has_left(cx) {
                 return Poll::Ready(Err(Failed::client_gone()));
             }
             if let Poll::Ready(wait_error) = timer.poll(cx) {
+                let waits = client.expectation == Expectation::GoAhead;
+                if waits && is_read && wait_error == WaitError::TimedOut {
+                    return Poll::Ready(Ok(None));
+                }
                 return Poll::Ready(Err(Failed::waiting(wait_error, upload)));
             }
             // Order::Silent wakes this task.
@@ -378,5 +438,26 @@ impl Sending<'_> {
             Poll::Pending
         })
         .await
+    }
+}
+
+/// The interim responses to one request.
+struct Interim {
+    since: Instant,
+    bytes: usize,
+}
+
+impl Interim {
+    fn begin() -> Self {
+        Self {
+            since: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// Takes a further one in. Gives whether there may be so many.
+    fn may_take(&mut self, head: &ResponseHead) -> bool {
+        self.bytes += head.length;
+        self.bytes <= MAX_INTERIM_BYTES && self.since.elapsed() <= MAX_INTERIM_TIME
     }
 }

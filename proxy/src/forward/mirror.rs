@@ -13,7 +13,7 @@ use crate::table::counts::stats::{Failure, Stats};
 use crate::wire::Wire;
 use crate::wire::h1::body::Framing;
 use crate::wire::head::{Known, Message};
-use crate::wire::pump::{Pump, Relay, Source};
+use crate::wire::pump::{Expectation, Pump, Relay, Source};
 use crate::wire::reply::LocalReply;
 use crate::wire::socket::ReadBuffer;
 use crate::wire::timer::Timer;
@@ -112,6 +112,7 @@ impl Copy {
             read_buffer: &mut read_buffer,
             pool: &worker.pool,
             takes_interim: false,
+            expectation: Expectation::Nothing,
         };
         let relay = Relay {
             framing: Framing::Empty,

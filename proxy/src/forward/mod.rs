@@ -33,11 +33,12 @@ use crate::table::sticky::StickyClient;
 use crate::wire::Wire;
 use crate::wire::connection::Connection;
 use crate::wire::forwarding::Onward;
+use crate::wire::h1::body::Framing;
 use crate::wire::head::Message;
 use crate::wire::headers;
 use crate::wire::max_forwards;
 use crate::wire::peer::Peer;
-use crate::wire::pump::{Pump, Source};
+use crate::wire::pump::{Expectation, Pump, Source};
 use crate::wire::reply::LocalReply;
 use crate::wire::response::ResponseHead;
 use crate::wire::sink::Sink;
@@ -68,6 +69,8 @@ pub(crate) struct Exchange {
     /// Until when it may wait for an endpoint, since it first had to.
     waits_until: Option<NonZero<Millis>>,
     pub(crate) traits: RequestTraits,
+    /// What its client expects at the beginning.
+    pub(crate) expectation: Expectation,
 }
 
 /// The head of a response is there; the attempt goes on to the end of its body.
@@ -78,17 +81,21 @@ pub(crate) struct EndpointResponse {
 }
 
 impl Exchange {
-    /// Checks a request, reads the table once, and claims an endpoint in it. Its body is `length`
-    /// bytes long, as far as it says so. Writes into `to` the head that an endpoint should see, but
+    /// Checks a request, reads the table once, and claims an endpoint in it. Its body is framed
+    /// like this. Writes into `to` the head that an endpoint should see, but
     /// for how the body is framed.
     pub(crate) fn begin(
         worker: &Rc<Worker>,
         timer: &Timer,
         peer: &Peer,
         request: Message<'_>,
-        length: u64,
+        framing: Framing,
         to: &mut Vec<u8>,
     ) -> Result<(Self, Attempt), LocalReply> {
+        let length = match framing {
+            Framing::Length(length) => length,
+            _ => 0,
+        };
         let target = Target::of(request)?;
         max_forwards::check(request)?;
         let is_trace = request.method() == b"TRACE";
@@ -139,6 +146,7 @@ impl Exchange {
             copied: None,
             waits_until: None,
             traits,
+            expectation: headers::expectation(request, framing),
         };
         exchange.write_head(peer, request, &target, attempt.upstream(), to);
         let table = &exchange.table;
@@ -165,6 +173,8 @@ impl Exchange {
             host: target.authority,
             port: target.port,
             forwarded: traffic.forwarded,
+            via: traffic.via.unwrap_or(true),
+            expectation: self.expectation,
         };
         let upgrade = self.traits.upgrade;
         if !target.authority.is_empty() {

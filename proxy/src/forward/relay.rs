@@ -11,7 +11,7 @@ use crate::forward::{EndpointResponse, Exchange};
 use crate::table::counts::stats::Failure;
 use crate::wire::connection::Connection;
 use crate::wire::h1::body::Framing;
-use crate::wire::pump::{Pump, Relay, Source, Stopped};
+use crate::wire::pump::{Expectation, Pump, Relay, Source, Stopped};
 use crate::wire::response::ResponseHead;
 use crate::wire::timer::Timer;
 
@@ -106,6 +106,7 @@ impl Bodies<'_, '_> {
             read_buffer: &mut connection.read_buffer,
             pool,
             takes_interim: false,
+            expectation: Expectation::Nothing,
         };
         let relay = Relay {
             framing: head.framing,

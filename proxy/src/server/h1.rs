@@ -2,7 +2,6 @@
 //! passes the responses on.
 
 use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use http::Version;
 use crate::forward::{EndpointResponse, Exchange};
 use crate::server::h2;
 use crate::server::incoming::{Incoming, Started, may_pass, write_reply};
+use crate::server::linger::linger;
 use crate::wire::Wire;
 use crate::wire::connection::Link;
 use crate::wire::h1::body::Framing;
@@ -20,10 +20,10 @@ use crate::wire::h1::write::{end_head, response_fields, say_connection, status_l
 use crate::wire::h2::connection::H2Socket;
 use crate::wire::head::{Head, Known, Message};
 use crate::wire::peer::Peer;
-use crate::wire::pump::{Pump, Source};
+use crate::wire::pump::{Expectation, Pump, Source};
 use crate::wire::reply::{LocalReply, wants_json};
 use crate::wire::sink::Sink;
-use crate::wire::socket::{Pool, ReadBuffer, Socket};
+use crate::wire::socket::{ReadBuffer, Socket};
 use crate::wire::timer::{Timer, WaitError};
 use crate::wire::tunnel::tunnel;
 use crate::worker::Worker;
@@ -31,11 +31,8 @@ use crate::worker::slots::{Slots, slot};
 
 /// What a connection of HTTP/2 begins with, as far as it looks like a head (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
-/// How long a client that is sending may go on after its connection was ended, so that it gets
-/// to read why (RFC 9112, 9.6).
-const LINGER: Duration = Duration::from_secs(2);
-/// What it may send in that time.
-const LINGER_BYTES: usize = 1024 * 1024;
+/// How long the end of this side's half may take, before what the client still sends is forgotten.
+const SHUTDOWN: Duration = Duration::from_secs(2);
 /// How long a new connection may take to send its first request while the proxy stops.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
@@ -57,8 +54,6 @@ struct Request {
     keep_alive: bool,
     /// The client will send no other request on this connection (RFC 9112, 9.6).
     last: bool,
-    /// The client waits for a 100 before it sends the body (RFC 9110, 10.1.1).
-    expects: bool,
     /// It would like its errors in JSON.
     json: bool,
     to_head: bool,
@@ -149,7 +144,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, jobs: &Jobs, socket: Socket, peer:
         client.served += 1;
         match next {
             Next::Request => {}
-            Next::Close => return Box::pin(client.linger(&worker.pool)).await,
+            Next::Close => return Box::pin(client.linger(&worker)).await,
             Next::CloseNow | Next::Cut => return,
         }
     }
@@ -295,14 +290,12 @@ impl H1Client {
             // However long the response takes, the connection holds no buffer until it is there.
             self.read_buffer.park(&worker.pool);
         }
-        if request.expects && self.proceed(exchange.body_idle()).await.is_err() {
-            return Next::Cut;
-        }
         let mut source = Source {
             wire: Wire::H1(&self.socket),
             read_buffer: &mut self.read_buffer,
             pool: &worker.pool,
             takes_interim: request.version == Version::HTTP_11,
+            expectation: exchange.expectation,
         };
         let response = exchange
             .response(worker, &self.timer, attempt, &mut source, upload)
@@ -378,21 +371,9 @@ impl H1Client {
             version,
             keep_alive: goes_on && !is_full && !worker.is_leaving(),
             last: !goes_on,
-            expects: version == Version::HTTP_11
-                && framing != Framing::Empty
-                && message.has(Known::Expect, "100-continue"),
             json: wants_json(message),
             to_head: message.method() == b"HEAD",
         }
-    }
-
-    /// Asks for the body, where none of it has come yet.
-    async fn proceed(&self, within: Duration) -> io::Result<()> {
-        if !self.read_buffer.is_empty() {
-            return Ok(());
-        }
-        let proceed = [&b"HTTP/1.1 100 Continue\r\n\r\n"[..]];
-        self.socket.write_all(&self.timer, within, proceed).await
     }
 
     /// Passes a 101 on, and then bytes both ways until one side ends.
@@ -493,35 +474,21 @@ impl H1Client {
         self.read_buffer.is_empty() && rustix::io::ioctl_fionread(&*plain) == Ok(0)
     }
 
-    /// Ends the connection without taking from the client what it was sent last: to close a
-    /// socket with something unread in it would reset it.
-    async fn linger(mut self, pool: &Pool) {
-        let Self {
-            socket,
-            read_buffer,
-            timer,
-            ..
-        } = &mut self;
-        let mut left = LINGER_BYTES;
-        let mut is_shut = false;
-        let drained = timer.wait(LINGER, |cx| {
-            if !is_shut {
-                ready!(socket.poll_shutdown(cx))?;
-                is_shut = true;
-            }
-            while left > 0 {
-                read_buffer.consume(read_buffer.data().len());
-                match ready!(read_buffer.poll_fill(socket, pool, usize::MAX, cx))? {
-                    0 => break,
-                    read => left = left.saturating_sub(read),
-                }
-            }
-            Poll::Ready(io::Result::Ok(()))
-        });
-        // Whatever came of it, this is the end.
-        let _ = drained.await;
-        read_buffer.consume(read_buffer.data().len());
-        read_buffer.park(pool);
+    /// Ends the connection without taking from the client what it was sent last.
+    async fn linger(mut self, worker: &Worker) {
+        let (socket, timer) = (&self.socket, &self.timer);
+        let shut = timer.wait(SHUTDOWN, |cx| socket.poll_shutdown(cx)).await;
+        if matches!(shut, Ok(Ok(()))) {
+            let mut client = Source {
+                wire: Wire::H1(socket),
+                read_buffer: &mut self.read_buffer,
+                pool: &worker.pool,
+                takes_interim: false,
+                expectation: Expectation::Nothing,
+            };
+            linger(worker, timer, &mut client).await;
+        }
+        self.read_buffer.clear(&worker.pool);
     }
 }
 

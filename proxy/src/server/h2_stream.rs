@@ -9,6 +9,7 @@ use http::{Request, Response};
 
 use super::h2_client::Open;
 use super::incoming::{Incoming, Started, may_pass, write_reply};
+use super::linger::linger;
 use crate::forward::relay::Side;
 use crate::forward::{EndpointResponse, Exchange};
 use crate::wire::h1::body::Framing;
@@ -17,7 +18,7 @@ use crate::wire::h2::fields::Fields;
 use crate::wire::h2::message::{Unfit, read_request, response_of};
 use crate::wire::h2::stream::{Part, Stream};
 use crate::wire::head::{Head, Known, Message};
-use crate::wire::pump::Source;
+use crate::wire::pump::{Expectation, Source};
 use crate::wire::reply::{LocalReply, wants_json};
 use crate::wire::sink::Sink;
 use crate::wire::socket::ReadBuffer;
@@ -68,6 +69,10 @@ pub(super) async fn serve(
         Err(Unfit::Refused(reply)) => client.refuse(reply).await,
     };
     client.open.ended(completed);
+    if completed && !client.ends && !client.stream.is_over() {
+        // Rare, and so not worth memory in every request.
+        Box::pin(client.linger()).await;
+    }
 }
 
 impl Client {
@@ -104,13 +109,10 @@ impl Client {
         };
         let begun = match incoming.begin() {
             // Rare, and so not worth memory in every request.
-            Err(reply) if may_pass(reply) => Box::pin(incoming.begin_when_it_may()).await?,
-            begun => begun?,
+            Err(reply) if may_pass(reply) => Box::pin(incoming.begin_when_it_may()).await,
+            begun => begun,
         };
-        if !self.ends && head.has(Known::Expect, "100-continue") {
-            self.stream.proceed();
-        }
-        Ok(begun)
+        begun.map_err(Unfit::from)
     }
 
     /// Forwards the request, and passes the response on. Gives whether the client let it finish.
@@ -122,6 +124,7 @@ impl Client {
             read_buffer: &mut read_buffer,
             pool: &self.worker.pool,
             takes_interim: true,
+            expectation: exchange.expectation,
         };
         let response = exchange
             .response(
@@ -155,6 +158,21 @@ impl Client {
         upload.finish(&mut read_buffer, &self.worker.pool);
         read_buffer.clear(&self.worker.pool);
         completed
+    }
+
+    /// Takes what the client still sends of a request that has its response. Only then is the stream
+    /// reset, with NO_ERROR (RFC 9113, 8.1), which some clients take for the response's loss.
+    async fn linger(&self) {
+        let mut read_buffer = ReadBuffer::default();
+        let mut source = Source {
+            wire: Wire::H2(&self.stream),
+            read_buffer: &mut read_buffer,
+            pool: &self.worker.pool,
+            takes_interim: false,
+            expectation: Expectation::Nothing,
+        };
+        linger(&self.worker, &self.timer, &mut source).await;
+        read_buffer.clear(&self.worker.pool);
     }
 
     /// Makes the head of the response, which goes out with the first of its body.

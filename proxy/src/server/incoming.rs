@@ -92,11 +92,14 @@ impl Incoming<'_> {
     }
 
     fn begin_exchange(&self, to: &mut Vec<u8>) -> Result<(Exchange, Attempt), LocalReply> {
-        let length = match self.framing {
-            Framing::Length(length) => length,
-            _ => 0,
-        };
-        Exchange::begin(self.worker, self.timer, self.peer, self.head, length, to)
+        Exchange::begin(
+            self.worker,
+            self.timer,
+            self.peer,
+            self.head,
+            self.framing,
+            to,
+        )
     }
 
     /// How its body is passed on, which may be so long at `most`.

@@ -8,6 +8,7 @@ pub(crate) mod h2;
 mod h2_client;
 mod h2_stream;
 mod incoming;
+mod linger;
 pub(crate) mod listeners;
 pub(crate) mod systemd;
 #[cfg(test)]

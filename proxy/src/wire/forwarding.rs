@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use crate::wire::head::{Known, Message};
 use crate::wire::peer::{Peer, scheme_and_port};
+use crate::wire::pump::Expectation;
 use crate::wire::sink::Sink;
 
 /// How an endpoint sees a request.
@@ -20,6 +21,10 @@ pub(crate) struct Onward<'r> {
     pub(crate) port: &'r [u8],
     /// Whether it sees `Forwarded`, too.
     pub(crate) forwarded: bool,
+    /// Whether it sees that this proxy is on the way.
+    pub(crate) via: bool,
+    /// What it sees as `Expect`.
+    pub(crate) expectation: Expectation,
 }
 
 /// Whether one of these fields, which a peer has sent, goes on as it came.
@@ -125,6 +130,8 @@ mod tests {
         host: b"app.test",
         port: b"",
         forwarded: false,
+        via: true,
+        expectation: Expectation::Nothing,
     };
 
     /// What is written for a request with these fields, in one line.
@@ -179,6 +186,7 @@ mod tests {
             host: b"app.test:81",
             port: b"81",
             forwarded: true,
+            ..APP
         };
         let of = |ip: &str, trusted, fields: &str| {
             let all = written(ip, trusted, true, fields, &onward);

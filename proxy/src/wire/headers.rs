@@ -7,9 +7,11 @@
 use http::Version;
 
 use crate::wire::forwarding::{self, Onward};
+use crate::wire::h1::body::Framing;
 use crate::wire::head::{Known, Line, Message};
 use crate::wire::max_forwards;
 use crate::wire::peer::Peer;
+use crate::wire::pump::Expectation;
 use crate::wire::sink::Sink;
 
 /// Whether a request asks for another protocol (RFC 9110, 7.8). `h2c` does not count: passed
@@ -20,6 +22,19 @@ pub(crate) fn requests_upgrade(request: Message<'_>) -> bool {
         && protocols.peek().is_some()
         && !protocols.any(|name| name.len() >= 3 && name[..3].eq_ignore_ascii_case(b"h2c"))
         && request.says_upgrade()
+}
+
+/// What the client of a request, whose body is framed like this, expects before it sends that (RFC
+/// 9110, 10.1.1).
+pub(crate) fn expectation(request: Message<'_>, framing: Framing) -> Expectation {
+    let expects = framing != Framing::Empty
+        && request.version() != Version::HTTP_10
+        && request.has(Known::Expect, "100-continue");
+    if expects {
+        Expectation::GoAhead
+    } else {
+        Expectation::Nothing
+    }
 }
 
 /// Writes what an endpoint should see of a client's header fields.
@@ -60,7 +75,12 @@ pub(crate) fn towards_endpoint(
         to.add(b"te", &[b"trailers"]);
         to.add(b"connection", &[b"te"]);
     }
-    to.add(b"via", &[via(request.version())]);
+    if onward.expectation != Expectation::Nothing {
+        to.add(b"expect", &[b"100-continue"]);
+    }
+    if onward.via {
+        to.add(b"via", &[via(request.version())]);
+    }
     forwarding::write(request, peer, onward, to);
 }
 
@@ -132,6 +152,8 @@ mod tests {
         host: b"app",
         port: b"",
         forwarded: false,
+        via: true,
+        expectation: Expectation::Nothing,
     };
 
     #[track_caller]

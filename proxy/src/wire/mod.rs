@@ -3,6 +3,7 @@
 
 pub(crate) mod address;
 pub(crate) mod connection;
+pub(crate) mod discard;
 pub(crate) mod fields;
 pub(crate) mod forwarding;
 pub(crate) mod h1;
@@ -111,6 +112,21 @@ impl<'w> Wire<'w> {
         match self {
             Self::H1(socket) => write_interim(socket, pool, timer, within, response).await,
             Self::H2(stream) => stream.interim(response),
+            Self::Nowhere => Ok(()),
+        }
+    }
+
+    /// Tells a client to go on with its body (RFC 9110, 10.1.1).
+    pub(crate) async fn proceed(self, timer: &Timer, within: Duration) -> io::Result<()> {
+        match self {
+            Self::H1(socket) => {
+                let go_ahead = [&b"HTTP/1.1 100 Continue\r\n\r\n"[..]];
+                socket.write_all(timer, within, go_ahead).await
+            }
+            Self::H2(stream) => {
+                stream.proceed();
+                Ok(())
+            }
             Self::Nowhere => Ok(()),
         }
     }

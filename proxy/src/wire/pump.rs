@@ -19,6 +19,18 @@ pub(crate) struct Source<'s> {
     pub(crate) pool: &'s Pool,
     /// The client behind it can be sent interim responses (RFC 9110, 15.2).
     pub(crate) takes_interim: bool,
+    pub(crate) expectation: Expectation,
+}
+
+/// What a client expects before it sends the body of its request (RFC 9110, 10.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expectation {
+    /// Nothing, or nothing any more: it was told to go on by the proxy.
+    Nothing,
+    /// A 100.
+    GoAhead,
+    /// A 100, but it has not waited for that.
+    BodyCame,
 }
 
 /// How much of a body may come, and how it is passed on.
@@ -84,6 +96,15 @@ pub(crate) enum Stopped {
     TooLong,
     /// The side it goes to failed.
     To,
+}
+
+impl Source<'_> {
+    /// Notes that a client does not wait for a 100 any more, if some of its body came.
+    pub(crate) fn expects_no_longer(&mut self, upload: &Pump) {
+        if self.expectation == Expectation::GoAhead && !upload.can_rewind() {
+            self.expectation = Expectation::BodyCame;
+        }
+    }
 }
 
 impl From<BadFraming> for Stopped {
@@ -359,7 +380,9 @@ impl Pump {
         };
         let possible =
             worth && !self.chunked && self.allowance.is_none() && from.read_buffer.is_empty();
-        if possible && from.wire.as_plain().is_some() && to.as_plain().is_some() {
+        // A head whose body is waited for stays, for another connection.
+        let may_wait = from.expectation == Expectation::GoAhead;
+        if possible && !may_wait && from.wire.as_plain().is_some() && to.as_plain().is_some() {
             self.splice = Splice::begin();
         }
         self.splice.is_some()
@@ -418,6 +441,7 @@ mod tests {
             read_buffer: &mut read_buffer,
             pool: &pool,
             takes_interim: false,
+            expectation: Expectation::Nothing,
         };
         let relay = Relay {
             framing: Framing::Length(1024 * 1024),

@@ -160,6 +160,11 @@ impl Timer {
         self.key
     }
 
+    /// The time on its worker's clock.
+    pub(crate) fn now(&self) -> Millis {
+        self.timers.now()
+    }
+
     /// Sets it to ring after so much time from now.
     pub(crate) fn set(&self, within: Duration) {
         let due = self.after(within);

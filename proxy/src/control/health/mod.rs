@@ -21,7 +21,7 @@ use admin_api::HealthSpec;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::table::definition::HostPattern;
+use crate::table::definition::{Definition, HostPattern};
 use crate::table::endpoint::{Endpoint, FULL, ProbeError};
 use crate::table::endpoint_id::EndpointId;
 use crate::table::service::Service;
@@ -85,10 +85,8 @@ impl Health {
         }
         let Some(service) = service else { return };
         let burst = self.burst().clone();
-        let host = service.definition.hosts.iter().find_map(|host| match host {
-            HostPattern::Exact(name) => Some(name.to_string()),
-            HostPattern::Any | HostPattern::Suffix(_) => None,
-        });
+        let definition = &service.definition;
+        let host = host_of(definition);
         for endpoint in service.endpoints() {
             let Some(spec) = &service.definition.traffic.health else {
                 if stop(&mut checks, endpoint.id) {
@@ -102,6 +100,7 @@ impl Health {
             }
             stop(&mut checks, endpoint.id);
             let check = ProbeTask {
+                service: definition.name.to_string(),
                 endpoint: endpoint.clone(),
                 spec: spec.clone(),
                 host: host.clone().unwrap_or_else(|| endpoint.target.to_string()),
@@ -120,6 +119,18 @@ impl Health {
     }
 }
 
+/// What a service's endpoints are asked for, where that is known: a host of its own for that, or
+/// its first one.
+fn host_of(definition: &Definition) -> Option<String> {
+    let of_check = definition.traffic.health.as_ref();
+    of_check.and_then(|spec| spec.host.clone()).or_else(|| {
+        definition.hosts.iter().find_map(|host| match host {
+            HostPattern::Exact(name) => Some(name.to_string()),
+            HostPattern::Any | HostPattern::Suffix(_) => None,
+        })
+    })
+}
+
 fn stop(checks: &mut HashMap<EndpointId, Check>, id: EndpointId) -> bool {
     let check = checks.remove(&id);
     if let Some(check) = &check {
@@ -130,6 +141,8 @@ fn stop(checks: &mut HashMap<EndpointId, Check>, id: EndpointId) -> bool {
 
 /// Probes one endpoint until it is retired.
 struct ProbeTask {
+    /// For the log.
+    service: String,
     endpoint: Arc<Endpoint>,
     spec: HealthSpec,
     host: String,
@@ -138,7 +151,12 @@ struct ProbeTask {
 
 impl ProbeTask {
     async fn run(self, burst: Option<Burst>) {
-        let Self { endpoint, spec, .. } = &self;
+        let Self {
+            service,
+            endpoint,
+            spec,
+            ..
+        } = &self;
         if burst.is_some() {
             self.probe_at_once().await;
             drop(burst);
@@ -173,7 +191,7 @@ impl ProbeTask {
             let (version, address) = (&*endpoint.version, endpoint.target);
             match change {
                 Some(true) => {
-                    tracing::info!(version, %address, "endpoint is up");
+                    tracing::info!(service, version, %address, "endpoint is up");
                     if spec.slow_start.get().is_zero() {
                         endpoint.set_health(Ok(()));
                     } else {
@@ -183,7 +201,7 @@ impl ProbeTask {
                 Some(false) => {
                     growing.shutdown().await;
                     let reason = result.err().map_or_else(String::new, |error| error.reason);
-                    tracing::warn!(version, %address, reason, "endpoint is down");
+                    tracing::warn!(service, version, %address, reason, "endpoint is down");
                     endpoint.set_health(Err(reason));
                 }
                 None if !state.up => endpoint.note(result.err().map(|error| error.reason)),
@@ -225,7 +243,8 @@ impl ProbeTask {
             }
         }
         let (version, address) = (&*endpoint.version, endpoint.target);
-        tracing::info!(version, %address, "endpoint is up");
+        let service = &self.service;
+        tracing::info!(service, version, %address, "endpoint is up");
         endpoint.set_health(Ok(()));
     }
 
@@ -376,6 +395,23 @@ mod tests {
         let most = 1 + began.elapsed().as_millis() / QUICK_INTERVAL.as_millis();
         let probes = u128::from(probed.endpoint().probes.begun() - before);
         assert!((2..=most).contains(&probes), "{probes}, not {most}");
+    }
+
+    #[test]
+    fn endpoints_are_asked_for_the_host_that_is_set_or_the_first_one() {
+        #[track_caller]
+        fn check(hosts: &str, health: &str, want: Option<&str>) {
+            let json = format!(r#"{{"name":"web","hosts":[{hosts}],"health":{{{health}}}}}"#);
+            let service = crate::testing::service(&json, None);
+            assert_eq!(host_of(&service.definition).as_deref(), want);
+        }
+        let path = r#""path":"/""#;
+        let with_host = r#""path":"/","host":"probe.test:81""#;
+        check("", path, None);
+        check(r#""*.a.test""#, path, None);
+        check(r#""*.a.test","b.test""#, path, Some("b.test"));
+        check(r#""*.a.test","b.test""#, with_host, Some("probe.test:81"));
+        check("", with_host, Some("probe.test:81"));
     }
 
     #[tokio::test(start_paused = true)]

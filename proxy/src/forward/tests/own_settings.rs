@@ -50,6 +50,27 @@ fn a_body_may_stand_still_as_long_as_its_service_says() {
 }
 
 #[test]
+fn endpoints_see_the_proxy_on_the_way_unless_their_service_says_otherwise() {
+    const VIA: Request = Request::with("GET", "").fields(&[("via", "1.1 edge")]);
+    for (service, want) in [
+        (r#"{"name":"web"}"#, 2),
+        (r#"{"name":"web","via":true}"#, 2),
+        (r#"{"name":"web","via":false}"#, 1),
+    ] {
+        for client in [Http::One, Http::Two] {
+            let row = Row::new(service).client(client).service(service);
+            let (line, outcome) = row.sends(&[VIA]).outcome();
+            assert_eq!(line, "200; seen 1; 2xx 1", "{service}");
+            let head = &outcome.requests[0].head;
+            let vias = head.matches("\r\nvia: ").count();
+            assert_eq!(vias, want, "{service} {client:?}: {head}");
+            let response = &outcome.responses[0].head;
+            assert!(response.contains("via: 1.1 crossfade"), "{response}");
+        }
+    }
+}
+
+#[test]
 fn a_body_may_be_as_long_as_its_service_says() {
     const LONG: Request = Request::with("POST", "more than ten bytes");
     let short = r#"{"name":"web","limits":{"body":"10B"}}"#;

@@ -192,10 +192,53 @@ fn interim_responses_get_to_clients_that_know_them() {
         .says(&[get(0)])
         .script(&[script])
         .check("200, closed; seen 1; 2xx 1");
-    let endless = vec![early; 40];
-    Row::new("without an end")
-        .script(&[&[&[Take][..], &endless, &[Stall]].concat()])
-        .check("103; seen 1; protocol 1");
+    let many = vec![early; 40];
+    let (line, outcome) = Row::new("many")
+        .says(&[get(1)])
+        .script(&[&[&[Take][..], &many, &[OK]].concat()])
+        .outcome();
+    assert_eq!(outcome.responses.len(), 41, "{line}");
+    assert!(line.ends_with("103, 200, kept; seen 1; 2xx 1"), "{line}");
+}
+
+#[test]
+fn interim_responses_have_an_end() {
+    let large = format!(
+        "HTTP/1.1 103 Early Hints\r\nlink: {}\r\n\r\n",
+        "a".repeat(64 * 1024)
+    );
+    let large = vec![Step::Say(large.leak()); 5];
+    let late = Step::Say("HTTP/1.1 102 Processing\r\n\r\n");
+    let late = vec![[late, Step::Wait(Duration::from_secs(50))]; 100].concat();
+    for (name, endless) in [("by their bytes", large), ("by their time", late)] {
+        let row = Row::new(name).says(&[Say::Bytes("GET / HTTP/1.1\r\nhost: a\r\n\r\n")]);
+        let script = [&[Take][..], &endless, &[Stall]].concat();
+        let (line, outcome) = row.script(&[&script]).outcome();
+        let last = outcome.responses.last().unwrap();
+        assert_eq!(
+            last.error(),
+            Some("error=http_protocol_error"),
+            "{name}: {line}"
+        );
+        assert_eq!(last.status, 502, "{name}: {line}");
+    }
+}
+
+#[test]
+fn a_status_that_nobody_knows_is_passed_on() {
+    for client in [Http::One, Http::Two] {
+        for speaks in [Http1, Http2] {
+            for status in [299, 499, 599, 600, 799, 999] {
+                let name = format!("{client:?} to {speaks:?}");
+                let row = Row::new(&name).client(client).endpoints(1, speaks);
+                let (line, _) = row.script(&[&[Take, Respond(status, "ok")]]).outcome();
+                assert!(
+                    line.starts_with(&format!("{status}; seen 1")),
+                    "{name}: {line}"
+                );
+            }
+        }
+    }
 }
 
 #[test]
@@ -206,6 +249,22 @@ fn a_response_may_come_before_the_request_was_read() {
         .says(&[Say::Bytes(begins), Say::Read, Say::Many(91)])
         .script(&[early])
         .check("413, closed; seen 1; 4xx 1");
+}
+
+#[test]
+fn a_client_that_sends_first_and_reads_later_gets_its_early_response() {
+    let begins = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 16777216\r\n\r\n";
+    let says = [Say::Bytes(begins), Say::Many(16 * MEGABYTE)];
+    let row = |name| Row::new(name).says(&says);
+    for (name, ends) in [("the endpoint stays", Stall), ("it closes", Close)] {
+        let early: &[Step] = &[TakeHead, Respond(413, "no"), ends];
+        row(name)
+            .script(&[early])
+            .check("413, closed; seen 1; 4xx 1");
+    }
+    row("the proxy itself refuses it")
+        .config("[limits]\nbody = \"1MiB\"")
+        .check("413 error=http_request_error, closed; seen 0; nothing counted");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::testing::hot_path::{GOOD, Rig, Row, SERVICE, run};
 use crate::worker::order::ShutdownPhase;
 
 use Say::{Bytes, Many, Read, Wait};
-use Step::{Respond, Take};
+use Step::{Respond, Stall, Take, TakeBody, TakeHead};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const OK: Step = Respond(200, "ok");
@@ -233,34 +233,116 @@ fn a_head_has_its_time() {
     );
 }
 
+const EXPECTS: &str =
+    "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+const GO_ON: Step = Step::Say("HTTP/1.1 100 Continue\r\n\r\n");
+
 #[test]
-fn a_client_that_waits_is_told_to_go_on() {
-    let head = "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+fn the_endpoint_decides_whether_a_client_that_waits_sends_its_body() {
+    let waits = [Bytes(EXPECTS), Read, Bytes("order")];
+    let endpoint: Connections<'_> = &[&[TakeHead, GO_ON, TakeBody, OK]];
+    for protocol in [Speaks::Http1, Speaks::Http2] {
+        let row = Row::new("it does not want it").endpoints(1, protocol);
+        row.says(&[Bytes(EXPECTS)])
+            .script(&[&[TakeHead, Respond(401, "who?"), Stall]])
+            .check("401, closed; seen 1; 4xx 1");
+    }
+    let row = Row::new("it wants it").says(&waits).script(endpoint);
+    let (line, outcome) = row.outcome();
+    assert_eq!(line, "100, 200, kept; seen 1; 2xx 1");
+    let [request] = &outcome.requests[..] else {
+        panic!("{outcome:?}");
+    };
+    assert!(request.head.contains("expect: 100-continue"), "{request:?}");
+    assert_eq!(request.body.data, b"order");
     check(
-        "it waits",
-        &[Bytes(head), Read, Bytes("order")],
-        &[&GOOD],
+        "it says so twice",
+        &waits,
+        &[&[TakeHead, GO_ON, GO_ON, TakeBody, OK]],
+        "100, 200, kept; seen 1; 2xx 1",
+    );
+}
+
+#[test]
+fn a_client_that_waits_in_vain_is_told_to_go_on_by_the_proxy() {
+    let waits = [Bytes(EXPECTS), Read, Bytes("order")];
+    for protocol in [Speaks::Http1, Speaks::Http2] {
+        Row::new("the endpoint waits for the body")
+            .endpoints(1, protocol)
+            .says(&waits)
+            .check("100, 200, kept; seen 1; 2xx 1");
+    }
+    check(
+        "the endpoint is late",
+        &waits,
+        &[&[
+            TakeHead,
+            Step::Wait(Duration::from_secs(3)),
+            GO_ON,
+            TakeBody,
+            OK,
+        ]],
         "100, 200, kept; seen 1; 2xx 1",
     );
     check(
+        "it is old",
+        &waits,
+        &[&[
+            Take,
+            Step::Say("HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n"),
+        ]],
+        "100, 200, kept; seen 1; 2xx 1",
+    );
+}
+
+#[test]
+fn a_client_that_does_not_wait_is_told_nothing() {
+    let expects = |fields: &str, body: &str| {
+        let text = format!("POST / HTTP/1.1\r\nhost: a\r\n{fields}\r\n{body}");
+        Bytes(text.leak())
+    };
+    let length = "content-length: 5\r\n";
+    check(
         "its body is here",
-        &[Bytes(
-            "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\norder",
-        )],
+        &[Bytes(EXPECTS), Bytes("order")],
         &[&GOOD],
         "200, kept; seen 1; 2xx 1",
     );
     check(
-        "there is no body",
-        &[Bytes(
-            "GET / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\n\r\n",
-        )],
+        "its body comes without a 100",
+        &[
+            Bytes(EXPECTS),
+            Wait(Duration::from_millis(300)),
+            Bytes("or"),
+            Wait(Duration::from_secs(3)),
+            Bytes("der"),
+        ],
         &[&GOOD],
         "200, kept; seen 1; 2xx 1",
     );
+    for (name, says) in [
+        ("there is no body", expects("expect: 100-continue\r\n", "")),
+        (
+            "it expects something else",
+            expects(&format!("{length}expect: more\r\n"), "order"),
+        ),
+        (
+            "it is old",
+            Bytes(
+                "POST / HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\n\
+                 expect: 100-continue\r\ncontent-length: 5\r\n\r\norder",
+            ),
+        ),
+    ] {
+        let row = Row::new(name).says(&[says]);
+        let (line, outcome) = row.script(&[&[Take, GO_ON, OK]]).outcome();
+        assert_eq!(line, "200, kept; seen 1; 2xx 1", "{name}");
+        let head = &outcome.requests[0].head;
+        assert!(!head.contains("expect"), "{name}: {head}");
+    }
     Row::new("it is refused")
         .service(r#"{"name":"web","hosts":["b"]}"#)
-        .says(&[Bytes(head)])
+        .says(&[Bytes(EXPECTS)])
         .check("404 error=destination_not_found, closed; seen 0; nothing counted");
 }
 

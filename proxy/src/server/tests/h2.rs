@@ -234,19 +234,78 @@ fn a_body_that_is_too_long_is_refused() {
         .check("413 error=http_request_error; seen 0; client gone 1");
 }
 
-#[test]
-fn a_client_that_waits_is_told_to_go_on() {
+/// What a client gets that sends a large body, and only then reads: the status, and how its stream
+/// ends.
+fn early_response(config: &str, script: &[&[Step]]) -> (u16, Option<Reason>) {
     run(async {
-        let rig = rig("", &[&GOOD]).await;
+        let rig = rig(config, script).await;
+        let mut client = Client::new(&rig).await;
+        let (response, mut send) = client.begin(("x", "1"), true);
+        let mut left = 4 * 1024 * 1024;
+        let sent = async {
+            while left > 0 {
+                send.reserve_capacity(left);
+                let room = std::future::poll_fn(|cx| send.poll_capacity(cx)).await;
+                let Some(Ok(room)) = room else { break };
+                send.send_data(Bytes::from(vec![b'x'; room]), false)?;
+                left -= room;
+            }
+            Ok::<_, h2::Error>(left)
+        };
+        let left = client.until(sent).await.unwrap();
+        assert_eq!(left, 0, "the stream was reset while its client was sending");
+        let response = client.until(response).await.unwrap();
+        let status = response.status().as_u16();
+        let mut body = response.into_body();
+        while let Some(data) = client.until(body.data()).await {
+            drop(data.unwrap());
+        }
+        let reset = std::future::poll_fn(|cx| send.poll_reset(cx));
+        (status, client.until(reset).await.ok())
+    })
+}
+
+#[test]
+fn a_client_that_sends_first_and_reads_later_gets_its_early_response() {
+    let early: &[Step] = &[Step::TakeHead, Respond(413, "no"), Stall];
+    let no_error = Some(Reason::NO_ERROR);
+    assert_eq!(early_response("", &[early]), (413, no_error));
+    let limit = "[limits]\nbody = \"1KiB\"";
+    assert_eq!(
+        early_response(limit, &[&[Step::TakeHead, Stall]]),
+        (413, no_error)
+    );
+}
+
+/// The interim response that a client gets which waits for one before it sends its body, and the
+/// status of the response.
+fn expecting(script: &[&[Step]]) -> (Option<u16>, u16) {
+    run(async {
+        let rig = rig("", script).await;
         let mut client = Client::new(&rig).await;
         let (mut response, mut send) = client.begin(("expect", "100-continue"), true);
         let interim = std::future::poll_fn(|cx| response.poll_informational(cx));
-        let interim = client.until(interim).await.unwrap().unwrap();
-        assert_eq!(interim.status(), 100);
-        send.send_data(Bytes::from_static(b"order"), true).unwrap();
-        assert_eq!(client.until(response).await.unwrap().status(), 200);
-        assert_eq!(rig.script.seen()[0].body.data, b"order");
-    });
+        let interim = client.until(interim).await;
+        let interim = interim.map(|interim| interim.unwrap().status().as_u16());
+        if interim.is_some() {
+            send.send_data(Bytes::from_static(b"order"), true).unwrap();
+        }
+        let response = client.until(response).await.unwrap();
+        if interim.is_some() {
+            assert_eq!(rig.script.seen()[0].body.data, b"order");
+        }
+        (interim, response.status().as_u16())
+    })
+}
+
+#[test]
+fn the_endpoint_decides_whether_a_client_that_waits_sends_its_body() {
+    let go_on = Step::Say("HTTP/1.1 100 Continue\r\n\r\n");
+    let wants: &[Step] = &[Step::TakeHead, go_on, Step::TakeBody, OK];
+    assert_eq!(expecting(&[wants]), (Some(100), 200));
+    let refuses: &[Step] = &[Step::TakeHead, Respond(401, "who?"), Stall];
+    assert_eq!(expecting(&[refuses]), (None, 401));
+    assert_eq!(expecting(&[&GOOD]), (Some(100), 200), "it says nothing");
 }
 
 /// How a connection ends on which one request was served, and in what time after that.

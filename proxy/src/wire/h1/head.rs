@@ -134,7 +134,7 @@ fn parse_response(bytes: &[u8], head: &mut Head) -> Result<Option<usize>, BadHea
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err(BadHead::Syntax),
     };
-    let (Some(minor), Some(status @ 100..=599)) = (response.version, response.code) else {
+    let (Some(minor), Some(status @ 100..=999)) = (response.version, response.code) else {
         return Err(BadHead::Syntax);
     };
     let reason = response.reason.unwrap_or_default();
@@ -395,7 +395,9 @@ mod tests {
             ("1.1 103 Early Hints", "", false, Ok(Framing::Empty)),
             ("1.1 200 OK", chunked, false, Ok(Framing::Chunked)),
             ("1.0 200 OK", chunked, false, Err(BadHead::Framing)),
-            ("1.1 999 Odd", "", false, Err(BadHead::Syntax)),
+            ("1.1 999 Odd", one, false, Ok(Framing::Length(1))),
+            ("1.1 099 Odd", "", false, Err(BadHead::Syntax)),
+            ("1.1 1000 Odd", "", false, Err(BadHead::Syntax)),
             ("1.1 20 OK", "", false, Err(BadHead::Syntax)),
         ] {
             let text = format!("HTTP/{line}\r\n{fields}\r\n");
