@@ -37,7 +37,9 @@ pub use service::{
     ServiceView, SplitRequest, VersionView, Weight,
 };
 pub use size::Size;
-pub use stats::{Bucket, FailedAttempts, Responses, ServiceStats, VersionStats, WaitStats};
+pub use stats::{
+    Bucket, FailedAttempts, ForcedStats, Responses, ServiceStats, VersionStats, WaitStats,
+};
 pub use status::{ErrorBody, ErrorDetail, Status};
 pub use sticky::{ClientKey, ForceSpec, StickySpec};
 pub use timeouts::{LimitsSpec, TimeoutsSpec};

@@ -67,10 +67,26 @@ pub struct VersionStats {
     pub panicked: u64,
     /// From an attempt's start to the head of its response.
     pub latency: Vec<Bucket>,
+    /// Attempts of requests whose clients named this version (`force`). They are in none of the
+    /// counts above: a version is not judged by requests that clients aim at it.
+    #[serde(default)]
+    pub forced: ForcedStats,
+}
+
+/// What came of the attempts of forced requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForcedStats {
+    /// Responses that were passed on whole, by status class.
+    pub responses: Responses,
+    /// Attempts that failed, by cause.
+    pub failed_tries: FailedAttempts,
+    /// Requests whose client went away before the response was whole.
+    pub client_gone: u64,
 }
 
 impl VersionStats {
-    /// Attempts that count for or against the version: all but those whose client went away.
+    /// Attempts that count for or against the version: all but those whose client went away, and
+    /// those of forced requests.
     pub fn attempts(&self) -> u64 {
         self.responses.total() + self.failed_tries.total()
     }

@@ -20,7 +20,7 @@ fn quick() -> Settings {
 }
 
 /// The manifest with more keys of the service.
-fn with(project: &TestProject, settings: &Settings, keys: &str) -> String {
+pub(crate) fn with(project: &TestProject, settings: &Settings, keys: &str) -> String {
     let manifest = project.manifest(settings);
     manifest.replace(
         "[services.rollout]",

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use tokio::task::JoinSet;
 
+use crate::manifests::with;
 use crate::project::share;
 use crate::{AdminPort, Load, On, Seen, Settings, TestProject, send, wait_until};
 
@@ -80,6 +82,45 @@ pub async fn a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself(
     assert_eq!(said.trim(), want);
     project.until_nothing_is_left().await;
     assert!(closed(project.address) && closed(project.admin));
+}
+
+/// A tester may choose the version that its failing requests hit; no version is judged by them.
+pub async fn requests_that_are_aimed_at_a_good_release_do_not_roll_it_back(on: On) {
+    let settings = Settings {
+        step: "3s",
+        bake: "0s",
+        ..Settings::default()
+    };
+    let project = TestProject::new(on, &settings);
+    let keys = "timeouts = { first_byte = \"300ms\" }\n\
+                force = { header = \"x-version\", from = [\"127.0.0.0/8\"] }";
+    project.write_manifest(&with(&project, &settings, keys));
+    project.must(&["up"]).await;
+
+    let load = project.load();
+    let deploy = project.start(&project.deploy("2.0.0", &["--wait"]));
+    project.until_share("2.0.0", 10.0).await;
+    let mut failing = JoinSet::new();
+    for _ in 0..30 {
+        let address = project.address;
+        failing.spawn(async move {
+            let aimed = [("x-version", "2.0.0")];
+            send(address, "GET", "/slow?for=2s", &aimed, "").await
+        });
+    }
+    for reply in failing.join_all().await {
+        assert_eq!(reply.status, 504, "{reply:?}");
+    }
+    let deployed = deploy.finished_within(ROLLOUT).await;
+    assert_eq!(deployed.code, Some(0), "{deployed:#?}");
+    assert_eq!(versions(&project.until_phase("done").await), ["2.0.0"]);
+    load.stop().await.expect_no_failure();
+    let stats = AdminPort::of(&project).get("/v1/services/web/stats").await;
+    let forced = &stats["versions"]["2.0.0"]["forced"];
+    assert_eq!(
+        forced["failed_tries"]["timeout"], 30,
+        "users see them: {stats:#}"
+    );
 }
 
 /// `kill -9` of the controller in the middle of a rollout.

@@ -229,6 +229,16 @@ fn of_outcomes(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
         "Attempts that failed, by cause.",
         &CAUSE,
     )?;
+    let forced_responses = counter(
+        "crossfade_forced_responses_total",
+        "Responses to requests whose clients named the version, passed on whole, by class.",
+        &CLASS,
+    )?;
+    let forced_failed = counter(
+        "crossfade_forced_failed_tries_total",
+        "Attempts of requests whose clients named the version that failed, by cause.",
+        &CAUSE,
+    )?;
     let gone = counter(
         "crossfade_client_gone_total",
         "Requests whose client went away.",
@@ -255,6 +265,14 @@ fn of_outcomes(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
             for (cause, n) in by_cause(&read.failed_tries) {
                 failed.with_label_values(&[name, label, cause]).inc_by(n);
             }
+            for (class, n) in by_class(&read.forced.responses) {
+                let labels = [name, label, class];
+                forced_responses.with_label_values(&labels).inc_by(n);
+            }
+            for (cause, n) in by_cause(&read.forced.failed_tries) {
+                let labels = [name, label, cause];
+                forced_failed.with_label_values(&labels).inc_by(n);
+            }
             for (family, n) in [
                 (&gone, read.client_gone),
                 (&diverted, read.diverted),
@@ -264,7 +282,15 @@ fn of_outcomes(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
             }
         }
     }
-    let families = [responses, failed, gone, diverted, panicked];
+    let families = [
+        responses,
+        failed,
+        forced_responses,
+        forced_failed,
+        gone,
+        diverted,
+        panicked,
+    ];
     Ok(families.iter().flat_map(Collector::collect).collect())
 }
 

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use crate::forward::attempt::{Blame, Failed, RequestTraits, Sending};
 use crate::forward::endpoint_wait::LastProbe;
+use crate::table::counts::stats::ChosenBy;
 use crate::table::endpoint_id::EndpointId;
 use crate::table::routing_hints::RoutingHints;
 use crate::table::service::Service;
@@ -121,8 +122,9 @@ impl Exchange {
             match claimed {
                 Ok(pick) => {
                     table.at(service).budget.deposit(worker.index);
-                    let (version, attempt) =
-                        (pick.version, worker.upstream(pick.endpoint).begin(timer));
+                    let attempt = worker.upstream(pick.endpoint).begin(timer);
+                    let attempt = attempt.chosen_by(hints.chosen_by());
+                    let version = pick.version;
                     break (table, service, version, hints, attempt);
                 }
                 Err(_) if worker.has_newer_than(&table) => {}
@@ -149,8 +151,11 @@ impl Exchange {
             expectation: headers::expectation(request, framing),
         };
         exchange.write_head(peer, request, &target, attempt.upstream(), to);
-        let table = &exchange.table;
-        exchange.copied = mirror::copy(worker, table, service, version, request, to);
+        // A version is not judged by what clients aim at another one either.
+        if hints.chosen_by() == ChosenBy::Split {
+            let table = &exchange.table;
+            exchange.copied = mirror::copy(worker, table, service, version, request, to);
+        }
         Ok((exchange, attempt))
     }
 
@@ -421,7 +426,8 @@ impl Exchange {
             let pick = service.claim_again(version, worker.index, &self.hints, others);
             // A newer table may have retired what this one has.
             if pick.is_some() || !worker.has_newer_than(&self.table) {
-                break worker.upstream(pick?.endpoint).begin(timer);
+                let attempt = worker.upstream(pick?.endpoint).begin(timer);
+                break attempt.chosen_by(self.hints.chosen_by());
             }
         };
         self.attempted[self.attempts] = attempt.upstream().endpoint.id;

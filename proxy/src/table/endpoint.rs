@@ -8,7 +8,7 @@ use admin_api::{Cut, EndpointReceipt, EndpointView, HealthState};
 use crate::table::counts::age::Ages;
 use crate::table::counts::claim::{Claims, InFlight, Kind};
 use crate::table::counts::remote::RemoteCounts;
-use crate::table::counts::stats::{Failure, Stats};
+use crate::table::counts::stats::{ChosenBy, Failure, Stats};
 use crate::table::counts::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::table::counts::values::EndpointCounts;
 use crate::table::endpoint_id::{EndpointId, skip_ids, take_id};
@@ -274,22 +274,22 @@ impl Endpoint {
     }
 
     /// A response was passed on whole.
-    pub(crate) fn responded(&self, worker: usize, status: u16) {
-        self.stats.responded(worker, status);
+    pub(crate) fn responded(&self, worker: usize, chosen_by: ChosenBy, status: u16) {
+        self.stats.outcomes(worker, chosen_by).responded(status);
         if status >= 500 {
             self.claims.went_bad(worker);
         }
     }
 
     /// An attempt failed, and the endpoint is to blame.
-    pub(crate) fn failed(&self, worker: usize, failure: Failure) {
-        self.stats.failed(worker, failure);
+    pub(crate) fn failed(&self, worker: usize, chosen_by: ChosenBy, failure: Failure) {
+        self.stats.outcomes(worker, chosen_by).failed(failure);
         self.claims.went_bad(worker);
     }
 
     /// An attempt failed, and its version is to blame, but this endpoint no more than others.
-    pub(crate) fn unserved(&self, worker: usize, failure: Failure) {
-        self.stats.failed(worker, failure);
+    pub(crate) fn unserved(&self, worker: usize, chosen_by: ChosenBy, failure: Failure) {
+        self.stats.outcomes(worker, chosen_by).failed(failure);
         self.claims.excuse(worker);
     }
 
@@ -299,8 +299,8 @@ impl Endpoint {
     }
 
     /// A client went away before its response was whole.
-    pub(crate) fn client_gone(&self, worker: usize) {
-        self.stats.client_gone(worker);
+    pub(crate) fn client_gone(&self, worker: usize, chosen_by: ChosenBy) {
+        self.stats.outcomes(worker, chosen_by).client_gone();
         self.claims.excuse(worker);
     }
 

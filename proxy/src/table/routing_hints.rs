@@ -1,5 +1,6 @@
 //! What a request itself says about where it goes.
 
+use crate::table::counts::stats::ChosenBy;
 use crate::table::sticky::StickyClient;
 
 /// What a request says about where it goes.
@@ -20,4 +21,12 @@ impl RoutingHints {
         client: StickyClient::UNKNOWN,
         key: None,
     };
+
+    /// By whom the version is chosen.
+    pub(crate) fn chosen_by(&self) -> ChosenBy {
+        match self.version {
+            Some(_) => ChosenBy::Client,
+            None => ChosenBy::Split,
+        }
+    }
 }

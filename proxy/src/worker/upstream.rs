@@ -12,7 +12,7 @@ use slab::Slab;
 
 use crate::table::counts::age::Ages;
 use crate::table::counts::claim::Kind;
-use crate::table::counts::stats::Failure;
+use crate::table::counts::stats::{ChosenBy, Failure};
 use crate::table::endpoint::Endpoint;
 use crate::wire::connection::{Connection, Link};
 use crate::wire::h2::client::Sessions;
@@ -57,6 +57,7 @@ pub(crate) struct Attempt {
     upstream: Rc<Upstream>,
     started: Instant,
     key: usize,
+    chosen_by: ChosenBy,
     settled: bool,
 }
 
@@ -94,6 +95,7 @@ impl Upstream {
             upstream: self,
             started,
             key,
+            chosen_by: ChosenBy::Split,
             settled: false,
         }
     }
@@ -227,12 +229,20 @@ impl Attempt {
         self.upstream.attempts.borrow_mut()[self.key].timer = timer.key();
     }
 
+    /// The same, of a request whose version was chosen like this.
+    pub(crate) fn chosen_by(self, chosen_by: ChosenBy) -> Self {
+        // In place: a part cannot be moved out of what has a `drop`.
+        let mut attempt = self;
+        attempt.chosen_by = chosen_by;
+        attempt
+    }
+
     /// The head of the response is there.
     pub(crate) fn response_began(&self) {
-        let endpoint = &self.upstream.endpoint;
-        endpoint
-            .stats
-            .response_began_after(self.upstream.worker, self.started.elapsed());
+        if self.chosen_by == ChosenBy::Split {
+            let stats = &self.upstream.endpoint.stats;
+            stats.response_began_after(self.upstream.worker, self.started.elapsed());
+        }
     }
 
     /// The response was passed on whole.
@@ -241,7 +251,7 @@ impl Attempt {
         let Upstream {
             endpoint, worker, ..
         } = &*self.upstream;
-        endpoint.responded(*worker, status);
+        endpoint.responded(*worker, self.chosen_by, status);
     }
 
     /// It failed, and its version is to blame.
@@ -250,7 +260,7 @@ impl Attempt {
         let Upstream {
             endpoint, worker, ..
         } = &*self.upstream;
-        endpoint.failed(*worker, failure);
+        endpoint.failed(*worker, self.chosen_by, failure);
     }
 
     /// It failed, and the version is to blame, but its endpoint is no worse than others.
@@ -259,7 +269,7 @@ impl Attempt {
         let Upstream {
             endpoint, worker, ..
         } = &*self.upstream;
-        endpoint.unserved(*worker, failure);
+        endpoint.unserved(*worker, self.chosen_by, failure);
     }
 
     /// It ended, and neither side is at fault: a kept connection had been closed, or a drain cut
@@ -294,7 +304,7 @@ impl Attempt {
         let Upstream {
             endpoint, worker, ..
         } = &*self.upstream;
-        endpoint.responded(*worker, 101);
+        endpoint.responded(*worker, self.chosen_by, 101);
         endpoint.claims.upgrade(*worker);
         self.upstream.attempts.borrow_mut()[self.key].kind = Kind::Upgraded;
     }
@@ -318,7 +328,7 @@ impl Drop for Attempt {
         match (self.settled, handle.cut) {
             (true, _) => {}
             (false, true) => endpoint.excused(*worker),
-            (false, false) => endpoint.client_gone(*worker),
+            (false, false) => endpoint.client_gone(*worker, self.chosen_by),
         }
         match handle.kind {
             Kind::Request => endpoint.claims.release(*worker),

@@ -14,6 +14,7 @@ macro_rules! on_processes {
 
 on_processes! { scenarios:
     a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself,
+    requests_that_are_aimed_at_a_good_release_do_not_roll_it_back,
     a_killed_controller_changes_nothing_and_the_next_one_finishes_its_rollout,
     a_split_by_hand_pauses_the_rollout_and_promote_and_abort_end_it,
     a_rolling_rollout_replaces_containers_one_by_one,

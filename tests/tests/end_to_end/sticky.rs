@@ -102,6 +102,7 @@ async fn testers_name_their_version_and_other_clients_do_not() {
         assert_eq!(get_as(&proxy, &[("x-version", "9.9.9")]).await.0, "1.0.0");
         let stats = proxy.stats().await.versions;
         let named = if want == "2.0.0" { 2 } else { 0 };
-        assert_eq!(stats["2.0.0"].responses.success, named);
+        assert_eq!(stats["2.0.0"].forced.responses.success, named);
+        assert_eq!(stats["2.0.0"].attempts(), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use admin_api::{Bucket, FailedAttempts, Responses, VersionStats};
+use admin_api::{Bucket, FailedAttempts, ForcedStats, Responses, VersionStats};
 use crossbeam_utils::CachePadded;
 
 use crate::table::counts::remote::RemoteCounts;
@@ -24,14 +24,32 @@ pub(crate) struct Stats {
 
 #[derive(Debug)]
 struct Counters {
-    /// By status class, 1xx first.
-    responses: [AtomicU64; 5],
-    failed: FailedCells,
-    client_gone: AtomicU64,
+    /// Of requests whose version the split drew.
+    drawn: OutcomeCells,
+    /// Of requests whose client named the version.
+    forced: OutcomeCells,
     diverted: AtomicU64,
     panicked: AtomicU64,
     latency: Box<[AtomicU64]>,
     latency_sum_micros: AtomicU64,
+}
+
+/// What came of attempts.
+#[derive(Debug, Default)]
+pub(crate) struct OutcomeCells {
+    /// By status class, 1xx first.
+    responses: [AtomicU64; 5],
+    failed: FailedCells,
+    client_gone: AtomicU64,
+}
+
+/// By whom a request's version was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChosenBy {
+    /// By the split, or by the client's key and the split.
+    Split,
+    /// By the client, which named it. A version is not judged by what clients aim at it.
+    Client,
 }
 
 #[derive(Debug, Default)]
@@ -70,13 +88,30 @@ impl FailedCells {
     }
 }
 
+impl OutcomeCells {
+    /// A response was passed on whole.
+    pub(crate) fn responded(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        add_one(&self.responses[class]);
+    }
+
+    /// An attempt failed.
+    pub(crate) fn failed(&self, failure: Failure) {
+        add_one(self.failed.of(failure));
+    }
+
+    /// A client went away before its response was whole.
+    pub(crate) fn client_gone(&self) {
+        add_one(&self.client_gone);
+    }
+}
+
 impl Stats {
     pub(crate) fn new(workers: usize) -> Self {
         let counters = || {
             CachePadded::new(Counters {
-                responses: Default::default(),
-                failed: FailedCells::default(),
-                client_gone: AtomicU64::new(0),
+                drawn: OutcomeCells::default(),
+                forced: OutcomeCells::default(),
                 diverted: AtomicU64::new(0),
                 panicked: AtomicU64::new(0),
                 latency: (0..PER_OCTAVE * OCTAVES)
@@ -91,20 +126,23 @@ impl Stats {
         }
     }
 
+    /// Where a worker counts what comes of attempts, by who chose their version.
+    pub(crate) fn outcomes(&self, worker: usize, chosen_by: ChosenBy) -> &OutcomeCells {
+        let counters = &self.workers[worker];
+        match chosen_by {
+            ChosenBy::Split => &counters.drawn,
+            ChosenBy::Client => &counters.forced,
+        }
+    }
+
     /// A response was passed on whole.
     pub(crate) fn responded(&self, worker: usize, status: u16) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        add_one(&self.workers[worker].responses[class]);
+        self.outcomes(worker, ChosenBy::Split).responded(status);
     }
 
     /// An attempt failed.
     pub(crate) fn failed(&self, worker: usize, failure: Failure) {
-        add_one(self.workers[worker].failed.of(failure));
-    }
-
-    /// A client went away before its response was whole.
-    pub(crate) fn client_gone(&self, worker: usize) {
-        add_one(&self.workers[worker].client_gone);
+        self.outcomes(worker, ChosenBy::Split).failed(failure);
     }
 
     /// The split gave it a request, and nothing of it was up.
@@ -154,16 +192,39 @@ impl Stats {
                 .map(|worker| cell(worker).load(Ordering::Relaxed))
                 .sum()
         };
-        let response = |class: usize| sum(&|worker| &worker.responses[class]);
-        let failed = |failure: Failure| sum(&|worker| worker.failed.of(failure));
         let bucket = |index: usize| Bucket {
             le: upper_bound(index),
             count: sum(&|worker| &worker.latency[index]),
         };
+        let drawn = self.own_outcomes(ChosenBy::Split);
         VersionStats {
             in_flight: 0,
             streams: 0,
             upgraded: 0,
+            responses: drawn.responses,
+            failed_tries: drawn.failed_tries,
+            client_gone: drawn.client_gone,
+            diverted: sum(&|worker| &worker.diverted),
+            panicked: sum(&|worker| &worker.panicked),
+            latency: (0..PER_OCTAVE * OCTAVES)
+                .map(bucket)
+                .filter(|bucket| bucket.count > 0)
+                .collect(),
+            forced: self.own_outcomes(ChosenBy::Client),
+        }
+    }
+
+    /// What came of attempts, summed over all workers.
+    fn own_outcomes(&self, chosen_by: ChosenBy) -> ForcedStats {
+        let sum = |cell: &dyn Fn(&OutcomeCells) -> &AtomicU64| -> u64 {
+            let workers = 0..self.workers.len();
+            workers
+                .map(|worker| cell(self.outcomes(worker, chosen_by)).load(Ordering::Relaxed))
+                .sum()
+        };
+        let response = |class: usize| sum(&|cells| &cells.responses[class]);
+        let failed = |failure: Failure| sum(&|cells| cells.failed.of(failure));
+        ForcedStats {
             responses: Responses {
                 informational: response(0),
                 success: response(1),
@@ -178,13 +239,7 @@ impl Stats {
                 protocol: failed(Failure::Protocol),
                 body: failed(Failure::Body),
             },
-            client_gone: sum(&|worker| &worker.client_gone),
-            diverted: sum(&|worker| &worker.diverted),
-            panicked: sum(&|worker| &worker.panicked),
-            latency: (0..PER_OCTAVE * OCTAVES)
-                .map(bucket)
-                .filter(|bucket| bucket.count > 0)
-                .collect(),
+            client_gone: sum(&|cells| &cells.client_gone),
         }
     }
 }
@@ -239,12 +294,35 @@ mod tests {
         stats.responded(1, 200);
         stats.responded(1, 502);
         stats.failed(0, Failure::Reset);
-        stats.client_gone(1);
+        stats.outcomes(1, ChosenBy::Split).client_gone();
         let read = stats.read();
         assert_eq!(
             (read.attempts(), read.failures(), read.client_gone),
             (4, 2, 1)
         );
         assert_eq!((read.responses.success, read.failed_tries.reset), (2, 1));
+    }
+
+    #[test]
+    fn what_clients_aim_at_a_version_is_counted_apart() {
+        let stats = Stats::new(1);
+        let forced = stats.outcomes(0, ChosenBy::Client);
+        forced.responded(500);
+        forced.failed(Failure::Reset);
+        forced.client_gone();
+        let read = stats.read();
+        assert_eq!(
+            (read.attempts(), read.failures(), read.client_gone),
+            (0, 0, 0)
+        );
+        let forced = read.forced;
+        assert_eq!(
+            (
+                forced.responses.server_error,
+                forced.failed_tries.reset,
+                forced.client_gone
+            ),
+            (1, 1, 1)
+        );
     }
 }

@@ -152,39 +152,50 @@ impl Counts for ProcessCounts {
     }
 }
 
+fn add_responses(own: &mut Responses, other: Responses) {
+    let Responses {
+        informational,
+        success,
+        redirection,
+        client_error,
+        server_error,
+    } = other;
+    own.informational += informational;
+    own.success += success;
+    own.redirection += redirection;
+    own.client_error += client_error;
+    own.server_error += server_error;
+}
+
+fn add_failed(own: &mut FailedAttempts, other: FailedAttempts) {
+    let FailedAttempts {
+        connect,
+        reset,
+        timeout,
+        protocol,
+        body,
+    } = other;
+    own.connect += connect;
+    own.reset += reset;
+    own.timeout += timeout;
+    own.protocol += protocol;
+    own.body += body;
+}
+
 impl Counts for VersionCounts {
     fn add(&mut self, other: &Self) {
         self.latency_sum_micros = self
             .latency_sum_micros
             .saturating_add(other.latency_sum_micros);
         let (own, other) = (&mut self.stats, &other.stats);
-        let Responses {
-            informational,
-            success,
-            redirection,
-            client_error,
-            server_error,
-        } = other.responses;
-        own.responses.informational += informational;
-        own.responses.success += success;
-        own.responses.redirection += redirection;
-        own.responses.client_error += client_error;
-        own.responses.server_error += server_error;
-        let FailedAttempts {
-            connect,
-            reset,
-            timeout,
-            protocol,
-            body,
-        } = other.failed_tries;
-        own.failed_tries.connect += connect;
-        own.failed_tries.reset += reset;
-        own.failed_tries.timeout += timeout;
-        own.failed_tries.protocol += protocol;
-        own.failed_tries.body += body;
+        add_responses(&mut own.responses, other.responses);
+        add_failed(&mut own.failed_tries, other.failed_tries);
         own.client_gone += other.client_gone;
         own.diverted += other.diverted;
         own.panicked += other.panicked;
+        add_responses(&mut own.forced.responses, other.forced.responses);
+        add_failed(&mut own.forced.failed_tries, other.forced.failed_tries);
+        own.forced.client_gone += other.forced.client_gone;
         for bucket in &other.latency {
             let place = own
                 .latency
@@ -226,5 +237,16 @@ mod tests {
         let want = of(&[(0.1, 2), (0.2, 7), (0.3, 2), (0.4, 1)]);
         assert_eq!(sum.stats, want.stats);
         assert_eq!(sum.latency_sum_micros, 10);
+    }
+
+    #[test]
+    fn forced_requests_of_several_processes_are_summed_apart() {
+        let mut counts = VersionCounts::default();
+        counts.stats.forced.responses.server_error = 2;
+        counts.stats.forced.client_gone = 1;
+        let mut sum = counts.clone();
+        sum.add(&counts);
+        assert_eq!(sum.stats.forced.responses.server_error, 4);
+        assert_eq!((sum.stats.forced.client_gone, sum.stats.failures()), (2, 0));
     }
 }

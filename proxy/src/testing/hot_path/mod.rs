@@ -519,7 +519,13 @@ fn counted(stats: &VersionStats) -> String {
         ("diverted", stats.diverted),
         ("panicked", stats.panicked),
     ]);
-    listed(&counts)
+    let forced = counts_of(&stats.forced.responses, &stats.forced.failed_tries);
+    let forced = listed(&forced);
+    match (listed(&counts), &*forced) {
+        (counts, "") => counts,
+        (counts, forced) if counts.is_empty() => format!("forced: {forced}"),
+        (counts, forced) => format!("{counts}, forced: {forced}"),
+    }
 }
 
 fn counts_of(responses: &Responses, failed: &FailedAttempts) -> Vec<(&'static str, u64)> {
