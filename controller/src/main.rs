@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use controller::Exit;
 use controller::cli::{self, Args, Output, Verb};
+use logging::{EnvFilter, Log};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let output = Output::of_line(std::env::args_os().skip(1));
@@ -27,9 +27,7 @@ fn main() -> ExitCode {
             return ExitCode::from(Exit::USAGE.code());
         }
     };
-    if matches!(args.verb, Verb::Serve { .. }) {
-        start_log();
-    }
+    let _log = matches!(args.verb, Verb::Serve { .. }).then(start_log);
     let done = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -47,7 +45,7 @@ fn main() -> ExitCode {
 
 /// `CROSSFADE_LOG`, as for the proxy, says what is logged. For one more release `RUST_LOG` does so
 /// where it alone is set.
-fn start_log() {
+fn start_log() -> Log {
     let old_name = std::env::var_os("CROSSFADE_LOG").is_none()
         && std::env::var_os(EnvFilter::DEFAULT_ENV).is_some();
     let filter = if old_name {
@@ -55,14 +53,12 @@ fn start_log() {
     } else {
         EnvFilter::try_from_env("CROSSFADE_LOG")
     };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|_| EnvFilter::new("info")))
-        .with_ansi(false)
-        .with_writer(std::io::stderr)
-        .init();
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = logging::start(filter, false);
     if old_name {
         tracing::warn!("RUST_LOG is the old name: set CROSSFADE_LOG instead");
     }
+    log
 }
 
 /// SIGTERM or Ctrl-C. Registered before anything else is done.

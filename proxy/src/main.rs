@@ -7,8 +7,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use logging::EnvFilter;
 use proxy::{Config, Listeners, Predecessor};
-use tracing_subscriber::EnvFilter;
 
 use flags::Flags;
 
@@ -31,11 +31,7 @@ fn main() -> ExitCode {
 
 fn start(flags: Flags) -> Result<(), u8> {
     let log = EnvFilter::try_from_env("CROSSFADE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(log)
-        .with_ansi(colours);
-    subscriber.with_writer(std::io::stderr).init();
+    let _log = logging::start(log, std::io::stderr().is_terminal());
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,0 +1,156 @@
+//! The log of both programs, on standard error: at most a few lines a second from any one place in
+//! the code, those of other crates included, and a count of what was left out.
+
+mod limit;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::Subscriber;
+pub use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::limit::{Limit, Limited};
+
+/// The log, once it has begun. Dropped at the end of the program, it says what it has left out.
+#[must_use]
+pub struct Log {
+    limit: Arc<Limit>,
+}
+
+/// Begins the log: what `filter` lets through, in colours or without.
+pub fn start(filter: EnvFilter, colours: bool) -> Log {
+    let limit = Arc::new(Limit::new(Instant::now()));
+    subscriber(filter, colours, io::stderr, &limit).init();
+    let counting = limit.clone();
+    let thread = std::thread::Builder::new().name("log".into());
+    if let Err(error) = thread.spawn(move || counting.run()) {
+        tracing::warn!(%error, "the log counts what it leaves out only at the end of the program");
+    }
+    Log { limit }
+}
+
+fn subscriber<W>(
+    filter: EnvFilter,
+    colours: bool,
+    writer: W,
+    limit: &Arc<Limit>,
+) -> impl Subscriber + Send + Sync + use<W>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(writer)
+        .finish()
+        .with(Limited(limit.clone()))
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.limit.say_what_was_left_out();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, MutexGuard};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::limit::{LINES, START};
+
+    /// Where a test's log goes.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    struct Writer<'w>(MutexGuard<'w, Vec<u8>>);
+
+    impl io::Write for Writer<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'w> MakeWriter<'w> for Written {
+        type Writer = Writer<'w>;
+
+        fn make_writer(&'w self) -> Writer<'w> {
+            Writer(self.0.lock().unwrap())
+        }
+    }
+
+    /// The lines that come of this, in a program that began so long ago.
+    fn lines(age: Duration, filter: &str, program: impl FnOnce()) -> Vec<String> {
+        let written = Written::default();
+        let began = Instant::now().checked_sub(age).unwrap();
+        let limit = Arc::new(Limit::new(began));
+        let subscriber = subscriber(EnvFilter::new(filter), false, written.clone(), &limit);
+        tracing::subscriber::with_default(subscriber, || {
+            program();
+            drop(Log { limit });
+        });
+        let bytes = written.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_flood_is_a_few_lines_and_a_count_whatever_crate_it_comes_from() {
+        let said = lines(START, "info", || {
+            for number in 0..10_000 {
+                tracing::warn!(target: "h2::proto", number, "a stream was reset");
+                tracing::error!(%number, "no");
+            }
+            tracing::info!("another place has its own lines");
+        });
+        assert_eq!(said.len(), 2 * (LINES as usize + 1) + 1, "{said:#?}");
+        let is_said = |text: &str| said.iter().any(|line| line.ends_with(text));
+        let resets = "WARN h2::proto: … and 9,995 more like this: a stream was reset number=5";
+        assert!(is_said(resets), "{said:#?}");
+        assert!(
+            is_said("… and 9,995 more like this: no number=5"),
+            "{said:#?}"
+        );
+        assert!(is_said("another place has its own lines"), "{said:#?}");
+    }
+
+    #[test]
+    fn no_error_at_the_start_is_left_out() {
+        let said = lines(Duration::ZERO, "info", || {
+            for number in 0..1_000 {
+                tracing::error!(number, "cannot bind");
+            }
+        });
+        assert_eq!(said.len(), 1_000);
+    }
+
+    #[test]
+    fn a_log_of_all_steps_is_whole() {
+        let debug = || {
+            for number in 0..100 {
+                tracing::debug!(number, "a step");
+            }
+        };
+        assert_eq!(lines(START, "debug", debug).len(), 100);
+        assert_eq!(lines(START, "info", debug).len(), 0);
+    }
+
+    #[test]
+    fn what_is_filtered_is_not_counted() {
+        let said = lines(START, "warn", || {
+            for number in 0..100 {
+                tracing::info!(number, "a step");
+            }
+        });
+        assert_eq!(said, [""; 0]);
+    }
+}
