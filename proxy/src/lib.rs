@@ -31,7 +31,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
-use rustix::process::{Resource, getrlimit, setrlimit};
 
 pub use config::{
     AdminAddress, AdminSettings, Config, ConfigError, Limits, Listener, ListenersTls,
@@ -50,6 +49,7 @@ use lifecycle::{Lifecycle, start};
 use server::accept::Shared;
 use server::threads::Threads;
 use table::Table;
+use wire::resources::OpenFiles;
 use wire::tls::{self, Listening};
 use worker::order::Orders;
 
@@ -63,7 +63,7 @@ pub async fn run(
     mut predecessor: Option<Predecessor>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    raise_file_limit();
+    let limits = limits_within(&config, OpenFiles::raise());
     let workers = listeners.workers.len();
     let about = About::new(workers);
     let (addresses, admin_address) = (listeners.addresses(), listeners.admin_address());
@@ -80,7 +80,7 @@ pub async fn run(
     listeners.listen().map_err(RunError::Listen)?;
     tokio::spawn(async move { drains.run().await });
     tokio::spawn(monitor::run(table.clone()));
-    let (shared, shutdown_phase) = Shared::new(&config, table, workers);
+    let (shared, shutdown_phase) = Shared::new(&config, limits, table, workers);
     let threads = Threads::start(listeners.workers, received, &shared);
     let threads = threads.map_err(RunError::Worker)?;
     let counters = shared.counters;
@@ -153,12 +153,18 @@ fn say_where(addresses: &[SocketAddr], admin: Option<&str>, workers: usize) {
     }
 }
 
-/// As many open files as this process may have: each client takes one, and each connection to
-/// an endpoint too.
-fn raise_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
+/// The limits of the config file, with no more clients than the process may have files open for.
+fn limits_within(config: &Config, files: OpenFiles) -> Limits {
+    let mut limits = config.limits;
+    let allowed = files.clients(config.listeners.len());
+    if limits.connections > allowed {
+        let connections = limits.connections;
+        tracing::warn!(
+            connections,
+            allowed,
+            "limits.connections is more than the limit of open files allows for each listener"
+        );
+        limits.connections = allowed;
     }
+    limits
 }

@@ -76,6 +76,15 @@ impl Running {
         Self::spawn(command, name, &[])
     }
 
+    /// Starts a program that may have so many files open, and no more.
+    pub fn start_with_files(name: &str, args: &[&str], files: u64) -> Self {
+        let script = format!("ulimit -n {files}; exec \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh"]).arg(program(name));
+        command.args(args).stdin(Stdio::null());
+        Self::spawn(command, name, &[])
+    }
+
     fn spawn(mut command: Command, name: &str, env: &[(&str, &str)]) -> Self {
         command
             .env_clear()

@@ -30,10 +30,16 @@ impl TestProxy {
     /// A proxy whose config has this beside its listener and its admin port.
     pub async fn with_config(more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self::start_in(folder, more).await
+        Self::start_in(folder, more, None).await
     }
 
-    async fn start_in(folder: TempDir, more: &str) -> Self {
+    /// The same, with so many files at most.
+    pub async fn with_files(files: u64, more: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::start_in(folder, more, Some(files)).await
+    }
+
+    async fn start_in(folder: TempDir, more: &str, files: Option<u64>) -> Self {
         let config = format!(
             "[admin]\nlisten = \"127.0.0.1:0\"\nstate_file = {:?}\n[handover]\nsocket = {:?}\n[[listeners]]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.2\"]\n{more}\n",
             folder.path().join("state.json"),
@@ -42,7 +48,11 @@ impl TestProxy {
         let file = folder.path().join("proxy.toml");
         std::fs::write(&file, config).expect("the folder is ours");
         let file = file.to_str().expect("temporary paths are text");
-        let running = Running::start("crossfade-proxy", &flags(file, 2), &[]);
+        let flags = flags(file, 2);
+        let running = match files {
+            None => Running::start("crossfade-proxy", &flags, &[]),
+            Some(files) => Running::start_with_files("crossfade-proxy", &flags, files),
+        };
         let (address, admin) = addresses_of(&running).await;
         Self {
             running,
@@ -90,7 +100,7 @@ impl TestProxy {
         } = self;
         running.signal(Signal::KILL);
         running.finished().await;
-        Self::start_in(folder, more).await
+        Self::start_in(folder, more, None).await
     }
 
     /// A call of the admin API.

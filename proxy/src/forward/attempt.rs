@@ -17,6 +17,7 @@ use crate::table::timeouts::Timeouts;
 use crate::wire::connection::Connection;
 use crate::wire::pump::{Expectation, Pump, Source, Stopped};
 use crate::wire::reply::LocalReply;
+use crate::wire::resources;
 use crate::wire::response::{NoResponse, ResponseHead};
 use crate::wire::timer::{Timer, WaitError};
 use crate::worker::upstream::Attempt;
@@ -64,7 +65,8 @@ pub(super) struct Failed {
 pub(super) enum Blame {
     /// It is the client's doing.
     Client,
-    /// The connection had ended before, and nothing is lost.
+    /// The connection had ended before, and nothing is lost; or this machine has run out of what a
+    /// connection needs, which is no version's doing.
     Excused,
     /// No side: a drain cut it, and another endpoint has the request.
     Spared,
@@ -90,7 +92,7 @@ impl Failed {
         let reply = match error.kind() {
             io::ErrorKind::TimedOut => LocalReply::ConnectTimedOut,
             io::ErrorKind::Interrupted => LocalReply::Cut,
-            _ if is_resource_exhaustion(error) => LocalReply::ResourceExhausted,
+            _ if resources::are_exhausted(error) => LocalReply::ResourceExhausted,
             _ => LocalReply::ConnectFailed,
         };
         Self {
@@ -228,7 +230,7 @@ impl Failed {
     }
 
     /// Whom the attempt is counted against. Whatever ends at the client as a 5xx of the proxy's own
-    /// is a failure of the version; so is an attempt that a retry saves, unless the connection had
+    /// is a failure of the version, unless this machine has run out of something; so is an attempt that a retry saves, unless the connection had
     /// ended with the request `is_unprocessed`, or a drain cut it, and it `is_sent_again`.
     pub(super) fn blame(&self, is_unprocessed: bool, is_sent_again: bool) -> Blame {
         match self.reply {
@@ -241,28 +243,12 @@ impl Failed {
             | LocalReply::BodyTooLong => Blame::Client,
             LocalReply::Cut if is_sent_again => Blame::Spared,
             // Another endpoint of the version would have done no better.
-            LocalReply::Cut | LocalReply::ResourceExhausted | LocalReply::UpgradeOverHttp2 => {
-                Blame::Version(self.failure)
-            }
+            LocalReply::Cut | LocalReply::UpgradeOverHttp2 => Blame::Version(self.failure),
+            LocalReply::ResourceExhausted => Blame::Excused,
             _ if self.stale && is_unprocessed && is_sent_again => Blame::Excused,
             _ => Blame::Endpoint(self.failure),
         }
     }
-}
-
-/// Whether this machine has run out of something that a connection needs.
-fn is_resource_exhaustion(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let errnos = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOBUFS,
-        Errno::NOMEM,
-        Errno::ADDRNOTAVAIL,
-    ];
-    errnos
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl Sending<'_> {

@@ -15,6 +15,7 @@ use crate::forward::{Exchange, settle};
 use crate::table::counts::stats::Failure;
 use crate::wire::Wire;
 use crate::wire::connection::Connection;
+use crate::wire::resources;
 use crate::wire::timer::{Millis, Timer, WaitError};
 use crate::worker::Worker;
 use crate::worker::upstream::Attempt;
@@ -63,7 +64,11 @@ impl Connecting {
     /// Ends it, since it came to this, and another endpoint is connected to.
     fn fail(self, error: &io::Error) {
         Failed::connecting(error).suspect(&self.attempt.upstream().endpoint);
-        self.give_up();
+        if resources::are_exhausted(error) {
+            self.attempt.excused();
+        } else {
+            self.give_up();
+        }
     }
 
     /// Ends it, since another endpoint is connected to.

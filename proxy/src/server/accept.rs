@@ -66,20 +66,21 @@ struct Port {
 type Admissions = HashMap<SocketAddr, Arc<Admission>>;
 
 impl Shared {
-    /// For so many workers. They are at the stage that is sent last.
+    /// For so many workers, with these limits. They are at the stage that is sent last.
     pub(crate) fn new(
         config: &Config,
+        limits: Limits,
         table: Arc<ArcSwap<Table>>,
         workers: usize,
     ) -> (Self, watch::Sender<ShutdownPhase>) {
         let (sender, shutdown_phase) = watch::channel(ShutdownPhase::Serving);
         let admission = |listener: &Listener| {
-            let admission = Admission::new(&config.limits);
+            let admission = Admission::new(&limits);
             (listener.address, Arc::new(admission))
         };
         let shared = Self {
             table,
-            limits: config.limits,
+            limits,
             admissions: config.listeners.iter().map(admission).collect(),
             counters: Arc::new(Counters::new(workers)),
             shutdown_phase,
@@ -252,10 +253,11 @@ async fn greet(
     _place: ConnectionPermit,
 ) {
     let _open = worker.counters.connection();
+    let header = worker.table().timeouts.header;
     let stream = match &port.tls {
         None => Bytestream::plain(stream),
         // What other connections do not need is not in the memory of all of them.
-        Some(tls) => match Box::pin(tls.accept(stream)).await {
+        Some(tls) => match Box::pin(tls.accept(stream, header)).await {
             Ok(stream) if stream.speaks_h2() => {
                 let stream = Bytestream::Tls(Box::new(stream));
                 let h2_socket = H2Socket::to_client(Vec::new(), stream);

@@ -168,7 +168,7 @@ impl H1Client {
         let mut scanned = 0;
         let mut begun = false;
         let fresh = self.served == 0;
-        timer.set(keep_alive);
+        timer.set(if fresh { header } else { keep_alive });
         let mut is_leaving = false;
         poll_fn(|cx| {
             loop {

@@ -124,6 +124,10 @@ impl Session {
         match (self.was_idle, self.leaving) {
             (false, _) => self.timer.clear(),
             (true, true) => self.timer.set(LINGER),
+            // A connection is made for a request.
+            (true, false) if self.taken_up == 0 => {
+                self.timer.set(self.worker.table().timeouts.header);
+            }
             (true, false) => self.timer.set(self.worker.table().timeouts.keep_alive),
         }
     }

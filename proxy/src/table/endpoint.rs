@@ -47,6 +47,8 @@ pub(crate) enum ProbeErrorKind {
     Refused,
     /// Nothing came back in time.
     Silent,
+    /// This machine has run out of what a connection needs, which says nothing of the endpoint.
+    Exhausted,
 }
 
 /// The whole of an endpoint's weight.

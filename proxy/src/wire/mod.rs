@@ -16,6 +16,7 @@ pub(crate) mod path;
 pub(crate) mod peer;
 pub(crate) mod pump;
 pub(crate) mod reply;
+pub(crate) mod resources;
 pub(crate) mod response;
 pub(crate) mod sink;
 pub(crate) mod socket;

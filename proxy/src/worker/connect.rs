@@ -5,20 +5,23 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::table::endpoint::Endpoint;
 use crate::wire::keep_alive::keep_alive;
+use crate::wire::resources::{self, OpenFiles};
 use crate::wire::socket::Bytestream;
 use crate::wire::timer::Timer;
 
-/// Connects to an endpoint, within so much time for each step.
+/// Connects to an endpoint, within so much time for each step. Some of the process's `files` are
+/// kept for other things.
 pub(crate) async fn open(
     endpoint: &Endpoint,
     timer: &Timer,
     within: Duration,
+    files: OpenFiles,
 ) -> io::Result<Bytestream> {
-    let tcp = connect(endpoint.target, timer, within).await?;
+    let tcp = connect(endpoint.target, timer, within, files).await?;
     let Some(tls) = &endpoint.transport.tls else {
         return Ok(Bytestream::plain(tcp));
     };
@@ -32,8 +35,20 @@ pub(crate) async fn open(
 }
 
 /// Connects, within so much time.
-async fn connect(target: SocketAddr, timer: &Timer, within: Duration) -> io::Result<TcpStream> {
-    let mut connecting = std::pin::pin!(TcpStream::connect(target));
+async fn connect(
+    target: SocketAddr,
+    timer: &Timer,
+    within: Duration,
+    files: OpenFiles,
+) -> io::Result<TcpStream> {
+    let socket = match target {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if files.is_reserved(&socket) {
+        return Err(resources::no_file_left());
+    }
+    let mut connecting = std::pin::pin!(socket.connect(target));
     let stream = timer
         .wait(within, |cx| connecting.as_mut().poll(cx))
         .await??;

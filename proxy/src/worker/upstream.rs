@@ -18,6 +18,7 @@ use crate::wire::connection::{Connection, Link};
 use crate::wire::h2::client::Sessions;
 use crate::wire::h2::connection::H2Socket;
 use crate::wire::h2::stream::Stream;
+use crate::wire::resources::OpenFiles;
 use crate::wire::socket::{Bytestream, Socket};
 use crate::wire::timer::{Millis, Timer, Timers};
 use crate::worker::connect;
@@ -38,6 +39,7 @@ pub(crate) struct Upstream {
     pub(crate) endpoint: Arc<Endpoint>,
     worker: usize,
     timers: Rc<Timers>,
+    files: OpenFiles,
     /// Last in, first out: those at the bottom grow old and are closed.
     idle: RefCell<Vec<Idle>>,
     /// Where it speaks HTTP/2.
@@ -76,6 +78,7 @@ impl Upstream {
             endpoint,
             worker,
             timers,
+            files: OpenFiles::now(),
             idle: RefCell::default(),
             sessions: Sessions::default(),
             attempts: RefCell::default(),
@@ -118,13 +121,13 @@ impl Upstream {
             let (stream, reused) = self.stream(timer, within).await?;
             return Ok(Connection::new(Link::H2(Box::new(stream)), reused));
         }
-        let stream = connect::open(&self.endpoint, timer, within).await?;
+        let stream = connect::open(&self.endpoint, timer, within, self.files).await?;
         Ok(Connection::new(Link::H1(Socket::new(stream)), false))
     }
 
     async fn stream(&self, timer: &Timer, within: Duration) -> io::Result<(Stream, bool)> {
         let connect = || async move {
-            let stream = connect::open(&self.endpoint, timer, within).await?;
+            let stream = connect::open(&self.endpoint, timer, within, self.files).await?;
             let scheme = match stream {
                 Bytestream::Plain(_) => Scheme::HTTP,
                 Bytestream::Tls(_) | Bytestream::ToEndpoint(_) => Scheme::HTTPS,

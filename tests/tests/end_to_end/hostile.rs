@@ -59,6 +59,38 @@ async fn at_the_limit_of_files_nothing_spins_and_who_is_there_is_served() {
     assert_eq!(get(proxy.address, "/").await.status, 200);
 }
 
+#[tokio::test]
+async fn a_crowd_that_sends_nothing_takes_no_file_that_others_need() {
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    let proxy = TestProxy::with_files(200, "[timeouts]\nheader = \"2s\"").await;
+    let health = json!({"path": "/healthz", "interval": "20ms", "timeout": "1s", "fall": 1});
+    let web = json!({
+        "health": health,
+        "endpoints": [{"address": endpoint.address.to_string(), "version": "1.0.0"}],
+    });
+    proxy.must("PUT", "/v1/services/web", web).await;
+    proxy.wait_up("1.0.0").await;
+    proxy.logged("limit of open files").await;
+
+    let mut crowd = Vec::new();
+    for _ in 0..300 {
+        crowd.push(TcpStream::connect(proxy.address).await.unwrap());
+    }
+    proxy.logged("limits.connections is reached").await;
+    for _ in 0..50 {
+        assert_eq!(get(proxy.admin, "/healthz").await.status, 200);
+    }
+    // The whole of the crowd is closed in turn, without a word of it.
+    for stream in &mut crowd {
+        assert_eq!(within("its end", stream.read(&mut [0])).await.unwrap(), 0);
+    }
+    assert_eq!(get(proxy.address, "/").await.status, 200);
+    let log = proxy.log();
+    for fault in ["endpoint is down", "cannot be probed", "cannot accept"] {
+        assert!(!log.contains(fault), "{log}");
+    }
+}
+
 /// What comes, up to the end of a small response of the sample server.
 async fn response_of(stream: &mut TcpStream) -> String {
     let mut response = Vec::new();

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::table::definition::{Definition, HostPattern};
-use crate::table::endpoint::{Endpoint, FULL, ProbeError};
+use crate::table::endpoint::{Endpoint, FULL, ProbeError, ProbeErrorKind};
 use crate::table::endpoint_id::EndpointId;
 use crate::table::service::Service;
 use crate::worker::order::Order;
@@ -176,8 +176,14 @@ impl ProbeTask {
             let began = Instant::now();
             let number = endpoint.probes.begin();
             let result = self.probe().await;
+            let suspicion = endpoint.probes.take_suspicion();
+            if self.says_nothing(&result) {
+                self.pause(began, pace.pause(spec, began, rand::random()))
+                    .await;
+                continue;
+            }
             let is_good = result.is_ok();
-            let agreement = Agreement::of(&result, endpoint.probes.take_suspicion());
+            let agreement = Agreement::of(&result, suspicion);
             let is_gone = agreement == Agreement::Gone;
             let had_responses = good.any_since(good_responses());
             let is_silent = silence.next(&result, had_responses, spec);
@@ -217,6 +223,19 @@ impl ProbeTask {
             pace.next(state.up, agreement, began);
             self.pause(began, pace.pause(spec, began, rand::random()))
                 .await;
+        }
+    }
+
+    /// Whether a probe says nothing of the endpoint, since this machine could not send it.
+    fn says_nothing(&self, result: &Result<(), ProbeError>) -> bool {
+        match result {
+            Err(error) if error.kind == ProbeErrorKind::Exhausted => {
+                let (version, address) = (&*self.endpoint.version, self.endpoint.target);
+                let (service, reason) = (&self.service, &error.reason);
+                tracing::warn!(service, version, %address, reason, "an endpoint cannot be probed");
+                true
+            }
+            _ => false,
         }
     }
 

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use super::grpc;
 use super::text::text;
 use crate::table::endpoint::{Endpoint, ProbeError, ProbeErrorKind};
+use crate::wire::resources;
 
 /// How much of a response's body is looked at.
 const MAX_BODY: usize = 64 * 1024;
@@ -53,7 +54,8 @@ fn cannot_connect(error: &io::Error) -> ProbeError {
         io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable
         | io::ErrorKind::TimedOut => ProbeErrorKind::Silent,
-        // It may be this machine that cannot.
+        _ if resources::are_exhausted(error) => ProbeErrorKind::Exhausted,
+        // It may still be this machine that cannot.
         _ => ProbeErrorKind::Response,
     };
     ProbeError {
@@ -201,6 +203,19 @@ mod tests {
         probe(&endpoint, &spec, "a")
             .await
             .map_err(|error| error.kind)
+    }
+
+    #[test]
+    fn what_this_machine_has_run_out_of_is_not_the_endpoints() {
+        use rustix::io::Errno;
+        for (errno, want) in [
+            (Errno::MFILE, ProbeErrorKind::Exhausted),
+            (Errno::ADDRNOTAVAIL, ProbeErrorKind::Exhausted),
+            (Errno::CONNREFUSED, ProbeErrorKind::Refused),
+            (Errno::CONNRESET, ProbeErrorKind::Response),
+        ] {
+            assert_eq!(cannot_connect(&errno.into()).kind, want, "{errno}");
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,11 @@
 //! An endpoint that cannot be connected to costs its clients a moment, and no request.
 
+use std::io;
+
+use rustix::io::Errno;
+
+use crate::forward::attempt::{Blame, Failed};
+use crate::table::counts::stats::Failure;
 use crate::testing::hot_path::endpoint::Speaks;
 use crate::testing::hot_path::{GRPC, Http, POST, Row};
 
@@ -45,4 +51,21 @@ fn the_last_endpoint_has_the_whole_time_to_connect() {
         .endpoints(1, Silence)
         .sends(&[POST])
         .check("504 error=connection_timeout; seen 0; connect 1");
+}
+
+#[test]
+fn what_this_machine_has_run_out_of_is_no_versions_doing() {
+    for (errno, want) in [
+        (Errno::MFILE, Blame::Excused),
+        (Errno::NFILE, Blame::Excused),
+        (Errno::ADDRNOTAVAIL, Blame::Excused),
+        (Errno::NOMEM, Blame::Excused),
+        (Errno::CONNREFUSED, Blame::Endpoint(Failure::Connect)),
+        (Errno::HOSTUNREACH, Blame::Endpoint(Failure::Connect)),
+    ] {
+        for is_sent_again in [true, false] {
+            let failed = Failed::connecting(&io::Error::from(errno));
+            assert_eq!(failed.blame(false, is_sent_again), want, "{errno}");
+        }
+    }
 }

@@ -221,9 +221,15 @@ fn a_head_has_its_time() {
     );
     check(
         "it was not begun",
-        &[Wait(Duration::from_secs(80)), Bytes(GET)],
+        &[wait(), Bytes(GET)],
         &[&GOOD],
         "closed; seen 0; nothing counted",
+    );
+    check(
+        "the next one was not begun",
+        &[Bytes(GET), Read, wait(), Bytes(GET), Read],
+        &[&[Take, OK, Take, OK]],
+        "200, 200, kept; seen 2; 2xx 2",
     );
     check(
         "its client ends",

@@ -326,6 +326,23 @@ async fn end_of(rig: &Rig, phase: Option<ShutdownPhase>) -> (Option<Reason>, Dur
 }
 
 #[test]
+fn a_connection_without_a_request_has_the_time_of_a_head() {
+    run(async {
+        let rig = rig(
+            "[timeouts]\nheader = \"2s\"\nkeep_alive = \"20s\"",
+            &[&GOOD],
+        )
+        .await;
+        let mut client = Client::new(&rig).await;
+        let began = tokio::time::Instant::now();
+        let ended = (&mut client.connection).await;
+        assert!(ended.is_ok(), "{ended:?}");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    });
+}
+
+#[test]
 fn a_connection_ends_with_its_time_its_requests_or_its_process() {
     let keeps = "[timeouts]\nkeep_alive = \"20s\"";
     let counts = "[limits]\nrequests_per_connection = 1\n[timeouts]\nkeep_alive = \"20s\"";

@@ -117,11 +117,11 @@ impl ListenerTls {
         })
     }
 
-    /// Shakes hands with a client.
-    pub(crate) async fn accept(&self, tcp: TcpStream) -> io::Result<ClientTls> {
+    /// Shakes hands with a client, within so much time.
+    pub(crate) async fn accept(&self, tcp: TcpStream, within: Duration) -> io::Result<ClientTls> {
         let server = UnbufferedServerConnection::new(self.config.load_full());
         let server = server.map_err(io::Error::other)?;
-        tokio::time::timeout(HANDSHAKE, TlsStream::handshake(tcp, server))
+        tokio::time::timeout(within.min(HANDSHAKE), TlsStream::handshake(tcp, server))
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }

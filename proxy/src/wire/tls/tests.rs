@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer};
 use rustls::{
@@ -130,7 +131,7 @@ async fn talk<T: Send + 'static>(
     let (tcp, _) = socket.accept().unwrap();
     tcp.set_nonblocking(true).unwrap();
     let tcp = tokio::net::TcpStream::from_std(tcp).unwrap();
-    (tls.accept(tcp).await, thread)
+    (tls.accept(tcp, Duration::from_secs(10)).await, thread)
 }
 
 /// Asks for a byte, and gives how the handshake went and what certificate there was.
