@@ -1,13 +1,14 @@
 //! What the proxy of release 0.1.0 of November 2026 responds is still read. `old_formats/` has its
 //! responses.
 
-use admin_api::{DrainReceipt, ServiceStats, ServiceView, Status};
+use admin_api::{DrainReceipt, ForcedStats, ServiceStats, ServiceView, Status};
 
 #[test]
 fn statistics_of_that_release_are_read() {
     let stats: ServiceStats =
         serde_json::from_str(include_str!("old_formats/stats.json")).expect("statistics");
     assert_eq!(stats.versions["1.0.0"].responses.success, 55);
+    assert_eq!(stats.versions["1.0.0"].forced, ForcedStats::default());
     let latency = &stats.versions["1.0.0"].latency;
     let count: u64 = latency.iter().map(|bucket| bucket.count).sum();
     assert_eq!(count, 55);

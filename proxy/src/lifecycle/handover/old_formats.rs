@@ -57,6 +57,7 @@ fn the_counts_of_that_release_are_read_and_its_words_for_reasons_understood() {
     let mut report: Report = message("report");
     let versions = &report.services["web"];
     assert_eq!(versions["1.0.0"].stats.responses.success, 55);
+    assert_eq!(versions["1.0.0"].stats.forced.responses.total(), 0);
     assert_eq!(report.holds["held"].refused, 1);
     assert_eq!(report.mirrors["web"].version, "2.0.0");
 
