@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::Reason;
 use h2::client::{Connection, ResponseFuture, SendRequest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::testing::hot_path::clock::Watched;
 use crate::testing::hot_path::endpoint::{Script, Speaks, Step};
@@ -207,8 +208,7 @@ fn a_request_whose_length_is_wrong_is_refused_and_no_failure() {
         let mut client = Client::new(&rig).await;
         let (response, mut send) = client.begin(("content-length", "10"), true);
         send.send_data(Bytes::from_static(b"short"), true).unwrap();
-        let error = client.until(response).await.unwrap_err();
-        assert_eq!(reason(&error), Some(Reason::PROTOCOL_ERROR));
+        assert_eq!(client.until(response).await.unwrap().status(), 400);
         let outcome = outcome(&rig).await;
         assert_eq!(
             (outcome.failures(), outcome.in_flight),
@@ -306,6 +306,55 @@ fn the_endpoint_decides_whether_a_client_that_waits_sends_its_body() {
     let refuses: &[Step] = &[Step::TakeHead, Respond(401, "who?"), Stall];
     assert_eq!(expecting(&[refuses]), (None, 401));
     assert_eq!(expecting(&[&GOOD]), (Some(100), 200), "it says nothing");
+}
+
+/// What comes of a request with this target, in the frames of its stream: kinds, each with the last
+/// byte of its payload.
+fn refusal_of(target: &str) -> Vec<(u8, u8)> {
+    let literal = |name: u8, value: &str| {
+        let length = u8::try_from(value.len()).unwrap();
+        [&[name, length], value.as_bytes()].concat()
+    };
+    // GET, http, and literals for `:path` and `:authority`.
+    let block = [vec![0x82, 0x86], literal(0x04, target), literal(0x01, "a")].concat();
+    let length = u8::try_from(block.len()).unwrap();
+    let says = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        &[0, 0, length, 1, 5, 0, 0, 0, 1][..],
+        &block,
+    ];
+    run(async {
+        let rig = rig("", &[&GOOD]).await;
+        let mut stream = Watched(rig.connect().await);
+        stream.write_all(&says.concat()).await.unwrap();
+        let mut frames = Vec::new();
+        // To the reset, or the end of DATA.
+        while !matches!(frames.last(), Some((0 | 3, _))) {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let mut payload = vec![0; length];
+            stream.read_exact(&mut payload).await.unwrap();
+            if head[8] == 1 {
+                frames.push((head[3], payload.last().copied().unwrap_or_default()));
+            }
+        }
+        frames
+    })
+}
+
+#[test]
+fn a_target_that_is_none_gets_a_response() {
+    for target in ["/?q=\"x\"", "/<", "/>", "/?<", "/?>", "/a b", "/\x7f"] {
+        // HEADERS with nothing but `:status: 400`, and RST_STREAM.
+        assert_eq!(refusal_of(target), [(1, 0x8c), (3, 1)], "{target}");
+    }
+    let passes = refusal_of("/\"a\"{}");
+    assert_eq!(
+        passes.last(),
+        Some(&(0, b'k')),
+        "a path may have them: {passes:?}"
+    );
 }
 
 /// How a connection ends on which one request was served, and in what time after that.

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::refusals::{Next, Refusals, Response};
 use crate::wire::socket::Bytestream;
 
 /// The first frame's kind has to be that of SETTINGS (RFC 9113, 3.4).
@@ -21,6 +22,10 @@ pub(crate) struct H2Socket {
     stream: Bytestream,
     /// How many bytes come before the first frame's kind; `None`: it was seen.
     until_kind: Option<usize>,
+    /// Of a client: requests that are refused.
+    refusals: Option<Refusals>,
+    /// A response of ours that is being written, and how much of it was.
+    response: Option<(Response, usize)>,
 }
 
 impl H2Socket {
@@ -30,6 +35,8 @@ impl H2Socket {
             read,
             stream,
             until_kind: Some(PREFACE + KIND),
+            refusals: Some(Refusals::default()),
+            response: None,
         }
     }
 
@@ -39,6 +46,8 @@ impl H2Socket {
             read: Vec::new(),
             stream,
             until_kind: Some(KIND),
+            refusals: None,
+            response: None,
         }
     }
 
@@ -57,6 +66,42 @@ impl H2Socket {
             self.read = Vec::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Some(refusals) = &mut self.refusals else {
+            return self.stream.poll_write(cx, slices);
+        };
+        loop {
+            if let Some((response, written)) = &mut self.response {
+                while *written < response.len() {
+                    let rest = [IoSlice::new(&response[*written..])];
+                    match ready!(self.stream.poll_write(cx, &rest))? {
+                        0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                        more => *written += more,
+                    }
+                }
+                refusals.responded(response);
+                self.response = None;
+            }
+            let written = match refusals.next(slices) {
+                Next::Response(response) => {
+                    self.response = Some((response, 0));
+                    continue;
+                }
+                Next::Bytes(count) => {
+                    let before = [IoSlice::new(&slices[0][..count])];
+                    ready!(self.stream.poll_write(cx, &before))?
+                }
+                Next::All => ready!(self.stream.poll_write(cx, slices))?,
+            };
+            refusals.wrote(slices, written);
+            return Poll::Ready(Ok(written));
+        }
     }
 
     /// Looks at the first frame, which the crate lets be any.
@@ -90,7 +135,7 @@ impl AsyncWrite for H2Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream.poll_write(cx, &[IoSlice::new(bytes)])
+        self.poll_send(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -98,7 +143,7 @@ impl AsyncWrite for H2Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream.poll_write(cx, slices)
+        self.poll_send(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -9,4 +9,5 @@ pub(crate) mod client;
 pub(crate) mod connection;
 pub(crate) mod fields;
 pub(crate) mod message;
+mod refusals;
 pub(crate) mod stream;
