@@ -44,6 +44,7 @@ pub use wire::tls::{ClientAuth, KeyPair, ListenerSettings, Version};
 use admin::About;
 use control::drain::Drains;
 use control::{Control, config_file, monitor};
+use lifecycle::handover::active_lock::ActiveLock;
 use lifecycle::handover::link::Links;
 use lifecycle::{Lifecycle, start};
 use server::accept::Shared;
@@ -88,6 +89,8 @@ pub async fn run(
     // From here on the predecessor accepts no connection, and this process is the active one.
     let links = Links::new(control.clone(), counters.clone());
     let own = (addresses.clone(), admin_address.clone());
+    let active_lock = ActiveLock::beside(config.handover.as_deref());
+    active_lock.hold().await;
     let taken_over = start::take_over(predecessor, own, &control, &links).await;
 
     // Files and callers may change the table.
@@ -105,6 +108,7 @@ pub async fn run(
         orders,
         admin: admin.zip(listeners.admin),
         handover: config.handover.zip(listeners.handover),
+        active_lock: Arc::new(active_lock),
     };
     let all_ended = pin!(async { threads.ended().await.map_err(RunError::Worker) });
     if let Err(error) = taken_over {

@@ -33,6 +33,7 @@ pub use error::RunError;
 
 use crate::admin::{self, AdminApi};
 use crate::control::Control;
+use crate::lifecycle::handover::active_lock::ActiveLock;
 use crate::lifecycle::handover::draining::{Finishing, Over};
 use crate::lifecycle::handover::link::Links;
 use crate::lifecycle::handover::offer::{HandoverState, Successor};
@@ -59,6 +60,7 @@ pub(crate) struct Lifecycle {
     pub(crate) admin: Option<(Arc<AdminApi>, AdminListener)>,
     /// Where a successor asks for everything.
     pub(crate) handover: Option<(PathBuf, UnixListener)>,
+    pub(crate) active_lock: Arc<ActiveLock>,
 }
 
 /// How leaving has ended.
@@ -262,6 +264,7 @@ impl Lifecycle {
             };
             admin.successor.send_replace(Some(known));
         }
+        self.active_lock.release();
         let kept = successor.kept.clone();
         self.shutdown_phase
             .send_replace(ShutdownPhase::Leaving(kept.into()));
@@ -278,6 +281,7 @@ impl Lifecycle {
             socket: socket.unwrap_or_default(),
             is_done,
             standby,
+            active_lock: self.active_lock.clone(),
         }
     }
 

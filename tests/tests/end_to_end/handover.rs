@@ -95,14 +95,19 @@ async fn a_drain_waits_for_the_request_of_the_process_before() {
     assert_eq!(second.finished().await.code, Some(0));
 }
 
-#[tokio::test]
-async fn a_drain_waits_for_a_process_that_did_not_respond_at_the_next_upgrade() {
-    let (mut proxy, _one) = serving("1.0.0").await;
+/// A process with a request in flight does not respond at the next upgrade: it was stopped between two
+/// messages of the active process, or in the middle of one.
+async fn a_process_is_stopped_at_an_upgrade(in_the_middle: bool) {
+    let (mut proxy, one) = serving("1.0.0").await;
     let address = proxy.address;
     let slow = tokio::spawn(async move { get(address, "/slow?for=8s").await });
     proxy.wait_in_flight(1).await;
     let first = proxy.upgrade().await;
     first.signal(Signal::STOP);
+    if in_the_middle {
+        // It is told of each change.
+        proxy.put_web(&[&one], Value::Null).await;
+    }
     // The second one waits for it, and then goes without it.
     let second = proxy.upgrade().await;
     first.signal(Signal::CONT);
@@ -113,8 +118,21 @@ async fn a_drain_waits_for_a_process_that_did_not_respond_at_the_next_upgrade() 
     assert!(late.drained && !late.forced, "{late:?}");
     assert!(slow.is_finished(), "nothing was in flight any more");
     assert!(slow.await.unwrap().body.contains("1.0.0"));
-    assert_eq!(first.finished().await.code, Some(0));
-    assert_eq!(second.finished().await.code, Some(0));
+    for process in [first, second] {
+        let finished = process.finished().await;
+        assert_eq!(finished.code, Some(0));
+        assert!(!finished.stderr.contains("serves again"), "{finished:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_a_process_that_did_not_respond_at_the_next_upgrade() {
+    a_process_is_stopped_at_an_upgrade(false).await;
+}
+
+#[tokio::test]
+async fn a_process_that_was_let_go_in_the_middle_of_a_message_does_not_serve_again() {
+    a_process_is_stopped_at_an_upgrade(true).await;
 }
 
 #[tokio::test]

@@ -48,6 +48,11 @@ impl Channel {
         Self::new(UnixStream::from_std(stream)?)
     }
 
+    /// Waits until the peer has sent something, or has closed the channel.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.0.readable().await
+    }
+
     /// Sends one message.
     pub(crate) async fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::active_lock::ActiveLock;
 use super::channel::Channel;
 use super::message::{FORMAT, Hello, Update};
 use crate::control::Control;
@@ -19,6 +20,8 @@ use crate::worker::counters::Counters;
 /// long.
 const POLL_EVERY: Duration = Duration::from_millis(20);
 const POLL_FOR: Duration = Duration::from_secs(10);
+/// The kernel may take so long to release what a process that dies had locked.
+const DYING: Duration = Duration::from_millis(100);
 
 /// A process that finishes what it has.
 pub(crate) struct Finishing {
@@ -32,6 +35,7 @@ pub(crate) struct Finishing {
     pub(crate) is_done: watch::Receiver<bool>,
     /// False once another process would take the owner's place.
     pub(crate) standby: watch::Sender<bool>,
+    pub(crate) active_lock: Arc<ActiveLock>,
 }
 
 /// Why the reports end.
@@ -56,12 +60,24 @@ impl Finishing {
             if let Some(over) = self.obey(&mut channel, &mut standby_with).await {
                 return over;
             }
-            match standby_with.take() {
-                Some(others) => return Over::Inherited(others),
-                None => match self.find_active_process().await {
-                    Some(owner) => channel = owner,
-                    None => return Over::Alone,
-                },
+            let found = match standby_with.take() {
+                None => self.find_active_process().await,
+                Some(others) => {
+                    let is_dead = self.active_lock.take();
+                    tokio::pin!(is_dead);
+                    if timeout(DYING, &mut is_dead).await.is_ok() {
+                        return Over::Inherited(others);
+                    }
+                    // It was let go by a process that could not wait for it.
+                    tokio::select! {
+                        () = is_dead => return Over::Inherited(others),
+                        found = self.find_active_process() => found,
+                    }
+                }
+            };
+            match found {
+                Some(owner) => channel = owner,
+                None => return Over::Alone,
             }
         }
     }
@@ -101,7 +117,7 @@ impl Finishing {
         }
     }
 
-    /// The process that is the owner by now.
+    /// The process that is active by now, once it has let this one in.
     async fn find_active_process(&self) -> Option<Channel> {
         let until = Instant::now() + POLL_FOR;
         while Instant::now() < until {
@@ -114,7 +130,8 @@ impl Finishing {
                     draining_process: Some(self.process),
                 };
                 if channel.send(&hello).await.is_ok() {
-                    return Some(channel);
+                    let let_in = timeout_at(until, channel.readable()).await;
+                    return let_in.is_ok().then_some(channel);
                 }
             }
             sleep(POLL_EVERY).await;

@@ -22,8 +22,10 @@
 //! ([`crate::table::counts::remote::RemoteCounts`]).
 //!
 //! The youngest draining process is the *standby*: it keeps the listening sockets open without
-//! accepting on them, and if the active process dies before it has ended, serves again.
+//! accepting on them, and if the active process dies before it has ended, serves again. A link that
+//! ends does not say that: [`active_lock`] does.
 
+pub(crate) mod active_lock;
 pub(crate) mod channel;
 pub(crate) mod draining;
 mod error;
