@@ -2,7 +2,7 @@
 //! guards it.
 
 mod metrics;
-mod places;
+mod slots;
 pub(crate) mod successor;
 
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_io_timeout::TimeoutWriter;
 
-use crate::admin::places::{Place, Places};
+use crate::admin::slots::{Slot, Slots};
 use crate::config::{AdminAddress, Config, Token};
 use crate::control::drain::DrainTarget;
 use crate::control::{ChangeError, Control, ProcessRole};
@@ -114,13 +114,13 @@ impl AdminApi {
 
 /// Serves the admin API. Never ends.
 pub(crate) async fn serve(admin: Arc<AdminApi>, listener: AdminListener) -> std::io::Result<()> {
-    let places = Places::new();
+    let slots = Slots::new();
     match listener {
         AdminListener::Tcp(socket) => {
             let socket = tokio::net::TcpListener::from_std(socket)?;
             loop {
                 if let Some((stream, _)) = accepted(socket.accept().await).await {
-                    tokio::spawn(connection(admin.clone(), stream, places.stranger()));
+                    tokio::spawn(connection(admin.clone(), stream, slots.stranger()));
                 }
             }
         }
@@ -128,7 +128,7 @@ pub(crate) async fn serve(admin: Arc<AdminApi>, listener: AdminListener) -> std:
             let socket = tokio::net::UnixListener::from_std(socket)?;
             loop {
                 if let Some((stream, _)) = accepted(socket.accept().await).await {
-                    tokio::spawn(connection(admin.clone(), stream, places.stranger()));
+                    tokio::spawn(connection(admin.clone(), stream, slots.stranger()));
                 }
             }
         }
@@ -149,12 +149,12 @@ async fn accepted<T>(accepted: std::io::Result<T>) -> Option<T> {
 async fn connection(
     admin: Arc<AdminApi>,
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
-    place: Place,
+    slot: Slot,
 ) {
-    let place = &place;
+    let slot = &slot;
     let service = service_fn(move |request| {
         let admin = admin.clone();
-        async move { Ok::<_, std::convert::Infallible>(admin.response(request, place).await) }
+        async move { Ok::<_, std::convert::Infallible>(admin.response(request, slot).await) }
     });
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(WRITE_FOR));
@@ -166,7 +166,7 @@ async fn connection(
     tokio::select! {
         // A client that breaks off gets no error.
         _ = served => {}
-        () = place.has_to_go() => {}
+        () = slot.has_to_go() => {}
     }
 }
 
@@ -234,12 +234,8 @@ impl From<ChangeError> for Problem {
 }
 
 impl AdminApi {
-    async fn response(
-        self: &Arc<Self>,
-        request: Request<Incoming>,
-        place: &Place,
-    ) -> AdminResponse {
-        let response = self.respond_or_forward(request, place).await;
+    async fn response(self: &Arc<Self>, request: Request<Incoming>, slot: &Slot) -> AdminResponse {
+        let response = self.respond_or_forward(request, slot).await;
         let mut response = response.unwrap_or_else(|problem| {
             let Problem {
                 status,
@@ -254,7 +250,7 @@ impl AdminApi {
             };
             json(status, &ErrorBody { error })
         });
-        if self.control.process_role() == ProcessRole::Draining || !place.is_known() {
+        if self.control.process_role() == ProcessRole::Draining || !slot.is_known() {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
@@ -266,7 +262,7 @@ impl AdminApi {
     async fn respond_or_forward(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        place: &Place,
+        slot: &Slot,
     ) -> Result<AdminResponse, Problem> {
         let began = Instant::now();
         let (head, body) = request.into_parts();
@@ -275,7 +271,7 @@ impl AdminApi {
             Bytes::new()
         } else {
             self.admit(&head.headers)?;
-            if !place.make_known() {
+            if !slot.make_known() {
                 let message = "there are too many connections with the token already";
                 return Err(Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,

@@ -274,7 +274,7 @@ async fn with_a_token_only_who_knows_it_gets_in() {
 }
 
 #[tokio::test]
-async fn clients_without_the_token_keep_nobody_out() {
+async fn clients_without_the_token_do_not_keep_the_owner_out() {
     let proxy = TestProxy::start().await;
     let mut strangers = Vec::new();
     for i in 0..1_200 {
@@ -295,8 +295,8 @@ async fn clients_without_the_token_keep_nobody_out() {
     let took = began.elapsed();
     assert!(took < Duration::from_secs(2), "{took:?}");
     let mut last = String::new();
-    let asked = strangers.len() - 3;
-    strangers[asked].read_to_string(&mut last).await.unwrap();
+    let newest = strangers.len() - 3;
+    strangers[newest].read_to_string(&mut last).await.unwrap();
     assert!(last.starts_with("HTTP/1.1 200 "), "{last}");
     assert!(last.contains("connection: close\r\n"), "{last}");
 }

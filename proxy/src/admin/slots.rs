@@ -1,6 +1,6 @@
-//! Who may have a connection to the admin port. A client that has shown the token keeps its place.
-//! All others share few places, for a short time each: when these are taken, the oldest of them
-//! makes room for the newest. So nobody who lacks the token keeps the owner out.
+//! Who may have a connection to the admin port. A client that has shown the token keeps its slot.
+//! All others share few slots, for a short time each: when these are taken, the oldest of them
+//! makes room for the newest. So a client that lacks the token does not keep the owner out.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,8 +15,8 @@ const STRANGER_FOR: Duration = Duration::from_secs(10);
 /// Connections with such a request.
 const KNOWN: usize = 1024;
 
-/// The places of one admin port.
-pub(super) struct Places {
+/// The slots of one admin port.
+pub(super) struct Slots {
     strangers: Mutex<Strangers>,
     known: Arc<Semaphore>,
 }
@@ -29,15 +29,15 @@ struct Strangers {
     leave: BTreeMap<u64, Arc<Notify>>,
 }
 
-/// The place of one connection, at first that of a stranger.
-pub(super) struct Place {
-    places: Arc<Places>,
+/// The slot of one connection, at first that of a stranger.
+pub(super) struct Slot {
+    slots: Arc<Slots>,
     number: u64,
     leave: Arc<Notify>,
     known: OnceLock<OwnedSemaphorePermit>,
 }
 
-impl Places {
+impl Slots {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             strangers: Mutex::default(),
@@ -45,8 +45,8 @@ impl Places {
         })
     }
 
-    /// A place for a connection that has just been made.
-    pub(super) fn stranger(self: &Arc<Self>) -> Place {
+    /// A slot for a connection that has just been made.
+    pub(super) fn stranger(self: &Arc<Self>) -> Slot {
         let mut strangers = self.strangers();
         if strangers.leave.len() >= STRANGERS
             && let Some((_, oldest)) = strangers.leave.pop_first()
@@ -56,8 +56,8 @@ impl Places {
         let (number, leave) = (strangers.next, Arc::new(Notify::new()));
         strangers.next += 1;
         strangers.leave.insert(number, leave.clone());
-        Place {
-            places: self.clone(),
+        Slot {
+            slots: self.clone(),
             number,
             leave,
             known: OnceLock::new(),
@@ -71,27 +71,27 @@ impl Places {
     }
 }
 
-impl Place {
+impl Slot {
     pub(super) fn is_known(&self) -> bool {
         self.known.get().is_some()
     }
 
-    /// A request on the connection was allowed: its place is kept from now on. `false`: all such
-    /// places are taken.
+    /// A request on the connection was allowed: its slot is kept from now on. `false`: all such
+    /// slots are taken.
     pub(super) fn make_known(&self) -> bool {
         if self.is_known() {
             return true;
         }
-        let Ok(permit) = self.places.known.clone().try_acquire_owned() else {
+        let Ok(permit) = self.slots.known.clone().try_acquire_owned() else {
             return false;
         };
         // Only requests of this connection do this, and they come one after the other.
         let _ = self.known.set(permit);
-        self.places.strangers().leave.remove(&self.number);
+        self.slots.strangers().leave.remove(&self.number);
         true
     }
 
-    /// Waits until the connection has to go. Never ends for one that keeps its place.
+    /// Waits until the connection has to go. Never ends for one that keeps its slot.
     pub(super) async fn has_to_go(&self) {
         tokio::select! {
             () = self.leave.notified() => {}
@@ -103,10 +103,10 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         if !self.is_known() {
-            self.places.strangers().leave.remove(&self.number);
+            self.slots.strangers().leave.remove(&self.number);
         }
     }
 }
@@ -117,31 +117,31 @@ mod tests {
 
     use super::*;
 
-    fn has_to_go(place: &Place) -> bool {
-        place.has_to_go().now_or_never().is_some()
+    fn has_to_go(slot: &Slot) -> bool {
+        slot.has_to_go().now_or_never().is_some()
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_oldest_stranger_makes_room_and_no_known_client_does() {
-        let places = Places::new();
-        let known = places.stranger();
+        let slots = Slots::new();
+        let known = slots.stranger();
         assert!(known.make_known() && known.make_known());
-        let strangers: Vec<Place> = (0..STRANGERS).map(|_| places.stranger()).collect();
+        let strangers: Vec<Slot> = (0..STRANGERS).map(|_| slots.stranger()).collect();
         assert!(!strangers.iter().any(has_to_go));
-        let late = places.stranger();
+        let late = slots.stranger();
         let gone: Vec<bool> = strangers.iter().map(has_to_go).collect();
         assert!(gone[0] && !gone[1..].contains(&true));
         assert!(!has_to_go(&late) && !has_to_go(&known));
         // One that leaves by itself makes room, too.
         drop(late);
-        let later = places.stranger();
+        let later = slots.stranger();
         assert!(!has_to_go(&strangers[1]) && !has_to_go(&later));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stranger_has_its_time_and_a_known_client_has_no_end() {
-        let places = Places::new();
-        let (stranger, known) = (places.stranger(), places.stranger());
+        let slots = Slots::new();
+        let (stranger, known) = (slots.stranger(), slots.stranger());
         assert!(known.make_known());
         let began = tokio::time::Instant::now();
         stranger.has_to_go().await;
@@ -152,10 +152,10 @@ mod tests {
 
     #[test]
     fn there_is_an_end_of_places_for_known_clients_too() {
-        let places = Places::new();
-        let known: Vec<Place> = (0..KNOWN).map(|_| places.stranger()).collect();
-        assert!(known.iter().all(Place::make_known));
-        let late = places.stranger();
+        let slots = Slots::new();
+        let known: Vec<Slot> = (0..KNOWN).map(|_| slots.stranger()).collect();
+        assert!(known.iter().all(Slot::make_known));
+        let late = slots.stranger();
         assert!(!late.make_known());
         drop(known);
         assert!(late.make_known());
