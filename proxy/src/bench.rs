@@ -18,12 +18,12 @@ use crate::table::definition::Definition;
 use crate::table::routing_hints::RoutingHints;
 use crate::table::service::{Drained, Service};
 use crate::table::version::Resolved;
+use crate::wire::expectation::Expectation;
 use crate::wire::forwarding::Onward;
 use crate::wire::h1::head::{MAX_FIELDS, find_end, read_request};
 use crate::wire::head::Head;
 use crate::wire::headers;
 use crate::wire::peer::Peer;
-use crate::wire::pump::Expectation;
 
 /// One worker takes all claims.
 const WORKERS: usize = 1;

@@ -15,7 +15,8 @@ use crate::table::endpoint::Endpoint;
 use crate::table::probes::Suspicion;
 use crate::table::timeouts::Timeouts;
 use crate::wire::connection::Connection;
-use crate::wire::pump::{Expectation, Pump, Source, Stopped};
+use crate::wire::expectation::Expectation;
+use crate::wire::pump::{Pump, Source, Stopped};
 use crate::wire::reply::LocalReply;
 use crate::wire::resources;
 use crate::wire::response::{NoResponse, ResponseHead};
@@ -350,7 +351,7 @@ impl Sending<'_> {
     }
 
     /// How long nothing may happen, while the request is sent.
-    fn patience(&self, client: &Source<'_>, upload: &Pump) -> Duration {
+    fn stall_timeout(&self, client: &Source<'_>, upload: &Pump) -> Duration {
         let waits = client.expectation == Expectation::GoAhead
             && upload.is_starved()
             && !upload.is_untouched();
@@ -375,7 +376,7 @@ impl Sending<'_> {
         // One that is asked although it is silent is waited for: there was no better one.
         let may_fall_silent = !endpoint.is_silent();
         timer.set(if sending {
-            self.patience(client, upload)
+            self.stall_timeout(client, upload)
         } else {
             timeouts.first_byte
         });
@@ -396,7 +397,7 @@ impl Sending<'_> {
                     }
                     Poll::Pending if moved => {
                         client.expects_no_longer(upload);
-                        timer.set(self.patience(client, upload));
+                        timer.set(self.stall_timeout(client, upload));
                     }
                     Poll::Pending => {}
                 }

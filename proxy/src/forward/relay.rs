@@ -10,8 +10,9 @@ use std::time::Duration;
 use crate::forward::{EndpointResponse, Exchange};
 use crate::table::counts::stats::Failure;
 use crate::wire::connection::Connection;
+use crate::wire::expectation::Expectation;
 use crate::wire::h1::body::Framing;
-use crate::wire::pump::{Expectation, Pump, Relay, Source, Stopped};
+use crate::wire::pump::{Pump, Relay, Source, Stopped};
 use crate::wire::response::ResponseHead;
 use crate::wire::timer::Timer;
 

@@ -7,9 +7,9 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use crate::wire::expectation::Expectation;
 use crate::wire::head::{Known, Message};
 use crate::wire::peer::{Peer, scheme_and_port};
-use crate::wire::pump::Expectation;
 use crate::wire::sink::Sink;
 
 /// How an endpoint sees a request.

@@ -6,12 +6,12 @@
 
 use http::Version;
 
+use crate::wire::expectation::Expectation;
 use crate::wire::forwarding::{self, Onward};
 use crate::wire::h1::body::Framing;
 use crate::wire::head::{Known, Line, Message};
 use crate::wire::max_forwards;
 use crate::wire::peer::Peer;
-use crate::wire::pump::Expectation;
 use crate::wire::sink::Sink;
 
 /// Whether a request asks for another protocol (RFC 9110, 7.8). `h2c` does not count: passed

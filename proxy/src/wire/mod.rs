@@ -4,6 +4,7 @@
 pub(crate) mod address;
 pub(crate) mod connection;
 pub(crate) mod discard;
+pub(crate) mod expectation;
 pub(crate) mod fields;
 pub(crate) mod forwarding;
 pub(crate) mod h1;

@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::task::{Context, Poll, ready};
 
+use crate::wire::expectation::Expectation;
 use crate::wire::h1::body::{self, BadFraming, Decoder, Framing};
 use crate::wire::h1::head::read_trailers;
 use crate::wire::h1::splice::{Broken, SPLICE_FROM, Splice};
@@ -20,17 +21,6 @@ pub(crate) struct Source<'s> {
     /// The client behind it can be sent interim responses (RFC 9110, 15.2).
     pub(crate) takes_interim: bool,
     pub(crate) expectation: Expectation,
-}
-
-/// What a client expects before it sends the body of its request (RFC 9110, 10.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Expectation {
-    /// Nothing, or nothing any more: it was told to go on by the proxy.
-    Nothing,
-    /// A 100.
-    GoAhead,
-    /// A 100, but it has not waited for that.
-    BodyCame,
 }
 
 /// How much of a body may come, and how it is passed on.

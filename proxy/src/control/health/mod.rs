@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_are_asked_for_the_host_that_is_set_or_the_first_one() {
+    fn probes_name_the_host_that_is_set_or_the_first_one() {
         #[track_caller]
         fn check(hosts: &str, health: &str, want: Option<&str>) {
             let json = format!(r#"{{"name":"web","hosts":[{hosts}],"health":{{{health}}}}}"#);

@@ -225,7 +225,7 @@ fn interim_responses_have_an_end() {
 }
 
 #[test]
-fn a_status_that_nobody_knows_is_passed_on() {
+fn a_status_without_a_meaning_is_passed_on() {
     for client in [Http::One, Http::Two] {
         for speaks in [Http1, Http2] {
             for status in [299, 499, 599, 600, 799, 999] {

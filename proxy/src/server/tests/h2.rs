@@ -310,7 +310,7 @@ fn the_endpoint_decides_whether_a_client_that_waits_sends_its_body() {
 
 /// What comes of a request with this target, in the frames of its stream: kinds, each with the last
 /// byte of its payload.
-fn refusal_of(target: &str) -> Vec<(u8, u8)> {
+fn frames_of_refused(target: &str) -> Vec<(u8, u8)> {
     let literal = |name: u8, value: &str| {
         let length = u8::try_from(value.len()).unwrap();
         [&[name, length], value.as_bytes()].concat()
@@ -347,9 +347,9 @@ fn refusal_of(target: &str) -> Vec<(u8, u8)> {
 fn a_target_that_is_none_gets_a_response() {
     for target in ["/?q=\"x\"", "/<", "/>", "/?<", "/?>", "/a b", "/\x7f"] {
         // HEADERS with nothing but `:status: 400`, and RST_STREAM.
-        assert_eq!(refusal_of(target), [(1, 0x8c), (3, 1)], "{target}");
+        assert_eq!(frames_of_refused(target), [(1, 0x8c), (3, 1)], "{target}");
     }
-    let passes = refusal_of("/\"a\"{}");
+    let passes = frames_of_refused("/\"a\"{}");
     assert_eq!(
         passes.last(),
         Some(&(0, b'k')),
