@@ -36,10 +36,10 @@ pub enum ContainerError {
 
 /// An endpoint that the proxy does not see healthy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{address} is {health}: {}", reason.as_deref().unwrap_or("not checked yet"))]
+#[error("{endpoint} is {health}: {}", reason.as_deref().unwrap_or("not checked yet"))]
 pub struct Unhealthy {
-    /// `ip:port`.
-    pub address: String,
+    /// `ip:port`, behind the container's name where that is known.
+    pub endpoint: String,
     /// What the proxy takes it for.
     pub health: HealthState,
     /// What its last check came to.

@@ -97,7 +97,7 @@ mod tests {
 
     fn unhealthy() -> Unhealthy {
         Unhealthy {
-            address: text("10.0.0.1:8080"),
+            endpoint: text("10.0.0.1:8080"),
             health: HealthState::Down,
             reason: Some(text("connection refused")),
         }

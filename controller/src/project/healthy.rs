@@ -9,7 +9,7 @@ use crate::error::{ContainerError, Result, Unhealthy};
 use crate::journal::VersionRecord;
 use crate::project::Project;
 use crate::project::containers::of_version;
-use crate::runtime::ContainerState;
+use crate::runtime::{Container, ContainerState};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long it may take where the manifest does not say.
@@ -38,7 +38,7 @@ impl Health {
                 HealthState::Down | HealthState::Ejected | HealthState::Unresolved => {
                     health.failing |= endpoint.reason.is_some();
                     health.down.get_or_insert_with(|| Unhealthy {
-                        address: endpoint.address.clone(),
+                        endpoint: endpoint.address.clone(),
                         health: endpoint.health,
                         reason: endpoint.reason.clone(),
                     });
@@ -46,6 +46,19 @@ impl Health {
             }
         }
         health
+    }
+
+    /// Says which of these containers the first one is that does not get requests.
+    fn name_container(&mut self, containers: &[&Container]) {
+        if let Some(down) = &mut self.down {
+            let has_address = |container: &&&Container| {
+                let address = container.address.map(|address| address.to_string());
+                address.as_ref() == Some(&down.endpoint)
+            };
+            if let Some(container) = containers.iter().find(has_address) {
+                down.endpoint = format!("{} ({})", container.name, down.endpoint);
+            }
+        }
     }
 
     /// Whether the version serves: one of its endpoints is up, or it has none that should be.
@@ -89,9 +102,11 @@ impl Project {
             .iter()
             .filter(|container| container.state == ContainerState::Running)
             .count();
+        let mut health = Health::of(&table.view, &version.version);
+        health.name_container(&containers);
         Ok(Observed {
             running: u32::try_from(running).unwrap_or(u32::MAX),
-            health: Health::of(&table.view, &version.version),
+            health,
             view: table.view,
         })
     }
@@ -119,6 +134,8 @@ impl Project {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use admin_api::{EndpointView, VersionView};
 
     use super::*;
@@ -146,13 +163,26 @@ mod tests {
     #[test]
     fn the_first_endpoint_that_is_down_is_named_and_retired_ones_do_not_count() {
         use HealthState::{Down, Draining, Ejected, Up};
-        let seen = health(&[(Up, None), (Draining, None), (Ejected, Some("5 failures"))]);
+        let mut seen = health(&[(Up, None), (Draining, None), (Ejected, Some("5 failures"))]);
         assert_eq!((seen.up, seen.failing, seen.serves()), (1, true, true));
+        let container = |name: &str, address: &str| Container {
+            id: String::new(),
+            name: name.to_owned(),
+            image: String::new(),
+            labels: BTreeMap::new(),
+            state: ContainerState::Running,
+            address: address.parse().ok(),
+        };
+        let containers = [
+            container("web-1", "10.0.0.1:80"),
+            container("web-3", "10.0.0.3:80"),
+        ];
+        seen.name_container(&containers.each_ref());
         let error = seen.too_few(2, "web 2.0.0".into(), "60 s".into());
         assert_eq!(
             error.to_string(),
             "1 of 2 containers of web 2.0.0 were healthy within 60 s: \
-             10.0.0.3:80 is ejected: 5 failures"
+             web-3 (10.0.0.3:80) is ejected: 5 failures"
         );
         let seen = health(&[(Down, None), (Down, Some("refused"))]);
         let first = seen.down.as_ref().map(ToString::to_string);
