@@ -149,7 +149,7 @@ impl Exchange {
             copied: None,
             waits_until: None,
             traits,
-            expectation: headers::expectation(request, framing),
+            expectation: Expectation::of(request, framing != Framing::Empty),
         };
         exchange.write_head(peer, request, &target, attempt.upstream(), to);
         // A version is not judged by what clients aim at another one either.

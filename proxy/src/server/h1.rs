@@ -34,6 +34,8 @@ use crate::worker::slots::{Slots, slot};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// How long the end of this side's half may take, before what the client still sends is forgotten.
 const SHUTDOWN: Duration = Duration::from_secs(2);
+/// How many bytes may come behind a head that cannot be read, so that its client gets to read why.
+const MAX_BEHIND: u64 = 1024 * 1024;
 /// How long a new connection may take to send its first request while the proxy stops.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
@@ -83,6 +85,8 @@ pub(crate) enum Next {
     Request,
     /// Closed, once the client has read what was sent.
     Close,
+    /// The same after a head that cannot be read: what comes behind it is no body.
+    CloseSoon,
     /// Closed at once, since the client has nothing more to send.
     CloseNow,
     /// Ended in the middle of a response: closed at once, so that the client sees it was cut.
@@ -145,7 +149,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, jobs: &Jobs, socket: Socket, peer:
         client.served += 1;
         match next {
             Next::Request => {}
-            Next::Close => return Box::pin(client.linger(&worker)).await,
+            Next::Close => return Box::pin(client.linger(&worker, u64::MAX)).await,
+            Next::CloseSoon => return Box::pin(client.linger(&worker, MAX_BEHIND)).await,
             Next::CloseNow | Next::Cut => return,
         }
     }
@@ -461,7 +466,8 @@ impl H1Client {
         worker.pool.give(bytes);
         match written {
             Ok(()) if keep_alive => Next::Request,
-            Ok(()) => Next::Close,
+            Ok(()) if request.is_some() => Next::Close,
+            Ok(()) => Next::CloseSoon,
             Err(_) => Next::Cut,
         }
     }
@@ -475,8 +481,9 @@ impl H1Client {
         self.read_buffer.is_empty() && rustix::io::ioctl_fionread(&*plain) == Ok(0)
     }
 
-    /// Ends the connection without taking from the client what it was sent last.
-    async fn linger(mut self, worker: &Worker) {
+    /// Ends the connection without taking from the client what it was sent last. So many bytes may
+    /// come until then.
+    async fn linger(mut self, worker: &Worker, most: u64) {
         let (socket, timer) = (&self.socket, &self.timer);
         let shut = timer.wait(SHUTDOWN, |cx| socket.poll_shutdown(cx)).await;
         if matches!(shut, Ok(Ok(()))) {
@@ -487,7 +494,7 @@ impl H1Client {
                 takes_interim: false,
                 expectation: Expectation::Nothing,
             };
-            linger(worker, timer, &mut client).await;
+            linger(worker, timer, &mut client, most).await;
         }
         self.read_buffer.clear(&worker.pool);
     }

@@ -172,7 +172,7 @@ impl Client {
             takes_interim: false,
             expectation: Expectation::Nothing,
         };
-        linger(&self.worker, &self.timer, &mut source).await;
+        linger(&self.worker, &self.timer, &mut source, u64::MAX).await;
         read_buffer.clear(&self.worker.pool);
     }
 

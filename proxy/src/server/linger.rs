@@ -16,10 +16,10 @@ const QUIET: Duration = Duration::from_secs(5);
 /// How long a process that stops waits for it.
 const STOPPING: Duration = Duration::from_secs(1);
 
-/// Reads and forgets what a client sends, until it ends, sends nothing for a while, or has had its
-/// time.
-pub(super) async fn linger(worker: &Worker, timer: &Timer, client: &mut Source<'_>) {
-    let mut discard = Discard::begin(timer);
+/// Reads and forgets what a client sends, until it ends, sends nothing for a while, has sent `most`
+/// bytes, or has had its time.
+pub(super) async fn linger(worker: &Worker, timer: &Timer, client: &mut Source<'_>, most: u64) {
+    let mut discard = Discard::begin(timer, most);
     let mut is_stopping = false;
     timer.set(QUIET);
     poll_fn(|cx| {

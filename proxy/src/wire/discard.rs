@@ -20,13 +20,16 @@ const READS: usize = 16;
 pub(crate) struct Discard {
     since: Millis,
     bytes: u64,
+    most: u64,
 }
 
 impl Discard {
-    pub(crate) fn begin(timer: &Timer) -> Self {
+    /// Begins with nothing of `most` bytes.
+    pub(crate) fn begin(timer: &Timer, most: u64) -> Self {
         Self {
             since: timer.now(),
             bytes: 0,
+            most,
         }
     }
 
@@ -47,7 +50,7 @@ impl Discard {
                 Ok(0) | Err(_) => return Poll::Ready(()),
             }
             *moved = true;
-            if !may_go_on(timer.now() - self.since, self.bytes) {
+            if self.bytes >= self.most || !may_go_on(timer.now() - self.since, self.bytes) {
                 return Poll::Ready(());
             }
         }

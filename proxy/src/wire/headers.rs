@@ -8,7 +8,6 @@ use http::Version;
 
 use crate::wire::expectation::Expectation;
 use crate::wire::forwarding::{self, Onward};
-use crate::wire::h1::body::Framing;
 use crate::wire::head::{Known, Line, Message};
 use crate::wire::max_forwards;
 use crate::wire::peer::Peer;
@@ -22,19 +21,6 @@ pub(crate) fn requests_upgrade(request: Message<'_>) -> bool {
         && protocols.peek().is_some()
         && !protocols.any(|name| name.len() >= 3 && name[..3].eq_ignore_ascii_case(b"h2c"))
         && request.says_upgrade()
-}
-
-/// What the client of a request, whose body is framed like this, expects before it sends that (RFC
-/// 9110, 10.1.1).
-pub(crate) fn expectation(request: Message<'_>, framing: Framing) -> Expectation {
-    let expects = framing != Framing::Empty
-        && request.version() != Version::HTTP_10
-        && request.has(Known::Expect, "100-continue");
-    if expects {
-        Expectation::GoAhead
-    } else {
-        Expectation::Nothing
-    }
 }
 
 /// Writes what an endpoint should see of a client's header fields.

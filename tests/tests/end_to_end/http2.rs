@@ -385,10 +385,11 @@ async fn a_body_that_contradicts_its_length_is_an_error_of_its_stream() {
     let endpoint = TestEndpoint::start("1").await;
     proxy.put_web(&[&endpoint], Value::Null).await;
     let client = StreamClient::connect(proxy.address).await;
+    // A response may come before the stream is reset (RFC 9113, 8.1.1).
     let short = client
         .send("POST", "/echo", &[("content-length", "9")], "short")
         .await;
-    assert_eq!(reason(short), Reason::PROTOCOL_ERROR);
+    assert_eq!(short.unwrap().status, 400);
     assert!(
         client.send("GET", "/", &[], "").await.is_ok(),
         "the others go on"

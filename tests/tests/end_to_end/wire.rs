@@ -193,7 +193,18 @@ async fn interim_responses_go_to_clients_that_know_them() {
 
 #[tokio::test]
 async fn a_client_that_expects_a_100_gets_it_or_the_response() {
-    let endpoint = TestEndpoint::start("1").await;
+    let endpoint = ScriptedEndpoint::start(|_, mut heard: Heard| async move {
+        while heard.head().await.is_some() {
+            heard.say("HTTP/1.1 100 Continue\r\n\r\n").await;
+            let mut body = [0; 5];
+            if heard.stream.read_exact(&mut body).await.is_ok() {
+                let text = String::from_utf8_lossy(&body);
+                let head = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
+                heard.say(&format!("{head}{text}")).await;
+            }
+        }
+    })
+    .await;
     let proxy = proxy_before(endpoint.address, "[limits]\nbody = \"1KiB\"\n").await;
     let expecting = |length: usize| {
         format!(
