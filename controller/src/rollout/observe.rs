@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use admin_api::{CopyStats, ServiceStats, ServiceView, VersionStats};
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{PhaseResult, Rollout};
 use crate::error::{ContainerError, Error, Fault, Result};
 use crate::journal::RolloutRecord;
 use crate::project::healthy::Health;
 use crate::verdict::{Case, Counts, Limits, Pair, Reading, Sample, Verdict, Window};
+
+/// How long the runtime may take to say that a container has exited which the proxy knows to be gone.
+const EXIT_WITHIN: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What is known of a rollout now.
 #[derive(Debug, Clone)]
@@ -120,7 +124,10 @@ impl Rollout {
         };
         let is_failing = seen.health.failing && seen.stable_is_well;
         if let (true, Some(down)) = (is_failing, seen.health.down) {
-            return Err(Error::from(ContainerError::from(down)).into());
+            let exit = self.exit_of_candidate().await;
+            return Err(exit
+                .unwrap_or_else(|| ContainerError::from(down).into())
+                .into());
         }
         if seen.running < replicas {
             // A container was removed by hand.
@@ -145,6 +152,23 @@ impl Rollout {
             live.proxy = Some(Arc::new(said));
         });
         Ok(Some(reading))
+    }
+
+    /// The proxy knows that a container is gone before the runtime says that it has exited, which says
+    /// more: waits a moment for that.
+    async fn exit_of_candidate(&self) -> Option<Error> {
+        let began = Instant::now();
+        loop {
+            if let Err(error @ Error::Container(ContainerError::Exited { .. })) =
+                self.project.observe(&self.record.to).await
+            {
+                return Some(error);
+            }
+            if began.elapsed() >= EXIT_WITHIN {
+                return None;
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Opens the window of this step, or takes up the one that the journal has: then the

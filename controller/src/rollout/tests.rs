@@ -252,6 +252,26 @@ async fn a_container_that_exits_while_it_has_requests_is_the_end_of_the_candidat
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_that_is_gone_before_the_runtime_says_so_is_reported_with_its_exit() {
+    for phase in [Phase::Shifting, Phase::Baking] {
+        let test = TestProject::new().await;
+        let handle = test.canary();
+        until(&handle, phase).await;
+        test.proxy.take_down("2.0.0", "Connection refused");
+        let mut live = handle.watch();
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            test.runtime.exit("2.0.0", 1);
+        };
+        let ended = live.wait_for(|live| live.record.phase.is_over());
+        let (_, ended) = tokio::join!(later, ended);
+        ended.expect("it ends");
+        handle.ended().await;
+        check_rolled_back(&test, "exited with code 1");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_candidate_that_never_gets_healthy_never_gets_a_request() {
     let test = TestProject::new().await;
     test.proxy.take_down("2.0.0", "responded with 503");
