@@ -306,7 +306,7 @@ bake = "{bake}"
 
     /// A client at a steady 200 requests a second.
     pub fn load(&self) -> Load {
-        Load::start(self.address, &["--rate", "200", "--connections", "8"])
+        Load::start(self.address, &["--rate", "100", "--connections", "8"])
     }
 
     /// The process of the controller.
