@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use controller::Exit;
 use controller::cli::{self, Args, Output, Verb};
-use logging::{EnvFilter, Log};
-use tokio::signal::unix::{SignalKind, signal};
+use program::log::{EnvFilter, Log};
+use program::signals;
 
 fn main() -> ExitCode {
     let output = Output::of_line(std::env::args_os().skip(1));
@@ -32,7 +32,12 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(controller::Error::file("tokio"))
-        .and_then(|runtime| runtime.block_on(async { cli::run(args, terminated()?).await }));
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                let told = signals::told_to_stop().map_err(controller::Error::file("signals"))?;
+                cli::run(args, told).await
+            })
+        });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -54,22 +59,9 @@ fn start_log() -> Log {
         EnvFilter::try_from_env("CROSSFADE_LOG")
     };
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = logging::start(filter, false);
+    let log = program::log::start(filter, false);
     if old_name {
         tracing::warn!("RUST_LOG is the old name: set CROSSFADE_LOG instead");
     }
     log
-}
-
-/// SIGTERM or Ctrl-C. Registered before anything else is done.
-fn terminated() -> controller::Result<impl Future<Output = ()>> {
-    let register = |kind| signal(kind).map_err(controller::Error::file("signals"));
-    let mut term = register(SignalKind::terminate())?;
-    let mut interrupt = register(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
 }

@@ -1,13 +1,13 @@
 //! `crossfade-proxy`: parse, check, bind, run, stop.
 
 mod flags;
-mod signals;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use logging::EnvFilter;
+use program::log::EnvFilter;
+use program::signals;
 use proxy::{Config, Listeners, Predecessor};
 
 use flags::Flags;
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 
 fn start(flags: Flags) -> Result<(), u8> {
     let log = EnvFilter::try_from_env("CROSSFADE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let _log = logging::start(log, std::io::stderr().is_terminal());
+    let _log = program::log::start(log, std::io::stderr().is_terminal());
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

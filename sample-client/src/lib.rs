@@ -18,7 +18,6 @@ mod response;
 mod run;
 mod schedule;
 mod shared;
-mod signals;
 mod summary;
 mod target;
 mod websocket;
@@ -26,7 +25,7 @@ mod worker;
 
 pub use failure::{Cause, Failure};
 pub use options::{Config, EXIT_USAGE, Mode, Options, Output};
+pub use program::signals::told_to_stop;
 pub use run::{RunError, run};
-pub use signals::shutdown_signal;
 pub use summary::{Latency, Summary};
 pub use target::{InvalidTarget, Target};

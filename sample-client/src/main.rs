@@ -4,7 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
-use sample_client::{Config, EXIT_USAGE, Options, RunError, Summary, run, shutdown_signal};
+use sample_client::{Config, EXIT_USAGE, Options, RunError, Summary, run, told_to_stop};
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
@@ -41,7 +41,7 @@ fn send(config: Config) -> Result<Summary, RunError> {
         .build()
         .map_err(RunError::Runtime)?;
     runtime.block_on(async {
-        let shutdown = shutdown_signal().map_err(RunError::Signals)?;
+        let shutdown = told_to_stop().map_err(RunError::Signals)?;
         run(config, io::stdout(), shutdown).await
     })
 }

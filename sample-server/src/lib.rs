@@ -12,10 +12,9 @@ mod response;
 mod router;
 mod server;
 mod share;
-mod signals;
 mod websocket;
 
 pub use options::{Config, EXIT_USAGE, Options};
+pub use program::signals::told_to_stop;
 pub use server::{Ended, StartError, bind, run};
 pub use share::{InvalidShare, Share};
-pub use signals::shutdown_signal;

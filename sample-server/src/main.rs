@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use sample_server::{EXIT_USAGE, Ended, Options, StartError, bind, run, shutdown_signal};
+use sample_server::{EXIT_USAGE, Ended, Options, StartError, bind, run, told_to_stop};
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
@@ -36,7 +36,7 @@ fn serve(options: Options) -> Result<Ended, StartError> {
         .build()
         .map_err(StartError::Runtime)?;
     runtime.block_on(async {
-        let shutdown = shutdown_signal().map_err(StartError::Signals)?;
+        let shutdown = told_to_stop().map_err(StartError::Signals)?;
         let (listener, address) = bind(options.listen_address()).await?;
         let config = options.config();
         // The server runs even if stdout is closed.

@@ -1,4 +1,4 @@
-//! The log of both programs, on standard error: at most a few lines a second from any one place in
+//! The log of proxy and controller, on standard error: at most a few lines a second from any one place in
 //! the code, those of other crates included, and a count of what was left out.
 
 mod limit;
@@ -13,7 +13,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::limit::{Limit, Limited};
+use self::limit::{Limit, Limited};
 
 /// The log, once it has begun. Dropped at the end of the program, it says what it has left out.
 #[must_use]
@@ -61,8 +61,8 @@ mod tests {
     use std::sync::{Mutex, MutexGuard};
     use std::time::Duration;
 
+    use super::limit::{LINES, START};
     use super::*;
-    use crate::limit::{LINES, START};
 
     /// Where a test's log goes.
     #[derive(Clone, Default)]
