@@ -231,8 +231,9 @@ impl Failed {
     }
 
     /// Whom the attempt is counted against. Whatever ends at the client as a 5xx of the proxy's own
-    /// is a failure of the version, unless this machine has run out of something; so is an attempt that a retry saves, unless the connection had
-    /// ended with the request `is_unprocessed`, or a drain cut it, and it `is_sent_again`.
+    /// is a failure of the version, unless this machine has run out of something. So is an attempt that
+    /// a retry saves, unless the connection had ended with the request `is_unprocessed`, or a drain cut
+    /// it, and it `is_sent_again`.
     pub(super) fn blame(&self, is_unprocessed: bool, is_sent_again: bool) -> Blame {
         match self.reply {
             LocalReply::ClientStalled

@@ -83,10 +83,8 @@ struct Begun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     Request,
-    /// Closed, once the client has read what was sent.
-    Close,
-    /// The same after a head that cannot be read: what comes behind it is no body.
-    CloseSoon,
+    /// Closed, once the client has read what was sent. So many bytes may come from it until then.
+    Close(u64),
     /// Closed at once, since the client has nothing more to send.
     CloseNow,
     /// Ended in the middle of a response: closed at once, so that the client sees it was cut.
@@ -149,8 +147,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, jobs: &Jobs, socket: Socket, peer:
         client.served += 1;
         match next {
             Next::Request => {}
-            Next::Close => return Box::pin(client.linger(&worker, u64::MAX)).await,
-            Next::CloseSoon => return Box::pin(client.linger(&worker, MAX_BEHIND)).await,
+            Next::Close(most) => return Box::pin(client.linger(&worker, most)).await,
             Next::CloseNow | Next::Cut => return,
         }
     }
@@ -323,7 +320,7 @@ impl H1Client {
         match response.settle(relayed) {
             Ok(()) if begun.keep_alive => Next::Request,
             Ok(()) if request.last && whole && self.has_read_all() => Next::CloseNow,
-            Ok(()) => Next::Close,
+            Ok(()) => Next::Close(u64::MAX),
             Err(_) => self.cut(begun.ends_with_connection),
         }
     }
@@ -466,8 +463,9 @@ impl H1Client {
         worker.pool.give(bytes);
         match written {
             Ok(()) if keep_alive => Next::Request,
-            Ok(()) if request.is_some() => Next::Close,
-            Ok(()) => Next::CloseSoon,
+            Ok(()) if request.is_some() => Next::Close(u64::MAX),
+            // What comes behind a head that cannot be read is no body.
+            Ok(()) => Next::Close(MAX_BEHIND),
             Err(_) => Next::Cut,
         }
     }

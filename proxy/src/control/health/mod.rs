@@ -2,10 +2,11 @@
 //! the endpoint itself, which every table shares.
 //!
 //! A new endpoint starts down. `rise` successes in a row, for `min_healthy_time` at least, bring
-//! it up, `fall` failures in a row take it down. A request that could not connect, or whose connection
-//! broke, has its endpoint probed at once; where both were refused, the endpoint is down. When the process starts, every endpoint is new
-//! to it and none to its clients: they are probed in one burst, so that the first client finds up
-//! what is up.
+//! it up, `fall` failures in a row take it down. A request that could not connect, or whose
+//! connection broke, has its endpoint probed at once; where both were refused, the endpoint is down.
+//!
+//! When the process starts, every endpoint is new to it and none to its clients: they are probed in
+//! one burst, so that the first client finds up what is up.
 
 mod grpc;
 mod probe;
