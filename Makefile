@@ -29,7 +29,7 @@ export CARGO_BUILD_TARGET := $(HOST_TRIPLE)
 PODMAN_WORKS := podman info >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help build images demo test quick check deny soak bench bench-build bench-setup callgrind gate judge micro fuzz
+.PHONY: help build images demo test quick compat check deny soak bench bench-build bench-setup callgrind gate judge micro fuzz
 
 help: ## Says what there is to do
 	@echo 'make TARGET, where TARGET is one of:'
@@ -109,6 +109,18 @@ quick: build ## Tests of the real programs, as debug builds: end to end and podm
 	fi
 	CROSSFADE_BIN_DIR=$(BIN) RUST_TEST_THREADS=$(TEST_THREADS) cargo test --no-fail-fast $(QUICK_TESTS) -- $(TEST)
 
+# What is written in Python is installed below target/; Node, Go, nginx, PHP, busybox and Apache take
+# part where they are installed.
+COMPAT_VENV := $(TARGET_DIR)/compat-venv
+
+compat: PROFILE = dev
+compat: BUILDS = $(if $(SHORT),$(TESTED),$(PACKAGES))
+compat: build ## Servers and clients of others, direct, through nginx and through the proxy: tests/COMPAT.md. SHORT=1 WRITE=1
+	@test -d $(COMPAT_VENV) || python3 -m venv $(COMPAT_VENV)
+	@$(COMPAT_VENV)/bin/pip install --quiet grpcio gunicorn $(if $(SHORT),,uvicorn)
+	PYTHONDONTWRITEBYTECODE=1 $(COMPAT_VENV)/bin/python tests/compat/run.py $(BIN)/crossfade-proxy \
+		$(if $(SHORT),--short) $(if $(WRITE),--write)
+
 # What a machine that has nothing else to do needs for the promised numbers: the first row alone
 # takes 30% of DURATION.
 DURATION ?= 33m
@@ -132,7 +144,7 @@ deny: ## Licences, bans and sources of all that is linked, by deny.toml; needs c
 	cargo deny --log-level error check --hide-inclusion-graph licenses bans sources
 
 # The benchmark: benches/README.md. PEERS and WORK are lists with commas; all of them without.
-ROUNDS ?= 8
+ROUNDS ?= 32
 BENCH_VENV := $(TARGET_DIR)/bench-venv
 comma := ,
 BENCH = $(BIN)/crossfade-bench
@@ -143,7 +155,7 @@ bench-build bench callgrind: BUILDS = $(if $(filter dev,$(PROFILE)),$(TESTED),$(
 
 bench-build: build
 
-bench: bench-build ## Where we stand among the peers. PEERS=nginx,haproxy WORK=small,large ROUNDS=8 REPEAT=2 WRITE=1
+bench: bench-build ## Where we stand among the peers. PEERS=nginx,haproxy WORK=small,large ROUNDS=32 REPEAT=2 WRITE=1
 	$(BENCH) $(BENCH_OPTIONS) $(addprefix --peers ,$(PEERS)) $(addprefix --work ,$(WORK)) $(addprefix --repeat ,$(REPEAT)) $(if $(WRITE),--write benches)
 
 callgrind: bench-build ## Instructions for each request, to compare two commits by. PEERS= WORK=
@@ -158,10 +170,10 @@ gate: $(if $(BASE),,build) ## Fails if a request needs 3% more instructions than
 	cargo build --bins $(TESTED)
 	$(TARGET_DIR)/$(HOST_TRIPLE)/debug/crossfade-bench gate $(if $(BASE),--base $(BASE) --cache $(TARGET_DIR)/gate,--programs $(BIN))
 
-judge: ## How well rollouts are judged, by simulation; a few minutes. ROLLOUTS=10000 SEED=1 WRITE=1
+judge: ## How well rollouts are judged, by simulation; a few minutes. ROLLOUTS=10000 SEED=1 ROWS=slow WRITE=1
 	cargo build --profile $(PROFILE) -p benches
 	$(BENCH) judge $(addprefix --rollouts ,$(ROLLOUTS)) \
-		$(addprefix --seed ,$(SEED)) $(if $(WRITE),--write benches)
+		$(addprefix --seed ,$(SEED)) $(addprefix --rows ,$(ROWS)) $(if $(WRITE),--write benches)
 
 micro: ## Micro benchmarks: route, claim by policy, swap, change and save, header fields. FILTER=change
 	cargo bench --profile dist -p benches --bench micro -- $(FILTER)

@@ -4,8 +4,11 @@
 //! The keys of a service are the same in the proxy's config file and in the admin API, so
 //! [`ServiceSpec`] is read from both.
 
+mod access_log;
 mod balance;
+mod buffer;
 mod duration;
+mod filter;
 pub mod flat;
 mod health;
 mod hold;
@@ -24,8 +27,17 @@ mod timeouts;
 mod traffic;
 mod version;
 
+pub use access_log::{
+    AccessLogSpec, LogFormat, LogTarget, Piece, SampleSpec, Variable as LogVariable,
+};
 pub use balance::{BalanceSpec, HashKey};
+pub use buffer::BufferSpec;
 pub use duration::{NonZeroPeriod, Period};
+pub use filter::{
+    AcceptId, AccessSpec, HeaderRules, HeadersSpec, LimitKey, MaintenanceSpec, Part, Rate,
+    RedirectSpec, RequestIdSpec, RequestRateSpec, RespondSpec, RewriteSpec, Scheme, Template,
+    Variable,
+};
 pub use health::{EjectionSpec, HealthSpec, OnSilence, Probe, StatusRange};
 pub use hold::{HoldSpec, HoldView};
 pub use mirror::{CopyStats, MirrorSpec, MirrorStats};
@@ -38,7 +50,7 @@ pub use service::{
 };
 pub use size::Size;
 pub use stats::{
-    Bucket, FailedAttempts, ForcedStats, Responses, ServiceStats, VersionStats, WaitStats,
+    Bucket, FailedAttempts, OutcomeStats, Responses, ServiceStats, VersionStats, WaitStats,
 };
 pub use status::{ErrorBody, ErrorDetail, Status};
 pub use sticky::{ClientKey, ForceSpec, StickySpec};

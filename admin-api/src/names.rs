@@ -1,8 +1,11 @@
 //! Names of hosts, header fields and cookies, as settings have them.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use http::HeaderName;
+use ipnet::IpNet;
+
+use crate::strict::InputError;
 
 const MAX_HOST: usize = 253;
 const MAX_HOST_LABEL: usize = 63;
@@ -45,6 +48,21 @@ pub fn host(text: &str) -> Result<String, String> {
 /// Reads the name of a header field.
 pub fn header_name(name: &str) -> Result<HeaderName, String> {
     HeaderName::try_from(name).map_err(|_| format!("`{name}` is not the name of a header field"))
+}
+
+/// Reads networks as people write them, such as `10.0.0.0/8`; an address alone is one. The error's
+/// field is relative to the list.
+pub fn networks(list: &[String]) -> Result<Vec<IpNet>, InputError> {
+    let network = |(at, text): (usize, &String)| {
+        let network = text.parse();
+        let network = network.or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        network.map_err(|_| {
+            let message =
+                format!("`{text}` is not a network: write it as `10.0.0.0/8` or `10.1.2.3`");
+            InputError::of_field(format!("[{at}]"), message)
+        })
+    };
+    list.iter().enumerate().map(network).collect()
 }
 
 /// Whether a cookie can have this name (RFC 6265, 4.1.1).

@@ -40,7 +40,8 @@ pub struct WaitStats {
 ///
 /// An attempt is one sending of a request to an endpoint. It ends in exactly one of these: a
 /// response that was passed on whole (`responses`), a failure (`failed_tries`), or a client that
-/// went away (`client_gone`). A retried request has several attempts, so retries hide nothing.
+/// went away (`client_gone`). A retried request has several attempts, so retries hide nothing. For a
+/// verdict the request counts once, by its first attempt ([`VersionStats::requests`]).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct VersionStats {
     /// Requests in flight.
@@ -67,15 +68,20 @@ pub struct VersionStats {
     pub panicked: u64,
     /// From an attempt's start to the head of its response.
     pub latency: Vec<Bucket>,
-    /// Attempts of requests whose clients named this version (`force`). They are in none of the
-    /// counts above: a version is not judged by requests that clients aim at it.
+    /// Of the counts above, those of further attempts: their requests were counted by an attempt
+    /// before, at this version or another. Older proxies do not send it.
     #[serde(default)]
-    pub forced: ForcedStats,
+    pub repeated: OutcomeStats,
+    /// Attempts of requests whose clients named this version (`force`), and failures of clients
+    /// that keep theirs (`sticky`) after each one's first. They are in none of the counts above: a
+    /// version is not judged by requests that clients aim at it.
+    #[serde(default)]
+    pub forced: OutcomeStats,
 }
 
-/// What came of the attempts of forced requests.
+/// What came of some attempts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ForcedStats {
+pub struct OutcomeStats {
     /// Responses that were passed on whole, by status class.
     pub responses: Responses,
     /// Attempts that failed, by cause.
@@ -86,7 +92,7 @@ pub struct ForcedStats {
 
 impl VersionStats {
     /// Attempts that count for or against the version: all but those whose client went away, and
-    /// those of forced requests.
+    /// those that are counted apart ([`VersionStats::forced`]).
     pub fn attempts(&self) -> u64 {
         self.responses.total() + self.failed_tries.total()
     }
@@ -94,6 +100,35 @@ impl VersionStats {
     /// Attempts that count against the version: responses of class 5xx and failed attempts.
     pub fn failures(&self) -> u64 {
         self.responses.server_error + self.failed_tries.total()
+    }
+
+    /// Requests that the split gave to this version, each once: what it is judged by.
+    pub fn requests(&self) -> u64 {
+        self.attempts().saturating_sub(self.repeated.attempts())
+    }
+
+    /// Of these, those whose first attempt failed, whether a retry then saved them or not.
+    pub fn failed_requests(&self) -> u64 {
+        self.failures().saturating_sub(self.repeated.failures())
+    }
+}
+
+impl OutcomeStats {
+    /// All but those whose client went away.
+    pub fn attempts(&self) -> u64 {
+        self.responses.total() + self.failed_tries.total()
+    }
+
+    /// Responses of class 5xx and failed attempts.
+    pub fn failures(&self) -> u64 {
+        self.responses.server_error + self.failed_tries.total()
+    }
+
+    /// Adds what another process or another group of attempts came to.
+    pub fn add(&mut self, other: &Self) {
+        self.responses.add(&other.responses);
+        self.failed_tries.add(&other.failed_tries);
+        self.client_gone += other.client_gone;
     }
 }
 
@@ -118,6 +153,22 @@ pub struct Responses {
 }
 
 impl Responses {
+    /// Adds other responses.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            informational,
+            success,
+            redirection,
+            client_error,
+            server_error,
+        } = other;
+        self.informational += informational;
+        self.success += success;
+        self.redirection += redirection;
+        self.client_error += client_error;
+        self.server_error += server_error;
+    }
+
     /// All of them.
     pub fn total(&self) -> u64 {
         self.informational + self.success + self.redirection + self.client_error + self.server_error
@@ -140,6 +191,22 @@ pub struct FailedAttempts {
 }
 
 impl FailedAttempts {
+    /// Adds other attempts.
+    pub fn add(&mut self, other: &Self) {
+        let Self {
+            connect,
+            reset,
+            timeout,
+            protocol,
+            body,
+        } = other;
+        self.connect += connect;
+        self.reset += reset;
+        self.timeout += timeout;
+        self.protocol += protocol;
+        self.body += body;
+    }
+
     /// All of them.
     pub fn total(&self) -> u64 {
         self.connect + self.reset + self.timeout + self.protocol + self.body

@@ -1,13 +1,11 @@
 //! Which version a client gets, where the client has a say in it.
 
-use std::net::IpAddr;
-
 use http::HeaderName;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::Period;
-use crate::names::{check_cookie_name, header_name};
+use crate::names::{check_cookie_name, header_name, networks};
 use crate::strict::InputError;
 use crate::traffic::Setting;
 
@@ -102,16 +100,7 @@ impl ForceSpec {
 
     /// The networks whose clients may do so. The error's field is relative to the setting.
     pub fn networks(&self) -> Result<Vec<IpNet>, InputError> {
-        let network = |(i, text): (usize, &String)| {
-            let network = text.parse();
-            let network = network.or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            network.map_err(|_| {
-                let message =
-                    format!("`{text}` is not a network: write it as `10.0.0.0/8` or `10.1.2.3`");
-                InputError::of_field(format!("from[{i}]"), message)
-            })
-        };
-        self.from.iter().enumerate().map(network).collect()
+        networks(&self.from).map_err(|error| error.inside("from"))
     }
 }
 

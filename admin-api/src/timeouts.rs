@@ -1,6 +1,8 @@
 //! How long things may take with the requests and the endpoints of a service, and how large they
 //! may be.
 
+use std::num::NonZero;
+
 use serde::de::{Error, MapAccess};
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +10,7 @@ use crate::flat::FlatKeys;
 use crate::size::Size;
 use crate::strict::InputError;
 use crate::traffic::{Setting, settings};
-use crate::{NonZeroPeriod, Period};
+use crate::{NonZeroPeriod, Period, RequestRateSpec};
 
 settings! {
     /// How long things may take. The proxy's config file has these keys among those of
@@ -75,6 +77,12 @@ settings! {
         /// Bytes of a request's body. Default: no limit.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub body: Option<Size>,
+        /// How many requests a client may send in a time. Default: no limit.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub requests: Option<RequestRateSpec>,
+        /// How many requests are under way at once. Default: no limit.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub in_flight: Option<NonZero<u32>>,
     }
 }
 

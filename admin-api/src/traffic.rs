@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::flat::FlatKeys;
 use crate::strict::InputError;
 use crate::{
-    BalanceSpec, EjectionSpec, ForceSpec, HealthSpec, LimitsSpec, RetrySpec, SendPath, StickySpec,
-    TimeoutsSpec,
+    AccessSpec, BalanceSpec, BufferSpec, EjectionSpec, ForceSpec, HeadersSpec, HealthSpec,
+    LimitsSpec, MaintenanceSpec, RedirectSpec, RequestIdSpec, RespondSpec, RetrySpec, RewriteSpec,
+    SendPath, StickySpec, TimeoutsSpec,
 };
 
 /// The type of one setting.
@@ -120,10 +121,34 @@ settings! {
         /// What a request may have. Default: as in the proxy's config file.
         #[serde(skip_serializing_if = "LimitsSpec::is_default")]
         pub limits: LimitsSpec,
+        /// How much of a body waits in the proxy for a slow client. Default: nothing.
+        #[serde(skip_serializing_if = "BufferSpec::is_default")]
+        pub buffer: BufferSpec,
         /// When a request is sent again, to another endpoint. Default: when no connection could be
         /// made, or it broke, three times in all.
         #[serde(skip_serializing_if = "RetrySpec::is_default")]
         pub retry: RetrySpec,
+        /// Whose requests are taken. Default: those of all clients.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub access: Option<AccessSpec>,
+        /// Requests get a 503, but for those of some clients. Default: none do.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub maintenance: Option<MaintenanceSpec>,
+        /// Requests are sent to another address. Default: none are.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub redirect: Option<RedirectSpec>,
+        /// Requests get a fixed response. Default: none do.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub respond: Option<RespondSpec>,
+        /// Which path endpoints get. Default: as `send_path` and `strip_prefix` say.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub rewrite: Option<RewriteSpec>,
+        /// The id that each request gets. Default: none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub request_id: Option<RequestIdSpec>,
+        /// Which header fields are set, added and removed. Default: none.
+        #[serde(skip_serializing_if = "HeadersSpec::is_default")]
+        pub headers: HeadersSpec,
     }
 }
 
@@ -206,7 +231,7 @@ mod tests {
         check_wrong(
             "limits = { header_count = 5 }",
             "limits.header_count",
-            "expected `body`",
+            "expected one of `body`, `requests`",
         );
     }
 
@@ -284,6 +309,21 @@ mod tests {
             "is listed twice",
         );
         check_wrong("limits = { body = \"1x\" }", "limits.body", "1x");
+        check_wrong(
+            "buffer = { request = \"9MiB\" }",
+            "buffer.request",
+            "9MiB is out of range: from 1B to 8MiB",
+        );
+        check_wrong(
+            "buffer = { response = \"0B\" }",
+            "buffer.response",
+            "0B is out of range",
+        );
+        check_wrong(
+            "buffer = { reqest = \"1MiB\" }",
+            "buffer.reqest",
+            "did you mean `request`?",
+        );
     }
 
     #[test]

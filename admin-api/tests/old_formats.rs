@@ -1,14 +1,20 @@
 //! What the proxy of release 0.1.0 of November 2026 responds is still read. `old_formats/` has its
 //! responses.
 
-use admin_api::{DrainReceipt, ForcedStats, ServiceStats, ServiceView, Status};
+use admin_api::{DrainReceipt, OutcomeStats, ServiceStats, ServiceView, Status};
 
 #[test]
 fn statistics_of_that_release_are_read() {
     let stats: ServiceStats =
         serde_json::from_str(include_str!("old_formats/stats.json")).expect("statistics");
     assert_eq!(stats.versions["1.0.0"].responses.success, 55);
-    assert_eq!(stats.versions["1.0.0"].forced, ForcedStats::default());
+    assert_eq!(stats.versions["1.0.0"].forced, OutcomeStats::default());
+    let requests = stats.versions["1.0.0"].requests();
+    assert_eq!(
+        requests,
+        stats.versions["1.0.0"].attempts(),
+        "it knows of no other unit"
+    );
     let latency = &stats.versions["1.0.0"].latency;
     let count: u64 = latency.iter().map(|bucket| bucket.count).sum();
     assert_eq!(count, 55);

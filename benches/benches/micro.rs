@@ -67,8 +67,8 @@ fn swap(criterion: &mut Criterion) {
     }
 }
 
-/// What the admin API does for a new split, by number of services: the change of the table, and
-/// the save of the state file, which waits for the disk.
+/// What the admin API does for a new split, by number of services: the change of the table alone, and
+/// with the state file, where it waits for the disk. And the start with so many services.
 #[expect(clippy::panic, reason = "what cannot be set up cannot be measured")]
 fn change(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("change");
@@ -77,18 +77,20 @@ fn change(criterion: &mut Criterion) {
     let folder = folder.unwrap_or_else(|error| panic!("no folder for the state file: {error}"));
     for services in [1, 100, 10_000] {
         let file = folder.path().join(format!("{services}.json"));
-        let Some(changes) = Changes::new(services, file) else {
-            panic!("{services} services do not pass the checks");
-        };
-        let mut percent = 0;
-        group.bench_function(BenchmarkId::new("split", services), |bencher| {
-            bencher.iter(|| {
-                percent = percent % 99 + 1;
-                assert!(changes.set_split(black_box(services / 2), percent));
+        for (name, file) in [("split", None), ("split and save", Some(file))] {
+            let Some(changes) = Changes::new(services, file) else {
+                panic!("{services} services do not pass the checks");
+            };
+            let mut percent = 0;
+            group.bench_function(BenchmarkId::new(name, services), |bencher| {
+                bencher.iter(|| {
+                    percent = percent % 99 + 1;
+                    assert!(changes.set_split(black_box(services / 2), percent));
+                });
             });
-        });
-        group.bench_function(BenchmarkId::new("save", services), |bencher| {
-            bencher.iter(|| assert!(changes.save()));
+        }
+        group.bench_function(BenchmarkId::new("start", services), |bencher| {
+            bencher.iter(|| assert!(Changes::new(services, None).is_some()));
         });
     }
 }

@@ -152,7 +152,9 @@ impl Work {
                 with(|_| true, upload)
             }
             Self::Memory => without_kept_heap(with(Peer::is_proxy, Variant::default())),
-            Self::IdleTls | Self::IdleH2 => without_kept_heap(with(Peer::speaks_tls, tls)),
+            Self::IdleTls | Self::IdleH2 | Self::Stalled => {
+                without_kept_heap(with(Peer::speaks_tls, tls))
+            }
             Self::Race => with(
                 |peer| matches!(peer, Peer::Crossfade | Peer::Nginx | Peer::Haproxy),
                 Variant::default(),

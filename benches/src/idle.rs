@@ -1,4 +1,5 @@
-//! Idle connections: each has received one response, and stays open.
+//! Connections that stay open: idle ones have received one response each, and stalled ones take
+//! nothing of theirs.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::client::BlockingClient;
 use crate::error::{Context, Error, Result};
-use crate::h2::{Blocks, Session};
+use crate::h2::{self, Blocks, Session};
 use crate::response::{Response, ResponseReader};
 use crate::tls::{self, HOST, Handshakes};
 use crate::work::Work;
@@ -31,6 +32,12 @@ pub(crate) enum Protocol {
     Http2 {
         config: Arc<ClientConfig>,
         blocks: Rc<Blocks>,
+    },
+    /// HTTP/2 without a window for any response.
+    Stalled {
+        config: Arc<ClientConfig>,
+        blocks: Blocks,
+        streams: usize,
     },
 }
 
@@ -53,6 +60,11 @@ impl Protocol {
             Work::IdleH2 => Self::Http2 {
                 config: tls::client("h2", Handshakes::Full)?,
                 blocks: Rc::new(Blocks::get(HOST, "/small")),
+            },
+            Work::Stalled => Self::Stalled {
+                config: tls::client("h2", Handshakes::Full)?,
+                blocks: Blocks::get(HOST, "/large"),
+                streams: work.streams(),
             },
             _ => Self::Plain { request },
         })
@@ -99,6 +111,17 @@ impl Protocol {
                     }
                 })?;
                 check(response)?;
+                Ok(Idle::Tls(stream.sock))
+            }
+            Self::Stalled {
+                config,
+                blocks,
+                streams,
+            } => {
+                let mut stream = connect(target, config)?;
+                let requests = h2::stalled(blocks, *streams);
+                // A proxy may break off a client that asks for so much.
+                let _ = stream.write_all(&requests);
                 Ok(Idle::Tls(stream.sock))
             }
         }

@@ -5,13 +5,14 @@ use crate::estimate::Estimate;
 use crate::memory::Memory;
 use crate::metric::Metric;
 use crate::peers::Peer;
+use crate::report::thousands;
 use crate::results::{Results, Row, Workload};
 use crate::work::Work;
 
 /// Every metric in which a rival is better than crossfade, as a line of text.
 pub(crate) fn of(results: &Results) -> Vec<String> {
     let mut losses: Vec<String> = results.workloads.iter().flat_map(by_workload).collect();
-    for work in [Work::Memory, Work::IdleTls, Work::IdleH2] {
+    for work in [Work::Memory, Work::IdleTls, Work::IdleH2, Work::Stalled] {
         losses.extend(by_memory(work, results));
     }
     losses.extend(by_race(results));
@@ -121,10 +122,14 @@ fn by_memory(work: Work, results: &Results) -> Vec<String> {
         return Vec::new();
     };
     let is_rival = |row: &&Memory| row.label != "crossfade" && row.label != "haproxy-tcp";
+    let [few, many] = work.held_connections().map(|count| {
+        let count = thousands(count as f64);
+        format!("with {count} connections")
+    });
     let states: [(&str, Kib); 4] = [
         ("without connections", |row| row.none),
-        ("with 1,000 idle connections", |row| row.thousand),
-        ("with 8,000 idle connections", |row| row.eight_thousand),
+        (&few, |row| row.few),
+        (&many, |row| row.many),
         ("after they have closed", |row| row.after),
     ];
     let mut losses = Vec::new();

@@ -1,4 +1,5 @@
-//! The memory of idle connections, and whether it is released after they close.
+//! The memory of connections that are held, idle or stalled, and whether it is released after they
+//! close.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use crate::work::Work;
 pub(crate) const REPEATS: usize = 2;
 /// The time from the last new connection to the measurement.
 const SETTLE: Duration = Duration::from_millis(500);
+/// The same where all requests of all connections come at once.
+const SETTLE_STALLED: Duration = Duration::from_secs(4);
 /// The time from the last close to the measurement. Garbage collectors and caches need a moment.
 const AFTER: Duration = Duration::from_secs(3);
 
@@ -28,18 +31,21 @@ pub(crate) struct Memory {
     pub(crate) label: String,
     /// Without connections.
     pub(crate) none: f64,
-    /// With 1,000 connections that have received one response each.
-    pub(crate) thousand: f64,
-    /// With 8,000.
-    pub(crate) eight_thousand: f64,
+    /// With the smaller number of connections.
+    #[serde(alias = "thousand")]
+    pub(crate) few: f64,
+    /// With the larger one.
+    #[serde(alias = "eight_thousand")]
+    pub(crate) many: f64,
     /// After they closed.
     pub(crate) after: f64,
 }
 
 impl Memory {
-    /// KiB per idle connection.
-    pub(crate) fn of_connection(&self) -> f64 {
-        (self.eight_thousand - self.none) / 8_000.0
+    /// KiB per connection.
+    pub(crate) fn of_connection(&self, work: Work) -> f64 {
+        let [_, many] = work.held_connections();
+        (self.many - self.none) / many as f64
     }
 }
 
@@ -61,13 +67,12 @@ pub(crate) fn measure(
             }
             progress.step();
         }
-        let [none, thousand, eight_thousand, after] =
-            samples.map(|samples| median(&samples).unwrap_or(f64::NAN));
+        let [none, few, many, after] = samples.map(|samples| median(&samples).unwrap_or(f64::NAN));
         all.push(Memory {
             label: contender.label.clone(),
             none,
-            thousand,
-            eight_thousand,
+            few,
+            many,
             after,
         });
     }
@@ -82,17 +87,22 @@ fn sample(env: &TestEnv, work: Work, number: usize, contender: &Contender) -> Re
     };
     let requests = work.requests(contender);
     let protocol = Protocol::of(work, requests.first().map_or(&[], Vec::as_slice))?;
-    sleep(SETTLE);
+    let settle = match work {
+        Work::Stalled => SETTLE_STALLED,
+        _ => SETTLE,
+    };
+    sleep(settle);
     let none = pss_kib(running.id())?;
-    let mut idle = protocol.open(started.target, 1_000)?;
-    sleep(SETTLE);
-    let thousand = pss_kib(running.id())?;
+    let [first, all] = work.held_connections();
+    let mut held = protocol.open(started.target, first)?;
+    sleep(settle);
+    let few = pss_kib(running.id())?;
     env.check_interrupted()?;
-    idle.extend(protocol.open(started.target, 7_000)?);
-    sleep(SETTLE);
-    let eight_thousand = pss_kib(running.id())?;
-    drop(idle);
+    held.extend(protocol.open(started.target, all - first)?);
+    sleep(settle);
+    let many = pss_kib(running.id())?;
+    drop(held);
     sleep(AFTER);
     let after = pss_kib(running.id())?;
-    Ok([none, thousand, eight_thousand, after])
+    Ok([none, few, many, after])
 }

@@ -14,6 +14,9 @@ use crate::peers::{Installed, Peer};
 use crate::rounds::Effort;
 use crate::work::Work;
 
+/// Many short rounds: other activity of the machine then meets all contenders of a round alike.
+const ROUNDS: u16 = 32;
+
 /// Compares crossfade's proxy with its peers: the same work in the same run.
 #[derive(Debug, Parser)]
 #[command(name = "crossfade-bench", version)]
@@ -35,10 +38,11 @@ pub(crate) struct BenchOptions {
     #[arg(long, value_enum, value_delimiter = ',')]
     work: Vec<Work>,
     /// The number of rounds.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: u16,
-    /// The length of a round.
-    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    /// The length of a round. Where latency is compared, and for uploads, rounds are four times as
+    /// long and a quarter as many.
+    #[arg(long, default_value = "250ms", value_parser = humantime::parse_duration)]
     round: Duration,
     /// Repeat the whole run this many times, and report how much the ratios differ.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=20))]
@@ -162,7 +166,7 @@ impl BenchOptions {
             let works = self.work.iter().map(|work| work.name()).collect();
             command.push_str(&format!(" WORK={}", names(works)));
         }
-        if self.rounds != 8 {
+        if self.rounds != ROUNDS {
             command.push_str(&format!(" ROUNDS={}", self.rounds));
         }
         if self.repeat != 1 {

@@ -1,5 +1,7 @@
 //! Results as text: tables for the terminal, and `RESULTS.md`.
 
+use program::text::grouped;
+
 use crate::estimate::Estimate;
 use crate::losses;
 use crate::memory::Memory;
@@ -227,24 +229,18 @@ fn page_faults(workload: &Workload) -> Option<String> {
 }
 
 /// The table of memory.
-pub(crate) fn memory(rows: &[Memory]) -> Table {
-    let mut table = Table::new(&[
-        "",
-        "none",
-        "1,000",
-        "8,000",
-        "closed again",
-        "KiB/connection",
-    ]);
+pub(crate) fn memory(work: Work, rows: &[Memory]) -> Table {
+    let [few, many] = work.held_connections().map(|count| thousands(count as f64));
+    let mut table = Table::new(&["", "none", &few, &many, "closed again", "KiB/connection"]);
     for row in rows {
         let mib = |kib: f64| format!("{:.1}", kib / 1024.0);
         table.row(vec![
             row.label.clone(),
             mib(row.none),
-            mib(row.thousand),
-            mib(row.eight_thousand),
+            mib(row.few),
+            mib(row.many),
             mib(row.after),
-            format!("{:.2}", row.of_connection()),
+            format!("{:.2}", row.of_connection(work)),
         ]);
     }
     table
@@ -313,7 +309,7 @@ pub(crate) fn markdown(results: &Results) -> String {
         text.push_str(&format!("- {line}\n"));
     }
     text.push_str(&format!(
-        "- {} rounds of {} s each; values are medians, ratios are taken within a round, with their 95% interval\n- Took part: {}\n",
+        "- {} rounds of {} s each, or a quarter as many and four times as long; values are medians, ratios are taken within a round, with their 95% interval\n- Took part: {}\n",
         results.rounds,
         results.round_seconds,
         peers.join(", "),
@@ -347,7 +343,7 @@ pub(crate) fn markdown(results: &Results) -> String {
             text.push_str(&format!(
                 "\n## Memory of {of}\n\nPSS of all processes in MiB, by number of connections (`{}`).\n\n{}",
                 work.name(),
-                memory(rows).markdown()
+                memory(work, rows).markdown()
             ));
         }
     }
@@ -370,10 +366,14 @@ pub(crate) fn markdown(results: &Results) -> String {
     text
 }
 
-const MEMORY: [(Work, &str); 3] = [
+const MEMORY: [(Work, &str); 4] = [
     (Work::Memory, "idle keep-alive connections"),
     (Work::IdleTls, "idle TLS connections"),
     (Work::IdleH2, "idle HTTP/2 connections over TLS"),
+    (
+        Work::Stalled,
+        "HTTP/2 connections over TLS with 100 requests each whose clients take nothing of the responses (1 MiB)",
+    ),
 ];
 
 const RACE: &str = "The same rollout under the same load (1,000 requests a second): 10%, 50%, then all to version 2 and version 1 removed. Crossfade is changed by its admin API; nginx and HAProxy get a rewritten config and a reload. *To the removed version* counts requests that were sent after the command that removed version 1 had returned, including those on connections that had been idle.";
@@ -415,15 +415,7 @@ fn rate(number: f64) -> String {
 
 /// Formats a number as `12,345`.
 pub(crate) fn thousands(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    grouped(&format!("{number:.0}"))
 }
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ pub(crate) struct Results {
     /// The memory of each proxy with idle HTTP/2 connections.
     #[serde(default)]
     pub(crate) memory_h2: Vec<Memory>,
+    /// The memory of each proxy with stalled HTTP/2 connections.
+    #[serde(default)]
+    pub(crate) memory_stalled: Vec<Memory>,
     /// The rollout race.
     pub(crate) race: Vec<Race>,
     /// The differences between the ratios of several runs, if there were several.
@@ -172,6 +175,7 @@ impl Results {
             memory: Vec::new(),
             memory_tls: Vec::new(),
             memory_h2: Vec::new(),
+            memory_stalled: Vec::new(),
             race: Vec::new(),
             repeated: Vec::new(),
             errors: Vec::new(),
@@ -183,6 +187,7 @@ impl Results {
         match work {
             Work::IdleTls => &self.memory_tls,
             Work::IdleH2 => &self.memory_h2,
+            Work::Stalled => &self.memory_stalled,
             _ => &self.memory,
         }
     }

@@ -30,6 +30,11 @@ impl Rng {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// Uniform in 0 to `n` - 1.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        ((self.next() >> 32) * n) >> 32
+    }
+
     /// True with this probability.
     pub(crate) fn chance(&mut self, chance: f64) -> bool {
         self.uniform() < chance

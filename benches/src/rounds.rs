@@ -1,7 +1,7 @@
 //! The rounds of a workload: A B C, C B A, … Rounds are short, so that other activity of the machine
 //! affects all contenders alike, and values are compared within a round. Every second round is in
 //! reverse order, so that a machine that slows down favours no contender. Processes are restarted
-//! after every two rounds, since the memory layout of a process can be fast or slow.
+//! after every four rounds, since the memory layout of a process can be fast or slow.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::test_env::{Started, TestEnv};
 use crate::work::Work;
 
 /// The number of rounds between two restarts.
-const GROUP: usize = 2;
+const GROUP: usize = 4;
 /// Load before a round, which is not measured: it opens connections and fills caches.
 const WARM_UP: Duration = Duration::from_millis(150);
 /// The same for a process that has just started.
@@ -41,6 +41,17 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
+    /// The same for a workload that needs long rounds: a quarter as many, four times as long.
+    pub(crate) fn of(self, work: Work) -> Self {
+        if !work.needs_long_rounds() {
+            return self;
+        }
+        Self {
+            rounds: self.rounds.div_ceil(4),
+            round: self.round * 4,
+        }
+    }
+
     /// The sizes of the groups between restarts.
     pub(crate) fn groups(self) -> Vec<usize> {
         let mut left = self.rounds;
@@ -99,6 +110,7 @@ pub(crate) fn measure(
     progress: &Progress,
     start_contender: &dyn Fn(usize, &Contender) -> Result<Started>,
 ) -> Result<Vec<Vec<Sample>>> {
+    let effort = effort.of(work);
     let mut samples = vec![Vec::new(); contenders.len()];
     // On a busy machine the repetitions run out: the report then names the disturbed rounds.
     let mut again = contenders.len() * effort.rounds / 2;
@@ -309,9 +321,29 @@ mod tests {
             let round = Duration::from_secs(1);
             Effort { rounds, round }.groups()
         };
-        assert_eq!(groups(8), [2, 2, 2, 2]);
+        assert_eq!(groups(12), [4, 4, 4]);
         assert_eq!(groups(1), [1]);
-        assert_eq!(groups(3), [2, 1]);
+        assert_eq!(groups(6), [4, 2]);
+    }
+
+    #[test]
+    fn a_workload_with_long_rounds_is_measured_as_long() {
+        let of = |rounds, work| {
+            let round = Duration::from_millis(250);
+            let effort = Effort { rounds, round }.of(work);
+            (effort.rounds, effort.round.as_millis())
+        };
+        assert_eq!(of(32, Work::Small), (32, 250));
+        for long in [
+            Work::Rate,
+            Work::Churn,
+            Work::Mixed,
+            Work::Skew,
+            Work::Upload,
+        ] {
+            assert_eq!(of(32, long), (8, 1000), "{}", long.name());
+            assert_eq!(of(1, long), (1, 1000), "{}", long.name());
+        }
     }
 
     #[test]

@@ -108,13 +108,14 @@ fn one(
     let (contenders, notes) = able(env, work, contenders)?;
     let contenders = contenders.as_slice();
     match work {
-        Work::Memory | Work::IdleTls | Work::IdleH2 => {
+        Work::Memory | Work::IdleTls | Work::IdleH2 | Work::Stalled => {
             let rows = memory::measure(env, work, contenders, progress)?;
-            let table = report::memory(&rows).plain();
+            let table = report::memory(work, &rows).plain();
             progress.print(&format!("{}: {}\n{table}", work.name(), work.title()));
             match work {
                 Work::IdleTls => results.memory_tls = rows,
                 Work::IdleH2 => results.memory_h2 = rows,
+                Work::Stalled => results.memory_stalled = rows,
                 _ => results.memory = rows,
             }
         }
@@ -176,8 +177,8 @@ fn steps(work: Work, selection: &Selection) -> usize {
     let contenders = work.contenders(&selection.installed).len();
     match work {
         Work::Race => contenders,
-        Work::Memory | Work::IdleTls | Work::IdleH2 => contenders * memory::REPEATS,
-        _ => contenders * selection.effort.rounds,
+        Work::Memory | Work::IdleTls | Work::IdleH2 | Work::Stalled => contenders * memory::REPEATS,
+        _ => contenders * selection.effort.of(work).rounds,
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) enum Work {
     IdleTls,
     /// Memory of idle HTTP/2 connections over TLS.
     IdleH2,
+    /// Memory of HTTP/2 connections whose clients take nothing of their responses.
+    Stalled,
     /// A rollout, against config reloads.
     Race,
     /// Each proxy as a process and in a container.
@@ -96,6 +98,9 @@ impl Work {
             Self::Memory => "memory (PSS, MiB) by idle keep-alive connections",
             Self::IdleTls => "memory (PSS, MiB) by idle TLS 1.3 connections",
             Self::IdleH2 => "memory (PSS, MiB) by idle HTTP/2 connections over TLS 1.3",
+            Self::Stalled => {
+                "memory (PSS, MiB) by HTTP/2 connections that take nothing of 100 responses of 1 MiB"
+            }
             Self::Race => "a rollout under load: canary, 50/50, 100%, the old version removed",
             Self::Container => "small JSON, 64 keep-alive connections, in containers of podman",
         }
@@ -127,6 +132,7 @@ impl Work {
             Self::Memory => "memory",
             Self::IdleTls => "idle-tls",
             Self::IdleH2 => "idle-h2",
+            Self::Stalled => "stalled",
             Self::Race => "race",
             Self::Container => "container",
         }
@@ -158,7 +164,16 @@ impl Work {
     pub(crate) const fn streams(self) -> usize {
         match self {
             Self::Grpc => 64,
+            Self::Stalled => 100,
             _ => 16,
+        }
+    }
+
+    /// The numbers of connections whose memory is measured.
+    pub(crate) const fn held_connections(self) -> [usize; 2] {
+        match self {
+            Self::Stalled => [100, 1_000],
+            _ => [1_000, 8_000],
         }
     }
 
@@ -193,6 +208,11 @@ impl Work {
     /// Whether contenders are compared by latency though their rate is not fixed.
     pub(crate) const fn compares_latency(self) -> bool {
         matches!(self, Self::Skew)
+    }
+
+    /// Whether a round must hold enough requests for tails of latency, or one that is long.
+    pub(crate) const fn needs_long_rounds(self) -> bool {
+        self.has_fixed_rate() || self.compares_latency() || matches!(self, Self::Upload)
     }
 
     /// Which side closes connections.

@@ -27,6 +27,9 @@ pub struct UpRequest {
     /// Take services away that the manifest has no more.
     #[serde(default)]
     pub prune: bool,
+    /// Take up what runs of the project, and is not known.
+    #[serde(default)]
+    pub adopt: bool,
 }
 
 /// `pull`: bring images to this host that are not here, before an `up` or a `deploy`.
@@ -38,9 +41,13 @@ pub struct PullRequest {
     pub path: PathBuf,
     /// This image alone.
     pub image: Option<String>,
-    /// The service that it is for, which has to be there.
+    /// The service that it is for, which has to be there. Without an image and a manifest, the image
+    /// that the manifest in force names for it is meant.
     #[serde(default)]
     pub service: Option<String>,
+    /// Also images that are on this host: their names may stand for others by now.
+    #[serde(default)]
+    pub newer: bool,
 }
 
 /// A line of what `pull` tells.
@@ -75,9 +82,9 @@ pub struct DownRequest {
 pub struct DeployRequest {
     /// The service.
     pub service: String,
-    /// The new version's image, or program.
-    pub image: String,
-    /// Its label; absent: the image's tag.
+    /// The new version's image, or program; absent: what the manifest names.
+    pub image: Option<String>,
+    /// Its label; absent: the image's tag, or the manifest's label.
     pub version: Option<String>,
     /// Environment, over the manifest's.
     pub env: BTreeMap<String, String>,
@@ -114,6 +121,19 @@ pub struct SplitRequest {
 pub struct RolloutRequest {
     /// The service; absent: the one that has a running rollout.
     pub service: Option<String>,
+    /// `resume`: also where the candidate gets fewer requests by that.
+    #[serde(default)]
+    pub yes: bool,
+}
+
+impl RolloutRequest {
+    /// About this service, or the one that has a running rollout.
+    pub fn of(service: Option<String>) -> Self {
+        Self {
+            service,
+            yes: false,
+        }
+    }
 }
 
 /// `rollback`: to the version before.
@@ -137,12 +157,15 @@ pub struct ScaleRequest {
 /// `logs`: what containers printed, as plain text, line by line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogsRequest {
-    /// The service.
-    pub service: String,
+    /// The service; absent: the proxy is meant.
+    pub service: Option<String>,
     /// Of this version only.
     pub version: Option<String>,
     /// The last so many lines of each container.
     pub tail: Option<usize>,
+    /// Only lines of this time or later; milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Millis>,
     /// Go on with what comes.
     pub follow: bool,
 }
@@ -191,9 +214,15 @@ pub struct Done {
     /// The rollout that was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<i64>,
+    /// The rollout that goes back, as was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<i64>,
     /// The rollouts that an `up` has begun.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rollouts: Vec<i64>,
+    /// Nothing was done: what would happen, which the user has to agree to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs_yes: Option<String>,
     /// The steps that a rollout would have, where that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<Step>,
@@ -205,7 +234,9 @@ impl Done {
         Self {
             text: text.into(),
             rollout: None,
+            undone: None,
             rollouts: Vec::new(),
+            needs_yes: None,
             plan: Vec::new(),
         }
     }
@@ -258,6 +289,10 @@ pub struct StatusReply {
     /// The same as clients write it.
     #[serde(default)]
     pub urls: Vec<String>,
+    /// Why the engine publishes the proxy's ports, where it does: then clients' addresses may be
+    /// hidden, and a proxy that dies refuses clients until the next one listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<String>,
     /// Why the proxy's figures are missing, where they are.
     #[serde(flatten, with = "renamed::last_error")]
     pub last_error: Option<String>,
@@ -279,11 +314,53 @@ pub struct ServiceStatus {
     pub previous: Option<String>,
     /// How many containers stable has to have.
     pub replicas: u32,
+    /// What went wrong last: what cannot be done now, else what happened within the last hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When that was, where it is over; milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error_at: Option<Millis>,
+    /// What the controller waits for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits: Vec<Waiting>,
+    /// How what runs differs from what the manifest has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<String>,
     /// Its versions that run.
     pub versions: Vec<VersionStatus>,
     /// The rollout that runs, or the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+}
+
+/// Something that the controller waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// In words.
+    pub what: String,
+    /// Until when at most, where that is known; milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Millis>,
+}
+
+/// What came of a version's requests in the last minute.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LastMinute {
+    /// How long it is that this is about: a minute, and less where less is known.
+    pub seconds: f64,
+    /// Requests that ended.
+    pub requests: u64,
+    /// The same, each second.
+    pub per_second: f64,
+    /// In percent; absent without requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success_rate: Option<f64>,
+    /// Half of the responses took at most this long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    /// 99 of 100 did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99_ms: Option<f64>,
 }
 
 /// One version that runs.
@@ -310,6 +387,18 @@ pub struct VersionStatus {
     /// In percent; absent without attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub success_rate: Option<f64>,
+    /// When it was deployed; milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Millis>,
+    /// Containers that were started in the place of others in the last hour.
+    #[serde(default)]
+    pub restarts: u64,
+    /// When that was last; milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted: Option<Millis>,
+    /// What came of its requests in the last minute; absent before that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_minute: Option<LastMinute>,
 }
 
 /// One rollout.

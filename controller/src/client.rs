@@ -1,9 +1,7 @@
 //! The thin client of the controller process. A verb that needs a controller starts one in
 //! the background where none responds.
 
-use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -24,6 +22,10 @@ use crate::state_dir;
 
 /// How long a controller in the background may take to respond.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a controller that runs may take to say that it does. What it does besides takes it no time.
+const HANGS_AFTER: Duration = Duration::from_secs(9);
+/// How long a response is waited for before it is asked that, and from one time to the next.
+const QUERIED_EVERY: Duration = Duration::from_secs(1);
 
 /// The controller of one state folder, from outside.
 #[derive(Debug, Clone)]
@@ -104,15 +106,15 @@ impl ControllerClient {
 
     /// Starts a controller in the background unless one responds.
     pub async fn ensure_controller(&self) -> Result<()> {
-        if self.is_responding().await {
+        if self.responds().await? {
             return Ok(());
         }
         state_dir::make(&self.dir)?;
+        state_dir::check(&self.dir)?;
         let log_path = state_dir::log_file(&self.dir);
-        let log = OpenOptions::new()
+        let log = state_dir::no_link()
             .append(true)
             .create(true)
-            .mode(0o600)
             .open(&log_path)
             .map_err(Error::file(&log_path))?;
         let begins = log.metadata().map_or(0, |metadata| metadata.len());
@@ -131,12 +133,12 @@ impl ControllerClient {
             .map_err(Error::file(&program))?;
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
-            if self.is_responding().await {
+            if self.responds().await? {
                 return Ok(());
             }
             let ended = controller.try_wait().map_err(Error::file(&program))?;
             // It may have lost to another that was started at the same moment.
-            if ended.is_some() && !self.is_responding().await {
+            if ended.is_some() && !self.responds().await? {
                 let said = said_since(&log_path, begins);
                 let log = log_path;
                 return Err(NoController::NotStarted { said, log }.into());
@@ -160,16 +162,37 @@ impl ControllerClient {
 
     /// Whether a controller responds.
     pub async fn is_responding(&self) -> bool {
+        self.responds().await.unwrap_or(false)
+    }
+
+    /// The same; one that is there and says nothing is an error.
+    async fn responds(&self) -> Result<bool> {
         let about = async {
             let stream = self.connect().await.ok()?;
             let body = self.exchange(stream, "about", &()).await.ok()?;
             let body = body.collect().await.ok()?.to_bytes();
             serde_json::from_slice::<About>(&body).ok()
         };
-        matches!(
-            tokio::time::timeout(Duration::from_secs(5), about).await,
-            Ok(Some(_))
-        )
+        match tokio::time::timeout(HANGS_AFTER, about).await {
+            Ok(about) => Ok(about.is_some()),
+            Err(_) => Err(NoController::Hung {
+                folder: self.dir.clone(),
+                pid: state_dir::process_of(&self.dir),
+                limit: HANGS_AFTER,
+            }
+            .into()),
+        }
+    }
+
+    /// Ends when the controller hangs, with that as an error.
+    async fn until_it_hangs(&self) -> Error {
+        loop {
+            tokio::time::sleep(QUERIED_EVERY).await;
+            // One that went away is seen by the call itself.
+            if let Err(hung) = self.responds().await {
+                return hung;
+            }
+        }
     }
 
     async fn connect(&self) -> std::io::Result<UnixStream> {
@@ -177,17 +200,30 @@ impl ControllerClient {
     }
 
     async fn send(&self, verb: &str, request: &impl Serialize) -> Result<Incoming> {
-        let sent = self.send_once(verb, request).await;
-        if self.starts && matches!(sent, Err(Error::NoController(_))) {
-            self.ensure_controller().await?;
-            return self.send_once(verb, request).await;
+        let sent = self.send_watched(verb, request).await;
+        match sent {
+            Err(Error::NoController(NoController::Hung { .. })) => sent,
+            Err(Error::NoController(_)) if self.starts => {
+                self.ensure_controller().await?;
+                self.send_watched(verb, request).await
+            }
+            sent => sent,
         }
-        sent
+    }
+
+    /// Sends, and gives up when the controller hangs.
+    async fn send_watched(&self, verb: &str, request: &impl Serialize) -> Result<Incoming> {
+        tokio::select! {
+            biased;
+            sent = self.send_once(verb, request) => sent,
+            hung = self.until_it_hangs() => Err(hung),
+        }
     }
 
     async fn send_once(&self, verb: &str, request: &impl Serialize) -> Result<Incoming> {
         let stream = self.connect().await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            // It may be killed at this very moment.
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => {
                 let folder = self.dir.clone();
                 NoController::NotRunning { folder }.into()
             }

@@ -16,6 +16,7 @@ pub mod http;
 pub mod journal;
 pub mod manifest;
 pub mod plan;
+mod ports;
 mod print;
 pub mod project;
 mod renamed;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use clap::ValueEnum;
+use program::text::plain_lines;
 use serde::Serialize;
 
 use crate::error::{Error, Exit, Result};
@@ -36,7 +37,7 @@ pub(crate) fn print<T: Serialize>(
     table: fn(&T) -> String,
 ) -> Result<()> {
     match output {
-        Output::Table => say_raw(&table(value)),
+        Output::Table => say_raw(&plain_lines(&table(value))),
         Output::Json => {
             let json = serde_json::to_string_pretty(value)
                 .map_err(Error::caused(Exit::FAILED, "cannot be shown"))?;
@@ -52,9 +53,9 @@ pub(crate) fn print_line(value: &impl Serialize) -> Result<()> {
     say(&json)
 }
 
-/// Prints a line.
+/// Prints a line, or several. What steers a terminal is escaped: it came from elsewhere.
 pub(crate) fn say(text: &str) -> Result<()> {
-    say_raw(&format!("{text}\n"))
+    say_raw(&format!("{}\n", plain_lines(text)))
 }
 
 /// Prints `text` as it is. A reader that has gone away is no error.

@@ -3,11 +3,11 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::error::{Error, Result};
 
@@ -58,15 +58,64 @@ pub fn make(dir: &Path) -> Result<()> {
         .map_err(Error::file(dir))
 }
 
+/// Refuses a state folder into which other users can write, or that has links among its files:
+/// a user who can place a file there can have the controller do anything.
+pub fn check(dir: &Path) -> Result<()> {
+    let metadata = std::fs::metadata(dir).map_err(Error::file(dir))?;
+    let (mode, owner) = (metadata.mode(), metadata.uid());
+    let shown = dir.display();
+    if mode & 0o022 != 0 {
+        return Err(Error::refused(format!(
+            "other users can write into the state folder {shown} (mode {:o}): \
+             `chmod go-w {shown}`, or choose another with --state",
+            mode & 0o777
+        )));
+    }
+    let user = rustix::process::geteuid().as_raw();
+    if owner != user && owner != 0 {
+        return Err(Error::refused(format!(
+            "the state folder {shown} belongs to another user (uid {owner}, and this is uid {user}): \
+             choose another with --state"
+        )));
+    }
+    for entry in std::fs::read_dir(dir).map_err(Error::file(dir))? {
+        let entry = entry.map_err(Error::file(dir))?;
+        let kind = entry.file_type().map_err(Error::file(entry.path()))?;
+        if kind.is_symlink() {
+            return Err(Error::refused(format!(
+                "{} is a symbolic link, and nothing in the state folder is opened through one: put \
+                 the file itself there, or move the whole folder with --state",
+                entry.path().display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Options that open no file through a link.
+pub(crate) fn no_link() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+        .mode(0o600);
+    options
+}
+
+/// Reads a file that is not a link.
+pub(crate) fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    no_link().read(true).open(path)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// Writes a file that its owner alone can read: beside `path`, then renamed.
 pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
     let beside = path.with_extension("new");
     let write = || {
-        let mut file = OpenOptions::new()
+        let mut file = no_link()
             .write(true)
             .create(true)
             .truncate(true)
-            .mode(0o600)
             .open(&beside)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
@@ -84,12 +133,11 @@ pub struct Lock {
 /// Takes the folder, or says which process has it.
 pub fn lock(dir: &Path) -> Result<Lock> {
     let path = dir.join("controller.lock");
-    let mut file = OpenOptions::new()
+    let mut file = no_link()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o600)
         .open(&path)
         .map_err(Error::file(&path))?;
     let start = Instant::now();
@@ -119,6 +167,11 @@ pub fn lock(dir: &Path) -> Result<Lock> {
     Ok(Lock { _file: file })
 }
 
+/// The process that took the folder last.
+pub(crate) fn process_of(dir: &Path) -> Option<u32> {
+    read(&dir.join("controller.lock")).ok()?.trim().parse().ok()
+}
+
 /// Whether no controller has the folder.
 pub fn is_free(dir: &Path) -> bool {
     let Ok(file) = File::open(dir.join("controller.lock")) else {
@@ -129,7 +182,49 @@ pub fn is_free(dir: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    /// A folder that the rest of the tests may have as theirs alone.
+    fn refused(dir: &Path) -> String {
+        let error = check(dir).expect_err("not safe");
+        assert_eq!(error.exit(), crate::error::Exit::FAILED);
+        error.to_string()
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_into_or_with_a_link_is_refused() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        let state = dir.path().join("state");
+        make(&state).expect("made");
+        check(&state).expect("its owner's alone");
+        let set = |mode| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&state, mode).expect("ours");
+        };
+        set(0o755);
+        check(&state).expect("others may look");
+        for mode in [0o770, 0o777, 0o1777] {
+            set(mode);
+            let error = refused(&state);
+            assert!(error.contains("chmod go-w"), "{error}");
+        }
+        set(0o700);
+        let target = dir.path().join("elsewhere");
+        std::fs::write(&target, "of another").expect("written");
+        let link = state.join("state.db");
+        std::os::unix::fs::symlink(&target, &link).expect("made");
+        let error = refused(&state);
+        assert!(error.contains("state.db is a symbolic link"), "{error}");
+        // Nor is it opened where it comes later.
+        assert!(read(&link).is_err());
+        let beside = state.join("token.new");
+        std::os::unix::fs::symlink(&target, &beside).expect("made");
+        write_private(&state.join("token"), "secret").expect_err("through a link");
+        let text = std::fs::read_to_string(&target).expect("there");
+        assert_eq!(text, "of another");
+    }
 
     #[test]
     fn a_second_controller_is_told_who_has_the_folder() {

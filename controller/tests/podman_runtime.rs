@@ -61,10 +61,12 @@ fn main() -> ExitCode {
 
 const ALL: LogOptions = LogOptions {
     tail: None,
+    since: None,
     follow: false,
 };
 const FOLLOW: LogOptions = LogOptions {
     tail: None,
+    since: None,
     follow: true,
 };
 
@@ -115,7 +117,7 @@ async fn a_container_is_started_found_again_reached_and_stopped() {
         started.image,
         test.runtime.resolve_image(test.image()).await.unwrap()
     );
-    let address = started.address.unwrap();
+    let address = started.address.as_ref().unwrap().ip().unwrap();
     assert_eq!(address.port(), 8080);
     hello_from(host);
     // Rootless, the host has no way to container addresses.
@@ -178,7 +180,7 @@ async fn a_taken_port_is_named_and_the_container_taken_away_again() {
     ];
     refused_with(
         test.runtime.start(&spec).await,
-        |error| matches!(error, RuntimeError::PortTaken { address } if *address == host),
+        |error| matches!(error, RuntimeError::PortTaken { address, .. } if *address == host),
     );
     assert!(podman(&["container", "exists", &spec.name]).is_err());
 }
@@ -338,6 +340,7 @@ async fn a_followed_log_has_both_outputs_and_ends_with_the_container() {
     }
     let last = LogOptions {
         tail: Some(1),
+        since: None,
         follow: false,
     };
     let tail = read_all(test.runtime.logs(&started.id, last).await.unwrap()).await;

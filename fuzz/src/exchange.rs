@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
-use crate::strict::{self, Body, End, Fault, Fields, RequestHead, ResponseHead, values};
+use crate::strict::{self, Body, End, Fault, Fields, LineEnd, RequestHead, ResponseHead, values};
 
 /// Nothing here waits for anything.
 const HANG: Duration = Duration::from_secs(20);
@@ -104,7 +104,7 @@ impl Exchange {
         self.endpoint.borrow_mut().script = Some(vec![first.to_vec(), rest.to_vec()]);
         let got = self.run(&[request]);
         self.endpoint.borrow_mut().requests.clear();
-        let ours = last_response(&got, to_head);
+        let ours = last_response(&got, to_head, LineEnd::Crlf);
         let (ours, ours_body) = match ours {
             // A refusal of the proxy's own, or what was cut.
             Ok(((head, _), _)) if is_local_reply(&head) => return,
@@ -112,7 +112,7 @@ impl Exchange {
             Ok((response, _)) => response,
             Err(Fault::Bad(why)) => panic!("{why}: {}", got.escape_ascii()),
         };
-        match last_response(&with_reasons(input), to_head) {
+        match last_response(&with_reasons(input), to_head, LineEnd::Lf) {
             Ok(((theirs, theirs_body), _)) => {
                 assert_eq!(ours.status, theirs.status, "{}", got.escape_ascii());
                 assert!(ours.reason == theirs.reason || ours.reason.is_empty());
@@ -251,7 +251,7 @@ fn check_same_request(sent: &RequestHead, sent_body: &Body, got: &RequestHead, g
     check_added(&sent_body.trailers, &got_body.trailers, &[]);
 }
 
-/// The target that an endpoint gets: as it came, but for dot segments.
+/// The target that an endpoint gets: as it came, but for dot segments, and for what is not ASCII.
 fn path_to_send(target: &[u8]) -> Vec<u8> {
     let end = target.iter().position(|byte| *byte == b'?');
     let (path, query) = target.split_at(end.unwrap_or(target.len()));
@@ -261,7 +261,7 @@ fn path_to_send(target: &[u8]) -> Vec<u8> {
         _ if strict::has_dots(path) => &normal,
         _ => path,
     };
-    [path, query].concat()
+    strict::escaped(&[path, query].concat())
 }
 
 /// Authority, and path and query, of a target.
@@ -313,7 +313,7 @@ fn check_added(before: &Fields, after: &Fields, added: &[&str]) {
 /// proxy's own.
 fn check_responses(mut responses: &[u8], heard: &[(RequestHead, Body)]) {
     for (head, _) in heard {
-        match last_response(responses, head.method == b"HEAD") {
+        match last_response(responses, head.method == b"HEAD", LineEnd::Crlf) {
             Ok(((got, _), end)) => {
                 assert!(got.status == 200 || is_local_reply(&got), "{got:?}");
                 responses = &responses[end..];
@@ -324,7 +324,7 @@ fn check_responses(mut responses: &[u8], heard: &[(RequestHead, Body)]) {
         }
     }
     while !responses.is_empty() {
-        match strict::response(responses, false, true) {
+        match strict::response(responses, false, true, LineEnd::Crlf) {
             Ok(((got, _), end)) => {
                 assert!(got.status == 100 || is_local_reply(&got), "{got:?}");
                 responses = &responses[end..];
@@ -337,10 +337,14 @@ fn check_responses(mut responses: &[u8], heard: &[(RequestHead, Body)]) {
 }
 
 /// The first response that is not an interim one, and where it ends.
-fn last_response(bytes: &[u8], to_head: bool) -> strict::Parsed<(ResponseHead, Body)> {
+fn last_response(
+    bytes: &[u8],
+    to_head: bool,
+    lines: LineEnd,
+) -> strict::Parsed<(ResponseHead, Body)> {
     let mut start = 0;
     loop {
-        let (response, end) = strict::response(&bytes[start..], to_head, true)?;
+        let (response, end) = strict::response(&bytes[start..], to_head, true, lines)?;
         start += end;
         if !matches!(response.0.status, 100 | 102..=199) {
             return Ok((response, start));
@@ -352,7 +356,7 @@ fn last_response(bytes: &[u8], to_head: bool) -> strict::Parsed<(ResponseHead, B
 fn last_head(bytes: &[u8], to_head: bool) -> strict::Parsed<ResponseHead> {
     let mut start = 0;
     loop {
-        let (head, end) = strict::response_head(&bytes[start..], to_head)?;
+        let (head, end) = strict::response_head(&bytes[start..], to_head, LineEnd::Lf)?;
         if !matches!(head.status, 100 | 102..=199) {
             return Ok((head, start + end));
         }
@@ -366,16 +370,17 @@ fn with_reasons(input: &[u8]) -> Vec<u8> {
     let mut rest = input;
     while let (Some(line), Some(&after)) = (rest.get(..12), rest.get(12)) {
         fixed.extend_from_slice(line);
-        if after == b'\r' {
+        if matches!(after, b'\r' | b'\n') {
             fixed.push(b' ');
         }
         rest = &rest[12..];
         // Another one follows an interim response.
-        let end = rest.windows(4).position(|part| part == b"\r\n\r\n");
-        match end {
+        let ends =
+            |at: &usize| matches!(rest[..*at], [.., b'\n', b'\n'] | [.., b'\n', b'\r', b'\n']);
+        match (1..=rest.len()).find(ends) {
             Some(end) if line[9] == b'1' && !line.ends_with(b"101") => {
-                fixed.extend_from_slice(&rest[..end + 4]);
-                rest = &rest[end + 4..];
+                fixed.extend_from_slice(&rest[..end]);
+                rest = &rest[end..];
             }
             _ => break,
         }

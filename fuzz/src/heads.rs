@@ -2,7 +2,7 @@
 
 use proxy::fuzz::{BodyEnd, Chunks, ReadHead, chunked, request_head, response_head};
 
-use crate::strict::{self, End, Fault, Fields};
+use crate::strict::{self, End, Fault, Fields, LineEnd};
 
 /// A request's head that is accepted is valid, and was read as it has to be.
 pub fn check_request_head(mut input: &[u8]) {
@@ -32,11 +32,11 @@ pub fn check_response_head(input: &[u8], to_head: bool) {
     };
     let mut input = input.to_vec();
     // A space before a reason that is not there may be missing.
-    if input.get(12) == Some(&b'\r') {
+    if matches!(input.get(12), Some(b'\r' | b'\n')) {
         input.insert(12, b' ');
         end += 1;
     }
-    let strict = strict::response_head(&input, to_head);
+    let strict = strict::response_head(&input, to_head, LineEnd::Lf);
     let (strict, strict_end) = strict.expect("an accepted head is valid");
     assert_eq!(end, strict_end);
     assert_eq!(read.status, strict.status);

@@ -76,16 +76,30 @@ pub fn request(bytes: &[u8]) -> Parsed<(RequestHead, Body)> {
     Ok(((head, body), at))
 }
 
+/// How the lines of a head may end (RFC 9112, 2.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineEnd {
+    /// With CRLF.
+    Crlf,
+    /// With LF, too: the proxy lets endpoints do so.
+    Lf,
+}
+
 /// A response, to its last byte. `closed`: nothing comes after `bytes`.
-pub fn response(bytes: &[u8], to_head: bool, closed: bool) -> Parsed<(ResponseHead, Body)> {
-    let (head, at) = response_head(bytes, to_head)?;
+pub fn response(
+    bytes: &[u8],
+    to_head: bool,
+    closed: bool,
+    lines: LineEnd,
+) -> Parsed<(ResponseHead, Body)> {
+    let (head, at) = response_head(bytes, to_head, lines)?;
     let (body, at) = body(head.end, bytes, at, closed)?;
     Ok(((head, body), at))
 }
 
 /// RFC 9112, 3.
 pub fn request_head(bytes: &[u8]) -> Parsed<RequestHead> {
-    let (first, at) = line(bytes, 0)?;
+    let (first, at) = line(bytes, 0, LineEnd::Crlf)?;
     let words: Vec<&[u8]> = first.split(|byte| *byte == b' ').collect();
     let [method, target, version] = words[..] else {
         return Err(Fault::Bad("a request line has three words"));
@@ -93,16 +107,17 @@ pub fn request_head(bytes: &[u8]) -> Parsed<RequestHead> {
     if !is_token(method) {
         return Err(Fault::Bad("a method is a token"));
     }
-    // RFC 3986 allows less, but the rest is not mistaken for anything else.
+    // RFC 3986 allows less, but the rest is not mistaken for anything else. What is not ASCII goes on
+    // as escapes.
     if target.is_empty()
         || !target
             .iter()
-            .all(|b| matches!(b, 0x21..=0x7e) && *b != b'#')
+            .all(|b| matches!(b, 0x21..=0x7e | 0x80..) && *b != b'#')
     {
         return Err(Fault::Bad("a target is visible and has no fragment"));
     }
     let is_old = is_old(version)?;
-    let (fields, at) = fields(bytes, at)?;
+    let (fields, at) = fields(bytes, at, LineEnd::Crlf)?;
     match (values(&fields, "host").len(), is_old) {
         (1, _) | (0, true) => {}
         _ => return Err(Fault::Bad("a request has one Host")),
@@ -124,11 +139,11 @@ pub fn request_head(bytes: &[u8]) -> Parsed<RequestHead> {
 }
 
 /// RFC 9112, 4.
-pub fn response_head(bytes: &[u8], to_head: bool) -> Parsed<ResponseHead> {
-    let (first, at) = line(bytes, 0)?;
+pub fn response_head(bytes: &[u8], to_head: bool, lines: LineEnd) -> Parsed<ResponseHead> {
+    let (first, at) = line(bytes, 0, lines)?;
     let (version, rest) = first.split_at(first.len().min(8));
     let is_old = is_old(version)?;
-    let [b' ', a @ b'1'..=b'5', b, c, b' ', reason @ ..] = rest else {
+    let [b' ', a @ b'1'..=b'9', b, c, b' ', reason @ ..] = rest else {
         return Err(Fault::Bad("a status line has a status between two spaces"));
     };
     if !b.is_ascii_digit() || !c.is_ascii_digit() {
@@ -140,7 +155,7 @@ pub fn response_head(bytes: &[u8], to_head: bool) -> Parsed<ResponseHead> {
     if !reason.iter().all(|byte| is_text(*byte)) {
         return Err(Fault::Bad("a reason phrase is text"));
     }
-    let (fields, at) = fields(bytes, at)?;
+    let (fields, at) = fields(bytes, at, lines)?;
     let end = match (length(&fields)?, chunks(&fields, is_old)?) {
         (Some(_), true) => return Err(Fault::Bad("a body has one kind of framing")),
         _ if to_head || matches!(status, 100..=199 | 204 | 304) => End::Empty,
@@ -162,7 +177,7 @@ pub fn response_head(bytes: &[u8], to_head: bool) -> Parsed<ResponseHead> {
 pub fn chunked(bytes: &[u8], mut at: usize) -> Parsed<Body> {
     let mut body = Body::default();
     loop {
-        let (size_line, data) = line(bytes, at)?;
+        let (size_line, data) = line(bytes, at, LineEnd::Crlf)?;
         let digits = size_line
             .iter()
             .take_while(|b| b.is_ascii_hexdigit())
@@ -185,7 +200,7 @@ pub fn chunked(bytes: &[u8], mut at: usize) -> Parsed<Body> {
         }
         body.extensions |= !extension.is_empty();
         if size == 0 {
-            let (trailers, end) = fields(bytes, data)?;
+            let (trailers, end) = fields(bytes, data, LineEnd::Crlf)?;
             body.trailers = trailers;
             return Ok((body, end));
         }
@@ -221,23 +236,24 @@ fn body(end: End, bytes: &[u8], at: usize, closed: bool) -> Parsed<Body> {
     }
 }
 
-/// The line at this place, without its CRLF (RFC 9112, 2.2).
-fn line(bytes: &[u8], at: usize) -> Parsed<&[u8]> {
+/// The line at this place, without its end (RFC 9112, 2.2).
+fn line(bytes: &[u8], at: usize, lines: LineEnd) -> Parsed<&[u8]> {
     let rest = &bytes[at..];
     let end = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
     let end = end.ok_or(Fault::More)?;
     match &rest[end..] {
         [b'\r', b'\n', ..] => Ok((&rest[..end], at + end + 2)),
         [b'\r'] => Err(Fault::More),
+        [b'\n', ..] if lines == LineEnd::Lf => Ok((&rest[..end], at + end + 1)),
         _ => Err(Fault::Bad("a line ends with CRLF")),
     }
 }
 
 /// Field lines up to an empty one (RFC 9112, 5).
-fn fields(bytes: &[u8], mut at: usize) -> Parsed<Fields> {
+fn fields(bytes: &[u8], mut at: usize, lines: LineEnd) -> Parsed<Fields> {
     let mut fields = Vec::new();
     loop {
-        let (line, next) = line(bytes, at)?;
+        let (line, next) = line(bytes, at, lines)?;
         at = next;
         if line.is_empty() {
             return Ok((fields, at));
@@ -341,7 +357,7 @@ pub fn has_dots(path: &[u8]) -> bool {
 fn unescaped(segment: &[u8]) -> Option<Vec<u8>> {
     let text = segment.split(|byte| *byte == b'%');
     let mut parts = text.map(<[u8]>::to_vec);
-    let mut whole = parts.next()?;
+    let mut whole = escaped(&parts.next()?);
     for part in parts {
         let digits = std::str::from_utf8(part.get(..2)?).ok()?;
         let are_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -351,7 +367,16 @@ fn unescaped(segment: &[u8]) -> Option<Vec<u8>> {
         } else {
             whole.extend_from_slice(format!("%{byte:02X}").as_bytes());
         }
-        whole.extend_from_slice(&part[2..]);
+        whole.extend_from_slice(&escaped(&part[2..]));
     }
     Some(whole)
+}
+
+/// The same with escapes for what is not ASCII.
+pub fn escaped(text: &[u8]) -> Vec<u8> {
+    let escape = |byte: &u8| match byte.is_ascii() {
+        true => vec![*byte],
+        false => format!("%{byte:02X}").into_bytes(),
+    };
+    text.iter().flat_map(escape).collect()
 }

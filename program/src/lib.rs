@@ -1,4 +1,7 @@
-//! What each of our programs does the same way: its log, and how it is told to stop.
+//! What each of our programs does the same way: its log, how it is told to stop, how
+//! it passes listening sockets on, and how it writes numbers.
 
 pub mod log;
 pub mod signals;
+pub mod sockets;
+pub mod text;

@@ -1,8 +1,9 @@
-//! SIGTERM and SIGINT: the first stops the program in order, the second ends it at once.
+//! SIGTERM and SIGINT: the first stops the program in order, the second ends it at once. SIGHUP, which
+//! would end it, too, where it means something else.
 
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// Completes at the first SIGTERM or SIGINT. The second ends the process at once, with 128 plus its
@@ -33,4 +34,12 @@ pub fn told_to_stop() -> io::Result<impl Future<Output = ()> + Send + 'static> {
         // Err: the task above is gone with its runtime.
         let _ = first.await;
     })
+}
+
+/// Each SIGHUP, which ends the process no more from here on. To be called inside a runtime.
+///
+/// # Errors
+/// If a handler cannot be installed.
+pub fn hang_up() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
 }

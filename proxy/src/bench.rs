@@ -166,52 +166,42 @@ fn spec(number: usize, endpoints: usize, policy: Policy) -> ServiceSpec {
     }
 }
 
-/// The owner of a table of services alike, as the admin API calls it. Nothing is saved but by
-/// [`Changes::save`].
+/// The owner of a table of services alike, as the admin API calls it.
 pub struct Changes {
     runtime: Runtime,
     control: Arc<Control>,
-    state: StateFile,
 }
 
 impl Changes {
-    /// So many services that the admin API has set, and the file that they are saved in. `None`:
-    /// they do not pass the checks, which would be a mistake here.
-    pub fn new(services: usize, state_file: PathBuf) -> Option<Self> {
+    /// The start of a proxy with so many services in its config file, and the file in which changes
+    /// are kept, if they are. `None`: they do not pass the checks, which would be a mistake here.
+    pub fn new(services: usize, state_file: Option<PathBuf>) -> Option<Self> {
         let runtime = Builder::new_current_thread().enable_all().build().ok()?;
-        let config = Config::parse(CONFIG).ok()?;
+        let config = Config {
+            services: (0..services)
+                .map(|number| spec(number, 2, Policy::RoundRobin))
+                .collect(),
+            ..Config::parse(CONFIG).ok()?
+        };
         let table = Arc::new(ArcSwap::from_pointee(Table::empty(config.timeouts.clone())));
         let drains = Arc::new(Drains::new(|_| {}));
+        let state = state_file.map(StateFile::new);
         let control = runtime.block_on(async {
-            let control = Control::start(&config, table, WORKERS, drains, None)
-                .await
-                .ok()?;
-            for number in 0..services {
-                let spec = spec(number, 2, Policy::RoundRobin);
-                control.put(spec, None).await.ok()?;
-            }
+            let control = Control::start(&config, table, WORKERS, drains, state);
+            let control = control.await.ok()?;
+            control.begin_saving().await;
             Some(control)
         })?;
-        Some(Self {
-            runtime,
-            control,
-            state: StateFile::new(state_file),
-        })
+        Some(Self { runtime, control })
     }
 
-    /// Gives a service another split, and swaps the table: `percent` to its first version.
+    /// Gives a service another split, swaps the table, and waits until the disk has that, where it is
+    /// kept: `percent` to its first version.
     pub fn set_split(&self, number: usize, percent: u32) -> bool {
         let split = [("1".into(), percent), ("2".into(), 100 - percent)].into();
         let name = format!("s{number:06}");
         let set = self.control.set_split(&name, split, None);
         self.runtime.block_on(set).is_ok()
-    }
-
-    /// Writes the state file, to the disk.
-    pub fn save(&self) -> bool {
-        // No file holds this generation yet: it is written each time.
-        let save = self.state.save(u64::MAX, || self.control.to_save());
-        self.runtime.block_on(save).is_ok()
     }
 }
 
@@ -274,17 +264,14 @@ mod tests {
     fn changes_of_the_benchmark_are_published_and_saved() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        let changes = Changes::new(3, path.clone()).unwrap();
+        let changes = Changes::new(3, Some(path.clone())).unwrap();
         for percent in [50, 49] {
             let before = changes.control.table().generation;
-            assert!(changes.set_split(1, percent) && changes.save());
+            assert!(changes.set_split(1, percent));
             assert_eq!(changes.control.table().generation, before + 1);
             let text = std::fs::read_to_string(&path).unwrap();
-            assert!(
-                text.contains(&format!("{{\"1\":{percent},\"2\":")),
-                "{text}"
-            );
-            assert_eq!(text.matches("\"name\"").count(), 3, "{text}");
+            let split = format!("{{\"1\":{percent},\"2\":");
+            assert!(text.lines().last().unwrap().contains(&split), "{text}");
         }
         assert!(!changes.set_split(3, 50));
     }

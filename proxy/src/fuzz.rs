@@ -22,8 +22,8 @@ use crate::table::service::{Drained, Service};
 use crate::table::version::Resolved;
 use crate::wire::h1::body::{Decoder, Framing, Piece};
 use crate::wire::h1::head::{
-    MAX_FIELDS, find_end, read_request, read_response, request_at_once, request_framing,
-    response_at_once, response_framing,
+    MAX_FIELDS, find_end, find_response_end, read_request, read_response, request_at_once,
+    request_framing, response_at_once, response_framing,
 };
 use crate::wire::head::{Head, Message, Span};
 use crate::wire::path::Path;
@@ -109,7 +109,7 @@ pub fn request_head(bytes: &[u8]) -> Option<(ReadHead, usize)> {
 pub fn response_head(bytes: &[u8], to_head: bool) -> Option<(ReadHead, usize)> {
     let mut head = Head::default();
     let at_once = response_at_once(bytes, &mut head);
-    let end = find_end(bytes, &mut 0).ok().flatten();
+    let end = find_response_end(bytes, &mut 0);
     let end = end.filter(|end| read_response(&bytes[..*end], &mut head).is_ok());
     assert_eq!(at_once, end, "a head is read in two ways");
     let end = end?;
@@ -256,7 +256,7 @@ impl Wire {
         let (half_close, trusted) = (listener.half_close, listener.trusted_proxies.clone());
         let counters = Arc::new(Counters::new(1));
         let (sender, shutdown_phase) = watch::channel(ShutdownPhase::Serving);
-        let worker = Worker::new(0, table, config.limits, &counters, shutdown_phase);
+        let worker = Worker::new(0, table, config.limits, &counters, shutdown_phase, None);
         Some(Self {
             worker,
             jobs: Rc::new(jobs()),

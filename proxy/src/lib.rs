@@ -4,6 +4,7 @@
 //! Worker threads carry the traffic, each by itself. The calling thread runs everything else:
 //! the admin API, health checks, the resolver, drains, and the config file's changes.
 
+mod access_log;
 mod admin;
 // For the micro benchmarks alone: not a stable interface.
 #[doc(hidden)]
@@ -11,6 +12,7 @@ pub mod bench;
 mod config;
 mod control;
 mod file;
+mod filter;
 mod forward;
 // For the fuzzers, and tests that share their properties: not a stable interface.
 #[doc(hidden)]
@@ -31,22 +33,27 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
+use program::sockets::Given;
 
 pub use config::{
     AdminAddress, AdminSettings, Config, ConfigError, Limits, Listener, ListenersTls,
 };
 pub use lifecycle::RunError;
 pub use lifecycle::handover::{HandoverError, Predecessor};
-pub use server::listeners::{BindError, Given, Listeners};
+pub use server::bind_error::BindError;
+pub use server::keeper::from_keeper;
+pub use server::listeners::Listeners;
 pub use server::systemd::from_systemd;
 pub use wire::tls::{ClientAuth, KeyPair, ListenerSettings, Version};
 
+use access_log::{AccessLog, Writing};
 use admin::About;
 use control::drain::Drains;
 use control::{Control, config_file, monitor};
 use lifecycle::handover::active_lock::ActiveLock;
 use lifecycle::handover::link::Links;
 use lifecycle::{Lifecycle, start};
+use program::signals;
 use server::accept::Shared;
 use server::threads::Threads;
 use table::Table;
@@ -67,8 +74,9 @@ pub async fn run(
     let limits = limits_within(&config, OpenFiles::raise());
     let workers = listeners.workers.len();
     let about = About::new(workers);
-    let (addresses, admin_address) = (listeners.addresses(), listeners.admin_address());
-    let tls = Arc::new(listeners.tls());
+    let (addresses, ids) = (listeners.addresses(), listeners.ids());
+    let admin_address = listeners.admin_address();
+    let tls = certificates(&listeners, predecessor.as_ref());
     let sockets = sockets_for_successor(&config, &listeners)?;
 
     // The table: what the config file has and what was saved, or the predecessor's.
@@ -81,22 +89,33 @@ pub async fn run(
     listeners.listen().map_err(RunError::Listen)?;
     tokio::spawn(async move { drains.run().await });
     tokio::spawn(monitor::run(table.clone()));
-    let (shared, shutdown_phase) = Shared::new(&config, limits, table, workers);
+    let (mut shared, shutdown_phase) = Shared::new(&config, limits, table, workers);
+    let access_log = start_access_log(&config, &mut shared)?;
     let threads = Threads::start(listeners.workers, received, &shared);
     let threads = threads.map_err(RunError::Worker)?;
     let counters = shared.counters;
 
     // From here on the predecessor accepts no connection, and this process is the active one.
     let links = Links::new(control.clone(), counters.clone());
-    let own = (addresses.clone(), admin_address.clone());
+    let own = ((addresses.clone(), ids), admin_address.clone());
     let active_lock = ActiveLock::beside(config.handover.as_deref());
     active_lock.hold().await;
     let taken_over = start::take_over(predecessor, own, &control, &links).await;
+    if taken_over.is_ok() {
+        control.begin_saving().await;
+    }
 
     // Files and callers may change the table.
     let file = file.filter(|_| taken_over.is_ok());
     let config_valid = follow_files(file, &config, &control, &tls);
-    let admin = admin::AdminApi::of(&config, about, &control, &counters, tls, config_valid);
+    let admin = admin::AdminApi::of(
+        &config,
+        about,
+        &control,
+        &counters,
+        tls.clone(),
+        config_valid,
+    );
 
     // Until a successor, or the end.
     let lifecycle = Lifecycle {
@@ -109,15 +128,47 @@ pub async fn run(
         admin: admin.zip(listeners.admin),
         handover: config.handover.zip(listeners.handover),
         active_lock: Arc::new(active_lock),
+        tls,
     };
     let all_ended = pin!(async { threads.ended().await.map_err(RunError::Worker) });
     if let Err(error) = taken_over {
         // Some clients may have come already: they are served to their end.
         lifecycle.stop(all_ended).await?;
+        finish(access_log).await;
         return Err(error);
     }
     say_where(&addresses, admin_address.as_deref(), workers);
-    lifecycle.live(sockets, pin!(shutdown), all_ended).await
+    let lived = lifecycle.live(sockets, pin!(shutdown), all_ended).await;
+    finish(access_log).await;
+    lived
+}
+
+/// The certificates of the listeners, and the keys of the predecessor's tickets.
+fn certificates(listeners: &Listeners, predecessor: Option<&Predecessor>) -> Arc<Listening> {
+    let tls = Arc::new(listeners.tls());
+    if let Some(before) = predecessor {
+        before.give_tickets(&tls);
+    }
+    tls
+}
+
+/// Waits until the last lines of the access log are written.
+async fn finish(access_log: Option<Writing>) {
+    if let Some(access_log) = access_log {
+        access_log.finish().await;
+    }
+}
+
+/// Starts the access log, if there is one.
+fn start_access_log(config: &Config, shared: &mut Shared) -> Result<Option<Writing>, RunError> {
+    let Some(spec) = &config.access_log else {
+        return Ok(None);
+    };
+    let writing = AccessLog::start(spec, shared.counters.lost_lines.clone());
+    let writing = writing.map_err(RunError::AccessLog)?;
+    writing.reopen_at(signals::hang_up().map_err(RunError::AccessLog)?);
+    shared.access_log = Some(writing.log());
+    Ok(Some(writing))
 }
 
 /// The listening sockets once more, where a successor may ask for them.

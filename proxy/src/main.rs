@@ -64,6 +64,10 @@ fn start(flags: Flags) -> Result<(), u8> {
             given.splice(..0, sockets);
             predecessor = Some(found);
         }
+        if let Some(keeper) = &config.keeper {
+            let kept = proxy::from_keeper(keeper, given).await;
+            given = kept.map_err(say(EXIT_FAILED))?;
+        }
         let listeners = Listeners::bind(&config, &tls, workers, given);
         let listeners = listeners.map_err(say(EXIT_FAILED))?;
         let run = proxy::run(config, Some(file), listeners, predecessor, shutdown);

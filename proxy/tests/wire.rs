@@ -85,6 +85,7 @@ const RESPONSE: &[&str] = &[
     "HTTP/1.1 204 No Content\r\n",
     "HTTP/1.1 304 Not Modified\r\n",
     "HTTP/1.1 404\r\n",
+    "HTTP/1.1 999 Past All Classes\r\n",
     "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
     "HTTP/1.1 100 Continue\r\n\r\n",
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",

@@ -16,5 +16,5 @@ mod websocket;
 
 pub use options::{Config, EXIT_USAGE, Options};
 pub use program::signals::told_to_stop;
-pub use server::{Ended, StartError, bind, run};
+pub use server::{Ended, ListenAddress, Listener, StartError, bind, run};
 pub use share::{InvalidShare, Share};

@@ -1,10 +1,12 @@
 //! The command line and the environment variables.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 
+use crate::server::ListenAddress;
 use crate::share::Share;
 
 /// The exit code for an invalid command line or environment (`EX_USAGE`).
@@ -36,6 +38,10 @@ pub struct Options {
     /// The port to listen on; 0: a free port, which the first line of output names
     #[arg(long, env = "PORT", default_value_t = 8080)]
     port: u16,
+
+    /// A unix socket to listen on, in place of an address and a port
+    #[arg(long, env = "SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
 
     /// The share of responses, 0 to 1, that have status 500, spread evenly
     #[arg(long, env = "ERROR_RATE", value_name = "SHARE", default_value_t = Share::NONE)]
@@ -110,9 +116,13 @@ impl Default for Config {
 }
 
 impl Options {
-    /// The address to listen on.
-    pub fn listen_address(&self) -> SocketAddr {
-        SocketAddr::new(self.address, self.port)
+    /// Where to listen.
+    pub fn listen_address(&self) -> ListenAddress {
+        // `SOCKET=` without a value counts as not set.
+        match &self.socket {
+            Some(path) if !path.as_os_str().is_empty() => ListenAddress::Unix(path.clone()),
+            _ => ListenAddress::Ip(SocketAddr::new(self.address, self.port)),
+        }
     }
 
     /// Checks the options.
@@ -183,6 +193,6 @@ mod tests {
     #[test]
     fn an_address_may_be_ipv6() {
         let options = parse(&["--address", "::1", "--port", "0"]);
-        assert_eq!(options.listen_address(), "[::1]:0".parse().unwrap());
+        assert_eq!(options.listen_address().to_string(), "[::1]:0");
     }
 }

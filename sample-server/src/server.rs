@@ -1,14 +1,18 @@
 //! Accepts connections, serves each in a task, and waits for all of them at the end.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -19,6 +23,38 @@ use crate::websocket;
 
 /// The pause after an accept that failed for lack of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An IP address and a port.
+    Ip(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A socket that accepts connections.
+#[derive(Debug)]
+pub enum Listener {
+    /// Of TCP.
+    Tcp(TcpListener),
+    /// Of a unix socket.
+    Unix(UnixListener),
+}
+
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
 
 /// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +70,14 @@ pub enum Ended {
 pub enum StartError {
     /// The address cannot be bound.
     #[error("cannot listen on {address}: {}", match source.kind() {
-        io::ErrorKind::AddrInUse => "another program has this port".to_owned(),
+        io::ErrorKind::AddrInUse => "another program listens there".to_owned(),
         io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need privileges".to_owned(),
         io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
         _ => source.to_string(),
     })]
     Listen {
         /// The address that was configured.
-        address: SocketAddr,
+        address: ListenAddress,
         /// The system's error.
         source: io::Error,
     },
@@ -53,24 +89,40 @@ pub enum StartError {
     Runtime(#[source] io::Error),
 }
 
-/// Binds the address. Returns the actual address too: for port 0 the system picks a port.
+/// Binds the address. Returns the actual address too: for port 0 the system picks a port. A unix
+/// socket that a program has left behind is replaced.
 ///
 /// # Errors
 /// If the address is in use, not one of this machine's, or not permitted.
-pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |source| StartError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let real = listener.local_addr().map_err(failed)?;
-    Ok((listener, real))
+pub async fn bind(address: ListenAddress) -> Result<(Listener, ListenAddress), StartError> {
+    let bound = match &address {
+        ListenAddress::Ip(ip) => bind_tcp(*ip).await,
+        ListenAddress::Unix(path) => bind_unix(path)
+            .await
+            .map(|listener| (Listener::Unix(listener), address.clone())),
+    };
+    bound.map_err(|source| StartError::Listen { address, source })
+}
+
+async fn bind_tcp(address: SocketAddr) -> io::Result<(Listener, ListenAddress)> {
+    let listener = TcpListener::bind(address).await?;
+    let address = ListenAddress::Ip(listener.local_addr()?);
+    Ok((Listener::Tcp(listener), address))
+}
+
+async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let is_socket = path
+        .symlink_metadata()
+        .is_ok_and(|file| file.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).await.is_err() {
+        std::fs::remove_file(path)?;
+    }
+    UnixListener::bind(path)
 }
 
 /// Serves until `shutdown` completes and the requests in flight are complete, or until the crash
 /// that is configured.
-pub async fn run(
-    config: Config,
-    listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
-) -> Ended {
+pub async fn run(config: Config, listener: Listener, shutdown: impl Future<Output = ()>) -> Ended {
     let router = Arc::new(Router::new(config, Instant::now()));
     let (stop, stopping) = watch::channel(false);
     // At a crash it is dropped, with all its tasks.
@@ -80,8 +132,16 @@ pub async fn run(
         tokio::select! {
             () = &mut shutdown => break,
             () = router.crash.notified() => return Ended::Crashed,
-            stream = accept(&listener) => {
-                connections.spawn(serve(stream, Arc::clone(&router), stopping.clone()));
+            accepted = accept(&listener) => {
+                let (router, stopping) = (Arc::clone(&router), stopping.clone());
+                match accepted {
+                    Accepted::Tcp(stream) => {
+                        // An error only means that responses are late.
+                        let _ = stream.set_nodelay(true);
+                        connections.spawn(serve(stream, router, stopping))
+                    }
+                    Accepted::Unix(stream) => connections.spawn(serve(stream, router, stopping)),
+                };
             }
             Some(_) = connections.join_next() => {}
         }
@@ -99,10 +159,17 @@ pub async fn run(
     }
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &Listener) -> Accepted {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return stream,
+        let accepted = match listener {
+            Listener::Tcp(tcp) => tcp.accept().await.map(|(stream, _)| Accepted::Tcp(stream)),
+            Listener::Unix(unix) => unix
+                .accept()
+                .await
+                .map(|(stream, _)| Accepted::Unix(stream)),
+        };
+        match accepted {
+            Ok(accepted) => return accepted,
             // The client left before it was accepted: no pause is needed.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(_) => sleep(ACCEPT_PAUSE).await,
@@ -111,9 +178,11 @@ async fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// Serves one connection from accept to close, also as a WebSocket.
-async fn serve(stream: TcpStream, router: Arc<Router>, mut stopping: watch::Receiver<bool>) {
-    // An error only means that responses are late.
-    let _ = stream.set_nodelay(true);
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Arc<Router>,
+    mut stopping: watch::Receiver<bool>,
+) {
     let upgrades = UpgradeSlot::default();
     let service = service_fn(|request| router.respond(request, &upgrades));
     let connection = http1::Builder::new()

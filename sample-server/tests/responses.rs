@@ -7,7 +7,7 @@ mod server;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use sample_server::{Config, Ended};
+use sample_server::{Config, Ended, ListenAddress};
 use server::TestServer;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -217,11 +217,12 @@ async fn a_plain_request_to_the_websocket_gets_426() {
 #[tokio::test]
 async fn a_port_in_use_is_one_clear_message() {
     let server = TestServer::start(config()).await;
-    let error = sample_server::bind(server.address).await.unwrap_err();
+    let taken = ListenAddress::Ip(server.address);
+    let error = sample_server::bind(taken).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
-            "cannot listen on {}: another program has this port",
+            "cannot listen on {}: another program listens there",
             server.address
         )
     );

@@ -12,7 +12,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::{TcpListener, TcpStream};
@@ -123,6 +123,8 @@ pub struct TlsConnection {
     sender: SendRequest<Full<Bytes>>,
     /// What the server has shown of itself.
     pub certificate: CertificateDer<'static>,
+    /// It goes on with the session of an earlier connection.
+    pub is_resumed: bool,
 }
 
 impl TlsClient {
@@ -161,6 +163,7 @@ impl TlsClient {
         let stream = self.connect(address, name).await?;
         let shown = stream.get_ref().1.peer_certificates();
         let certificate = shown.and_then(|shown| shown.first().cloned());
+        let kind = stream.get_ref().1.handshake_kind();
         let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
@@ -168,6 +171,7 @@ impl TlsClient {
         Ok(TlsConnection {
             sender,
             certificate: certificate.ok_or(io::ErrorKind::InvalidData)?,
+            is_resumed: kind == Some(HandshakeKind::Resumed),
         })
     }
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::project::kill_to_the_end;
@@ -21,6 +23,38 @@ impl TestProject {
                 podman(&["kill", "--signal", "KILL", &id]).expect("it runs");
             }
         }
+    }
+
+    /// `kill -9` of all that serve this version.
+    pub fn kill_all(&self, version: &str) {
+        let ids = self.serving(version);
+        match self.on {
+            On::Processes => {
+                for id in ids {
+                    kill_to_the_end(id.parse().expect("a process id"));
+                }
+            }
+            On::Podman => {
+                let kill = ["kill", "--signal", "KILL"].into_iter();
+                let kill: Vec<&str> = kill.chain(ids.iter().map(String::as_str)).collect();
+                podman(&kill).expect("all of them run");
+            }
+        }
+    }
+
+    /// SIGSTOP of one that serves this version.
+    pub(crate) fn freeze_one(&self, version: &str) -> Frozen {
+        let id = self.serving(version).remove(0);
+        let pid = match self.on {
+            On::Processes => id.clone(),
+            On::Podman => podman(&["inspect", "--format", "{{.State.Pid}}", &id]).expect("it runs"),
+        };
+        let frozen = Frozen {
+            id,
+            pid: pid.trim().parse().expect("a process id"),
+        };
+        assert!(frozen.signal(Signal::STOP), "it can be stopped");
+        frozen
     }
 
     /// Takes one away that serves this version, and every trace of it, behind the controller's
@@ -153,6 +187,27 @@ impl TestProject {
         }
     }
 
+    /// Waits until the history says this so many times. Says how often it does.
+    #[track_caller]
+    pub fn until_said(&self, text: &str, times: usize) -> impl Future<Output = u64> {
+        let caller = std::panic::Location::caller();
+        async move {
+            let start = Instant::now();
+            loop {
+                let events = self.events().await;
+                let said = events.iter().filter(|event| event.contains(text)).count();
+                if said >= times {
+                    return said as u64;
+                }
+                assert!(
+                    start.elapsed() < TIME_LIMIT,
+                    "{caller}: waited for {TIME_LIMIT:?} until `{text}`: {events:#?}"
+                );
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
     /// Waits until no container has this name.
     pub async fn until_gone(&self, name: &str) {
         let exists = || podman(&["container", "exists", name]).is_ok();
@@ -163,6 +218,31 @@ impl TestProject {
         let web = self.web().await;
         let mut versions = web["versions"].as_array().into_iter().flatten();
         versions.all(|one| one["healthy"] == one["endpoints"])
+    }
+}
+
+/// What does not go on until it is told to.
+pub(crate) struct Frozen {
+    /// As [`TestProject::serving`] has it.
+    pub(crate) id: String,
+    pid: i32,
+}
+
+impl Frozen {
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Whether it is there and may be sent the signal.
+    fn signal(&self, signal: Signal) -> bool {
+        let sent = Pid::from_raw(self.pid).map(|pid| kill_process(pid, signal));
+        if sent == Some(Err(Errno::PERM)) {
+            // Rootless podman gives its containers other users of its own.
+            let flag = format!("-{}", signal.as_raw());
+            return podman(&["unshare", "kill", &flag, &self.pid.to_string()]).is_ok();
+        }
+        sent == Some(Ok(()))
     }
 }
 

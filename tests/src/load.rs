@@ -101,6 +101,12 @@ impl Seen {
             .unwrap_or(0)
     }
 
+    /// Responses with this status, by whatever made them.
+    pub fn with_status(&self, status: u64) -> u64 {
+        let with = self.responses.iter().filter(|((_, one), _)| *one == status);
+        with.map(|(_, count)| count).sum()
+    }
+
     /// The sum of all failures.
     pub fn failed(&self) -> u64 {
         self.failures.values().sum()

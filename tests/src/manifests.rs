@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::{On, Settings, TestCa, TestProject, podman, wait_until};
+use crate::{AdminPort, On, Settings, TestCa, TestProject, podman, wait_until};
 
 /// A secret that is like no other text.
 const SECRET: &str = "hunter2-8c1f-first";
@@ -72,7 +72,7 @@ async fn scales(project: &TestProject, three: &Settings) {
 /// Other routes: one change of the table, and no container.
 async fn routes(project: &TestProject, manifest: &str) {
     let serving = project.serving("1.0.0");
-    let admin = crate::AdminPort::of(project);
+    let admin = AdminPort::of(project);
     let before = admin.get("/v1/services/web").await["generation"].as_u64();
     project.write_manifest(manifest);
     project.must(&["up"]).await;
@@ -109,7 +109,7 @@ async fn sticks(project: &TestProject, manifest: &str) -> String {
     let manifest = sticky("kept");
     project.write_manifest(&manifest);
     project.must(&["up"]).await;
-    let web = crate::AdminPort::of(project).get("/v1/services/web").await;
+    let web = AdminPort::of(project).get("/v1/services/web").await;
     assert_eq!(web["sticky"]["cookie"], "kept", "{web:#}");
     assert_eq!(project.serving("1.0.0"), serving);
     a_second_up_does_nothing(project).await;
@@ -139,6 +139,60 @@ async fn keeps_what_was_deployed_by_hand(project: &TestProject) {
     project.must(&["scale", "web", "1"]).await;
     a_second_up_does_nothing(project).await;
     assert_eq!(project.web().await["replicas"], 1);
+}
+
+/// An edit of the environment that comes after a rollout which was aborted is no less an edit.
+pub async fn an_edit_after_an_aborted_rollout_is_seen_and_what_was_set_by_hand_stays(on: On) {
+    let settings = Settings {
+        step: "60s",
+        ..quick()
+    };
+    let project = TestProject::up(on, &settings).await;
+    let env = |value: &str| {
+        let to = format!("env = {{ LATENCY = \"{value}\" }}");
+        project.manifest(&settings).replace("env = {}", &to)
+    };
+    project.write_manifest(&env("1ms"));
+    project.must(&["up"]).await;
+    project.until_share("1.0.0+2", 10.0).await;
+    let said = project.must(&["up"]).await;
+    assert!(
+        said.ends_with("brings what the manifest has, and is under way"),
+        "{said}"
+    );
+    project.must(&["abort"]).await;
+    project.until_phase("rolled-back").await;
+    let web = project.web().await;
+    assert_eq!(
+        web["differences"][0], "env.LATENCY is another one",
+        "{web:#}"
+    );
+
+    project.write_manifest(&env("2ms"));
+    let said = project.must(&["up"]).await;
+    assert!(said.contains("(web 1.0.0 → 1.0.0+3) begins"), "{said}");
+    project.must(&["promote"]).await;
+    project.until_phase("done").await;
+    a_second_up_does_nothing(&project).await;
+
+    let by_hand = [
+        "--env",
+        "CRASH_AFTER=1000000",
+        "--strategy",
+        "all-at-once",
+        "--wait",
+    ];
+    project.must(&project.deploy("2.0.0", &by_hand)).await;
+    project.until_phase("done").await;
+    a_second_up_does_nothing(&project).await;
+    let web = project.web().await;
+    let differences = web["differences"].as_array().into_iter().flatten();
+    let differences: Vec<&str> = differences.filter_map(Value::as_str).collect();
+    let says = [
+        "2.0.0 runs, and the manifest has 1.0.0",
+        "env.CRASH_AFTER was set by `deploy --env`",
+    ];
+    assert_eq!(differences, says);
 }
 
 /// A service that the manifest has no more runs on, until it is said to be taken away.
@@ -185,6 +239,36 @@ pub async fn a_service_is_added_and_taken_away_by_the_manifest(on: On) {
     assert_eq!(said, "api is removed: it is no longer in the manifest");
     assert_eq!(project.serving("1.1.0"), [""; 0]);
     load.stop().await.expect_no_failure();
+}
+
+/// A service with another name and the same routes: the new one is healthy before the routes change
+/// hands, in one table.
+pub async fn a_service_that_is_renamed_keeps_its_clients(on: On) {
+    let project = TestProject::up(on, &quick()).await;
+    let load = project.load();
+    let renamed = project.manifest(&quick()).replace("\"web\"", "\"shop\"");
+    project.write_manifest(&renamed);
+    project
+        .refused(&["up"], 1, &["the path of web", "`crossfade up --prune`"])
+        .await;
+    let said = project.must(&["up", "--prune"]).await;
+    assert!(said.contains("web is removed"), "{said}");
+    assert!(said.contains("shop 1.0.0 × 2 is up"), "{said}");
+    a_second_up_does_nothing(&project).await;
+    let seen = load.stop().await;
+    seen.expect_no_failure();
+    assert_eq!(seen.with_status(404), 0, "{seen:#?}");
+    let status = project.status().await;
+    let names = status["services"].as_array().into_iter().flatten();
+    let names: Vec<&str> = names.filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["shop"], "{status:#}");
+    let left = AdminPort::of(&project).get("/v1/services").await;
+    assert_eq!(
+        left["services"].as_array().map(Vec::len),
+        Some(1),
+        "{left:#}"
+    );
+    assert_eq!(project.serving("1.0.0").len(), 2);
 }
 
 /// A secret is a file to the containers of its service, and nowhere else. Another content
@@ -375,7 +459,7 @@ pub async fn each_version_is_spoken_to_as_the_manifest_had_it(on: On) {
     project.write_manifest(&with(&project, &settings, keys));
     let said = project.must(&["up"]).await;
     assert!(said.contains("(web 1.0.0 → 1.0.0+2) begins"), "{said}");
-    let admin = crate::AdminPort::of(&project);
+    let admin = AdminPort::of(&project);
     admin
         .until("the new version is there", |web| {
             web["versions"]["1.0.0+2"].is_object()
@@ -391,4 +475,68 @@ pub async fn each_version_is_spoken_to_as_the_manifest_had_it(on: On) {
     project.until_phase("rolled-back").await;
     load.stop().await.expect_no_failure();
     assert_eq!(project.serving("1.0.0").len(), 2);
+}
+
+/// Containers that serve by unix socket: they are found healthy, drained in a rollout, and replaced
+/// when they are killed; and nothing of their folders is left.
+pub async fn containers_serve_by_unix_socket(on: On) {
+    let project = TestProject::new(on, &quick());
+    let manifest = with(&project, &quick(), "socket = \"/run/app/app.sock\"");
+    project.write_manifest(&manifest);
+    project.must(&["up"]).await;
+    let admin = AdminPort::of(&project);
+    let sockets = || async {
+        let web = admin.get("/v1/services/web").await;
+        let versions = web["versions"].as_object().cloned().unwrap_or_default();
+        let endpoints = versions.values().flat_map(|version| {
+            let endpoints = version["endpoints"].as_array().cloned();
+            endpoints.unwrap_or_default()
+        });
+        let addresses = endpoints.filter_map(|one| Some(one["address"].as_str()?.to_owned()));
+        addresses.collect::<Vec<_>>()
+    };
+    let first = sockets().await;
+    assert_eq!(first.len(), 2, "{first:?}");
+    let is_socket = |one: &String| one.starts_with("unix:/") && one.ends_with("/app.sock");
+    assert!(first.iter().all(is_socket), "{first:?}");
+
+    let load = project.load();
+    let deployed = project.must(&project.deploy("2.0.0", &["--wait"])).await;
+    project.until_phase("done").await;
+    let seen = load.stop().await;
+    seen.expect_no_failure();
+    assert!(seen.ok("2.0.0") > 0, "{deployed}");
+    let (second, serving) = (sockets().await, project.serving("2.0.0"));
+    assert!(second.iter().all(is_socket), "{second:?}");
+
+    project.kill_one("2.0.0");
+    wait_until(
+        "another container serves at a socket of its own",
+        || async {
+            let (now, running) = (sockets().await, project.serving("2.0.0"));
+            let is_new = now != second && running != serving;
+            is_new && now.len() == 2 && running.len() == 2 && now.iter().all(is_socket)
+        },
+    )
+    .await;
+    project
+        .until("both are healthy", |web| {
+            let version = &web["versions"][0];
+            version["healthy"] == 2 && version["endpoints"] == 2
+        })
+        .await;
+    let load = project.load();
+    wait_until("its folders are those of containers that run", || async {
+        folders(&project) == 2
+    })
+    .await;
+    load.stop().await.expect_no_failure();
+    project.must(&["down"]).await;
+    assert_eq!(folders(&project), 0);
+}
+
+/// How many folders with sockets of containers there are.
+fn folders(project: &TestProject) -> usize {
+    let folder = project.state().join("proxy/sockets");
+    std::fs::read_dir(folder).map_or(0, Iterator::count)
 }

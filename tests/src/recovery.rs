@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::{On, Settings, TestProject, wait_until};
+use crate::manifests::with;
+use crate::{Load, On, Seen, Settings, TestProject, wait_until};
 
 /// Nothing goes on by itself while the test looks.
 const STILL: Settings = Settings {
@@ -77,9 +78,171 @@ pub async fn a_proxy_that_dies_comes_back_and_the_rollout_goes_on(on: On) {
     project.must(&["promote"]).await;
     project.until_phase("done").await;
     load.stop().await.expect_no_failure();
+    let events = project.events().await;
+    let died = |event: &String| {
+        event.starts_with("proxy: ")
+            && event.contains("exited")
+            && event.contains("started again: ")
+    };
+    assert_eq!(
+        events.iter().filter(|event| died(event)).count(),
+        1,
+        "{events:#?}"
+    );
+}
+
+/// Requests that fail at most where all containers of a version die at one moment.
+pub(crate) const MOST_LOST: u64 = 5;
+
+/// Every container of the new version dies at one moment while it bakes: the warm version takes over
+/// in one swap, and the rollout is rolled back.
+pub async fn when_all_of_a_release_die_while_it_bakes_clients_notice_next_to_nothing(on: On) {
+    let seen = all_die_while_they_bake(on).await;
+    assert!(seen.failed() <= MOST_LOST, "{seen:#?}");
+}
+
+/// What a client saw of that.
+pub(crate) async fn all_die_while_they_bake(on: On) -> Seen {
+    let settings = Settings {
+        step: "200ms",
+        bake: "60s",
+        ..Settings::default()
+    };
+    let project = TestProject::up(on, &settings).await;
+    let load = Load::start(project.address, &["--rate", "150", "--connections", "16"]);
+    project.must(&project.deploy("2.0.0", &[])).await;
+    project.until_phase("baking").await;
+    project.kill_all("2.0.0");
+    let web = project.until_phase("rolled-back").await;
+    let why = web["rollout"]["why"].as_str().unwrap_or("no reason");
+    assert!(why.contains("exited with code 137"), "{why}");
+    project.until_whole(&[("1.0.0", 2)]).await;
+    load.stop().await
+}
+
+/// The only container of a service crashes again and again: its requests wait for the next one, and
+/// none fails but those that it had when it crashed.
+pub async fn a_container_that_crashes_again_and_again_costs_no_more_than_it_had_in_flight(on: On) {
+    const CONNECTIONS: u64 = 4;
+    let settings = Settings {
+        replicas: 1,
+        env: "{ CRASH_AFTER = \"300\" }",
+        ..Settings::default()
+    };
+    let project = TestProject::new(on, &settings);
+    // What takes longer than it has to is seen as a failure.
+    let keys = "timeouts = { wait_for_endpoint = \"2500ms\" }";
+    project.write_manifest(&with(&project, &settings, keys));
+    project.must(&["up"]).await;
+    let connections = CONNECTIONS.to_string();
+    let load = Load::start(
+        project.address,
+        &["--rate", "250", "--connections", &connections],
+    );
+    let crashes = project.until_said("replaced missing containers", 4).await;
+    let seen = load.stop().await;
+    let failed = seen.failed();
+    assert!(failed <= crashes * CONNECTIONS, "{crashes}: {seen:#?}");
+    assert_eq!(seen.with_status(503), 0, "none waits in vain: {seen:#?}");
+    let events = project.events().await;
+    let died =
+        |event: &&String| event.starts_with("died: ") && event.contains(" exited with code ");
+    let died = events.iter().filter(died).count() as u64;
+    assert!(died >= crashes, "{crashes} crashes: {events:#?}");
+}
+
+/// A container that hangs is replaced by another, which is healthy before the one that hangs goes.
+pub async fn a_container_that_hangs_is_replaced_beside_itself(on: On) {
+    one_hangs(on).await.expect_no_failure();
+}
+
+/// What a client saw of that.
+pub(crate) async fn one_hangs(on: On) -> Seen {
+    let settings = Settings::default();
+    let project = TestProject::new(on, &settings);
+    let manifest = with(&project, &settings, "replace_after = \"1s\"");
+    let quick = manifest.replace("timeout = \"2s\"", "timeout = \"300ms\"");
+    project.write_manifest(&quick);
+    project.must(&["up"]).await;
+    let load = project.load();
+    let before = project.serving("1.0.0");
+    let hung = project.freeze_one("1.0.0");
+    project.until_said("replaced; drained and removed", 1).await;
+    // From here on it can end, as any other does.
+    hung.thaw();
+    project.until_whole(&[("1.0.0", 2)]).await;
+    let after = project.serving("1.0.0");
+    assert_eq!(after.iter().filter(|one| before.contains(one)).count(), 1);
+    assert!(!after.contains(&hung.id), "{after:?}");
+    let events = project.events().await;
+    let said = |text: &str| events.iter().any(|event| event.contains(text));
+    assert!(said("another one is started in its place"), "{events:#?}");
+    assert!(said(" is unhealthy: "), "{events:#?}");
+    load.stop().await
+}
+
+/// The journal is lost: what runs is taken up as it is, on request, and no request fails.
+pub async fn what_runs_is_adopted_after_the_journal_was_lost(on: On) {
+    let settings = Settings::default();
+    let project = TestProject::up(on, &settings).await;
+    project.replace_all("2.0.0", 2).await;
+    let serving = project.serving("2.0.0");
+    let load = project.load();
+    project.kill_controller();
+    for file in ["state.db", "state.db-wal", "state.db-shm", "state.db.good"] {
+        // Not all of them are there at any moment.
+        let _ = std::fs::remove_file(project.state().join(file));
+    }
+    let says = ["that this state does not know", "crossfade up --adopt"];
+    project.refused(&["up"], 1, &says).await;
+    let said = project.must(&["up", "--adopt"]).await;
+    assert!(
+        said.contains("taken up as it runs: web 2.0.0 × 2"),
+        "{said}"
+    );
+    project.until_whole(&[("2.0.0", 2)]).await;
+    assert_eq!(project.serving("2.0.0"), serving, "nothing was restarted");
+    // It goes on as any other.
+    project.replace_all("4.0.0", 2).await;
+    load.stop().await.expect_no_failure();
+    project.must(&["down"]).await;
+    project.until_nothing_is_left().await;
+}
+
+/// The journal is damaged, and its copy is older than what runs: that stays as it is.
+pub async fn a_damaged_journal_is_restored_and_what_runs_stays(on: On) {
+    let settings = Settings::default();
+    let project = TestProject::up(on, &settings).await;
+    let state = project.state();
+    let copy = state.join("state.db.good");
+    wait_until("the journal is copied", || async { copy.exists() }).await;
+    project.replace_all("2.0.0", 2).await;
+    let serving = project.serving("2.0.0");
+    let load = project.load();
+    project.kill_controller();
+    // What is in it is in its write-ahead log, too.
+    let _ = std::fs::remove_file(state.join("state.db-wal"));
+    std::fs::write(state.join("state.db"), "damaged").expect("written");
+    let web = project.web().await;
+    assert_eq!(web["stable"], "2.0.0", "the copy has 1.0.0: {web:#}");
+    project.until_whole(&[("2.0.0", 2)]).await;
+    assert_eq!(project.serving("2.0.0"), serving, "nothing was restarted");
+    load.stop().await.expect_no_failure();
+    assert!(state.join("state.db.damaged").exists());
+    let events = project.events().await;
+    let said = |event: &String| event.starts_with("journal: the journal was damaged");
+    assert!(events.iter().any(said), "{events:#?}");
 }
 
 impl TestProject {
+    /// Deploys a version all at once, and waits until so many containers of it are all that runs.
+    async fn replace_all(&self, version: &str, replicas: usize) {
+        let options = ["--strategy", "all-at-once"];
+        self.must(&self.deploy(version, &options)).await;
+        self.until_phase("done").await;
+        self.until_whole(&[(version, replicas)]).await;
+    }
+
     /// Waits until clients get responses again, which must not take longer than this.
     pub async fn until_serving(&self, limit: Duration) {
         let began = Instant::now();

@@ -59,7 +59,7 @@ pub async fn send(
 }
 
 /// As [`send`], to a server that may be about to die or not yet be there.
-pub(crate) async fn try_send(
+pub async fn try_send(
     address: SocketAddr,
     method: &str,
     path: &str,

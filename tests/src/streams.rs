@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
@@ -11,10 +12,11 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use crate::within;
+use crate::{wait_until, within};
 
 /// A client's connection.
 pub struct StreamClient {
@@ -71,6 +73,27 @@ impl StreamClient {
         let request = request.body(()).expect("the test's request is valid");
         let ready = within("room for a stream", self.sender.clone().ready()).await;
         ready?.send_request(request, ends)
+    }
+
+    /// Asks for another protocol by extended CONNECT (RFC 8441, 4), which the server has to offer.
+    pub async fn connect_to(
+        &self,
+        protocol: &str,
+        path: &str,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        let request = Request::builder()
+            .method("CONNECT")
+            .uri(format!("http://web.test{path}"))
+            .header("sec-websocket-version", "13")
+            .extension(h2::ext::Protocol::from(protocol));
+        let request = request.body(()).expect("the test's request is valid");
+        let ready = within("room for a stream", self.sender.clone().ready()).await;
+        let mut sender = ready?;
+        wait_until("the server offers it", || async {
+            sender.is_extended_connect_protocol_enabled()
+        })
+        .await;
+        sender.send_request(request, false)
     }
 
     /// Sends a request, and reads its response.
@@ -136,6 +159,7 @@ pub async fn send_out(send: &mut SendStream<Bytes>, body: &[u8], trailers: &[(&s
 /// - `/fields` responds with the request's pseudo-header and header fields, a line for each;
 /// - `/hints` sends a 103 before its response;
 /// - `/hang` never responds; `/cut` sends less than it has promised;
+/// - CONNECT sends back what comes, whatever the path;
 /// - anything else is responded to with the version, or is refused by an endpoint that refuses.
 pub struct StreamEndpoint {
     /// Where it listens.
@@ -153,30 +177,43 @@ pub const MAX_STREAMS: u32 = 10;
 impl StreamEndpoint {
     /// One that responds.
     pub async fn start(version: &'static str) -> Self {
-        Self::with(version, false, None).await
+        Self::with(Script::new(version), None).await
+    }
+
+    /// One that grants WebSockets (RFC 8441), and sends back what comes on them.
+    pub async fn with_websockets(version: &'static str) -> Self {
+        let mut script = Script::new(version);
+        script.websockets = true;
+        Self::with(script, None).await
+    }
+
+    /// One that ends a connection, with all that is on it, once so many of its streams were reset, and
+    /// 33 more each second: as nghttp2 does against CVE-2023-44487.
+    pub async fn strict(version: &'static str, max_resets: usize) -> Self {
+        let mut script = Script::new(version);
+        script.max_resets = max_resets;
+        Self::with(script, None).await
     }
 
     /// One that refuses every stream, without having looked at it (RFC 9113, 8.7).
     pub async fn refusing(version: &'static str) -> Self {
-        Self::with(version, true, None).await
+        let mut script = Script::new(version);
+        script.refuses = true;
+        Self::with(script, None).await
     }
 
     /// One that speaks TLS.
     pub async fn with_tls(version: &'static str, tls: TlsAcceptor) -> Self {
-        Self::with(version, false, Some(tls)).await
+        Self::with(Script::new(version), Some(tls)).await
     }
 
-    async fn with(version: &'static str, refuses: bool, tls: Option<TlsAcceptor>) -> Self {
+    async fn with(script: Script, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let heard = Arc::new(Mutex::new(Vec::new()));
+        let (version, heard) = (script.version, script.heard.clone());
         let connections = Arc::new(AtomicUsize::new(0));
         let count = connections.clone();
-        let stream = Arc::new(Script {
-            version,
-            refuses,
-            heard: heard.clone(),
-        });
+        let stream = Arc::new(script);
         let task = tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
@@ -221,24 +258,58 @@ impl Drop for StreamEndpoint {
 struct Script {
     version: &'static str,
     refuses: bool,
+    max_resets: usize,
+    websockets: bool,
     heard: Arc<Mutex<Vec<String>>>,
 }
 
 impl Script {
+    fn new(version: &'static str) -> Self {
+        Self {
+            version,
+            refuses: false,
+            max_resets: usize::MAX,
+            websockets: false,
+            heard: Arc::default(),
+        }
+    }
+
     async fn serve(
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin,
     ) -> Result<(), h2::Error> {
         let mut builder = h2::server::Builder::new();
         builder.max_concurrent_streams(MAX_STREAMS);
-        let mut connection = builder.handshake(stream).await?;
-        while let Some(stream) = connection.accept().await {
-            let (request, respond) = stream?;
-            let script = self.clone();
-            // What fails, fails for the one who asked.
-            tokio::spawn(async move { script.response(request, respond).await });
+        if self.websockets {
+            builder.enable_connect_protocol();
         }
-        Ok(())
+        let mut connection = builder.handshake(stream).await?;
+        let (resets, too_many) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let began = Instant::now();
+        loop {
+            let stream = tokio::select! {
+                stream = connection.accept() => stream,
+                () = too_many.notified() => {
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    continue;
+                }
+            };
+            let Some(stream) = stream else { return Ok(()) };
+            let (request, respond) = stream?;
+            let (script, resets, too_many) = (self.clone(), resets.clone(), too_many.clone());
+            tokio::spawn(async move {
+                // What fails, fails for the one who asked.
+                if let Err(error) = script.response(request, respond).await
+                    && error.is_reset()
+                    && resets.fetch_add(1, Ordering::Relaxed)
+                        >= script
+                            .max_resets
+                            .saturating_add(33 * began.elapsed().as_secs() as usize)
+                {
+                    too_many.notify_one();
+                }
+            });
+        }
     }
 
     async fn response(
@@ -257,6 +328,11 @@ impl Script {
             return Ok(());
         }
         match &*path {
+            _ if head.method == http::Method::CONNECT => {
+                let mut send = respond.send_response(Response::new(()), false)?;
+                echo_data(body, &mut send).await?;
+                send.send_data(Bytes::new(), true)
+            }
             "/echo" => echo(body, respond).await,
             "/hang" => std::future::pending().await,
             "/fields" => {
@@ -288,10 +364,20 @@ impl Script {
 }
 
 /// Sends back what comes, as it comes.
-async fn echo(mut body: RecvStream, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
+async fn echo(body: RecvStream, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
     let response = Response::builder().header("content-type", "application/grpc");
     let response = response.body(()).expect("it is valid");
     let mut send = respond.send_response(response, false)?;
+    let mut trailers = echo_data(body, &mut send).await?;
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    send.send_trailers(trailers)
+}
+
+/// The same of the data alone. Gives the trailer fields.
+async fn echo_data(
+    mut body: RecvStream,
+    send: &mut SendStream<Bytes>,
+) -> Result<HeaderMap, h2::Error> {
     while let Some(chunk) = body.data().await {
         let chunk = chunk?;
         let mut rest = chunk.clone();
@@ -301,7 +387,7 @@ async fn echo(mut body: RecvStream, mut respond: SendResponse<Bytes>) -> Result<
                 match send.capacity() {
                     0 => match std::future::poll_fn(|cx| send.poll_capacity(cx)).await {
                         Some(room) => room?,
-                        None => return Ok(()),
+                        None => return Ok(HeaderMap::new()),
                     },
                     room => break room,
                 };
@@ -310,7 +396,5 @@ async fn echo(mut body: RecvStream, mut respond: SendResponse<Bytes>) -> Result<
         }
         body.flow_control().release_capacity(chunk.len())?;
     }
-    let mut trailers = body.trailers().await?.unwrap_or_default();
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    send.send_trailers(trailers)
+    Ok(body.trailers().await?.unwrap_or_default())
 }

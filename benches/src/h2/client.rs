@@ -47,6 +47,24 @@ struct Pending {
 /// A stream that has ended: with its response, or without one after a reset.
 pub(crate) type Ended = (u32, Option<Response>);
 
+/// All that a client sends that takes nothing of its responses: it gives them no window.
+pub(crate) fn stalled(blocks: &Blocks, streams: usize) -> Vec<u8> {
+    let mut out = PREFACE.to_vec();
+    let of_client = [(setting::ENABLE_PUSH, 0), (setting::INITIAL_WINDOW_SIZE, 0)];
+    settings(&mut out, &of_client);
+    let flags = flag::END_STREAM | flag::END_HEADERS;
+    for stream in (1..).step_by(2).take(streams) {
+        frame(
+            &mut out,
+            kind::HEADERS,
+            flags,
+            stream,
+            blocks.block(stream == 1),
+        );
+    }
+    out
+}
+
 impl Session {
     /// A new connection for this many streams at once. Writes the preface and SETTINGS to `out`.
     pub(crate) fn new(out: &mut Vec<u8>, streams: usize) -> Self {

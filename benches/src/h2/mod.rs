@@ -6,7 +6,7 @@ mod client;
 mod server;
 
 pub(crate) use blocks::Blocks;
-pub(crate) use client::{Ended, Session};
+pub(crate) use client::{Ended, Session, stalled};
 pub(crate) use server::{GRPC_PATH, Server};
 
 use crate::response::Malformed;

@@ -1,6 +1,6 @@
 //! The comparison of all judges on the same requests.
 
-use super::rivals::{HORIZON, Judge, Requests};
+use super::rivals::{Judge, Requests};
 use crate::rng::Rng;
 
 /// A candidate for all judges.
@@ -63,8 +63,7 @@ impl Comparison {
         let mut rng = Rng::new(seed);
         let requests = Requests::new(&mut rng, SHARE, self.candidate, self.stable);
         let call = |judge: Judge| {
-            let at = judge.rolls_back(&requests);
-            let stats = requests.candidate.at(at.unwrap_or(HORIZON));
+            let (at, stats) = judge.rolls_back(&requests);
             Call {
                 at,
                 requests: stats.attempts,

@@ -39,7 +39,7 @@ pub(super) fn markdown(options: &JudgeOptions, rows: &Rows, compared: &Compared)
     text
 }
 
-const GOALS: &str = "The controller's verdict with the defaults of a manifest, evaluated after every request to the candidate (latency: after every tenth request). Stable's latency is log-normal with a p99 of 102 ms. The columns *half* and *99%* are requests to the candidate until the rollback: that share of the rollouts needed no more.";
+const GOALS: &str = "The controller's verdict with the defaults of a manifest, at 500 requests a second for at most 100 s. It evaluates every 250 ms, and in the first second of a run every 100 ms. A candidate that is accused by what may be a single incident gets no requests for a second, and then a second chance. Stable's latency is log-normal with a p99 of 102 ms. The columns *half* and *99%* are requests to the candidate until the rollback, the second chance included: that share of the rollouts needed no more; the seconds stand beside. *Floor* is the mean of requests below which no test can be that is wrong in 1 of 100 steps (Wald). *Errors* is the mean number of failed requests to the candidate until the rollback.";
 const COMPARISON: &str = "All judges get the same requests: 500 a second, a constant 10% of them to the candidate, for at most 30 minutes. Crossfade evaluates every 250 ms. Flagger and Argo follow the examples and defaults of their documentation (listed in `benches/src/judge/rivals.rs`), with a Prometheus that is never late. *Errors* is the mean number of failed requests over all rollouts; *requests* and *seconds* are medians of the rollouts that were rolled back.";
 
 fn seeds(options: &JudgeOptions) -> String {
@@ -59,21 +59,29 @@ fn goals(rows: &Rows) -> Table {
         "goal",
         "half",
         "99%",
+        "floor",
+        "errors",
         "",
     ]);
+    let none = || "–".to_owned();
     for (row, result) in rows {
-        let requests = |part| {
-            result
-                .at(part)
-                .map_or("–".into(), |requests| thousands(requests as f64))
+        let needed = |part| match (result.requests(part), result.seconds(part)) {
+            (Some(requests), Some(seconds)) => {
+                format!("{}, {seconds:.1} s", thousands(requests as f64))
+            }
+            _ => none(),
         };
         table.row(vec![
             row.what.into(),
-            format!("{:.0}%", row.share * 100.0),
-            row.got(result),
+            format!("{}%", row.scenario.share),
+            format!("{:.2}%", result.rolled_back() * 100.0),
             row.goal(),
-            requests(0.5),
-            requests(0.99),
+            needed(0.5),
+            needed(0.99),
+            row.floor().map_or_else(none, |floor| format!("{floor:.0}")),
+            result
+                .errors()
+                .map_or_else(none, |errors| format!("{errors:.1}")),
             if row.missed(result).is_some() {
                 "missed".into()
             } else {

@@ -1,4 +1,5 @@
-//! The judges: the controller, which evaluates every 250 ms, and the rules of Flagger and Argo
+//! The judges: the controller, which evaluates every 250 ms (each second from the second minute on,
+//! to save time here), and the rules of Flagger and Argo
 //! Rollouts.
 //!
 //! Flagger (`docs/gitbook/usage/how-it-works.md`, `pkg/controller/scheduler.go`): at every interval
@@ -14,15 +15,19 @@
 //!
 //! Neither compares the candidate with stable.
 
-use controller::verdict::{Counts, Pair};
+use std::time::Duration;
 
-use super::trial::{RATE, limits, should_roll_back};
+use controller::verdict::{Counts, Dealt, Pair, Verdict, Window, judge};
+
+use super::comparison::SHARE;
+use super::trial::{Counters, limits, look_every, reading};
+use super::world::RATE;
 use crate::rng::Rng;
 
 /// The length of a step in seconds.
 pub(super) const HORIZON: f64 = 1800.0;
-const EVALUATE_EVERY: f64 = 0.25;
-const RECENT: f64 = 10.0;
+/// From when on the controller is simulated by the second.
+const LATER: Duration = Duration::from_secs(60);
 /// The time between two samples of Prometheus.
 const SCRAPE: f64 = 15.0;
 
@@ -55,15 +60,17 @@ impl Judge {
         }
     }
 
-    /// When it rolls the candidate back, in seconds since the step began.
-    pub(super) fn rolls_back(self, requests: &Requests) -> Option<f64> {
-        match self {
-            Self::Crossfade => crossfade(requests),
+    /// When it rolls the candidate back, in seconds since the step began, and what the candidate had
+    /// until then, or until the end.
+    pub(super) fn rolls_back(self, requests: &Requests) -> (Option<f64>, Counts) {
+        let at = match self {
+            Self::Crossfade => return crossfade(requests),
             Self::FlaggerExample => flagger(requests, 10),
             Self::FlaggerDefault => flagger(requests, 1),
             Self::ArgoExample => argo(requests, 300.0, usize::MAX, 3),
             Self::ArgoDefault => argo(requests, 60.0, 5, 0),
-        }
+        };
+        (at, requests.candidate.at(at.unwrap_or(HORIZON)))
     }
 }
 
@@ -81,17 +88,9 @@ pub(super) struct Failing {
 
 impl Requests {
     pub(super) fn new(rng: &mut Rng, share: f64, candidate: f64, stable: f64) -> Self {
-        let rate = RATE as f64;
         Self {
-            candidate: Failing::new(rng, rate * share, candidate),
-            stable: Failing::new(rng, rate * (1.0 - share), stable),
-        }
-    }
-
-    fn at(&self, seconds: f64) -> Pair<Counts> {
-        Pair {
-            candidate: self.candidate.at(seconds),
-            stable: self.stable.at(seconds),
+            candidate: Failing::new(rng, RATE * share, candidate),
+            stable: Failing::new(rng, RATE * (1.0 - share), stable),
         }
     }
 }
@@ -110,7 +109,11 @@ impl Failing {
 
     /// The counts after this time.
     pub(super) fn at(&self, seconds: f64) -> Counts {
-        let attempts = (seconds * self.rate) as u64;
+        self.of((seconds * self.rate) as u64)
+    }
+
+    /// The counts after so many requests.
+    fn of(&self, attempts: u64) -> Counts {
         Counts {
             attempts,
             failures: self.failing.partition_point(|request| *request < attempts) as u64,
@@ -130,20 +133,42 @@ impl Failing {
     }
 }
 
-fn crossfade(requests: &Requests) -> Option<f64> {
+fn crossfade(requests: &Requests) -> (Option<f64>, Counts) {
     let limits = limits();
-    let mut recent = Pair::default();
-    for number in 1..=(HORIZON / EVALUATE_EVERY) as u64 {
-        let seconds = number as f64 * EVALUATE_EVERY;
-        let now = requests.at(seconds);
-        if should_roll_back(&limits, now, recent, (seconds * RATE as f64) as u64) {
-            return Some(seconds);
-        }
-        if seconds % RECENT == 0.0 {
-            recent = now;
+    let counters = |of: Counts| Counters::of(of.attempts, of.failures);
+    let mut window = Window::open(reading(&Pair::default()));
+    let dealt = Dealt {
+        stable_is_due: true,
+        by_client: None,
+    };
+    let (mut elapsed, mut had) = (Duration::ZERO, Counts::default());
+    // Requests to the candidate and to stable, by the weight that the candidate has.
+    let (mut ours, mut theirs) = (0.0, 0.0);
+    while elapsed.as_secs_f64() < HORIZON {
+        let look = match elapsed < LATER {
+            true => window.run().look_in(look_every(), elapsed),
+            false => Duration::from_secs(1),
+        };
+        elapsed += look;
+        let weight = f64::from(window.run().weight((SHARE * 100.0) as u32)) / 100.0;
+        let all = RATE * look.as_secs_f64();
+        (ours, theirs) = (ours + all * weight, theirs + all * (1.0 - weight));
+        had = requests.candidate.of(ours as u64);
+        let stable = requests.stable.of(theirs as u64);
+        let now = reading(&Pair {
+            candidate: counters(had),
+            stable: counters(stable),
+        });
+        let Some(sample) = window.sample(&now, elapsed, dealt, &limits) else {
+            break;
+        };
+        match judge(&limits, &sample) {
+            Verdict::RollBack { .. } => return (Some(elapsed.as_secs_f64()), had),
+            Verdict::SetAside { family, why } => window.set_aside(family, why, &sample),
+            _ => {}
         }
     }
-    None
+    (None, had)
 }
 
 fn flagger(requests: &Requests, threshold: u32) -> Option<f64> {
@@ -181,12 +206,13 @@ mod tests {
     #[track_caller]
     fn check(judge: Judge, candidate: f64, want: Option<f64>) {
         let requests = Requests::new(&mut Rng::new(1), 0.1, candidate, 0.0);
-        assert_eq!(judge.rolls_back(&requests), want, "{judge:?}");
+        assert_eq!(judge.rolls_back(&requests).0, want, "{judge:?}");
     }
 
     #[test]
     fn a_dead_candidate_is_rolled_back_at_the_time_of_the_rules() {
-        check(Judge::Crossfade, 1.0, Some(0.25));
+        // At once it gets nothing; that it is rolled back takes a second chance.
+        check(Judge::Crossfade, 1.0, Some(1.2));
         check(Judge::FlaggerExample, 1.0, Some(11.0 * 60.0));
         check(Judge::FlaggerDefault, 1.0, Some(120.0));
         check(Judge::ArgoExample, 1.0, Some(4.0 * 300.0));

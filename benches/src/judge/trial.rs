@@ -4,51 +4,15 @@ use std::time::Duration;
 
 use admin_api::{Bucket, VersionStats};
 use controller::plan::RolloutSettings;
-use controller::verdict::{Case, Counts, Limits, Pair, Sample, Window};
+use controller::verdict::{Dealt, Limits, Pair, Verdict, Window, judge};
 
+use super::world::{Kind, RATE, Side, World};
 use crate::rng::Rng;
 
-/// Requests a second to both versions.
-pub(super) const RATE: u64 = 500;
-/// The length of the recent window, in requests: 10 s.
-const RECENT: u64 = 10 * RATE;
-/// Latency is evaluated once in this many requests to the candidate, since it reads two histograms.
-const EVALUATE_LATENCY_EVERY: u64 = 10;
-/// The responses of stable before the step, as the record of its latency.
+/// The requests to stable before the step: its record.
 const RECORD: u64 = 10_000;
-
-/// How requests are assigned to the versions.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Assignment {
-    /// By a low-discrepancy sequence, as the proxy does.
-    Sequence,
-    /// By chance.
-    Coin,
-}
-
-/// The results of requests.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Stream {
-    /// Shares of failures, from 0 to 1.
-    Failures { candidate: f64, stable: f64 },
-    /// No failures, but latencies.
-    Latency(Tail),
-}
-
-/// The latency of the candidate. Stable's latency is log-normal, with a median of 20 ms and a p99
-/// of 102 ms.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Tail {
-    Same,
-    TwiceAsSlow,
-    /// The median of stable, and twice its p99.
-    Longer,
-}
-
-const MEDIAN: f64 = 0.02;
-const SIGMA: f64 = 0.7;
-/// The 99th percentile of the standard normal distribution.
-const Z99: f64 = 2.326_348;
+/// Requests of a block of the proxy's.
+const PLACES: usize = 32;
 
 /// The default limits of a manifest, without a warm-up.
 pub(super) fn limits() -> Limits {
@@ -58,190 +22,242 @@ pub(super) fn limits() -> Limits {
     }
 }
 
-/// Simulates a rollout. Returns the requests to the candidate until the rollback; `None` without a
-/// rollback within `requests`.
-pub(super) fn trial(
-    share: f64,
-    assignment: Assignment,
-    stream: &Stream,
-    requests: u64,
-    seed: u64,
-) -> Option<u64> {
-    let mut rng = Rng::new(seed);
-    let mut assigner = Assigner {
-        share,
-        assignment,
-        point: rng.uniform(),
-    };
-    match *stream {
-        Stream::Failures { candidate, stable } => failures(
-            &mut rng,
-            &mut assigner,
-            Pair { candidate, stable },
-            requests,
-        ),
-        Stream::Latency(tail) => latency(&mut rng, &mut assigner, tail, requests),
+/// How often the controller looks.
+pub(super) fn look_every() -> Duration {
+    RolloutSettings::default().look_every.get()
+}
+
+/// What a rollout came to that was rolled back.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub(super) struct RolledBack {
+    /// Requests to the candidate until then.
+    pub(super) requests: u64,
+    pub(super) seconds: f64,
+    /// Errors of the candidate that clients received.
+    pub(super) errors: u64,
+}
+
+/// A rollout in which the candidate gets this share, for so many requests to both.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scenario {
+    pub(super) kind: Kind,
+    /// The candidate's share in percent.
+    pub(super) share: u32,
+    pub(super) requests: u64,
+}
+
+impl Scenario {
+    /// `None` without a rollback.
+    pub(super) fn trial(&self, seed: u64) -> Option<RolledBack> {
+        Trial::new(*self, seed).run()
     }
 }
 
-struct Assigner {
-    share: f64,
-    assignment: Assignment,
-    point: f64,
+struct Trial {
+    scenario: Scenario,
+    rng: Rng,
+    world: World,
+    dealer: Dealer,
+    now: Pair<Counters>,
+    window: Window,
+    errors: u64,
 }
 
-impl Assigner {
-    /// Whether the next request goes to the candidate.
-    fn is_candidates(&mut self, rng: &mut Rng) -> bool {
-        match self.assignment {
-            Assignment::Coin => rng.chance(self.share),
-            Assignment::Sequence => {
-                self.point += self.share;
-                let due = self.point >= 1.0;
-                self.point -= f64::from(u8::from(due));
-                due
+impl Trial {
+    fn new(scenario: Scenario, seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let length = scenario.requests as f64 / RATE;
+        let world = World::new(scenario.kind, length, &mut rng);
+        let mut now = Pair::<Counters>::default();
+        for _ in 0..RECORD {
+            now.stable.requests += 1;
+            now.stable.failures += u64::from(world.failed_before(&mut rng));
+            if let Some(latency) = world.latency_before(&mut rng) {
+                now.stable.latency.record(latency);
             }
         }
-    }
-}
-
-/// A rollout that is evaluated after every request to the candidate.
-fn failures(
-    rng: &mut Rng,
-    assigner: &mut Assigner,
-    rates: Pair<f64>,
-    requests: u64,
-) -> Option<u64> {
-    let limits = limits();
-    let mut now = Pair::<Counts>::default();
-    let mut recent = now;
-    for request in 1.. {
-        if request % RECENT == 0 {
-            recent = now;
-        }
-        if !assigner.is_candidates(rng) {
-            now.stable.attempts += 1;
-            now.stable.failures += u64::from(rng.chance(rates.stable));
-            continue;
-        }
-        now.candidate.attempts += 1;
-        now.candidate.failures += u64::from(rng.chance(rates.candidate));
-        if should_roll_back(&limits, now, recent, request) {
-            return Some(now.candidate.attempts);
-        }
-        if now.candidate.attempts >= requests {
-            break;
-        }
-    }
-    None
-}
-
-/// The verdict on the counts `now`. `recent` are those at the beginning of the recent window.
-pub(super) fn should_roll_back(
-    limits: &Limits,
-    now: Pair<Counts>,
-    recent: Pair<Counts>,
-    request: u64,
-) -> bool {
-    let since = |now: Counts, then: Counts| Counts {
-        attempts: now.attempts - then.attempts,
-        failures: now.failures - then.failures,
-        ..Counts::default()
-    };
-    let sample = Sample {
-        step: now,
-        recent: Pair {
-            candidate: since(now.candidate, recent.candidate),
-            stable: since(now.stable, recent.stable),
-        },
-        elapsed: elapsed(request),
-        ..Sample::default()
-    };
-    Case::against(limits, &sample).should_roll_back()
-}
-
-fn elapsed(request: u64) -> Duration {
-    Duration::from_millis(request * 1000 / RATE)
-}
-
-/// A rollout with latencies, through the proxy's histogram and the controller's window.
-fn latency(rng: &mut Rng, assigner: &mut Assigner, tail: Tail, requests: u64) -> Option<u64> {
-    let limits = limits();
-    let (mut candidate, mut stable) = (Histogram::default(), Histogram::default());
-    for _ in 0..RECORD {
-        stable.record(MEDIAN * (SIGMA * rng.normal()).exp());
-    }
-    let reading = |candidate: &Histogram, stable: &Histogram| Pair {
-        candidate: candidate.stats(),
-        stable: stable.stats(),
-    };
-    let (median, sigma) = match tail {
-        Tail::Same => (MEDIAN, SIGMA),
-        Tail::TwiceAsSlow => (2.0 * MEDIAN, SIGMA),
-        Tail::Longer => (MEDIAN, SIGMA + 2.0_f64.ln() / Z99),
-    };
-    let mut window = Window::open(reading(&candidate, &stable));
-    for request in 1.. {
-        if !assigner.is_candidates(rng) {
-            stable.record(MEDIAN * (SIGMA * rng.normal()).exp());
-            continue;
-        }
-        candidate.record(median * (sigma * rng.normal()).exp());
-        if candidate.responses % EVALUATE_LATENCY_EVERY == 0 {
-            let sample = window.sample(&reading(&candidate, &stable), elapsed(request), &limits)?;
-            if Case::against(&limits, &sample).should_roll_back() {
-                return Some(candidate.responses);
-            }
-        }
-        if candidate.responses >= requests {
-            break;
-        }
-    }
-    None
-}
-
-/// The proxy's histogram: eight buckets per octave, from 1 µs on.
-struct Histogram {
-    responses: u64,
-    buckets: [u64; 216],
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
         Self {
-            responses: 0,
-            buckets: [0; 216],
+            window: Window::open(reading(&now)),
+            dealer: Dealer::new(&mut rng),
+            scenario,
+            rng,
+            world,
+            now,
+            errors: 0,
         }
     }
+
+    fn run(mut self) -> Option<RolledBack> {
+        let limits = limits();
+        let (mut number, mut elapsed, mut before) = (0, Duration::ZERO, 0);
+        while number < self.scenario.requests {
+            elapsed += self.window.run().look_in(look_every(), elapsed);
+            let seconds = elapsed.as_secs_f64();
+            let weight = self.window.run().weight(self.weight_of_step(seconds));
+            let until = (seconds * RATE) as u64;
+            if before != weight {
+                self.world.split_changes();
+            }
+            before = weight;
+            for number in number..until {
+                self.request(number, f64::from(weight) / 100.0);
+            }
+            number = until;
+            let dealt = self.dealt(weight);
+            let now = reading(&self.now);
+            let sample = self.window.sample(&now, elapsed, dealt, &limits)?;
+            match judge(&limits, &sample) {
+                Verdict::RollBack { .. } => {
+                    return Some(RolledBack {
+                        requests: self.now.candidate.requests,
+                        seconds,
+                        errors: self.errors,
+                    });
+                }
+                Verdict::SetAside { family, why } => self.window.set_aside(family, why, &sample),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    fn weight_of_step(&self, seconds: f64) -> u32 {
+        let share = f64::from(self.scenario.share) * self.world.share_factor(seconds);
+        share.min(80.0) as u32
+    }
+
+    fn dealt(&self, weight: u32) -> Dealt {
+        let by_client = matches!(self.scenario.kind, Kind::Clients);
+        Dealt {
+            stable_is_due: true,
+            by_client: by_client.then(|| f64::from(weight) / 100.0),
+        }
+    }
+
+    fn request(&mut self, number: u64, share: f64) {
+        let rng = &mut self.rng;
+        let client = self.world.client(share, rng);
+        let side = match client {
+            Some((_, side)) => side,
+            None => self.dealer.deal(share, rng),
+        };
+        let client = client.map(|(client, _)| client);
+        let outcome = self.world.outcome(side, number, client, rng);
+        let counters = match side {
+            Side::Candidate => &mut self.now.candidate,
+            Side::Stable => &mut self.now.stable,
+        };
+        if let Some(latency) = self.world.latency(side, number, rng) {
+            counters.latency.record(latency);
+        }
+        if outcome.is_known {
+            return;
+        }
+        counters.requests += 1;
+        counters.failures += u64::from(outcome.fails);
+        counters.repeats += outcome.repeats;
+        if side == Side::Candidate {
+            self.errors += u64::from(outcome.fails);
+        }
+    }
+}
+
+/// The proxy's permuted blocks, of one worker.
+struct Dealer {
+    places: [u8; PLACES],
+    drawn: usize,
+    inside: f64,
+}
+
+impl Dealer {
+    fn new(rng: &mut Rng) -> Self {
+        Self {
+            places: std::array::from_fn(|place| place as u8),
+            drawn: PLACES,
+            inside: rng.uniform(),
+        }
+    }
+
+    fn deal(&mut self, share: f64, rng: &mut Rng) -> Side {
+        if self.drawn == PLACES {
+            self.drawn = 0;
+            self.inside = (self.inside + 0.618_033_988_749_895).fract();
+        }
+        let chosen = self.drawn + rng.below((PLACES - self.drawn) as u64) as usize;
+        self.places.swap(self.drawn, chosen);
+        let place = f64::from(self.places[self.drawn]) + self.inside;
+        self.drawn += 1;
+        match place < share * PLACES as f64 {
+            true => Side::Candidate,
+            false => Side::Stable,
+        }
+    }
+}
+
+/// The proxy's counters of one version.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) requests: u64,
+    pub(super) failures: u64,
+    repeats: u64,
+    latency: Histogram,
+}
+
+impl Counters {
+    pub(super) fn of(requests: u64, failures: u64) -> Self {
+        Self {
+            requests,
+            failures,
+            ..Self::default()
+        }
+    }
+
+    fn stats(&self) -> VersionStats {
+        let mut stats = VersionStats::default();
+        stats.responses.success = self.requests - self.failures;
+        stats.failed_tries.reset = self.failures + self.repeats;
+        stats.repeated.failed_tries.reset = self.repeats;
+        stats.latency = self.latency.buckets();
+        stats
+    }
+}
+
+/// What a controller reads.
+pub(super) fn reading(now: &Pair<Counters>) -> Pair<VersionStats> {
+    Pair {
+        candidate: now.candidate.stats(),
+        stable: now.stable.stats(),
+    }
+}
+
+/// The proxy's histogram: eight buckets per octave, from 1 µs on. Empty without responses.
+#[derive(Default)]
+struct Histogram {
+    buckets: Vec<u64>,
 }
 
 impl Histogram {
     fn record(&mut self, seconds: f64) {
+        self.buckets.resize(216, 0);
         let micros = ((seconds * 1e6) as u64).max(1);
         let octave = micros.ilog2() as usize;
         let part = ((micros << 3) >> octave) as usize & 7;
         let index = (octave * 8 + part).min(self.buckets.len() - 1);
         self.buckets[index] += 1;
-        self.responses += 1;
     }
 
-    fn stats(&self) -> VersionStats {
+    fn buckets(&self) -> Vec<Bucket> {
         let bound = |index: usize| {
             let part = 1.0 + (index % 8 + 1) as f64 / 8.0;
             2.0_f64.powi((index / 8) as i32) * part / 1e6
         };
-        let mut stats = VersionStats::default();
-        stats.responses.success = self.responses;
-        stats.latency = self
-            .buckets
-            .iter()
-            .enumerate()
+        let counts = self.buckets.iter().enumerate();
+        counts
             .filter(|(_, count)| **count > 0)
             .map(|(index, count)| Bucket {
                 le: bound(index),
                 count: *count,
             })
-            .collect();
-        stats
+            .collect()
     }
 }

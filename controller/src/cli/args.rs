@@ -84,7 +84,7 @@ impl From<Runtime> for RuntimeChoice {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Start the proxy and every service of the manifest; if they run, apply the manifest's changes
-    #[command(after_help = help!("up" "up --wait" "up --prune" "--file staging.toml up"))]
+    #[command(after_help = help!("up" "up --wait" "up --prune" "up --pull" "up --adopt" "--file staging.toml up"))]
     Up {
         /// Follow the rollouts that begin, and wait until they end
         #[arg(long)]
@@ -92,12 +92,19 @@ pub enum Verb {
         /// Remove services that are no longer in the manifest
         #[arg(long)]
         prune: bool,
+        /// Take up what runs of this project and is not in this state folder, such as after its journal
+        /// was lost; no request fails
+        #[arg(long)]
+        adopt: bool,
+        /// Ask the registry for the manifest's images, also for those that are on this host
+        #[arg(long)]
+        pull: bool,
     },
     /// Remove everything that `up` and `deploy` created, and nothing else
     #[command(after_help = help!("down"))]
     Down,
     /// Begin the rollout of a new version
-    #[command(after_help = help!("deploy web --image localhost/web:2.0.0 --wait" "deploy web --image localhost/web:2.0.0 --strategy steps=5,25:10m,50:gate,100" "deploy web --image localhost/web:2.0.0 --strategy rolling --max-surge 1" "deploy web --image localhost/web:2.0.0 --dry-run"))]
+    #[command(after_help = help!("deploy web --image localhost/web:2.0.0 --wait" "deploy web --wait" "deploy web --image localhost/web:2.0.0 --strategy steps=5,25:10m,50:gate,100" "deploy web --image localhost/web:2.0.0 --strategy rolling --max-surge 1" "deploy web --image localhost/web:2.0.0 --dry-run"))]
     Deploy(Box<Deploy>),
     /// Set the traffic split by hand; a running rollout pauses
     #[command(after_help = help!("split web 1.0.0=90 2.0.0=10" "split web 1.0.0=1 2.0.0=1 --if-generation 42"))]
@@ -128,10 +135,14 @@ pub enum Verb {
         service: Option<String>,
     },
     /// Continue a paused rollout
-    #[command(after_help = help!("resume web"))]
+    #[command(after_help = help!("resume web" "resume web --yes"))]
     Resume {
         /// The service; may be omitted if only one rollout is running
         service: Option<String>,
+        /// Also where a split that was set by hand ends by it, and the new version gets fewer
+        /// requests; asks without this
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Return to the previous version; at once if it is still warm
     #[command(after_help = help!("rollback web" "rollback web --to 1.4.2 --wait"))]
@@ -202,21 +213,9 @@ pub enum Verb {
         #[command(subcommand)]
         verb: ProxyVerb,
     },
-    /// Show the output of a service's containers
-    #[command(after_help = help!("logs web" "logs web --version 2.0.0 --tail 20 --follow" "logs web --output json"))]
-    Logs {
-        /// The service
-        service: String,
-        /// Only this version [default: all]
-        #[arg(long)]
-        version: Option<String>,
-        /// Only the last lines of each container: how many [default: all]
-        #[arg(long, value_name = "LINES")]
-        tail: Option<usize>,
-        /// Wait for new lines
-        #[arg(long, short)]
-        follow: bool,
-    },
+    /// Show the output of a service's containers, or of the proxy
+    #[command(after_help = help!("logs web" "logs web --version 2.0.0 --tail 20 --follow" "logs web --since 10m" "logs --proxy --tail 50" "logs web --output json"))]
+    Logs(Logs),
     /// Run a demonstration on this host: a canary, 50/50, a full rollout, and a bad version that is
     /// rolled back automatically; removes everything that it starts
     #[command(after_help = help!("demo" "demo --runtime process"))]
@@ -256,12 +255,16 @@ pub enum ProxyVerb {
 pub struct Deploy {
     /// The service
     pub service: String,
-    /// The new version's image; with processes, the path of a program
+    /// The new version's image; with processes, the path of a program [default: the manifest's, as
+    /// it is by now: a tag that was built again is a new version, such as latest+2]
     #[arg(long)]
-    pub image: String,
-    /// The new version's name [default: the image's tag]
+    pub image: Option<String>,
+    /// The new version's name [default: the image's tag; without --image, the manifest's version]
     #[arg(long)]
     pub version: Option<String>,
+    /// Ask the registry for the image, also if it is on this host
+    #[arg(long)]
+    pub pull: bool,
     /// canary, blue-green, linear=20, steps=1,10:5m,50:gate,100 (or steps=mirror:5m,10,100),
     /// rolling or all-at-once; shares in percent [default: the manifest's, else canary]
     #[arg(long)]
@@ -316,6 +319,30 @@ pub struct Deploy {
     /// Abort the running rollout, and begin this one in its place
     #[arg(long)]
     pub replace: bool,
+}
+
+/// `logs`.
+#[derive(Debug, Parser)]
+pub struct Logs {
+    /// The service
+    #[arg(required_unless_present = "proxy")]
+    pub service: Option<String>,
+    /// The proxy in place of a service
+    #[arg(long, conflicts_with_all = ["service", "version"])]
+    pub proxy: bool,
+    /// Only this version [default: all]
+    #[arg(long)]
+    pub version: Option<String>,
+    /// Only lines of the last time, such as 10m, or since a moment, such as 2025-01-31T12:30:00Z;
+    /// containers only [default: all]
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only the last lines of each container: how many [default: all]
+    #[arg(long, value_name = "LINES")]
+    pub tail: Option<usize>,
+    /// Wait for new lines, also of containers that come later
+    #[arg(long, short)]
+    pub follow: bool,
 }
 
 impl Deploy {

@@ -10,15 +10,22 @@ use serde::de::DeserializeOwned;
 use crate::api::{Done, EventsReply, EventsRequest, Progress, ProgressRequest, RolloutStatus};
 use crate::cli::report;
 use crate::client::ControllerClient;
-use crate::error::{Error, Result};
+use crate::error::{Error, NoController, Result};
 use crate::journal::{Event, Phase};
 use crate::print::{Output, print, print_line, say};
 
 /// From one line of figures to the next, and from one look at the bar.
 const EVERY: Duration = Duration::from_secs(2);
 const BAR_EVERY: Duration = Duration::from_millis(250);
-/// A controller that was killed may be started again meanwhile.
+/// How often a controller that was killed is started again, one time after the other.
 const MAX_RETRIES: u32 = 15;
+
+/// How a rollout that is waited for is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Promoted,
+    RolledBack,
+}
 
 /// `events`.
 pub(super) async fn events(
@@ -54,7 +61,7 @@ fn show(event: &Event, output: Output) -> Result<()> {
     }
 }
 
-/// Shows what was done, and with `wait` how the rollout that it began ends. With JSON that is a
+/// Shows what was done, and with `wait` how the rollout ends that it began or undid. With JSON that is a
 /// line for each event, and at last one for the rollout.
 pub(super) async fn finish(
     client: &ControllerClient,
@@ -62,15 +69,22 @@ pub(super) async fn finish(
     wait: bool,
     output: Output,
 ) -> Result<()> {
-    let (Some(rollout), true) = (done.rollout, wait) else {
-        return print(output, &done, |done| format!("{}\n", done.text));
+    let (rollout, wanted) = match (done.rollout, done.undone) {
+        (Some(rollout), _) if wait => (rollout, Wanted::Promoted),
+        (None, Some(rollout)) if wait => (rollout, Wanted::RolledBack),
+        _ => return print(output, &done, |done| format!("{}\n", done.text)),
     };
     let screen = Screen::new(output);
     screen.line(&done.text)?;
-    until_end(client, rollout, &screen).await
+    until_end(client, rollout, wanted, &screen).await
 }
 
-async fn until_end(client: &ControllerClient, rollout: i64, screen: &Screen) -> Result<()> {
+async fn until_end(
+    client: &ControllerClient,
+    rollout: i64,
+    wanted: Wanted,
+    screen: &Screen,
+) -> Result<()> {
     let output = screen.output;
     let mut request = ProgressRequest {
         rollout,
@@ -91,6 +105,7 @@ async fn until_end(client: &ControllerClient, rollout: i64, screen: &Screen) -> 
         screen.stats(&rollout, progress.events.is_empty())?;
         let ended = match (rollout.phase, &rollout.paused) {
             (Phase::Baking | Phase::Draining | Phase::Done, _) => Ok(()),
+            (Phase::RolledBack, _) if wanted == Wanted::RolledBack => Ok(()),
             (Phase::RolledBack, _) => {
                 let why = rollout.why.as_deref().unwrap_or("no reason was recorded");
                 let to = &rollout.to;
@@ -126,7 +141,8 @@ pub(super) async fn finish_all(
     }
     let mut ended = Ok(());
     for rollout in done.rollouts.iter().copied().filter(|_| wait) {
-        ended = ended.and(until_end(client, rollout, &Screen::new(output)).await);
+        let screen = Screen::new(output);
+        ended = ended.and(until_end(client, rollout, Wanted::Promoted, &screen).await);
     }
     ended
 }
@@ -144,7 +160,7 @@ pub(super) fn spinner(output: Output, text: &'static str) -> ProgressBar {
     spinner
 }
 
-/// Asks, and again where the controller was killed and is being started.
+/// Asks, and again where the controller was killed: then another one is started.
 async fn patiently<T: DeserializeOwned>(
     client: &ControllerClient,
     verb: &str,
@@ -154,12 +170,17 @@ async fn patiently<T: DeserializeOwned>(
     let mut away = 0;
     loop {
         match client.call(verb, request).await {
+            Err(hung @ Error::NoController(NoController::Hung { .. })) => return Err(hung),
             Err(Error::NoController(why)) if away < MAX_RETRIES => {
                 if away == 0 && output == Output::Table {
-                    say(&format!("         {why}; waiting for it"))?;
+                    say(&format!("         {why}; starting it again"))?;
                 }
                 away += 1;
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                match client.ensure_controller().await {
+                    Err(hung @ Error::NoController(NoController::Hung { .. })) => return Err(hung),
+                    Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+                    Ok(()) => {}
+                }
             }
             response => return response,
         }

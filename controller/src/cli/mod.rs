@@ -10,11 +10,13 @@ mod stats;
 mod tests;
 
 use std::future::Future;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use admin_api::MAX_WEIGHT;
+use admin_api::{MAX_WEIGHT, Period};
 use clap::CommandFactory;
+use program::text::plain_lines;
 use serde::Serialize;
 
 use crate::api::{
@@ -23,6 +25,7 @@ use crate::api::{
     SplitRequest, StatusReply, UpRequest,
 };
 use crate::client::ControllerClient;
+use crate::clock::{Clock, Millis};
 use crate::error::{Error, Result};
 use crate::journal::Split;
 use crate::manifest::Manifest;
@@ -30,7 +33,7 @@ use crate::print::{print, print_line, say_raw};
 use crate::{demo, doctor, server, state_dir};
 
 pub use crate::print::Output;
-pub use args::{Args, Deploy, ProxyVerb, Verb};
+pub use args::{Args, Deploy, Logs, ProxyVerb, Verb};
 
 /// Does what was asked.
 pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
@@ -81,17 +84,31 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
 
 async fn run_verb(verb: Verb, context: &CommandContext) -> Result<()> {
     match verb {
-        Verb::Up { wait, prune } => up(context, wait, prune).await,
+        Verb::Up {
+            wait,
+            prune,
+            adopt,
+            pull,
+        } => {
+            let (path, manifest) = context.manifest_text()?;
+            let request = UpRequest {
+                manifest,
+                path,
+                prune,
+                adopt,
+            };
+            up(context, request, wait, pull).await
+        }
         Verb::Down => down(context).await,
         Verb::Deploy(deploy) => self::deploy(*deploy, context).await,
         Verb::Split { service, weights } => {
             let split = read_split(&weights)?;
             context.say("split", &SplitRequest { service, split }).await
         }
-        Verb::Promote { service } => context.say("promote", &RolloutRequest { service }).await,
-        Verb::Abort { service } => context.say("abort", &RolloutRequest { service }).await,
-        Verb::Pause { service } => context.say("pause", &RolloutRequest { service }).await,
-        Verb::Resume { service } => context.say("resume", &RolloutRequest { service }).await,
+        Verb::Promote { service } => context.say("promote", &RolloutRequest::of(service)).await,
+        Verb::Abort { service } => context.say("abort", &RolloutRequest::of(service)).await,
+        Verb::Pause { service } => context.say("pause", &RolloutRequest::of(service)).await,
+        Verb::Resume { service, yes } => resume(context, RolloutRequest { service, yes }).await,
         Verb::Rollback { service, to, wait } => {
             let client = context.running().await?;
             let done: Done = client
@@ -130,52 +147,59 @@ async fn run_verb(verb: Verb, context: &CommandContext) -> Result<()> {
             let client = context.running().await?;
             follow::events(&client, service, after, follow, context.output).await
         }
-        Verb::Logs {
-            service,
-            version,
-            tail,
-            follow,
-        } => {
-            let request = LogsRequest {
-                service,
-                version,
-                tail,
-                follow,
-            };
-            logs(context, &request).await
-        }
+        Verb::Logs(flags) => logs(context, flags).await,
         // Served first, since they need no controller of this project.
         Verb::Serve { .. } | Verb::Demo { .. } | Verb::Doctor | Verb::Completions { .. } => Ok(()),
     }
 }
 
-async fn up(context: &CommandContext, wait: bool, prune: bool) -> Result<()> {
-    let (path, text) = context.manifest_text()?;
+async fn up(context: &CommandContext, request: UpRequest, wait: bool, newer: bool) -> Result<()> {
     // Before a controller is started for it: most slips are found here.
-    Manifest::parse(&text).map_err(Error::manifest(context.file.clone()))?;
+    Manifest::parse(&request.manifest).map_err(Error::manifest(context.file.clone()))?;
     let client = context.client()?;
     client.ensure_controller().await?;
     let images = PullRequest {
-        manifest: Some(text.clone()),
-        path: path.clone(),
+        manifest: Some(request.manifest.clone()),
+        path: request.path.clone(),
         image: None,
         service: None,
+        newer,
     };
     pull::pull(&client, &images, context.output).await?;
     let spinner = follow::spinner(context.output, "starting missing containers");
-    let done: Result<Done> = client
-        .call(
-            "up",
-            &UpRequest {
-                manifest: text,
-                path,
-                prune,
-            },
-        )
-        .await;
+    let done: Result<Done> = client.call("up", &request).await;
     spinner.finish_and_clear();
     let done = done?;
     follow::finish_all(&client, done, wait, context.output).await
+}
+
+/// Asks on a terminal where the new version gets fewer requests by it.
+async fn resume(context: &CommandContext, mut request: RolloutRequest) -> Result<()> {
+    let client = context.running().await?;
+    loop {
+        let done: Done = client.call("resume", &request).await?;
+        let Some(what) = &done.needs_yes else {
+            return context.show(&done);
+        };
+        if context.output == Output::Json || !agrees(what)? {
+            return Err(Error::refused(format!("{what}: add --yes to do it")));
+        }
+        request.yes = true;
+    }
+}
+
+/// Whether the user at the terminal says yes; without a terminal there is none.
+fn agrees(question: &str) -> Result<bool> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(false);
+    }
+    say_raw(&format!("{question}. Continue? [y/N] "))?;
+    let mut line = String::new();
+    stdin
+        .read_line(&mut line)
+        .map_err(Error::file("standard input"))?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }
 
 async fn down(context: &CommandContext) -> Result<()> {
@@ -216,8 +240,9 @@ async fn deploy(deploy: Deploy, context: &CommandContext) -> Result<()> {
         let image = PullRequest {
             manifest: None,
             path: context.file.clone(),
-            image: Some(request.image.clone()),
+            image: request.image.clone(),
             service: Some(request.service.clone()),
+            newer: deploy.pull,
         };
         pull::pull(&client, &image, context.output).await?;
     }
@@ -226,10 +251,7 @@ async fn deploy(deploy: Deploy, context: &CommandContext) -> Result<()> {
 }
 
 async fn status(context: &CommandContext, watch: bool) -> Result<()> {
-    let client = match watch {
-        true => context.running().await?,
-        false => context.reader()?,
-    };
+    let client = context.reader()?;
     loop {
         let reply: StatusReply = client.call("status", &()).await?;
         if watch && context.output == Output::Table {
@@ -244,10 +266,23 @@ async fn status(context: &CommandContext, watch: bool) -> Result<()> {
     }
 }
 
-async fn logs(context: &CommandContext, request: &LogsRequest) -> Result<()> {
+async fn logs(context: &CommandContext, flags: Logs) -> Result<()> {
+    let now = Clock::new().now();
+    let since = flags.since.map(|since| read_since(&since, now));
+    let request = &LogsRequest {
+        // Without one, `--proxy` is there.
+        service: flags.service,
+        version: flags.version,
+        tail: flags.tail,
+        since: since.transpose()?,
+        follow: flags.follow,
+    };
     let client = context.running().await?;
     match context.output {
-        Output::Table => client.copy("logs", request, &mut std::io::stdout()).await,
+        Output::Table => {
+            let mut out = lines::Shown::new(std::io::stdout());
+            client.copy("logs", request, &mut out).await
+        }
         Output::Json => {
             let mut lines = lines::Lines::new(|line: &[u8]| {
                 print_line(&lines::LogLine::of(line)).map_err(std::io::Error::other)
@@ -339,11 +374,28 @@ fn read_split(weights: &[String]) -> Result<Split> {
     Ok(split)
 }
 
+/// Reads `10m`, which is so long before `now`, or `2025-01-31T12:30:00Z`.
+fn read_since(text: &str, now: Millis) -> Result<Millis> {
+    if let Ok(before) = text.parse::<Period>() {
+        let before = Millis::try_from(before.get().as_millis()).unwrap_or(Millis::MAX);
+        return Ok(now.saturating_sub(before).max(0));
+    }
+    let moment = humantime::parse_rfc3339_weak(text).ok();
+    let since = moment.and_then(|moment| moment.duration_since(UNIX_EPOCH).ok());
+    let since = since.and_then(|since| Millis::try_from(since.as_millis()).ok());
+    since.ok_or_else(|| {
+        Error::usage(format!(
+            "--since {text}: write how long ago, such as 10m, or a moment in UTC, such as \
+             2025-01-31T12:30:00Z"
+        ))
+    })
+}
+
 /// An error as it is shown: as a line for people, or as `{"error":{"exit":64,"message":"…"}}`.
 pub fn complaint(output: Output, message: &str, exit: u8) -> String {
     let message = message.trim().trim_start_matches("error: ");
     match output {
-        Output::Table => format!("error: {message}"),
+        Output::Table => format!("error: {}", plain_lines(message)),
         Output::Json => {
             serde_json::json!({ "error": { "exit": exit, "message": message } }).to_string()
         }

@@ -34,6 +34,9 @@ pub(super) fn stats(stats: &Value) -> Vec<String> {
             .collect();
         lines.push(format!("{name}: {}", keys.join(", ")));
     }
+    if let Some(not_judged) = stats["not_judged"].as_str() {
+        lines.push(not_judged.to_owned());
+    }
     lines
 }
 
@@ -73,7 +76,8 @@ mod tests {
             "stable": { "tries": 5430, "failures": 0 },
             "elapsed_ms": 30_250,
             "limits": { "success_rate": 99.0, "step_min_duration": "30s" },
-            "evidence": { "fails_now": { "against": 0.5 } },
+            "evidence": { "fails_now": { "all": 0.5 } },
+            "not_judged": "latency: not judged, 12 of about 30 responses needed",
         }));
         assert_eq!(
             told,
@@ -81,7 +85,8 @@ mod tests {
                 "candidate: 1 of 604 requests failed, p99 13 ms; stable: 0 of 5430 requests failed, \
                  watched for 30.2s",
                 "limits: step_min_duration 30s, success_rate 99.0",
-                "evidence: fails_now (against 0.5)",
+                "evidence: fails_now (all 0.5)",
+                "latency: not judged, 12 of about 30 responses needed",
             ]
         );
         assert_eq!(stats(&json!({})), [""; 0]);

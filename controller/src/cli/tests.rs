@@ -115,3 +115,18 @@ fn a_negative_weight_is_not_taken_for_a_flag() {
     let args = Args::try_parse_from(["crossfade", "split", "web", "1.0.0=-1"]);
     assert!(args.is_ok(), "{args:?}");
 }
+
+#[test]
+fn since_is_how_long_ago_or_a_moment() {
+    let now = 1_738_326_605_000;
+    let read = |text| read_since(text, now).map_err(|error| (error.exit(), error.to_string()));
+    assert_eq!(read("10m"), Ok(now - 600_000));
+    assert_eq!(read("2025-01-31T12:30:05Z"), Ok(now));
+    assert_eq!(read("2025-01-31 12:30:00"), Ok(now - 5000));
+    let (exit, error) = read("yesterday").expect_err("neither");
+    assert_eq!(exit, Exit::USAGE);
+    assert!(
+        error.starts_with("--since yesterday: write how long ago, such as 10m"),
+        "{error}"
+    );
+}

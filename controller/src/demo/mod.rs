@@ -106,7 +106,7 @@ async fn deploy(
     let (image, env) = place.release(version);
     let request = DeployRequest {
         service: SERVICE.into(),
-        image,
+        image: Some(image),
         version: Some(version.into()),
         env,
         rollout: RolloutOverrides::default(),

@@ -80,6 +80,7 @@ impl DemoProject {
             self.client.ensure_controller().await?;
             let request = UpRequest {
                 prune: false,
+                adopt: false,
                 manifest: self.manifest(),
                 path: self.state.join("crossfade.toml"),
             };
@@ -94,6 +95,8 @@ impl DemoProject {
                     return Err(error);
                 }
                 Err(_) => {
+                    // It has nothing to control, and ends.
+                    self.client.until_gone().await;
                     self.listen.set_port(free_port(CLIENTS)?);
                     self.admin_port = free_port(ADMIN)?;
                     say(&format!(

@@ -2,8 +2,8 @@
 //! changes nothing, and needs neither a controller nor podman.
 
 mod host;
-mod ports;
 mod project;
+mod uploads;
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -104,6 +104,7 @@ pub(crate) async fn examine(file: &Path, state: Option<PathBuf>) -> Report {
         project::state(state, &mut findings);
     }
     if let Some(manifest) = &manifest {
+        uploads::examine(manifest, &mut findings);
         let place = project::CheckedProject {
             manifest,
             folder: std::path::absolute(file)

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access, statvfs};
 use rustix::process::geteuid;
 
-use super::{Finding, addresses, first_line, image_of, ports, run};
+use super::{Finding, addresses, first_line, image_of, run};
 use crate::api::{About, StatusReply};
 use crate::client::ControllerClient;
+use crate::error::{Error, NoController};
 use crate::journal::{self, Journal};
 use crate::manifest::{Manifest, RuntimeChoice};
+use crate::ports;
 use crate::project::proxy;
+use crate::runtime::{ContainerState, Processes, Runtime, label};
 
 /// Below this the journal may not grow any more.
 const LEAST_ROOM: u64 = 64 << 20;
@@ -99,8 +102,8 @@ pub(super) fn state(dir: &Path, findings: &mut Vec<Finding>) {
             Err(error) => Finding::failed(
                 "journal",
                 format!("{}: {error}", journal.display()),
-                "use the release that wrote it; one that is damaged: `crossfade down`, move it \
-                 away, `crossfade up`",
+                "use the release that wrote it; one that is damaged is kept aside by the next \
+                 command, and the last good copy restored",
             ),
         });
     }
@@ -150,17 +153,26 @@ impl CheckedProject<'_> {
         }
         let up = self.controller(findings).await;
         self.proxy(up.as_ref(), findings).await;
-        self.ports(up.as_ref(), findings);
+        let is_ours = up.is_some() || self.has_proxy().await;
+        self.ports(up.as_ref(), is_ours, findings);
         self.images(findings).await;
     }
 
     /// What is up, if a controller runs.
     async fn controller(&self, findings: &mut Vec<Finding>) -> Option<StatusReply> {
         let client = ControllerClient::new(self.state.clone()?);
-        let Ok(About { version, pid }) = client.call("about", &()).await else {
-            let text = "not running: the first verb that needs it starts it";
-            findings.push(Finding::ok("controller", text));
-            return None;
+        let About { version, pid } = match client.call("about", &()).await {
+            Ok(about) => about,
+            Err(error @ Error::NoController(NoController::Hung { .. })) => {
+                let fix = "end it: the next command starts another one";
+                findings.push(Finding::failed("controller", error.to_string(), fix));
+                return None;
+            }
+            Err(_) => {
+                let text = "not running: the first verb that needs it starts it";
+                findings.push(Finding::ok("controller", text));
+                return None;
+            }
         };
         let text = format!("release {version}, process {pid}");
         findings.push(match version == RELEASE {
@@ -207,9 +219,37 @@ impl CheckedProject<'_> {
         });
     }
 
-    fn ports(&self, up: Option<&StatusReply>, findings: &mut Vec<Finding>) {
+    /// Whether a proxy of this project runs, by its labels: it does without a controller, too.
+    async fn has_proxy(&self) -> bool {
+        let project = &self.manifest.project;
+        if self.kind == RuntimeChoice::Podman {
+            let project = format!("label={}={project}", label::PROJECT);
+            let role = format!("label={}={}", label::ROLE, proxy::PROXY);
+            let args = ["ps", "--quiet", "--filter", &project, "--filter", &role];
+            let found = run("podman", &args).await;
+            return found.is_ok_and(|found| !found.stdout.trim_ascii().is_empty());
+        }
+        let state = self.state.as_ref().filter(|state| Processes::are_in(state));
+        let Some(processes) = state.and_then(|state| Processes::new(project, state).ok()) else {
+            return false;
+        };
+        let found = processes.list().await.unwrap_or_default();
+        found.iter().any(|one| {
+            let role = one.labels.get(label::ROLE).map(String::as_str);
+            role == Some(proxy::PROXY) && one.state == ContainerState::Running
+        })
+    }
+
+    fn ports(&self, up: Option<&StatusReply>, is_ours: bool, findings: &mut Vec<Finding>) {
         for address in addresses(self.manifest) {
             findings.push(match (up, ports::process_on(address)) {
+                (None, Err(who)) if is_ours => Finding::warning(
+                    "port",
+                    format!(
+                        "{address} is held by {who}: this project's proxy, and no controller runs"
+                    ),
+                    "`crossfade status` starts the controller; `crossfade down` stops all",
+                ),
                 (Some(_), Err(_)) => Finding::ok("port", format!("{address} is the proxy's")),
                 (None, Ok(())) => Finding::ok("port", format!("{address} is free")),
                 (Some(_), Ok(())) => Finding::warning(

@@ -19,7 +19,7 @@ pub enum ContainerError {
     #[error(transparent)]
     Unhealthy(#[from] Unhealthy),
     /// Fewer containers than needed became healthy in time.
-    #[error("{healthy} of {needed} containers of {of} were healthy within {limit}{}", first(down.as_ref()))]
+    #[error("{healthy} of {needed} containers of {of} were healthy within {limit}{}{}", first(down.as_deref()), with_output(output))]
     HealthyTooFew {
         /// Those that the proxy sees healthy.
         healthy: u32,
@@ -30,7 +30,9 @@ pub enum ContainerError {
         /// How long they had, as it is shown.
         limit: String,
         /// The first one that is not healthy.
-        down: Option<Unhealthy>,
+        down: Option<Box<Unhealthy>>,
+        /// The last lines that it printed.
+        output: String,
     },
 }
 

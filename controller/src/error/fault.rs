@@ -121,6 +121,7 @@ mod tests {
                 of: text("2.0.0"),
                 limit: text("10s"),
                 down: None,
+                output: String::new(),
             },
             Fault::Candidate,
         );
@@ -139,6 +140,7 @@ mod tests {
             },
             RuntimeError::PortTaken {
                 address: ([127, 0, 0, 1], 80).into(),
+                by: text("nginx (process 812)"),
             },
             RuntimeError::NotOurs {
                 name: text("web-1"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use admin_api::Period;
 use futures_util::future::{Either, OptionFuture, join, select};
+use program::text::plain;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -112,11 +113,8 @@ async fn read_last(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
 fn last_line(printed: &[u8]) -> String {
     let text = String::from_utf8_lossy(printed);
     let last = text.lines().rev().find(|line| !line.trim().is_empty());
-    last.unwrap_or_default()
-        .trim()
-        .chars()
-        .take(MAX_SAID)
-        .collect()
+    let last = last.unwrap_or_default().trim();
+    plain(last).chars().take(MAX_SAID).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! POST to a configured address: hooks, webhooks, queries.
 //!
 //! Such an address often is a secret by itself, so nothing here ever shows more of it than the
-//! host; nor does it show the token.
+//! host; nor does it show the token. What the other side says is shown without these, too.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use admin_api::Period;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
+use program::text::plain;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 
@@ -21,6 +22,10 @@ use crate::http::exchange::send;
 const MAX_RESPONSE: usize = 64 << 10;
 /// How much of a refusing response is shown.
 const MAX_SAID: usize = 200;
+/// What stands for a secret in what is shown.
+const HIDDEN: &str = "[hidden]";
+/// A part of an address that has so many bytes may be a secret by itself.
+const LONG_PART: usize = 6;
 
 /// An address: `http://host:port/path`.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -92,8 +97,9 @@ impl Target {
     /// Posts JSON once. `folder`: where a relative token file is meant. Gives the first line of
     /// the response.
     pub async fn post(&self, folder: &Path, body: Bytes) -> Result<String, PostError> {
-        let body = self.send(folder, "application/json", body).await?;
-        Ok(first_line(&body))
+        let token = self.token(folder).await?;
+        let body = self.exchange(token.as_deref(), "application/json", body);
+        Ok(self.shown(token.as_deref(), &body.await?))
     }
 
     /// Posts once, and gives the response.
@@ -103,16 +109,30 @@ impl Target {
         content_type: &'static str,
         body: Bytes,
     ) -> Result<Bytes, PostError> {
-        let token = match &self.token_file {
-            None => None,
-            Some(path) => {
-                let path = folder.join(path);
-                let read = tokio::fs::read_to_string(&path).await;
-                let token = read.map_err(|source| PostError::Token { path, source })?;
-                Some(format!("Bearer {}", token.trim()))
-            }
+        let token = self.token(folder).await?;
+        self.exchange(token.as_deref(), content_type, body).await
+    }
+
+    async fn token(&self, folder: &Path) -> Result<Option<String>, PostError> {
+        let Some(path) = &self.token_file else {
+            return Ok(None);
         };
-        let exchange = self.url.exchange(token.as_deref(), content_type, body);
+        let path = folder.join(path);
+        let read = tokio::fs::read_to_string(&path).await;
+        let token = read.map_err(|source| PostError::Token { path, source })?;
+        Ok(Some(token.trim().to_owned()))
+    }
+
+    async fn exchange(
+        &self,
+        token: Option<&str>,
+        content_type: &'static str,
+        body: Bytes,
+    ) -> Result<Bytes, PostError> {
+        let authorization = token.map(|token| format!("Bearer {token}"));
+        let exchange = self
+            .url
+            .exchange(authorization.as_deref(), content_type, body);
         let body = tokio::time::timeout(self.timeout.get(), exchange).await;
         let (status, body) = match body {
             Ok(Ok(body)) => body,
@@ -130,8 +150,23 @@ impl Target {
         if status.is_success() {
             return Ok(body);
         }
-        let (url, said) = (self.url.clone(), first_line(&body));
+        let (url, said) = (self.url.clone(), self.shown(token, &body));
         Err(PostError::Refused { url, status, said })
+    }
+
+    /// The first line of a response, without what it may repeat of the token and the address.
+    fn shown(&self, token: Option<&str>, body: &[u8]) -> String {
+        let text = String::from_utf8_lossy(body);
+        let line = text.lines().find(|line| !line.trim().is_empty());
+        let mut line = plain(line.unwrap_or_default().trim()).into_owned();
+        let mut secrets: Vec<&str> = token.into_iter().chain(self.url.secrets()).collect();
+        secrets.retain(|secret| !secret.is_empty());
+        // A secret may begin as another one does.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        for secret in secrets {
+            line = line.replace(secret, HIDDEN);
+        }
+        line.chars().take(MAX_SAID).collect()
     }
 
     /// Posts until there is a response, for as long as the time-out lasts.
@@ -155,15 +190,18 @@ impl Target {
     }
 }
 
-/// The first line of a response that is not empty.
-fn first_line(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let line = text.lines().find(|line| !line.trim().is_empty());
-    let said = line.unwrap_or_default().trim().chars().take(MAX_SAID);
-    said.collect()
-}
-
 impl Url {
+    /// What is not to be shown of it: path, query, and the longer parts of both.
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        let path = self.0.path();
+        let all = self.0.path_and_query().map_or("", |all| all.as_str());
+        let query = self.0.query().unwrap_or("");
+        let parts = path.split('/').chain(query.split(['&', '=']));
+        let parts = parts.filter(|part| part.len() >= LONG_PART);
+        let whole = [all, path, query].into_iter();
+        whole.filter(|text| *text != "/").chain(parts)
+    }
+
     /// The same server, and this path below the address's own.
     pub fn below(&self, path: &str) -> Result<Self, http::uri::InvalidUri> {
         let scheme_and_host = self.to_string();
@@ -269,6 +307,27 @@ mod tests {
         let read: Url =
             serde_json::from_str(&serde_json::to_string(&url).expect("JSON")).expect("an address");
         assert_eq!(read, url, "the journal has all of it");
+    }
+
+    #[test]
+    fn what_the_other_side_says_is_shown_without_token_path_and_query() {
+        let target = Target {
+            url: "http://host/services/T0/SECRET?key=SECRET2&v=1"
+                .parse()
+                .expect("an address"),
+            token_file: None,
+            timeout: Period::from_secs(1),
+        };
+        let shown = |said: &str| target.shown(Some("TOKEN"), said.as_bytes());
+        let echoed = shown("\nno POST /services/T0/SECRET?key=SECRET2&v=1 for Bearer TOKEN\nmore");
+        assert_eq!(echoed, "no POST [hidden] for Bearer [hidden]");
+        assert_eq!(shown("SECRET2 and SECRET"), "[hidden] and [hidden]");
+        assert_eq!(shown("ok \u{1b}[2J"), r"ok \u{1b}[2J");
+        let bare = Target {
+            url: "http://host/".parse().expect("an address"),
+            ..target.clone()
+        };
+        assert_eq!(bare.shown(None, b"a/b and v1"), "a/b and v1");
     }
 
     #[track_caller]

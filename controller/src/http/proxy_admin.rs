@@ -67,6 +67,11 @@ impl AdminError {
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
     }
+
+    /// What the proxy has contradicts it.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == StatusCode::CONFLICT)
+    }
 }
 
 type AdminResult<T> = Result<T, AdminError>;
@@ -96,6 +101,17 @@ impl ProxyAdmin {
     /// `PUT /v1/services/{name}`.
     pub async fn put_service(&self, spec: &ServiceSpec) -> AdminResult<Changed> {
         let path = format!("/v1/services/{}", spec.name);
+        self.call(Method::PUT, &path, Some(spec), CALL_TIMEOUT)
+            .await
+    }
+
+    /// The same, and takes these services out in the same swap.
+    pub async fn put_in_place_of(
+        &self,
+        replaced: &[String],
+        spec: &ServiceSpec,
+    ) -> AdminResult<Changed> {
+        let path = format!("/v1/services/{}?replaces={}", spec.name, replaced.join(","));
         self.call(Method::PUT, &path, Some(spec), CALL_TIMEOUT)
             .await
     }

@@ -1,5 +1,8 @@
 //! What happened, in order, with the figures that decisions were made on.
 
+use std::collections::BTreeMap;
+
+use program::text::plain;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +45,8 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub who: Option<String>,
     /// A stable word: the phase that began, or `began`, `paused`, `resumed`, `hook`, `drained`,
-    /// `healed`, `split`, `scale`, `config`, `proxy`, `up`, `down`.
+    /// `healed`, `died`, `unhealthy`, `split`, `scale`, `config`, `proxy`, `controller`, `failed`,
+    /// `up`, `down`.
     pub kind: String,
     /// A sentence.
     pub text: String,
@@ -96,12 +100,55 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// The newest event of this kind.
+    pub fn newest_of_kind(&self, kind: &str) -> Result<Option<Event>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT id, rollout, service, at, kind, text, figures, who FROM events
+             WHERE kind = ? ORDER BY id DESC LIMIT 1",
+        )?;
+        Ok(statement.query_row([kind], read).optional()?)
+    }
+
+    /// The newest event that says what went wrong with a service since then.
+    pub fn newest_failure(&self, service: &str, since: Millis) -> Result<Option<Event>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT id, rollout, service, at, kind, text, figures, who FROM events
+             WHERE service = ? AND kind IN ('died', 'unhealthy', 'failed') AND at >= ?
+             ORDER BY id DESC LIMIT 1",
+        )?;
+        let found = statement.query_row(params![service, since], read);
+        Ok(found.optional()?)
+    }
+
+    /// How many containers of each version of a service were started in the place of others since
+    /// then, and when that was last.
+    pub fn restarts(
+        &self,
+        service: &str,
+        since: Millis,
+    ) -> Result<BTreeMap<String, (u64, Millis)>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT each.key, sum(each.value), max(at)
+             FROM events, json_each(events.figures, '$.restarts') AS each
+             WHERE service = ? AND kind = 'healed' AND at >= ? AND figures IS NOT NULL
+             GROUP BY each.key",
+        )?;
+        let rows = statement.query_map(params![service, since], |row| {
+            Ok((row.get(0)?, (row.get(1)?, row.get(2)?)))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// A number that grows with every change of a service, by a user or by a rollout.
     /// What merely happens to it (a hook that ran, a container that was replaced) leaves it.
     pub fn generation(&self, service: &str) -> Result<i64> {
         Ok(self.lock().query_row(
             "SELECT coalesce(max(id), 0) FROM events
-             WHERE service = ? AND kind NOT IN ('hook', 'healed', 'drained')",
+             WHERE service = ?
+             AND kind NOT IN ('hook', 'healed', 'drained', 'died', 'unhealthy', 'failed')",
             [service],
             |row| row.get(0),
         )?)
@@ -169,7 +216,7 @@ pub(super) fn write(
             event.service,
             at,
             event.kind,
-            event.text,
+            plain(event.text),
             event.stats.map(to_json).transpose()?,
             event.who
         ],

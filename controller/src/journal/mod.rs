@@ -3,6 +3,7 @@
 //! SQLite, synchronous to the disk: what has been written here survives `kill -9` and a power
 //! cut, so every intent is written before its effect. Nothing else in the controller knows SQL.
 
+mod copy;
 mod events;
 mod kept;
 mod phase;
@@ -20,9 +21,10 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Row};
 use tokio::sync::watch;
 
+pub use copy::Restored;
 pub use events::{Event, EventFilter, NewEvent};
 pub(crate) use kept::kept_by;
 pub use phase::Phase;
@@ -45,21 +47,38 @@ pub struct Journal {
     connection: Mutex<Connection>,
     /// The id of the newest event, for those who wait for news.
     newest: watch::Sender<i64>,
+    restored: Option<Restored>,
 }
 
 impl Journal {
     /// Opens the journal at `path`, makes it if it is not there, and brings it to the present
-    /// schema. It is its owner's alone.
+    /// schema. It is its owner's alone. One that is damaged is kept aside, and the last good copy is
+    /// in its place ([`restored`](Self::restored)).
     ///
     /// # Errors
     /// When the file cannot be opened, is no journal, or was written by a newer release.
     pub fn open(path: &Path) -> Result<Self> {
+        let restored = match copy::damage(path)? {
+            Some(why) => Some(copy::restore(path, why)?),
+            None => None,
+        };
         make_private(path).map_err(Error::file(path))?;
         let mut connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
+        if schema::is_older(&connection)? {
+            copy::copy(&connection, path)?;
+        }
         schema::migrate(&mut connection)?;
+        Ok(Self {
+            restored,
+            ..Self::over(connection)?
+        })
+    }
+
+    /// The journal of a connection, as it is.
+    fn over(connection: Connection) -> Result<Self> {
         let newest =
             connection.query_row("SELECT coalesce(max(id), 0) FROM events", [], |row| {
                 row.get(0)
@@ -67,6 +86,7 @@ impl Journal {
         Ok(Self {
             connection: Mutex::new(connection),
             newest: watch::Sender::new(newest),
+            restored: None,
         })
     }
 
@@ -133,6 +153,15 @@ fn corrupt(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> rusqli
 
 fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
     serde_json::from_str(text).map_err(corrupt)
+}
+
+/// A column that may be NULL.
+fn optional<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.as_deref().map(from_json).transpose()
 }
 
 fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {

@@ -7,7 +7,7 @@ use admin_api::MirrorSpec;
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
-use super::from_json;
+use super::{from_json, optional};
 use crate::clock::Millis;
 use crate::journal::Phase;
 use crate::manifest::{ContainerTemplate, RuntimeChoice, ServiceSettings};
@@ -46,6 +46,8 @@ pub struct NewVersion {
     pub pull_name: Option<String>,
     /// How its containers are made.
     pub template: ContainerTemplate,
+    /// What `deploy --env` has set of that; `None` where an older release has not written it down.
+    pub by_hand: Option<BTreeMap<String, String>>,
 }
 
 /// A version as it was recorded: enough to start it again.
@@ -65,11 +67,13 @@ pub struct VersionRecord {
     pub pull_name: Option<String>,
     /// How its containers are made.
     pub template: ContainerTemplate,
+    /// What `deploy --env` has set of that; `None` where an older release has not written it down.
+    pub by_hand: Option<BTreeMap<String, String>>,
 }
 
 impl VersionRecord {
     pub(super) const COLUMNS: &'static str =
-        "id, service, version, image, resolved, pull_name, recipe";
+        "id, service, version, image, resolved, pull_name, recipe, by_hand";
 
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
@@ -80,6 +84,7 @@ impl VersionRecord {
             resolved: row.get(4)?,
             pull_name: row.get(5)?,
             template: from_json(&row.get::<_, String>(6)?)?,
+            by_hand: optional(row, 7)?,
         })
     }
 }
@@ -113,6 +118,10 @@ pub struct RequestedService {
     /// How they are made.
     #[serde(rename = "recipe")]
     pub template: ContainerTemplate,
+    /// What the image was then: the same name may stand for another one by now. `None` where an
+    /// older release has not written it down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<String>,
 }
 
 /// A rollout as it was recorded last.
@@ -146,6 +155,8 @@ pub struct RolloutRecord {
     pub phase_since: Millis,
     /// When it ended.
     pub ended: Option<Millis>,
+    /// What the `up` asked for that began it: done once the candidate is stable and alone.
+    pub requested: Option<RequestedService>,
     /// What its steps have behind them.
     pub checkpoints: BTreeSet<(usize, Checkpoint)>,
 }

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use program::text::plain;
 use rusqlite::{Connection, Row, params};
 
 use super::events::{NewEvent, write};
 use super::services::{add_version, version};
-use super::{Checkpoint, Journal, NewVersion, RolloutRecord, Split, corrupt, from_json, to_json};
+use super::{
+    Checkpoint, Journal, NewVersion, RequestedService, RolloutRecord, Split, corrupt, from_json,
+    optional, to_json,
+};
 use crate::clock::Millis;
 use crate::error::Result;
 use crate::journal::Phase;
@@ -25,6 +29,8 @@ pub struct NewRollout {
     pub steps: Vec<Step>,
     /// Who asked for it.
     pub who: Option<String>,
+    /// What an `up` asks for by it.
+    pub requested: Option<RequestedService>,
 }
 
 /// A rollout's step from one phase to the next.
@@ -76,8 +82,9 @@ impl Journal {
         let to = add_version(&transaction, &new.to, at)?;
         transaction.execute(
             "INSERT INTO rollouts
-                (service, from_version, to_version, settings, steps, phase, step, created, phase_since)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?7)",
+                (service, from_version, to_version, settings, steps, phase, step, created, phase_since,
+                 asked)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?7, ?8)",
             params![
                 new.to.service,
                 new.from,
@@ -85,7 +92,8 @@ impl Journal {
                 to_json(&new.settings)?,
                 to_json(&new.steps)?,
                 Phase::Starting.as_str(),
-                at
+                at,
+                new.requested.as_ref().map(to_json).transpose()?
             ],
         )?;
         let id = transaction.last_insert_rowid();
@@ -123,16 +131,17 @@ impl Journal {
             params![
                 transition.phase.as_str(),
                 transition.step,
-                transition.why,
-                transition.paused,
+                transition.why.as_deref().map(plain),
+                transition.paused.as_deref().map(plain),
                 transition.hand_split.as_ref().map(to_json).transpose()?,
                 at,
                 ended,
                 rollout.id
             ],
         )?;
-        // A step that is only paused is watched on: every other is compared anew.
-        if transition.kind != "paused" {
+        // A step that is only paused, or whose candidate has a second chance, is watched on: every other
+        // is compared anew.
+        if !["paused", "set-aside", "passed"].contains(&transition.kind) {
             transaction.execute("DELETE FROM windows WHERE rollout = ?", [rollout.id])?;
         }
         let event = NewEvent {
@@ -191,7 +200,7 @@ fn select(
 ) -> rusqlite::Result<Vec<RolloutRecord>> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT id, service, from_version, to_version, settings, steps, phase, step, paused,
-                hand_split, why, created, phase_since, ended FROM rollouts {rest}"
+                hand_split, why, created, phase_since, ended, asked FROM rollouts {rest}"
     ))?;
     statement
         .query_map(params, |row| read(connection, row))?
@@ -213,7 +222,6 @@ fn checkpoints(
 
 fn read(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<RolloutRecord> {
     let phase: String = row.get(6)?;
-    let hand_split: Option<String> = row.get(9)?;
     Ok(RolloutRecord {
         id: row.get(0)?,
         service: row.get(1)?,
@@ -224,11 +232,12 @@ fn read(connection: &Connection, row: &Row<'_>) -> rusqlite::Result<RolloutRecor
         phase: phase.parse().map_err(|error: String| corrupt(error))?,
         step: row.get(7)?,
         paused: row.get(8)?,
-        hand_split: hand_split.as_deref().map(from_json).transpose()?,
+        hand_split: optional(row, 9)?,
         why: row.get(10)?,
         created: row.get(11)?,
         phase_since: row.get(12)?,
         ended: row.get(13)?,
+        requested: optional(row, 14)?,
         checkpoints: checkpoints(connection, row.get(0)?)?,
     })
 }

@@ -150,6 +150,20 @@ const MIGRATIONS: &[&str] = &[
         )) FROM json_each(kept)
     );
 ",
+    "
+    -- What `deploy --env` set; NULL where an older release has not written it down.
+    ALTER TABLE versions ADD COLUMN by_hand TEXT;
+    -- What an `up` asked for that began it.
+    ALTER TABLE rollouts ADD COLUMN asked TEXT;
+",
+    "
+    -- Why the engine publishes the proxy's ports; NULL where the controller opens its sockets.
+    ALTER TABLE proxy ADD COLUMN published TEXT;
+    INSERT OR IGNORE INTO proxy (one, number) SELECT 1, 0 FROM applied;
+    UPDATE proxy SET published = 'it was started by an older release; `crossfade down` and then '
+        || '`crossfade up` give it sockets of the host'
+        WHERE EXISTS (SELECT 1 FROM applied WHERE runtime <> 'process');
+",
 ];
 
 /// The number of the schema; an error where a newer release has written it.
@@ -164,6 +178,16 @@ pub(super) fn check_release(connection: &Connection) -> rusqlite::Result<usize> 
     Ok(found)
 }
 
+/// The number of this release's schema.
+pub(super) fn newest() -> usize {
+    MIGRATIONS.len()
+}
+
+/// Whether an older release has written it. A new one has no release yet.
+pub(super) fn is_older(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok((1..newest()).contains(&check_release(connection)?))
+}
+
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let found = check_release(connection)?;
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(found) {
@@ -173,6 +197,17 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// Makes the tables of an older release.
+#[cfg(test)]
+pub(super) fn make_older(connection: &Connection, number: usize) {
+    for migration in &MIGRATIONS[..number] {
+        connection.execute_batch(migration).expect("made");
+    }
+    connection
+        .pragma_update(None, "user_version", number)
+        .expect("numbered");
 }
 
 #[cfg(test)]
@@ -185,12 +220,7 @@ mod tests {
     /// A journal as an older release has it.
     fn of_schema(number: usize) -> Connection {
         let connection = Connection::open_in_memory().expect("memory");
-        for migration in &MIGRATIONS[..number] {
-            connection.execute_batch(migration).expect("made");
-        }
-        connection
-            .pragma_update(None, "user_version", number)
-            .expect("numbered");
+        make_older(&connection, number);
         connection
     }
 
@@ -214,6 +244,25 @@ mod tests {
             (vec!["--fast".to_owned()], 8081)
         );
         assert_eq!(template.env["A"], "1");
+    }
+
+    #[test]
+    fn a_proxy_whose_ports_an_older_release_has_published_stays_so() {
+        for (runtime, is_published) in [("podman", true), ("process", false)] {
+            let mut connection = of_schema(10);
+            let insert =
+                "INSERT INTO applied (one, text, path, runtime, at) VALUES (1, '', '', ?, 0)";
+            connection.execute(insert, [runtime]).expect("written");
+            migrate(&mut connection).expect("migrated");
+            let published: Option<String> = connection
+                .query_row("SELECT published FROM proxy", [], |row| row.get(0))
+                .expect("read");
+            assert_eq!(
+                published.is_some(),
+                is_published,
+                "{runtime}: {published:?}"
+            );
+        }
     }
 
     #[test]

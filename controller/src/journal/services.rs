@@ -1,15 +1,17 @@
 //! What is wanted: the manifest, the services, their versions.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::proxy::write_proxy;
 use super::{
-    Applied, Journal, NewVersion, RequestedService, ServiceRecord, Split, VersionRecord, corrupt,
-    from_json, to_json,
+    Applied, Journal, NewVersion, ProxyRecord, RequestedService, ServiceRecord, Split,
+    VersionRecord, corrupt, from_json, to_json,
 };
 use crate::clock::Millis;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 impl Journal {
     /// The manifest that `up` was given last; `None` where nothing is up.
@@ -37,20 +39,7 @@ impl Journal {
 
     /// Records the manifest.
     pub fn apply(&self, applied: &Applied, at: Millis) -> Result<()> {
-        let path = applied.path.to_string_lossy();
-        self.lock().execute(
-            "INSERT OR REPLACE INTO applied (one, text, path, runtime, boot, kept, at)
-             VALUES (1, ?, ?, ?, ?, ?, ?)",
-            params![
-                applied.text,
-                path,
-                to_json(&applied.runtime)?,
-                applied.boot,
-                to_json(&applied.kept)?,
-                at
-            ],
-        )?;
-        Ok(())
+        Ok(write_applied(&self.lock(), applied, at)?)
     }
 
     /// The containers were seen in this start of the machine.
@@ -130,6 +119,44 @@ impl Journal {
         Ok(())
     }
 
+    /// Records what runs in place of what was known: these versions are stable, each with so many
+    /// containers. Rollouts that were under way are over.
+    ///
+    /// # Errors
+    /// When another version is known by one of these ids.
+    pub fn adopt(
+        &self,
+        applied: Option<&Applied>,
+        proxy: &ProxyRecord,
+        services: &[(&VersionRecord, u32)],
+        at: Millis,
+    ) -> Result<()> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        if let Some(applied) = applied {
+            write_applied(&transaction, applied, at)?;
+        }
+        transaction.execute(
+            "UPDATE rollouts SET phase = 'rolled-back', ended = ?1,
+                 why = coalesce(why, 'the journal was lost meanwhile')
+             WHERE ended IS NULL",
+            [at],
+        )?;
+        transaction.execute_batch("DELETE FROM retired")?;
+        write_proxy(&transaction, proxy)?;
+        for (stable, replicas) in services {
+            keep_version(&transaction, stable, at)?;
+            let split = Split::from([(stable.version.clone(), 100)]);
+            transaction.execute(
+                "INSERT INTO services (name, stable, previous, replicas, split)
+                 VALUES (?1, ?2, NULL, ?3, ?4)
+                 ON CONFLICT (name) DO UPDATE SET stable = ?2, replicas = ?3, split = ?4",
+                params![stable.service, stable.id, replicas, to_json(&split)?],
+            )?;
+        }
+        Ok(transaction.commit()?)
+    }
+
     /// The service is wanted no more.
     pub fn remove_service(&self, name: &str) -> Result<()> {
         self.lock()
@@ -200,6 +227,16 @@ impl Journal {
         Ok(found)
     }
 
+    /// When each version of the service was deployed last.
+    pub fn deployed(&self, service: &str) -> Result<BTreeMap<String, Millis>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT version, max(at) FROM versions WHERE service = ? GROUP BY version",
+        )?;
+        let rows = statement.query_map([service], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// The labels of every version that the service ever had, oldest first.
     pub fn labels(&self, service: &str) -> Result<Vec<String>> {
         let connection = self.lock();
@@ -209,6 +246,55 @@ impl Journal {
         let rows = statement.query_map([service], |row| row.get(0))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
+}
+
+fn write_applied(connection: &Connection, applied: &Applied, at: Millis) -> rusqlite::Result<()> {
+    let path = applied.path.to_string_lossy();
+    connection.execute(
+        "INSERT OR REPLACE INTO applied (one, text, path, runtime, boot, kept, at)
+         VALUES (1, ?, ?, ?, ?, ?, ?)",
+        params![
+            applied.text,
+            path,
+            to_json(&applied.runtime)?,
+            applied.boot,
+            to_json(&applied.kept)?,
+            at
+        ],
+    )?;
+    Ok(())
+}
+
+/// Writes a version under the id that it has, unless it is known.
+fn keep_version(connection: &Connection, version: &VersionRecord, at: Millis) -> Result<()> {
+    let known = self::version(connection, version.id);
+    if let Ok(known) = known {
+        if (&known.service, &known.version, &known.resolved)
+            == (&version.service, &version.version, &version.resolved)
+        {
+            return Ok(());
+        }
+        return Err(Error::refused(format!(
+            "containers of {} {} run as version {}, and the journal has {} {} as that",
+            version.service, version.version, version.id, known.service, known.version
+        )));
+    }
+    connection.execute(
+        "INSERT INTO versions (id, service, version, image, resolved, pull_name, recipe, by_hand, at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        params![
+            version.id,
+            version.service,
+            version.version,
+            version.image,
+            version.resolved,
+            version.pull_name,
+            to_json(&version.template)?,
+            version.by_hand.as_ref().map(to_json).transpose()?,
+            at
+        ],
+    )?;
+    Ok(())
 }
 
 pub(super) fn version(connection: &Connection, id: i64) -> rusqlite::Result<VersionRecord> {
@@ -229,8 +315,8 @@ pub(super) fn add_version(
     at: Millis,
 ) -> rusqlite::Result<i64> {
     connection.execute(
-        "INSERT INTO versions (service, version, image, resolved, pull_name, recipe, at)
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO versions (service, version, image, resolved, pull_name, recipe, by_hand, at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             version.service,
             version.version,
@@ -238,6 +324,7 @@ pub(super) fn add_version(
             version.resolved,
             version.pull_name,
             to_json(&version.template)?,
+            version.by_hand.as_ref().map(to_json).transpose()?,
             at
         ],
     )?;

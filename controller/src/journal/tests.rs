@@ -41,7 +41,7 @@ fn open(dir: &TempDir) -> Journal {
     Journal::open(&dir.path().join(FILE)).expect("a journal")
 }
 
-fn version(label: &str) -> NewVersion {
+pub(super) fn version(label: &str) -> NewVersion {
     NewVersion {
         service: "web".into(),
         version: label.into(),
@@ -54,10 +54,11 @@ fn version(label: &str) -> NewVersion {
             port: 8080,
             ..ContainerTemplate::default()
         },
+        by_hand: Some([("A".to_owned(), "1".to_owned())].into()),
     }
 }
 
-fn begun(journal: &Journal) -> RolloutRecord {
+pub(super) fn begun(journal: &Journal) -> RolloutRecord {
     journal
         .add_service(&version("1.0.0"), 4, 1)
         .expect("recorded");
@@ -70,6 +71,7 @@ fn begun(journal: &Journal) -> RolloutRecord {
         settings,
         steps,
         who: Some("ann".into()),
+        requested: None,
     };
     journal.begin_rollout(&new, 2).expect("recorded")
 }
@@ -189,6 +191,7 @@ fn a_service_has_one_rollout_at_a_time() {
         settings: first.settings.clone(),
         steps: first.steps.clone(),
         who: None,
+        requested: None,
     };
     assert!(journal.begin_rollout(&new, 3).is_err());
     assert_eq!(
@@ -282,4 +285,19 @@ fn the_caller_is_in_the_history_and_raises_the_generation() {
     journal.note(&note("scale"), 6).expect("written");
     assert!(generation() > before);
     assert_eq!(journal.generation("api").expect("read"), 0);
+}
+
+#[test]
+fn a_journal_of_an_older_release_is_copied_before_it_is_brought_to_this_one() {
+    let dir = TempDir::new().expect("a folder");
+    let path = dir.path().join(FILE);
+    let older = Connection::open(&path).expect("opened");
+    schema::make_older(&older, 9);
+    older.close().expect("closed");
+    open(&dir);
+    let copy = Connection::open(dir.path().join(format!("{FILE}.good"))).expect("there");
+    let found: usize = copy
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .expect("read");
+    assert_eq!(found, 9);
 }

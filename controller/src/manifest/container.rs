@@ -1,7 +1,7 @@
 //! What a service's containers are given besides their image: secrets, volumes, limits, labels.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use admin_api::VersionSpec;
 use admin_api::strict::{InputError, push_key};
@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::runtime::{Relabel, ResourceLimits, variable_of};
 
+/// The kernel's limit is 108 bytes, the final zero included.
+pub(crate) const MAX_SOCKET_PATH: usize = 107;
 /// Podman refuses less.
 const MIN_MEMORY: ByteSize = ByteSize::mib(6);
 /// Labels of this beginning are the controller's own.
@@ -25,12 +27,18 @@ pub struct ContainerTemplate {
     pub env: BTreeMap<String, String>,
     /// The port on which they serve.
     pub port: u16,
+    /// The unix socket on which they serve, in place of the port, as they see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
     /// By name, which content of [`Secrets`](crate::project::secrets::Secrets) it is.
     pub secrets: BTreeMap<String, String>,
     /// Folders and files of the host, by absolute paths.
     pub volumes: Vec<Volume>,
     /// What each may use of the host.
     pub limits: ResourceLimits,
+    /// Whether their programs may gain privileges, as by `sudo`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub new_privileges: bool,
     /// Labels, beside ours.
     pub labels: BTreeMap<String, String>,
     /// What they speak. Paths are as the proxy sees them.
@@ -166,6 +174,47 @@ pub(super) fn check_volumes(
                 message,
             ));
         }
+    }
+    Ok(())
+}
+
+/// Checks the path of the unix socket on which containers serve. Its folder is the container's alone:
+/// it hides what the image, or a volume, has there.
+pub(super) fn check_socket(
+    socket: &Path,
+    volumes: &[Volume],
+    at: &dyn Fn(&str) -> String,
+) -> Result<(), InputError> {
+    let text = socket.display();
+    let wrong = |message: String| Err(InputError::of_field(at("socket"), message));
+    let is_plain = socket
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let has_fine_name = socket
+        .to_str()
+        .is_some_and(|path| !path.ends_with('/') && !path.contains([':', '\0']));
+    if !socket.is_absolute() || !is_plain || !has_fine_name {
+        return wrong(format!(
+            "`{text}` is not the absolute path of a socket: write it as /run/app/app.sock, without `:`"
+        ));
+    }
+    let folder = socket.parent().unwrap_or(Path::new("/"));
+    if folder == Path::new("/") {
+        return wrong(format!(
+            "`{text}`: the socket needs a folder of its own, as in /run/app/app.sock"
+        ));
+    }
+    let length = socket.as_os_str().len();
+    if length > MAX_SOCKET_PATH {
+        return wrong(format!(
+            "has {length} bytes, and the path of a socket may have {MAX_SOCKET_PATH}"
+        ));
+    }
+    if volumes.iter().any(|volume| volume.container == folder) {
+        return wrong(format!(
+            "a volume has the path {} already: choose another folder",
+            folder.display()
+        ));
     }
     Ok(())
 }

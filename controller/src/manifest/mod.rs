@@ -14,13 +14,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use admin_api::strict::{InputError, from_toml};
-use admin_api::{Period, TrafficSettings, VersionSpec};
+use admin_api::{AccessLogSpec, Period, TrafficSettings, VersionSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::http::one_shot::Target;
 use crate::plan::RolloutSettings;
 use crate::runtime::ResourceLimits;
 
+pub(crate) use container::MAX_SOCKET_PATH;
 pub use container::{ContainerTemplate, Volume};
 pub use listener::{ClientAuth, HalfClose, KeyPair, Listener, Tls, TlsVersion};
 pub use overrides::RolloutOverrides;
@@ -36,6 +37,9 @@ pub struct Manifest {
     pub proxy: ProxySettings,
     /// The services, in the order of the file. Names are unique.
     pub services: Vec<ServiceSettings>,
+    /// Services among these that are on their way out: another one may be about to get their routes.
+    /// Never in a file.
+    pub leaving: Vec<String>,
     /// Who is told of every event.
     pub webhooks: Vec<Webhook>,
 }
@@ -75,6 +79,8 @@ pub struct ProxySettings {
     pub admin_port: u16,
     /// How long a retired endpoint may finish what it has.
     pub drain_timeout: Period,
+    /// Its access log; `None`: there is none. Paths are as seen from the manifest's folder.
+    pub access_log: Option<AccessLogSpec>,
 }
 
 /// A service as the manifest has it.
@@ -90,6 +96,9 @@ pub struct ServiceSettings {
     pub replicas: u32,
     /// The port on which the containers serve.
     pub port: u16,
+    /// The unix socket on which they serve, in place of the port, as they see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
     /// The hosts that it serves; empty: every host.
     pub hosts: Vec<String>,
     /// The start of the paths that it serves.
@@ -104,15 +113,25 @@ pub struct ServiceSettings {
     pub volumes: Vec<Volume>,
     /// What each container may use of the host.
     pub limits: ResourceLimits,
+    /// Whether the containers' programs may gain privileges, as by `sudo`.
+    #[serde(default)]
+    pub new_privileges: bool,
     /// Labels of the containers, beside ours.
     pub labels: BTreeMap<String, String>,
     /// What the containers speak. Paths are as seen from the manifest's folder.
     #[serde(default, rename = "reach")]
     pub transport: VersionSpec,
+    /// How long a container may be unhealthy before another one is started in its place; 0: for ever.
+    #[serde(default = "default_replace_after")]
+    pub replace_after: Period,
     /// What the proxy does with its requests and containers.
     pub traffic: TrafficSettings,
     /// How a new version takes over.
     pub rollout: RolloutSettings,
+}
+
+const fn default_replace_after() -> Period {
+    Period::from_secs(30)
 }
 
 impl Manifest {
@@ -148,6 +167,14 @@ pub fn tag_of(image: &str) -> Option<&str> {
     last.split_once(':')
         .map(|(_, tag)| tag)
         .filter(|tag| !tag.is_empty())
+}
+
+/// A version's label without its revision: `1.0.0` of `1.0.0+2`.
+pub fn without_revision(label: &str) -> &str {
+    match label.rsplit_once('+') {
+        Some((base, n)) if !base.is_empty() && n.parse::<u32>().is_ok() => base,
+        _ => label,
+    }
 }
 
 /// Whether a version can be called that: what an image's tag may be, so that it can stand in

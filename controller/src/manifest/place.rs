@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use admin_api::strict::{InputError, push_key};
+use admin_api::{AccessLogSpec, LogTarget};
 
 use super::{Manifest, RuntimeChoice, ServiceSettings};
 use crate::runtime::ResourceLimits;
@@ -26,6 +27,17 @@ impl Manifest {
             if let Some(ca) = &tls.client_ca {
                 must_be_file(&folder.join(ca), || field("client_ca".into()))?;
             }
+        }
+        if let Some(AccessLogSpec {
+            to: LogTarget::File(_) | LogTarget::Syslog(_),
+            ..
+        }) = &self.proxy.access_log
+            && kind != RuntimeChoice::Process
+        {
+            return Err(InputError::of_field(
+                "proxy.access_log.to",
+                "the proxy runs in a container, which has no files of this host: remove it, and the lines are in the container's log",
+            ));
         }
         for (index, service) in self.services.iter().enumerate() {
             service.check_on_host(folder, kind, &|key| format!("services[{index}].{key}"))?;
@@ -121,6 +133,27 @@ mod tests {
         let error = manifest.check_on_host(folder.path(), kind).expect_err(text);
         assert_eq!(error.field.as_deref(), Some(field), "{error}");
         assert!(error.message.contains(says), "{error}");
+    }
+
+    #[test]
+    fn the_access_log_of_a_proxy_in_a_container_is_in_the_containers_log() {
+        let with = |to: &str| format!("[proxy.access_log]\nto = {to:?}\n{SERVICE}");
+        let field = "proxy.access_log.to";
+        for to in ["logs/access.log", "unix:/dev/log"] {
+            check(
+                &with(to),
+                RuntimeChoice::Podman,
+                field,
+                "in the container's log",
+            );
+            let manifest = Manifest::parse(&with(to)).expect("well-formed");
+            let folder = Path::new("/");
+            let on_processes = manifest.check_on_host(folder, RuntimeChoice::Process);
+            on_processes.expect("a process has files");
+        }
+        let manifest = Manifest::parse(&with("stdout")).expect("well-formed");
+        let on_podman = manifest.check_on_host(Path::new("/"), RuntimeChoice::Podman);
+        on_podman.expect("a container has standard output");
     }
 
     #[test]

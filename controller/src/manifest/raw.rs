@@ -7,18 +7,21 @@ use std::path::PathBuf;
 use admin_api::flat::Flat;
 use admin_api::names;
 use admin_api::strict::{InputError, push_key};
-use admin_api::{Period, Protocol, TlsSpec, TrafficSettings, VersionSpec};
+use admin_api::{AccessLogSpec, Period, Protocol, TlsSpec, TrafficSettings, VersionSpec};
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer};
 
 use super::calls::{WebhookEntry, check_webhooks};
 use super::checks::{check_each, ensure};
-use super::container::{Volume, check_labels, check_limits, check_secrets, check_volumes};
+use super::container::{
+    Volume, check_labels, check_limits, check_secrets, check_socket, check_volumes,
+};
 use super::listener::{Listener, ListenerEntry};
 use super::overrides::RolloutOverrides;
 use super::{ProxySettings, RuntimeChoice, ServiceSettings};
 use crate::plan::RolloutSettings;
 
+const DEFAULT_PORT: u16 = 8080;
 const MAX_REPLICAS: u32 = 1000;
 
 #[derive(Debug, Deserialize)]
@@ -46,6 +49,7 @@ struct Proxy {
     listeners: Vec<ListenerEntry>,
     admin_port: Option<u16>,
     drain_timeout: Option<Period>,
+    access_log: Option<AccessLogSpec>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,8 +60,8 @@ struct Service {
     version: Option<String>,
     #[serde(default = "default_replicas")]
     replicas: u32,
-    #[serde(default = "default_port")]
-    port: u16,
+    port: Option<u16>,
+    socket: Option<PathBuf>,
     #[serde(default)]
     hosts: Vec<String>,
     #[serde(default = "default_prefix")]
@@ -74,10 +78,14 @@ struct Service {
     cpus: Option<f64>,
     pids: Option<u32>,
     #[serde(default)]
+    new_privileges: bool,
+    #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
     protocol: Protocol,
     tls: Option<TlsSpec>,
+    #[serde(default = "super::default_replace_after")]
+    replace_after: Period,
     /// Its keys stand among the others.
     #[serde(skip)]
     traffic: TrafficSettings,
@@ -99,10 +107,6 @@ fn default_project() -> String {
 
 const fn default_replicas() -> u32 {
     1
-}
-
-const fn default_port() -> u16 {
-    8080
 }
 
 fn default_prefix() -> String {
@@ -163,6 +167,7 @@ impl Manifest {
             runtime: self.runtime,
             proxy,
             services,
+            leaving: Vec::new(),
             webhooks,
         })
     }
@@ -220,6 +225,7 @@ impl Proxy {
             listeners,
             admin_port,
             drain_timeout: self.drain_timeout.unwrap_or(Period::from_secs(30)),
+            access_log: self.access_log,
         })
     }
 }
@@ -232,6 +238,14 @@ impl Service {
         check_secrets(&self.secrets, at)?;
         check_volumes(&self.volumes, at)?;
         check_labels(&self.labels, at)?;
+        if let Some(socket) = &self.socket {
+            ensure(
+                self.port.is_none(),
+                || at("socket"),
+                "`port` is set, too: leave one of the two out",
+            )?;
+            check_socket(socket, &self.volumes, at)?;
+        }
         let limits = check_limits(self.memory, self.cpus, self.pids, at)?;
         self.check_endpoints(at)?;
         let rollout = self
@@ -246,7 +260,8 @@ impl Service {
             image: self.image,
             version,
             replicas: self.replicas,
-            port: self.port,
+            port: self.port.unwrap_or(DEFAULT_PORT),
+            socket: self.socket,
             hosts: self.hosts,
             path_prefix: self.path_prefix,
             command: self.command,
@@ -254,11 +269,13 @@ impl Service {
             secrets: self.secrets,
             volumes: self.volumes,
             limits,
+            new_privileges: self.new_privileges,
             labels: self.labels,
             transport: VersionSpec {
                 protocol: self.protocol,
                 tls: self.tls,
             },
+            replace_after: self.replace_after,
             traffic: self.traffic,
             rollout,
         })
@@ -296,7 +313,7 @@ impl Service {
             "a whole number from 1 to 1000 is needed",
         )?;
         ensure(
-            self.port != 0,
+            self.port != Some(0),
             || at("port"),
             "a port from 1 to 65535 is needed",
         )?;

@@ -400,6 +400,35 @@ fn an_image_without_a_tag_needs_a_version() {
 }
 
 #[test]
+fn containers_serve_on_a_port_or_on_a_socket_in_a_folder_of_their_own() {
+    let text = format!("{SMALLEST}socket = \"/run/app/app.sock\"\n");
+    let manifest = Manifest::parse(&text).expect("a manifest");
+    let socket = manifest.services[0].socket.as_deref();
+    assert_eq!(socket, Some(std::path::Path::new("/run/app/app.sock")));
+    let long = format!("/run/{}/app.sock", "a".repeat(100));
+    for (keys, says) in [
+        (
+            "socket = \"/run/app/app.sock\"\nport = 80",
+            "leave one of the two out",
+        ),
+        ("socket = \"run/app.sock\"", "absolute path"),
+        ("socket = \"/run/../app.sock\"", "absolute path"),
+        ("socket = \"/run/app/\"", "absolute path"),
+        ("socket = \"/run/a:b/app.sock\"", "without `:`"),
+        ("socket = \"/app.sock\"", "folder of its own"),
+        (&format!("socket = \"{long}\""), "114 bytes, and the path"),
+        (
+            "socket = \"/run/app/app.sock\"\nvolumes = [\"./run:/run/app\"]",
+            "a volume has the path /run/app",
+        ),
+    ] {
+        let text = format!("{SMALLEST}{keys}\n");
+        let line = SMALLEST.lines().count() + 1;
+        check_wrong(&text, line, "services[0].socket", says);
+    }
+}
+
+#[test]
 fn a_manifest_without_services_is_refused() {
     let error = Manifest::parse("project = \"x\"\n").expect_err("no services");
     assert!(error.message.contains("[[services]]"), "{error}");

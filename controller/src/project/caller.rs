@@ -4,6 +4,8 @@ use std::fs;
 
 use tokio::net::UnixStream;
 
+use crate::journal::NewEvent;
+
 /// The user that a command comes from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Caller {
@@ -26,6 +28,23 @@ impl Caller {
     /// For the history.
     pub(crate) fn who(&self) -> Option<&str> {
         self.who.as_deref()
+    }
+
+    /// Something that they requested, and no rollout, for the history.
+    pub(crate) fn event<'a>(
+        &'a self,
+        service: Option<&'a str>,
+        kind: &'a str,
+        text: &'a str,
+    ) -> NewEvent<'a> {
+        NewEvent {
+            rollout: None,
+            service,
+            who: self.who(),
+            kind,
+            text,
+            stats: None,
+        }
     }
 }
 

@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use program::text::plain;
+use serde::{Deserialize, Serialize};
+
 use crate::error::{ContainerError, Error, Exit, Result};
 use crate::journal::VersionRecord;
-use crate::manifest::Volume;
+use crate::manifest::{ContainerTemplate, Volume};
 use crate::project::Project;
 use crate::runtime::{
-    Container, ContainerSpec, ContainerState, LogOptions, Mount, Network, RuntimeError, label,
+    Container, ContainerSpec, ContainerState, LogOptions, Mount, Network, Privileges, RuntimeError,
+    label,
 };
 
 /// Tells apart containers whose versions had one label and two images.
@@ -27,6 +31,59 @@ pub(crate) enum Dead {
     Fail,
     /// It is taken away and another is started.
     Replace,
+}
+
+/// What its version is, as the journal has it, for one that has lost it.
+#[derive(Serialize, Deserialize)]
+struct RecordLabel {
+    image: String,
+    pull_name: Option<String>,
+    template: ContainerTemplate,
+    by_hand: Option<BTreeMap<String, String>>,
+}
+
+/// The label of a [`RecordLabel`].
+const RECORD: &str = "io.crossfade.record";
+
+fn label_of_record(version: &VersionRecord) -> (String, String) {
+    let record = RecordLabel {
+        image: version.image.clone(),
+        pull_name: version.pull_name.clone(),
+        template: version.template.clone(),
+        by_hand: version.by_hand.clone(),
+    };
+    // Of texts and numbers: cannot fail.
+    let json = serde_json::to_string(&record).unwrap_or_default();
+    (RECORD.to_owned(), json)
+}
+
+/// The version that a container was started for, as its labels have it. `made`: the image and the
+/// template to take for a container of a release that wrote no such label.
+pub(crate) fn record_of(
+    container: &Container,
+    made: Option<(&str, &ContainerTemplate)>,
+) -> Option<VersionRecord> {
+    let labels = &container.labels;
+    let written = labels.get(RECORD);
+    let written = written.and_then(|json| serde_json::from_str(json).ok());
+    let record = written.or_else(|| {
+        made.map(|(image, template)| RecordLabel {
+            image: image.to_owned(),
+            pull_name: None,
+            template: template.clone(),
+            by_hand: None,
+        })
+    })?;
+    Some(VersionRecord {
+        id: version_id(container)?,
+        service: labels.get(label::SERVICE)?.clone(),
+        version: labels.get(label::VERSION)?.clone(),
+        image: record.image,
+        resolved: container.image.clone(),
+        pull_name: record.pull_name,
+        template: record.template,
+        by_hand: record.by_hand,
+    })
 }
 
 /// The label that says which version a container was started for.
@@ -69,15 +126,24 @@ impl Project {
             .collect())
     }
 
-    /// The service's containers that are not retired, of all versions, by name.
+    /// The service's containers that are not retired, of all versions, by name, as the runtime told
+    /// last.
     pub(crate) async fn live_containers(&self, service: &str) -> Result<Vec<Container>> {
+        self.live_of(service, self.runtime.last_list().await?)
+    }
+
+    /// The same, as the runtime has them now.
+    pub(crate) async fn live_containers_now(&self, service: &str) -> Result<Vec<Container>> {
+        self.live_of(service, self.runtime.list().await?)
+    }
+
+    fn live_of(&self, service: &str, mut containers: Vec<Container>) -> Result<Vec<Container>> {
         let retired: BTreeSet<String> = self
             .journal
             .retired()?
             .into_iter()
             .map(|retired| retired.name)
             .collect();
-        let mut containers = self.runtime.list().await?;
         containers.retain(|container| {
             container
                 .labels
@@ -120,25 +186,39 @@ impl Project {
         dead: Dead,
         started: &mut Vec<Container>,
     ) -> Result<Option<Error>> {
-        let (mut running, mut stays) = (0, None);
+        let (mut running, mut ended) = (0, Vec::new());
         for container in self.containers_of(version).await? {
             match container.state {
                 ContainerState::Running => running += 1,
                 ContainerState::Exited(_) if dead == Dead::Fail => {
                     return Err(self.exit_of(&container).await);
                 }
-                // One that was made and never started is started anew, under its name or
-                // another.
-                ContainerState::Exited(_) | ContainerState::Created => {
-                    if let Err(error) = self.runtime.stop(&container.id).await {
-                        let what = format!("{} cannot be removed", container.name);
-                        stays = Some(Error::caused(Exit::FAILED, what)(error));
-                    }
-                }
+                // One that was made and never started is none, either.
+                ContainerState::Exited(_) | ContainerState::Created => ended.push(container),
             }
         }
-        if running >= wanted {
-            return Ok(stays);
+        let missing = wanted.saturating_sub(running);
+        let done = self.start_more(version, missing, started).await;
+        // Not before: requests may wait for the new ones.
+        let mut stays = None;
+        for container in ended {
+            if let Err(error) = self.remove_container(&container).await {
+                let what = format!("{} cannot be removed", container.name);
+                stays = Some(Error::caused(Exit::FAILED, what)(error));
+            }
+        }
+        done.map(|()| stays)
+    }
+
+    /// Starts so many containers of the version, under names that are free.
+    async fn start_more(
+        &self,
+        version: &VersionRecord,
+        mut missing: u32,
+        started: &mut Vec<Container>,
+    ) -> Result<()> {
+        if missing == 0 {
+            return Ok(());
         }
         let taken: BTreeSet<String> = self
             .runtime
@@ -150,10 +230,17 @@ impl Project {
         let mut free = (1..)
             .map(|n| self.container_name(version, n))
             .filter(|n| !taken.contains(n));
-        while running < wanted {
+        while missing > 0 {
             let Some(name) = free.next() else { break };
-            let spec = self.container_spec(version, name);
-            let container = match self.runtime.start(&spec).await {
+            let spec = self.container_spec(version, name)?;
+            let container = self.runtime.start(&spec).await;
+            if let Some(socket) = &spec.socket {
+                let has_it = |one: &Container| one.address.as_ref() == Some(&socket.address());
+                if !container.as_ref().is_ok_and(has_it) {
+                    self.sockets.discard(socket);
+                }
+            }
+            let container = match container {
                 // It belongs to another program, and stays as it is: there are other names.
                 Err(error @ (RuntimeError::NotOurs { .. } | RuntimeError::NameTaken { .. })) => {
                     tracing::info!("{error}");
@@ -161,14 +248,14 @@ impl Project {
                 }
                 done => done?,
             };
-            running += 1;
+            missing -= 1;
             let exited = matches!(container.state, ContainerState::Exited(_));
             started.push(container.clone());
             if exited {
                 return Err(self.exit_of(&container).await);
             }
         }
-        Ok(stays)
+        Ok(())
     }
 
     /// The error that a container's end is, with what it printed last. One that is gone a moment
@@ -194,6 +281,7 @@ impl Project {
     pub(crate) async fn last_lines(&self, id: &str) -> String {
         let options = LogOptions {
             tail: Some(LAST_LINES),
+            since: None,
             follow: false,
         };
         let read = async {
@@ -214,7 +302,8 @@ impl Project {
             .map(str::trim)
             .filter(|line| !line.is_empty())
             .collect();
-        lines[lines.len().saturating_sub(LAST_LINES)..].join(" / ")
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join(" / ");
+        plain(&last).into_owned()
     }
 
     fn container_name(&self, version: &VersionRecord, n: u32) -> String {
@@ -226,7 +315,7 @@ impl Project {
         )
     }
 
-    fn container_spec(&self, version: &VersionRecord, name: String) -> ContainerSpec {
+    fn container_spec(&self, version: &VersionRecord, name: String) -> Result<ContainerSpec> {
         let mut env = BTreeMap::from([
             ("VERSION".to_owned(), version.version.clone()),
             ("CROSSFADE_SERVICE".to_owned(), version.service.clone()),
@@ -239,7 +328,9 @@ impl Project {
             (label::SERVICE, version.service.clone()),
             (label::VERSION, version.version.clone()),
         ];
-        ContainerSpec {
+        let socket = template.socket.as_ref();
+        let socket = socket.map(|path| self.sockets.make(path)).transpose()?;
+        Ok(ContainerSpec {
             name,
             // Not the name it was asked for by: a tag may have moved since.
             image: version.resolved.clone(),
@@ -250,7 +341,7 @@ impl Project {
                 .clone()
                 .into_iter()
                 .chain(labels.map(|(key, value)| (key.to_owned(), value)))
-                .chain([label_of_version(version.id)])
+                .chain([label_of_version(version.id), label_of_record(version)])
                 .collect(),
             network: Network::Project {
                 aliases: Vec::new(),
@@ -263,8 +354,13 @@ impl Project {
                 .map(|(name, id)| (name.clone(), self.secrets.file(id)))
                 .collect(),
             limits: template.limits,
-            port: Some(template.port),
+            privileges: match template.new_privileges {
+                true => Privileges::Gained,
+                false => Privileges::Kept,
+            },
+            port: Some(template.port).filter(|_| socket.is_none()),
+            socket,
             stop_timeout: self.manifest().drain_timeout(&version.service) + STOP_MARGIN,
-        }
+        })
     }
 }

@@ -47,7 +47,7 @@ impl Project {
                     .get(label::VERSION)
                     .cloned()
                     .unwrap_or_default(),
-                address: container.address.map(|address| address.to_string()),
+                address: container.address.as_ref().map(ToString::to_string),
             })
             .collect();
         self.journal.retire(&retired)
@@ -149,7 +149,7 @@ impl Project {
             .filter_map(|container| container.labels.get(label::VERSION))
             .map(String::as_str)
             .collect();
-        let containers = self.runtime.list().await?;
+        let containers = self.runtime.last_list().await?;
         let running: BTreeSet<&str> = containers
             .iter()
             .filter(|container| container.state == ContainerState::Running)
@@ -188,12 +188,13 @@ impl Project {
             let found = containers
                 .iter()
                 .find(|container| container.name == one.name);
-            let id = found.map(|container| container.id.clone());
-            let runtime = self.runtime.clone();
+            let found = found.cloned();
+            let (runtime, sockets) = (self.runtime.clone(), self.sockets.clone());
             let name = one.name.clone();
             stopping.spawn(async move {
-                if let Some(id) = id {
-                    runtime.stop(&id).await?;
+                if let Some(container) = found {
+                    runtime.stop(&container.id).await?;
+                    sockets.forget(&container);
                 }
                 Ok::<_, crate::error::Error>(name)
             });

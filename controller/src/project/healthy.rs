@@ -1,8 +1,10 @@
 //! The health of a version's containers as the proxy sees it, and waiting for it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use admin_api::{HealthState, ServiceView};
+use admin_api::{EndpointView, HealthState, ServiceView};
+use program::text::plain;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{ContainerError, Result, Unhealthy};
@@ -22,6 +24,8 @@ pub(crate) struct Health {
     pub(crate) up: u32,
     /// The first one that does not.
     pub(crate) down: Option<Unhealthy>,
+    /// The container that this is, by its id, where that is known.
+    down_id: Option<String>,
     /// Whether a check of one has failed: one that was not checked yet has not.
     pub(crate) failing: bool,
 }
@@ -40,7 +44,10 @@ impl Health {
                     health.down.get_or_insert_with(|| Unhealthy {
                         endpoint: endpoint.address.clone(),
                         health: endpoint.health,
-                        reason: endpoint.reason.clone(),
+                        reason: endpoint
+                            .reason
+                            .as_deref()
+                            .map(|why| plain(why).into_owned()),
                     });
                 }
             }
@@ -52,13 +59,20 @@ impl Health {
     fn name_container(&mut self, containers: &[&Container]) {
         if let Some(down) = &mut self.down {
             let has_address = |container: &&&Container| {
-                let address = container.address.map(|address| address.to_string());
+                let address = container.address.as_ref().map(ToString::to_string);
                 address.as_ref() == Some(&down.endpoint)
             };
             if let Some(container) = containers.iter().find(has_address) {
                 down.endpoint = format!("{} ({})", container.name, down.endpoint);
+                self.down_id = Some(container.id.clone());
             }
         }
+    }
+
+    /// Whether the first endpoint that gets no requests fails its checks: an ejected one does not.
+    pub(crate) fn is_down(&self) -> bool {
+        let down = self.down.as_ref();
+        self.failing && down.is_some_and(|down| down.health == HealthState::Down)
     }
 
     /// Whether the version serves: one of its endpoints is up, or it has none that should be.
@@ -66,14 +80,16 @@ impl Health {
         self.up > 0 || self.down.is_none()
     }
 
-    /// The error that it is when `needed` containers of `of` are not up within `limit`.
-    pub(crate) fn too_few(self, needed: u32, of: String, limit: String) -> ContainerError {
+    /// The error that it is when `needed` containers of `of` are not up within `limit`; `output` is
+    /// what the first of those said last.
+    fn too_few(self, needed: u32, of: String, limit: String, output: String) -> ContainerError {
         ContainerError::HealthyTooFew {
             healthy: self.up,
             needed,
             of,
             limit,
-            down: self.down,
+            down: self.down.map(Box::new),
+            output,
         }
     }
 }
@@ -89,11 +105,61 @@ pub(crate) struct Observed {
     pub(crate) view: ServiceView,
 }
 
+/// Whether the proxy sees an endpoint of the service that should get requests and does not.
+pub(crate) fn has_unhealthy(view: &ServiceView) -> bool {
+    let mut versions = view.versions.keys();
+    versions.any(|version| Health::of(view, version).down.is_some())
+}
+
+/// The endpoint that a container is.
+pub(crate) fn endpoint_of<'v>(
+    view: &'v ServiceView,
+    container: &Container,
+) -> Option<&'v EndpointView> {
+    let address = container.address.as_ref()?.to_string();
+    let mut endpoints = view
+        .versions
+        .values()
+        .flat_map(|version| &version.endpoints);
+    endpoints
+        .find(|endpoint| endpoint.address == address && endpoint.health != HealthState::Draining)
+}
+
+/// Whether the version has served and no longer does: an endpoint that has had requests is without
+/// its container, and none of those that run is healthy.
+pub(crate) fn has_lost_all(
+    view: &ServiceView,
+    version: &VersionRecord,
+    containers: &[Container],
+) -> bool {
+    let running: BTreeSet<String> = of_version(containers, version)
+        .into_iter()
+        .filter_map(|container| Some(container.address.as_ref()?.to_string()))
+        .collect();
+    let Some(version) = view.versions.get(&version.version) else {
+        return false;
+    };
+    let (there, gone): (Vec<&EndpointView>, Vec<&EndpointView>) = version
+        .endpoints
+        .iter()
+        .partition(|endpoint| running.contains(&endpoint.address));
+    gone.iter().any(|endpoint| endpoint.requests > 0)
+        && there
+            .iter()
+            .all(|endpoint| endpoint.health != HealthState::Up)
+}
+
 impl Project {
     /// Looks at a version's containers. One that has exited is an error.
     pub(crate) async fn observe(&self, version: &VersionRecord) -> Result<Observed> {
         let table = self.check_table(&version.service).await?;
-        let containers = of_version(&table.containers, version);
+        let mut health = Health::of(&table.view, &version.version);
+        let containers = match health.down {
+            // The proxy knows of a container that has ended before the runtime tells of it.
+            Some(_) => self.live_containers_now(&version.service).await?,
+            None => table.containers,
+        };
+        let containers = of_version(&containers, version);
         let exited = |state| matches!(state, ContainerState::Exited(_));
         if let Some(dead) = containers.iter().find(|container| exited(container.state)) {
             return Err(self.exit_of(dead).await);
@@ -102,13 +168,28 @@ impl Project {
             .iter()
             .filter(|container| container.state == ContainerState::Running)
             .count();
-        let mut health = Health::of(&table.view, &version.version);
         health.name_container(&containers);
         Ok(Observed {
             running: u32::try_from(running).unwrap_or(u32::MAX),
             health,
             view: table.view,
         })
+    }
+
+    /// The error that it is when `needed` containers of `of` are not up within `limit`, with what the
+    /// first of them said last.
+    pub(crate) async fn too_few_healthy(
+        &self,
+        health: Health,
+        needed: u32,
+        of: String,
+        limit: String,
+    ) -> ContainerError {
+        let output = match &health.down_id {
+            Some(id) => self.last_lines(id).await,
+            None => String::new(),
+        };
+        health.too_few(needed, of, limit, output)
     }
 
     /// Waits until the proxy sees so many containers of the version healthy.
@@ -125,7 +206,8 @@ impl Project {
             if began.elapsed() >= limit {
                 let of = format!("{} {}", version.service, version.version);
                 let limit = format!("{} s", limit.as_secs());
-                return Err(health.too_few(replicas, of, limit).into());
+                let error = self.too_few_healthy(health, replicas, of, limit).await;
+                return Err(error.into());
             }
             sleep(LOOK_EVERY).await;
         }
@@ -136,7 +218,7 @@ impl Project {
 mod tests {
     use std::collections::BTreeMap;
 
-    use admin_api::{EndpointView, VersionView};
+    use admin_api::VersionView;
 
     use super::*;
 
@@ -178,11 +260,12 @@ mod tests {
             container("web-3", "10.0.0.3:80"),
         ];
         seen.name_container(&containers.each_ref());
-        let error = seen.too_few(2, "web 2.0.0".into(), "60 s".into());
+        let said = "no database".to_owned();
+        let error = seen.too_few(2, "web 2.0.0".into(), "60 s".into(), said);
         assert_eq!(
             error.to_string(),
             "1 of 2 containers of web 2.0.0 were healthy within 60 s: \
-             web-3 (10.0.0.3:80) is ejected: 5 failures"
+             web-3 (10.0.0.3:80) is ejected: 5 failures; it said: no database"
         );
         let seen = health(&[(Down, None), (Down, Some("refused"))]);
         let first = seen.down.as_ref().map(ToString::to_string);

@@ -5,9 +5,11 @@ pub(crate) mod caller;
 pub(crate) mod containers;
 pub(crate) mod drain;
 pub(crate) mod healthy;
+pub(crate) mod host_sockets;
 pub(crate) mod proxy;
 pub(crate) mod reconcile;
 pub mod secrets;
+pub(crate) mod sockets;
 pub(crate) mod upstreams;
 pub(crate) mod webhooks;
 
@@ -19,12 +21,13 @@ use crate::clock::Clock;
 use crate::error::{Error, Exit, Result};
 use crate::http::proxy_admin::ProxyAdmin;
 use crate::journal::{Journal, NewEvent, ServiceRecord};
-use crate::manifest::{ContainerTemplate, Manifest, ServiceSettings};
-use crate::runtime::Runtime;
+use crate::manifest::{ContainerTemplate, Manifest, RuntimeChoice, ServiceSettings};
+use crate::runtime::{Container, Runtime, RuntimeError};
+use authorities::Authorities;
 use caller::Caller;
+use host_sockets::HostSockets;
 use secrets::Secrets;
-
-pub(crate) use authorities::Authorities;
+use sockets::Sockets;
 
 /// One project on one host, while it is up.
 pub struct Project {
@@ -42,6 +45,10 @@ pub struct Project {
     pub secrets: Secrets,
     /// Who signs the certificates of containers.
     pub(crate) authorities: Authorities,
+    /// Where containers serve by unix socket.
+    pub(crate) sockets: Sockets,
+    /// Where clients reach the proxy.
+    pub(crate) host_sockets: HostSockets,
     /// Replaced by `up`.
     manifest: RwLock<Arc<Manifest>>,
     /// Held from reading the containers to the proxy's response, so that an older table never
@@ -62,9 +69,14 @@ impl Project {
         runtime: Arc<dyn Runtime>,
         admin: ProxyAdmin,
         clock: Clock,
-        secrets: Secrets,
-        authorities: Authorities,
+        files: ProjectFiles,
     ) -> Self {
+        let ProjectFiles {
+            secrets,
+            authorities,
+            sockets,
+            host_sockets,
+        } = files;
         Self {
             name: manifest.project.clone(),
             journal,
@@ -73,6 +85,8 @@ impl Project {
             clock,
             secrets,
             authorities,
+            sockets,
+            host_sockets,
             manifest: RwLock::new(Arc::new(manifest)),
             pushing: Locks::default(),
             sweeping: Locks::default(),
@@ -140,6 +154,7 @@ impl Project {
             command: settings.command.clone(),
             env: settings.env.clone(),
             port: settings.port,
+            socket: settings.socket.clone(),
             secrets: settings.secrets.iter().map(keep).collect::<Result<_>>()?,
             volumes: settings
                 .volumes
@@ -147,6 +162,7 @@ impl Project {
                 .map(|volume| volume.seen_from(folder))
                 .collect(),
             limits: settings.limits,
+            new_privileges: settings.new_privileges,
             labels: settings.labels.clone(),
         })
     }
@@ -179,15 +195,15 @@ impl Project {
         kind: &str,
         text: &str,
     ) -> Result<()> {
-        let event = NewEvent {
-            rollout: None,
-            service,
-            who: caller.who(),
-            kind,
-            text,
-            stats: None,
-        };
+        let event = caller.event(service, kind, text);
         self.journal.note(&event, self.clock.now())
+    }
+
+    /// Stops a container and takes away what it had. Can be repeated.
+    pub(crate) async fn remove_container(&self, container: &Container) -> Result<(), RuntimeError> {
+        self.runtime.stop(&container.id).await?;
+        self.sockets.forget(container);
+        Ok(())
     }
 
     pub(crate) async fn push_lock(&self, service: &str) -> tokio::sync::OwnedMutexGuard<()> {
@@ -196,6 +212,26 @@ impl Project {
 
     pub(crate) async fn place_lock(&self, service: &str) -> tokio::sync::OwnedMutexGuard<()> {
         self.placing.of(service).lock_owned().await
+    }
+}
+
+/// What a project has in its state folder for its containers.
+pub(crate) struct ProjectFiles {
+    secrets: Secrets,
+    authorities: Authorities,
+    sockets: Sockets,
+    host_sockets: HostSockets,
+}
+
+impl ProjectFiles {
+    /// Those in this state folder, for containers that run on `kind`.
+    pub(crate) fn new(state: &Path, kind: RuntimeChoice) -> Self {
+        Self {
+            secrets: Secrets::new(state),
+            authorities: Authorities::new(state, kind),
+            sockets: Sockets::new(state, kind),
+            host_sockets: HostSockets::new(state, kind),
+        }
     }
 }
 

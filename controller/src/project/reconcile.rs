@@ -5,6 +5,8 @@
 //! that die. Everything else is seen to here, while a rollout runs too: stable, and the old version
 //! while it is warm.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::journal::{Phase, RolloutRecord, ServiceRecord, VersionRecord, kept_by};
 use crate::project::containers::version_id;
 use crate::runtime::{Container, ContainerState};
@@ -27,10 +29,20 @@ pub(crate) enum Number {
     Any,
 }
 
+/// Containers that run and that the proxy sees unhealthy, by their names.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unfit {
+    /// They are the first to go where there are too many: those with the highest number before all.
+    pub(crate) unhealthy: BTreeMap<String, u8>,
+    /// Others are to take their places: they do not count.
+    pub(crate) given_up: BTreeSet<String>,
+}
+
 /// What is to be done about the containers of a service.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Actions<'a> {
-    /// Versions that lack containers, or have dead ones, with how many they have to have.
+    /// Versions that lack containers, or have dead ones, with how many they have to have, those beside
+    /// which others are started included.
     pub(crate) short: Vec<(&'a VersionRecord, u32)>,
     /// To be retired: of no version that has a place, or more than wanted.
     pub(crate) extra: Vec<&'a Container>,
@@ -66,6 +78,7 @@ pub(crate) fn wanted(
 pub(crate) fn compare<'a>(
     wanted: &'a [DesiredVersion],
     containers: &'a [Container],
+    unfit: &Unfit,
 ) -> Actions<'a> {
     let mut actions = Actions::default();
     for one in wanted {
@@ -75,20 +88,23 @@ pub(crate) fn compare<'a>(
                 .filter(|container| version_id(container) == Some(one.version.id))
         };
         let runs = |container: &&Container| container.state == ContainerState::Running;
-        let running = theirs().filter(runs).count();
-        let dead = theirs().count() > running;
+        let dead = theirs().any(|container| !runs(&container));
+        let given_up = |container: &&Container| unfit.given_up.contains(&container.name);
+        let (given_up, mut running): (Vec<&Container>, Vec<&Container>) =
+            theirs().filter(runs).partition(given_up);
         match one.number {
             Number::Any => {}
             Number::Exactly(count) | Number::AtLeast(count) => {
-                if dead || running < count as usize {
-                    actions.short.push((&one.version, count));
+                if dead || running.len() < count as usize {
+                    let beside = u32::try_from(given_up.len()).unwrap_or(u32::MAX);
+                    actions.short.push((&one.version, count + beside));
                 }
             }
         }
         if let Number::Exactly(count) = one.number {
-            // The youngest are the first to go, by their numbers.
-            let mut running: Vec<&Container> = theirs().filter(runs).collect();
-            running.sort_by_key(|container| (container.name.len(), &container.name));
+            // The youngest are the first to go, by their numbers, after those that are unhealthy.
+            let rank = |container: &Container| unfit.unhealthy.get(&container.name).copied();
+            running.sort_by_key(|one| (rank(one), one.name.len(), &one.name));
             actions
                 .extra
                 .extend(running.into_iter().skip(count as usize));

@@ -7,12 +7,15 @@ use admin_api::names;
 use admin_api::{EndpointSpec, HealthState, MirrorSpec, ServiceSpec, ServiceView, VersionSpec};
 
 use crate::error::Result;
-use crate::journal::{Split, VersionRecord};
-use crate::manifest::ServiceSettings;
+use crate::journal::{Phase, RolloutRecord, Split, VersionRecord};
+use crate::manifest::{Manifest, ServiceSettings};
 use crate::project::Project;
 use crate::project::containers::{of_version, version_id};
 use crate::project::reconcile::{DesiredVersion, wanted};
 use crate::runtime::{Container, ContainerState, label};
+
+/// A host that does not exist (RFC 6761).
+const NO_HOST: &str = "crossfade.invalid";
 
 /// A service's containers and what the proxy has of them, read at one moment.
 #[derive(Debug)]
@@ -34,7 +37,7 @@ impl ServiceTable {
             .map(|endpoint| endpoint.address.as_str())
             .collect();
         let serves = |container: &Container| {
-            let address = container.address.map(|address| address.to_string());
+            let address = container.address.as_ref().map(ToString::to_string);
             address.is_some_and(|address| healthy.contains(address.as_str()))
         };
         let mut containers = of_version(&self.containers, version);
@@ -95,15 +98,54 @@ impl Project {
         }
     }
 
+    /// Has services take the routes of others over, which are on their way out: each in one swap, in
+    /// which those go. `manifest` holds from then on, and has them no more.
+    pub(crate) async fn hand_routes_over(
+        &self,
+        waiting: &[(String, Vec<String>)],
+        manifest: Manifest,
+    ) -> Result<()> {
+        let mut in_order = Vec::new();
+        for (service, replaced) in waiting {
+            // Nothing tells the proxy of it in between, by the manifest as it was.
+            in_order.push(self.push_lock(service).await);
+            let containers = self.live_containers(service).await?;
+            let spec = self.upstreams_by(&manifest, service, &containers)?;
+            let Some(spec) = spec else { continue };
+            match self.admin.put_in_place_of(replaced, &spec).await {
+                // A proxy of the release before does not know of the places of others.
+                Err(error) if error.is_conflict() => {
+                    for name in replaced {
+                        self.take_out(name).await?;
+                    }
+                    self.admin.put_service(&spec).await?;
+                }
+                done => {
+                    done?;
+                }
+            }
+        }
+        self.set_manifest(manifest);
+        Ok(())
+    }
+
     fn wanted_upstreams(
         &self,
+        service: &str,
+        containers: &[Container],
+    ) -> Result<Option<ServiceSpec>> {
+        self.upstreams_by(&self.manifest(), service, containers)
+    }
+
+    fn upstreams_by(
+        &self,
+        manifest: &Manifest,
         service: &str,
         containers: &[Container],
     ) -> Result<Option<ServiceSpec>> {
         let Some(record) = self.journal.service(service)? else {
             return Ok(None);
         };
-        let manifest = self.manifest();
         let Some(settings) = manifest.service(service) else {
             return Ok(None);
         };
@@ -113,7 +155,9 @@ impl Project {
             let of = version_id(container);
             wanted.iter().any(|one| of == Some(one.version.id))
         });
-        let mut spec = upstreams(settings, containers, &record.split);
+        let warm = rollout.as_ref().and_then(warm_version);
+        let mut spec = upstreams(settings, containers, &record.split, warm);
+        wait_for_routes(&mut spec, manifest);
         for DesiredVersion { version, .. } in &wanted {
             let is_there = spec.endpoints.iter().any(|e| e.version == version.version);
             let transport = &version.template.transport;
@@ -130,12 +174,21 @@ impl Project {
     }
 }
 
+/// The version that takes all requests where none of those that are to have them has a container
+/// left: a rollout goes back to it anyway, and this is the same swap, without the wait until the
+/// rollout has seen it. A candidate is never such a version: it may not have been checked.
+fn warm_version(rollout: &RolloutRecord) -> Option<&str> {
+    let is_leaving = rollout.phase == Phase::Draining;
+    (!is_leaving).then_some(&*rollout.from.version)
+}
+
 /// The upstream set: every container that runs, under its version, and the split over the
 /// versions that have one.
 fn upstreams<'a>(
     settings: &ServiceSettings,
     containers: impl IntoIterator<Item = &'a Container>,
     split: &Split,
+    warm: Option<&str>,
 ) -> ServiceSpec {
     let mut endpoints: Vec<EndpointSpec> = containers
         .into_iter()
@@ -143,7 +196,7 @@ fn upstreams<'a>(
         .filter_map(|container| {
             let version = container.labels.get(label::VERSION)?.clone();
             Some(EndpointSpec {
-                address: container.address?.to_string(),
+                address: container.address.as_ref()?.to_string(),
                 version,
                 weight: 1,
             })
@@ -156,10 +209,15 @@ fn upstreams<'a>(
     let mut split = split.clone();
     split.retain(|version, _| versions.contains(version.as_str()));
     if split.values().all(|weight| *weight == 0) {
-        // The version that is to have requests has no container left, and no other may take them:
-        // a service without endpoints responds with 503.
-        endpoints.clear();
         split.clear();
+        match warm.filter(|version| versions.contains(version)) {
+            Some(version) => {
+                split.insert(version.to_owned(), 100);
+            }
+            // The version that is to have requests has no container left, and no other may take
+            // them: requests to a service without endpoints wait, and get a 503 in the end.
+            None => endpoints.clear(),
+        }
     }
     ServiceSpec {
         name: settings.name.clone(),
@@ -170,6 +228,42 @@ fn upstreams<'a>(
         endpoints,
         ..ServiceSpec::default()
     }
+}
+
+/// Leaves the routes out that a service gets from another, which is on its way out and has them until
+/// then. A service without any has one that no client asks for, so that its health can be seen.
+fn wait_for_routes(spec: &mut ServiceSpec, manifest: &Manifest) {
+    let taken: BTreeSet<String> = predecessors(manifest, &spec.name)
+        .flat_map(|other| routes(&other.hosts, &other.path_prefix).0)
+        .collect();
+    if predecessors(manifest, &spec.name).next().is_none() {
+        return;
+    }
+    let is_free = |host: &String| names::host(host).is_ok_and(|host| !taken.contains(&host));
+    spec.hosts.retain(is_free);
+    if spec.hosts.is_empty() {
+        spec.hosts = vec![NO_HOST.to_owned()];
+        spec.path_prefix = format!("/{}", spec.name);
+    }
+}
+
+/// The services on their way out whose routes another one is to have.
+pub(crate) fn predecessors<'m>(
+    manifest: &'m Manifest,
+    name: &str,
+) -> impl Iterator<Item = &'m ServiceSettings> {
+    let is_leaving = |name: &str| manifest.leaving.iter().any(|leaving| leaving == name);
+    let of = manifest.service(name).filter(|_| !is_leaving(name));
+    let of = of.map(|one| routes(&one.hosts, &one.path_prefix));
+    let leaving = manifest.services.iter();
+    let leaving = leaving.filter(move |other| is_leaving(&other.name));
+    leaving.filter(move |other| {
+        let (hosts, prefix) = routes(&other.hosts, &other.path_prefix);
+        of.as_ref().is_some_and(|(own_hosts, own_prefix)| {
+            let same_host = hosts.is_empty() && own_hosts.is_empty();
+            *own_prefix == prefix && (same_host || !hosts.is_disjoint(own_hosts))
+        })
+    })
 }
 
 /// Routes as the proxy shows them, however they were written.
@@ -210,9 +304,9 @@ fn agrees(view: &ServiceView, spec: &ServiceSpec) -> bool {
         .all(|(version, weight)| *weight == 0 || spec.split.contains_key(version));
     let default = VersionSpec::default();
     let same_transport = wants.iter().all(|(version, _)| {
-        let wanted = spec.versions.get(*version).unwrap_or(&default);
+        let VersionSpec { protocol, tls } = spec.versions.get(*version).unwrap_or(&default);
         let of = view.versions.get(*version);
-        of.is_some_and(|of| (&of.protocol, &of.tls) == (&wanted.protocol, &wanted.tls))
+        of.is_some_and(|of| (&of.protocol, &of.tls) == (protocol, tls))
     });
     has == wants
         && same_transport
@@ -231,7 +325,6 @@ mod tests {
     use admin_api::flat::FlatKeys;
 
     use super::*;
-    use crate::manifest::Manifest;
 
     fn settings() -> ServiceSettings {
         let text = "[[services]]\nname = \"web\"\nimage = \"web:1\"\n";
@@ -266,7 +359,12 @@ mod tests {
             container("1", None, ContainerState::Exited(Some(1))),
             container("2", None, ContainerState::Created),
         ];
-        let spec = upstreams(&settings(), &containers, &split(&[("1", 90), ("2", 10)]));
+        let spec = upstreams(
+            &settings(),
+            &containers,
+            &split(&[("1", 90), ("2", 10)]),
+            None,
+        );
         assert_eq!(spec.endpoints.len(), 1);
         assert_eq!(
             spec.split,
@@ -278,8 +376,55 @@ mod tests {
     #[test]
     fn when_the_version_with_the_traffic_is_gone_no_other_takes_it() {
         let containers = [container("2", Some("10.0.0.2:80"), ContainerState::Running)];
-        let spec = upstreams(&settings(), &containers, &split(&[("1", 100), ("2", 0)]));
+        let spec = upstreams(
+            &settings(),
+            &containers,
+            &split(&[("1", 100), ("2", 0)]),
+            Some("1"),
+        );
         assert_eq!((spec.endpoints.len(), spec.split.len()), (0, 0));
+    }
+
+    #[test]
+    fn when_the_version_with_the_traffic_is_gone_the_warm_one_takes_it_in_the_same_table() {
+        let containers = [
+            container("1", Some("10.0.0.1:80"), ContainerState::Running),
+            container("2", None, ContainerState::Exited(Some(1))),
+        ];
+        for weights in [&[("2", 100)][..], &[("1", 0), ("2", 100)]] {
+            let spec = upstreams(&settings(), &containers, &split(weights), Some("1"));
+            assert_eq!(
+                (spec.endpoints.len(), spec.split),
+                (1, split(&[("1", 100)]))
+            );
+        }
+        let spec = upstreams(&settings(), &containers, &split(&[("2", 100)]), None);
+        assert_eq!(spec.endpoints.len(), 0, "it is no longer kept warm");
+    }
+
+    #[test]
+    fn what_gets_the_routes_of_a_service_that_leaves_waits_for_them() {
+        let service = |name: &str, keys: &str| {
+            format!("[[services]]\nname = \"{name}\"\nimage = \"web:1\"\n{keys}\n")
+        };
+        let routes_of = |new: &str, old: &str| {
+            let mut manifest = Manifest::parse(&service("shop", new)).expect("a manifest");
+            let leaving = Manifest::parse(&service("web", old)).expect("a manifest");
+            manifest.services.extend(leaving.services);
+            manifest.leaving.push("web".into());
+            let route = |at: usize| {
+                let mut spec = upstreams(&manifest.services[at], &[], &split(&[]), None);
+                wait_for_routes(&mut spec, &manifest);
+                format!("{}{}", spec.hosts.join(","), spec.path_prefix)
+            };
+            [route(0), route(1)]
+        };
+        let [new, old] = routes_of("", "");
+        assert_eq!([new, old], ["crossfade.invalid/shop", "/"]);
+        let [new, _] = routes_of("path_prefix = \"/api\"", "");
+        assert_eq!(new, "/api", "another route");
+        let [new, old] = routes_of("hosts = [\"a.test\", \"b.test\"]", "hosts = [\"B.test\"]");
+        assert_eq!([new, old], ["a.test/", "B.test/"]);
     }
 
     #[test]
@@ -290,7 +435,7 @@ mod tests {
             .expect("a manifest")
             .services
             .remove(0);
-        let spec = upstreams(&settings, &[], &split(&[]));
+        let spec = upstreams(&settings, &[], &split(&[]), None);
         assert_eq!(spec.traffic, settings.traffic);
 
         let view = |traffic: serde_json::Value| ServiceView {

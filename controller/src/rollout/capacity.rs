@@ -51,7 +51,10 @@ impl Rollout {
                     healthy_since = None;
                     if waited >= limit.get() {
                         let of = self.record.to.version.clone();
-                        let error = seen.health.too_few(replicas, of, limit.to_string());
+                        let limit = limit.to_string();
+                        let project = &self.project;
+                        let error = project.too_few_healthy(seen.health, replicas, of, limit);
+                        let error = error.await;
                         return Err(Error::from(error).into());
                     }
                     waited += self.look_every();

@@ -24,6 +24,7 @@ mod capacity;
 mod commands;
 mod gate;
 mod observe;
+mod second_chance;
 mod stable;
 #[cfg(test)]
 mod tests;
@@ -192,20 +193,31 @@ impl Rollout {
             }
         };
         self.capacity(replicas, Duration::ZERO).await?;
-        self.set_split(&split).await?;
+        let mut given = self.split_in(&self.run_so_far()?, &split);
+        self.set_split(&given).await?;
         let mut watch = self.watch().await?;
         loop {
-            self.rest(self.look_every()).await?;
-            let Some(sample) = self.sample(&mut watch, replicas).await? else {
+            self.rest(watch.look_in(self.look_every())).await?;
+            let sample = self.sample(&mut watch, replicas).await?;
+            self.follow(&watch, &split, &mut given).await?;
+            let Some(sample) = sample else {
                 continue;
             };
             let limits = self.limits_of(step);
             let verdict = judge(&limits, &sample);
-            self.show(&verdict, &sample);
+            self.show(&limits, &verdict, &sample);
             match verdict {
                 Verdict::RollBack { why } => {
-                    let stats = Some(observe::stats_json(&limits, &sample));
-                    return Err(PhaseExit::Bad { why, stats });
+                    let why = match watch.run().accused_of() {
+                        Some(before) => format!("again: {why} (before that: {before})"),
+                        None => why,
+                    };
+                    let stats = observe::stats_json(&limits, &sample);
+                    return Err(self.bad(why, stats).await?);
+                }
+                Verdict::SetAside { family, why } => {
+                    self.set_aside(&mut watch, (family, why), &sample)?;
+                    self.follow(&watch, &split, &mut given).await?;
                 }
                 _ if self.record.paused.is_some() => {}
                 // What was good enough once is only watched from then on.
@@ -273,10 +285,10 @@ impl Rollout {
             };
             let limits = self.record.settings.limits();
             let verdict = judge(&limits, &sample);
-            self.show(&verdict, &sample);
-            if let Verdict::RollBack { why } = verdict {
-                let stats = Some(observe::stats_json(&limits, &sample));
-                return Err(PhaseExit::Bad { why, stats });
+            self.show(&limits, &verdict, &sample);
+            if let Verdict::RollBack { why } | Verdict::SetAside { why, .. } = verdict {
+                let stats = observe::stats_json(&limits, &sample);
+                return Err(self.bad(why, stats).await?);
             }
         }
     }
@@ -290,6 +302,10 @@ impl Rollout {
         self.project
             .journal
             .set_stable(&self.record.service, &self.record.to)?;
+        if let Some(requested) = &self.record.requested {
+            let service = &self.record.service;
+            self.project.journal.set_requested(service, requested)?;
+        }
         self.project.push(&self.record.service).await?;
         let old = self.project.containers_of(&self.record.from).await?;
         self.project.retire(&self.record.service, &old)?;

@@ -7,15 +7,20 @@ use admin_api::{CopyStats, ServiceStats, ServiceView, VersionStats};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::{PhaseResult, Rollout};
+use super::{PhaseExit, PhaseResult, Rollout};
 use crate::error::{ContainerError, Error, Fault, Result};
 use crate::journal::RolloutRecord;
 use crate::project::healthy::Health;
-use crate::verdict::{Case, Counts, Limits, Pair, Reading, Sample, Verdict, Window};
+use crate::verdict::{
+    Case, Counts, Dealt, Family, Limits, Pair, Reading, Run, Sample, Verdict, Window, not_judged,
+};
 
 /// How long the runtime may take to say that a container has exited which the proxy knows to be gone.
-const EXIT_WITHIN: Duration = Duration::from_millis(500);
+/// No request waits for it: stable has them all by then.
+pub(super) const EXIT_WITHIN: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often a candidate whose figures are bad is looked at for a container that has exited.
+const LOOKS_AFTER_BAD: usize = 2;
 
 /// What is known of a rollout now.
 #[derive(Debug, Clone)]
@@ -67,6 +72,23 @@ pub(super) struct StepWatch {
     last_sample: Instant,
 }
 
+impl StepWatch {
+    /// Which run of the step it is.
+    pub(super) fn run(&self) -> &Run {
+        self.window.run()
+    }
+
+    /// How long it is until the next look.
+    pub(super) fn look_in(&self, look_every: Duration) -> Duration {
+        self.window.run().look_in(look_every, self.watched)
+    }
+
+    /// The candidate is accused of this, and gets a second chance.
+    pub(super) fn set_aside(&mut self, family: Family, why: String, sample: &Sample) {
+        self.window.set_aside(family, why, sample);
+    }
+}
+
 /// What is seen of the candidate, and whether stable serves beside it.
 pub(super) struct Seen {
     /// Its containers that run.
@@ -98,7 +120,7 @@ impl Rollout {
         watch: &mut StepWatch,
         replicas: u32,
     ) -> PhaseResult<Option<Sample>> {
-        let Some(now) = self.reading(replicas).await? else {
+        let Some((now, dealt)) = self.reading(replicas).await? else {
             watch.last_sample = Instant::now();
             return Ok(None);
         };
@@ -106,14 +128,14 @@ impl Rollout {
         watch.last_sample = Instant::now();
         let was_warm = watch.window.is_warm();
         let limits = self.record.settings.limits();
-        let sample = watch.window.sample(&now, watch.watched, &limits);
+        let sample = watch.window.sample(&now, watch.watched, dealt, &limits);
         if sample.is_none() || watch.window.is_warm() != was_warm {
-            self.keep(&watch.window);
+            self.keep(watch);
         }
         Ok(sample)
     }
 
-    async fn reading(&mut self, replicas: u32) -> PhaseResult<Option<Reading>> {
+    async fn reading(&mut self, replicas: u32) -> PhaseResult<Option<(Reading, Dealt)>> {
         let seen = match self.observe().await {
             Ok(seen) => seen,
             Err(error) if error.fault() == Fault::Environment => {
@@ -123,7 +145,8 @@ impl Rollout {
             Err(error) => return Err(error.into()),
         };
         let is_failing = seen.health.failing && seen.stable_is_well;
-        if let (true, Some(down)) = (is_failing, seen.health.down) {
+        if let (true, Some(down)) = (is_failing, seen.health.down.clone()) {
+            self.leave_all_to_stable(&seen).await?;
             let exit = self.exit_of_candidate().await;
             return Err(exit
                 .unwrap_or_else(|| ContainerError::from(down).into())
@@ -142,6 +165,7 @@ impl Rollout {
             }
         };
         let reading = self.reading_of(stats.clone());
+        let dealt = self.dealt(&seen.view);
         let said = ProxySaid {
             view: seen.view,
             stats,
@@ -151,7 +175,77 @@ impl Rollout {
             live.last_error = None;
             live.proxy = Some(Arc::new(said));
         });
-        Ok(Some(reading))
+        Ok(Some((reading, dealt)))
+    }
+
+    /// How the proxy deals the requests that the candidate is judged by.
+    fn dealt(&self, view: &ServiceView) -> Dealt {
+        if self.record.mirrors().is_some() {
+            return Dealt {
+                stable_is_due: true,
+                by_client: None,
+            };
+        }
+        let weight = |version| f64::from(view.split.get(version).copied().unwrap_or(0));
+        let stable = weight(&self.record.from.version);
+        let candidate = weight(&self.record.to.version);
+        let share = candidate / (candidate + stable).max(1.0);
+        Dealt {
+            stable_is_due: stable > 0.0,
+            by_client: view.traffic.sticky.is_some().then_some(share),
+        }
+    }
+
+    /// The candidate is at its end: stable has all in one swap, so that no request waits until it is
+    /// known why. Where the candidate still serves and stable has made room for it, stable first gets
+    /// its containers back. The rollback that follows says the split again.
+    async fn leave_all_to_stable(&self, seen: &Seen) -> PhaseResult<()> {
+        let service = &self.record.service;
+        let enough = match seen.health.up {
+            0 => 1,
+            _ => self.project.service(service)?.replicas,
+        };
+        let stable = Health::of(&seen.view, &self.record.from.version);
+        if stable.up < enough {
+            return Ok(());
+        }
+        self.project.journal.set_split(service, &self.split_of(0))?;
+        if let Err(error) = self.project.push(service).await {
+            self.note_error(error.to_string());
+        }
+        Ok(())
+    }
+
+    /// The candidate's figures are bad. Where that is since a container of it has exited, says so too:
+    /// requests fail before anybody knows of the exit.
+    pub(super) async fn bad(
+        &mut self,
+        why: String,
+        stats: serde_json::Value,
+    ) -> PhaseResult<PhaseExit> {
+        let mut exit = None;
+        for look in 0..LOOKS_AFTER_BAD {
+            match self.observe().await {
+                Err(error @ Error::Container(ContainerError::Exited { .. })) => exit = Some(error),
+                Ok(seen) if seen.health.is_down() => {
+                    self.leave_all_to_stable(&seen).await?;
+                    exit = self.exit_of_candidate().await;
+                }
+                // It may be noticed a moment later than the failures are counted.
+                _ if look + 1 < LOOKS_AFTER_BAD => {
+                    sleep(LOOK_EVERY).await;
+                    continue;
+                }
+                _ => {}
+            }
+            break;
+        }
+        let why = match exit {
+            Some(exit) => format!("{exit}; {why}"),
+            None => why,
+        };
+        let stats = Some(stats);
+        Ok(PhaseExit::Bad { why, stats })
     }
 
     /// The proxy knows that a container is gone before the runtime says that it has exited, which says
@@ -174,27 +268,36 @@ impl Rollout {
     /// Opens the window of this step, or takes up the one that the journal has: then the
     /// figures go on, and only the time begins anew.
     pub(super) async fn watch(&mut self) -> Result<StepWatch> {
-        let window = match self.project.journal.window(self.record.id)? {
+        let known = self.project.journal.window(self.record.id)?;
+        let is_known = known.is_some();
+        let window = match known {
             Some(window) => window,
             None => {
-                let mut window = Window::open(self.stats().await?);
-                if self.record.mirrors().is_some() {
-                    window = window.with_record(self.stats_of_all().await?.stable);
+                let window = Window::open(self.stats().await?);
+                match self.record.mirrors() {
+                    Some(_) => window.with_record(self.stats_of_all().await?.stable),
+                    None => window,
                 }
-                self.keep(&window);
-                window
             }
         };
-        Ok(StepWatch {
+        let watch = StepWatch {
             window,
             watched: Duration::ZERO,
             last_sample: Instant::now(),
-        })
+        };
+        if !is_known {
+            self.keep(&watch);
+        }
+        Ok(watch)
     }
 
     /// A window that cannot be written down is a window all the same.
-    fn keep(&self, window: &Window) {
-        if let Err(error) = self.project.journal.keep_window(self.record.id, window) {
+    pub(super) fn keep(&self, watch: &StepWatch) {
+        if let Err(error) = self
+            .project
+            .journal
+            .keep_window(self.record.id, &watch.window)
+        {
             self.note_error(error.to_string());
         }
     }
@@ -234,11 +337,17 @@ impl Rollout {
         Pair { candidate, stable }
     }
 
-    pub(super) fn show(&self, verdict: &Verdict, sample: &Sample) {
+    pub(super) fn show(&self, limits: &Limits, verdict: &Verdict, sample: &Sample) {
+        let mut text = verdict.to_string();
+        if let (Verdict::Advance | Verdict::Hold { .. }, Some(not_judged)) =
+            (verdict, not_judged(limits, sample))
+        {
+            text.push_str(&format!("; {not_judged}"));
+        }
         self.live.send_modify(|live| {
             live.candidate = sample.step.candidate;
             live.stable = sample.step.stable;
-            live.verdict = Some(verdict.to_string());
+            live.verdict = Some(text);
         });
     }
 }
@@ -266,11 +375,14 @@ pub(super) fn stats_json(limits: &Limits, sample: &Sample) -> serde_json::Value 
     json!({
         "candidate": sample.step.candidate,
         "stable": sample.step.stable,
+        "run": sample.run,
         "recent": sample.recent,
+        "kind_of_run": sample.kind,
         "record": sample.record,
         "slow_ms": sample.slow.map(|seconds| seconds * 1000.0),
         "elapsed_ms": millis(sample.elapsed),
         "evidence": Case::against(limits, sample),
+        "not_judged": not_judged(limits, sample),
         "limits": {
             "success_rate": limits.success_rate,
             "success_rate_tolerance": limits.success_rate_tolerance,

@@ -11,6 +11,7 @@ use crate::testing::TestProject;
 mod faults;
 mod hooks;
 mod mirror;
+mod second_chance;
 mod strategies;
 
 /// Far longer than any time limit of the rollout.
@@ -252,6 +253,50 @@ async fn a_container_that_exits_while_it_has_requests_is_the_end_of_the_candidat
 }
 
 #[tokio::test(start_paused = true)]
+async fn when_all_of_the_candidate_die_while_it_bakes_the_warm_version_has_all_in_one_swap() {
+    let test = TestProject::new().await;
+    let handle = test.canary();
+    until(&handle, Phase::Baking).await;
+    while test.proxy.split() != split(&[("2.0.0", 100)]) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let warm = test.proxy.addresses();
+    for _ in 0..4 {
+        test.runtime.exit("2.0.0", 137);
+    }
+    test.calls.clear();
+    handle.ended().await;
+    check_rolled_back(&test, "exited with code 137");
+    let calls = test.calls.all();
+    let first = calls.iter().find(|call| call.starts_with("put"));
+    assert_eq!(first.map(String::as_str), Some(r#"put {"1.0.0": 100}"#));
+    assert!(
+        test.proxy.addresses().is_subset(&warm),
+        "no endpoint is new"
+    );
+    assert!(!calls.iter().any(|call| call == "put {}"), "{calls:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_none_of_the_candidate_is_healthy_no_request_waits_for_the_reason() {
+    let test = TestProject::new().await;
+    let handle = test.canary();
+    until(&handle, Phase::Baking).await;
+    test.proxy.take_down("2.0.0", "timed out");
+    let began = Instant::now();
+    while test.proxy.split() != split(&[("1.0.0", 100), ("2.0.0", 0)]) {
+        assert!(
+            began.elapsed() < observe::EXIT_WITHIN,
+            "{:?}",
+            test.proxy.split()
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    handle.ended().await;
+    check_rolled_back(&test, "timed out");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_container_that_is_gone_before_the_runtime_says_so_is_reported_with_its_exit() {
     for phase in [Phase::Shifting, Phase::Baking] {
         let test = TestProject::new().await;
@@ -268,6 +313,30 @@ async fn a_container_that_is_gone_before_the_runtime_says_so_is_reported_with_it
         ended.expect("it ends");
         handle.ended().await;
         check_rolled_back(&test, "exited with code 1");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_of_a_container_that_is_gone_are_reported_with_its_exit() {
+    for (phase, bad) in [(Phase::Shifting, "bad: "), (Phase::Baking, "bad")] {
+        let test = TestProject::new().await;
+        let handle = test.canary();
+        until(&handle, phase).await;
+        test.proxy.fail("2.0.0", 100);
+        let mut live = handle.watch();
+        let mut judged = handle.watch();
+        let is_bad = |live: &Live| live.verdict.as_ref().is_some_and(|said| said.contains(bad));
+        let later = async {
+            judged.wait_for(is_bad).await.expect("a verdict");
+            test.proxy.take_down("2.0.0", "Connection refused");
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            test.runtime.exit("2.0.0", 137);
+        };
+        let ended = live.wait_for(|live| live.record.phase.is_over());
+        let (_, ended) = tokio::join!(later, ended);
+        ended.expect("it ends");
+        handle.ended().await;
+        check_rolled_back(&test, "exited with code 137");
     }
 }
 

@@ -3,6 +3,7 @@
 //! The trait is small because tests need a fake of it. Every method can be repeated without
 //! harm: a controller that was killed half-way calls it again.
 
+mod address;
 mod podman;
 mod process;
 mod secret_files;
@@ -17,6 +18,9 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use crate::ports;
+
+pub use address::{EndpointAddress, EndpointSocket};
 pub use podman::Podman;
 pub use process::Processes;
 pub(crate) use process::program_of;
@@ -34,8 +38,9 @@ pub mod label {
     pub const SERVICE: &str = "io.crossfade.service";
     /// The version that an endpoint serves.
     pub const VERSION: &str = "io.crossfade.version";
-    /// The port on which a container serves. The runtime sets it, from
-    /// [`ContainerSpec::port`](super::ContainerSpec::port).
+    /// Where a container serves: the port, or the unix socket as the proxy sees it. The runtime sets
+    /// it, from [`ContainerSpec::port`](super::ContainerSpec::port) and
+    /// [`ContainerSpec::socket`](super::ContainerSpec::socket).
     pub const PORT: &str = "io.crossfade.port";
 }
 
@@ -63,8 +68,12 @@ pub struct ContainerSpec {
     pub secrets: BTreeMap<String, PathBuf>,
     /// What it may use of the host. Processes have none.
     pub limits: ResourceLimits,
+    /// What its programs may do. Processes may what their user may.
+    pub privileges: Privileges,
     /// The port on which it serves. A process is told a free one in `PORT` instead.
     pub port: Option<u16>,
+    /// The unix socket on which it serves, in place of a port. It is told in `SOCKET` where it has it.
+    pub socket: Option<EndpointSocket>,
     /// From SIGTERM to SIGKILL when it is stopped.
     pub stop_timeout: Duration,
 }
@@ -114,6 +123,20 @@ pub enum Relabel {
     Private,
 }
 
+/// What the programs of a container may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privileges {
+    /// What its image and its user may, and what they gain, as by `sudo`.
+    Gained,
+    /// What its image and its user may, and no more.
+    Kept,
+    /// Nothing but to serve: no capability but one, to use the files of any user that it is given, and
+    /// no file system but these.
+    FilesAlone,
+    /// Not even that.
+    None,
+}
+
 /// What a container may use of the host; `None`: as much as there is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -140,8 +163,9 @@ pub struct Container {
     /// Whether it runs.
     pub state: ContainerState,
     /// Where the proxy reaches it: the address on the project's network and
-    /// [`ContainerSpec::port`]; `None` while it does not run or has no port.
-    pub address: Option<SocketAddr>,
+    /// [`ContainerSpec::port`], or [`ContainerSpec::socket`]; `None` while it does not run or serves
+    /// nothing.
+    pub address: Option<EndpointAddress>,
 }
 
 /// Whether a container runs.
@@ -160,6 +184,8 @@ pub enum ContainerState {
 pub struct LogOptions {
     /// The last so many lines of what is there already; `None`: all of it.
     pub tail: Option<usize>,
+    /// Only what was written at this time or later, in seconds since 1970. Processes have no times.
+    pub since: Option<i32>,
     /// Go on with what is written from now on, until the container ends.
     pub follow: bool,
 }
@@ -213,6 +239,13 @@ pub trait Runtime: Send + Sync {
     /// Every container with the project's label, running or not, by name.
     async fn list(&self) -> Result<Vec<Container>, RuntimeError>;
 
+    /// The same, where what holds a moment ago will do: while the runtime tells
+    /// [`watch`](Self::watch) of every change, it need not be asked. A container that has just ended
+    /// may still be among those that run.
+    async fn last_list(&self) -> Result<Vec<Container>, RuntimeError> {
+        self.list().await
+    }
+
     /// SIGTERM, SIGKILL after the container's stop timeout, then removed. One that is gone
     /// already is a success; one without the project's label is left alone and an error.
     async fn stop(&self, id: &str) -> Result<(), RuntimeError>;
@@ -224,6 +257,17 @@ pub trait Runtime: Send + Sync {
 
     /// What the container printed.
     async fn logs(&self, id: &str, options: LogOptions) -> Result<LogStream, RuntimeError>;
+}
+
+impl RuntimeError {
+    /// Says who has the address.
+    pub(crate) fn port_taken(address: SocketAddr) -> Self {
+        let by = ports::process_at(address.port());
+        Self::PortTaken {
+            address,
+            by: by.unwrap_or_else(|| "another program".to_owned()),
+        }
+    }
 }
 
 /// Why a runtime could not do what it was asked for.
@@ -252,10 +296,12 @@ pub enum RuntimeError {
         reason: String,
     },
     /// A port to be published is taken.
-    #[error("{address} is taken by another program: free it, or choose another address")]
+    #[error("{address} is taken by {by}: free it, or choose another address")]
     PortTaken {
         /// The address on the host.
         address: SocketAddr,
+        /// Who has it, as far as that can be seen.
+        by: String,
     },
     /// The name belongs to a container that is not ours.
     #[error("a container named `{name}` exists that is not of this project; it was not touched")]

@@ -1,7 +1,9 @@
 //! The controller of one state folder, and the project that is up in it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, OwnedMutexGuard};
@@ -16,10 +18,15 @@ use crate::project::containers::ENDPOINT;
 use crate::project::proxy::{self as proxy_host, ProxyHost};
 use crate::project::secrets::Secrets;
 use crate::project::webhooks::Webhooks;
-use crate::project::{Authorities, Locks, Project};
+use crate::project::{Locks, Project, ProjectFiles};
 use crate::rollout::{self, Handle};
 use crate::runtime::{ContainerState, Runtime, RuntimeError, label};
 use crate::server::engine::{self, Engine};
+use crate::server::liveness::Liveness;
+use crate::server::recent::Recent;
+
+/// What the history says of a controller that was told to stop.
+const STOPPED: &str = "the controller is stopped; what is up runs on";
 
 /// The controller of one state folder.
 pub(crate) struct Controller {
@@ -41,8 +48,10 @@ pub(crate) struct Controller {
     pub(super) reconciling: tokio::sync::Mutex<()>,
     /// Told when nothing is left to control.
     pub(super) finished: Notify,
-    /// Held by each call that pulls an image.
-    pub(super) pulling: Arc<()>,
+    /// Held by each verb, and by each call that pulls an image.
+    pub(super) busy: Arc<()>,
+    /// What runs was taken up after the journal was restored.
+    has_adopted: AtomicBool,
 }
 
 /// A project that is up.
@@ -57,8 +66,34 @@ pub(crate) struct Up {
     pub(super) changed: Arc<Notify>,
     pub(super) _watch: RuntimeWatch,
     pub(super) backoff: Mutex<Backoff>,
+    /// The containers' health over time.
+    pub(super) liveness: Mutex<Liveness>,
     /// What could not be put right when it was looked at last.
-    pub(super) last_error: Mutex<Vec<String>>,
+    pub(super) last_error: Mutex<Vec<Unsolved>>,
+    /// Which process the proxy was at the last look.
+    pub(super) proxy_process: Mutex<Option<String>>,
+    /// The dead containers of each service, by their ids, that the history has.
+    pub(super) told_dead: Mutex<HashMap<String, BTreeSet<String>>>,
+    /// What came of requests in the last minute.
+    pub(super) recent: Mutex<Recent>,
+}
+
+/// Something that could not be put right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unsolved {
+    /// The service that it is about.
+    pub(super) service: Option<String>,
+    /// Why not.
+    pub(super) why: String,
+}
+
+impl fmt::Display for Unsolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.service {
+            Some(service) => write!(f, "{service}: {}", self.why),
+            None => f.write_str(&self.why),
+        }
+    }
 }
 
 impl Controller {
@@ -75,7 +110,8 @@ impl Controller {
             admitting: Locks::default(),
             reconciling: tokio::sync::Mutex::new(()),
             finished: Notify::new(),
-            pulling: Arc::default(),
+            busy: Arc::default(),
+            has_adopted: AtomicBool::new(false),
         })
     }
 
@@ -105,13 +141,61 @@ impl Controller {
         manifest.services.extend(applied.kept);
         let engine = engine::choose(applied.runtime, &manifest.project, &self.dir).await?;
         let up = self.make_up(manifest, engine)?;
+        if let Some(restored) = self.journal.restored()
+            && !self.has_adopted.load(Ordering::Relaxed)
+        {
+            self.note("journal", None, &restored.to_string())?;
+            // Before anything is done by a journal of yesterday.
+            self.adopt_again(&up).await?;
+            self.has_adopted.store(true, Ordering::Relaxed);
+        }
         self.clear_after_boot(&up, &applied.boot).await?;
         for record in self.journal.unfinished()? {
             tracing::info!(phase = %record.phase, "takes up {}", record.title());
             up.run(record);
         }
         *lock(&self.up) = Some(up);
-        Ok(())
+        self.note_start()
+    }
+
+    /// The controller takes up what another one has left.
+    fn note_start(&self) -> Result<()> {
+        let before = self.journal.newest_of_kind("controller")?;
+        let was_stopped = before.is_some_and(|event| event.text == STOPPED);
+        let why = match was_stopped {
+            true => "after it was stopped",
+            false => "after it had died or was killed",
+        };
+        let (pid, release) = (std::process::id(), env!("CARGO_PKG_VERSION"));
+        let text = format!("the controller runs again, {why}: process {pid}, release {release}");
+        self.note("controller", None, &text)
+    }
+
+    /// The controller ends, and what is up runs on.
+    pub(super) fn note_stop(&self) {
+        if self.get_up().is_none() {
+            return;
+        }
+        if let Err(error) = self.note("controller", None, STOPPED) {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Writes an event that belongs to no rollout.
+    pub(super) fn note(&self, kind: &str, service: Option<&str>, text: &str) -> Result<()> {
+        self.note_of(&Caller::default(), kind, service, text)
+    }
+
+    /// The same, with the user that requested it.
+    pub(super) fn note_of(
+        &self,
+        caller: &Caller,
+        kind: &str,
+        service: Option<&str>,
+        text: &str,
+    ) -> Result<()> {
+        let event = caller.event(service, kind, text);
+        self.journal.note(&event, self.clock.now())
     }
 
     /// The containers that were there when the machine went down died of that, and of nothing
@@ -130,7 +214,7 @@ impl Controller {
             if !serves || container.state == ContainerState::Running {
                 continue;
             }
-            match up.project.runtime.stop(&container.id).await {
+            match up.project.remove_container(&container).await {
                 Ok(()) => self.journal.forget_retired(&container.name)?,
                 Err(error @ RuntimeError::Unavailable { .. }) => return Err(error.into()),
                 Err(error) => {
@@ -155,8 +239,7 @@ impl Controller {
             engine.runtime,
             admin,
             self.clock,
-            Secrets::new(&self.dir),
-            Authorities::new(&self.dir, engine.kind),
+            ProjectFiles::new(&self.dir, engine.kind),
         );
         let up = Up::new(Arc::new(project), engine.kind);
         up.webhooks.follow(&up.project)?;
@@ -267,7 +350,11 @@ impl Up {
             changed,
             webhooks: Webhooks::default(),
             backoff: Mutex::default(),
+            liveness: Mutex::default(),
             last_error: Mutex::default(),
+            proxy_process: Mutex::default(),
+            told_dead: Mutex::default(),
+            recent: Mutex::default(),
         }
     }
 

@@ -1,11 +1,16 @@
 //! The controller process: its folder, its socket, and the calls that it serves there.
 
+mod adopt;
 mod backoff;
 mod controller;
+mod differences;
 pub(crate) mod engine;
 mod explain;
+mod liveness;
+mod recent;
 mod reconciler;
 pub(crate) mod verbs;
+mod waiting;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -40,6 +45,20 @@ use verbs::LogLines;
 const MAX_BODY: usize = 4 << 20;
 /// How long a controller that ends waits for responses that are still being read.
 const LAST_RESPONSES: Duration = Duration::from_secs(1);
+/// The verbs that change something.
+const CHANGING: [&str; 11] = [
+    "up",
+    "down",
+    "deploy",
+    "split",
+    "promote",
+    "abort",
+    "pause",
+    "resume",
+    "rollback",
+    "proxy-upgrade",
+    "scale",
+];
 
 /// A state folder that is ours alone, with its socket.
 pub struct Folder {
@@ -55,8 +74,12 @@ pub struct Folder {
 /// When another controller has it (named by its process), or it cannot be used.
 pub fn open(dir: &Path) -> Result<Folder> {
     state_dir::make(dir)?;
+    state_dir::check(dir)?;
     let lock = state_dir::lock(dir)?;
     let journal = Journal::open(&dir.join(journal::FILE))?;
+    if let Some(restored) = journal.restored() {
+        tracing::error!("{restored}");
+    }
     let socket = state_dir::socket(dir);
     match std::fs::remove_file(&socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -89,7 +112,10 @@ pub async fn run(folder: Folder, until_down: bool, shutdown: impl Future<Output 
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         tokio::select! {
-            () = &mut shutdown => break,
+            () = &mut shutdown => {
+                controller.note_stop();
+                break;
+            }
             () = controller.finished() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
@@ -159,7 +185,15 @@ async fn respond(
     };
     let verb = verb.to_owned();
     // In a task of its own: a verb that has begun goes on when its client goes away.
-    let task = tokio::spawn(async move { dispatch(&verb, &body, &controller, &caller).await });
+    let busy = controller.busy.clone();
+    let task = tokio::spawn(async move {
+        let _busy = busy;
+        let done = dispatch(&verb, &body, &controller, &caller).await;
+        if let Err(error) = &done {
+            note_failed(&controller, &caller, &verb, &body, error);
+        }
+        done
+    });
     match task.await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => failed(&error),
@@ -167,6 +201,21 @@ async fn respond(
             let broke_down = Error::caused(Exit::FAILED, "the controller failed");
             failed(&broke_down(error))
         }
+    }
+}
+
+/// Writes down what a user asked for and did not get. What was not understood is no news, and
+/// neither is a question.
+fn note_failed(controller: &Controller, caller: &Caller, verb: &str, body: &[u8], error: &Error) {
+    let is_slip = matches!(error.exit(), Exit::USAGE | Exit::STALE);
+    if is_slip || !CHANGING.contains(&verb) {
+        return;
+    }
+    let request = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+    let service = request["service"].as_str();
+    let text = format!("{verb} failed: {error}");
+    if let Err(error) = controller.note_of(caller, "failed", service, &text) {
+        tracing::warn!("{error}");
     }
 }
 

@@ -1,23 +1,28 @@
 //! What happens without a command: a proxy that is gone is started again, a table that was lost is
-//! told again, a container that died is replaced, one that has no place here is drained and taken
-//! away, and retired ones are seen to their end. While rollouts run, too.
+//! told again, a container that died or is unhealthy for long is replaced, one that has no place here
+//! is drained and taken away, and retired ones are seen to their end. While rollouts run, too.
 
-use std::collections::BTreeSet;
+mod proxy;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use admin_api::ServiceView;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::error::Result;
-use crate::journal::ServiceRecord;
+use crate::error::{Error, Result};
+use crate::journal::{self, ServiceRecord};
 use crate::project::Project;
-use crate::project::containers::Dead;
-use crate::project::reconcile::{DesiredVersion, compare, wanted};
-use crate::runtime::Container;
-use crate::server::controller::{Controller, Up, lock};
+use crate::project::containers::{Dead, of_version};
+use crate::project::healthy::{endpoint_of, has_lost_all, has_unhealthy};
+use crate::project::reconcile::{DesiredVersion, Number, Unfit, compare, wanted};
+use crate::runtime::{Container, ContainerState, label};
+use crate::server::controller::{Controller, Unsolved, Up, lock};
+use crate::server::liveness::{Sighting, Times};
 
-/// So often everything is looked at, also when the engine has told nothing.
+/// So often everything is looked at, also when the engine has told nothing. The engine itself is
+/// rarely asked for it: [`Runtime::last_list`](crate::runtime::Runtime::last_list).
 const EVERY: Duration = Duration::from_secs(2);
 /// One container that ends is several events, and rarely comes alone.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -42,8 +47,8 @@ impl Controller {
             if is_up {
                 self.reconcile().await;
             }
-            // A client may have read the history, and may do so again.
-            let is_idle = is_up && self.get_up().is_none() && Arc::strong_count(&self.pulling) == 1;
+            // A client may have read the history, and may do so again. A verb may take long.
+            let is_idle = is_up && self.get_up().is_none() && Arc::strong_count(&self.busy) == 1;
             idle = match (is_idle, ticked) {
                 (true, true) => idle + 1,
                 (true, false) => idle,
@@ -64,8 +69,16 @@ impl Controller {
                 None => std::future::pending().await,
             }
         };
+        let due = up.as_ref().and_then(|up| lock(&up.backoff).next());
+        let is_time = async {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = tick.tick() => true,
+            () = is_time => false,
             () = told => {
                 sleep(SETTLE).await;
                 false
@@ -86,10 +99,15 @@ impl Controller {
         };
         let (proxy, mut last_error) = tokio::join!(proxy, self.reconcile_services(&up));
         if let Err(error) = proxy {
-            last_error.insert(0, format!("the proxy: {error}"));
+            let why = format!("the proxy: {error}");
+            last_error.insert(0, Unsolved { service: None, why });
+        }
+        if let Err(error) = self.journal.copy_daily(&self.dir.join(journal::FILE)) {
+            let why = format!("the journal cannot be copied: {error}");
+            last_error.push(Unsolved { service: None, why });
         }
         if let Err(error) = self.sweep_aside(&up) {
-            last_error.push(error.to_string());
+            last_error.push(unsolved(&error));
         }
         let before = std::mem::replace(&mut *lock(&up.last_error), last_error.clone());
         for last_error in last_error.iter().filter(|one| !before.contains(one)) {
@@ -97,41 +115,11 @@ impl Controller {
         }
     }
 
-    async fn reconcile_proxy(&self, up: &Up) -> Result<()> {
-        if self.journal.proxy()?.upgrade.is_some() {
-            // The controller was killed in the middle of it.
-            self.finish_proxy_upgrade(up).await?;
-        }
-        self.clear_old_proxies(up).await?;
-        if up.project.admin.status().await.is_ok() {
-            return Ok(());
-        }
-        self.proxy_host(up)?.ensure(&mut Vec::new()).await?;
-        // It may have come back with nothing.
-        up.changed.notify_one();
-        Ok(())
-    }
-
-    /// Takes services out of the proxy that are in no journal: who began with them did not come to
-    /// their end. The table is the controller's alone.
-    async fn clear_table(&self, project: &Project) -> Result<()> {
-        let in_proxy = project.admin.services().await?.services;
-        let known = self.journal.services()?;
-        let is_known = |name: &str| known.iter().any(|service| service.name == name);
-        for ServiceView { name, .. } in in_proxy {
-            if !is_known(&name) {
-                tracing::info!("{name} is in the proxy and not in the journal: removing it");
-                project.take_out(&name).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// What could not be done, service by service.
-    async fn reconcile_services(&self, up: &Up) -> Vec<String> {
+    async fn reconcile_services(&self, up: &Up) -> Vec<Unsolved> {
         let services = match self.journal.services() {
             Ok(services) => services,
-            Err(error) => return vec![error.to_string()],
+            Err(error) => return vec![unsolved(&error)],
         };
         // One that takes long holds up no other.
         let all = services
@@ -140,7 +128,10 @@ impl Controller {
         let outcomes = futures_util::future::join_all(all).await;
         let failed = services.iter().zip(outcomes).filter_map(|(service, done)| {
             let error = done.err()?;
-            Some(format!("{}: {error}", service.name))
+            Some(Unsolved {
+                service: Some(service.name.clone()),
+                why: error.to_string(),
+            })
         });
         failed.collect()
     }
@@ -151,9 +142,24 @@ impl Controller {
             // An `up` without it was cut short.
             return project.remove(&service.name).await;
         }
-        self.retire_extra(up, &service.name).await?;
+        // As it is before anything is put right.
+        let view = project.admin.service(&service.name).await.ok();
+        if view.as_ref().is_some_and(has_unhealthy) {
+            // The proxy knows of a container that has ended before the runtime tells of it.
+            project.runtime.list().await?;
+        }
+        if lock(&up.recent).is_due(&service.name)
+            && let Ok(stats) = project.admin.stats(&service.name).await
+        {
+            lock(&up.recent).keep(&stats);
+        }
+        if let Some(view) = &view {
+            self.look_after_unhealthy(up, &service.name, view).await?;
+        }
+        let unfit = lock(&up.liveness).unfit(&service.name);
+        self.retire_extra(up, &service.name, &unfit).await?;
         // Containers need no proxy to be started.
-        let healed = self.heal(up, &service.name).await;
+        let healed = self.heal(up, &service.name, view.as_ref(), &unfit).await;
         let told = project.check_table(&service.name).await.map(|_| ());
         healed.and(told)
     }
@@ -190,12 +196,12 @@ impl Controller {
     }
 
     /// Retires containers that have no place here.
-    async fn retire_extra(&self, up: &Up, service: &str) -> Result<()> {
+    async fn retire_extra(&self, up: &Up, service: &str, unfit: &Unfit) -> Result<()> {
         let project = &up.project;
         // No other task starts or retires containers between this check and its result.
         let _alone = project.place_lock(service).await;
         let (wanted, containers) = self.wanted_and_live(project, service).await?;
-        let extra = compare(&wanted, &containers).extra;
+        let extra = compare(&wanted, &containers, unfit).extra;
         if extra.is_empty() {
             return Ok(());
         }
@@ -209,36 +215,128 @@ impl Controller {
         project.note(service, None, "healed", &text, None)
     }
 
+    /// Gives up containers that are unhealthy for long, and retires those in whose place others are
+    /// healthy.
+    async fn look_after_unhealthy(&self, up: &Up, service: &str, view: &ServiceView) -> Result<()> {
+        let project = &up.project;
+        let manifest = project.manifest();
+        let Some(settings) = manifest.service(service) else {
+            return Ok(());
+        };
+        let times = Times {
+            replace_after: settings.replace_after.get(),
+            start_timeout: settings.rollout.start_timeout.get(),
+        };
+        let _alone = project.place_lock(service).await;
+        let (wanted, containers) = self.wanted_and_live(project, service).await?;
+        let sightings = sightings(&wanted, &containers, view);
+        let seen = lock(&up.liveness).see(service, &sightings, times);
+        if let Some(first) = seen.fallen.first() {
+            let why = reason_of(view, &containers, first).unwrap_or("no reason is known");
+            let verb = if seen.fallen.len() > 1 { "are" } else { "is" };
+            let text = format!("{} {verb} unhealthy: {why}", seen.fallen.join(", "));
+            project.note(service, None, "unhealthy", &text, None)?;
+        }
+        for (name, unhealthy_for) in &seen.recovered {
+            let seconds = unhealthy_for.as_secs_f64();
+            let text = format!("{name} is healthy again; it was unhealthy for {seconds:.0} s");
+            project.note(service, None, "healed", &text, None)?;
+        }
+        for (name, unhealthy_for) in &seen.given_up {
+            let why = reason_of(view, &containers, name).unwrap_or("no reason is known");
+            let text = format!(
+                "{name} has been unhealthy for {} s: {why}; another one is started in its place",
+                unhealthy_for.as_secs()
+            );
+            project.note(service, None, "unhealthy", &text, None)?;
+        }
+        for name in &seen.kept {
+            let text = format!(
+                "none in place of {name} was healthy within {}: it stays",
+                settings.rollout.start_timeout
+            );
+            project.note(service, None, "unhealthy", &text, None)?;
+        }
+        if seen.succeeded.is_empty() {
+            return Ok(());
+        }
+        let text = format!(
+            "{}: replaced; drained and removed",
+            seen.succeeded.join(", ")
+        );
+        let mut old = containers;
+        old.retain(|container| seen.succeeded.contains(&container.name));
+        project.retire(service, &old)?;
+        project.note(service, None, "healed", &text, None)
+    }
+
     /// Replaces what has died or is missing.
-    async fn heal(&self, up: &Up, service: &str) -> Result<()> {
+    async fn heal(
+        &self,
+        up: &Up,
+        service: &str,
+        view: Option<&ServiceView>,
+        unfit: &Unfit,
+    ) -> Result<()> {
         let project = &up.project;
         let (wanted, containers) = self.wanted_and_live(project, service).await?;
-        if compare(&wanted, &containers).short.is_empty() || !lock(&up.backoff).may(service) {
+        let short = compare(&wanted, &containers, unfit).short;
+        if short.is_empty() {
+            return Ok(());
+        }
+        let is_urgent = view.is_some_and(|view| {
+            let mut versions = short.iter().map(|(version, _)| *version);
+            versions.any(|version| has_lost_all(view, version, &containers))
+        });
+        if !lock(&up.backoff).may(service, is_urgent) {
             return Ok(());
         }
         // The dead are to get no requests while their successors start.
         let told = project.push(service).await;
         let mut started = Vec::new();
-        let done = self.replace_dead(project, service, &mut started).await;
+        let replaced = self.replace_dead(project, service, unfit, &mut started);
+        let (noted, done) = tokio::join!(self.note_dead(up, service, &containers), replaced);
+        noted?;
         if !started.is_empty() {
             lock(&up.backoff).healed(service);
             let names: Vec<&str> = started.iter().map(|one| one.name.as_str()).collect();
-            let text = format!("{} replaced missing containers", names.join(", "));
-            project.note(service, None, "healed", &text, None)?;
+            let why = match unfit.given_up.is_empty() {
+                true => "replaced missing containers",
+                false => "started in place of unhealthy or missing containers",
+            };
+            let text = format!("{} {why}", names.join(", "));
+            let stats = restarts_json(&started);
+            project.note(service, None, "healed", &text, Some(&stats))?;
         }
         done.and(told)
+    }
+
+    /// Writes down how containers have ended, and what they said last; once for each.
+    async fn note_dead(&self, up: &Up, service: &str, containers: &[Container]) -> Result<()> {
+        let is_dead = |one: &&Container| matches!(one.state, ContainerState::Exited(_));
+        let mut dead: Vec<&Container> = containers.iter().filter(is_dead).collect();
+        // The id of a process is its name, which another has after it.
+        let now = dead.iter().map(|one| one.id.clone()).collect();
+        let told = lock(&up.told_dead).insert(service.to_owned(), now);
+        dead.retain(|one| told.as_ref().is_none_or(|told| !told.contains(&one.id)));
+        for container in dead {
+            let text = up.project.exit_of(container).await.to_string();
+            up.project.note(service, None, "died", &text, None)?;
+        }
+        Ok(())
     }
 
     async fn replace_dead(
         &self,
         project: &Project,
         service: &str,
+        unfit: &Unfit,
         started: &mut Vec<Container>,
     ) -> Result<()> {
         let _alone = project.place_lock(service).await;
         let (wanted, containers) = self.wanted_and_live(project, service).await?;
         let mut stays = None;
-        for (version, count) in compare(&wanted, &containers).short {
+        for (version, count) in compare(&wanted, &containers, unfit).short {
             let of_this = project
                 .start_missing_alone(version, count, Dead::Replace, started)
                 .await?;
@@ -246,6 +344,52 @@ impl Controller {
         }
         stays.map_or(Ok(()), Err)
     }
+}
+
+fn unsolved(error: &Error) -> Unsolved {
+    let why = error.to_string();
+    Unsolved { service: None, why }
+}
+
+/// The containers that run, of versions whose number is not their rollout's business.
+fn sightings(
+    wanted: &[DesiredVersion],
+    containers: &[Container],
+    view: &ServiceView,
+) -> Vec<Sighting> {
+    let mut sightings = Vec::new();
+    for DesiredVersion { version, number } in wanted {
+        let (Number::Exactly(count) | Number::AtLeast(count)) = *number else {
+            continue;
+        };
+        let theirs = of_version(containers, version).into_iter();
+        let running = theirs.filter(|one| one.state == ContainerState::Running);
+        sightings.extend(running.map(|container| Sighting {
+            name: container.name.clone(),
+            version: version.id,
+            count,
+            health: endpoint_of(view, container).map(|endpoint| endpoint.health),
+        }));
+    }
+    sightings
+}
+
+/// How many containers of each version were started in the place of others.
+fn restarts_json(started: &[Container]) -> serde_json::Value {
+    let mut restarts = BTreeMap::<&str, u64>::new();
+    for container in started {
+        let version = container.labels.get(label::VERSION);
+        *restarts
+            .entry(version.map_or("", String::as_str))
+            .or_default() += 1;
+    }
+    serde_json::json!({ "restarts": restarts })
+}
+
+/// Why the last probe of a container failed.
+fn reason_of<'v>(view: &'v ServiceView, containers: &[Container], name: &str) -> Option<&'v str> {
+    let container = containers.iter().find(|one| one.name == name)?;
+    endpoint_of(view, container)?.reason.as_deref()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ impl Calls {
     }
 
     /// Forgets what there was.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.0.send_modify(Vec::clear);
     }
 

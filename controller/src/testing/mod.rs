@@ -6,7 +6,7 @@ mod listener;
 mod proxy;
 mod runtime;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,11 +15,12 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::http::proxy_admin::{Dial, ProxyAdmin};
-use crate::journal::{Event, EventFilter, FILE, Journal, NewRollout, NewVersion, RolloutRecord};
+use crate::journal::{
+    Event, EventFilter, FILE, Journal, NewRollout, NewVersion, Phase, RolloutRecord, VersionRecord,
+};
 use crate::manifest::{ContainerTemplate, Manifest, RuntimeChoice};
 use crate::plan::RolloutSettings;
-use crate::project::secrets::Secrets;
-use crate::project::{Authorities, Project};
+use crate::project::{Project, ProjectFiles};
 use crate::rollout::{self, Handle};
 use crate::runtime::{ContainerState, label};
 use calls::Calls;
@@ -65,18 +66,9 @@ impl TestProject {
         tokio::spawn(proxy.clone().serve(connections));
         let manifest = Manifest::parse(MANIFEST).expect("a manifest");
         let admin = ProxyAdmin::new(Dial::Memory(dial), "secret".into());
-        let secrets = Secrets::new(dir.path());
         let clock = Clock::new();
-        let authorities = Authorities::new(dir.path(), RuntimeChoice::Process);
-        let project = Project::new(
-            manifest,
-            journal,
-            runtime.clone(),
-            admin,
-            clock,
-            secrets,
-            authorities,
-        );
+        let files = ProjectFiles::new(dir.path(), RuntimeChoice::Process);
+        let project = Project::new(manifest, journal, runtime.clone(), admin, clock, files);
         let this = Self {
             project: Arc::new(project),
             runtime,
@@ -115,6 +107,7 @@ impl TestProject {
                 port: 8080,
                 ..ContainerTemplate::default()
             },
+            by_hand: None,
         }
     }
 
@@ -137,6 +130,7 @@ impl TestProject {
             settings,
             steps,
             who: None,
+            requested: None,
         };
         self.project
             .journal
@@ -174,6 +168,28 @@ impl TestProject {
             }
         }
         running
+    }
+}
+
+/// A rollout that shifts, from one version to another.
+pub(crate) fn rollout(from: VersionRecord, to: VersionRecord) -> RolloutRecord {
+    RolloutRecord {
+        id: 1,
+        service: from.service.clone(),
+        from,
+        to,
+        settings: RolloutSettings::default(),
+        steps: Vec::new(),
+        phase: Phase::Shifting,
+        step: 0,
+        paused: None,
+        hand_split: None,
+        why: None,
+        created: 0,
+        phase_since: 0,
+        ended: None,
+        requested: None,
+        checkpoints: BTreeSet::new(),
     }
 }
 

@@ -58,6 +58,8 @@ struct Inner {
     locked: bool,
     /// A drain would leave no endpoint.
     needs_all: bool,
+    /// How often it was started again.
+    restarts: u32,
 }
 
 impl FakeProxy {
@@ -120,6 +122,11 @@ impl FakeProxy {
     /// The caller's token is not the proxy's.
     pub(crate) fn set_locked(&self, locked: bool) {
         lock(&self.inner).locked = locked;
+    }
+
+    /// Another process of it responds from now on.
+    pub(crate) fn restart(&self) {
+        lock(&self.inner).restarts += 1;
     }
 
     /// As after a start without a memory.
@@ -233,7 +240,7 @@ impl FakeProxy {
                 };
                 gone.map_or_else(unknown, |_| ok(&admin_api::Changed { generation: 1 }))
             }
-            (&Method::GET, ["status"]) => ok(&status()),
+            (&Method::GET, ["status"]) => ok(&status(lock(&self.inner).restarts)),
             (&Method::GET, ["services", "web", "stats"]) => self.stats(),
             (&Method::POST, ["services", "web", "drain"]) => {
                 let request: DrainRequest = serde_json::from_slice(&body).expect("a drain");
@@ -341,7 +348,9 @@ fn count(inner: &mut Inner, spec: &ServiceSpec) {
         let stats = inner.stats.entry(version.clone()).or_default();
         if !idle {
             let attempts = u64::from(*weight);
-            let failures = (stats.attempts() + attempts) * failing / 100 - stats.failures();
+            let failures = (stats.attempts() + attempts) * failing / 100;
+            // Fewer fail than before.
+            let failures = failures.saturating_sub(stats.failures()).min(attempts);
             stats.responses.server_error += failures;
             stats.responses.success += attempts - failures;
         }
@@ -406,10 +415,10 @@ fn view(inner: &Inner, spec: &ServiceSpec) -> ServiceView {
     }
 }
 
-fn status() -> admin_api::Status {
+fn status(restarts: u32) -> admin_api::Status {
     admin_api::Status {
         version: "0.0.0".into(),
-        process: "1".into(),
+        process: restarts.to_string(),
         generation: 1,
         uptime_ms: 1,
         workers: 1,

@@ -11,8 +11,8 @@ use tokio::sync::{Notify, mpsc};
 use super::calls::Calls;
 use super::lock;
 use crate::runtime::{
-    Container, ContainerSpec, ContainerState, LogOptions, LogStream, PullStep, Runtime,
-    RuntimeError, label,
+    Container, ContainerSpec, ContainerState, EndpointAddress, LogOptions, LogStream, PullStep,
+    Runtime, RuntimeError, label,
 };
 
 /// Containers that are entries of a list.
@@ -34,6 +34,8 @@ pub(crate) struct FakeRuntime {
     pub(crate) away: AtomicBool,
     /// It cannot tell what runs.
     pub(crate) blind: AtomicBool,
+    /// What images stand for that were built again.
+    pub(crate) rebuilt: Mutex<BTreeMap<String, String>>,
     /// Told when a container has ended by itself.
     changed: Notify,
 }
@@ -51,6 +53,7 @@ impl FakeRuntime {
             vanish: AtomicBool::new(false),
             away: AtomicBool::new(false),
             blind: AtomicBool::new(false),
+            rebuilt: Mutex::default(),
             changed: Notify::new(),
         })
     }
@@ -72,7 +75,9 @@ impl FakeRuntime {
     /// Where those that run are reached.
     pub(crate) fn addresses(&self) -> BTreeSet<String> {
         let containers = self.containers();
-        let addresses = containers.iter().filter_map(|container| container.address);
+        let addresses = containers
+            .iter()
+            .filter_map(|container| container.address.as_ref());
         addresses.map(|address| address.to_string()).collect()
     }
 
@@ -86,12 +91,13 @@ impl FakeRuntime {
         lock(&self.forgotten).extend_from_slice(names);
     }
 
-    /// The first container of the version ends.
+    /// The first container of the version that runs ends.
     pub(crate) fn exit(&self, version: &str, code: i64) {
         let mut containers = self.containers();
-        let found = containers
-            .iter_mut()
-            .find(|c| c.labels.get(label::VERSION).is_some_and(|of| of == version));
+        let found = containers.iter_mut().find(|container| {
+            let of = container.labels.get(label::VERSION);
+            of.is_some_and(|of| of == version) && container.state == ContainerState::Running
+        });
         let container = found.expect("a container of that version");
         container.state = ContainerState::Exited(Some(code));
         container.address = None;
@@ -107,7 +113,8 @@ impl Runtime for FakeRuntime {
 
     async fn resolve_image(&self, image: &str) -> Result<String, RuntimeError> {
         self.must_respond()?;
-        Ok(image.to_owned())
+        let rebuilt = lock(&self.rebuilt).get(image).cloned();
+        Ok(rebuilt.unwrap_or_else(|| image.to_owned()))
     }
 
     async fn pull_image(
@@ -162,7 +169,7 @@ impl Runtime for FakeRuntime {
             address: (!exits)
                 .then_some(spec.port)
                 .flatten()
-                .map(|port| ([10, 0, 0, *started], port).into()),
+                .map(|port| EndpointAddress::Ip(([10, 0, 0, *started], port).into())),
         };
         self.containers().push(container.clone());
         Ok(container)

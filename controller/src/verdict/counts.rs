@@ -9,17 +9,17 @@ use super::evidence::{Share, ratio};
 use crate::renamed;
 
 /// From so many responses on, it is known what is slow for stable.
-const RESPONSES_FOR_P99: u64 = 1000;
+pub(super) const RESPONSES_FOR_P99: u64 = 1000;
 /// Bounds of buckets that differ by less are the same bound, read twice.
 const SAME: f64 = 1.0 + 1e-9;
 
 /// What came of the requests to one version in a window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Attempts that ended.
+    /// Requests that ended, each once, whatever its attempts.
     #[serde(rename = "tries")]
     pub attempts: u64,
-    /// Those that count against the version.
+    /// Those that count against the version: their first attempts failed.
     pub failures: u64,
     /// How fast it responded, since it had warmed up.
     #[serde(default)]
@@ -71,8 +71,9 @@ impl Counts {
         now: &VersionStats,
         bounds: Bounds,
     ) -> Option<Self> {
-        let attempts = now.attempts().checked_sub(opened.attempts())?;
-        let failures = now.failures().checked_sub(opened.failures())?;
+        let attempts = now.requests().checked_sub(opened.requests())?;
+        let failed = now.failed_requests();
+        let failures = failed.checked_sub(opened.failed_requests())?;
         let buckets = since(&warm.unwrap_or(opened).latency, &now.latency)?;
         let latency = match warm {
             Some(_) => Latency::of(&buckets, bounds),
@@ -148,7 +149,7 @@ pub(super) fn millis(seconds: f64) -> String {
 }
 
 /// The buckets' counts since `before`; `None` when one went backwards.
-fn since(before: &[Bucket], now: &[Bucket]) -> Option<Vec<Bucket>> {
+pub(crate) fn since(before: &[Bucket], now: &[Bucket]) -> Option<Vec<Bucket>> {
     let mut before = before.iter().peekable();
     let mut since = Vec::with_capacity(now.len());
     for bucket in now {
@@ -171,13 +172,22 @@ fn since(before: &[Bucket], now: &[Bucket]) -> Option<Vec<Bucket>> {
 
 /// The bound of the bucket with the 99th of 100, in seconds.
 fn p99(buckets: &[Bucket]) -> Option<f64> {
+    quantile(buckets, 99)
+}
+
+/// The bound of the bucket with this one of 100, in seconds; `None` where nothing was counted.
+pub(crate) fn quantile(buckets: &[Bucket], of_hundred: u8) -> Option<f64> {
     let total: u64 = buckets.iter().map(|bucket| bucket.count).sum();
+    if total == 0 {
+        return None;
+    }
     let mut beyond = total;
+    let allowed = u128::from(100_u8.saturating_sub(of_hundred));
     buckets
         .iter()
         .find(|bucket| {
             beyond -= bucket.count;
-            u128::from(beyond) * 100 <= u128::from(total)
+            u128::from(beyond) * 100 <= u128::from(total) * allowed
         })
         .map(|bucket| bucket.le)
 }

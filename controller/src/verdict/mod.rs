@@ -5,27 +5,29 @@
 //!                       does it fail, or respond late, more than stable does in the same
 //!          ┌── yes ───  window?  More than its limits allow, where stable keeps them?
 //!          ▼                                     │ no
-//!      roll back                                 ▼
-//!                       stable breaks the limits, too?  ── yes ──►  inconclusive ─┐
-//!                                                │ no                             │
-//!                                                ▼                                │ `max_hold`
-//!                       too few requests, too early, in doubt?  ── yes ──►  hold ─┤
-//!                                                │ no                             ▼
-//!                                                ▼                              pause
+//!  may that be a single                          ▼
+//!       incident?       stable breaks the limits, too?  ── yes ──►  inconclusive ─┐
+//!    │ no       │ yes                            │ no                             │
+//!    ▼          ▼                                ▼                                │ `max_hold`
+//! roll back  set aside  too few requests, too early, in doubt?  ── yes ──►  hold ─┤
+//!    ▲          │                                │ no                             ▼
+//!    └─ again ──┘                                ▼                              pause
 //!                                             advance
 //! ```
 //!
 //! Each accusation is a test that may be looked at after every request ([`evidence`] has the
-//! proof): a candidate that is no worse than stable is rolled back in at most 1 of 100 steps,
-//! however often one looks. What is said against it is in the figures, so it can be worked out
-//! again from the history.
+//! proof): a candidate that is no worse than stable is rolled back for its failures in at most 3 of 200
+//! steps, however often one looks, and for its latency in at most 1 of 100. What is said against it is in the figures, so it can be worked out
+//! again from the history. What a single incident may explain takes the candidate's share away at once,
+//! and gives it a second chance ([`run`]).
 //!
-//! Latency is counted later and judged more slowly than failures: a program that has just
-//! started is slow, and slow responses come in clusters.
+//! Latency is counted later than failures: a program that has just started is slow.
 
 mod counts;
 pub mod evidence;
 mod reasons;
+mod run;
+mod slowness;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -36,23 +38,31 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use counts::{Counts, Latency};
-use evidence::{Bets, Evidence, FAILURES, SLOWNESS, Share, against_limit, against_stable};
+pub(crate) use counts::{quantile, since as buckets_since};
+use evidence::{
+    Bets, Evidence, FAILURES, SLOWNESS, Share, Weighed, against_limit, against_stable, enough,
+};
+pub use reasons::not_judged;
 use reasons::{chance_text, failures_text, slower_text, too_slow_text};
-pub use window::{Reading, Window};
+pub use run::{Run, RunKind};
+pub use window::{Gathered, Reading, Window};
 
-/// How often at most a candidate without fault is rolled back, for each step: for its failures,
-/// for more slow responses than stable's, and for a broken `latency_p99`. In all 1 in 100.
-const CHANCE_OF_FAILURES: f64 = 0.005;
-const CHANCE_OF_SLOWNESS: f64 = 0.004;
+/// How often at most a candidate without fault is rolled back, for each step: in 1 of 100 for its failures
+/// ([`enough`] is of the same chance), and in 1 of 100 for more slow responses than stable's or a broken
+/// `latency_p99`. In the simulation in `benches` it is far less.
+const CHANCE_OF_FAILURES: f64 = 0.01;
+const CHANCE_OF_SLOWNESS: f64 = 0.009;
 const CHANCE_OF_A_BROKEN_P99: f64 = 0.001;
 /// The same, for the failures of each few seconds. Years of them are looked at.
 const CHANCE_OF_A_BURST: f64 = 1e-6;
+/// The same for each of two runs that both accuse the candidate: together 1 in 100.
+const CHANCE_AGAIN: f64 = 0.1;
 /// What a candidate has to be below to go on: it is not bad, but may turn out to be.
 const DOUBT: f64 = 0.1;
-/// Slow responses come in clusters: one of them is to be few among so many.
-const RESPONSES_FOR_LATENCY: u64 = 500;
-/// From so many attempts on stable can be compared with, whatever the candidate has.
-const STABLE_ATTEMPTS: u64 = 20;
+/// From so many requests on it is known what stable does.
+const STABLE_REQUESTS: u64 = 20;
+/// So many requests of what stable did before are counted; a tenth of that has to be known.
+const REQUESTS_BEFORE: u64 = 10_000;
 /// The share of responses that `latency_p99` allows to be slower.
 const BEYOND_P99: f64 = 0.01;
 
@@ -100,17 +110,47 @@ pub struct Pair<T> {
     pub stable: T,
 }
 
+/// How the requests are dealt to candidate and stable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Dealt {
+    /// Whether stable gets any.
+    pub stable_is_due: bool,
+    /// Where each client keeps its version: the candidate's share of the clients, 0 to 1. Who has
+    /// failed is then counted by client, and how many requests each makes says nothing.
+    pub by_client: Option<f64>,
+}
+
+/// What a candidate is accused of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// Its requests fail.
+    Fails,
+    /// Its responses are late.
+    Slow,
+}
+
 /// One look: what has come since the step began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Sample {
     /// Since the step began.
     pub step: Pair<Counts>,
+    /// Since the run of the step began.
+    pub run: Pair<Counts>,
     /// In the last few seconds.
     pub recent: Pair<Counts>,
+    /// The evidence of the run's blocks.
+    pub gathered: Gathered,
     /// What stable did before that, for as long as the proxy has known it.
     pub record: Counts,
     /// What was slow for stable before that: its p99, in seconds, where it is known.
     pub slow: Option<f64>,
+    /// Whether latency counts by now.
+    pub is_warm: bool,
+    /// How the requests are dealt.
+    pub dealt: Dealt,
+    /// Which run it is.
+    pub kind: RunKind,
     /// Since the step began, without the time in which nothing could be seen.
     pub elapsed: Duration,
 }
@@ -135,6 +175,14 @@ pub enum Verdict {
         /// What is missing.
         why: String,
     },
+    /// The candidate looks worse than it may be, but a single incident would look alike: it gets no
+    /// requests for a moment, and then a second chance.
+    SetAside {
+        /// What it is accused of.
+        family: Family,
+        /// The figures that say so.
+        why: String,
+    },
     /// The candidate is worse than it may be.
     RollBack {
         /// The figures that say so.
@@ -148,6 +196,7 @@ impl fmt::Display for Verdict {
             Self::Advance => f.write_str("good"),
             Self::Hold { why } | Self::Pause { why } => f.write_str(why),
             Self::Inconclusive { why } => write!(f, "inconclusive: {why}"),
+            Self::SetAside { why, .. } => write!(f, "bad, or an incident: {why}"),
             Self::RollBack { why } => write!(f, "bad: {why}"),
         }
     }
@@ -157,15 +206,18 @@ impl fmt::Display for Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Case {
     /// It fails more than stable.
-    pub fails_more_than_stable: Evidence,
+    pub fails_more_than_stable: Weighed,
+    /// It fails far more than stable did before, and more than stable does now: two keys
+    /// ([`Weighed::and`]).
+    pub fails_more_than_before: Weighed,
     /// It fails more than `success_rate` allows.
-    pub fails_more_than_allowed: Evidence,
+    pub fails_more_than_allowed: Weighed,
     /// It has failed more than either in the last few seconds.
-    pub fails_now: Evidence,
+    pub fails_now: Weighed,
     /// More of its responses than of stable's are slow.
-    pub slower_than_stable: Evidence,
+    pub slower_than_stable: Weighed,
     /// More of its responses are slow than `latency_p99` allows.
-    pub slower_than_allowed: Evidence,
+    pub slower_than_allowed: Weighed,
 }
 
 /// What a candidate is rolled back for.
@@ -177,84 +229,99 @@ enum Accusation {
     SlowerThanAllowed,
 }
 
+impl Accusation {
+    fn family(self) -> Family {
+        match self {
+            Self::Fails | Self::FailsNow => Family::Fails,
+            Self::SlowerThanStable | Self::SlowerThanAllowed => Family::Slow,
+        }
+    }
+}
+
+/// What is proven against a candidate.
+#[derive(Debug, Clone, Copy)]
+struct Proof {
+    accusation: Accusation,
+    evidence: Evidence,
+    /// A single incident may explain it.
+    may_be_incident: bool,
+}
+
 impl Case {
     /// What the figures say against the candidate.
     pub fn against(limits: &Limits, sample: &Sample) -> Self {
         let tolerance = limits.success_rate_tolerance / 100.0;
         let allowed = limits.failures_allowed();
-        let failed = sample.step.map(Counts::failed);
-        let failed_now = sample.recent.map(Counts::failed);
-        let mut case = Self {
-            fails_more_than_stable: worse(&FAILURES, failed, tolerance),
+        let failed = sample.run.map(Counts::failed);
+        let now = sample.recent.map(Counts::failed);
+        let gathered = &sample.gathered;
+        let record = sample.record.failed();
+        let fails_now = match sample.dealt.stable_is_due {
+            true => against_stable(&FAILURES, now.candidate, now.stable, tolerance),
+            false => {
+                sample
+                    .breaks(&FAILURES, allowed, now, record, Weighed::default())
+                    .all
+            }
+        };
+        let over_limit = sample.run.map(|counts| counts.latency.over_limit());
+        Self {
+            fails_more_than_stable: gathered.fails,
+            fails_more_than_before: sample.fails_more_than_before(tolerance),
             fails_more_than_allowed: sample.breaks(
                 &FAILURES,
                 allowed,
                 failed,
-                sample.record.failed(),
+                record,
+                gathered.fails_at_all,
             ),
-            fails_now: if sample.compares() {
-                worse(&FAILURES, failed_now, tolerance)
-            } else {
-                sample.breaks(&FAILURES, allowed, failed_now, sample.record.failed())
+            fails_now: Weighed::at_once(fails_now),
+            slower_than_stable: match sample.is_beyond(limits.latency_tolerance / 100.0) {
+                true => gathered.slower,
+                false => Weighed::default(),
             },
-            slower_than_stable: Evidence::NONE,
-            slower_than_allowed: Evidence::NONE,
-        };
-        let latency = sample.step.map(|counts| counts.latency);
-        if latency.candidate.responses >= RESPONSES_FOR_LATENCY {
-            let over_limit = latency.map(Latency::over_limit);
-            let record = sample.record.latency.over_limit();
-            case.slower_than_stable =
-                slower(latency.map(Latency::slow), limits.latency_tolerance / 100.0);
-            case.slower_than_allowed = sample.breaks(&SLOWNESS, BEYOND_P99, over_limit, record);
+            slower_than_allowed: sample.breaks(
+                &SLOWNESS,
+                BEYOND_P99,
+                over_limit,
+                sample.record.latency.over_limit(),
+                gathered.over_limit,
+            ),
         }
-        case
-    }
-
-    /// Whether the candidate has to go.
-    pub fn should_roll_back(&self) -> bool {
-        self.proven().is_some()
     }
 
     /// What is proven against the candidate, and by what evidence. A new field has to be listed here,
     /// or nothing compiles.
-    fn proven(&self) -> Option<(Accusation, Evidence)> {
+    fn proven(&self, sample: &Sample) -> Option<Proof> {
         use Accusation::{Fails, FailsNow, SlowerThanAllowed, SlowerThanStable};
+        let chance = Evidence::of_chance;
         let Self {
             fails_more_than_stable,
+            fails_more_than_before,
             fails_more_than_allowed,
             fails_now,
             slower_than_stable,
             slower_than_allowed,
         } = *self;
         [
-            (Fails, fails_more_than_stable, CHANCE_OF_FAILURES),
-            (Fails, fails_more_than_allowed, CHANCE_OF_FAILURES),
-            (FailsNow, fails_now, CHANCE_OF_A_BURST),
-            (SlowerThanStable, slower_than_stable, CHANCE_OF_SLOWNESS),
+            (Fails, fails_more_than_stable, enough(sample.share())),
+            (Fails, fails_more_than_before, chance(CHANCE_OF_FAILURES)),
+            (Fails, fails_more_than_allowed, chance(CHANCE_OF_FAILURES)),
+            (FailsNow, fails_now, chance(CHANCE_OF_A_BURST)),
+            (
+                SlowerThanStable,
+                slower_than_stable,
+                chance(CHANCE_OF_SLOWNESS),
+            ),
             (
                 SlowerThanAllowed,
                 slower_than_allowed,
-                CHANCE_OF_A_BROKEN_P99,
+                chance(CHANCE_OF_A_BROKEN_P99),
             ),
         ]
         .into_iter()
-        .find(|(_, evidence, chance)| evidence.reaches(*chance))
-        .map(|(accusation, evidence, _)| (accusation, evidence))
+        .find_map(|(accusation, of, enough)| sample.proves(accusation, of, enough))
     }
-}
-
-fn worse(bets: &Bets, of: Pair<Share>, tolerance: f64) -> Evidence {
-    against_stable(bets, of.candidate, of.stable, tolerance)
-}
-
-/// More slow responses than stable has now, and more than the 1 in 100 that stable had before, by
-/// more than the tolerance. Where stable has as many more itself it is added to what stable has.
-fn slower(slow: Pair<Share>, tolerance: f64) -> Evidence {
-    let stable = slow.stable.rate().unwrap_or(0.0);
-    let beyond = (stable - BEYOND_P99).clamp(0.0, tolerance);
-    against_limit(&SLOWNESS, slow.candidate, BEYOND_P99 + tolerance)
-        .min(worse(&SLOWNESS, slow, beyond))
 }
 
 impl Limits {
@@ -265,7 +332,7 @@ impl Limits {
 }
 
 impl<T> Pair<T> {
-    fn map<U>(self, of: impl Fn(T) -> U) -> Pair<U> {
+    pub(crate) fn map<U>(self, of: impl Fn(T) -> U) -> Pair<U> {
         Pair {
             candidate: of(self.candidate),
             stable: of(self.stable),
@@ -274,42 +341,110 @@ impl<T> Pair<T> {
 }
 
 impl Sample {
-    /// Whether stable gets enough to be compared with. A few stragglers, after all the traffic
-    /// has gone to the candidate, say nothing.
-    fn compares(&self) -> bool {
-        let Pair { candidate, stable } = self.step;
-        stable.attempts >= STABLE_ATTEMPTS
-            || (stable.attempts > 0 && stable.attempts.saturating_mul(2) >= candidate.attempts)
+    /// The candidate's share of what was dealt in this run.
+    fn share(&self) -> f64 {
+        let dealt = self.run.map(Counts::failed);
+        let measured = || dealt.candidate.among(dealt.stable);
+        self.dealt.by_client.unwrap_or_else(measured)
+    }
+
+    /// Whether this evidence is enough for an accusation.
+    fn proves(&self, accusation: Accusation, of: Weighed, enough: Evidence) -> Option<Proof> {
+        let proof = |may_be_incident| Proof {
+            accusation,
+            evidence: of.all,
+            may_be_incident,
+        };
+        let suspected = match (self.kind, accusation) {
+            // Every few seconds are looked at by themselves.
+            (RunKind::First, Accusation::FailsNow) => enough,
+            _ => enough.min(Evidence::of_chance(CHANCE_AGAIN)),
+        };
+        let is_suspected = of.all >= suspected;
+        match self.kind {
+            // Where stable gets nothing there is no version to give the requests to for a moment.
+            RunKind::First if !self.dealt.stable_is_due => (of.all >= enough).then(|| proof(false)),
+            RunKind::First if of.is_of_one_moment() => is_suspected.then(|| proof(true)),
+            RunKind::First => (of.all >= enough).then(|| proof(false)),
+            RunKind::Second(family) => {
+                let again = family == accusation.family() && is_suspected;
+                (again || of.all >= enough).then(|| proof(false))
+            }
+            RunKind::Aside => None,
+        }
     }
 
     /// What is known of stable: in the same window, or else from before.
     fn known(&self) -> Counts {
-        if self.compares() {
-            self.step.stable
+        let now = self.step.stable;
+        if self.dealt.stable_is_due && now.attempts >= STABLE_REQUESTS {
+            now
         } else {
             self.record
         }
     }
 
-    /// Evidence that the candidate breaks a limit which stable keeps.
-    fn breaks(&self, bets: &Bets, allowed: f64, of: Pair<Share>, record: Share) -> Evidence {
-        if !self.compares() {
-            let known = record.rate().filter(|_| record.whole >= STABLE_ATTEMPTS);
-            return against_limit(bets, of.candidate, allowed.max(known.unwrap_or(0.0)));
+    /// Evidence that the candidate fails more than stable did before and now. What stable did before is
+    /// many requests, so a few failures of the candidate tell; but both may fail more than before.
+    fn fails_more_than_before(&self, tolerance: f64) -> Weighed {
+        let before = self.record.failed().of_at_most(REQUESTS_BEFORE);
+        if !self.dealt.stable_is_due
+            || self.dealt.by_client.is_some()
+            || before.whole < REQUESTS_BEFORE / 10
+        {
+            return Weighed::default();
         }
-        if of.stable.rate().is_some_and(|rate| rate > allowed) {
-            return Evidence::NONE;
+        let run = self.run.map(Counts::failed);
+        let known = run.stable.and(before);
+        let than_before = against_stable(&FAILURES, run.candidate, known, tolerance);
+        self.gathered.fails.and(than_before)
+    }
+
+    /// Whether more of its responses are slow than may be: more than the 1 in 100 that stable had
+    /// before, and than stable has now, by more than the tolerance.
+    fn is_beyond(&self, tolerance: f64) -> bool {
+        let slow = self.run.map(|counts| counts.latency.slow());
+        let stable = slow.stable.rate().unwrap_or(0.0).max(BEYOND_P99);
+        slow.candidate
+            .rate()
+            .is_some_and(|rate| rate > stable + tolerance)
+    }
+
+    /// Evidence that the candidate breaks a limit which stable keeps. While stable is due requests the
+    /// candidate has to be worse than stable, too: this much says that it is.
+    fn breaks(
+        &self,
+        bets: &Bets,
+        allowed: f64,
+        of: Pair<Share>,
+        record: Share,
+        worse: Weighed,
+    ) -> Weighed {
+        if !self.dealt.stable_is_due {
+            let known = record.rate().filter(|_| record.whole >= STABLE_REQUESTS);
+            let allowed = allowed.max(known.unwrap_or(0.0));
+            return Weighed::at_large(against_limit(bets, of.candidate, allowed));
+        }
+        if of.stable.rate().is_none_or(|rate| rate > allowed) {
+            return Weighed::default();
         }
         // That stable keeps it in these few requests may be luck: both have to be shown.
-        against_limit(bets, of.candidate, allowed).min(worse(bets, of, 0.0))
+        Weighed::at_large(against_limit(bets, of.candidate, allowed)).min(worse)
     }
 }
 
 /// Judges the candidate by one look.
 pub fn judge(limits: &Limits, sample: &Sample) -> Verdict {
     let case = Case::against(limits, sample);
-    if let Some(why) = rollback_reason(limits, sample, &case) {
-        return Verdict::RollBack { why };
+    if let Some(proof) = case.proven(sample) {
+        let (why, family) = (
+            rollback_reason(limits, sample, proof),
+            proof.accusation.family(),
+        );
+        return match proof.may_be_incident {
+            true => Verdict::SetAside { family, why },
+            false => Verdict::RollBack { why },
+        };
     }
     let candidate = sample.step.candidate;
     let hold_reason = hold_reason(limits, sample, &case);
@@ -317,6 +452,9 @@ pub fn judge(limits: &Limits, sample: &Sample) -> Verdict {
     let left = limits.step_min_duration.saturating_sub(sample.elapsed);
     let waits = if let Some(why) = as_bad_as_stable(limits, sample) {
         Verdict::Inconclusive { why }
+    } else if sample.kind != RunKind::First {
+        let why = "it was accused, and has a second chance".into();
+        Verdict::Hold { why }
     } else if few {
         let (attempts, wanted) = (candidate.attempts, limits.min_requests);
         let mut why = format!("{attempts} of {wanted} requests so far");
@@ -347,26 +485,26 @@ pub fn judge(limits: &Limits, sample: &Sample) -> Verdict {
     }
 }
 
-/// Why the candidate has to go.
-fn rollback_reason(limits: &Limits, sample: &Sample, case: &Case) -> Option<String> {
-    let (accusation, evidence) = case.proven()?;
-    let text = match accusation {
-        Accusation::Fails => failures_text(limits, sample.step),
+/// What is proven against the candidate, in words.
+fn rollback_reason(limits: &Limits, sample: &Sample, proof: Proof) -> String {
+    let text = match proof.accusation {
+        Accusation::Fails => failures_text(limits, sample.run),
         Accusation::FailsNow => {
             let now = failures_text(limits, sample.recent);
-            return Some(format!("in the last few seconds, {now}"));
+            return format!("in the last few seconds, {now}");
         }
         Accusation::SlowerThanStable => slower_text(sample),
         Accusation::SlowerThanAllowed => too_slow_text(limits, sample),
     };
-    Some(format!("{text}; {}", chance_text(evidence)))
+    format!("{text}; {}", chance_text(proof.evidence))
 }
 
 /// Whether both break `success_rate`, so that it says nothing about the candidate.
 fn as_bad_as_stable(limits: &Limits, sample: &Sample) -> Option<String> {
     let allowed = limits.failures_allowed();
     let failed = sample.step.map(Counts::failed);
-    let stable_fails = sample.compares() && failed.stable.rate().is_some_and(|rate| rate > allowed);
+    let stable_fails =
+        sample.dealt.stable_is_due && failed.stable.rate().is_some_and(|rate| rate > allowed);
     let fails = || against_limit(&FAILURES, failed.candidate, allowed).reaches(CHANCE_OF_FAILURES);
     (stable_fails && fails()).then(|| {
         format!(
@@ -398,10 +536,10 @@ fn hold_reason(limits: &Limits, sample: &Sample, case: &Case) -> Option<String> 
     if too_slow && !stable_is_too_slow {
         return Some(too_slow_text(limits, sample));
     }
-    if case.fails_more_than_stable.reaches(DOUBT) {
+    if case.fails_more_than_stable.all.reaches(DOUBT) {
         return Some(format!("in doubt: {}", failures_text(limits, sample.step)));
     }
-    if case.slower_than_stable.reaches(DOUBT) {
+    if case.slower_than_stable.all.reaches(DOUBT) {
         return Some(format!("in doubt: {}", slower_text(sample)));
     }
     None

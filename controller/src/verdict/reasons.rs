@@ -1,5 +1,6 @@
 //! The reasons of a verdict, in words.
 
+use super::counts::RESPONSES_FOR_P99;
 use super::counts::{Counts, millis};
 use super::evidence::Evidence;
 use super::{Limits, Pair, Sample};
@@ -28,7 +29,7 @@ pub(super) fn failures_text(limits: &Limits, of: Pair<Counts>) -> String {
 
 /// How much slower than stable.
 pub(super) fn slower_text(sample: &Sample) -> String {
-    let Pair { candidate, stable } = sample.step.map(|counts| counts.latency);
+    let Pair { candidate, stable } = sample.run.map(|counts| counts.latency);
     format!(
         "p99 is {} ({} with stable): {} of {} responses took longer than stable's p99 was before, \
          {}; stable has {} of {}",
@@ -44,7 +45,7 @@ pub(super) fn slower_text(sample: &Sample) -> String {
 
 /// How much slower than `latency_p99`.
 pub(super) fn too_slow_text(limits: &Limits, sample: &Sample) -> String {
-    let Pair { candidate, stable } = sample.step.map(|counts| counts.latency);
+    let Pair { candidate, stable } = sample.run.map(|counts| counts.latency);
     format!(
         "p99 is {}, limit {}: {} of {} responses took longer; stable has {} of {}",
         candidate.p99_text(),
@@ -54,6 +55,32 @@ pub(super) fn too_slow_text(limits: &Limits, sample: &Sample) -> String {
         stable.over_limit,
         stable.responses,
     )
+}
+
+/// Responses of the candidate within which twice as slow is found in half of all cases.
+const RESPONSES_FOR_LATENCY: u64 = 30;
+
+/// What the candidate is not judged by, as far as can be seen, and why.
+pub fn not_judged(limits: &Limits, sample: &Sample) -> Option<String> {
+    let (ours, record) = (
+        sample.step.candidate.latency.responses,
+        sample.record.latency.responses,
+    );
+    let why = if limits.latency_tolerance >= 100.0 {
+        "`latency_tolerance` is 100".to_owned()
+    } else if !sample.is_warm {
+        let warm_up = humantime::format_duration(limits.warm_up);
+        format!("the first {warm_up} do not count")
+    } else if record < RESPONSES_FOR_P99 {
+        format!("stable had {record} of {RESPONSES_FOR_P99} responses before the step")
+    } else if !sample.dealt.stable_is_due {
+        "stable gets no requests; `latency_p99` alone counts".to_owned()
+    } else if ours < RESPONSES_FOR_LATENCY {
+        format!("{ours} of about {RESPONSES_FOR_LATENCY} responses needed")
+    } else {
+        return None;
+    };
+    Some(format!("latency: not judged, {why}"))
 }
 
 /// What the evidence means: a bound of the probability that a candidate without a fault is rolled

@@ -9,7 +9,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use controller::runtime::{ContainerSpec, Network, Podman, ResourceLimits, RuntimeError, label};
+use controller::runtime::{
+    ContainerSpec, Network, Podman, Privileges, ResourceLimits, RuntimeError, label,
+};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -56,7 +58,9 @@ impl TestPodman {
             mounts: Vec::new(),
             secrets: BTreeMap::new(),
             limits: ResourceLimits::default(),
+            privileges: Privileges::Kept,
             port: Some(8080),
+            socket: None,
             stop_timeout: Duration::from_secs(5),
         }
     }

@@ -13,6 +13,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use crate::text::grouped;
+
 /// Lines of one source in a window.
 pub(crate) const LINES: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(1);
@@ -104,7 +106,10 @@ impl Limit {
         for source in self.sources().values_mut() {
             let count = std::mem::take(&mut source.window.left_out);
             if count > 0 {
-                let (count, example) = (grouped(count), std::mem::take(&mut source.example));
+                let (count, example) = (
+                    grouped(&count.to_string()),
+                    std::mem::take(&mut source.example),
+                );
                 let text = format!("… and {count} more like this: {example}");
                 texts.push((source.metadata, text));
             }
@@ -195,19 +200,6 @@ fn say(metadata: &'static Metadata<'static>, text: &str) {
     Event::dispatch(metadata, &fields.value_set(&[(&field, Some(value))]));
 }
 
-/// `1,234`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,17 +215,5 @@ mod tests {
         assert_eq!(taken(Duration::ZERO), (5, 995));
         assert_eq!(taken(WINDOW / 2), (0, 1_995));
         assert_eq!(taken(WINDOW), (5, 2_990));
-    }
-
-    #[test]
-    fn numbers_are_grouped() {
-        for (number, want) in [
-            (7, "7"),
-            (999, "999"),
-            (1_234, "1,234"),
-            (10_000_000, "10,000,000"),
-        ] {
-            assert_eq!(grouped(number), want);
-        }
     }
 }

@@ -14,6 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::limit::{Limit, Limited};
+use crate::text::plain;
 
 /// The log, once it has begun. Dropped at the end of the program, it says what it has left out.
 #[must_use]
@@ -24,7 +25,11 @@ pub struct Log {
 /// Begins the log: what `filter` lets through, in colours or without.
 pub fn start(filter: EnvFilter, colours: bool) -> Log {
     let limit = Arc::new(Limit::new(Instant::now()));
-    subscriber(filter, colours, io::stderr, &limit).init();
+    match colours {
+        true => subscriber(filter, colours, io::stderr, &limit).init(),
+        // Without colours, whatever steers a terminal has come from elsewhere.
+        false => subscriber(filter, colours, Plainly(io::stderr), &limit).init(),
+    }
     let counting = limit.clone();
     let thread = std::thread::Builder::new().name("log".into());
     if let Err(error) = thread.spawn(move || counting.run()) {
@@ -48,6 +53,37 @@ where
         .with_writer(writer)
         .finish()
         .with(Limited(limit.clone()))
+}
+
+/// Writes lines without anything that steers a terminal, and one for each event.
+struct Plainly<M>(M);
+
+struct PlainLines<W>(W);
+
+impl<'w, M: MakeWriter<'w>> MakeWriter<'w> for Plainly<M> {
+    type Writer = PlainLines<M::Writer>;
+
+    fn make_writer(&'w self) -> Self::Writer {
+        PlainLines(self.0.make_writer())
+    }
+}
+
+impl<W: io::Write> io::Write for PlainLines<W> {
+    /// A whole event, with the end of its line.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let (line, end) = match text.strip_suffix('\n') {
+            Some(line) => (line, "\n"),
+            None => (&*text, ""),
+        };
+        self.0
+            .write_all(format!("{}{end}", plain(line)).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 impl Drop for Log {
@@ -93,7 +129,8 @@ mod tests {
         let written = Written::default();
         let began = Instant::now().checked_sub(age).unwrap();
         let limit = Arc::new(Limit::new(began));
-        let subscriber = subscriber(EnvFilter::new(filter), false, written.clone(), &limit);
+        let writer = Plainly(written.clone());
+        let subscriber = subscriber(EnvFilter::new(filter), false, writer, &limit);
         tracing::subscriber::with_default(subscriber, || {
             program();
             drop(Log { limit });
@@ -121,6 +158,17 @@ mod tests {
             "{said:#?}"
         );
         assert!(is_said("another place has its own lines"), "{said:#?}");
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_it_quotes() {
+        let said = lines(START, "info", || {
+            let output = "no\n2025-01-31 INFO all is well\u{1b}[2J\u{202e}";
+            tracing::warn!("it said: {output}");
+        });
+        assert_eq!(said.len(), 1, "{said:#?}");
+        let end = r"it said: no\n2025-01-31 INFO all is well\x1b[2J\u{202e}";
+        assert!(said[0].ends_with(end), "{said:#?}");
     }
 
     #[test]

@@ -80,40 +80,15 @@ fn of_proxy(
         set(&gauge, &[], value);
         Ok::<_, prometheus::Error>(gauge.collect())
     };
+    let total = |name: &str, help: &str, value: u64| {
+        let total = counter(name, help, &[])?;
+        total.with_label_values::<&str>(&[]).inc_by(value);
+        Ok::<_, prometheus::Error>(total.collect())
+    };
     let build = gauges("crossfade_build_info", "The proxy's release.", &["version"])?;
     set(&build, &[env!("CARGO_PKG_VERSION")], 1);
     let counts = counters.counts();
     let (replies, refused) = of_replies(&counts)?;
-    let accepted = counter(
-        "crossfade_connections_accepted_total",
-        "Client connections accepted.",
-        &[],
-    )?;
-    accepted
-        .with_label_values::<&str>(&[])
-        .inc_by(counts.accepted);
-    let handshakes = counter(
-        "crossfade_tls_handshakes_failed_total",
-        "Failed TLS handshakes with clients.",
-        &[],
-    )?;
-    handshakes
-        .with_label_values::<&str>(&[])
-        .inc_by(counts.handshakes_failed);
-    let waited = counter(
-        "crossfade_connections_waited_total",
-        "Client connections that waited until another one was closed, by limits.connections.",
-        &[],
-    )?;
-    waited.with_label_values::<&str>(&[]).inc_by(counts.waited);
-    let turned_away = counter(
-        "crossfade_connections_turned_away_total",
-        "Client connections closed at once, by limits.connections_per_address.",
-        &[],
-    )?;
-    turned_away
-        .with_label_values::<&str>(&[])
-        .inc_by(counts.turned_away);
     let families = [
         build.collect(),
         single(
@@ -133,10 +108,36 @@ fn of_proxy(
         )?,
         replies.collect(),
         refused.collect(),
-        accepted.collect(),
-        handshakes.collect(),
-        waited.collect(),
-        turned_away.collect(),
+        total(
+            "crossfade_connections_accepted_total",
+            "Client connections accepted.",
+            counts.accepted,
+        )?,
+        total(
+            "crossfade_tls_handshakes_failed_total",
+            "Failed TLS handshakes with clients.",
+            counts.handshakes_failed,
+        )?,
+        total(
+            "crossfade_connections_waited_total",
+            "Client connections that waited until another one was closed, by limits.connections.",
+            counts.waited,
+        )?,
+        total(
+            "crossfade_connections_turned_away_total",
+            "Client connections closed at once, by limits.connections_per_address.",
+            counts.turned_away,
+        )?,
+        total(
+            "crossfade_streams_refused_total",
+            "Requests over HTTP/2 refused because clients do not take their responses.",
+            counts.streams_refused,
+        )?,
+        total(
+            "crossfade_access_log_lost_total",
+            "Lines of the access log that were lost.",
+            counts.lost_lines,
+        )?,
     ];
     Ok(families.into_iter().flatten().collect())
 }
@@ -231,12 +232,12 @@ fn of_outcomes(table: &Table) -> Result<Vec<MetricFamily>, prometheus::Error> {
     )?;
     let forced_responses = counter(
         "crossfade_forced_responses_total",
-        "Responses to requests whose clients named the version, passed on whole, by class.",
+        "Responses that no version is judged by, passed on whole, by class.",
         &CLASS,
     )?;
     let forced_failed = counter(
         "crossfade_forced_failed_tries_total",
-        "Attempts of requests whose clients named the version that failed, by cause.",
+        "Attempts that failed and that no version is judged by, by cause.",
         &CAUSE,
     )?;
     let gone = counter(

@@ -36,7 +36,7 @@ use crate::admin::slots::{Slot, Slots};
 use crate::config::{AdminAddress, Config, Token};
 use crate::control::drain::DrainTarget;
 use crate::control::{ChangeError, Control, ProcessRole};
-use crate::server::listeners::AdminListener;
+use crate::server::admin_listener::AdminListener;
 use crate::table::service::Outage;
 use crate::wire::tls::Listening;
 use crate::worker::counters::Counters;
@@ -355,17 +355,7 @@ impl AdminApi {
                 let service = table.service(name).ok_or_else(|| no_service(name))?;
                 Ok(json(StatusCode::OK, &service.stats(table.generation)))
             }
-            (&Method::PUT, ["v1", "services", name]) => {
-                let if_match = if_match(&request.headers)?;
-                let mut spec: ServiceSpec = from_json(body)?;
-                if spec.name.is_empty() {
-                    (*name).clone_into(&mut spec.name);
-                } else if spec.name != **name {
-                    let message = format!("is `{}`, but the path says `{name}`", spec.name);
-                    return Err(InputError::of_field("name", message).into());
-                }
-                Ok(changed(self.control.put(spec, if_match).await?))
-            }
+            (&Method::PUT, ["v1", "services", name]) => self.put(name, request, body).await,
             (&Method::PUT, ["v1", "services", name, "split"]) => {
                 let if_match = if_match(&request.headers)?;
                 let SplitRequest { split } = from_json(body)?;
@@ -393,6 +383,29 @@ impl AdminApi {
             }
             _ => Err(no_such_call(&method, &segments)),
         }
+    }
+
+    /// Sets a service, in place of others where the query names some.
+    async fn put(
+        &self,
+        name: &str,
+        request: &Parts,
+        body: &[u8],
+    ) -> Result<AdminResponse, Problem> {
+        let if_match = if_match(&request.headers)?;
+        let mut spec: ServiceSpec = from_json(body)?;
+        if spec.name.is_empty() {
+            name.clone_into(&mut spec.name);
+        } else if spec.name != name {
+            let message = format!("is `{}`, but the path says `{name}`", spec.name);
+            return Err(InputError::of_field("name", message).into());
+        }
+        let control = &self.control;
+        let generation = match &replaced(request.uri.query())?[..] {
+            [] => control.put(spec, if_match).await,
+            names => control.put_in_place_of(names, spec, if_match).await,
+        };
+        Ok(changed(generation?))
     }
 
     /// Checks the token, or without one the origin, of a request.
@@ -579,6 +592,17 @@ fn wait(query: Option<&str>) -> Result<Duration, Problem> {
         ..Problem::bad_request(message)
     })?;
     Ok(period.get().min(MAX_WAIT))
+}
+
+/// The services that are taken out in the same swap: `?replaces=web,api`.
+fn replaced(query: Option<&str>) -> Result<Vec<String>, Problem> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let names = query.strip_prefix("replaces=").ok_or_else(|| {
+        Problem::bad_request(format!("unknown query `?{query}`: write `?replaces=NAME`"))
+    })?;
+    Ok(names.split(',').map(str::to_owned).collect())
 }
 
 fn target(request: DrainRequest) -> Result<DrainTarget, Problem> {

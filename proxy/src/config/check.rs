@@ -1,6 +1,6 @@
 //! Reads a config file, and checks it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,14 @@ use admin_api::{NonZeroPeriod, ServiceSpec};
 use bytesize::ByteSize;
 use ipnet::IpNet;
 
-use super::raw::{RawAdmin, RawConfig, RawHandover, RawLimits, RawListener, RawTimeouts};
+use super::raw::{
+    RawAdmin, RawConfig, RawHandover, RawLimits, RawListener, RawSticky, RawTimeouts,
+};
 use super::{
     AdminAddress, AdminSettings, Config, ConfigError, Limits, Listener, ListenersTls, Token,
 };
 use crate::file::read_file;
+use crate::table::cookie_key::CookieKey;
 use crate::table::definition::Definition;
 use crate::table::route::Routes;
 use crate::table::timeouts::Timeouts;
@@ -28,8 +31,13 @@ use crate::wire::tls::{ClientAuth, KeyPair, ListenerSettings, ListenerTls, Versi
 const MIN_HEADER_BYTES: u64 = 8 * 1024;
 const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 const MIN_TOKEN: usize = 16;
+/// Bytes of the file with the key of sticky cookies.
+const MIN_COOKIE_KEY: usize = 32;
+const MAX_COOKIE_KEY: u64 = 64 * 1024;
 /// The kernel's 108 bytes, without the zero at the end.
 const MAX_SOCKET_PATH: usize = 107;
+/// Of a listener's name.
+const MAX_NAME: usize = 255;
 /// Of one listener. Every process has fewer files.
 const MAX_CONNECTIONS: usize = 10_000_000;
 /// Of a config file.
@@ -105,9 +113,16 @@ impl Config {
                 check_listener(raw).map_err(|error| inside(&format!("listeners[{i}]"), error))
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let handover = raw.handover.map(check_handover).transpose()?;
+        let (handover, keeper) = handover.unzip();
+        let keeper = keeper.flatten();
+        check_names(&listeners, keeper.is_some())?;
         Ok(Self {
             admin: raw.admin.map(check_admin).transpose()?,
-            handover: raw.handover.map(check_handover).transpose()?,
+            handover,
+            keeper,
+            access_log: raw.access_log,
+            cookie_key: raw.sticky.as_ref().map(read_cookie_key).transpose()?,
             listeners,
             timeouts: timeouts(&raw.timeouts),
             limits: check_limits(&raw.limits)?,
@@ -158,6 +173,7 @@ fn check_listener(raw: &RawListener) -> Result<Listener, InputError> {
         .collect::<Result<_, _>>()?;
     Ok(Listener {
         address,
+        name: raw.name.as_deref().map(Arc::from),
         trusted_proxies,
         tls: check_tls(raw)?,
         half_close: check_half_close(raw)?,
@@ -266,13 +282,50 @@ fn check_admin(raw: RawAdmin) -> Result<AdminSettings, InputError> {
     })
 }
 
-fn check_handover(raw: RawHandover) -> Result<PathBuf, InputError> {
-    let RawHandover { socket } = raw;
-    let wrong = |message: String| Err(InputError::of_field("handover.socket", message));
+/// Named listeners have their sockets from a keeper, by that name.
+fn check_names(listeners: &[Listener], has_keeper: bool) -> Result<(), InputError> {
+    let mut seen = BTreeSet::new();
+    for (i, listener) in listeners.iter().enumerate() {
+        let Some(name) = &listener.name else { continue };
+        let wrong = |message: String| {
+            let field = format!("listeners[{i}].name");
+            Err(InputError::of_field(field, message))
+        };
+        if !has_keeper {
+            return wrong(format!(
+                "`{name}`: a named listener has its sockets from another process: name that \
+                 process's socket in `handover.keeper`, or leave out the name"
+            ));
+        }
+        if name.is_empty() || name.len() > MAX_NAME {
+            return wrong(format!("has 1 to {MAX_NAME} bytes, not {}", name.len()));
+        }
+        if !seen.insert(name.clone()) {
+            return wrong(format!("`{name}` is the name of two listeners"));
+        }
+    }
+    Ok(())
+}
+
+/// The socket, and the keeper's.
+fn check_handover(raw: RawHandover) -> Result<(PathBuf, Option<PathBuf>), InputError> {
+    let RawHandover { socket, keeper } = raw;
+    let keeper = keeper.map(|keeper| check_socket("handover.keeper", keeper));
+    Ok((
+        check_socket("handover.socket", socket)?,
+        keeper.transpose()?,
+    ))
+}
+
+fn check_socket(field: &str, socket: PathBuf) -> Result<PathBuf, InputError> {
+    let wrong = |message: String| Err(InputError::of_field(field, message));
     if !socket.is_absolute() {
         return wrong(format!(
-            "`{}` is not an absolute path: write it as `/run/crossfade/handover.sock`",
-            socket.display()
+            "`{}` is not an absolute path: write it as `/run/crossfade/{}.sock`",
+            socket.display(),
+            field
+                .trim_start_matches("handover.")
+                .replace("socket", "handover"),
         ));
     }
     if socket.as_os_str().len() > MAX_SOCKET_PATH {
@@ -362,6 +415,20 @@ fn check_services(services: Vec<ServiceSpec>) -> Result<Vec<ServiceSpec>, InputE
         InputError::of_field(format!("services[{}]", conflict.place), message)
     })?;
     Ok(services)
+}
+
+fn read_cookie_key(raw: &RawSticky) -> Result<CookieKey, InputError> {
+    let path = raw.key_file.display();
+    let wrong = |message: String| InputError::of_field("sticky.key_file", message);
+    let content = read_file(&raw.key_file, MAX_COOKIE_KEY)
+        .map_err(|error| wrong(format!("`{path}` cannot be read: {error}")))?;
+    if content.len() < MIN_COOKIE_KEY {
+        return Err(wrong(format!(
+            "`{path}` has {} bytes: a key has at least {MIN_COOKIE_KEY} random bytes, such as those of `head -c {MIN_COOKIE_KEY} /dev/urandom`",
+            content.len()
+        )));
+    }
+    Ok(CookieKey::of_file(&content))
 }
 
 fn read_token(path: &Path) -> Result<Token, InputError> {

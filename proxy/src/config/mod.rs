@@ -11,11 +11,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use admin_api::ServiceSpec;
 use admin_api::strict::InputError;
+use admin_api::{AccessLogSpec, ServiceSpec};
 use ipnet::IpNet;
 
+use crate::table::cookie_key::CookieKey;
 use crate::table::timeouts::Timeouts;
+use crate::wire::listener_id::ListenerId;
 use crate::wire::socket::HalfClose;
 use crate::wire::tls::{ListenerSettings, ListenerTls};
 
@@ -26,6 +28,12 @@ pub struct Config {
     pub admin: Option<AdminSettings>,
     /// The unix socket on which a successor takes over; without it there is none.
     pub handover: Option<PathBuf>,
+    /// The unix socket behind which another process keeps the sockets of named listeners open.
+    pub keeper: Option<PathBuf>,
+    /// The key of sticky cookies; without it each proxy has one of its own.
+    pub(crate) cookie_key: Option<CookieKey>,
+    /// The access log; without it there is none.
+    pub(crate) access_log: Option<AccessLogSpec>,
     /// Where clients connect. At least one.
     pub listeners: Vec<Listener>,
     /// Limits on what clients send.
@@ -83,12 +91,24 @@ impl fmt::Debug for Token {
 pub struct Listener {
     /// The address to listen on.
     pub address: SocketAddr,
+    /// By which its sockets are known to the process that keeps them; without it they are opened here.
+    pub name: Option<Arc<str>>,
     /// Whose `X-Forwarded-*` are believed.
     pub trusted_proxies: Arc<[IpNet]>,
     /// TLS, where it is spoken.
     pub tls: Option<ListenerSettings>,
     /// What a client means that ends its half of a connection of HTTP/1.1.
     pub half_close: HalfClose,
+}
+
+impl Listener {
+    /// Where it is meant to be: port 0 becomes another.
+    pub(crate) fn id(&self) -> ListenerId {
+        match &self.name {
+            Some(name) => ListenerId::Named(name.clone()),
+            None => ListenerId::Address(self.address),
+        }
+    }
 }
 
 /// TLS of a config's listeners, ready for handshakes.
@@ -146,6 +166,9 @@ impl Config {
         self.listeners == other.listeners
             && self.limits == other.limits
             && self.handover == other.handover
+            && self.keeper == other.keeper
+            && self.cookie_key == other.cookie_key
+            && self.access_log == other.access_log
             && admin(self) == admin(other)
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use admin_api::flat::Flat;
-use admin_api::{NonZeroPeriod, ServiceSpec, TimeoutsSpec};
+use admin_api::{AccessLogSpec, NonZeroPeriod, ServiceSpec, TimeoutsSpec};
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer};
 
@@ -13,6 +13,8 @@ use serde::{Deserialize, Deserializer};
 pub(super) struct RawConfig {
     pub(super) admin: Option<RawAdmin>,
     pub(super) handover: Option<RawHandover>,
+    pub(super) sticky: Option<RawSticky>,
+    pub(super) access_log: Option<AccessLogSpec>,
     #[serde(default)]
     pub(super) listeners: Vec<RawListener>,
     #[serde(default)]
@@ -37,6 +39,14 @@ pub(super) struct RawAdmin {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawHandover {
     pub(super) socket: PathBuf,
+    pub(super) keeper: Option<PathBuf>,
+}
+
+/// `[sticky]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSticky {
+    pub(super) key_file: PathBuf,
 }
 
 /// One of `[[listeners]]`.
@@ -44,6 +54,7 @@ pub(super) struct RawHandover {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawListener {
     pub(super) address: String,
+    pub(super) name: Option<String>,
     #[serde(default)]
     pub(super) trusted_proxies: Vec<String>,
     pub(super) tls: Option<Vec<RawKeyPair>>,

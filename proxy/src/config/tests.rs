@@ -176,3 +176,25 @@ fn every_setting_of_a_service_is_in_its_definition_and_in_its_view() {
     assert!(definition.sticky.is_some() && definition.force.is_some());
     assert!(matches!(definition.balance, Balance::Hash(_)));
 }
+
+#[test]
+fn a_key_of_sticky_cookies_is_read_from_its_file_and_has_32_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    let text = format!("[sticky]\nkey_file = \"{}\"\n{LISTENER}", path.display());
+    check(&text, 2, "sticky.key_file", "cannot be read");
+    std::fs::write(&path, [7; 31]).unwrap();
+    check(
+        &text,
+        2,
+        "sticky.key_file",
+        "has 31 bytes: a key has at least 32",
+    );
+    std::fs::write(&path, [7; 32]).unwrap();
+    let config = Config::parse(&text).unwrap();
+    assert!(config.cookie_key.is_some());
+    assert!(config.same_sockets(&Config::parse(&text).unwrap()));
+    std::fs::write(&path, [8; 32]).unwrap();
+    assert!(!config.same_sockets(&Config::parse(&text).unwrap()));
+    assert_eq!(Config::parse(LISTENER).unwrap().cookie_key, None);
+}

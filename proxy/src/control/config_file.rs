@@ -67,7 +67,7 @@ async fn take_up(path: &Path, text: &str, started_with: &Config, control: &Contr
     };
     if !config.same_sockets(started_with) {
         tracing::warn!(
-            "a change of [admin], [[listeners]] or [limits] takes effect at the next start"
+            "a change of [admin], [sticky], [access_log], [[listeners]] or [limits] takes effect at the next start"
         );
     }
     match control.read_file(&config).await {

@@ -7,10 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use admin_api::{HoldSpec, ServiceSpec};
-use serde::{Deserialize, Serialize};
+use admin_api::ServiceSpec;
 
-use crate::table::hold::Hold;
+use crate::control::saved::{Kept, Saved, SavedEntry};
 
 /// Everything that is wanted, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,67 +20,11 @@ pub(crate) struct Desired {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
     /// What is wanted now. `None`: the admin API took away what the file has.
-    spec: Option<ServiceSpec>,
+    spec: Option<Arc<ServiceSpec>>,
     /// What the file had when it was last read.
-    file: Option<ServiceSpec>,
+    file: Option<Arc<ServiceSpec>>,
     /// Whether the admin API was the last writer.
     by_admin: bool,
-}
-
-/// What is kept on disk: the services that the admin API was the last to write.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Saved {
-    /// The format of the file.
-    format: u32,
-    services: BTreeMap<String, SavedEntry>,
-    /// Services that are held.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    holds: BTreeMap<String, HoldSpec>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SavedEntry {
-    spec: Option<ServiceSpec>,
-    file: Option<ServiceSpec>,
-}
-
-/// The format that this release writes and reads.
-const FORMAT: u32 = 1;
-
-impl Default for Saved {
-    fn default() -> Self {
-        Self {
-            format: FORMAT,
-            services: BTreeMap::new(),
-            holds: BTreeMap::new(),
-        }
-    }
-}
-
-impl Saved {
-    /// The same, with services that are held.
-    pub(crate) fn with_holds(self, holds: &BTreeMap<String, Arc<Hold>>) -> Self {
-        let holds = holds.iter();
-        let holds = holds.map(|(name, hold)| (name.clone(), hold.spec().clone()));
-        Self {
-            holds: holds.collect(),
-            ..self
-        }
-    }
-
-    /// Services that are held from the start on.
-    pub(crate) fn holds(&self) -> BTreeMap<String, Arc<Hold>> {
-        let holds = self.holds.iter();
-        let holds = holds.map(|(name, spec)| (name.clone(), Hold::new(spec.clone())));
-        holds.collect()
-    }
-
-    /// Whether this release can read it.
-    pub(crate) fn is_readable(&self) -> bool {
-        self.format == FORMAT
-    }
 }
 
 impl Desired {
@@ -113,11 +56,12 @@ impl Desired {
             let unchanged = self
                 .entries
                 .get(name)
-                .is_some_and(|entry| entry.file.as_ref() == Some(spec));
+                .is_some_and(|entry| entry.file.as_deref() == Some(spec));
             if !unchanged {
+                let spec = Arc::new(spec.clone());
                 let entry = Entry {
                     spec: Some(spec.clone()),
-                    file: Some(spec.clone()),
+                    file: Some(spec),
                     by_admin: false,
                 };
                 self.entries.insert(name.to_owned(), entry);
@@ -134,7 +78,7 @@ impl Desired {
             self.entries.insert(
                 name.to_owned(),
                 Entry {
-                    spec,
+                    spec: spec.map(Arc::new),
                     file,
                     by_admin: true,
                 },
@@ -162,8 +106,8 @@ impl Desired {
         by_admin: bool,
     ) {
         let entry = Entry {
-            spec,
-            file,
+            spec: spec.map(Arc::new),
+            file: file.map(Arc::new),
             by_admin,
         };
         self.entries.insert(name.to_owned(), entry);
@@ -171,13 +115,13 @@ impl Desired {
 
     /// What the file had of this service when it was last read.
     pub(crate) fn in_file(&self, name: &str) -> Option<&ServiceSpec> {
-        self.entries.get(name)?.file.as_ref()
+        self.entries.get(name)?.file.as_deref()
     }
 
     /// What the file has and the admin API took away.
     pub(crate) fn taken_away(&self) -> impl Iterator<Item = (&String, &ServiceSpec)> {
         let gone = self.entries.iter().filter(|(_, e)| e.spec.is_none());
-        gone.filter_map(|(name, entry)| Some((name, entry.file.as_ref()?)))
+        gone.filter_map(|(name, entry)| Some((name, entry.file.as_deref()?)))
     }
 
     /// Leaves only services with these names.
@@ -187,32 +131,36 @@ impl Desired {
 
     /// The service of this name.
     pub(crate) fn get(&self, name: &str) -> Option<&ServiceSpec> {
-        self.entries.get(name)?.spec.as_ref()
+        self.entries.get(name)?.spec.as_deref()
     }
 
     /// Every service, by name.
     pub(crate) fn specs(&self) -> impl Iterator<Item = &ServiceSpec> {
         self.entries
             .values()
-            .filter_map(|entry| entry.spec.as_ref())
+            .filter_map(|entry| entry.spec.as_deref())
     }
 
-    /// What is to be kept on disk.
-    pub(crate) fn to_save(&self) -> Saved {
+    /// What is to be kept on disk, at this generation of the table.
+    pub(crate) fn to_save(&self, generation: u64) -> Saved {
         let by_admin = self.entries.iter().filter(|(_, entry)| entry.by_admin);
-        let services = by_admin.map(|(name, Entry { spec, file, .. })| {
-            (
-                name.clone(),
-                SavedEntry {
-                    spec: spec.clone(),
-                    file: file.clone(),
-                },
-            )
+        let services = by_admin.map(|(name, entry)| {
+            let entry = SavedEntry {
+                spec: entry.spec.clone(),
+                file: entry.file.clone(),
+            };
+            (name.clone(), entry)
         });
-        Saved {
-            format: FORMAT,
-            services: services.collect(),
-            holds: BTreeMap::new(),
+        Saved::new(generation, services.collect())
+    }
+
+    /// What is to be kept of one service.
+    pub(super) fn kept(&self, name: &str) -> Kept {
+        let entry = self.entries.get(name).filter(|entry| entry.by_admin);
+        Kept {
+            spec: entry.and_then(|entry| entry.spec.clone()),
+            file: entry.and_then(|entry| entry.file.clone()),
+            hold: None,
         }
     }
 }
@@ -258,7 +206,7 @@ mod tests {
         desired.set("b", Some(spec("b", "/admin")));
         desired.set("c", Some(spec("c", "/admin")));
         desired.set("d", None);
-        let saved = desired.to_save();
+        let saved = desired.to_save(1);
 
         let restarted = Desired::at_start(&file, saved.clone());
         check(
@@ -272,6 +220,6 @@ mod tests {
     #[test]
     fn what_is_only_in_the_file_is_not_saved() {
         let desired = Desired::at_start(&[spec("a", "/1")], Saved::default());
-        assert!(desired.to_save().services.is_empty());
+        assert!(desired.to_save(1).services.is_empty());
     }
 }

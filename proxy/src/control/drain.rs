@@ -189,7 +189,7 @@ impl Drains {
         let mut seen = HashSet::new();
         for drain in list.iter_mut().rev().filter(covered) {
             let endpoint = &drain.endpoint;
-            if seen.insert((endpoint.version.clone(), endpoint.target)) {
+            if seen.insert((endpoint.version.clone(), endpoint.target.clone())) {
                 endpoints.push(drain.receipt(&self.draining_processes));
             }
         }
@@ -332,7 +332,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::table::counts::stats::Stats;
-    use crate::wire::address::Address;
+    use crate::wire::address::{Address, SocketAddress};
 
     fn endpoint() -> Arc<Endpoint> {
         let target = "10.0.0.1:80".parse().unwrap();
@@ -340,7 +340,7 @@ mod tests {
         Arc::new(Endpoint::new(
             "1".into(),
             Address::Ip(target),
-            target,
+            SocketAddress::Ip(target),
             Arc::default(),
             stats,
             1,

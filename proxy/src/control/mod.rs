@@ -15,11 +15,13 @@ pub(crate) mod monitor;
 mod receipt;
 mod report;
 mod resolve;
+pub(crate) mod saved;
 pub(crate) mod snapshot;
 mod start;
 pub(crate) mod state_file;
 mod succession;
 mod swap;
+mod unsaved;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -32,12 +34,13 @@ use tokio::sync::watch;
 pub(crate) use error::ChangeError;
 
 use crate::config::Config;
-use crate::control::desired::{Desired, Saved};
+use crate::control::desired::Desired;
 use crate::control::drain::Drains;
 use crate::control::error::{conflict, unknown_service};
 use crate::control::health::Health;
 use crate::control::resolve::Resolver;
 use crate::control::state_file::StateFile;
+use crate::control::unsaved::Unsaved;
 use crate::table::Table;
 use crate::table::definition::Definition;
 use crate::table::hold::Hold;
@@ -57,6 +60,8 @@ pub(crate) struct Control {
     state: Option<StateFile>,
     /// Changed under the lock of `wanted` alone.
     process_role: watch::Sender<ProcessRole>,
+    /// The key of sticky cookies is in a file of its own.
+    has_key_file: bool,
 }
 
 /// Whose the table is.
@@ -78,7 +83,14 @@ struct DesiredState {
     /// By service.
     holds: BTreeMap<String, Arc<Hold>>,
     timeouts: Timeouts,
+    unsaved: Unsaved,
+    /// Saved services were skipped at the start. The next start may find them right, unless there is
+    /// a change before.
+    skipped: bool,
 }
+
+/// Services that were checked, by name.
+type Checked = BTreeMap<Arc<str>, Definition>;
 
 impl Control {
     /// The present table.
@@ -88,7 +100,7 @@ impl Control {
 
     /// Takes up what the config file has now. Gives whether anything changed.
     pub(crate) async fn read_file(&self, config: &Config) -> Result<bool, ChangeError> {
-        self.look_up(&config.services).await;
+        self.look_up(names_of(&config.services)).await;
         let generation = {
             let mut wanted = self.own()?;
             let mut desired = wanted.desired.clone();
@@ -98,8 +110,11 @@ impl Control {
             }
             let before = std::mem::replace(&mut wanted.desired, desired);
             let timeouts = std::mem::replace(&mut wanted.timeouts, config.timeouts.clone());
-            match self.replace_all(&mut wanted, &before) {
-                Ok(generation) => generation,
+            match self.replace_all(&mut wanted, &before, Checked::new()) {
+                Ok(generation) => {
+                    wanted.unsaved = Unsaved::All;
+                    generation
+                }
                 Err(error) => {
                     wanted.desired = before;
                     wanted.timeouts = timeouts;
@@ -118,13 +133,28 @@ impl Control {
         spec: ServiceSpec,
         if_match: Option<u64>,
     ) -> Result<u64, ChangeError> {
+        self.put_in_place_of(&[], spec, if_match).await
+    }
+
+    /// The same, and takes these services out in the same swap, those of them that are there: their
+    /// routes may be those of the new one. Their endpoints drain.
+    pub(crate) async fn put_in_place_of(
+        &self,
+        replaced: &[String],
+        spec: ServiceSpec,
+        if_match: Option<u64>,
+    ) -> Result<u64, ChangeError> {
+        if replaced.contains(&spec.name) {
+            let message = "a service cannot be put in place of itself".to_owned();
+            return Err(ChangeError::Conflict(message));
+        }
         let definition = Definition::check(&spec)?;
-        self.look_up(std::slice::from_ref(&spec)).await;
+        self.look_up(names_in(&definition)).await;
         let generation = {
             let mut wanted = self.matching(if_match)?;
             // What was drained before is asked for anew.
             let before = wanted.drained.remove(&spec.name);
-            let generation = match self.replace(&mut wanted, definition) {
+            let generation = match self.replace(&mut wanted, definition, replaced) {
                 Ok(generation) => generation,
                 Err(error) => {
                     wanted
@@ -133,7 +163,13 @@ impl Control {
                     return Err(error);
                 }
             };
+            wanted.unsaved.add(&spec.name);
             wanted.desired.set(&spec.name.clone(), Some(spec));
+            for name in replaced {
+                wanted.desired.set(name, None);
+                wanted.drained.remove(name);
+                wanted.unsaved.add(name);
+            }
             generation
         };
         self.saved(generation).await
@@ -160,8 +196,9 @@ impl Control {
                 )));
             }
             let spec = ServiceSpec { split, ..spec };
-            let generation = self.replace(&mut wanted, definition)?;
+            let generation = self.replace(&mut wanted, definition, &[])?;
             wanted.desired.set(name, Some(spec));
+            wanted.unsaved.add(name);
             generation
         };
         self.saved(generation).await
@@ -186,6 +223,7 @@ impl Control {
                     .map_err(|c| conflict(&c))?;
                 wanted.desired.set(name, None);
                 wanted.drained.remove(name);
+                wanted.unsaved.add(name);
                 Ok(self.swap(&mut wanted, &table, next, [name]))
             }
         };
@@ -210,7 +248,8 @@ impl Control {
             let mut wanted = self.matching(if_match)?;
             let definition = self.definition(name)?;
             let before = wanted.holds.insert(name.to_owned(), Hold::new(spec));
-            let generation = self.replace(&mut wanted, definition)?;
+            let generation = self.replace(&mut wanted, definition, &[])?;
+            wanted.unsaved.add(name);
             // Who waited goes on to wait there.
             before.iter().for_each(|hold| hold.release());
             generation
@@ -230,7 +269,8 @@ impl Control {
             match wanted.holds.remove(name) {
                 None => self.table.load().generation,
                 Some(hold) => {
-                    let generation = self.replace(&mut wanted, definition)?;
+                    let generation = self.replace(&mut wanted, definition, &[])?;
+                    wanted.unsaved.add(name);
                     hold.release();
                     generation
                 }
@@ -246,21 +286,21 @@ impl Control {
         Ok(Definition::clone(&service.definition))
     }
 
-    /// A name stands for other addresses now.
-    fn resolved(&self, name: &Arc<str>, addresses: Vec<IpAddr>) {
+    /// A name stands for other addresses now. Gives the generation that has them, where they are new.
+    fn resolved(&self, name: &Arc<str>, addresses: Vec<IpAddr>) -> Option<u64> {
         // The process that takes the table over looks names up as well.
-        let Ok(mut wanted) = self.own() else { return };
+        let mut wanted = self.own().ok()?;
         if !wanted.note(name, addresses) {
-            return;
+            return None;
         }
-        let uses = |service: &&Arc<Service>| names_in(&service.definition).contains(name);
-        for service in self.table().services().iter().filter(uses) {
-            let definition = Definition::clone(&service.definition);
-            if let Err(error) = self.replace(&mut wanted, definition) {
-                let service = &service.definition.name;
-                tracing::error!(%service, %error, "cannot apply new addresses");
+        for service in self.resolver.users(name) {
+            let replaced = self.definition(&service);
+            let replaced = replaced.and_then(|same| self.replace(&mut wanted, same, &[]));
+            if let Err(error) = replaced {
+                tracing::error!(service, %error, "cannot apply new addresses");
             }
         }
+        Some(self.table.load().generation)
     }
 
     fn wanted(&self) -> MutexGuard<'_, DesiredState> {
@@ -280,8 +320,7 @@ impl Control {
 
     /// Looks up the names of services before they are swapped in, so that they do not begin
     /// without addresses.
-    async fn look_up(&self, specs: &[ServiceSpec]) {
-        let names: BTreeSet<Arc<str>> = specs.iter().flat_map(names_of).collect();
+    async fn look_up(&self, names: BTreeSet<Arc<str>>) {
         for (name, addresses) in self.resolver.look_up(names).await {
             self.wanted().note(&name, addresses);
         }
@@ -290,19 +329,10 @@ impl Control {
     /// Waits until a change is on disk, where it is to be kept at all.
     async fn saved(&self, generation: u64) -> Result<u64, ChangeError> {
         if let Some(state) = &self.state {
-            state
-                .save(generation, || self.to_save())
-                .await
-                .map_err(ChangeError::NotSaved)?;
+            let saved = state.save(generation, self).await;
+            saved.map_err(ChangeError::NotSaved)?;
         }
         Ok(generation)
-    }
-
-    /// What the state file should hold now, and the generation of the table that it belongs to.
-    pub(crate) fn to_save(&self) -> (u64, Saved) {
-        let wanted = self.wanted();
-        let saved = wanted.desired.to_save().with_holds(&wanted.holds);
-        (self.table.load().generation, saved)
     }
 }
 
@@ -321,10 +351,12 @@ impl DesiredState {
     }
 }
 
-fn names_of(spec: &ServiceSpec) -> BTreeSet<Arc<str>> {
-    Definition::check(spec)
-        .map(|definition| names_in(&definition))
-        .unwrap_or_default()
+/// The names in services that may be wrong.
+fn names_of(specs: &[ServiceSpec]) -> BTreeSet<Arc<str>> {
+    let checked = specs.iter().flat_map(Definition::check);
+    checked
+        .flat_map(|definition| names_in(&definition))
+        .collect()
 }
 
 fn names_in(definition: &Definition) -> BTreeSet<Arc<str>> {
@@ -333,7 +365,7 @@ fn names_in(definition: &Definition) -> BTreeSet<Arc<str>> {
         .iter()
         .filter_map(|endpoint| match &endpoint.address {
             Address::Name(name, _) => Some(name.clone()),
-            Address::Ip(_) => None,
+            Address::Ip(_) | Address::Unix(_) => None,
         });
     names.collect()
 }

@@ -96,12 +96,12 @@ impl OutlierMonitor {
             let (service, version) = (&*service.definition.name, &*version.label);
             match change {
                 Change::Eject { at, reason } => {
-                    let address = endpoints[at].target;
+                    let address = &endpoints[at].target;
                     tracing::warn!(service, version, %address, reason, "endpoint is ejected");
                     endpoints[at].eject(reason);
                 }
                 Change::Readmit { at } => {
-                    let address = endpoints[at].target;
+                    let address = &endpoints[at].target;
                     tracing::info!(service, version, %address, "endpoint is in use again");
                     endpoints[at].readmit();
                 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use admin_api::{HoldSpec, ServiceSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::table::cookie_key::CookieKey;
 use crate::table::counts::remote::ProcessId;
 use crate::table::counts::values::{
     EndpointCounts, HoldCounts, MirrorCounts, ProcessCounts, VersionCounts, WaitCounts,
@@ -22,6 +23,9 @@ use crate::table::timeouts::Timeouts;
 pub(crate) struct HandoverSnapshot {
     pub(crate) generation: u64,
     pub(crate) timeouts: TimeoutsSnapshot,
+    /// Of sticky cookies. A process of the release before has none.
+    #[serde(default)]
+    pub(crate) cookie_key: Option<CookieKey>,
     /// Every service there is.
     pub(crate) names: Vec<String>,
     /// Those that have changed: [`ServiceSnapshot`], read one by one.

@@ -7,19 +7,19 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use admin_api::ServiceSpec;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::error::{ChangeError, conflict};
-use super::{Control, DesiredState, ProcessRole};
+use super::{Checked, Control, DesiredState, ProcessRole, names_in};
 use crate::config::Config;
 use crate::control::desired::Desired;
 use crate::control::drain::Drains;
 use crate::control::health::Health;
-use crate::control::resolve::Resolver;
+use crate::control::resolve::{Family, NameListener, Resolver};
 use crate::control::state_file::StateFile;
+use crate::control::unsaved::{Unsaved, generation_after};
 use crate::table::Table;
 use crate::table::definition::Definition;
 use crate::table::route::Routes;
@@ -47,18 +47,33 @@ impl Control {
             .transpose()
             .map_err(ChangeError::State)?;
         let saved = saved.unwrap_or_default();
-        let holds = saved.holds();
+        if saved.generation > 0 {
+            let first = generation_after(saved.generation);
+            table.store(Arc::new(table.load().numbered(first - 1)));
+        }
+        let mut holds = saved.holds();
+        let saved_key = saved.cookie_key.clone();
+        let cookie_key = config.cookie_key.clone().or(saved_key);
         let mut desired = Desired::at_start(&config.services, saved);
-        leave_out_unfit(&mut desired, state.as_ref())?;
-        let specs: Vec<ServiceSpec> = desired.specs().cloned().collect();
+        let (checked, skipped) = leave_out_unfit(&mut desired, state.as_ref())?;
+        holds.retain(|name, _| desired.get(name).is_some());
         let (health, burst) = Health::starting(drains.teller());
         let control = Self::new(config, table, workers, drains, state, health);
         {
             let mut wanted = control.wanted();
             (wanted.desired, wanted.holds) = (desired, holds);
+            wanted.skipped = skipped;
         }
-        control.look_up(&specs).await;
-        control.replace_all(&mut control.wanted(), &Desired::default())?;
+        if let Some(cookie_key) = cookie_key {
+            let table = control.table().with_cookie_key(cookie_key);
+            control.table.store(Arc::new(table));
+        }
+        // No other process has it.
+        control.state.iter().for_each(StateFile::open);
+        control
+            .look_up(checked.values().flat_map(names_in).collect())
+            .await;
+        control.replace_all(&mut control.wanted(), &Desired::default(), checked)?;
         control.health.started();
         control.until_up(burst).await;
         Ok(control)
@@ -79,6 +94,8 @@ impl Control {
             drained: HashMap::new(),
             holds: BTreeMap::new(),
             timeouts: config.timeouts.clone(),
+            unsaved: Unsaved::All,
+            skipped: false,
         };
         Arc::new_cyclic(|control| Self {
             table,
@@ -86,9 +103,10 @@ impl Control {
             wanted: Mutex::new(wanted),
             drains,
             health,
-            resolver: Resolver::new(reports_to(control.clone()), config.timeouts.resolve),
+            resolver: Resolver::new(ToControl(control.clone()), config.timeouts.resolve),
             state,
             process_role: watch::channel(ProcessRole::Active).0,
+            has_key_file: config.cookie_key.is_some(),
         })
     }
 
@@ -120,48 +138,74 @@ impl Control {
 }
 
 /// What the resolver finds goes to this control, for as long as it is there.
-fn reports_to(
-    control: Weak<Control>,
-) -> impl Fn(&Arc<str>, Vec<IpAddr>) -> ControlFlow<()> + Send + Sync + 'static {
-    move |name, addresses| match control.upgrade() {
-        Some(control) => {
-            control.resolved(name, addresses);
-            ControlFlow::Continue(())
+struct ToControl(Weak<Control>);
+
+impl NameListener for ToControl {
+    fn family(&self, name: &str) -> Option<Family> {
+        let control = self.0.upgrade()?;
+        let wanted = control.wanted();
+        let first = wanted.resolved.get(name)?.first();
+        first.map(Family::of)
+    }
+
+    fn resolved(&self, name: &Arc<str>, addresses: Vec<IpAddr>) -> ControlFlow<()> {
+        let Some(control) = self.0.upgrade() else {
+            return ControlFlow::Break(());
+        };
+        if let Some(generation) = control.resolved(name, addresses) {
+            tokio::spawn(async move { control.save_generation(generation).await });
         }
-        None => ControlFlow::Break(()),
+        ControlFlow::Continue(())
     }
 }
 
 /// Takes saved services out until those that are left are right and do not contradict each other:
-/// what the config file says, or a file that they name, has changed since they were saved.
-fn leave_out_unfit(desired: &mut Desired, state: Option<&StateFile>) -> Result<(), ChangeError> {
-    let mut copied = false;
-    loop {
-        let checked: Vec<_> = desired
-            .specs()
-            .map(|spec| (spec.name.clone(), Definition::check(spec)))
-            .collect();
-        let wrong = checked.iter().find(|(_, checked)| checked.is_err());
-        let (name, why, error) = if let Some((name, Err(error))) = wrong {
-            let why = format!("is invalid: {error}");
-            (Some(name.clone()), why, error.clone().into())
-        } else {
-            let definitions: Vec<_> = checked.into_iter().flat_map(|(_, good)| good).collect();
-            let Err(found) = Routes::new(&definitions) else {
-                return Ok(());
-            };
-            let name = found.services.iter().find(|name| desired.is_by_admin(name));
-            let why = name.map_or_else(String::new, |name| found.message(name));
-            (name.map(ToString::to_string), why, conflict(&found))
-        };
-        let Some(name) = name.filter(|name| desired.is_by_admin(name)) else {
-            return Err(error);
-        };
-        if let (false, Some(state)) = (copied, state) {
-            state.keep_a_copy();
-            copied = true;
+/// what the config file says, or a file that they name, has changed since they were saved. Gives
+/// those that are left, and whether any were taken out.
+fn leave_out_unfit(
+    desired: &mut Desired,
+    state: Option<&StateFile>,
+) -> Result<(Checked, bool), ChangeError> {
+    let mut skipping = Skipped {
+        state,
+        skipped: false,
+    };
+    let (mut checked, mut wrong) = (Checked::new(), Vec::new());
+    for spec in desired.specs() {
+        match Definition::check(spec) {
+            Ok(definition) => drop(checked.insert(definition.name.clone(), definition)),
+            Err(error) if desired.is_by_admin(&spec.name) => wrong.push((spec.name.clone(), error)),
+            Err(error) => return Err(error.into()),
         }
+    }
+    for (name, error) in wrong {
+        skipping.skip(desired, &name, &format!("is invalid: {error}"));
+    }
+    while let Err(found) = Routes::new(checked.values()) {
+        let name = found.services.iter().find(|name| desired.is_by_admin(name));
+        let Some(name) = name else {
+            return Err(conflict(&found));
+        };
+        skipping.skip(desired, name, &found.message(name));
+        checked.remove(name);
+    }
+    Ok((checked, skipping.skipped))
+}
+
+/// Saved services that cannot be used.
+struct Skipped<'s> {
+    state: Option<&'s StateFile>,
+    skipped: bool,
+}
+
+impl Skipped<'_> {
+    /// Says what is wrong with a service, and leaves it out. The saved state is kept as it is.
+    fn skip(&mut self, desired: &mut Desired, name: &str, why: &str) {
+        if let (false, Some(state)) = (self.skipped, self.state) {
+            state.keep_a_copy("conflicting");
+        }
+        self.skipped = true;
         tracing::error!("saved service `{name}` is skipped: it {why}");
-        desired.forget(&name);
+        desired.forget(name);
     }
 }

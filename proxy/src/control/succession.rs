@@ -1,18 +1,19 @@
 //! The table, as one process of the proxy passes it on to the next.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use admin_api::ServiceSpec;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{ChangeError, Control, DesiredState, ProcessRole, names_in};
+use super::{ChangeError, Checked, Control, DesiredState, ProcessRole, names_in, names_of};
 use crate::config::Config;
 use crate::control::drain::Drains;
 use crate::control::health::Health;
 use crate::control::snapshot::{HandoverSnapshot, ServiceSnapshot};
 use crate::control::state_file::StateFile;
+use crate::control::unsaved::generation_after;
 use crate::table::Table;
 use crate::table::counts::stats::Stats;
 use crate::table::definition::Definition;
@@ -20,6 +21,7 @@ use crate::table::endpoint::Endpoint;
 use crate::table::endpoint_id::{EndpointId, next_id, skip_ids};
 use crate::table::hold::Hold;
 use crate::table::service::Service;
+use crate::table::services::Services;
 use crate::table::version::Draft;
 use crate::wire::address::check_address;
 
@@ -38,11 +40,14 @@ impl Control {
         workers: usize,
         drains: Arc<Drains>,
         state: Option<StateFile>,
-        snapshot: HandoverSnapshot,
+        mut snapshot: HandoverSnapshot,
     ) -> Result<Arc<Self>, ChangeError> {
         let (health, _) = Health::starting(drains.teller());
         health.started();
         let control = Self::new(config, table, workers, drains, state, health);
+        if config.cookie_key.is_some() {
+            snapshot.cookie_key.clone_from(&config.cookie_key);
+        }
         control.adopt(snapshot).map_err(ChangeError::State)?;
         control.take_up(config).await?;
         Ok(control)
@@ -65,12 +70,18 @@ impl Control {
         // A caller that waits for its change to be saved gets its response by this. Where it cannot
         // be kept, that one is told so.
         let _ = self.saved(generation).await;
+        if let Some(state) = &self.state {
+            state.close(self).await;
+        }
     }
 
     /// Gives the table to another process, or has it again.
     pub(crate) fn set_process_role(&self, process_role: ProcessRole) {
         let _wanted = self.wanted();
         self.process_role.send_replace(process_role);
+        if let (ProcessRole::Active, Some(state)) = (process_role, &self.state) {
+            state.open();
+        }
         if process_role == ProcessRole::Draining {
             for service in self.table().services() {
                 self.resolver
@@ -82,6 +93,10 @@ impl Control {
     /// The process that had taken the table over has died: it is ours again.
     pub(crate) fn take_back(&self) {
         skip_ids(next_id() + UNKNOWN_IDS);
+        let table = self.table();
+        // That process may have had tables that this one was not told of.
+        let next = generation_after(table.generation);
+        self.table.store(Arc::new(table.numbered(next)));
         self.set_process_role(ProcessRole::Active);
         for service in self.table().services() {
             let names = names_in(&service.definition);
@@ -102,12 +117,10 @@ impl Control {
     pub(crate) fn snapshot(&self, since: Option<&Table>) -> (Arc<Table>, HandoverSnapshot) {
         let wanted = self.wanted();
         let table = self.table();
-        let is_new = |service: &&Arc<Service>| {
-            let name = &service.definition.name;
-            let before = since.and_then(|since| since.service(name));
-            !before.is_some_and(|before| Arc::ptr_eq(before, service))
-        };
-        let changed = table.services().iter().filter(is_new);
+        let none = Services::default();
+        let changed = table
+            .services()
+            .changed_since(since.map_or(&none, Table::services));
         let services = changed.filter_map(|service| {
             let snapshot = wanted.snapshot(service)?;
             // Its types have no other keys than strings.
@@ -128,6 +141,7 @@ impl Control {
         let snapshot = HandoverSnapshot {
             generation: table.generation,
             timeouts: (&table.timeouts).into(),
+            cookie_key: Some(table.cookie_key.clone()),
             names: names.collect(),
             services: services.collect(),
             taken_away: taken_away
@@ -156,16 +170,12 @@ impl Control {
         let before = self.table();
         skip_ids(snapshot.next_endpoint);
         let mut known = self.known();
-        wanted.take_in(&snapshot);
+        let names: HashSet<&str> = snapshot.names.iter().map(String::as_str).collect();
+        wanted.take_in(&snapshot, &names);
         let mut services: BTreeMap<Arc<str>, Arc<Service>> = before
             .services()
             .iter()
-            .filter(|s| {
-                snapshot
-                    .names
-                    .iter()
-                    .any(|name| **name == *s.definition.name)
-            })
+            .filter(|service| names.contains(&*service.definition.name))
             .map(|service| (service.definition.name.clone(), service.clone()))
             .collect();
         let mut over = Vec::new();
@@ -188,7 +198,10 @@ impl Control {
             .chain(services.keys().cloned())
             .collect();
         let services = services.into_values().collect();
-        match Table::of(snapshot.generation, services, wanted.timeouts.clone()) {
+        let cookie_key = snapshot.cookie_key;
+        let cookie_key = cookie_key.unwrap_or_else(|| before.cookie_key.clone());
+        let timeouts = wanted.timeouts.clone();
+        match Table::of(snapshot.generation, services, timeouts, cookie_key) {
             Ok(next) => {
                 self.swap(&mut wanted, &before, next, names.iter().map(AsRef::as_ref));
             }
@@ -202,8 +215,7 @@ impl Control {
         for drain in &snapshot.drains {
             let endpoint = known.entry(drain.endpoint.id).or_insert_with(|| {
                 let address = check_address(&drain.endpoint.address);
-                let address =
-                    address.unwrap_or(crate::wire::address::Address::Ip(drain.endpoint.target));
+                let address = address.unwrap_or_else(|_| drain.endpoint.target.clone().into());
                 // Nothing is sent there any more: how it is reached does not matter.
                 let (transport, stats) = (Arc::default(), Arc::new(Stats::new(self.workers)));
                 let snapshot = &drain.endpoint;
@@ -306,7 +318,7 @@ impl Control {
     /// The config file has its say over what was taken over.
     async fn take_up(&self, config: &Config) -> Result<(), ChangeError> {
         let specs: &[ServiceSpec] = &config.services;
-        self.look_up(specs).await;
+        self.look_up(names_of(specs)).await;
         let mut wanted = self.wanted();
         let before = wanted.desired.clone();
         wanted.desired.read_file(specs);
@@ -318,7 +330,7 @@ impl Control {
         });
         let is_all = wanted.desired.specs().count() == table.services().len();
         if !is_same || !is_all || wanted.timeouts != table.timeouts {
-            self.replace_all(&mut wanted, &before)?;
+            self.replace_all(&mut wanted, &before, Checked::new())?;
         }
         Ok(())
     }
@@ -346,15 +358,14 @@ impl DesiredState {
     }
 
     /// Takes in what a picture has beside services.
-    fn take_in(&mut self, snapshot: &HandoverSnapshot) {
+    fn take_in(&mut self, snapshot: &HandoverSnapshot, names: &HashSet<&str>) {
         let resolved = snapshot.resolved.iter();
         self.resolved = resolved
             .map(|(name, ips)| (name.as_str().into(), ips.clone()))
             .collect();
         self.timeouts = snapshot.timeouts.into();
-        let is_there = |name: &str| snapshot.names.iter().any(|known| known == name);
-        self.desired.keep_only(is_there);
-        self.drained.retain(|name, _| is_there(name));
+        self.desired.keep_only(|name| names.contains(name));
+        self.drained.retain(|name, _| names.contains(&**name));
         for (name, file) in &snapshot.taken_away {
             self.desired.adopt(name, None, Some(file.clone()), true);
         }

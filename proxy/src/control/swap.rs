@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::error::{ChangeError, conflict};
-use super::{Control, DesiredState, ProcessRole, names_in};
+use super::{Checked, Control, DesiredState, ProcessRole, names_in};
 use crate::control::desired::Desired;
 use crate::table::Table;
 use crate::table::definition::Definition;
@@ -13,30 +13,36 @@ use crate::table::endpoint::Endpoint;
 use crate::table::service::{Drained, Service};
 
 impl Control {
-    /// Swaps in a table with this service.
+    /// Swaps in a table with this service, and without those in whose place it is.
     pub(super) fn replace(
         &self,
         wanted: &mut DesiredState,
         definition: Definition,
+        in_place_of: &[String],
     ) -> Result<u64, ChangeError> {
         let table = self.table();
         let name = definition.name.clone();
         let none = Drained::new();
         let drained = wanted.drained.get(&*name).unwrap_or(&none);
         let service = self.build(wanted, Arc::new(definition), &table, drained);
-        let next = table
-            .with(service)
-            .map_err(|conflict| ChangeError::Conflict(conflict.message(&name)))?;
-        Ok(self.swap(wanted, &table, next, [&*name]))
+        let next = if in_place_of.is_empty() {
+            table.with(service)
+        } else {
+            table.with_in_place_of(service, in_place_of)
+        };
+        let next = next.map_err(|conflict| ChangeError::Conflict(conflict.message(&name)))?;
+        let gone = in_place_of.iter().map(String::as_str);
+        Ok(self.swap(wanted, &table, next, [&*name].into_iter().chain(gone)))
     }
 
     /// Swaps in a table with all that is wanted, where `before` was. A service that is defined as
     /// before stays as it is; so does one that was not changed, whatever has become of the files
-    /// that it names.
+    /// that it names. Those that are among `checked` are not checked again.
     pub(super) fn replace_all(
         &self,
         wanted: &mut DesiredState,
         before: &Desired,
+        mut checked: Checked,
     ) -> Result<u64, ChangeError> {
         let table = self.table();
         let (mut services, mut anew) = (Vec::new(), Vec::new());
@@ -46,7 +52,10 @@ impl Control {
                 services.push(self.timed_anew(wanted, same, &table));
                 continue;
             }
-            let definition = Definition::check(spec)?;
+            let definition = match checked.remove(&*spec.name) {
+                Some(definition) => definition,
+                None => Definition::check(spec)?,
+            };
             let same = |service: &&Arc<Service>| *service.definition == definition;
             services.push(match there.filter(same) {
                 Some(same) => self.timed_anew(wanted, same, &table),
@@ -119,7 +128,8 @@ impl Control {
     ) -> u64 {
         let next = Arc::new(next);
         self.table.store(next.clone());
-        let mut unused = BTreeSet::new();
+        self.resolver.set_interval(next.timeouts.resolve);
+        let mut unused: BTreeSet<Arc<str>> = BTreeSet::new();
         for name in names {
             let (old, new) = (before.service(name), next.service(name));
             if let (Some(old), Some(new)) = (old, new)
@@ -147,24 +157,20 @@ impl Control {
                 .map(|service| names_in(&service.definition))
                 .unwrap_or_default();
             unused.extend(self.resolver.replaced(name, used));
-        }
-        if !unused.is_empty() && self.process_role() == ProcessRole::Active {
-            // Another service may have taken a name over.
-            for service in next.services() {
-                for name in names_in(&service.definition) {
-                    unused.remove(&name);
-                }
-            }
-            wanted.resolved.retain(|name, _| !unused.contains(name));
-        }
-        // Who waits for a service that is gone is told so.
-        wanted.holds.retain(|name, hold| {
-            let stays = next.service(name).is_some();
-            if !stays {
+            if new.is_none()
+                && let Some(hold) = wanted.holds.remove(name)
+            {
+                // Who waits for a service that is gone is told so.
                 hold.release();
             }
-            stays
-        });
+        }
+        if self.process_role() == ProcessRole::Active {
+            // Another service may have taken a name over.
+            unused.retain(|name| self.resolver.users(name).is_empty());
+            for name in &unused {
+                wanted.resolved.remove(name);
+            }
+        }
         self.drains.draining_processes.tell();
         tracing::debug!(generation = next.generation, "table swapped");
         next.generation

@@ -6,7 +6,7 @@ use std::io;
 use std::task::Poll;
 use std::time::Duration;
 
-use admin_api::{Protocol, RetryOn};
+use admin_api::RetryOn;
 // The system's clock, unless a test has paused the runtime's.
 use tokio::time::Instant;
 
@@ -14,6 +14,7 @@ use crate::table::counts::stats::Failure;
 use crate::table::endpoint::Endpoint;
 use crate::table::probes::Suspicion;
 use crate::table::timeouts::Timeouts;
+use crate::wire::Wire;
 use crate::wire::connection::Connection;
 use crate::wire::expectation::Expectation;
 use crate::wire::pump::{Pump, Source, Stopped};
@@ -121,6 +122,9 @@ impl Failed {
     fn responding(why: &NoResponse, reused: bool) -> Self {
         match why {
             NoResponse::Bad => Self::with(Failure::Protocol, LocalReply::BadResponse),
+            NoResponse::Unfit(reply @ LocalReply::UpgradeOverHttp2) => {
+                Self::with(Failure::Protocol, *reply)
+            }
             NoResponse::Unfit(reply) => Self::with(Failure::Reset, *reply),
             NoResponse::Broken { silently } => Self {
                 stale: *silently && reused,
@@ -255,38 +259,30 @@ impl Failed {
 
 impl Sending<'_> {
     /// A connection to the attempt's endpoint that is there already, if one is, and a new one is not
-    /// what it `wants_new`.
+    /// what it `wants_new`. A request that is not `repeatable` gets one that will surely take it.
     pub(super) fn connection_at_hand(
         &self,
         attempt: &Attempt,
+        repeatable: bool,
         wants_new: bool,
-    ) -> Result<Option<Connection>, Failed> {
-        let upstream = attempt.upstream();
-        if self.traits.upgrade && upstream.endpoint.transport.protocol == Protocol::H2 {
-            return Err(Failed::with(
-                Failure::Protocol,
-                LocalReply::UpgradeOverHttp2,
-            ));
-        }
+        client: Wire<'_>,
+    ) -> Option<Connection> {
         if wants_new {
-            return Ok(None);
+            return None;
         }
-        Ok(upstream.connection_at_hand(self.traits.idempotent))
-    }
-
-    /// A connection to the attempt's endpoint: one that is there, or a new one.
-    pub(super) async fn connection(&self, attempt: &Attempt) -> Result<Connection, Failed> {
-        match self.connection_at_hand(attempt, false)? {
-            Some(connection) => Ok(connection),
-            None => self.connect(attempt).await,
-        }
-    }
-
-    /// A new connection to the attempt's endpoint.
-    pub(super) async fn connect(&self, attempt: &Attempt) -> Result<Connection, Failed> {
         let upstream = attempt.upstream();
-        let connected = upstream.connect(self.timer, self.timeouts.connect).await;
-        connected.map_err(|error| Failed::connecting(&error))
+        upstream.connection_at_hand(repeatable, client)
+    }
+
+    /// A connection to the attempt's endpoint for a request that may be sent again, and that no client
+    /// waits for: one that is there, or a new one.
+    pub(super) async fn connection(&self, attempt: &Attempt) -> Result<Connection, Failed> {
+        if let Some(connection) = self.connection_at_hand(attempt, true, false, Wire::Nowhere) {
+            return Ok(connection);
+        }
+        let upstream = attempt.upstream();
+        let connecting = upstream.connect(self.timer, self.timeouts.connect, None);
+        connecting.await.map_err(|error| Failed::connecting(&error))
     }
 
     /// Sends the request to the attempt's endpoint, and waits for the head of its response.
@@ -404,7 +400,8 @@ impl Sending<'_> {
                 }
             }
             let reused = connection.reused;
-            if let Poll::Ready(head) = connection.poll_head(cx, client.pool, self.traits.to_head) {
+            let to_head = self.traits.to_head;
+            if let Poll::Ready(head) = connection.poll_head(cx, client.pool, to_head, client.wire) {
                 let head = head.map_err(|why| Failed::responding(&why, reused));
                 return Poll::Ready(head.map(Some));
             }

@@ -34,15 +34,17 @@ struct Connecting {
 }
 
 impl Connecting {
-    fn new(worker: &Worker, attempt: Attempt, within: Duration) -> Self {
+    fn new(worker: &Worker, attempt: Attempt, within: Duration, client: Wire<'_>) -> Self {
         let timer = worker.timers.timer();
         attempt.waits_with(&timer);
         let upstream = attempt.upstream().clone();
+        let since = worker.timers.now();
+        let apart = client.client_apart(since).cloned();
         Self {
             was_up: upstream.endpoint.is_up(),
             attempt,
-            since: worker.timers.now(),
-            connection: Box::pin(async move { upstream.connect(&timer, within).await }),
+            since,
+            connection: Box::pin(async move { upstream.connect(&timer, within, apart).await }),
         }
     }
 
@@ -95,7 +97,7 @@ impl Exchange {
         attempt: Attempt,
     ) -> (Attempt, Result<Connection, Failed>) {
         let within = self.service().timeouts.connect;
-        let mut first = Connecting::new(worker, attempt, within);
+        let mut first = Connecting::new(worker, attempt, within, client);
         let mut second: Option<Connecting> = None;
         let connected = poll_fn(|cx| {
             loop {
@@ -110,7 +112,8 @@ impl Exchange {
                     && let Some(next) = self.claim_another(worker, timer, false)
                 {
                     // In place of the slowest, if there are two.
-                    if let Some(other) = second.replace(Connecting::new(worker, next, within)) {
+                    let next = Connecting::new(worker, next, within, client);
+                    if let Some(other) = second.replace(next) {
                         std::mem::replace(&mut first, other).give_up();
                     }
                     continue;

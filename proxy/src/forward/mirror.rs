@@ -119,6 +119,7 @@ impl Copy {
             framing: Framing::Empty,
             chunked: false,
             most: u64::MAX,
+            splices: true,
         };
         let mut upload = Pump::new(bytes, relay, client.wire);
         let sending = Sending {
@@ -145,11 +146,11 @@ impl Copy {
                         idle: self.table.at(self.service).timeouts.body_idle,
                         client: &mut client,
                         upload: &mut upload,
+                        ahead: None,
+                        passed: 0,
                     };
-                    let nothing = (Vec::new(), false);
-                    let read = bodies
-                        .relay(&mut connection, &head, nothing, MAX_BODY)
-                        .await;
+                    let begun = (Vec::new(), false);
+                    let read = bodies.relay(&mut connection, &head, begun, MAX_BODY).await;
                     if read == Ok(Keep::Yes) {
                         self.attempt.upstream().keep(connection.link);
                     }

@@ -15,6 +15,8 @@ mod connect;
 pub(crate) mod endpoint_wait;
 pub(crate) mod hold;
 pub(crate) mod mirror;
+pub(crate) mod progress;
+mod read_ahead;
 pub(crate) mod relay;
 pub(crate) mod routing_hints;
 #[cfg(test)]
@@ -24,9 +26,13 @@ use std::num::NonZero;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::access_log::termination::Phase;
+use crate::filter::{self, Filtered, Subject};
 use crate::forward::attempt::{Blame, Failed, RequestTraits, Sending};
 use crate::forward::endpoint_wait::LastProbe;
+use crate::forward::progress::Progress;
 use crate::table::counts::stats::ChosenBy;
+use crate::table::endpoint::Endpoint;
 use crate::table::endpoint_id::EndpointId;
 use crate::table::routing_hints::RoutingHints;
 use crate::table::service::Service;
@@ -53,6 +59,34 @@ use crate::worker::{TableView, Worker};
 /// an endpoint said so, or closed a kept connection.
 const UNPROCESSED_ATTEMPTS: usize = 3;
 
+/// How far a request's body was read before its exchange begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyRead {
+    /// Not at all, or as much as came with the head.
+    No,
+    /// It does not fit: the rest goes on as it comes.
+    Begun,
+    /// To its end.
+    Whole,
+}
+
+/// A body that is to be read before an endpoint is taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyWait {
+    /// What is longer goes on as it comes.
+    pub(crate) most: u64,
+    /// How long nothing of it may come.
+    pub(crate) idle: Duration,
+}
+
+/// Why an exchange did not begin.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unbegun {
+    Refused(LocalReply),
+    /// Its service takes up bodies.
+    Unread(BodyWait),
+}
+
 /// A request on its way: the table that it reads, its service, and its attempts.
 pub(crate) struct Exchange {
     table: Rc<TableView>,
@@ -64,12 +98,17 @@ pub(crate) struct Exchange {
     /// The endpoints of its attempts: the first `attempts` of these.
     attempted: [EndpointId; MAX_ATTEMPTS],
     attempts: usize,
+    /// One of its attempts was counted for or against a version: no further one is.
+    is_counted: bool,
     /// An endpoint may have died of it. No further one is to.
     may_kill: bool,
     /// Since when a copy of it is under way beside it.
     copied: Option<Instant>,
     /// Until when it may wait for an endpoint, since it first had to.
     waits_until: Option<NonZero<Millis>>,
+    /// What the filters of its service found of it.
+    filtered: Option<Box<Filtered>>,
+    pub(crate) progress: Progress,
     pub(crate) traits: RequestTraits,
     /// What its client expects at the beginning.
     pub(crate) expectation: Expectation,
@@ -84,36 +123,31 @@ pub(crate) struct EndpointResponse {
 
 impl Exchange {
     /// Checks a request, reads the table once, and claims an endpoint in it. Its body is framed
-    /// like this. Writes into `to` the head that an endpoint should see, but
-    /// for how the body is framed.
+    /// like this, and was read so far. Writes into `to` the head that an endpoint should see, but
+    /// for how the body is framed. What filters find of it is left in `filtered` where it does not
+    /// begin.
     pub(crate) fn begin(
         worker: &Rc<Worker>,
         timer: &Timer,
         peer: &Peer,
         request: Message<'_>,
-        framing: Framing,
+        (framing, read): (Framing, BodyRead),
+        filtered: &mut Option<Box<Filtered>>,
         to: &mut Vec<u8>,
-    ) -> Result<(Self, Attempt), LocalReply> {
-        let length = match framing {
-            Framing::Length(length) => length,
-            _ => 0,
-        };
+    ) -> Result<(Self, Attempt), Unbegun> {
         let target = Target::of(request)?;
         max_forwards::check(request)?;
-        let is_trace = request.method() == b"TRACE";
         let (table, service, version, hints, attempt) = loop {
             let table = worker.table();
             let service = table.route(&target)?;
-            if is_trace && !table.at(service).definition.traffic.allow_trace {
-                return Err(LocalReply::Trace);
+            let definition = &table.at(service).definition;
+            let filters = table.at(service).filters.as_ref();
+            if filters.is_some() || filtered.is_some() {
+                let subject = Subject::new(request, &target, peer, definition);
+                filter::check(filters, filtered, &subject)?;
             }
-            if length > body_limit(worker, table.at(service)) {
-                return Err(LocalReply::BodyTooLong);
-            }
-            if table.at(service).hold.is_some() {
-                return Err(LocalReply::ServiceHeld);
-            }
-            let hints = routing_hints::of(&table.at(service).definition, request, peer);
+            may_begin(worker, table.at(service), request, framing, read)?;
+            let hints = routing_hints::of(definition, &table.cookie_key, request, peer);
             let claimed = match table.at(service).claim(worker.index, &hints) {
                 Some(pick) => Ok(pick),
                 // Every endpoint of this table may have been retired by a newer one.
@@ -129,7 +163,7 @@ impl Exchange {
                     break (table, service, version, hints, attempt);
                 }
                 Err(_) if worker.has_newer_than(&table) => {}
-                Err(reply) => return Err(reply),
+                Err(reply) => return Err(reply.into()),
             }
         };
         let method = request.method();
@@ -145,15 +179,27 @@ impl Exchange {
             hints,
             attempted: [attempt.upstream().endpoint.id; MAX_ATTEMPTS],
             attempts: 1,
+            is_counted: false,
             may_kill: false,
             copied: None,
             waits_until: None,
+            filtered: filtered.take(),
+            progress: Progress::default(),
             traits,
-            expectation: Expectation::of(request, framing != Framing::Empty),
+            // One whose body was waited for was told to go on.
+            expectation: match read {
+                BodyRead::No => Expectation::of(request, framing != Framing::Empty),
+                BodyRead::Begun | BodyRead::Whole => Expectation::Nothing,
+            },
         };
         exchange.write_head(peer, request, &target, attempt.upstream(), to);
+        if let Some(filtered) = &exchange.filtered {
+            let definition = &exchange.service().definition;
+            let subject = Subject::new(request, &target, peer, definition);
+            filtered.change_request(&subject, to);
+        }
         // A version is not judged by what clients aim at another one either.
-        if hints.chosen_by() == ChosenBy::Split {
+        if hints.chosen_by() != ChosenBy::Client {
             let table = &exchange.table;
             exchange.copied = mirror::copy(worker, table, service, version, request, to);
         }
@@ -173,7 +219,11 @@ impl Exchange {
         to.push(b' ');
         let definition = &self.service().definition;
         let traffic = &definition.traffic;
-        target.write_origin_form(traffic.send_path, definition.strip(), to);
+        let filtered = self.filtered.as_ref();
+        let subject = || Subject::new(request, target, peer, definition);
+        if !filtered.is_some_and(|filtered| filtered.write_target(&subject(), to)) {
+            target.write_origin_form(traffic.send_path, definition.strip(), to);
+        }
         to.extend_from_slice(b" HTTP/1.1\r\n");
         let mut onward = Onward {
             host: target.authority,
@@ -187,14 +237,23 @@ impl Exchange {
             return headers::towards_endpoint(request, peer, &onward, upgrade, to);
         }
         // HTTP/1.0 does without; what goes on is HTTP/1.1.
-        let host = upstream.endpoint.target.to_string();
+        let host = upstream.endpoint.target.host();
         onward.host = host.as_bytes();
         headers::towards_endpoint(request, peer, &onward, upgrade, to);
     }
 
-    /// Adds to a response's header fields what makes its client stick to its version.
-    pub(crate) fn stick(&self, to: &mut impl Sink) {
-        if let Some(cookie) = routing_hints::set_cookie(&self.hints, &self.service().definition) {
+    /// Changes the header fields of this endpoint's response as its service has it, and adds what makes
+    /// its client stick to its version.
+    pub(crate) fn finish_fields(&self, endpoint: &Endpoint, to: &mut impl Sink) {
+        if let Some(filtered) = &self.filtered {
+            filtered.change_response(Some(endpoint), to);
+        }
+        let definition = &self.service().definition;
+        let cookie = routing_hints::set_cookie(&self.hints, definition, &self.table.cookie_key);
+        if let Some(cookie) = cookie {
+            if let StickyClient::Unproven { .. } = self.hints.client {
+                self.service().saw_unproven();
+            }
             to.add(b"set-cookie", &[cookie.as_bytes()]);
         }
     }
@@ -225,18 +284,26 @@ impl Exchange {
         let within = self.service().timeouts.request;
         let _limit = within.map(|all| timer.limit(all));
         loop {
+            // A body of which only a part is here cannot be sent again, whatever the method.
+            let repeatable = self.traits.idempotent && upload.is_here(client.read_buffer);
             let sending = self.sending(timer);
-            let connected = match sending.connection_at_hand(&attempt, self.may_kill) {
+            let (may_kill, wire) = (self.may_kill, client.wire);
+            let at_hand = sending.connection_at_hand(&attempt, repeatable, may_kill, wire);
+            let connected = match at_hand {
                 // Rare, and so not worth memory in every request.
-                Ok(None) => {
+                None => {
+                    let began = self.progress.connects();
                     let connecting = self.connect(worker, timer, client.wire, attempt);
                     let (of, connected) = Box::pin(connecting).await;
+                    self.progress.has_connected(began);
                     attempt = of;
                     connected
                 }
-                Ok(Some(connection)) => Ok(connection),
-                Err(failed) => Err(failed),
+                Some(connection) => Ok(connection),
             };
+            if connected.is_ok() {
+                self.progress.phase = Phase::Response;
+            }
             let sending = self.sending(timer);
             let failed = match connected {
                 Ok(mut connection) => match sending
@@ -251,9 +318,10 @@ impl Exchange {
                     Ok(head) => {
                         if let Some(next) = self.in_place_of(&head, worker, timer, upload) {
                             drop(connection);
-                            let discarded = std::mem::replace(&mut attempt, next);
+                            let discarded = std::mem::replace(&mut attempt, next.repeats());
                             discarded.response_began();
                             discarded.responded(head.status);
+                            self.is_counted = true;
                             continue;
                         }
                         self.response_began(worker, &attempt, &head);
@@ -294,9 +362,11 @@ impl Exchange {
         let next = self.next_attempt(worker, timer, &failed, upload);
         let blame = failed.blame(is_unprocessed, matches!(next, Next::Attempt(_)));
         settle(attempt, blame);
+        self.is_counted |= matches!(blame, Blame::Version(_) | Blame::Endpoint(_));
         let next = match next {
             Next::Attempt(next) => Ok(next),
             Next::Wait => {
+                self.progress.phase = Phase::Queue;
                 let waiting = self.attempt_in_time(worker, timer, &failed, last_probe, client);
                 waiting.await
             }
@@ -310,7 +380,10 @@ impl Exchange {
         {
             mirror.original_failed(worker.index, failure);
         }
-        next
+        match self.is_counted {
+            true => next.map(Attempt::repeats),
+            false => next,
+        }
     }
 
     fn sending<'s>(&'s self, timer: &'s Timer) -> Sending<'s> {
@@ -460,7 +533,7 @@ impl Exchange {
         }
         self.hints.version = named.flatten();
         if service.definition.sticky.is_none() {
-            self.hints.client = StickyClient::UNKNOWN;
+            self.hints.client = StickyClient::Unknown;
         }
         self.version = version;
         self.service = place;
@@ -489,6 +562,77 @@ fn settle(attempt: Attempt, blame: Blame) {
         Blame::Version(failure) => attempt.unserved(failure),
         Blame::Endpoint(failure) => attempt.failed(failure),
     }
+}
+
+impl Unbegun {
+    /// Whether it may begin later.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused(reply) => matches!(
+                reply,
+                LocalReply::ServiceHeld | LocalReply::NoEndpointInTime
+            ),
+            Self::Unread(_) => true,
+        }
+    }
+
+    /// What its client gets that is to wait no longer.
+    pub(crate) fn reply(self) -> LocalReply {
+        match self {
+            Self::Refused(reply) => reply,
+            Self::Unread(_) => LocalReply::ClientStalled,
+        }
+    }
+}
+
+impl From<LocalReply> for Unbegun {
+    fn from(reply: LocalReply) -> Self {
+        Self::Refused(reply)
+    }
+}
+
+/// Whether a service lets a request begin that its filters have passed.
+fn may_begin(
+    worker: &Worker,
+    service: &Service,
+    request: Message<'_>,
+    framing: Framing,
+    read: BodyRead,
+) -> Result<(), Unbegun> {
+    let length = framing.length();
+    if request.method() == b"TRACE" && !service.definition.traffic.allow_trace {
+        return Err(LocalReply::Trace.into());
+    }
+    if length > body_limit(worker, service) {
+        return Err(LocalReply::BodyTooLong.into());
+    }
+    if service.hold.is_some() {
+        return Err(LocalReply::ServiceHeld.into());
+    }
+    if service.buffers.request > 0 && framing != Framing::Empty {
+        wait_for_body(service, request, length, read)?;
+    }
+    Ok(())
+}
+
+/// Has the body of a request read first, if its service takes up bodies and this one may fit.
+fn wait_for_body(
+    service: &Service,
+    request: Message<'_>,
+    length: u64,
+    read: BodyRead,
+) -> Result<(), Unbegun> {
+    let most = service.buffers.request;
+    // A call's messages may each wait for a response.
+    let is_call = || {
+        let mut kinds = request.named("content-type");
+        kinds.any(|kind| kind.starts_with(b"application/grpc"))
+    };
+    if read != BodyRead::No || length > most || is_call() {
+        return Ok(());
+    }
+    let idle = service.timeouts.body_idle;
+    Err(Unbegun::Unread(BodyWait { most, idle }))
 }
 
 /// How many bytes the body of a request of this service may have.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use http::HeaderValue;
 
 use crate::table::balance::Balance;
+use crate::table::cookie_key::CookieKey;
 use crate::table::definition::Definition;
 use crate::table::force::Force;
 use crate::table::key::KeySource;
@@ -19,8 +20,13 @@ use crate::wire::peer::Peer;
 /// Balancing by hash has to agree between workers, restarts and proxies.
 const BALANCE_KEY: (u64, u64) = (0x6372_6f73_7366_6164, 0x652e_6261_6c61_6e63);
 
-/// Reads what the service listens to of a request.
-pub(crate) fn of(definition: &Definition, request: Message<'_>, peer: &Peer) -> RoutingHints {
+/// Reads what the service listens to of a request. Sticky cookies are of this key.
+pub(crate) fn of(
+    definition: &Definition,
+    cookie_key: &CookieKey,
+    request: Message<'_>,
+    peer: &Peer,
+) -> RoutingHints {
     let mut hints = RoutingHints::NONE;
     if let Some(force) = &definition.force {
         // Versions of a service are in the order of its split.
@@ -31,7 +37,8 @@ pub(crate) fn of(definition: &Definition, request: Message<'_>, peer: &Peer) -> 
         hints.version = label(force, request, peer).and_then(place);
     }
     if let (Some(sticky), None) = (&definition.sticky, hints.version) {
-        hints.client = sticky.client(value(&sticky.source, request), rand::random);
+        let value = value(&sticky.source, request);
+        hints.client = sticky.client(value, cookie_key, rand::random);
     }
     if let Balance::Hash(source) = &definition.balance {
         hints.key = key(source, request, peer);
@@ -40,9 +47,13 @@ pub(crate) fn of(definition: &Definition, request: Message<'_>, peer: &Peer) -> 
 }
 
 /// The `Set-Cookie` that the response has to carry.
-pub(crate) fn set_cookie(hints: &RoutingHints, definition: &Definition) -> Option<HeaderValue> {
-    let value = hints.client.newcomer?;
-    definition.sticky.as_ref()?.set_cookie(value)
+pub(crate) fn set_cookie(
+    hints: &RoutingHints,
+    definition: &Definition,
+    cookie_key: &CookieKey,
+) -> Option<HeaderValue> {
+    let id = hints.client.to_tell()?;
+    definition.sticky.as_ref()?.set_cookie(id, cookie_key)
 }
 
 /// The label that a request names, if its client is known and may name one.

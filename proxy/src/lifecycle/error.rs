@@ -17,6 +17,9 @@ pub enum RunError {
     /// Clients could not be listened for.
     #[error("cannot listen for clients: {0}")]
     Listen(#[source] std::io::Error),
+    /// The access log could not be started.
+    #[error("cannot start the access log: {0}")]
+    AccessLog(#[source] std::io::Error),
     /// A worker could not be started.
     #[error("cannot start a worker thread: {0}")]
     Worker(#[source] std::io::Error),

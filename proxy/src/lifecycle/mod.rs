@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use program::sockets::Given;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -37,8 +38,10 @@ use crate::lifecycle::handover::active_lock::ActiveLock;
 use crate::lifecycle::handover::draining::{Finishing, Over};
 use crate::lifecycle::handover::link::Links;
 use crate::lifecycle::handover::offer::{HandoverState, Successor};
-use crate::server::listeners::{AdminListener, Given};
+use crate::server::admin_listener::AdminListener;
+use crate::server::listeners::id_of;
 use crate::table::counts::remote::ProcessId;
+use crate::wire::tls::Listening;
 use crate::worker::counters::Counters;
 use crate::worker::order::{Order, Orders, ShutdownPhase};
 
@@ -46,6 +49,8 @@ use crate::worker::order::{Order, Orders, ShutdownPhase};
 const POLL_EVERY: Duration = Duration::from_millis(20);
 /// A successor that lives for so long is not expected to die of its start.
 const PROBATION: Duration = Duration::from_secs(1);
+/// How long the disk may take for the last write of the state file.
+const SETTLING: Duration = Duration::from_secs(5);
 /// How long the owner of the table may take to hear the last word of this process.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
@@ -61,6 +66,7 @@ pub(crate) struct Lifecycle {
     /// Where a successor asks for everything.
     pub(crate) handover: Option<(PathBuf, UnixListener)>,
     pub(crate) active_lock: Arc<ActiveLock>,
+    pub(crate) tls: Arc<Listening>,
 }
 
 /// How leaving has ended.
@@ -90,6 +96,7 @@ impl Lifecycle {
                 control: self.control.clone(),
                 links: self.links.clone(),
                 process: self.process,
+                tls: self.tls.clone(),
                 sockets,
             };
             let successor = tokio::select! {
@@ -131,7 +138,12 @@ impl Lifecycle {
         }
         self.shutdown_phase.send_replace(ShutdownPhase::Stopping);
         self.links.stop().await;
-        self.end_within(Some(within), &mut all_ended).await
+        let control = self.control.clone();
+        let settling = tokio::spawn(async move { control.settle().await });
+        let ended = self.end_within(Some(within), &mut all_ended).await;
+        // Elapsed: the disk hangs. The file has everything all the same.
+        let _ = timeout(SETTLING, settling).await;
+        ended
     }
 
     async fn end_within<E>(
@@ -173,7 +185,7 @@ impl Lifecycle {
     /// Waits for a process that takes over.
     async fn successor(&self, handover_state: &HandoverState) -> Successor {
         match &self.handover {
-            Some((_, listener)) => handover_state.pass_on(listener).await,
+            Some((path, listener)) => handover_state.pass_on(path, listener).await,
             None => std::future::pending().await,
         }
     }
@@ -204,10 +216,8 @@ impl Lifecycle {
         // its death.
         let mut sockets = handover_state.sockets;
         sockets.retain(|given| {
-            given
-                .label
-                .actual
-                .is_none_or(|at| successor.kept.contains(&at))
+            let id = id_of(&given.label);
+            id.is_none_or(|id| successor.kept.contains(&id))
         });
 
         let drain = self.control.table().timeouts.drain;
@@ -300,6 +310,8 @@ impl Lifecycle {
         let links = self.links.clone();
         tokio::spawn(async move { links.expect(&others).await });
         self.control.take_back();
+        let control = self.control.clone();
+        tokio::spawn(async move { control.begin_saving().await });
         self.shutdown_phase.send_replace(ShutdownPhase::Serving);
     }
 }

@@ -13,6 +13,7 @@ use crate::lifecycle::error::RunError;
 use crate::lifecycle::handover::link::Links;
 use crate::lifecycle::handover::{HandoverError, Predecessor};
 use crate::table::Table;
+use crate::wire::listener_id::ListenerId;
 
 /// The table to begin with: that of the config file and what was saved, or the predecessor's.
 pub(crate) async fn first_table(
@@ -44,18 +45,18 @@ pub(crate) async fn first_table(
     }
 }
 
-/// Connections are accepted at these addresses: what the predecessor has is ours from here on,
+/// Connections are accepted at these addresses, which are these listeners: what the predecessor has is ours from here on,
 /// and the older processes are ours to tell.
 pub(crate) async fn take_over(
     predecessor: Option<Predecessor>,
-    (addresses, admin_address): (Vec<SocketAddr>, Option<String>),
+    (kept, admin_address): ((Vec<SocketAddr>, Vec<ListenerId>), Option<String>),
     control: &Control,
     links: &Arc<Links>,
 ) -> Result<(), RunError> {
     let Some(predecessor) = predecessor else {
         return Ok(());
     };
-    let draining_processes = predecessor.ready(addresses, admin_address).await?;
+    let draining_processes = predecessor.ready(kept, admin_address).await?;
     tracing::info!(
         draining_processes = draining_processes.len(),
         "has taken over"

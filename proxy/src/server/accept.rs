@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, watch};
 
+use crate::access_log::AccessLog;
+use crate::access_log::own::OfWorker;
 use crate::config::{Config, Limits, Listener};
 use crate::server::admission::{Admission, ConnectionPermit};
 use crate::server::h1::Jobs;
@@ -21,9 +23,10 @@ use crate::server::listeners::Bound;
 use crate::server::{h1, h2};
 use crate::table::Table;
 use crate::wire::h2::connection::H2Socket;
+use crate::wire::listener_id::ListenerId;
 use crate::wire::peer::{Peer, is_in};
 use crate::wire::socket::{Bytestream, Socket};
-use crate::wire::tls::ListenerTls;
+use crate::wire::tls::{Accepted, ListenerTls};
 use crate::worker::Worker;
 use crate::worker::counters::Counters;
 use crate::worker::log_throttle::LogThrottle;
@@ -50,12 +53,14 @@ pub(crate) struct Shared {
     limits: Limits,
     admissions: Admissions,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) access_log: Option<Arc<AccessLog>>,
     shutdown_phase: watch::Receiver<ShutdownPhase>,
 }
 
 /// Where a worker accepts connections.
 struct Port {
     listener: Listener,
+    id: ListenerId,
     tls: Option<Arc<ListenerTls>>,
     admission: Arc<Admission>,
     /// One for all ports of the worker.
@@ -63,7 +68,7 @@ struct Port {
 }
 
 /// Who may connect to which listener, for all workers.
-type Admissions = HashMap<SocketAddr, Arc<Admission>>;
+type Admissions = HashMap<ListenerId, Arc<Admission>>;
 
 impl Shared {
     /// For so many workers, with these limits. They are at the stage that is sent last.
@@ -76,13 +81,14 @@ impl Shared {
         let (sender, shutdown_phase) = watch::channel(ShutdownPhase::Serving);
         let admission = |listener: &Listener| {
             let admission = Admission::new(&limits);
-            (listener.address, Arc::new(admission))
+            (listener.id(), Arc::new(admission))
         };
         let shared = Self {
             table,
             limits,
             admissions: config.listeners.iter().map(admission).collect(),
             counters: Arc::new(Counters::new(workers)),
+            access_log: None,
             shutdown_phase,
         };
         (shared, sender)
@@ -107,24 +113,32 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             limits,
             admissions,
             counters,
+            access_log,
             mut shutdown_phase,
         } = shared;
-        let worker = Worker::new(index, table, limits, &counters, shutdown_phase.clone());
+        let access_log = access_log.map(|log| OfWorker::new(log, index));
+        if let Some(log) = &access_log {
+            tokio::task::spawn_local(log.clone().run());
+        }
+        let phase = shutdown_phase.clone();
+        let worker = Worker::new(index, table, limits, &counters, phase, access_log);
         let jobs = Rc::new(h1::jobs());
-        for Bound {
-            listener,
-            tls,
-            socket,
-            ..
-        } in listeners
-        {
+        for bound in listeners {
+            let id = bound.id();
+            let Bound {
+                listener,
+                tls,
+                socket,
+                ..
+            } = bound;
             // What is accepted on it inherits this from it, on Linux.
             rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
             let socket = TcpListener::from_std(socket)?;
-            let admission = admissions.get(&listener.address).cloned();
+            let admission = admissions.get(&listener.id()).cloned();
             let port = Rc::new(Port {
                 admission: admission.unwrap_or_else(|| Arc::new(Admission::new(&limits))),
                 listener,
+                id,
                 tls,
                 jobs: jobs.clone(),
             });
@@ -164,10 +178,10 @@ async fn accept(worker: Rc<Worker>, port: Rc<Port>, mut socket: TcpListener) {
     let warnings = ThrottledWarnings::default();
     loop {
         accept_while_serving(&worker, &port, &socket, &mut shutdown_phase, &warnings).await;
-        if !is_kept_by_successor(&shutdown_phase.borrow(), &socket) {
+        if !is_kept_by_successor(&shutdown_phase.borrow(), &port.id) {
             break;
         }
-        match leave_to_successor(socket, &mut shutdown_phase).await {
+        match leave_to_successor(socket, &port.id, &mut shutdown_phase).await {
             Ok(Some(back)) => socket = back,
             Ok(None) => return,
             Err(error) => {
@@ -249,7 +263,7 @@ async fn greet(
     worker: Rc<Worker>,
     port: Rc<Port>,
     stream: TcpStream,
-    peer: Peer,
+    mut peer: Peer,
     _place: ConnectionPermit,
 ) {
     let _open = worker.counters.connection();
@@ -258,12 +272,20 @@ async fn greet(
         None => Bytestream::plain(stream),
         // What other connections do not need is not in the memory of all of them.
         Some(tls) => match Box::pin(tls.accept(stream, header)).await {
-            Ok(stream) if stream.speaks_h2() => {
+            Ok(Accepted::Tls(stream)) if stream.speaks_h2() => {
+                peer.tls_version = stream.version();
                 let stream = Bytestream::Tls(Box::new(stream));
                 let h2_socket = H2Socket::to_client(Vec::new(), stream);
                 return Box::pin(h2::serve(worker, h2_socket, peer)).await;
             }
-            Ok(stream) => Bytestream::Tls(Box::new(stream)),
+            Ok(Accepted::Tls(stream)) => {
+                peer.tls_version = stream.version();
+                Bytestream::Tls(Box::new(stream))
+            }
+            Ok(Accepted::Plain(stream)) => {
+                let socket = Socket::new(Bytestream::plain(stream));
+                return Box::pin(h1::refuse_plain(worker, socket, peer)).await;
+            }
             Err(error) => {
                 worker.counters.handshake_failed();
                 tracing::debug!(client = %peer.ip, %error, "TLS handshake with a client failed");
@@ -276,22 +298,19 @@ async fn greet(
 }
 
 /// Whether another process accepts on this socket, too.
-fn is_kept_by_successor(shutdown_phase: &ShutdownPhase, socket: &TcpListener) -> bool {
-    let (ShutdownPhase::Leaving(kept), Ok(address)) = (shutdown_phase, socket.local_addr()) else {
-        return false;
-    };
-    kept.contains(&address)
+fn is_kept_by_successor(shutdown_phase: &ShutdownPhase, id: &ListenerId) -> bool {
+    matches!(shutdown_phase, ShutdownPhase::Leaving(kept) if kept.contains(id))
 }
 
 /// Leaves a socket alone for as long as another process accepts on it. Gives it back if that
 /// process has died. Nothing is lost meanwhile: connections wait in the backlog, which both share.
 async fn leave_to_successor(
     socket: TcpListener,
+    id: &ListenerId,
     shutdown_phase: &mut watch::Receiver<ShutdownPhase>,
 ) -> io::Result<Option<TcpListener>> {
     let socket = socket.into_std()?;
-    let address = socket.local_addr()?;
-    let is_over = |shutdown_phase: &ShutdownPhase| !matches!(shutdown_phase, ShutdownPhase::Leaving(kept) if kept.contains(&address));
+    let is_over = |phase: &ShutdownPhase| !is_kept_by_successor(phase, id);
     let back = shutdown_phase.wait_for(is_over);
     match back.await.as_deref() {
         Ok(ShutdownPhase::Serving) => TcpListener::from_std(socket).map(Some),

@@ -1,6 +1,7 @@
 //! A client's connection: reads its requests one after the other, forwards each, and
 //! passes the responses on.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, ready};
@@ -8,12 +9,15 @@ use std::time::Duration;
 
 use http::Version;
 
-use crate::forward::{EndpointResponse, Exchange};
+use crate::access_log::own::Logged;
+use crate::access_log::termination::Phase;
+use crate::filter::Filtered;
+use crate::forward::{BodyRead, EndpointResponse, Exchange, Unbegun};
 use crate::server::h2;
-use crate::server::incoming::{Incoming, Started, may_pass, write_reply};
+use crate::server::incoming::{Incoming, Started, Unserved};
 use crate::server::linger::linger;
+use crate::server::logged;
 use crate::wire::Wire;
-use crate::wire::connection::Link;
 use crate::wire::expectation::Expectation;
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::head::{BadHead, find_end, read_request, request_at_once, request_framing};
@@ -29,6 +33,7 @@ use crate::wire::timer::{Timer, WaitError};
 use crate::wire::tunnel::tunnel;
 use crate::worker::Worker;
 use crate::worker::slots::{Slots, slot};
+use crate::worker::upstream::Attempt;
 
 /// What a connection of HTTP/2 begins with, as far as it looks like a head (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
@@ -113,22 +118,25 @@ pub(crate) fn jobs() -> Jobs {
             } = job;
             let next = match arrived {
                 Ok(arrived) => client.request(&worker, arrived).await,
-                Err(reply) => client.refuse(&worker, reply, None, false).await,
+                Err(reply) => client.refuse_unread(&worker, reply).await,
             };
             (client, next)
         })
     })
 }
 
+/// Tells a client that speaks HTTP without TLS that this listener has TLS. nginx does the same.
+pub(crate) async fn refuse_plain(worker: Rc<Worker>, socket: Socket, peer: Peer) {
+    let mut client = H1Client::new(&worker, socket, peer);
+    let refused = client.refuse_unread(&worker, LocalReply::PlainHttp);
+    if let Next::Close(most) = refused.await {
+        client.linger(&worker, most).await;
+    }
+}
+
 /// Serves a client's connection to its end.
 pub(crate) async fn serve(worker: Rc<Worker>, jobs: &Jobs, socket: Socket, peer: Peer) {
-    let mut client = Box::new(H1Client {
-        socket,
-        read_buffer: ReadBuffer::default(),
-        timer: worker.timers.timer(),
-        peer,
-        served: 0,
-    });
+    let mut client = Box::new(H1Client::new(&worker, socket, peer));
     loop {
         let arrived = match client.head(&worker).await {
             Ok(None) => return client.socket.send_close_notify(),
@@ -154,6 +162,16 @@ pub(crate) async fn serve(worker: Rc<Worker>, jobs: &Jobs, socket: Socket, peer:
 }
 
 impl H1Client {
+    fn new(worker: &Worker, socket: Socket, peer: Peer) -> Self {
+        Self {
+            socket,
+            read_buffer: ReadBuffer::default(),
+            timer: worker.timers.timer(),
+            peer,
+            served: 0,
+        }
+    }
+
     /// Waits for the whole head of a request. `None`: there will be none.
     async fn head(&mut self, worker: &Worker) -> Result<Option<Arrived>, LocalReply> {
         // A connection that waits holds no table, and little else.
@@ -251,30 +269,43 @@ impl H1Client {
 
     /// Serves the request whose head has arrived.
     async fn request(&mut self, worker: &Rc<Worker>, arrived: Arrived) -> Next {
-        let Arrived { length, head } = arrived;
+        let Arrived { mut length, head } = arrived;
         let is_read = head.is_some();
         let mut head = head.unwrap_or_else(|| worker.pool.head());
         let request = match self.read(worker, length, is_read, &mut head) {
             Ok(request) => request,
             Err(bad) => {
                 worker.pool.give_head(head);
+                let refused = self.refuse_unread(worker, bad.into()).await;
                 self.read_buffer.consume(length);
-                return self.refuse(worker, bad.into(), None, false).await;
+                return refused;
             }
         };
-        let incoming = Incoming {
-            worker,
-            timer: &self.timer,
-            peer: &self.peer,
-            head: head.over(&self.read_buffer.data()[..length]),
-            framing: request.framing,
-            client: Wire::H1(&self.socket),
-        };
+        let mut logged = Logged::begin(
+            worker.access_log.as_ref(),
+            &self.peer,
+            head.over(&self.read_buffer.data()[..length]),
+            length,
+        );
+        let client = (&self.timer, &self.peer, &self.socket);
+        let message = head.over(&self.read_buffer.data()[..length]);
+        let incoming = incoming(worker, client, message, request.framing, None);
         // What it is made of is large, and stays where it is to its end.
         let mut started = incoming.begin();
-        if matches!(started, Err(reply) if may_pass(reply)) {
+        if started.is_err() {
+            logged::not_begun(&mut logged, worker, incoming.head);
+        }
+        let mut filtered = incoming.filtered.take();
+        let mut has_waited = false;
+        if let Err(unbegun) = started
+            && unbegun.may_pass()
+        {
+            has_waited = true;
+            let waits = (unbegun, &mut filtered);
+            let beginning = self.begin_later(worker, &head, length, request.framing, waits);
+            length = 0;
             // Rare, and so not worth memory in every request.
-            started = Box::pin(incoming.begin_when_it_may()).await;
+            started = Box::pin(beginning).await;
         }
         worker.pool.give_head(head);
         self.read_buffer.consume(length);
@@ -283,12 +314,32 @@ impl H1Client {
                 ref mut exchange,
                 attempt,
                 ref mut upload,
+                reserved: _,
             }) => (exchange, attempt, upload),
-            Err(reply) => {
+            Err(unbegun) => {
+                let reply = unbegun.reply();
                 let is_read = self.skip_body(request.framing);
-                return self.refuse(worker, reply, Some(request), is_read).await;
+                logged::refused(&mut logged, reply, Phase::Queue);
+                let unserved = Unserved::new(reply, filtered);
+                let refused = self.refuse(worker, unserved, Some(request), is_read, &mut logged);
+                return refused.await;
             }
         };
+        logged::begun(&mut logged, exchange, has_waited);
+        self.exchange(worker, request, exchange, attempt, upload, &mut logged)
+            .await
+    }
+
+    /// Forwards a request whose exchange has begun, and passes the response on.
+    async fn exchange(
+        &mut self,
+        worker: &Rc<Worker>,
+        request: Request,
+        exchange: &mut Exchange,
+        attempt: Attempt,
+        upload: &mut Pump,
+        logged: &mut Logged,
+    ) -> Next {
         if self.read_buffer.is_empty() {
             // However long the response takes, the connection holds no buffer until it is there.
             self.read_buffer.park(&worker.pool);
@@ -305,17 +356,24 @@ impl H1Client {
             .await;
         let mut response = match response {
             Ok(response) => response,
-            Err(reply) => return self.unserved(worker, reply, request, upload).await,
+            Err(reply) => {
+                logged::unserved(logged, worker, exchange, reply, upload);
+                let unserved = self.unserved(worker, reply, request, upload, logged);
+                return unserved.await;
+            }
         };
+        logged::responded(logged, exchange, &response);
         if response.head.status == 101 {
             upload.finish(&mut self.read_buffer, &worker.pool);
-            return self.upgrade(worker, exchange, response).await;
+            return self.upgrade(worker, exchange, response, logged).await;
         }
         let whole = upload.is_done();
         let begun = begin_response(worker, &request, exchange, &response, whole);
         let relayed = exchange
             .relay(&self.timer, &mut response, begun.head, &mut source, upload)
             .await;
+        let timer = &self.timer;
+        logged::relayed(logged, timer, exchange, &response, &relayed, upload);
         upload.finish(&mut self.read_buffer, &worker.pool);
         match response.settle(relayed) {
             Ok(()) if begun.keep_alive => Next::Request,
@@ -325,6 +383,26 @@ impl H1Client {
         }
     }
 
+    /// Begins the exchange of a request that has to wait, and takes its head off the inbox.
+    async fn begin_later(
+        &mut self,
+        worker: &Rc<Worker>,
+        head: &Head,
+        length: usize,
+        framing: Framing,
+        (unbegun, filtered): (Unbegun, &mut Option<Box<Filtered>>),
+    ) -> Result<Started, Unbegun> {
+        let bytes = self.read_buffer.data()[..length].to_vec();
+        self.read_buffer.consume(length);
+        let client = (&self.timer, &self.peer, &self.socket);
+        let message = head.over(&bytes);
+        let mut incoming = incoming(worker, client, message, framing, filtered.take());
+        let beginning = incoming.begin_later(unbegun, &mut self.read_buffer);
+        let started = beginning.await;
+        *filtered = incoming.filtered.take();
+        started
+    }
+
     /// Refuses a request that no endpoint has responded to, after as much of its body as was sent on.
     async fn unserved(
         &mut self,
@@ -332,11 +410,22 @@ impl H1Client {
         reply: LocalReply,
         request: Request,
         upload: &mut Pump,
+        logged: &mut Logged,
     ) -> Next {
         let (done, untouched) = (upload.is_done(), upload.is_untouched());
         upload.finish(&mut self.read_buffer, &worker.pool);
         let is_read = done || untouched && self.skip_body(request.framing);
-        self.refuse(worker, reply, Some(request), is_read).await
+        self.refuse(worker, reply.into(), Some(request), is_read, logged)
+            .await
+    }
+
+    /// Refuses a request whose head cannot be read; what came of it is at the front of the inbox.
+    async fn refuse_unread(&mut self, worker: &Worker, reply: LocalReply) -> Next {
+        let line = self.read_buffer.data();
+        let mut logged = Logged::unread(worker.access_log.as_ref(), &self.peer, line);
+        logged::refused(&mut logged, reply, Phase::Head);
+        self.refuse(worker, reply.into(), None, false, &mut logged)
+            .await
     }
 
     /// Ends a connection in the middle of a response.
@@ -385,6 +474,7 @@ impl H1Client {
         worker: &Rc<Worker>,
         exchange: &Exchange,
         response: EndpointResponse,
+        logged: &mut Logged,
     ) -> Next {
         let EndpointResponse {
             mut attempt,
@@ -393,12 +483,9 @@ impl H1Client {
         } = response;
         let mut bytes = worker.pool.take_small();
         response_fields(Version::HTTP_11, connection.response(), b"", &mut bytes);
-        exchange.stick(&mut bytes);
+        exchange.finish_fields(&attempt.upstream().endpoint, &mut bytes);
         bytes.extend_from_slice(b"\r\n");
         connection.take_off(&head, &worker.pool);
-        let Link::H1(endpoint) = &connection.link else {
-            return Next::Cut;
-        };
         let written = self
             .socket
             .write_all(&self.timer, exchange.body_idle(), [&bytes])
@@ -406,9 +493,12 @@ impl H1Client {
         worker.pool.give(bytes);
         if written.is_ok() {
             attempt.upgrade();
-            let client = (&self.socket, &mut self.read_buffer);
-            let endpoint = (endpoint, &mut connection.read_buffer);
-            tunnel(&worker.pool, &self.timer, client, endpoint).await;
+            let client = (Wire::H1(&self.socket), &mut self.read_buffer);
+            let endpoint = (connection.link.wire(), &mut connection.read_buffer);
+            let tunnelled = tunnel(&worker.pool, &self.timer, client, endpoint).await;
+            logged::tunnelled(logged, tunnelled);
+        } else {
+            logged::replied(logged, 0, false);
         }
         Next::Cut
     }
@@ -431,10 +521,12 @@ impl H1Client {
     async fn refuse(
         &mut self,
         worker: &Worker,
-        reply: LocalReply,
+        unserved: Unserved,
         request: Option<Request>,
         is_read: bool,
+        logged: &mut Logged,
     ) -> Next {
+        let reply = unserved.reply;
         worker.counters.refused(reply);
         if reply == LocalReply::ClientGone {
             return Next::Cut;
@@ -445,22 +537,20 @@ impl H1Client {
             && !worker.is_leaving()
             && request.is_some_and(|request| request.keep_alive);
         let mut bytes = worker.pool.take_small();
-        let reason = reply.status().canonical_reason().unwrap_or_default();
-        status_line(
-            version,
-            reply.status().as_u16(),
-            reason.as_bytes(),
-            &mut bytes,
-        );
+        let status = unserved.status();
+        let reason = status.canonical_reason().unwrap_or_default();
+        status_line(version, status.as_u16(), reason.as_bytes(), &mut bytes);
         let json = request.is_some_and(|request| request.json);
         let to_head = request.is_some_and(|request| request.to_head);
-        let body = write_reply(worker, reply, json, to_head, &mut bytes);
+        let body = unserved.write(worker, json, to_head, &mut bytes);
         say_connection(version, keep_alive, &mut bytes);
         bytes.extend_from_slice(b"\r\n");
-        bytes.extend_from_slice(body.as_bytes());
+        bytes.extend_from_slice(&body);
         let within = worker.table().timeouts.body_idle;
         let written = self.socket.write_all(&self.timer, within, [&bytes]).await;
         worker.pool.give(bytes);
+        logged::filtered(logged, &unserved);
+        logged::replied(logged, body.len(), written.is_ok());
         match written {
             Ok(()) if keep_alive => Next::Request,
             Ok(()) if request.is_some() => Next::Close(u64::MAX),
@@ -498,6 +588,26 @@ impl H1Client {
     }
 }
 
+/// A request of a client, with what filters have found of it already.
+fn incoming<'r>(
+    worker: &'r Rc<Worker>,
+    (timer, peer, socket): (&'r Timer, &'r Peer, &'r Socket),
+    head: Message<'r>,
+    framing: Framing,
+    filtered: Option<Box<Filtered>>,
+) -> Incoming<'r> {
+    Incoming {
+        worker,
+        timer,
+        peer,
+        head,
+        framing,
+        read: BodyRead::No,
+        client: Wire::H1(socket),
+        filtered: Cell::new(filtered),
+    }
+}
+
 /// Writes what a client should see of a response's head. `whole`: its request was sent to the end.
 fn begin_response(
     worker: &Worker,
@@ -513,7 +623,7 @@ fn begin_response(
     let keep_alive = request.keep_alive && whole && !worker.is_leaving() && !ends_with_connection;
     let mut bytes = worker.pool.take_small();
     response_fields(request.version, message, &worker.date(), &mut bytes);
-    exchange.stick(&mut bytes);
+    exchange.finish_fields(&response.attempt.upstream().endpoint, &mut bytes);
     say_connection(request.version, keep_alive, &mut bytes);
     let chunked = if ends_with_connection {
         bytes.extend_from_slice(b"\r\n");

@@ -2,24 +2,22 @@
 //! and handed to the threads that serve them. Sockets that are open already, since an older process
 //! or systemd had them, are used as they are.
 
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use socket2::{Domain, Socket, Type};
+use program::sockets::{BACKLOG, Given, Label, Role, bind};
+use socket2::SockRef;
 
-use crate::config::{AdminAddress, Config, Listener, ListenersTls};
+use crate::config::{Config, Listener, ListenersTls};
+use crate::server::admin_listener::{AdminListener, bind_unix};
+use crate::server::bind_error::BindError;
 use crate::wire::keep_alive::keep_alive;
+use crate::wire::listener_id::ListenerId;
 use crate::wire::tls::{ListenerTls, Listening};
-
-/// Connections that wait to be accepted, on each socket.
-const BACKLOG: i32 = 4096;
 
 /// Every socket that the proxy serves.
 #[derive(Debug)]
@@ -32,36 +30,11 @@ pub struct Listeners {
     labels: Labels,
 }
 
-/// What a socket is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Label {
-    pub(crate) role: Role,
-    /// As the config file has it.
-    pub(crate) configured: String,
-    /// Where it listens, if that is an address.
-    pub(crate) actual: Option<SocketAddr>,
-}
-
-/// Who is served by a socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Role {
-    Clients,
-    Admin,
-    Handover,
-}
-
 /// As the config file names what is not a listener of clients.
 #[derive(Debug)]
 struct Labels {
     admin: Option<String>,
     handover: Option<String>,
-}
-
-/// A socket that was open before this process began.
-#[derive(Debug)]
-pub struct Given {
-    pub(crate) label: Label,
-    pub(crate) fd: OwnedFd,
 }
 
 /// A worker's socket of one listener.
@@ -75,49 +48,21 @@ pub(crate) struct Bound {
     is_shared: bool,
 }
 
-/// The admin port's socket.
-#[derive(Debug)]
-pub(crate) enum AdminListener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl AdminListener {
-    /// The same socket once more.
-    pub(crate) fn try_clone(&self) -> io::Result<Self> {
-        match self {
-            Self::Tcp(socket) => socket.try_clone().map(Self::Tcp),
-            Self::Unix(socket) => socket.try_clone().map(Self::Unix),
+impl Bound {
+    /// Where it is, as other processes know it.
+    pub(crate) fn id(&self) -> ListenerId {
+        match (self.listener.id(), self.socket.local_addr()) {
+            (ListenerId::Address(_), Ok(actual)) => ListenerId::Address(actual),
+            (id, _) => id,
         }
     }
 }
 
-/// An address that could not be bound.
-#[derive(Debug)]
-pub struct BindError {
-    address: String,
-    source: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, source } = self;
-        match source.kind() {
-            io::ErrorKind::AddrInUse => write!(f, "{address} is taken by another program"),
-            io::ErrorKind::PermissionDenied => {
-                write!(
-                    f,
-                    "{address}: not permitted (ports below 1024 need a privilege)"
-                )
-            }
-            _ => write!(f, "{address}: {source}"),
-        }
-    }
-}
-
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
+/// The id of a listener's socket; `None` of others.
+pub(crate) fn id_of(label: &Label) -> Option<ListenerId> {
+    match (&label.name, label.actual) {
+        (Some(name), _) => Some(ListenerId::Named(name.as_str().into())),
+        (None, actual) => actual.map(ListenerId::Address),
     }
 }
 
@@ -137,8 +82,11 @@ impl Listeners {
                 address: listener.address.to_string(),
                 source,
             };
-            let given = take_clients(&mut given, listener.address);
-            let spread = spread(listener.address, workers, given).map_err(error)?;
+            let given = match &listener.name {
+                Some(name) => take_named(&mut given, name)?,
+                None => take_clients(&mut given, listener.address),
+            };
+            let spread = spread(listener, workers, given).map_err(error)?;
             for (number, (socket, is_shared)) in spread.into_iter().enumerate() {
                 sockets[number % workers].push(Bound {
                     listener: listener.clone(),
@@ -156,8 +104,8 @@ impl Listeners {
         let admin =
             admin.map(
                 |listen| match take_one(&mut given, Role::Admin, &listen.to_string()) {
-                    Some(fd) => given_admin(listen, fd),
-                    None => bind_admin(listen),
+                    Some(fd) => AdminListener::given(listen, fd),
+                    None => AdminListener::bind(listen),
                 },
             );
         let handover = config.handover.as_ref().map(|path| {
@@ -196,6 +144,7 @@ impl Listeners {
                 role: Role::Clients,
                 configured: bound.listener.address.to_string(),
                 actual: bound.socket.local_addr().ok(),
+                name: bound.listener.name.as_deref().map(str::to_owned),
             };
             let fd = bound.socket.try_clone()?.into();
             handles.push(Given { label, fd });
@@ -206,6 +155,7 @@ impl Listeners {
                     role,
                     configured: configured.clone(),
                     actual: None,
+                    name: None,
                 };
                 handles.push(Given { label, fd: fd? });
             }
@@ -224,26 +174,30 @@ impl Listeners {
 
     /// Where clients connect.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let addresses = self.once().into_iter();
-        addresses.map(|(address, _)| address).collect()
+        let once = self.once().into_iter();
+        let addresses = once.filter_map(|(_, bound)| bound.socket.local_addr().ok());
+        addresses.collect()
     }
 
-    /// TLS of each listener that has it, with the listener's address.
+    /// The same, as other processes know it.
+    pub(crate) fn ids(&self) -> Vec<ListenerId> {
+        self.once().into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// TLS of each listener that has it, with the listener's id.
     pub(crate) fn tls(&self) -> Listening {
         let once = self.once().into_iter();
-        once.filter_map(|(address, bound)| Some((address, bound.tls.clone()?)))
+        once.filter_map(|(id, bound)| Some((id, bound.tls.clone()?)))
             .collect()
     }
 
-    /// One socket of each address. A worker may have several.
-    fn once(&self) -> Vec<(SocketAddr, &Bound)> {
-        let mut once: Vec<(SocketAddr, &Bound)> = Vec::new();
+    /// One socket of each listener. A worker may have several.
+    fn once(&self) -> Vec<(ListenerId, &Bound)> {
+        let mut once: Vec<(ListenerId, &Bound)> = Vec::new();
         for bound in self.workers.first().into_iter().flatten() {
-            let Ok(address) = bound.socket.local_addr() else {
-                continue;
-            };
-            if !once.iter().any(|(known, _)| *known == address) {
-                once.push((address, bound));
+            let id = bound.id();
+            if !once.iter().any(|(known, _)| *known == id) {
+                once.push((id, bound));
             }
         }
         once
@@ -273,6 +227,7 @@ fn take_clients(given: &mut Vec<Given>, address: SocketAddr) -> Vec<TcpListener>
     let is_meant = |given: &Given| {
         let label = &given.label;
         label.role == Role::Clients
+            && label.name.is_none()
             && (label.configured == configured || label.actual == Some(address))
     };
     // With port 0 several listeners may be configured alike.
@@ -281,6 +236,21 @@ fn take_clients(given: &mut Vec<Given>, address: SocketAddr) -> Vec<TcpListener>
     };
     let taken = given.extract_if(.., |g| is_meant(g) && g.label.actual == actual);
     taken.map(|given| given.fd.into()).collect()
+}
+
+/// Takes the sockets of a named listener out of what is given. None of them is opened here: that
+/// might succeed in the wrong network namespace.
+fn take_named(given: &mut Vec<Given>, name: &str) -> Result<Vec<TcpListener>, BindError> {
+    let taken = given.extract_if(.., |given| given.label.name.as_deref() == Some(name));
+    let taken: Vec<TcpListener> = taken.map(|given| given.fd.into()).collect();
+    if taken.is_empty() {
+        let why = "neither the keeper nor a process before has a socket of this name";
+        return Err(BindError {
+            address: format!("listener `{name}`"),
+            source: io::Error::new(io::ErrorKind::NotFound, why),
+        });
+    }
+    Ok(taken)
 }
 
 fn take_one(given: &mut Vec<Given>, role: Role, configured: &str) -> Option<OwnedFd> {
@@ -298,14 +268,14 @@ fn take_one(given: &mut Vec<Given>, role: Role, configured: &str) -> Option<Owne
 /// socket that no worker accepts on would wait for ever. The flag says that the same one comes
 /// twice.
 fn spread(
-    address: SocketAddr,
+    listener: &Listener,
     workers: usize,
     given: Vec<TcpListener>,
 ) -> io::Result<Vec<(TcpListener, bool)>> {
-    let mut address = address;
+    let mut address = listener.address;
     if given.is_empty() && address.port() != 0 {
         // Another program that shares its port would be given half of our clients.
-        bind_tcp(address, false)?;
+        bind(address, false)?;
     }
     let mut sockets = Vec::with_capacity(workers);
     for socket in given {
@@ -315,123 +285,101 @@ fn spread(
     }
     let given = sockets.len();
     while sockets.len() < workers {
-        match bind_tcp(address, true) {
+        let again = || sockets[sockets.len() % given].0.try_clone();
+        if listener.name.is_some() {
+            sockets.push((again()?, true));
+            continue;
+        }
+        match bind(address, true) {
             Ok(socket) => {
                 // Port 0: all workers take the first worker's port.
                 address = socket.local_addr()?;
                 sockets.push((socket, false));
             }
             // systemd's are one for each address, and not shared.
-            Err(_) if given > 0 => {
-                let again = sockets[sockets.len() % given].0.try_clone()?;
-                sockets.push((again, true));
-            }
+            Err(_) if given > 0 => sockets.push((again()?, true)),
             Err(error) => return Err(error),
         }
     }
+    for (socket, _) in &sockets {
+        // Accepted connections inherit it. A peer that vanished is noticed in some minutes.
+        SockRef::from(socket).set_tcp_keepalive(&keep_alive())?;
+    }
     Ok(sockets)
-}
-
-fn given_admin(address: &AdminAddress, fd: OwnedFd) -> Result<AdminListener, BindError> {
-    let error = |source| BindError {
-        address: format!("admin port {address}"),
-        source,
-    };
-    Ok(match address {
-        AdminAddress::Tcp(_) => {
-            let socket = TcpListener::from(fd);
-            socket.set_nonblocking(true).map_err(error)?;
-            AdminListener::Tcp(socket)
-        }
-        AdminAddress::Unix(_) => {
-            let socket = UnixListener::from(fd);
-            socket.set_nonblocking(true).map_err(error)?;
-            AdminListener::Unix(socket)
-        }
-    })
-}
-
-fn bind_tcp(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    if share {
-        socket.set_reuse_port(true)?;
-    }
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_nonblocking(true)?;
-    // Accepted connections inherit it. A peer that vanished is noticed in some minutes.
-    socket.set_tcp_keepalive(&keep_alive())?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
-}
-
-fn bind_admin(address: &AdminAddress) -> Result<AdminListener, BindError> {
-    match address {
-        AdminAddress::Tcp(address) => {
-            let error = |source| BindError {
-                address: format!("admin port {address}"),
-                source,
-            };
-            let socket = TcpListener::bind(address).map_err(error)?;
-            socket.set_nonblocking(true).map_err(error)?;
-            Ok(AdminListener::Tcp(socket))
-        }
-        AdminAddress::Unix(path) => {
-            let error = |source| BindError {
-                address: format!("unix:{}", path.display()),
-                source,
-            };
-            let socket = bind_unix(path).map_err(error)?;
-            Ok(AdminListener::Unix(socket))
-        }
-    }
-}
-
-/// Binds a unix socket for its owner alone. What a killed proxy left behind is replaced.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    // No other user may connect, not even for the moment before its mode is set.
-    let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let socket = bind_or_replace(path);
-    rustix::process::umask(umask);
-    let socket = socket?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-fn bind_or_replace(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let is_socket = std::fs::symlink_metadata(path)?.file_type().is_socket();
-            let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-            if !is_socket || !UnixStream::connect(path).is_err_and(refused) {
-                return Err(error);
-            }
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)
-        }
-        bound => bound,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::socket::HalfClose;
+
+    fn listener(address: SocketAddr, name: Option<&str>) -> Listener {
+        Listener {
+            address,
+            name: name.map(Arc::from),
+            trusted_proxies: Arc::default(),
+            tls: None,
+            half_close: HalfClose::Abort,
+        }
+    }
 
     #[test]
     fn clients_come_to_the_sockets_that_were_given_until_the_others_are_served() {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let given = bind_tcp(any, true).unwrap();
+        let given = bind(any, true).unwrap();
         rustix::net::listen(&given, BACKLOG).unwrap();
         let address = given.local_addr().unwrap();
-        let sockets = spread(address, 4, vec![given]).unwrap();
+        let sockets = spread(&listener(address, None), 4, vec![given]).unwrap();
         assert_eq!(sockets.len(), 4);
         let clients: Vec<_> = (0..64)
             .map(|_| std::net::TcpStream::connect(address).unwrap())
             .collect();
         let accepted: Vec<_> = std::iter::from_fn(|| sockets[0].0.accept().ok()).collect();
         assert_eq!(accepted.len(), clients.len());
+    }
+
+    #[test]
+    fn sockets_of_a_named_listener_are_shared_and_no_other_is_opened() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let given = program::sockets::open_all(any, 1, program::sockets::Family::Both).unwrap();
+        let actual = given[0].local_addr().unwrap();
+        // As it may be inside of a container: the address is that of another namespace.
+        let elsewhere = SocketAddr::from(([192, 0, 2, 1], 80));
+        let sockets = spread(&listener(elsewhere, Some("web")), 4, given).unwrap();
+        assert_eq!(sockets.len(), 4);
+        for (socket, _) in &sockets {
+            assert_eq!(socket.local_addr().unwrap(), actual);
+        }
+        assert_eq!(
+            sockets.iter().filter(|(_, is_shared)| *is_shared).count(),
+            3
+        );
+    }
+
+    #[test]
+    fn a_named_listener_gets_the_sockets_of_its_name_whatever_their_address() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut given: Vec<Given> = [None, Some("web"), Some("api")]
+            .into_iter()
+            .map(|name| Given {
+                label: Label {
+                    role: Role::Clients,
+                    configured: "0.0.0.0:8080".into(),
+                    actual: Some(any),
+                    name: name.map(str::to_owned),
+                },
+                fd: bind(any, true).unwrap().into(),
+            })
+            .collect();
+        let inside = SocketAddr::from(([0, 0, 0, 0], 8080));
+        assert_eq!(take_clients(&mut given, inside).len(), 1);
+        assert_eq!(take_named(&mut given, "api").unwrap().len(), 1);
+        let left: Vec<_> = given.iter().map(|one| one.label.name.as_deref()).collect();
+        assert_eq!(left, [Some("web")]);
+        let error = take_named(&mut given, "api").unwrap_err().to_string();
+        assert!(
+            error.starts_with("listener `api`: neither the keeper"),
+            "{error}"
+        );
     }
 }

@@ -5,9 +5,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
+use program::sockets::{Given, Label, Role};
 
 use crate::config::Config;
-use crate::server::listeners::{Given, Label, Role};
 
 /// Takes what was passed to this process, if anything was.
 ///
@@ -23,6 +23,7 @@ pub fn from_systemd(config: &Config) -> io::Result<Vec<Given>> {
                 role: Role::Clients,
                 configured: actual.to_string(),
                 actual: Some(actual),
+                name: None,
             };
             given.push(Given {
                 label,
@@ -40,6 +41,7 @@ pub fn from_systemd(config: &Config) -> io::Result<Vec<Given>> {
                 },
                 configured: format!("unix:{}", path.display()),
                 actual: None,
+                name: None,
             };
             given.push(Given {
                 label,

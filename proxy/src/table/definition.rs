@@ -64,9 +64,17 @@ pub(crate) enum HostPattern {
     Exact(Box<str>),
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How many services were checked.
+    pub(crate) static CHECKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 impl Definition {
     /// Checks a service. The error's field is relative to the service.
     pub(crate) fn check(spec: &ServiceSpec) -> Result<Self, InputError> {
+        #[cfg(test)]
+        CHECKS.set(CHECKS.get() + 1);
         check_name(&spec.name)?;
         let hosts = check_hosts(&spec.hosts)?;
         let path_prefix = check_prefix(&spec.path_prefix)?;
@@ -143,6 +151,12 @@ impl Definition {
             .and_then(|prefix| path.strip_prefix(prefix.as_bytes()));
         let path = rest.unwrap_or(path);
         wanted.split('?').next().map(str::as_bytes) == Some(path)
+    }
+
+    /// Whether it tells its clients apart by a cookie of the proxy.
+    pub(crate) fn sets_cookie(&self) -> bool {
+        let sticky = self.sticky.as_ref();
+        sticky.and_then(Sticky::cookie).is_some()
     }
 
     /// The path prefix as people write it.
@@ -354,6 +368,7 @@ mod tests {
     use admin_api::strict;
 
     use super::*;
+    use crate::table::cookie_key::CookieKey;
 
     fn definition(json: &str) -> Result<Definition, InputError> {
         Definition::check(&strict::from_json::<ServiceSpec>(json.as_bytes())?)
@@ -544,12 +559,14 @@ mod tests {
         assert!(of("/a;b", r#"{"header":"x-user"}"#).is_ok());
         let cookie = |prefix: &str| {
             let definition = of(prefix, r#"{"cookie":"seat"}"#).unwrap();
-            let cookie = definition.sticky.unwrap().set_cookie(1).unwrap();
-            cookie.to_str().unwrap().to_owned()
+            let key = CookieKey::random();
+            let cookie = definition.sticky.unwrap().set_cookie(1, &key).unwrap();
+            let (_, attributes) = cookie.to_str().unwrap().split_once(';').unwrap();
+            attributes.to_owned()
         };
         let attributes = "HttpOnly; SameSite=Lax";
         for (prefix, path) in [("/", "/"), ("/a/", "/a"), ("/a,b=c", "/a,b=c")] {
-            let want = format!("seat=0000000000000001; Path={path}; {attributes}");
+            let want = format!(" Path={path}; {attributes}");
             assert_eq!(cookie(prefix), want);
         }
         for control in ["\\r\\nx: y", "\\u0000", "\\t", "\\u007f", " "] {

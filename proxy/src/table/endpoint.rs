@@ -1,6 +1,5 @@
 //! One address that serves a version.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use admin_api::{Cut, EndpointReceipt, EndpointView, HealthState};
@@ -8,7 +7,7 @@ use admin_api::{Cut, EndpointReceipt, EndpointView, HealthState};
 use crate::table::counts::age::Ages;
 use crate::table::counts::claim::{Claims, InFlight, Kind};
 use crate::table::counts::remote::RemoteCounts;
-use crate::table::counts::stats::{ChosenBy, Failure, Stats};
+use crate::table::counts::stats::{ChosenBy, Failure, Outcome, Stats};
 use crate::table::counts::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::table::counts::values::EndpointCounts;
 use crate::table::endpoint_id::{EndpointId, skip_ids, take_id};
@@ -16,7 +15,7 @@ use crate::table::probes::Probes;
 use crate::table::rendezvous;
 use crate::table::snapshot::EndpointSnapshot;
 use crate::table::transport::Transport;
-use crate::wire::address::Address;
+use crate::wire::address::{Address, SocketAddress};
 
 /// What is known of an endpoint's health. Written by the control thread alone.
 #[derive(Debug, Default)]
@@ -63,7 +62,7 @@ pub(crate) struct Endpoint {
     /// As it was given.
     pub(crate) address: Address,
     /// What `address` stands for.
-    pub(crate) target: SocketAddr,
+    pub(crate) target: SocketAddress,
     pub(crate) transport: Arc<Transport>,
     /// By which keys find it.
     pub(crate) seed: u64,
@@ -93,7 +92,7 @@ impl Endpoint {
     pub(crate) fn new(
         version: Arc<str>,
         address: Address,
-        target: SocketAddr,
+        target: SocketAddress,
         transport: Arc<Transport>,
         stats: Arc<Stats>,
         workers: usize,
@@ -138,7 +137,7 @@ impl Endpoint {
     ) -> Self {
         skip_ids(snapshot.id + 1);
         let version = snapshot.version.as_str().into();
-        let target = snapshot.target;
+        let target = snapshot.target.clone();
         let new = Self::new(version, address, target, transport, stats, workers, false);
         let endpoint = Self {
             id: snapshot.id,
@@ -163,7 +162,7 @@ impl Endpoint {
             id: self.id,
             version: self.version.to_string(),
             address: self.address.to_string(),
-            target: self.target,
+            target: self.target.clone(),
             retired: self.claims.is_retired(),
             share: condition.share,
             proven: self.is_proven(),
@@ -277,7 +276,8 @@ impl Endpoint {
 
     /// A response was passed on whole.
     pub(crate) fn responded(&self, worker: usize, chosen_by: ChosenBy, status: u16) {
-        self.stats.outcomes(worker, chosen_by).responded(status);
+        let outcome = Outcome::Responded(status);
+        self.stats.count(worker, chosen_by, outcome);
         if status >= 500 {
             self.claims.went_bad(worker);
         }
@@ -285,13 +285,15 @@ impl Endpoint {
 
     /// An attempt failed, and the endpoint is to blame.
     pub(crate) fn failed(&self, worker: usize, chosen_by: ChosenBy, failure: Failure) {
-        self.stats.outcomes(worker, chosen_by).failed(failure);
+        let outcome = Outcome::Failed(failure);
+        self.stats.count(worker, chosen_by, outcome);
         self.claims.went_bad(worker);
     }
 
     /// An attempt failed, and its version is to blame, but this endpoint no more than others.
     pub(crate) fn unserved(&self, worker: usize, chosen_by: ChosenBy, failure: Failure) {
-        self.stats.outcomes(worker, chosen_by).failed(failure);
+        let outcome = Outcome::Failed(failure);
+        self.stats.count(worker, chosen_by, outcome);
         self.claims.excuse(worker);
     }
 
@@ -302,7 +304,7 @@ impl Endpoint {
 
     /// A client went away before its response was whole.
     pub(crate) fn client_gone(&self, worker: usize, chosen_by: ChosenBy) {
-        self.stats.outcomes(worker, chosen_by).client_gone();
+        self.stats.count(worker, chosen_by, Outcome::ClientGone);
         self.claims.excuse(worker);
     }
 

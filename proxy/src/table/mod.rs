@@ -2,10 +2,12 @@
 //! table and no other; a change makes a new table, and swaps it in.
 
 pub(crate) mod balance;
+pub(crate) mod cookie_key;
 pub(crate) mod counts;
 pub(crate) mod definition;
 pub(crate) mod endpoint;
 pub(crate) mod endpoint_id;
+pub(crate) mod filter;
 pub(crate) mod force;
 pub(crate) mod hold;
 pub(crate) mod key;
@@ -17,6 +19,7 @@ pub(crate) mod retry_budget;
 pub(crate) mod route;
 pub(crate) mod routing_hints;
 pub(crate) mod service;
+pub(crate) mod services;
 pub(crate) mod snapshot;
 pub(crate) mod sticky;
 pub(crate) mod timeouts;
@@ -27,8 +30,10 @@ pub(crate) mod waiting_room;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::table::cookie_key::CookieKey;
 use crate::table::route::{Conflict, Routes};
 use crate::table::service::Service;
+use crate::table::services::Services;
 use crate::table::timeouts::Timeouts;
 use crate::wire::reply::LocalReply;
 use crate::wire::target::Target;
@@ -39,19 +44,32 @@ pub(crate) struct Table {
     /// Each swap adds one.
     pub(crate) generation: u64,
     pub(crate) timeouts: Timeouts,
-    /// By name.
-    services: Vec<Arc<Service>>,
+    /// Of its services' sticky cookies.
+    pub(crate) cookie_key: CookieKey,
+    services: Services,
     routes: Arc<Routes>,
 }
 
 impl Table {
-    /// The table before anything is known.
+    /// The table before anything is known, with a key that no other has.
     pub(crate) fn empty(timeouts: Timeouts) -> Self {
         Self {
             generation: 0,
             timeouts,
-            services: Vec::new(),
+            cookie_key: CookieKey::random(),
+            services: Services::default(),
             routes: Arc::default(),
+        }
+    }
+
+    /// The same table with this key.
+    pub(crate) fn with_cookie_key(&self, cookie_key: CookieKey) -> Self {
+        Self {
+            generation: self.generation,
+            timeouts: self.timeouts.clone(),
+            cookie_key,
+            services: self.services.clone(),
+            routes: self.routes.clone(),
         }
     }
 
@@ -65,9 +83,21 @@ impl Table {
         Ok(Self {
             generation: self.generation + 1,
             timeouts,
-            services,
+            cookie_key: self.cookie_key.clone(),
+            services: Services::new(services),
             routes: Arc::new(routes),
         })
+    }
+
+    /// The same table with another number.
+    pub(crate) fn numbered(&self, generation: u64) -> Self {
+        Self {
+            generation,
+            timeouts: self.timeouts.clone(),
+            cookie_key: self.cookie_key.clone(),
+            services: self.services.clone(),
+            routes: self.routes.clone(),
+        }
     }
 
     /// The table as another process has it: of that number, with these services by name.
@@ -75,31 +105,51 @@ impl Table {
         generation: u64,
         services: Vec<Arc<Service>>,
         timeouts: Timeouts,
+        cookie_key: CookieKey,
     ) -> Result<Self, Conflict> {
         let table = Self::empty(timeouts.clone()).with_all(services, timeouts)?;
-        Ok(Self {
-            generation,
-            ..table
-        })
+        let table = table.with_cookie_key(cookie_key);
+        Ok(table.numbered(generation))
     }
 
     /// The next table: with `service` in place of the one with its name.
     pub(crate) fn with(&self, service: Arc<Service>) -> Result<Self, Conflict> {
-        let mut services = self.services.clone();
-        match self.index_of(&service.definition.name) {
-            Ok(at) => {
-                let old = std::mem::replace(&mut services[at], service);
-                if old.definition.same_routes(&services[at].definition) {
-                    return Ok(Self {
-                        generation: self.generation + 1,
-                        timeouts: self.timeouts.clone(),
-                        services,
-                        routes: self.routes.clone(),
-                    });
-                }
-            }
-            Err(at) => services.insert(at, service),
+        let place = self.services.place_of(&service.definition.name);
+        if let Ok(place) = place
+            && self.services[place]
+                .definition
+                .same_routes(&service.definition)
+        {
+            return Ok(Self {
+                generation: self.generation + 1,
+                timeouts: self.timeouts.clone(),
+                cookie_key: self.cookie_key.clone(),
+                services: self.services.replaced(place, service),
+                routes: self.routes.clone(),
+            });
         }
+        let mut services: Vec<Arc<Service>> = self.services.iter().cloned().collect();
+        match place {
+            Ok(place) => services[place] = service,
+            Err(place) => services.insert(place, service),
+        }
+        self.with_all(services, self.timeouts.clone())
+    }
+
+    /// The same table with this service, and without those of these names.
+    pub(crate) fn with_in_place_of(
+        &self,
+        service: Arc<Service>,
+        names: &[String],
+    ) -> Result<Self, Conflict> {
+        let is_replaced = |one: &Arc<Service>| {
+            let name = &*one.definition.name;
+            *name == *service.definition.name || names.iter().any(|gone| gone == name)
+        };
+        let rest = self.services.iter().filter(|one| !is_replaced(one));
+        let mut services: Vec<Arc<Service>> = rest.cloned().collect();
+        let place = services.partition_point(|one| one.definition.name < service.definition.name);
+        services.insert(place, service);
         self.with_all(services, self.timeouts.clone())
     }
 
@@ -118,16 +168,17 @@ impl Table {
 
     /// The place of the service with this name, for [`Table::at`].
     pub(crate) fn place_of(&self, name: &str) -> Option<usize> {
-        self.index_of(name).ok()
+        self.services.place_of(name).ok()
     }
 
-    fn index_of(&self, name: &str) -> Result<usize, usize> {
-        self.services
-            .binary_search_by(|service| (*service.definition.name).cmp(name))
+    /// Whether a service tells its clients apart by a cookie of the proxy.
+    pub(crate) fn sets_cookies(&self) -> bool {
+        let mut services = self.services.iter();
+        services.any(|service| service.definition.sets_cookie())
     }
 
     /// All services, by name.
-    pub(crate) fn services(&self) -> &[Arc<Service>] {
+    pub(crate) fn services(&self) -> &Services {
         &self.services
     }
 

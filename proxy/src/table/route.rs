@@ -114,8 +114,11 @@ impl Routes {
 
 /// Puts a prefix where it belongs, or gives the service that has it already.
 fn insert(prefixes: &mut Prefixes, prefix: &Arc<str>, service: usize) -> Result<(), usize> {
-    let key = |prefix: &str| (std::cmp::Reverse(prefix.len()), prefix.to_owned());
-    match prefixes.binary_search_by_key(&key(prefix), |(other, _)| key(other)) {
+    let found = prefixes.binary_search_by(|(other, _)| {
+        let longest_first = prefix.len().cmp(&other.len());
+        longest_first.then_with(|| other.cmp(prefix))
+    });
+    match found {
         Ok(at) => Err(prefixes[at].1),
         Err(at) => {
             prefixes.insert(at, (prefix.clone(), service));

@@ -1,5 +1,6 @@
 //! What a request itself says about where it goes.
 
+use crate::table::counts::kept::Keeper;
 use crate::table::counts::stats::ChosenBy;
 use crate::table::sticky::StickyClient;
 
@@ -18,15 +19,16 @@ impl RoutingHints {
     /// Nothing.
     pub(crate) const NONE: Self = Self {
         version: None,
-        client: StickyClient::UNKNOWN,
+        client: StickyClient::Unknown,
         key: None,
     };
 
     /// By whom the version is chosen.
     pub(crate) fn chosen_by(&self) -> ChosenBy {
-        match self.version {
-            Some(_) => ChosenBy::Client,
-            None => ChosenBy::Split,
+        match (self.version, self.client) {
+            (Some(_), _) | (None, StickyClient::Unproven { .. }) => ChosenBy::Client,
+            (None, StickyClient::Known { user }) => ChosenBy::Kept(Keeper::of(user)),
+            (None, StickyClient::Unknown | StickyClient::Newcomer { .. }) => ChosenBy::Split,
         }
     }
 }

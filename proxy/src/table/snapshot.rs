@@ -1,10 +1,9 @@
 //! An endpoint as one process tells another of it.
 
-use std::net::SocketAddr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::table::endpoint_id::EndpointId;
+use crate::wire::address::SocketAddress;
 
 /// An endpoint, and what is known of its health.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -12,7 +11,7 @@ pub(crate) struct EndpointSnapshot {
     pub(crate) id: EndpointId,
     pub(crate) version: String,
     pub(crate) address: String,
-    pub(crate) target: SocketAddr,
+    pub(crate) target: SocketAddress,
     pub(crate) retired: bool,
     /// Of its whole weight, by its health check.
     pub(crate) share: u32,

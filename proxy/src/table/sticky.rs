@@ -1,5 +1,9 @@
 //! A split by client: who is who, and which version each of them gets.
 //!
+//! A cookie has a client's id, and the proxy's code of it ([`CookieKey`]): `ID.CODE`. So a client
+//! cannot choose its id, by which it could choose its version. A value without the right code is as
+//! good as none.
+//!
 //! A client's value is hashed with a key of the service and its salt, and belongs to a version
 //! by weighted rendezvous ([`crate::table::rendezvous`]), in which every label draws for itself. So
 //! the context of one rollout says nothing about the next. A version whose weight rises in
@@ -10,11 +14,16 @@ use admin_api::strict::InputError;
 use admin_api::{ClientKey, StickySpec};
 use http::HeaderValue;
 
+use crate::table::cookie_key::{CODE_TEXT, Code, CookieKey};
 use crate::table::key::KeySource;
 use crate::table::rendezvous::hash;
 
-/// A longer value is no identifier of a client, and is ignored.
+/// A longer value of a header field is no identifier of a client, and is ignored.
 const MAX_VALUE: usize = 1024;
+/// Characters of a client's id, in hexadecimal.
+const ID_TEXT: usize = 16;
+/// Makes these codes differ from those of any other use of the key.
+const PURPOSE: &[u8] = b"client";
 /// Two numbers that make the keys of this use differ from those of any other.
 const DOMAIN: [(u64, u64); 2] = [
     (0x6372_6f73_7366_6164, 0x652e_7374_6963_6b79),
@@ -26,25 +35,43 @@ const DOMAIN: [(u64, u64); 2] = [
 pub(crate) struct Sticky {
     pub(crate) source: KeySource,
     key: (u64, u64),
+    service: Box<str>,
     /// What follows the value in `Set-Cookie`.
     attributes: Box<str>,
 }
 
 /// What a request says about its client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StickyClient {
-    /// The hash of its value.
-    pub(crate) user: Option<u64>,
-    /// The value that it has to be told, since it is new.
-    pub(crate) newcomer: Option<u64>,
+pub(crate) enum StickyClient {
+    /// The service is not sticky, or the request has no identifier.
+    Unknown,
+    /// It has the value that a client of this hash has.
+    Known { user: u64 },
+    /// It has a cookie of a release that gave ids without a code, which anybody can make up. The
+    /// client is believed, and gets the cookie of this id anew.
+    Unproven { user: u64, id: u64 },
+    /// It has no cookie, or none of ours: the client gets one with this id.
+    Newcomer { user: u64, id: u64 },
 }
 
 impl StickyClient {
-    /// The service is not sticky, or the request has no identifier.
-    pub(crate) const UNKNOWN: Self = Self {
-        user: None,
-        newcomer: None,
-    };
+    /// The hash that the client is split by.
+    pub(crate) fn user(self) -> Option<u64> {
+        match self {
+            Self::Unknown => None,
+            Self::Known { user } | Self::Unproven { user, .. } | Self::Newcomer { user, .. } => {
+                Some(user)
+            }
+        }
+    }
+
+    /// The id that the client has to be told.
+    pub(crate) fn to_tell(self) -> Option<u64> {
+        match self {
+            Self::Unknown | Self::Known { .. } => None,
+            Self::Unproven { id, .. } | Self::Newcomer { id, .. } => Some(id),
+        }
+    }
 }
 
 impl Sticky {
@@ -66,32 +93,64 @@ impl Sticky {
         Ok(Self {
             source,
             key: (hash(DOMAIN[0], &pieces), hash(DOMAIN[1], &pieces)),
+            service: name.into(),
             attributes: attributes.into(),
         })
     }
 
+    /// The cookie by which clients are told apart, if they are by one.
+    pub(crate) fn cookie(&self) -> Option<&str> {
+        match &self.source {
+            KeySource::Cookie(name) => Some(name),
+            KeySource::Header(_) | KeySource::Address => None,
+        }
+    }
+
     /// The client whose request has `value` where [`Sticky::source`] says. One that should have
-    /// the cookie and has not gets `random` for its value.
+    /// a cookie of ours and has not gets `random` for its id.
     pub(crate) fn client(
         &self,
         value: Option<&[u8]>,
+        key: &CookieKey,
         random: impl FnOnce() -> u64,
     ) -> StickyClient {
-        let usable = |value: &&[u8]| !value.is_empty() && value.len() <= MAX_VALUE;
-        match (value.filter(usable), &self.source) {
-            (Some(value), _) => StickyClient {
-                user: Some(self.user(value)),
-                newcomer: None,
-            },
-            (None, KeySource::Cookie(_)) => {
-                let value = random();
-                StickyClient {
-                    user: Some(self.user(text(value).as_bytes())),
-                    newcomer: Some(value),
-                }
-            }
-            (None, _) => StickyClient::UNKNOWN,
+        if self.cookie().is_none() {
+            let usable = |value: &&[u8]| !value.is_empty() && value.len() <= MAX_VALUE;
+            return match value.filter(usable) {
+                Some(value) => StickyClient::Known {
+                    user: self.user(value),
+                },
+                None => StickyClient::Unknown,
+            };
         }
+        let known = value.and_then(|value| self.of_cookie(value, key));
+        known.unwrap_or_else(|| {
+            let id = random();
+            let user = self.user(text(id).as_bytes());
+            StickyClient::Newcomer { user, id }
+        })
+    }
+
+    /// The client that was given this value. `None`: no client was.
+    fn of_cookie(&self, value: &[u8], key: &CookieKey) -> Option<StickyClient> {
+        let (id, code) = value.split_at_checked(ID_TEXT)?;
+        let user = self.user(id);
+        match code {
+            [b'.', code @ ..] if code.len() == CODE_TEXT => {
+                let is_ours = key.proves(&self.coded(id), code);
+                is_ours.then_some(StickyClient::Known { user })
+            }
+            [] => {
+                let id = id_of(id)?;
+                Some(StickyClient::Unproven { user, id })
+            }
+            _ => None,
+        }
+    }
+
+    /// What the code of an id is of.
+    fn coded<'a>(&'a self, id: &'a [u8]) -> [&'a [u8]; 3] {
+        [PURPOSE, self.service.as_bytes(), id]
     }
 
     fn user(&self, value: &[u8]) -> u64 {
@@ -103,17 +162,24 @@ impl Sticky {
         hash(self.key, &[b"version", label.as_bytes()])
     }
 
-    /// The `Set-Cookie` that tells a newcomer its value (RFC 6265, 4.1).
-    pub(crate) fn set_cookie(&self, value: u64) -> Option<HeaderValue> {
-        let KeySource::Cookie(name) = &self.source else {
-            return None;
-        };
-        HeaderValue::try_from(format!("{name}={}{}", text(value), self.attributes)).ok()
+    /// The `Set-Cookie` that tells a client its id (RFC 6265, 4.1).
+    pub(crate) fn set_cookie(&self, id: u64, key: &CookieKey) -> Option<HeaderValue> {
+        let (name, id) = (self.cookie()?, text(id));
+        let code: Code = key.code(&self.coded(id.as_bytes()));
+        let code = std::str::from_utf8(&code).ok()?;
+        HeaderValue::try_from(format!("{name}={id}.{code}{}", self.attributes)).ok()
     }
 }
 
-fn text(value: u64) -> String {
-    format!("{value:016x}")
+fn text(id: u64) -> String {
+    format!("{id:016x}")
+}
+
+/// The id that is written like this: no two texts are of the same one.
+fn id_of(written: &[u8]) -> Option<u64> {
+    let is_digit = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+    let written = Some(written).filter(|written| written.iter().all(is_digit))?;
+    u64::from_str_radix(std::str::from_utf8(written).ok()?, 16).ok()
 }
 
 #[cfg(test)]
@@ -215,22 +281,78 @@ mod tests {
         assert!(both(&first, &remote) < 100, "another service");
     }
 
-    #[test]
-    fn a_newcomer_is_told_a_value_that_it_is_known_by() {
+    /// A service whose clients have a cookie.
+    fn by_cookie(name: &str) -> Sticky {
         let spec = StickySpec {
             cookie: Some("seat".into()),
             max_age: Some(admin_api::Period::from_secs(3600)),
             secure: true,
             ..StickySpec::default()
         };
-        let sticky = Sticky::new(&spec, "web", "/api").unwrap();
-        let first = sticky.client(None, || 0xabc);
-        assert_eq!(first.newcomer, Some(0xabc));
+        Sticky::new(&spec, name, "/api").unwrap()
+    }
+
+    /// The value of a cookie that is set.
+    fn told(sticky: &Sticky, id: u64, key: &CookieKey) -> String {
+        let set = sticky.set_cookie(id, key).unwrap();
+        let (cookie, attributes) = set.to_str().unwrap().split_once(';').unwrap();
         assert_eq!(
-            sticky.set_cookie(0xabc).unwrap(),
-            "seat=0000000000000abc; Path=/api; HttpOnly; SameSite=Lax; Max-Age=3600; Secure"
+            attributes,
+            " Path=/api; HttpOnly; SameSite=Lax; Max-Age=3600; Secure"
         );
-        let again = sticky.client(Some(b"0000000000000abc"), || panic!("it is known"));
-        assert_eq!((again.user, again.newcomer), (first.user, None));
+        cookie.strip_prefix("seat=").unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_newcomer_is_told_a_value_that_it_is_known_by() {
+        let (sticky, key) = (by_cookie("web"), CookieKey::random());
+        let first = sticky.client(None, &key, || 0xabc);
+        assert_eq!(first.to_tell(), Some(0xabc));
+        let value = told(&sticky, 0xabc, &key);
+        assert!(value.starts_with("0000000000000abc."), "{value}");
+        let again = sticky.client(Some(value.as_bytes()), &key, || panic!("it is known"));
+        let user = first.user().unwrap();
+        assert_eq!(again, StickyClient::Known { user });
+    }
+
+    #[test]
+    fn who_has_a_value_that_was_not_given_is_a_newcomer() {
+        let (sticky, key) = (by_cookie("web"), CookieKey::random());
+        let value = told(&sticky, 0xabc, &key);
+        let (id, code) = value.split_once('.').unwrap();
+        let of_another_id = format!("0000000000000abd.{code}");
+        let of_another_service = told(&by_cookie("api"), 0xabc, &key);
+        let of_another_key = told(&sticky, 0xabc, &CookieKey::random());
+        let (cut, longer) = (&value[..value.len() - 1], format!("{value}A"));
+        let (no_id, upper) = (format!(".{code}"), "0000000000000ABC");
+        for wrong in [
+            &*of_another_id,
+            &*of_another_service,
+            &*of_another_key,
+            cut,
+            &*longer,
+            &*no_id,
+            upper,
+            &*format!("{id}."),
+            "1",
+            "",
+            "2.0.0",
+            "ü",
+        ] {
+            let client = sticky.client(Some(wrong.as_bytes()), &key, || 7);
+            let user = sticky.user(text(7).as_bytes());
+            assert_eq!(client, StickyClient::Newcomer { user, id: 7 }, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_id_without_a_code_is_believed_and_gets_one() {
+        let (sticky, key) = (by_cookie("web"), CookieKey::random());
+        let client = sticky.client(Some(b"0000000000000abc"), &key, || panic!("it is believed"));
+        let user = sticky.client(None, &key, || 0xabc).user().unwrap();
+        assert_eq!(client, StickyClient::Unproven { user, id: 0xabc });
+        let value = told(&sticky, 0xabc, &key);
+        let client = sticky.client(Some(value.as_bytes()), &key, || panic!("it is known"));
+        assert_eq!(client, StickyClient::Known { user }, "it keeps its version");
     }
 }

@@ -11,7 +11,7 @@ use crate::table::balance::sequence::Sequence;
 use crate::table::counts::stats::Stats;
 use crate::table::endpoint::Endpoint;
 use crate::table::transport::Transport;
-use crate::wire::address::Address;
+use crate::wire::address::{Address, SocketAddress};
 
 /// What names stand for at the moment. A name that is missing has no address.
 pub(crate) type Resolved = HashMap<Arc<str>, Vec<IpAddr>>;
@@ -145,14 +145,15 @@ impl Version {
 }
 
 /// The addresses that an endpoint's address stands for.
-pub(crate) fn targets(address: &Address, resolved: &Resolved) -> Vec<SocketAddr> {
+pub(crate) fn targets(address: &Address, resolved: &Resolved) -> Vec<SocketAddress> {
     match address {
-        Address::Ip(target) => vec![*target],
+        Address::Ip(target) => vec![SocketAddress::Ip(*target)],
+        Address::Unix(path) => vec![SocketAddress::Unix(path.clone())],
         Address::Name(name, port) => resolved
             .get(name)
             .into_iter()
             .flatten()
-            .map(|ip| SocketAddr::new(*ip, *port))
+            .map(|ip| SocketAddress::Ip(SocketAddr::new(*ip, *port)))
             .collect(),
     }
 }

@@ -5,7 +5,9 @@ use std::task::{Context, Poll, ready};
 
 use crate::wire::Wire;
 use crate::wire::h1::body::Framing;
-use crate::wire::h1::head::{BadHead, find_end, read_response, response_at_once, response_framing};
+use crate::wire::h1::head::{
+    BadHead, find_response_end, read_response, response_at_once, response_framing,
+};
 use crate::wire::h2::stream::Stream;
 use crate::wire::head::{Head, Message};
 use crate::wire::response::{NoResponse, ResponseHead};
@@ -32,6 +34,8 @@ pub(crate) enum Link {
     H1(Socket),
     /// A stream, beside others.
     H2(Box<Stream>),
+    /// The response is here whole, and its connection is given back.
+    Released,
 }
 
 impl Connection {
@@ -45,12 +49,13 @@ impl Connection {
         }
     }
 
-    /// Reads the head of a response.
+    /// Reads the head of a response to this client.
     pub(crate) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         pool: &Pool,
         to_head: bool,
+        client: Wire<'_>,
     ) -> Poll<Result<ResponseHead, NoResponse>> {
         let Self {
             link,
@@ -62,6 +67,7 @@ impl Connection {
         let socket = match link {
             Link::H1(socket) => socket,
             Link::H2(stream) => return stream.poll_head(cx, read_buffer, pool, to_head, head),
+            Link::Released => return Poll::Pending,
         };
         loop {
             if let Some(length) = read_head(read_buffer, scanned, pool, head)? {
@@ -75,7 +81,12 @@ impl Connection {
                 }));
             }
             let silently = read_buffer.is_empty();
-            match ready!(read_buffer.poll_fill(socket, pool, MAX_HEAD, cx)) {
+            let read = if client.reads_little() && read_buffer.data().len() < MAX_HEAD {
+                read_buffer.poll_fill_little(socket, pool, cx)
+            } else {
+                read_buffer.poll_fill(socket, pool, MAX_HEAD, cx)
+            };
+            match ready!(read) {
                 Ok(1..) => {}
                 Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                     return Poll::Ready(Err(NoResponse::Bad));
@@ -105,6 +116,7 @@ impl Link {
         match self {
             Self::H1(socket) => Wire::H1(socket),
             Self::H2(stream) => Wire::H2(stream),
+            Self::Released => Wire::Nowhere,
         }
     }
 }
@@ -129,7 +141,7 @@ fn read_head(
     {
         return Ok(Some(length));
     }
-    let Some(length) = find_end(bytes, scanned)? else {
+    let Some(length) = find_response_end(bytes, scanned) else {
         return Ok(None);
     };
     read_response(&bytes[..length], head)?;

@@ -366,7 +366,7 @@ impl Known {
 }
 
 /// Whether two names are the same in any case, and with `_` for `-`.
-fn is_alike(name: &[u8], other: &[u8]) -> bool {
+pub(crate) fn is_alike(name: &[u8], other: &[u8]) -> bool {
     let read = |byte: &u8| match byte {
         b'_' => b'-',
         byte => byte.to_ascii_lowercase(),

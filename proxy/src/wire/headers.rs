@@ -17,7 +17,8 @@ use crate::wire::sink::Sink;
 /// on, it would be a tunnel around everything that the proxy does with single requests.
 pub(crate) fn requests_upgrade(request: Message<'_>) -> bool {
     let mut protocols = request.elements(Known::Upgrade).peekable();
-    request.version() == Version::HTTP_11
+    // Over HTTP/2 it is the proxy itself that has read it so.
+    request.version() >= Version::HTTP_11
         && protocols.peek().is_some()
         && !protocols.any(|name| name.len() >= 3 && name[..3].eq_ignore_ascii_case(b"h2c"))
         && request.says_upgrade()

@@ -2,6 +2,7 @@
 //! of HTTP/2.
 
 pub(crate) mod address;
+pub(crate) mod buffered;
 pub(crate) mod connection;
 pub(crate) mod discard;
 pub(crate) mod expectation;
@@ -12,6 +13,7 @@ pub(crate) mod h2;
 pub(crate) mod head;
 pub(crate) mod headers;
 pub(crate) mod keep_alive;
+pub(crate) mod listener_id;
 pub(crate) mod max_forwards;
 pub(crate) mod path;
 pub(crate) mod peer;
@@ -26,19 +28,24 @@ pub(crate) mod tcp;
 pub(crate) mod timer;
 pub(crate) mod tls;
 pub(crate) mod tunnel;
+pub(crate) mod unix;
+pub(crate) mod websocket;
 
 use std::cell::Ref;
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::wire::h1::body::Framing;
 use crate::wire::h1::write::write_interim;
-use crate::wire::h2::stream::Stream;
+use crate::wire::h2::client::STREAM_WINDOW;
+use crate::wire::h2::resets::Sharer;
+use crate::wire::h2::stream::{Part, Stream};
 use crate::wire::head::Message;
 use crate::wire::socket::{Pool, ReadBuffer, Socket};
 use crate::wire::tcp::Tcp;
-use crate::wire::timer::Timer;
+use crate::wire::timer::{Millis, Timer};
 
 /// What a message comes from or goes to.
 #[derive(Clone, Copy)]
@@ -82,9 +89,16 @@ impl<'w> Wire<'w> {
     /// Whether nothing comes after what was read, trailer fields neither. Only HTTP/2 can say.
     pub(crate) fn is_over(self) -> bool {
         match self {
-            Self::H1(_) => false,
+            Self::H1(_) | Self::Nowhere => false,
             Self::H2(stream) => stream.is_over(),
-            Self::Nowhere => true,
+        }
+    }
+
+    /// Whether trailer fields came apart from a body's data, and were not taken yet.
+    pub(crate) fn has_trailers(self) -> bool {
+        match self {
+            Self::H2(stream) => stream.has_trailers(),
+            Self::H1(_) | Self::Nowhere => false,
         }
     }
 
@@ -133,6 +147,66 @@ impl<'w> Wire<'w> {
         }
     }
 
+    /// Reads more, and not much of it.
+    pub(crate) fn poll_fill_little(
+        self,
+        cx: &mut Context<'_>,
+        read_buffer: &mut ReadBuffer,
+        pool: &Pool,
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Self::H1(socket) => read_buffer.poll_fill_little(socket, pool, cx),
+            Self::H2(_) | Self::Nowhere => self.poll_fill(cx, read_buffer, pool),
+        }
+    }
+
+    /// Whether only little is to be read ahead for this side, which takes nothing.
+    pub(crate) fn reads_little(self) -> bool {
+        match self {
+            Self::H2(stream) => stream.reads_little(),
+            Self::H1(_) | Self::Nowhere => false,
+        }
+    }
+
+    /// Whether too much waits for clients like this one to let it wait for long.
+    pub(crate) fn is_pressed(self) -> bool {
+        match self {
+            Self::H2(stream) => stream.is_pressed(),
+            Self::H1(_) | Self::Nowhere => false,
+        }
+    }
+
+    /// How much may come from it that was not read.
+    pub(crate) fn ahead(self) -> usize {
+        match self {
+            Self::H2(_) => STREAM_WINDOW as usize,
+            Self::H1(_) | Self::Nowhere => 0,
+        }
+    }
+
+    /// Writes bytes of an upgraded connection. `written` counts what of them was taken.
+    pub(crate) fn poll_send(
+        self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        written: &mut usize,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::H1(socket) => socket.poll_write_all(cx, [bytes], written),
+            Self::H2(stream) => stream.poll_write(cx, Part::of(bytes), written),
+            Self::Nowhere => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Ends this side's half of an upgraded connection.
+    pub(crate) fn poll_shutdown(self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::H1(socket) => socket.poll_shutdown(cx),
+            Self::H2(stream) => stream.poll_write(cx, Part::END, &mut 0),
+            Self::Nowhere => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Whether the client has left, from which nothing is expected. If not, the task is woken when
     /// it does.
     pub(crate) fn has_left(self, cx: &mut Context<'_>) -> bool {
@@ -140,6 +214,22 @@ impl<'w> Wire<'w> {
             Self::H1(socket) => socket.has_left(cx),
             Self::H2(stream) => stream.poll_reset(cx).is_ready(),
             Self::Nowhere => false,
+        }
+    }
+
+    /// The client, if its requests must not be on one connection with those of others.
+    pub(crate) fn client_apart(self, now: Millis) -> Option<&'w Rc<Sharer>> {
+        match self {
+            Self::H2(stream) => stream.client_apart(now),
+            Self::H1(_) | Self::Nowhere => None,
+        }
+    }
+
+    /// The client, if its requests share a connection.
+    pub(crate) fn sharer(self) -> Option<&'w Rc<Sharer>> {
+        match self {
+            Self::H2(stream) => stream.sharer(),
+            Self::H1(_) | Self::Nowhere => None,
         }
     }
 

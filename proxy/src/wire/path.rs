@@ -3,7 +3,8 @@
 //! In the normal form, escapes of unreserved characters are decoded and others are in upper case,
 //! repeated slashes are one, as nginx merges them, and dot segments are resolved. Routes match it, so
 //! that an endpoint which resolves them sees no other path than the one that was routed. `%2F` and
-//! `%5C` are no separators, and are never decoded.
+//! `%5C` are no separators, and are never decoded. UTF-8 that is not escaped is so in the normal form,
+//! and in whatever goes on: no URI has it (2.1), and it means the same.
 
 use admin_api::SendPath;
 
@@ -57,6 +58,10 @@ impl<'m> Path<'m> {
     /// Writes the path that an endpoint gets, in this form, without the prefix that is to be
     /// stripped. It begins with `/`, or is `*`; where something is stripped, with one `/`.
     pub(crate) fn write(&self, form: SendPath, strip: Option<&str>, to: &mut Vec<u8>) {
+        if strip.is_none() && self.changed.is_none() {
+            // The normal form is ASCII.
+            return to.extend_from_slice(self.normal());
+        }
         let is_original = match form {
             SendPath::Auto => self.dotted().is_none(),
             // `..` could lead out of what is left.
@@ -75,12 +80,32 @@ impl<'m> Path<'m> {
         match stripped {
             Some(rest) => {
                 to.push(b'/');
-                to.extend_from_slice(rest);
+                write_escaped(rest, to);
             }
             None if whole.is_empty() => to.push(b'/'),
-            None => to.extend_from_slice(whole),
+            None => write_escaped(whole, to),
         }
     }
+}
+
+/// Writes a part of a target, with escapes in place of what is not ASCII.
+pub(crate) fn write_escaped(part: &[u8], to: &mut Vec<u8>) {
+    if part.is_ascii() {
+        return to.extend_from_slice(part);
+    }
+    for byte in part {
+        match byte {
+            0x80.. => to.extend(escape(*byte)),
+            _ => to.push(*byte),
+        }
+    }
+}
+
+/// The escape of a byte (RFC 3986, 2.1).
+fn escape(byte: u8) -> [u8; 3] {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |value: u8| DIGITS[usize::from(value)];
+    [b'%', digit(byte >> 4), digit(byte & 0xf)]
 }
 
 /// What a path has after a prefix that ends at a `/`, without the slashes that it begins with.
@@ -91,13 +116,13 @@ fn without<'p>(path: &'p [u8], prefix: &str) -> Option<&'p [u8]> {
 }
 
 /// Where the path of a target ends, and whether it is in its normal form for sure: it has no escape,
-/// and no slash has another one or a dot behind it.
+/// nothing that needs one, and no slash has another one or a dot behind it.
 fn scan(target: &[u8]) -> (usize, bool) {
     let mut is_normal = true;
     for (at, byte) in target.iter().enumerate() {
         match byte {
             b'?' => return (at, is_normal),
-            b'%' => is_normal = false,
+            b'%' | 0x80.. => is_normal = false,
             b'/' | b'.' if at > 0 && target[at - 1] == b'/' => is_normal = false,
             _ => {}
         }
@@ -123,7 +148,8 @@ impl Changed {
     }
 }
 
-/// Decodes the escapes of unreserved characters (RFC 3986, 2.3), and merges slashes.
+/// Decodes the escapes of unreserved characters (RFC 3986, 2.3), escapes what is not ASCII, and merges
+/// slashes.
 fn flatten(path: &[u8]) -> Result<Vec<u8>, BadPath> {
     let mut flat = Vec::with_capacity(path.len());
     let mut rest = path;
@@ -140,6 +166,7 @@ fn flatten(path: &[u8]) -> Result<Vec<u8>, BadPath> {
             // What is decoded twice could become a dot.
             (b'%', _) => return Err(BadPath),
             (b'/', _) if flat.last() == Some(&b'/') => {}
+            (0x80.., _) => flat.extend(escape(*byte)),
             _ => flat.push(*byte),
         }
     }
@@ -219,6 +246,7 @@ mod tests {
             ("/%61%2D%2e%5F%7e", "/a-._~"),
             ("/a%2fb%5cc", "/a%2Fb%5Cc"),
             ("/%c3%a9%25%3f%00", "/%C3%A9%25%3F%00"),
+            ("/é/../日", "/%E6%97%A5"),
             ("/%252e%252e/", "/%252e%252e/"),
             ("/.", "/"),
             ("/./", "/"),
@@ -285,6 +313,11 @@ mod tests {
         check_sent("//a//%62", None, ["//a//%62", "//a//%62", "/a/b"]);
         check_sent("/a/../b", None, ["/b", "/a/../b", "/b"]);
         check_sent("/a//./%62%2f", None, ["/a/b%2F", "/a//./%62%2f", "/a/b%2F"]);
+        check_sent(
+            "/é%c3%a9",
+            None,
+            ["/%C3%A9%c3%a9", "/%C3%A9%c3%a9", "/%C3%A9%C3%A9"],
+        );
     }
 
     #[test]
@@ -301,6 +334,7 @@ mod tests {
         check_sent("/api/%61", api, ["/%61", "/%61", "/a"]);
         check_sent("/api/../api/./x", api, ["/x"; 3]);
         check_sent("/api/*", api, ["/*"; 3]);
+        check_sent("/api/é", api, ["/%C3%A9"; 3]);
         check_sent("*", Some(""), ["*"; 3]);
     }
 

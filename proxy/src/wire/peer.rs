@@ -12,6 +12,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::wire::head::{Known, Message};
+use crate::wire::tls::Version;
 
 /// Who sent a request.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub(crate) struct Peer {
     trusted: Option<Arc<[IpNet]>>,
     /// Whether it speaks TLS with us.
     pub(crate) tls: bool,
+    /// Which version of it, once that is agreed on.
+    pub(crate) tls_version: Option<Version>,
     /// What an endpoint is told of it, which is the same for all its requests.
     pub(crate) lines: Lines,
 }
@@ -96,6 +99,7 @@ impl Peer {
             ip,
             trusted,
             tls,
+            tls_version: None,
             lines: Lines::of(ip, tls),
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Relay {
     pub(crate) chunked: bool,
     /// The most bytes of body; more is refused.
     pub(crate) most: u64,
+    /// The kernel may move what is left of a large body.
+    pub(crate) splices: bool,
 }
 
 /// One message that is being passed on.
@@ -43,6 +45,11 @@ pub(crate) struct Pump {
     piece: Outgoing,
     /// Bytes of the piece that were written.
     written: usize,
+    /// Bytes that were written in all.
+    passed: u64,
+    /// Those that are no data of the body: the head, and what frames chunks.
+    beside: usize,
+    splices: bool,
     splice: Option<Splice>,
 }
 
@@ -116,6 +123,7 @@ impl Pump {
     /// Passes on `head`, and the body that follows it, which comes on `from`.
     pub(crate) fn new(head: Vec<u8>, relay: Relay, from: Wire<'_>) -> Self {
         Self {
+            beside: head.len(),
             decoder: Decoder::new(from.decoding(relay.framing)),
             chunked: relay.chunked,
             allowance: (relay.most < u64::MAX).then_some(relay.most),
@@ -126,6 +134,8 @@ impl Pump {
                 ..Outgoing::default()
             },
             written: 0,
+            passed: 0,
+            splices: relay.splices,
             splice: None,
         }
     }
@@ -140,6 +150,16 @@ impl Pump {
         self.state == State::Done
     }
 
+    /// How many bytes were written so far.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// How many of them are data of the body.
+    pub(crate) fn body_passed(&self) -> u64 {
+        self.passed.saturating_sub(self.beside as u64)
+    }
+
     /// Whether it waits for the side that it comes from.
     pub(crate) fn is_starved(&self) -> bool {
         match self.state {
@@ -149,14 +169,48 @@ impl Pump {
         }
     }
 
+    /// Whether the rest of the body is here, where `has_ended` says that no more comes; if so, whether
+    /// it is the last that is here.
+    pub(crate) fn rest_is_here(&self, read_buffer: &ReadBuffer, has_ended: bool) -> Option<bool> {
+        let rest = read_buffer
+            .data()
+            .get(self.piece.data + self.piece.behind..)?;
+        if self.piece.is_last && self.state != State::Reading {
+            return Some(rest.is_empty());
+        }
+        match self.decoder.plain() {
+            Some(Some(left)) if rest.len() as u64 >= left => Some(rest.len() as u64 == left),
+            Some(None) if has_ended => Some(true),
+            Some(_) => None,
+            // It is looked through only where it seems to be whole.
+            None if rest.ends_with(b"0\r\n\r\n") => self.decoder.ends_with(rest).then_some(true),
+            None => None,
+        }
+    }
+
     /// Whether all that was written is still here.
     pub(crate) fn can_rewind(&self) -> bool {
         self.piece.is_first
     }
 
+    /// Whether all of it is here, so that it could be sent again from its beginning.
+    pub(crate) fn is_here(&self, read_buffer: &ReadBuffer) -> bool {
+        if self.state != State::Reading {
+            return self.piece.is_first && self.piece.is_last;
+        }
+        let (mut ahead, input) = (self.decoder, read_buffer.data());
+        let end = match ahead.next(input) {
+            Ok(body::Piece::Data { skip, data }) => ahead.next(&input[skip + data..]),
+            other => other,
+        };
+        // As one piece: see `data`.
+        self.is_untouched() && matches!(end, Ok(body::Piece::End { trailers: 0, .. }))
+    }
+
     /// Begins again, for another connection, if all that was written is still here.
     pub(crate) fn rewind(&mut self) -> bool {
         if self.piece.is_first {
+            self.passed = 0;
             self.written = 0;
             self.piece.is_written = false;
             if self.state != State::Reading {
@@ -187,6 +241,7 @@ impl Pump {
                     let before = self.written;
                     let outcome = self.poll_write(cx, from.read_buffer, to);
                     *moved |= self.written > before;
+                    self.passed += self.written.saturating_sub(before) as u64;
                     ready!(outcome).map_err(|_| Stopped::To)?;
                 }
                 State::Written => {
@@ -199,6 +254,7 @@ impl Pump {
                 State::Splicing => {
                     let count = ready!(self.poll_splice(cx, from, to))?;
                     *moved |= count > 0;
+                    self.passed += count as u64;
                 }
                 State::Done => return Poll::Ready(Ok(())),
             }
@@ -238,7 +294,11 @@ impl Pump {
                 self.state = State::Splicing;
             }
             body::Piece::More => {
-                let read = from.wire.poll_fill(cx, from.read_buffer, from.pool);
+                let read = if to.reads_little() {
+                    from.wire.poll_fill_little(cx, from.read_buffer, from.pool)
+                } else {
+                    from.wire.poll_fill(cx, from.read_buffer, from.pool)
+                };
                 let read = ready!(read).map_err(|_| Stopped::From)?;
                 *moved = true;
                 self.take_up(read, from)?;
@@ -278,6 +338,7 @@ impl Pump {
             self.piece.is_last = true;
         }
         if self.chunked {
+            let before = self.piece.before.len();
             // Writing to memory does not fail.
             let _ = write!(self.piece.before, "{data:x}\r\n");
             self.piece.after = if self.piece.is_last {
@@ -285,6 +346,7 @@ impl Pump {
             } else {
                 b"\r\n"
             };
+            self.beside += self.piece.before.len() - before + self.piece.after.len();
         }
         Ok(())
     }
@@ -301,9 +363,11 @@ impl Pump {
             read_trailers(trailers, &mut fields).map_err(|_| Stopped::Framing)?;
         }
         if self.chunked {
+            let before = self.piece.before.len();
             self.piece.before.extend_from_slice(b"0\r\n");
             headers::trailers(fields.over(trailers), &mut self.piece.before);
             self.piece.before.extend_from_slice(b"\r\n");
+            self.beside += self.piece.before.len() - before;
         }
         Ok(())
     }
@@ -368,8 +432,11 @@ impl Pump {
             Some(left) => left.is_none_or(|left| left >= SPLICE_FROM),
             None => false,
         };
-        let possible =
-            worth && !self.chunked && self.allowance.is_none() && from.read_buffer.is_empty();
+        let possible = worth
+            && self.splices
+            && !self.chunked
+            && self.allowance.is_none()
+            && from.read_buffer.is_empty();
         // A head whose body is waited for stays, for another connection.
         let may_wait = from.expectation == Expectation::GoAhead;
         if possible && !may_wait && from.wire.as_plain().is_some() && to.as_plain().is_some() {
@@ -437,6 +504,7 @@ mod tests {
             framing: Framing::Length(1024 * 1024),
             chunked: false,
             most,
+            splices: true,
         };
         let mut pump = Pump::new(b"head".to_vec(), relay, source.wire);
         poll_fn(|cx| {
@@ -446,6 +514,28 @@ mod tests {
         })
         .await;
         pump.state
+    }
+
+    #[test]
+    fn a_message_is_here_when_the_last_of_its_body_is() {
+        let pool = Pool::default();
+        for (framing, all) in [
+            (Framing::Length(5), "order"),
+            (Framing::Chunked, "5\r\norder\r\n0\r\n\r\n"),
+        ] {
+            let relay = Relay {
+                framing,
+                chunked: framing == Framing::Chunked,
+                most: u64::MAX,
+                splices: true,
+            };
+            let pump = Pump::new(b"head".to_vec(), relay, Wire::Nowhere);
+            for length in 0..=all.len() {
+                let mut read_buffer = ReadBuffer::default();
+                read_buffer.push(&all.as_bytes()[..length], &pool);
+                assert_eq!(pump.is_here(&read_buffer), length == all.len(), "{length}");
+            }
+        }
     }
 
     #[tokio::test]

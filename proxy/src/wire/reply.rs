@@ -58,6 +58,8 @@ listed! {
         BadPath,
         /// `Host` is missing, there twice, or not a host (RFC 9112, 3.2).
         BadHost,
+        /// It came without TLS, where that is spoken.
+        PlainHttp,
         /// A transfer coding other than chunked (RFC 9112, 6.1).
         UnknownCoding,
         /// A version of HTTP that is not spoken here (RFC 9110, 15.6.6).
@@ -75,12 +77,24 @@ listed! {
         Connect,
         /// `TRACE`, which the service does not allow. It would disclose internal header fields.
         Trace,
-        /// It asks for another protocol, which endpoints that speak HTTP/2 cannot change to.
+        /// It asks for another protocol than HTTP/2 can change to, or than the endpoint does.
         UpgradeOverHttp2,
         /// `OPTIONS` that may not be passed on further (RFC 9110, 7.6.2).
         LastOptions,
         /// `TRACE` that may not be passed on further. It would disclose internal header fields.
         LastTrace,
+        /// The client's address may not have this service.
+        AccessDenied,
+        /// The client has sent more requests than `limits.requests` has.
+        TooManyRequests,
+        /// More requests than `limits.in_flight` are under way.
+        TooManyInFlight,
+        /// The service is under maintenance.
+        Maintenance,
+        /// The service is elsewhere.
+        Redirected,
+        /// The service has a fixed response.
+        Responded,
         /// No service has this host and path.
         NoRoute,
         /// No endpoint of the service is up.
@@ -126,6 +140,7 @@ impl LocalReply {
             Self::BadTarget => "bad_target",
             Self::BadPath => "bad_path",
             Self::BadHost => "bad_host",
+            Self::PlainHttp => "plain_http",
             Self::UnknownCoding => "unknown_coding",
             Self::UnknownVersion => "unknown_version",
             Self::TargetTooLong => "target_too_long",
@@ -137,6 +152,12 @@ impl LocalReply {
             Self::UpgradeOverHttp2 => "upgrade_over_http2",
             Self::LastOptions => "last_options",
             Self::LastTrace => "last_trace",
+            Self::AccessDenied => "access_denied",
+            Self::TooManyRequests => "too_many_requests",
+            Self::TooManyInFlight => "too_many_in_flight",
+            Self::Maintenance => "maintenance",
+            Self::Redirected => "redirected",
+            Self::Responded => "responded",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
             Self::NoEndpointInTime => "no_endpoint_in_time",
@@ -175,21 +196,28 @@ impl LocalReply {
             | Self::BadFraming
             | Self::BadTarget
             | Self::BadPath
-            | Self::BadHost => StatusCode::BAD_REQUEST,
+            | Self::BadHost
+            | Self::PlainHttp => StatusCode::BAD_REQUEST,
             Self::UnknownCoding | Self::UpgradeOverHttp2 => StatusCode::NOT_IMPLEMENTED,
             Self::UnknownVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::HeadTooLong => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Connect | Self::Trace | Self::LastTrace => StatusCode::METHOD_NOT_ALLOWED,
+            Self::AccessDenied => StatusCode::FORBIDDEN,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::HeldHealthCheck | Self::LastOptions => StatusCode::OK,
+            // Where the service says nothing else.
+            Self::Redirected => StatusCode::FOUND,
+            Self::HeldHealthCheck | Self::LastOptions | Self::Responded => StatusCode::OK,
             Self::HeadTimedOut | Self::ClientStalled | Self::ClientGone => {
                 StatusCode::REQUEST_TIMEOUT
             }
             Self::NoEndpoint
             | Self::NoEndpointInTime
             | Self::ServiceHeld
+            | Self::Maintenance
+            | Self::TooManyInFlight
             | Self::ResourceExhausted => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectFailed | Self::ConnectionBroken | Self::BadResponse => {
                 StatusCode::BAD_GATEWAY
@@ -215,6 +243,7 @@ impl LocalReply {
             | Self::BadTarget
             | Self::BadPath
             | Self::BadHost
+            | Self::PlainHttp
             | Self::UnknownCoding
             | Self::UnknownVersion
             | Self::TargetTooLong
@@ -228,6 +257,16 @@ impl LocalReply {
             | Self::ClientStalled
             | Self::ClientGone => REQUEST_ERROR,
             Self::LastOptions => "crossfade; details=\"max-forwards\"",
+            Self::AccessDenied => "crossfade; error=http_request_denied",
+            Self::TooManyRequests => "crossfade; error=http_request_denied; details=\"rate\"",
+            Self::TooManyInFlight => {
+                "crossfade; error=destination_unavailable; details=\"in-flight\""
+            }
+            Self::Maintenance => {
+                "crossfade; error=destination_unavailable; details=\"maintenance\""
+            }
+            Self::Redirected => "crossfade; details=\"redirect\"",
+            Self::Responded => "crossfade; details=\"respond\"",
             Self::NoRoute => "crossfade; error=destination_not_found",
             Self::NoEndpoint => "crossfade; error=destination_unavailable",
             Self::NoEndpointInTime => {
@@ -255,6 +294,7 @@ impl LocalReply {
             Self::BadPath => {
                 "the request's path has a broken escape, or leads above the root or out of its prefix"
             }
+            Self::PlainHttp => "a plain HTTP request was sent to an HTTPS port",
             Self::UnknownCoding => "the only supported transfer coding is `chunked`",
             Self::UnknownVersion => "this version of HTTP is not supported here",
             Self::TargetTooLong => "the request's target is too long",
@@ -263,11 +303,15 @@ impl LocalReply {
             Self::HeadTimedOut => "the request's head did not arrive in time",
             Self::BadHost => "the request needs exactly one valid Host field",
             Self::Connect => "CONNECT is not supported here",
-            Self::UpgradeOverHttp2 => {
-                "the endpoints speak HTTP/2, which does not support this protocol change"
-            }
+            Self::UpgradeOverHttp2 => "this change of protocol is not supported over HTTP/2",
             Self::LastOptions => "this proxy is the request's final recipient (Max-Forwards: 0)",
             Self::Trace | Self::LastTrace => "TRACE is not supported here",
+            Self::AccessDenied => "this address has no access here",
+            Self::TooManyRequests => "there were too many requests; try again later",
+            Self::TooManyInFlight => "too many requests are under way; try again soon",
+            Self::Maintenance => "the service is under maintenance; try again later",
+            Self::Redirected => "the resource is elsewhere: see Location",
+            Self::Responded => "this is all that there is",
             Self::NoRoute => "no service has this host and path",
             Self::NoEndpoint => "no endpoint of this service is up",
             Self::NoEndpointInTime => "no endpoint of this service came up in time; try again soon",
@@ -302,8 +346,13 @@ impl LocalReply {
         if matches!(self, Self::ServiceHeld | Self::NoEndpointInTime) {
             fields.add(b"retry-after", &[WAITED_RETRY_AFTER]);
         }
-        fields.add(b"proxy-status", &[self.reason().as_bytes()]);
+        self.write_reason(fields);
         body
+    }
+
+    /// Writes the field that has the reason.
+    pub(crate) fn write_reason(self, fields: &mut impl Sink) {
+        fields.add(b"proxy-status", &[self.reason().as_bytes()]);
     }
 }
 

@@ -1,9 +1,11 @@
 //! A connection's bytes: read into buffers that are there only while there is something in
 //! them, and written several pieces at a time.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -59,6 +61,8 @@ pub(crate) struct Pool {
     free: RefCell<Vec<Vec<u8>>>,
     small: RefCell<Vec<Vec<u8>>>,
     heads: RefCell<Vec<Head>>,
+    /// Bytes of bodies that wait for the slower side.
+    pub(crate) buffered: Rc<Cell<usize>>,
 }
 
 /// What was read from a socket and not used yet.
@@ -390,6 +394,43 @@ impl ReadBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// How much memory it has.
+    pub(crate) fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Copies what is there in `from` to a place before it.
+    pub(crate) fn move_forward(&mut self, from: Range<usize>, to: usize) {
+        self.bytes[self.start..].copy_within(from, to);
+    }
+
+    /// Takes bytes out of the middle.
+    pub(crate) fn remove(&mut self, range: Range<usize>) {
+        self.bytes
+            .drain(self.start + range.start..self.start + range.end);
+    }
+
+    /// What so many bytes take.
+    pub(crate) fn capacity_for(bytes: usize) -> usize {
+        if bytes > SMALL { BUFFER } else { bytes }
+    }
+
+    /// Reads a bit more behind what is there, and has no more memory than that takes.
+    pub(crate) fn poll_fill_little(
+        &mut self,
+        socket: &Socket,
+        pool: &Pool,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.park(pool);
+        let mut room = Room {
+            read_buffer: self,
+            pool,
+            most: 0,
+        };
+        socket.poll_read(cx, &mut room)
+    }
+
     /// Reads more behind what is there, which stays within `most` bytes. Gives how many bytes
     /// came. A task that waits here holds no more memory than what it has read.
     pub(crate) fn poll_fill(
@@ -435,12 +476,19 @@ impl ReadBuffer {
 struct Room<'r> {
     read_buffer: &'r mut ReadBuffer,
     pool: &'r Pool,
+    /// 0: for little.
     most: usize,
 }
 
 impl Room<'_> {
     fn make(&mut self) -> &mut Vec<u8> {
         let ReadBuffer { bytes, start } = &mut *self.read_buffer;
+        if self.most == 0 {
+            bytes.drain(..*start);
+            *start = 0;
+            bytes.reserve_exact(SMALL);
+            return bytes;
+        }
         if bytes.capacity() < BUFFER {
             let small = std::mem::replace(bytes, self.pool.take());
             bytes.extend_from_slice(&small[*start..]);

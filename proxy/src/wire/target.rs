@@ -4,7 +4,7 @@ use admin_api::SendPath;
 use http::Version;
 
 use crate::wire::head::{Known, Message};
-use crate::wire::path::Path;
+use crate::wire::path::{Path, write_escaped};
 use crate::wire::reply::LocalReply;
 
 /// A request's target, taken apart.
@@ -64,11 +64,16 @@ impl<'m> Target<'m> {
         })
     }
 
+    /// The query with its `?`, empty where there is none.
+    pub(crate) fn query(&self) -> &'m [u8] {
+        self.query
+    }
+
     /// Writes the target as an origin server gets it (RFC 9112, 3.2.1), with its path in this form,
-    /// and without the prefix that is to be stripped.
+    /// and without the prefix that is to be stripped. It is ASCII, whatever came.
     pub(crate) fn write_origin_form(&self, form: SendPath, strip: Option<&str>, to: &mut Vec<u8>) {
         self.path.write(form, strip, to);
-        to.extend_from_slice(self.query);
+        write_escaped(self.query, to);
     }
 }
 
@@ -228,6 +233,8 @@ mod tests {
         check("/api?x", Some("/api"), "/?x");
         check("/api//evil.test?x", Some("/api"), "/evil.test?x");
         check("/a/../b?../c//d%2e", None, "/b?../c//d%2e");
+        check("/é?é=嘊", None, "/%C3%A9?%C3%A9=%E5%98%8A");
+        check("http://host?é", None, "/?%C3%A9");
         check("*", None, "*");
     }
 }

@@ -209,6 +209,15 @@ impl Timer {
         Poll::Pending
     }
 
+    /// Why its last wait has ended, if not since what it waited for has come.
+    pub(crate) fn ended_by(&self) -> Option<WaitError> {
+        let entry = &self.timers.entries.borrow()[self.key];
+        if entry.cut {
+            return Some(WaitError::Cut);
+        }
+        (entry.due <= self.timers.now.get()).then_some(WaitError::TimedOut)
+    }
+
     pub(crate) fn is_cut(&self) -> bool {
         self.timers.entries.borrow()[self.key].cut
     }
@@ -309,8 +318,10 @@ mod tests {
         let cx = Context::from_waker(Waker::noop());
         timer.set(Duration::from_secs(1));
         assert!(timer.poll(&cx).is_pending());
+        assert_eq!(timer.ended_by(), None);
         timers.cut(timer.key());
         assert_eq!(timer.poll(&cx), Poll::Ready(WaitError::Cut));
+        assert_eq!(timer.ended_by(), Some(WaitError::Cut));
         timers.clear_cut(timer.key());
         assert!(timer.poll(&cx).is_pending());
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 
+use crate::access_log::lost::Lost;
 use crate::table::counts::remote::RemoteCounts;
 use crate::table::counts::sync::{AtomicU64, Ordering};
 use crate::table::counts::values::ProcessCounts;
@@ -14,11 +15,13 @@ use crate::wire::reply::LocalReply;
 #[derive(Debug)]
 pub(crate) struct Counters {
     workers: Box<[CachePadded<Cells>]>,
+    /// Lines of the access log.
+    pub(crate) lost_lines: Arc<Lost>,
     /// What older processes count.
     pub(crate) remote: RemoteCounts<ProcessCounts>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Cells {
     connections: AtomicU64,
     accepted: AtomicU64,
@@ -27,6 +30,8 @@ struct Cells {
     waited: AtomicU64,
     /// Those whose address has as many connections as it may have.
     turned_away: AtomicU64,
+    /// Requests that too much waits before.
+    streams_refused: AtomicU64,
     refused: [AtomicU64; LocalReply::COUNT],
 }
 
@@ -40,10 +45,25 @@ pub(crate) struct Own {
 /// One open client connection, until it is dropped.
 pub(crate) struct OpenConnection(Own);
 
+impl Default for Cells {
+    fn default() -> Self {
+        Self {
+            connections: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+            handshakes_failed: AtomicU64::new(0),
+            waited: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
+            streams_refused: AtomicU64::new(0),
+            refused: [const { AtomicU64::new(0) }; LocalReply::COUNT],
+        }
+    }
+}
+
 impl Counters {
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             workers: (0..workers).map(|_| CachePadded::default()).collect(),
+            lost_lines: Arc::new(Lost::new(workers)),
             remote: RemoteCounts::default(),
         }
     }
@@ -68,6 +88,8 @@ impl Counters {
             handshakes_failed: self.sum(|cells| &cells.handshakes_failed),
             waited: self.sum(|cells| &cells.waited),
             turned_away: self.sum(|cells| &cells.turned_away),
+            lost_lines: self.lost_lines.total(),
+            streams_refused: self.sum(|cells| &cells.streams_refused),
             refused: BTreeMap::new(),
         };
         for reply in LocalReply::ALL {
@@ -112,6 +134,11 @@ impl Own {
     /// A client's connection is closed at once.
     pub(crate) fn turns_away(&self) {
         add(&self.cells().turned_away, 1);
+    }
+
+    /// A request over HTTP/2 is refused, since too much waits for its client or for all.
+    pub(crate) fn refuses_stream(&self) {
+        add(&self.cells().streams_refused, 1);
     }
 
     /// The proxy sends its own response to a request.

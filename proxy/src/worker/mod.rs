@@ -20,10 +20,12 @@ use std::time::SystemTime;
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{Notify, watch};
 
+use crate::access_log::own::OfWorker;
 use crate::config::Limits;
 use crate::table::Table;
 use crate::table::endpoint::Endpoint;
 use crate::table::endpoint_id::EndpointId;
+use crate::wire::h2::backlog;
 use crate::wire::socket::Pool;
 use crate::wire::timer::{Millis, Timers};
 use crate::worker::counters::Counters;
@@ -36,9 +38,13 @@ use crate::worker::upstream::Upstream;
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) counters: counters::Own,
+    /// Where requests that have ended have a line, if anywhere.
+    pub(crate) access_log: Option<Rc<OfWorker>>,
     pub(crate) limits: Limits,
     pub(crate) timers: Rc<Timers>,
     pub(crate) pool: Pool,
+    /// Bytes that clients of HTTP/2 do not take.
+    pub(crate) backlog: Rc<backlog::OfWorker>,
     /// As `Date` says it, and the second that it is of.
     date: Cell<(Millis, Date)>,
     cache: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
@@ -93,15 +99,18 @@ impl Worker {
         limits: Limits,
         counters: &Arc<Counters>,
         shutdown_phase: watch::Receiver<ShutdownPhase>,
+        access_log: Option<Rc<OfWorker>>,
     ) -> Rc<Self> {
         let now = table.load_full();
         let phase = PhaseName::from(&*shutdown_phase.borrow());
         Rc::new(Self {
             index,
             counters: counters.own(index),
+            access_log,
             limits,
             timers: Timers::new(),
             pool: Pool::default(),
+            backlog: Rc::default(),
             date: Cell::new((Millis::MAX, Date::NONE)),
             cache: RefCell::new(Cache::new(table)),
             table: RefCell::new(Rc::new(TableView(now))),
@@ -140,6 +149,11 @@ impl Worker {
             ))
         };
         upstreams.entry(endpoint.id).or_insert_with(new).clone()
+    }
+
+    /// This worker's side of an endpoint with which it has something to do.
+    pub(crate) fn known_upstream(&self, id: EndpointId) -> Option<Rc<Upstream>> {
+        self.upstreams.borrow().get(&id).cloned()
     }
 
     /// Runs a task that the worker waits for before it ends.

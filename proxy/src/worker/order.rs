@@ -1,6 +1,5 @@
 //! What the control thread tells workers.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -8,6 +7,7 @@ use tokio::sync::mpsc;
 use crate::table::counts::age::Ages;
 use crate::table::counts::claim::Kind;
 use crate::table::endpoint_id::EndpointId;
+use crate::wire::listener_id::ListenerId;
 
 /// What the control thread tells a worker.
 #[derive(Debug, Clone)]
@@ -58,9 +58,9 @@ impl Orders {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ShutdownPhase {
     Serving,
-    /// Another process accepts connections at these addresses; at others no process does. On the
+    /// Another process accepts connections on these listeners; on others no process does. On the
     /// connections that are open, the next response is the last.
-    Leaving(Arc<[SocketAddr]>),
+    Leaving(Arc<[ListenerId]>),
     /// Connections that are idle are closed.
     Stopping,
 }

@@ -1,6 +1,6 @@
 //! A worker's own side of an endpoint: its idle connections, and its attempts that are under way.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,9 +14,11 @@ use crate::table::counts::age::Ages;
 use crate::table::counts::claim::Kind;
 use crate::table::counts::stats::{ChosenBy, Failure};
 use crate::table::endpoint::Endpoint;
+use crate::wire::Wire;
 use crate::wire::connection::{Connection, Link};
 use crate::wire::h2::client::Sessions;
 use crate::wire::h2::connection::H2Socket;
+use crate::wire::h2::resets::Sharer;
 use crate::wire::h2::stream::Stream;
 use crate::wire::resources::OpenFiles;
 use crate::wire::socket::{Bytestream, Socket};
@@ -30,13 +32,18 @@ pub(crate) const MAX_ATTEMPTS: usize = RetrySpec::MAX_ATTEMPTS as usize;
 const MAX_IDLE: usize = 1024;
 /// How long an idle connection is kept, in milliseconds.
 const IDLE_FOR: Millis = 30_000;
-/// How long a connection may have been idle and still carry a request that must not be sent
+/// How long a connection may have been idle and still carry a request that could not be sent
 /// twice, in milliseconds.
 const FRESH_FOR: Millis = 1_000;
+
+/// The key of an attempt whose claim was given back.
+const RELEASED: usize = usize::MAX;
 
 /// One worker's side of one endpoint.
 pub(crate) struct Upstream {
     pub(crate) endpoint: Arc<Endpoint>,
+    /// Where it is, as the access log says it.
+    text: OnceCell<String>,
     worker: usize,
     timers: Rc<Timers>,
     files: OpenFiles,
@@ -76,6 +83,7 @@ impl Upstream {
     pub(crate) fn new(endpoint: Arc<Endpoint>, worker: usize, timers: Rc<Timers>) -> Self {
         Self {
             endpoint,
+            text: OnceCell::new(),
             worker,
             timers,
             files: OpenFiles::now(),
@@ -83,6 +91,11 @@ impl Upstream {
             sessions: Sessions::default(),
             attempts: RefCell::default(),
         }
+    }
+
+    /// The endpoint's address.
+    pub(crate) fn text(&self) -> &str {
+        self.text.get_or_init(|| self.endpoint.target.to_string())
     }
 
     /// Begins an attempt, whose claim the caller has just taken, in the task with this timer.
@@ -103,29 +116,45 @@ impl Upstream {
         }
     }
 
-    /// A connection for one request that is there already: an idle one; where the endpoint speaks
-    /// HTTP/2, a stream of one.
-    pub(crate) fn connection_at_hand(&self, idempotent: bool) -> Option<Connection> {
+    /// A connection for one request of this client that is there already: an idle one; where the
+    /// endpoint speaks HTTP/2, a stream of one.
+    pub(crate) fn connection_at_hand(
+        &self,
+        repeatable: bool,
+        client: Wire<'_>,
+    ) -> Option<Connection> {
         let link = if self.endpoint.transport.protocol == Protocol::H2 {
-            Link::H2(Box::new(self.sessions.free_stream()?))
+            let apart = client.client_apart(self.timers.now());
+            Link::H2(Box::new(self.sessions.free_stream(apart)?))
         } else {
-            Link::H1(self.idle_socket(idempotent)?)
+            Link::H1(self.idle_socket(repeatable)?)
         };
         Some(Connection::new(link, true))
     }
 
     /// A new connection, made within so much time for each step; where the endpoint speaks HTTP/2, a
-    /// stream, of a connection that another request may have made meanwhile.
-    pub(crate) async fn connect(&self, timer: &Timer, within: Duration) -> io::Result<Connection> {
+    /// stream, of a connection that another request may have made meanwhile; `apart` is the client, if
+    /// that is not to be shared.
+    pub(crate) async fn connect(
+        &self,
+        timer: &Timer,
+        within: Duration,
+        apart: Option<Rc<Sharer>>,
+    ) -> io::Result<Connection> {
         if self.endpoint.transport.protocol == Protocol::H2 {
-            let (stream, reused) = self.stream(timer, within).await?;
+            let (stream, reused) = self.stream(timer, within, apart).await?;
             return Ok(Connection::new(Link::H2(Box::new(stream)), reused));
         }
         let stream = connect::open(&self.endpoint, timer, within, self.files).await?;
         Ok(Connection::new(Link::H1(Socket::new(stream)), false))
     }
 
-    async fn stream(&self, timer: &Timer, within: Duration) -> io::Result<(Stream, bool)> {
+    async fn stream(
+        &self,
+        timer: &Timer,
+        within: Duration,
+        apart: Option<Rc<Sharer>>,
+    ) -> io::Result<(Stream, bool)> {
         let connect = || async move {
             let stream = connect::open(&self.endpoint, timer, within, self.files).await?;
             let scheme = match stream {
@@ -134,20 +163,20 @@ impl Upstream {
             };
             Ok((H2Socket::to_endpoint(stream), scheme))
         };
-        self.sessions.stream(timer, within, connect).await
+        self.sessions.stream(timer, within, apart, connect).await
     }
 
-    /// An idle connection that can carry a request. One that must not be sent twice gets only
+    /// An idle connection that can carry a request. One that could not be sent twice gets only
     /// a connection that was used a moment ago and that shows nothing to read: an endpoint that
     /// is about to close a connection would reset it.
-    fn idle_socket(&self, idempotent: bool) -> Option<Socket> {
+    fn idle_socket(&self, repeatable: bool) -> Option<Socket> {
         let mut idle = self.idle.borrow_mut();
         while let Some(connection) = idle.pop() {
             if !connection.socket.seems_quiet() {
                 continue;
             }
             let rested = self.timers.now() - connection.since >= FRESH_FOR;
-            if !idempotent && (rested || !connection.socket.is_quiet()) {
+            if !repeatable && (rested || !connection.socket.is_quiet()) {
                 idle.push(connection);
                 return None;
             }
@@ -240,9 +269,15 @@ impl Attempt {
         attempt
     }
 
+    /// Its request was counted by an attempt before.
+    pub(crate) fn repeats(self) -> Self {
+        let chosen_by = self.chosen_by.repeated();
+        self.chosen_by(chosen_by)
+    }
+
     /// The head of the response is there.
     pub(crate) fn response_began(&self) {
-        if self.chosen_by == ChosenBy::Split {
+        if self.chosen_by != ChosenBy::Client {
             let stats = &self.upstream.endpoint.stats;
             stats.response_began_after(self.upstream.worker, self.started.elapsed());
         }
@@ -255,6 +290,47 @@ impl Attempt {
             endpoint, worker, ..
         } = &*self.upstream;
         endpoint.responded(*worker, self.chosen_by, status);
+    }
+
+    /// The response is here whole, though not at its client: the endpoint has nothing more to do with it.
+    /// Nothing more is counted.
+    pub(crate) fn responded_early(&mut self, status: u16) {
+        self.settled = true;
+        let Upstream {
+            endpoint, worker, ..
+        } = &*self.upstream;
+        endpoint.responded(*worker, self.chosen_by, status);
+        self.release();
+    }
+
+    /// Gives the claim back, if that was not done.
+    fn release(&mut self) {
+        let Upstream {
+            endpoint,
+            worker,
+            timers,
+            attempts,
+            ..
+        } = &*self.upstream;
+        let key = std::mem::replace(&mut self.key, RELEASED);
+        let Some(handle) = attempts.borrow_mut().try_remove(key) else {
+            return;
+        };
+        if handle.cut {
+            timers.clear_cut(handle.timer);
+            // Before the claim is released: a receipt that says `drained` has it.
+            endpoint.count_cut(handle.kind);
+        }
+        match (self.settled, handle.cut) {
+            (true, _) => {}
+            (false, true) => endpoint.excused(*worker),
+            (false, false) => endpoint.client_gone(*worker, self.chosen_by),
+        }
+        match handle.kind {
+            Kind::Request => endpoint.claims.release(*worker),
+            Kind::Stream => endpoint.claims.release_stream(*worker),
+            Kind::Upgraded => endpoint.claims.release_upgraded(*worker),
+        }
     }
 
     /// It failed, and its version is to blame.
@@ -315,29 +391,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        let Upstream {
-            endpoint,
-            worker,
-            timers,
-            attempts,
-            ..
-        } = &*self.upstream;
-        let handle = attempts.borrow_mut().remove(self.key);
-        if handle.cut {
-            timers.clear_cut(handle.timer);
-            // Before the claim is released: a receipt that says `drained` has it.
-            endpoint.count_cut(handle.kind);
-        }
-        match (self.settled, handle.cut) {
-            (true, _) => {}
-            (false, true) => endpoint.excused(*worker),
-            (false, false) => endpoint.client_gone(*worker, self.chosen_by),
-        }
-        match handle.kind {
-            Kind::Request => endpoint.claims.release(*worker),
-            Kind::Stream => endpoint.claims.release_stream(*worker),
-            Kind::Upgraded => endpoint.claims.release_upgraded(*worker),
-        }
+        self.release();
     }
 }
 

@@ -7,7 +7,7 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use sample_server::{Config, Ended, bind, run};
+use sample_server::{Config, Ended, ListenAddress, bind, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -23,7 +23,11 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     pub(crate) async fn start(config: Config) -> Self {
-        let (listener, address) = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let any = ListenAddress::Ip("127.0.0.1:0".parse().unwrap());
+        let (listener, address) = bind(any).await.unwrap();
+        let ListenAddress::Ip(address) = address else {
+            panic!("{address} is not the address that was bound");
+        };
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move {
             let _ = stopped.await;

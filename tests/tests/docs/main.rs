@@ -7,6 +7,7 @@
     reason = "a test says what went wrong by panicking"
 )]
 
+mod access_log;
 mod admin_api;
 mod commands;
 mod config;

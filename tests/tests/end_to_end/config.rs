@@ -1,11 +1,14 @@
 //! The config file: checked before anything is bound, followed while the proxy runs.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Load, Running, TestEndpoint, TestProxy, get, wait_until};
+use tests::{Load, Running, TestEndpoint, TestProxy, get, try_send, wait_until};
 
 fn service(endpoint: &TestEndpoint) -> String {
     format!(
@@ -223,6 +226,118 @@ async fn what_the_admin_api_has_set_is_there_again_after_a_kill() {
         .await;
     assert!(get(proxy.address, "/").await.body.contains("1.0.0"));
     assert_eq!(proxy.web().await.versions.len(), 1);
+}
+
+/// Sets splits of a service with higher and higher numbers until the proxy is gone. Gives the last one
+/// that was confirmed.
+async fn change_until_gone(admin: SocketAddr, name: String, confirmed: Arc<AtomicU32>) -> u32 {
+    for number in 1.. {
+        let path = format!("/v1/services/{name}/split");
+        let split = json!({"split": {"1.0.0": number}}).to_string();
+        match try_send(admin, "PUT", &path, &[], &split).await {
+            Ok(reply) => assert_eq!(reply.status, 200, "{reply:?}"),
+            Err(_) => return number - 1,
+        }
+        confirmed.fetch_add(1, Ordering::Relaxed);
+    }
+    unreachable!("numbers do not end")
+}
+
+#[tokio::test]
+async fn what_any_of_several_callers_was_told_is_there_after_a_kill() {
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    let mut proxy = TestProxy::start().await;
+    let endpoints = json!([{"address": endpoint.address.to_string(), "version": "1.0.0"}]);
+    let names: Vec<String> = (0..8).map(|number| format!("s{number}")).collect();
+    for _ in 0..3 {
+        for name in &names {
+            let service = json!({"path_prefix": format!("/{name}"), "endpoints": endpoints});
+            let path = format!("/v1/services/{name}");
+            proxy.must("PUT", &path, service).await;
+        }
+        let confirmed = Arc::new(AtomicU32::new(0));
+        let callers: Vec<_> = names
+            .iter()
+            .map(|name| change_until_gone(proxy.admin, name.clone(), confirmed.clone()))
+            .map(tokio::spawn)
+            .collect();
+        wait_until("some changes are confirmed", || async {
+            confirmed.load(Ordering::Relaxed) > 200
+        })
+        .await;
+        proxy = proxy.restart_after_kill("").await;
+        for (name, caller) in names.iter().zip(callers) {
+            let last = caller.await.unwrap();
+            let path = format!("/v1/services/{name}");
+            let service = proxy.must("GET", &path, Value::Null).await;
+            let kept = service["split"]["1.0.0"].as_u64().unwrap();
+            // The one that was on its way may be there, too.
+            let last = u64::from(last);
+            assert!(
+                (last..=last + 1).contains(&kept),
+                "{name}: {kept}, not {last}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_generation_comes_once_also_after_a_kill() {
+    let one = TestEndpoint::start("1.0.0").await;
+    let mut proxy = TestProxy::with_config(&service(&one)).await;
+    let mut last = 0;
+    for _ in 0..3 {
+        let generation = proxy.web().await.generation;
+        assert!(generation > last, "{generation}, after {last}");
+        proxy.put_web(&[&one], Value::Null).await;
+        last = proxy.web().await.generation;
+        proxy = proxy.restart_after_kill(&service(&one)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_stopped_leaves_a_state_file_that_older_releases_read() {
+    let one = TestEndpoint::start("1.0.0").await;
+    let proxy = TestProxy::start().await;
+    proxy.put_web(&[&one], Value::Null).await;
+    proxy.split(json!({"1.0.0": 7})).await;
+    let state = proxy.config_file().with_file_name("state.json");
+    let text = || std::fs::read_to_string(&state).unwrap();
+    assert_eq!(text().lines().count(), 4, "{}", text());
+    proxy.signal(rustix::process::Signal::TERM);
+    wait_until("the file is one piece of JSON", || async {
+        serde_json::from_str::<Value>(&text()).is_ok()
+    })
+    .await;
+    let saved: Value = serde_json::from_str(&text()).unwrap();
+    assert_eq!(saved["format"], 1);
+    assert_eq!(saved["services"]["web"]["spec"]["split"]["1.0.0"], 7);
+}
+
+#[tokio::test]
+async fn a_damaged_change_costs_its_service_alone_and_is_said() {
+    let one = TestEndpoint::start("1.0.0").await;
+    let proxy = TestProxy::start().await;
+    let endpoints = json!([{"address": one.address.to_string(), "version": "1.0.0"}]);
+    for name in ["a", "b", "c"] {
+        let service = json!({"path_prefix": format!("/{name}"), "endpoints": endpoints});
+        let path = format!("/v1/services/{name}");
+        proxy.must("PUT", &path, service).await;
+    }
+    let state = proxy.config_file().with_file_name("state.json");
+    let text = std::fs::read_to_string(&state).unwrap();
+    let at = text.find("\"/b\"").unwrap();
+    std::fs::write(&state, text.replace("\"/b\"", "\"/x\"")).unwrap();
+    let begins = text[..at].rfind('\n').unwrap() + 1;
+    let proxy = proxy.restart_after_kill("").await;
+    proxy.logged(&format!("at byte {begins} is left out")).await;
+    for (name, status) in [("a", 200), ("b", 404), ("c", 200)] {
+        let path = format!("/v1/services/{name}");
+        let reply = proxy.call("GET", &path, Value::Null).await;
+        assert_eq!(reply.status, status, "{name}");
+    }
+    let aside = std::fs::read_to_string(state.with_extension("json.damaged")).unwrap();
+    assert!(aside.contains("\"/x\""), "it is kept for a look into it");
 }
 
 #[tokio::test]

@@ -58,6 +58,17 @@ async fn a_host_that_has_everything_is_said_to_and_nothing_is_changed() {
     finding(&findings, "journal", "it is intact");
     let words = project.must(&["doctor"]).await;
     assert!(words.contains("ok    controller: release "), "{words}");
+
+    // It is no stranger because its controller is gone.
+    project.kill_controller();
+    let (finished, findings) = doctor(&project, &[]).await;
+    assert_eq!(finished.code, Some(0), "{finished:#?}");
+    let port = finding(
+        &findings,
+        "port",
+        "this project's proxy, and no controller runs",
+    );
+    assert_eq!(port["state"], "warning");
 }
 
 #[tokio::test]
@@ -110,4 +121,28 @@ async fn a_missing_podman_is_a_failure_only_where_it_is_required() {
         assert!(fix.contains("apt-get install podman"), "{fix}");
     }
     project.write_manifest(&good);
+}
+
+#[tokio::test]
+async fn a_program_that_loses_uploads_without_a_length_is_named() {
+    let project = TestProject::new(On::Processes, &Settings::default());
+    let (_, findings) = doctor(&project, &[]).await;
+    assert!(
+        findings.iter().all(|one| one["about"] != "uploads"),
+        "{findings:#?}"
+    );
+    let good = project.manifest(&Settings::default());
+    project.write_manifest(&good.replace("crossfade-sample-server", "uwsgi"));
+    let (_, findings) = doctor(&project, &[]).await;
+    assert_eq!(
+        finding(&findings, "uploads", "looks like uwsgi")["state"],
+        "warning"
+    );
+    let buffered = good.replace("health = {", "buffer = { request = \"1MiB\" }\nhealth = {");
+    project.write_manifest(&buffered.replace("crossfade-sample-server", "uwsgi"));
+    let (_, findings) = doctor(&project, &[]).await;
+    assert!(
+        findings.iter().all(|one| one["about"] != "uploads"),
+        "{findings:#?}"
+    );
 }

@@ -598,6 +598,51 @@ async fn a_request_that_an_endpoint_has_not_looked_at_before_it_went_is_sent_aga
     assert_eq!(proxy.stats().await.versions["1"].failures(), 0);
 }
 
+/// What a client gets that requests until it is told to stop: the requests that failed.
+async fn failures(
+    address: std::net::SocketAddr,
+    mut is_over: watch::Receiver<bool>,
+) -> Vec<String> {
+    let client = StreamClient::connect(address).await;
+    let mut failures = Vec::new();
+    while !*is_over.borrow_and_update() {
+        match client.send("POST", "/", &[], "order").await {
+            Ok(reply) if reply.status == 200 => {}
+            failure => failures.push(format!("{failure:?}")),
+        }
+    }
+    failures
+}
+
+#[tokio::test]
+async fn a_client_that_resets_many_streams_breaks_no_request_of_others() {
+    let proxy = TestProxy::start().await;
+    // Twice what any one connection that others share may have.
+    let endpoint = StreamEndpoint::strict("1", 1_000).await;
+    put_h2(&proxy, &[&endpoint]).await;
+    let (over, is_over) = watch::channel(false);
+    // Some of them on the worker that the other client is on.
+    let others: Vec<_> = (0..6)
+        .map(|_| tokio::spawn(failures(proxy.address, is_over.clone())))
+        .collect();
+    let mut client = StreamClient::connect(proxy.address).await;
+    for number in 0..1_500 {
+        let begun = client.begin("POST", "/echo", &[], false).await;
+        let Ok((response, mut send)) = begun else {
+            // Its own connection to the endpoint may end.
+            client = StreamClient::connect(proxy.address).await;
+            continue;
+        };
+        let response = within("a response", response).await;
+        assert!(response.is_ok() || number > 1_000, "{number}: {response:?}");
+        send.send_reset(Reason::CANCEL);
+    }
+    over.send_replace(true);
+    for other in others {
+        assert_eq!(within("the others", other).await.unwrap(), [""; 0]);
+    }
+}
+
 /// In a request line of HTTP/1.1, but in no URI (RFC 3986, 2).
 const NO_URIS: [&str; 3] = ["/<x", "/?q=\"x\"", "/`"];
 

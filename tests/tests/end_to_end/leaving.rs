@@ -14,6 +14,8 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: web.test\r\n\r\n";
 const SLOW: &[u8] = b"GET /slow?for=300ms HTTP/1.1\r\nhost: web.test\r\n\r\n";
 const EVENTS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
                       transfer-encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n";
+/// What these have as their first.
+const EVENT: &str = "data: 1\n\n";
 /// How long a request may go on without its client.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
@@ -176,6 +178,83 @@ async fn a_client_of_http2_leaves_by_a_reset_of_its_stream_or_by_the_end_of_its_
             }
         }
         only_gone(&proxy, 2).await;
+    }
+}
+
+/// The same endpoint as [`silent_after`] over HTTP/2, where a stream is what ends.
+async fn silent_stream() -> (ScriptedEndpoint, Notes) {
+    let (notes, noted) = unbounded_channel();
+    let endpoint = ScriptedEndpoint::start(move |_, heard: Heard| {
+        let notes = notes.clone();
+        async move {
+            let mut connection = h2::server::handshake(heard.stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let notes = notes.clone();
+                tokio::spawn(async move {
+                    let mut send = respond.send_response(http::Response::new(()), false)?;
+                    send.send_data(EVENT.into(), false)?;
+                    let _ = notes.send(Noted::Request);
+                    std::future::poll_fn(|cx| send.poll_reset(cx)).await?;
+                    let _ = notes.send(Noted::End);
+                    Ok::<_, h2::Error>(())
+                });
+            }
+        }
+    })
+    .await;
+    (endpoint, noted)
+}
+
+/// A client of HTTP/1.1 that gets the first of a stream, and leaves.
+async fn leave_stream(proxy: &TestProxy, notes: &mut Notes, way: Way) {
+    let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+    request(&mut stream, notes, EVENTS).await;
+    let left = Instant::now();
+    match way {
+        Way::Fin => stream.shutdown().await.unwrap(),
+        _ => stream.set_zero_linger().unwrap(),
+    }
+    let _kept = (way == Way::Fin).then_some(stream);
+    ends_at_once(notes, left, &format!("HTTP/1.1, {way:?}")).await;
+}
+
+/// The same of HTTP/2, by a reset of the stream, or the connection's end.
+async fn leave_stream_of_http2(proxy: &TestProxy, notes: &mut Notes, way: Way) {
+    let client = StreamClient::connect(proxy.address).await;
+    let (response, mut send) = client.begin("GET", "/", &[], true).await.unwrap();
+    noted(notes, Noted::Request).await;
+    let mut body = within("a head", response).await.unwrap().into_body();
+    let event = within("an event", body.data()).await.unwrap().unwrap();
+    assert_eq!(event, EVENT);
+    let left = Instant::now();
+    if way == Way::Reset {
+        send.send_reset(h2::Reason::CANCEL);
+    } else {
+        drop((body, send, client));
+        ends_at_once(notes, left, "HTTP/2, the connection's end").await;
+        return;
+    }
+    ends_at_once(notes, left, "HTTP/2, RST_STREAM").await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_quiet_ends_with_its_client_on_every_pair_of_wires() {
+    for over_http2 in [false, true] {
+        let (endpoint, mut notes) = if over_http2 {
+            silent_stream().await
+        } else {
+            silent_after(EVENTS).await
+        };
+        let proxy = TestProxy::start().await;
+        let protocol = if over_http2 { "h2" } else { "http/1.1" };
+        let endpoints = json!([{"address": endpoint.address.to_string(), "version": "1"}]);
+        let service = json!({"endpoints": endpoints, "versions": {"1": {"protocol": protocol}}});
+        proxy.must("PUT", "/v1/services/web", service).await;
+        for way in [Way::Fin, Way::Reset] {
+            leave_stream(&proxy, &mut notes, way).await;
+            leave_stream_of_http2(&proxy, &mut notes, way).await;
+        }
+        only_gone(&proxy, 4).await;
     }
 }
 

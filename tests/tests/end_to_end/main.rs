@@ -7,19 +7,23 @@
 
 use std::path::Path;
 
+mod access_log;
 mod admin;
 mod bad_input;
 mod balancing;
+mod buffer;
 mod config;
 mod controller_kills;
 mod doctor;
 mod drains;
+mod filters;
 mod handover;
 mod health;
 mod hold;
 mod hostile;
 mod http2;
 mod http2_attacks;
+mod hung_controller;
 mod leaving;
 mod lost;
 mod mirror;
@@ -35,6 +39,8 @@ mod sticky;
 mod swaps;
 mod tls;
 mod tls_to_endpoints;
+mod unix_sockets;
+mod websocket;
 mod who;
 mod wire;
 

@@ -340,7 +340,7 @@ impl JsonCommands {
     async fn that_are_wrong(&mut self) {
         for args in [
             &["deploy", "wbe", "--image", "x", "--version", "3"][..],
-            &["deploy", "web"],
+            &["deploy", "web", "--image", "x"],
             &["explain", "99"],
             &["history", "wbe"],
             &["events", "wbe"],

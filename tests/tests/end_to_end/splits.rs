@@ -19,7 +19,7 @@ async fn over_10_000_requests_90_to_10_is_within_a_point() {
     seen.expect_no_failure();
     assert_eq!(seen.ok("1.0.0") + seen.ok("2.0.0"), 10_000);
     assert!(seen.ok("2.0.0").abs_diff(1_000) <= 100, "{seen:?}");
-    // A low-discrepancy sequence does far better than a point: a few requests a worker.
+    // Permuted blocks do far better than a point: a few requests a worker.
     assert!(seen.ok("2.0.0").abs_diff(1_000) <= 20, "{seen:?}");
 }
 

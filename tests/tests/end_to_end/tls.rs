@@ -9,6 +9,7 @@ use rustls_pki_types::pem::PemObject;
 use serde_json::Value;
 use tests::{Running, TestCa, TestEndpoint, TestProxy, TlsClient, wait_until, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// A proxy whose listener has these certificates, and what else is given.
 async fn proxy_with(certificates: &[String], more: &str) -> TestProxy {
@@ -56,6 +57,28 @@ async fn requests_over_tls_get_to_endpoints_that_are_told_so() {
         let reply = connection.send("POST", "/echo", &body).await.unwrap();
         assert_eq!(reply.status, 200);
         assert!(reply.body == body, "{name}: what was sent comes back");
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_with_the_process_that_has_taken_over() {
+    let ca = TestCa::new();
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    let mut proxy = proxy_with(&[ca.issue("a", "a.test", 2100)], "").await;
+    proxy.put_web(&[&endpoint], Value::Null).await;
+    let client = ca.client(&[]);
+    let address = proxy.address;
+    let is_resumed = || async {
+        let mut connection = client.open(address, "a.test").await.unwrap();
+        // Session tickets come with the first response.
+        assert_eq!(connection.send("GET", "/", "").await.unwrap().status, 200);
+        connection.is_resumed
+    };
+    assert!(!is_resumed().await, "the first one has no session");
+    for upgrades in 1..=2 {
+        let before = proxy.upgrade().await;
+        assert!(is_resumed().await, "after {upgrades} upgrades");
+        before.finished().await;
     }
 }
 
@@ -240,4 +263,39 @@ async fn an_idle_connection_is_closed_with_an_alert_and_not_cut() {
     let read = within("the end", client.read_to_end(&mut response)).await;
     read.unwrap();
     assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n"));
+}
+
+#[tokio::test]
+async fn a_request_without_tls_is_told_that_the_port_has_tls() {
+    let ca = TestCa::new();
+    let endpoint = TestEndpoint::start("1.0.0").await;
+    let proxy = proxy_with(&[ca.issue("a", "a.test", 2100)], "").await;
+    proxy.put_web(&[&endpoint], Value::Null).await;
+    let body = "x".repeat(100_000);
+    for request in [
+        "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n".to_owned(),
+        format!("POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 100000\r\n\r\n{body}"),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
+    ] {
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut response = String::new();
+        let read = stream.read_to_string(&mut response);
+        within("the connection is closed", read).await.unwrap();
+        assert!(
+            response.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+            "{response}"
+        );
+        assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
+        let (_, body) = response.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, "a plain HTTP request was sent to an HTTPS port\n");
+    }
+    wait_metric(
+        &proxy,
+        "crossfade_local_replies_total{reason=\"plain_http\"} 3",
+    )
+    .await;
+    let mut connection = ca.client(&[]).open(proxy.address, "a.test").await.unwrap();
+    assert_eq!(connection.send("GET", "/", "").await.unwrap().status, 200);
 }

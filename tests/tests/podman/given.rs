@@ -75,9 +75,6 @@ pub(crate) async fn a_rollback_starts_the_image_that_was_though_its_tag_has_move
     project.until_phase("done").await;
     podman(&["tag", &format!("{IMAGES}:3.0.0"), &moving]).unwrap();
     assert_ne!(image_id(&moving), was);
-    // The same manifest is no change, whatever its tag stands for by now.
-    let said = project.must(&["up"]).await;
-    assert!(said.ends_with("nothing to do"), "{said}");
     project.must(&["rollback", "web", "--wait"]).await;
     project.until_phase("done").await;
     for id in project.serving("1.0.0") {
@@ -85,6 +82,65 @@ pub(crate) async fn a_rollback_starts_the_image_that_was_though_its_tag_has_move
         assert_eq!(image.trim(), was);
     }
     assert_eq!(get(project.address, "/").await.status, 200);
+}
+
+pub(crate) async fn a_tag_that_was_built_again_is_rolled_out_as_a_revision() {
+    let settings = Settings {
+        step: "200ms",
+        bake: "0s",
+        ..Settings::default()
+    };
+    let project = TestProject::new(On::Podman, &settings);
+    let moving = format!("localhost/{}:latest", project.name);
+    let _untagged = Tag(moving.clone());
+    let build = |version: &str| {
+        podman(&["tag", &format!("{IMAGES}:{version}"), &moving]).unwrap();
+        image_id(&moving)
+    };
+    build("1.0.0");
+    let manifest = project.manifest(&settings);
+    let manifest = manifest.replace("steps = [10, 50, 100]", "strategy = \"all-at-once\"");
+    let manifest = manifest.replace("version = \"1.0.0\"\n", "");
+    project.write_manifest(&manifest.replace(&format!("{IMAGES}:1.0.0"), &moving));
+    project.must(&["up"]).await;
+    for verb in [&["up"][..], &["deploy", "web"]] {
+        let said = project.must(verb).await;
+        assert!(
+            said.trim_end().ends_with("nothing to do"),
+            "{verb:?}: {said}"
+        );
+    }
+
+    let second = build("2.0.0");
+    project.must(&["deploy", "web", "--wait"]).await;
+    serves(&project, "latest+2", &second);
+    let said = project.must(&["up"]).await;
+    assert!(said.trim_end().ends_with("nothing to do"), "{said}");
+
+    let third = build("3.0.0");
+    project.must(&["up", "--pull", "--wait"]).await;
+    serves(&project, "latest+3", &third);
+    // That very image, whatever its tag stands for by now.
+    project
+        .must(&["rollback", "web", "--to", "latest+2", "--wait"])
+        .await;
+    serves(&project, "latest+2", &second);
+    let said = project.must(&["up"]).await;
+    assert!(
+        said.trim_end().ends_with("nothing to do"),
+        "it was rolled back by hand: {said}"
+    );
+}
+
+/// Containers of this version serve, all of this image.
+#[track_caller]
+fn serves(project: &TestProject, version: &str, image: &str) {
+    let serving = project.serving(version);
+    assert!(!serving.is_empty(), "{version}");
+    for id in serving {
+        let of = podman(&["inspect", "--format", "{{.Image}}", &id]).unwrap();
+        assert_eq!(of.trim(), image, "{version}");
+    }
 }
 
 /// A tag of this test's own, taken off when it ends.

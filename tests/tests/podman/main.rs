@@ -22,7 +22,8 @@ mod trials;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use tests::{On, latency_limits, manifests, podman, recovery, scenarios, upgrades};
+use libtest_mimic::Trial;
+use tests::{On, latency_limits, listening, manifests, podman, recovery, scenarios, upgrades};
 use trials::{Group, trials};
 
 /// Each test mostly waits for podman; with more of them at once, short time limits are missed on two
@@ -50,14 +51,27 @@ fn main() -> ExitCode {
         on_podman! { manifests:
             an_up_does_just_what_has_changed,
             a_service_is_added_and_taken_away_by_the_manifest,
+            a_service_that_is_renamed_keeps_its_clients,
             a_secret_is_given_by_file_and_shown_nowhere,
             clients_are_served_over_tls_with_the_manifests_certificates,
             each_version_is_spoken_to_as_the_manifest_had_it,
+            containers_serve_by_unix_socket,
         },
         on_podman! { recovery:
             what_dies_while_a_rollout_runs_is_replaced,
             a_machine_that_starts_again_goes_on_where_it_was,
             a_proxy_that_dies_comes_back_and_the_rollout_goes_on,
+            when_all_of_a_release_die_while_it_bakes_clients_notice_next_to_nothing,
+            a_container_that_crashes_again_and_again_costs_no_more_than_it_had_in_flight,
+            a_container_that_hangs_is_replaced_beside_itself,
+            what_runs_is_adopted_after_the_journal_was_lost,
+            a_damaged_journal_is_restored_and_what_runs_stays,
+        },
+        on_podman! { listening:
+            clients_are_known_by_their_own_addresses,
+            addresses_come_and_go_without_a_down,
+            a_new_controller_gets_its_sockets_back_from_the_proxy,
+            clients_of_a_killed_proxy_wait_for_the_next_one,
         },
         on_podman! { upgrades:
             the_proxy_is_upgraded_under_load_and_no_client_notices,
@@ -73,20 +87,11 @@ fn main() -> ExitCode {
             engine::doctor_starts_a_container_to_see_that_one_starts,
             given::a_container_has_its_volumes_its_limits_and_its_labels_and_no_secret_in_sight,
             given::a_rollback_starts_the_image_that_was_though_its_tag_has_moved,
+            given::a_tag_that_was_built_again_is_rolled_out_as_a_revision,
             healing::a_holder_that_dies_or_is_taken_away_is_made_again_and_the_proxy_with_it,
             healing::a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_name_we_want_stays,
             healing::an_api_that_is_killed_in_the_middle_of_a_rollout_is_started_again_and_no_version_is_judged,
             ports::the_admin_port_is_published_on_loopback_only,
-        ],
-    ];
-    // These compare all that the machine has before and after, or measure a time.
-    let alone = [
-        on_podman! { latency_limits:
-            a_release_that_crashes_is_out_of_the_way_within_a_second,
-        },
-        trials![podman_works;
-            neighbours::down_leaves_everything_as_it_was_before_up_a_container_with_a_look_alike_name_too,
-            neighbours::a_name_that_another_container_has_is_an_error_and_nothing_is_left,
         ],
     ];
     trials::run(vec![
@@ -96,9 +101,22 @@ fn main() -> ExitCode {
         },
         Group {
             at_once: 1,
-            trials: alone.into_iter().flatten().collect(),
+            trials: alone().into_iter().flatten().collect(),
         },
     ])
+}
+
+/// These compare all that the machine has before and after, or measure a time.
+fn alone() -> [Vec<Trial>; 2] {
+    [
+        on_podman! { latency_limits:
+            a_release_that_crashes_is_out_of_the_way_within_a_second,
+        },
+        trials![podman_works;
+            neighbours::down_leaves_everything_as_it_was_before_up_a_container_with_a_look_alike_name_too,
+            neighbours::a_name_that_another_container_has_is_an_error_and_nothing_is_left,
+        ],
+    ]
 }
 
 /// Scenarios that are written once for every runtime, as tests on podman.

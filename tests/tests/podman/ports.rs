@@ -10,14 +10,12 @@ pub(crate) async fn the_admin_port_is_published_on_loopback_only() -> Completion
     let project = TestProject::up(On::Podman, &Settings::default()).await;
     let infra = format!("{}-holder", project.name);
     let ports = podman(&["port", &infra]).unwrap();
-    let mut published: Vec<&str> = ports
+    let published: Vec<&str> = ports
         .lines()
         .filter_map(|line| line.split(" -> ").nth(1))
         .collect();
-    published.sort_unstable();
-    let mut wanted = [project.address.to_string(), project.admin.to_string()];
-    wanted.sort_unstable();
-    assert_eq!(published, wanted);
+    // Clients come by sockets of the host.
+    assert_eq!(published, [project.admin.to_string()]);
     // An address of this machine that others can reach; nothing is sent to find it out.
     let outward = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
         socket.connect("192.0.2.1:9")?;

@@ -29,7 +29,7 @@ pub(crate) const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ),
     (
         "elder",
-        "proxy/src/lifecycle/handover/message.rs",
+        "program/src/sockets/copies.rs",
         "a key between processes of two releases",
     ),
     (

@@ -80,6 +80,11 @@ async fn after_sigkill_the_last_table_is_there_with_the_first_response() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_killed_proxy_wait_for_the_next_one() {
+    check(Row::ProxyKills, 0, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_client_notices_that_the_proxy_is_replaced() {
     check(Row::Upgrades, 0, 5).await;
 }

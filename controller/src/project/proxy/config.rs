@@ -1,12 +1,13 @@
-//! The config file that the controller writes for its proxy: admin port, drains, listeners. What
-//! is behind them comes by the admin API.
+//! The config file that the controller writes for its proxy: admin port, drains, listeners,
+//! access log. What is behind them comes by the admin API.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
-use admin_api::Period;
+use admin_api::{AccessLogSpec, LogTarget, Period};
 
 use crate::manifest::{ClientAuth, HalfClose, Listener, Tls, TlsVersion};
+use crate::project::host_sockets::{HANDOVER, KEEPER, name_of};
 
 /// What the proxy is told. All paths are as it sees them.
 pub(super) struct Config<'a, L> {
@@ -18,28 +19,49 @@ pub(super) struct Config<'a, L> {
     pub(super) state_file: &'a str,
     /// How long a retired endpoint may finish what it has.
     pub(super) drain: Period,
-    /// Each with the address on which it listens.
+    /// Whether the controller keeps sockets for it.
+    pub(super) keeper: bool,
+    /// Each with where it listens.
     pub(super) listeners: L,
-    /// The folder from which certificates are meant.
-    pub(super) certificates: &'a Path,
+    /// Its access log, if it has one.
+    pub(super) access_log: Option<&'a AccessLogSpec>,
+    /// The manifest's folder, from which certificates and the file of the access log are meant.
+    pub(super) manifest: &'a Path,
 }
 
-impl<'a, L: Iterator<Item = (&'a Listener, SocketAddr)>> Config<'a, L> {
+/// Where a listener listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// On a socket that the proxy opens.
+    Own(SocketAddr),
+    /// On the host's sockets, which the controller keeps.
+    Host(SocketAddr),
+}
+
+impl<'l, L: Iterator<Item = (&'l Listener, At)>> Config<'_, L> {
     /// As TOML.
     pub(super) fn text(self) -> String {
         let mut text = format!(
             "# Written by crossfade at each start of the proxy.\n\
              [admin]\nlisten = \"{}\"\ntoken_file = {}\nstate_file = {}\n\n\
-             [handover]\nsocket = {}\n\n\
+             [handover]\nsocket = {}\n{}\n\
              [timeouts]\ndrain = \"{}\"\n",
             self.admin,
             quoted(&self.folder.join("token")),
             quoted(&self.folder.join(self.state_file)),
-            quoted(&self.folder.join("handover.sock")),
+            quoted(&self.folder.join(HANDOVER)),
+            match self.keeper {
+                true => format!("keeper = {}\n", quoted(&self.folder.join(KEEPER))),
+                false => String::new(),
+            },
             self.drain,
         );
-        for (listener, address) in self.listeners {
+        for (listener, at) in self.listeners {
+            let (At::Own(address) | At::Host(address)) = at;
             text.push_str(&format!("\n[[listeners]]\naddress = \"{address}\"\n"));
+            if at == At::Host(address) {
+                text.push_str(&format!("name = \"{}\"\n", name_of(address)));
+            }
             let trusted = &listener.trusted_proxies;
             if !trusted.is_empty() {
                 let trusted: Vec<String> = trusted.iter().map(|net| format!("\"{net}\"")).collect();
@@ -53,11 +75,23 @@ impl<'a, L: Iterator<Item = (&'a Listener, SocketAddr)>> Config<'a, L> {
                 text.push_str(&format!("half_close = \"{half_close}\"\n"));
             }
             if let Some(tls) = &listener.tls {
-                text.push_str(&tls_text(tls, self.certificates));
+                text.push_str(&tls_text(tls, self.manifest));
             }
+        }
+        if let Some(access_log) = self.access_log {
+            text.push_str(&access_log_text(access_log, self.manifest));
         }
         text
     }
+}
+
+/// The keys are the proxy's own.
+fn access_log_text(spec: &AccessLogSpec, folder: &Path) -> String {
+    let mut access_log = spec.clone();
+    if let LogTarget::File(path) = &mut access_log.to {
+        *path = folder.join(&*path);
+    }
+    format!("\n{}", access_log.table())
 }
 
 fn tls_text(tls: &Tls, folder: &Path) -> String {
@@ -112,6 +146,12 @@ tls_min_version = "1.3"
 client_ca = "ca.pem"
 client_auth = "optional"
 
+[proxy.access_log]
+to = "logs/access.log"
+format = '$request "$status"'
+query = false
+sample = { "2xx" = 0.5 }
+
 [[services]]
 name = "web"
 image = "web:1"
@@ -124,8 +164,10 @@ image = "web:1"
             folder: Path::new("/inside"),
             state_file: "state.json",
             drain: Period::from_secs(30),
-            listeners: manifest.proxy.listeners.iter().zip([inside]),
-            certificates: Path::new("/home/project"),
+            keeper: false,
+            listeners: manifest.proxy.listeners.iter().zip([At::Own(inside)]),
+            access_log: manifest.proxy.access_log.as_ref(),
+            manifest: Path::new("/home/project"),
         };
         let text = config.text();
         let want = r#"[[listeners]]
@@ -136,8 +178,39 @@ tls = [{ cert = "/home/project/a.pem", key = "/keys/a.key" }]
 tls_min_version = "1.3"
 client_ca = "/home/project/ca.pem"
 client_auth = "optional"
+
+[access_log]
+to = "/home/project/logs/access.log"
+format = '$request "$status"'
+query = false
+sample = { "2xx" = 0.5 }
 "#;
         assert!(text.ends_with(want), "{text}");
         assert!(text.contains("token_file = \"/inside/token\""), "{text}");
+        assert!(!text.contains("keeper"), "{text}");
+    }
+
+    #[test]
+    fn a_listener_on_the_hosts_sockets_has_their_name() {
+        let manifest = "[[services]]\nname = \"web\"\nimage = \"web:1\"\n";
+        let manifest = Manifest::parse(manifest).expect("a manifest");
+        let listener = &manifest.proxy.listeners[0];
+        let host: SocketAddr = "0.0.0.0:80".parse().expect("an address");
+        let inside: SocketAddr = "0.0.0.0:8080".parse().expect("an address");
+        let config = Config {
+            admin: inside,
+            folder: Path::new("/inside"),
+            state_file: "state.json",
+            drain: Period::from_secs(30),
+            keeper: true,
+            listeners: [(listener, At::Host(host)), (listener, At::Own(inside))].into_iter(),
+            access_log: None,
+            manifest: Path::new("/"),
+        };
+        let text = config.text();
+        let want = "\n[[listeners]]\naddress = \"0.0.0.0:80\"\nname = \"0.0.0.0:80\"\n\
+                    \n[[listeners]]\naddress = \"0.0.0.0:8080\"\n";
+        assert!(text.ends_with(want), "{text}");
+        assert!(text.contains("keeper = \"/inside/keeper.sock\""), "{text}");
     }
 }

@@ -6,18 +6,21 @@ mod config;
 mod spec;
 
 use std::hash::Hasher;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
+use tokio::net::TcpStream;
 
-use crate::error::{Error, Exit, Result};
+use crate::error::{ContainerError, Error, Exit, Result};
 use crate::http::proxy_admin::{Dial, ProxyAdmin};
 use crate::journal::{ProxyRecord, ProxyUpgrade};
 use crate::manifest::{ProxySettings, RuntimeChoice};
 use crate::project::Project;
-use crate::runtime::{Container, ContainerState, RuntimeError, label};
+use crate::runtime::{
+    Container, ContainerSpec, ContainerState, ResourceLimits, RuntimeError, label,
+};
 use crate::state_dir::{self, proxy_folder, write_private};
 
 /// The role of the proxy's container.
@@ -32,6 +35,10 @@ pub(super) const INSIDE: &str = "/run/crossfade-proxy";
 const STATE_FILE: &str = "state.json";
 /// How long the proxy may take to respond on its admin port.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a connection to a client's address may take from the host itself.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What is said where the proxy could not ask for its sockets.
+const CANNOT_KEEP: &str = "the proxy's listening sockets cannot be passed to it";
 /// How long a new proxy may take until it has taken over.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -81,8 +88,6 @@ impl ProxyHost<'_> {
         let manifest = self.project.manifest();
         let settings = &manifest.proxy;
         let containers = self.project.runtime.list().await?;
-        let has_role =
-            |c: &Container, role: &str| c.labels.get(label::ROLE).is_some_and(|r| r == role);
         let runs = |c: &&Container| c.state == ContainerState::Running;
         let find = |role| containers.iter().find(|c| has_role(c, role));
         let infra = find(INFRA).filter(runs).is_some();
@@ -91,6 +96,13 @@ impl ProxyHost<'_> {
         let current = self.proxy_name();
         if (infra || !podman) && proxies().filter(runs).any(|c| c.name == current) {
             return self.until_it_responds().await;
+        }
+        let addresses = addresses_of(settings);
+        if self.has_host_sockets() {
+            // While there may be a proxy that has them. One that does not give them is no hindrance.
+            if let Err(error) = self.project.host_sockets.take_back(&addresses).await {
+                tracing::warn!("{error}");
+            }
         }
         // Another one that still runs hands over; but proxies without their infra container have no
         // network any more: all of them are made again.
@@ -102,28 +114,80 @@ impl ProxyHost<'_> {
             self.project.runtime.stop(&dead.id).await?;
         }
         let hands_over = proxies().any(|c| !is_lost(&c));
+        if self.has_host_sockets() {
+            self.open_sockets(&addresses).await?;
+        }
         self.write_config(settings)?;
         if podman {
             if !infra {
-                started.push(
-                    self.project
-                        .runtime
-                        .start(&self.infra_spec(settings)?)
-                        .await?,
-                );
+                started.push(self.start(self.infra_spec(settings)?).await?);
             }
         } else if !hands_over {
             let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
-            let clients = settings.listeners.iter().map(|listener| listener.address);
+            let clients = addresses.iter().copied();
+            let clients = clients.filter(|_| !self.has_host_sockets());
             check_ports(clients.chain([admin]))?;
         }
-        started.push(
-            self.project
-                .runtime
-                .start(&self.proxy_spec(settings)?)
-                .await?,
-        );
+        started.push(self.start(self.proxy_spec(settings)?).await?);
         self.until_it_responds().await
+    }
+
+    /// Starts a container; without limits where the engine cannot keep them, as for a user whose
+    /// cgroups are not their own.
+    async fn start(&self, mut spec: ContainerSpec) -> Result<Container> {
+        let runtime = &self.project.runtime;
+        if self.kind == RuntimeChoice::Process {
+            spec.limits = ResourceLimits::default();
+        }
+        match runtime.start(&spec).await {
+            Err(RuntimeError::Refused { reason, .. })
+                if spec.limits != ResourceLimits::default() =>
+            {
+                tracing::info!("{}: without limits of memory and pids: {reason}", spec.name);
+                spec.limits = ResourceLimits::default();
+                Ok(runtime.start(&spec).await?)
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// The same for an `up`: where the host's sockets cannot be passed to the proxy, the engine
+    /// publishes its ports, until `down`.
+    pub(crate) async fn ensure_or_publish(&self, started: &mut Vec<Container>) -> Result<()> {
+        if !self.has_host_sockets() {
+            return self.ensure(started).await;
+        }
+        let sockets = &self.project.host_sockets;
+        let others = started.len();
+        let why = match sockets.keep() {
+            Err(error) => error.to_string(),
+            Ok(()) => match self.ensure(started).await {
+                Ok(()) => return Ok(()),
+                Err(error) if self.has_just_ended(&error, &started[others..]) => error.to_string(),
+                Err(error) => return Err(error),
+            },
+        };
+        tracing::warn!("{why}: its ports are published instead");
+        for one in started.drain(others..).rev() {
+            self.project.runtime.stop(&one.id).await?;
+        }
+        sockets.close();
+        let record = ProxyRecord {
+            published: Some(why),
+            ..self.record.clone()
+        };
+        self.project.journal.set_proxy(&record)?;
+        let published = ProxyHost { record, ..*self };
+        published.ensure(started).await
+    }
+
+    /// Whether a proxy has ended that was started with its infra container: it may not have been
+    /// let at its sockets, or not know of them.
+    fn has_just_ended(&self, error: &Error, started: &[Container]) -> bool {
+        let is_new = |role: &str| started.iter().any(|one| has_role(one, role));
+        matches!(error, Error::Container(ContainerError::Exited { name, .. })
+            if *name == self.proxy_name())
+            && is_new(INFRA)
     }
 
     /// Whether the proxy in force was started with these settings. One that is not there, or does
@@ -152,6 +216,7 @@ impl ProxyHost<'_> {
         let record = ProxyRecord {
             number: self.record.number + 1,
             image: upgrade.image.clone(),
+            published: self.record.published.clone(),
             upgrade: None,
         };
         Self { record, ..self }
@@ -160,17 +225,53 @@ impl ProxyHost<'_> {
     /// Starts this proxy beside the one that runs, and waits until it has taken over: another
     /// process than `before` responds on the admin port. If it does not, it is removed again.
     pub(crate) async fn take_over(&self, settings: &ProxySettings, before: &str) -> Result<()> {
+        let sockets = &self.project.host_sockets;
+        let addresses = addresses_of(settings);
+        if !self.has_host_sockets() {
+            return self.take_over_alone(settings, before).await;
+        }
+        sockets.take_back(&addresses).await?;
+        let had = sockets.addresses();
+        let taken_over = match self.open_sockets(&addresses).await {
+            Ok(()) => self.take_over_alone(settings, before).await,
+            Err(error) => Err(error),
+        };
+        // Where no proxy accepts, no client is to wait.
+        sockets.retain(if taken_over.is_ok() { &addresses } else { &had });
+        taken_over
+    }
+
+    async fn take_over_alone(&self, settings: &ProxySettings, before: &str) -> Result<()> {
         self.write_config(settings)?;
-        let started = self
-            .project
-            .runtime
-            .start(&self.proxy_spec(settings)?)
-            .await?;
+        let started = self.start(self.proxy_spec(settings)?).await?;
         let taken_over = self.until_another_responds(&started, before).await;
         if taken_over.is_err() {
             self.project.runtime.stop(&started.id).await?;
         }
         taken_over
+    }
+
+    /// Whether the proxy has its sockets from here.
+    pub(crate) fn has_host_sockets(&self) -> bool {
+        self.record.published.is_none()
+    }
+
+    /// Has the sockets of the proxy that runs here, too, so that they outlive it.
+    pub(crate) async fn keep_sockets(&self) -> Result<()> {
+        if !self.has_host_sockets() {
+            return Ok(());
+        }
+        let addresses = addresses_of(&self.project.manifest().proxy);
+        self.project.host_sockets.take_back(&addresses).await?;
+        let kept = self.project.host_sockets.keep();
+        kept.map_err(Error::caused(Exit::UNAVAILABLE, CANNOT_KEEP))
+    }
+
+    async fn open_sockets(&self, addresses: &[SocketAddr]) -> Result<()> {
+        let sockets = &self.project.host_sockets;
+        let kept = sockets.keep();
+        kept.map_err(Error::caused(Exit::UNAVAILABLE, CANNOT_KEEP))?;
+        sockets.open(addresses).await
     }
 
     async fn until_another_responds(&self, started: &Container, before: &str) -> Result<()> {
@@ -180,7 +281,7 @@ impl ProxyHost<'_> {
             if status.is_ok_and(|status| status.process != before) {
                 return Ok(());
             }
-            let containers = self.project.runtime.list().await?;
+            let containers = self.project.runtime.last_list().await?;
             let found = containers.iter().find(|c| c.id == started.id);
             if let Some(exited) = found.filter(|c| c.state != ContainerState::Running) {
                 return Err(self.project.exit_of(exited).await);
@@ -202,7 +303,7 @@ impl ProxyHost<'_> {
             let Err(error) = self.project.admin.status().await else {
                 return Ok(());
             };
-            for container in self.project.runtime.list().await? {
+            for container in self.project.runtime.last_list().await? {
                 let role = container.labels.get(label::ROLE).map(String::as_str);
                 let exited = matches!(container.state, ContainerState::Exited(_));
                 if exited && matches!(role, Some(PROXY | INFRA)) {
@@ -246,6 +347,46 @@ impl ProxyHost<'_> {
     }
 }
 
+/// The number of the proxy with this name in a project: how many have taken over before it.
+pub(crate) fn number_of(project: &str, name: &str) -> Option<u32> {
+    let rest = name.strip_prefix(project)?.strip_prefix('-')?;
+    match rest.strip_prefix(PROXY)? {
+        "" => Some(0),
+        number => number.strip_prefix('-')?.parse().ok(),
+    }
+}
+
+fn has_role(container: &Container, role: &str) -> bool {
+    container.labels.get(label::ROLE).is_some_and(|r| r == role)
+}
+
+/// Connects to each address: what a port seems to be may be none.
+pub(crate) async fn check_addresses(settings: &ProxySettings) -> Result<()> {
+    for address in addresses_of(settings) {
+        let connected = TcpStream::connect(reached_from_here(address));
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connected).await;
+        let connected = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        let what = format!("clients cannot connect to {address}");
+        connected.map_err(Error::caused(Exit::UNAVAILABLE, what))?;
+    }
+    Ok(())
+}
+
+/// Every address of a machine is none to connect to.
+fn reached_from_here(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn addresses_of(settings: &ProxySettings) -> Vec<SocketAddr> {
+    let addresses = settings.listeners.iter().map(|one| one.address);
+    addresses.collect()
+}
+
 /// The proxy shares its ports among its threads, so it might share them with another proxy
 /// unasked: look first.
 pub(crate) fn check_ports(addresses: impl Iterator<Item = SocketAddr>) -> Result<()> {
@@ -253,7 +394,7 @@ pub(crate) fn check_ports(addresses: impl Iterator<Item = SocketAddr>) -> Result
         match TcpListener::bind(address) {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                return Err(RuntimeError::PortTaken { address }.into());
+                return Err(RuntimeError::port_taken(address).into());
             }
             Err(error) => {
                 let what = format!("cannot listen on {address}");
@@ -267,7 +408,7 @@ pub(crate) fn check_ports(addresses: impl Iterator<Item = SocketAddr>) -> Result
 /// The secret by which the proxy knows its controller; made at the first call.
 fn token(folder: &Path) -> Result<String> {
     let path = folder.join("token");
-    match std::fs::read_to_string(&path) {
+    match state_dir::read(&path) {
         Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -297,6 +438,19 @@ mod tests {
             .expect("a file")
             .permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_proxys_name_has_its_number() {
+        for (name, number) in [
+            ("shop-proxy", Some(0)),
+            ("shop-proxy-12", Some(12)),
+            ("shop-proxy-", None),
+            ("shop-holder", None),
+            ("shop-2-proxy", None),
+        ] {
+            assert_eq!(number_of("shop", name), number, "{name}");
+        }
     }
 
     #[test]

@@ -5,15 +5,23 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{INFRA, INSIDE, PROXY, ProxyHost, STATE_FILE, certificates, config, token};
+use super::config::{self, At};
+use super::{INFRA, INSIDE, PROXY, ProxyHost, STATE_FILE, certificates, token};
 use crate::error::Result;
-use crate::manifest::{ProxySettings, RuntimeChoice};
-use crate::runtime::{ContainerSpec, Mount, Network, Publish, Relabel, ResourceLimits, label};
+use crate::manifest::{Listener, ProxySettings, RuntimeChoice};
+use crate::runtime::{
+    ContainerSpec, Mount, Network, Privileges, Publish, Relabel, ResourceLimits, label,
+};
 use crate::state_dir::{self, proxy_folder, write_private};
 
 /// The ports inside the container: clients, then admin.
 const FIRST_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9900;
+/// The infra container only waits.
+const INFRA_MEMORY: u64 = 64 << 20;
+const INFRA_PIDS: u32 = 64;
+/// Threads: those that carry traffic, one for each core, and those that wait for files.
+const PROXY_PIDS: u32 = 2048;
 
 /// What is left at SIGTERM is finished until the drain's end; then it may still say goodbye.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
@@ -30,19 +38,34 @@ impl ProxyHost<'_> {
         match self.kind {
             RuntimeChoice::Process => {
                 let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
-                let listen = settings.listeners.iter().map(|listener| listener.address);
-                self.config(&proxy_folder(self.state), admin, listen, settings)
+                let at = if self.has_host_sockets() {
+                    At::Host
+                } else {
+                    At::Own
+                };
+                let listeners = settings.listeners.iter();
+                let listeners = listeners.map(|listener| (listener, at(listener.address)));
+                self.config(&proxy_folder(self.state), admin, listeners, settings)
             }
             _ => {
                 let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-                let listen = inside_ports(settings).map(|(_, port)| any(port));
-                self.config(Path::new(INSIDE), any(ADMIN_PORT), listen, settings)
+                // Containers that call the proxy by its name do not reach the host's sockets.
+                let inside = inside_ports(settings).map(|(_, port)| At::Own(any(port)));
+                let inside = settings.listeners.iter().zip(inside);
+                let host = settings
+                    .listeners
+                    .iter()
+                    .filter(|_| self.has_host_sockets());
+                let host = host.map(|listener| (listener, At::Host(listener.address)));
+                let all = host.chain(inside);
+                self.config(Path::new(INSIDE), any(ADMIN_PORT), all, settings)
             }
         }
     }
 
     pub(super) fn infra_spec(&self, settings: &ProxySettings) -> Result<ContainerSpec> {
         let mut publish: Vec<Publish> = inside_ports(settings)
+            .filter(|_| !self.has_host_sockets())
             .map(|(host, container_port)| Publish {
                 host,
                 container_port,
@@ -55,6 +78,12 @@ impl ProxyHost<'_> {
         let aliases = vec![self.project.name.clone()];
         Ok(ContainerSpec {
             command: vec!["--hold".into()],
+            privileges: Privileges::None,
+            limits: ResourceLimits {
+                memory: Some(INFRA_MEMORY),
+                pids: Some(INFRA_PIDS),
+                millicpus: None,
+            },
             network: Network::Project { aliases },
             publish,
             stop_timeout: STOP_MARGIN,
@@ -92,6 +121,11 @@ impl ProxyHost<'_> {
             command: vec!["--config".into(), config],
             network,
             mounts: self.certificate_folders(settings)?.chain([mount]).collect(),
+            limits: ResourceLimits {
+                memory: most_of_the_memory(),
+                pids: Some(PROXY_PIDS),
+                millicpus: None,
+            },
             stop_timeout: settings.drain_timeout.get() + STOP_MARGIN,
             name: self.proxy_name(),
             ..spec
@@ -116,18 +150,21 @@ impl ProxyHost<'_> {
             mounts: Vec::new(),
             secrets: [].into(),
             limits: ResourceLimits::default(),
+            // Certificates, and sockets of containers, may belong to any user.
+            privileges: Privileges::FilesAlone,
             port: None,
+            socket: None,
             stop_timeout: STOP_MARGIN,
         })
     }
 
     /// What the proxy is told at its start. It sees its folder as `folder`, and certificates where
     /// the host has them.
-    fn config(
+    fn config<'a>(
         &self,
         folder: &Path,
         admin: SocketAddr,
-        listen: impl Iterator<Item = SocketAddr>,
+        listeners: impl Iterator<Item = (&'a Listener, At)>,
         settings: &ProxySettings,
     ) -> Result<String> {
         let config = config::Config {
@@ -135,8 +172,10 @@ impl ProxyHost<'_> {
             folder,
             state_file: STATE_FILE,
             drain: settings.drain_timeout,
-            listeners: settings.listeners.iter().zip(listen),
-            certificates: &self.project.folder()?,
+            keeper: self.has_host_sockets(),
+            listeners,
+            access_log: settings.access_log.as_ref(),
+            manifest: &self.project.folder()?,
         };
         Ok(config.text())
     }
@@ -156,6 +195,17 @@ impl ProxyHost<'_> {
             relabel: Relabel::Shared,
         }))
     }
+}
+
+/// Three quarters of the host's memory: what the proxy takes is to leave the host alive, and is not
+/// to end the proxy a moment before. `None` where the kernel does not say how much there is.
+fn most_of_the_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024 / 4 * 3)
 }
 
 /// Each address of the host with the port that it leads to inside, in the order of the listeners.

@@ -1,10 +1,10 @@
 //! Which containers are started, retired or kept, by the state of the service's rollout.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::*;
 use crate::manifest::ContainerTemplate;
-use crate::plan::{RolloutSettings, Step, Strategy};
+use crate::plan::{Step, Strategy};
 use crate::project::containers::label_of_version;
 
 fn version(id: i64) -> VersionRecord {
@@ -16,6 +16,7 @@ fn version(id: i64) -> VersionRecord {
         resolved: "web".into(),
         pull_name: None,
         template: ContainerTemplate::default(),
+        by_hand: None,
     }
 }
 
@@ -33,21 +34,8 @@ fn service(stable: i64, replicas: u32) -> ServiceRecord {
 /// From 1.0.0 to 2.0.0.
 fn rollout(phase: Phase) -> RolloutRecord {
     RolloutRecord {
-        id: 1,
-        service: "web".into(),
-        from: version(1),
-        to: version(2),
-        settings: RolloutSettings::default(),
-        steps: Vec::new(),
         phase,
-        step: 0,
-        paused: None,
-        hand_split: None,
-        why: None,
-        created: 0,
-        phase_since: 0,
-        ended: None,
-        checkpoints: BTreeSet::new(),
+        ..crate::testing::rollout(version(1), version(2))
     }
 }
 
@@ -79,7 +67,7 @@ fn check(
     let containers: Vec<Container> = containers.iter().map(|text| container(text)).collect();
     let rollout = phase.map(rollout);
     let wanted = wanted(&service(stable, 2), rollout.as_ref());
-    let actions = compare(&wanted, &containers);
+    let actions = compare(&wanted, &containers, &Unfit::default());
     let got: Vec<(i64, u32)> = actions
         .short
         .iter()
@@ -111,6 +99,29 @@ fn without_a_rollout_stable_has_its_number_and_no_other_version_a_place() {
         &[],
         &["2-1", "3-1"],
     );
+}
+
+#[test]
+fn beside_one_that_is_given_up_another_is_started_and_the_unhealthy_go_first() {
+    let containers: Vec<Container> = ["1-1", "1-2", "1-3"].map(container).into();
+    let wanted = wanted(&service(1, 2), None);
+    let names = |actions: &Actions<'_>| -> Vec<String> {
+        actions.extra.iter().map(|one| one.id.clone()).collect()
+    };
+    let unhealthy = [("web-1-1".to_owned(), 1), ("web-1-2".to_owned(), 2)];
+    let mut unfit = Unfit {
+        unhealthy: unhealthy.into(),
+        ..Unfit::default()
+    };
+    assert_eq!(names(&compare(&wanted, &containers, &unfit)), ["1-2"]);
+
+    unfit.given_up.insert("web-1-1".into());
+    let there = compare(&wanted, &containers, &unfit);
+    assert_eq!(there, Actions::default(), "the third took the place");
+    let before = compare(&wanted, &containers[..2], &unfit);
+    let short: Vec<u32> = before.short.iter().map(|(_, count)| *count).collect();
+    assert_eq!(short, [3], "one more than wanted");
+    assert_eq!(before.extra, Vec::<&Container>::new());
 }
 
 #[test]

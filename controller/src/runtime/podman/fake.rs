@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::Podman;
+use super::listing::Listing;
 use super::service::Service;
 
 /// The response.
@@ -16,6 +17,8 @@ pub(super) struct FakeResponse {
     body: String,
     /// The connection ends before the body does.
     cut: bool,
+    /// The connection stays open after the body, which goes on.
+    open: bool,
 }
 
 impl FakeResponse {
@@ -24,6 +27,15 @@ impl FakeResponse {
             status,
             body: body.to_owned(),
             cut: false,
+            open: false,
+        }
+    }
+
+    /// A stream that has this so far, until the client goes.
+    pub(super) fn open(body: &str) -> Self {
+        Self {
+            open: true,
+            ..Self::text(200, body)
         }
     }
 
@@ -73,6 +85,7 @@ impl FakeApi {
             project: "shop".to_owned(),
             network: "shop".to_owned(),
             service: Service::at(vec![self.socket.clone()], None).await.unwrap(),
+            listing: Listing::default(),
         }
     }
 
@@ -121,7 +134,7 @@ async fn response(mut stream: UnixStream, script: Arc<Script>, log: Arc<Mutex<Ve
         "/version" => FakeResponse::text(200, r#"{"ApiVersion":"1.41","Version":"4.3.1"}"#),
         _ => script(method, path),
     };
-    let length = response.body.len() + usize::from(response.cut);
+    let length = response.body.len() + usize::from(response.cut || response.open);
     let text = format!(
         "HTTP/1.1 {} -\r\ncontent-type: application/json\r\nconnection: close\r\n\
          content-length: {length}\r\n\r\n{}",
@@ -129,4 +142,7 @@ async fn response(mut stream: UnixStream, script: Arc<Script>, log: Arc<Mutex<Ve
     );
     // The client may have gone.
     let _ = stream.write_all(text.as_bytes()).await;
+    if response.open {
+        let _ = stream.read(&mut [0]).await;
+    }
 }

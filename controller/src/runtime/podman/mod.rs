@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod fake;
 mod greet;
+mod listing;
 mod network;
 mod own;
 mod pull;
@@ -31,6 +32,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use tokio::sync::{Notify, mpsc};
 
+use self::listing::Listing;
 use self::service::{Failure, Service, has_status, settled};
 use super::{
     Container, ContainerSpec, ContainerState, LogOptions, LogStream, PullStep, Runtime,
@@ -41,6 +43,13 @@ use super::{
 const STOP_MARGIN: Duration = Duration::from_secs(60);
 /// From the end of a stream of events to the next: podman's service may have ended.
 const LISTEN_AGAIN: Duration = Duration::from_secs(2);
+/// From the beginning of a stream of events until podman is taken to listen. It sends nothing until
+/// the first event.
+const LISTENS_AFTER: Duration = Duration::from_secs(1);
+/// Events that may change a list of containers.
+const CHANGES: [&str; 10] = [
+    "create", "start", "stop", "died", "die", "remove", "rename", "restart", "pause", "unpause",
+];
 
 /// One project's containers in podman.
 #[derive(Debug)]
@@ -48,6 +57,7 @@ pub struct Podman {
     project: String,
     network: String,
     service: Service,
+    listing: Listing,
 }
 
 impl Podman {
@@ -67,6 +77,7 @@ impl Podman {
             project: project.to_owned(),
             network: network.to_owned(),
             service: Service::open(state_dir).await?,
+            listing: Listing::default(),
         })
     }
 
@@ -95,7 +106,7 @@ impl Podman {
                 .into());
             }
             if spec::state_of(&found) == ContainerState::Running && !spec::is_stopping(&found) {
-                return self.describe(docker, &found).await;
+                return self.describe(docker, &found, &[]).await;
             }
             image_id(docker, &spec.image).await?;
             remove(docker, &spec.name).await?;
@@ -127,26 +138,34 @@ impl Podman {
             // The first error is the one to tell, so a second one here is not.
             let _ = remove(docker, &id).await;
             return Err(match spec::port_taken(spec, &error) {
-                Some(address) => RuntimeError::PortTaken { address }.into(),
+                Some(address) => RuntimeError::port_taken(address).into(),
                 None => Failure::to_start("start a container", error),
             });
         }
         match inspect(docker, &id).await? {
-            Some(started) => self.describe(docker, &started).await,
+            Some(started) => self.describe(docker, &started, &[]).await,
             None => Err(RuntimeError::NoSuchContainer { id }.into()),
         }
     }
 
     /// The container as the trait has it. One that lives in another's network namespace is
-    /// reached at that one's address.
+    /// reached at that one's address, which may be among those that are `known`.
     async fn describe(
         &self,
         docker: &Docker,
         found: &ContainerInspectResponse,
+        known: &[ContainerInspectResponse],
     ) -> Result<Container, Failure> {
-        let address: Option<IpAddr> = match spec::namespace_of(found) {
-            None => spec::address_on(found, &self.network),
-            Some(owner) => inspect(docker, owner)
+        let Some(owner) = spec::namespace_of(found) else {
+            return Ok(spec::container(
+                found,
+                spec::address_on(found, &self.network),
+            ));
+        };
+        let is_owner = |one: &&ContainerInspectResponse| one.id.as_deref() == Some(owner);
+        let address: Option<IpAddr> = match known.iter().find(is_owner) {
+            Some(owner) => spec::address_on(owner, &self.network),
+            None => inspect(docker, owner)
                 .await?
                 .and_then(|owner| spec::address_on(&owner, &self.network)),
         };
@@ -162,15 +181,49 @@ impl Podman {
         let summaries = settled(|| docker.list_containers(Some(options.clone())))
             .await
             .map_err(|error| Failure::new("list containers", error))?;
-        let mut containers = Vec::with_capacity(summaries.len());
+        let mut found = Vec::with_capacity(summaries.len());
         // The list lacks exit codes. What has gone meanwhile is left out.
         for id in summaries.into_iter().filter_map(|summary| summary.id) {
-            if let Some(found) = inspect(docker, &id).await? {
-                containers.push(self.describe(docker, &found).await?);
-            }
+            found.extend(inspect(docker, &id).await?);
+        }
+        let mut containers = Vec::with_capacity(found.len());
+        for one in &found {
+            containers.push(self.describe(docker, one, &found).await?);
         }
         containers.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(containers)
+    }
+
+    /// Follows one stream of events to its end.
+    async fn follow_events(&self, docker: &Docker, changed: &Notify) {
+        let filters = HashMap::from([
+            ("type", vec!["container".to_owned()]),
+            ("event", CHANGES.map(str::to_owned).to_vec()),
+            (
+                "label",
+                vec![format!("{}={}", label::PROJECT, self.project)],
+            ),
+        ]);
+        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        let mut events = std::pin::pin!(docker.events(Some(options)));
+        let mut listens = std::pin::pin!(tokio::time::sleep(LISTENS_AFTER));
+        let mut listening = None;
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = &mut listens, if listening.is_none() => {
+                    listening = Some(self.listing.listen());
+                    continue;
+                }
+            };
+            let Some(Ok(event)) = event else { return };
+            self.listing.change();
+            // Starts are ours, and a list tells of others' in time.
+            let ended = |action: &str| matches!(action, "died" | "die" | "remove");
+            if event.action.as_deref().is_none_or(ended) {
+                changed.notify_one();
+            }
+        }
     }
 
     async fn stop_once(&self, docker: &Docker, id: &str) -> Result<(), Failure> {
@@ -244,43 +297,40 @@ impl Runtime for Podman {
     }
 
     async fn start(&self, spec: &ContainerSpec) -> Result<Container, RuntimeError> {
+        let _changing = self.listing.changing();
         self.service
             .call(|docker| async move { self.start_once(&docker, spec).await })
             .await
     }
 
     async fn list(&self) -> Result<Vec<Container>, RuntimeError> {
-        self.service
+        let changes = self.listing.changes();
+        let containers = self
+            .service
             .call(|docker| async move { self.list_once(&docker).await })
-            .await
+            .await?;
+        self.listing.keep(changes, &containers);
+        Ok(containers)
+    }
+
+    async fn last_list(&self) -> Result<Vec<Container>, RuntimeError> {
+        match self.listing.get() {
+            Some(containers) => Ok(containers),
+            None => self.list().await,
+        }
     }
 
     async fn stop(&self, id: &str) -> Result<(), RuntimeError> {
+        let _changing = self.listing.changing();
         self.service
             .call(|docker| async move { self.stop_once(&docker, id).await })
             .await
     }
 
     async fn watch(&self, changed: &Notify) {
-        let filters = HashMap::from([
-            ("type", vec!["container".to_owned()]),
-            // Starts are ours, and `list` tells of others' in time.
-            (
-                "event",
-                vec!["died".to_owned(), "die".to_owned(), "remove".to_owned()],
-            ),
-            (
-                "label",
-                vec![format!("{}={}", label::PROJECT, self.project)],
-            ),
-        ]);
-        let options = EventsOptionsBuilder::new().filters(&filters).build();
         loop {
             if let Ok(docker) = self.service.call(async |docker| Ok(docker)).await {
-                let mut events = std::pin::pin!(docker.events(Some(options.clone())));
-                while let Some(Ok(_)) = events.next().await {
-                    changed.notify_one();
-                }
+                self.follow_events(&docker, changed).await;
                 // Events that were missed meanwhile.
                 changed.notify_one();
             }
@@ -311,6 +361,7 @@ fn stream_logs(docker: Docker, id: String, options: LogOptions) -> LogStream {
         .stdout(true)
         .stderr(true)
         .follow(options.follow)
+        .since(options.since.unwrap_or(0))
         .tail(&tail)
         .build();
     let (sender, receiver) = mpsc::channel(16);

@@ -12,9 +12,11 @@ use bollard::models::{
 };
 
 use super::greet::NAME;
+use crate::runtime::address::SOCKET;
 use crate::runtime::secret_files::variable_of;
 use crate::runtime::{
-    Container, ContainerSpec, ContainerState, Mount, Network, Relabel, RuntimeError, label,
+    Container, ContainerSpec, ContainerState, EndpointAddress, Mount, Network, Privileges, Relabel,
+    RuntimeError, label,
 };
 
 /// What podman itself waits between SIGTERM and SIGKILL where nothing else was said.
@@ -30,8 +32,8 @@ pub(super) fn create_body(
 ) -> Result<ContainerCreateBody, RuntimeError> {
     let mut labels: HashMap<String, String> = spec.labels.clone().into_iter().collect();
     labels.insert(label::PROJECT.to_owned(), project.to_owned());
-    if let Some(port) = spec.port {
-        labels.insert(label::PORT.to_owned(), port.to_string());
+    if let Some(serves_on) = serves_on(spec) {
+        labels.insert(label::PORT.to_owned(), serves_on);
     }
     let (network_mode, networking_config) = match &spec.network {
         Network::Project { aliases } => {
@@ -57,7 +59,7 @@ pub(super) fn create_body(
             .millicpus
             .map(|part| i64::from(part) * 1_000_000),
         pids_limit: spec.limits.pids.map(i64::from),
-        ..HostConfig::default()
+        ..restricted(spec.privileges)
     };
     Ok(ContainerCreateBody {
         image: Some(spec.image.clone()),
@@ -72,6 +74,31 @@ pub(super) fn create_body(
         networking_config,
         ..ContainerCreateBody::default()
     })
+}
+
+fn restricted(privileges: Privileges) -> HostConfig {
+    let list = |text: &str| Some(vec![text.to_owned()]);
+    let kept = HostConfig {
+        security_opt: list("no-new-privileges"),
+        ..HostConfig::default()
+    };
+    match privileges {
+        Privileges::Gained => HostConfig::default(),
+        Privileges::Kept => kept,
+        Privileges::FilesAlone | Privileges::None => HostConfig {
+            cap_drop: list("ALL"),
+            cap_add: list("DAC_OVERRIDE").filter(|_| privileges == Privileges::FilesAlone),
+            readonly_rootfs: Some(true),
+            ..kept
+        },
+    }
+}
+
+/// Where it serves, as its label says it.
+fn serves_on(spec: &ContainerSpec) -> Option<String> {
+    let socket = spec.socket.as_ref();
+    let socket = socket.map(|socket| socket.address().to_string());
+    socket.or_else(|| spec.port.map(|port| port.to_string()))
 }
 
 fn port_bindings(spec: &ContainerSpec) -> PortMap {
@@ -95,6 +122,10 @@ fn env(spec: &ContainerSpec) -> Vec<String> {
         env.entry(variable_of(name))
             .or_insert_with(|| format!("{SECRETS}/{name}"));
     }
+    if let Some(socket) = &spec.socket {
+        env.entry(SOCKET.to_owned())
+            .or_insert_with(|| socket.path.display().to_string());
+    }
     let pairs = env.iter().map(|(name, value)| format!("{name}={value}"));
     pairs.collect()
 }
@@ -106,7 +137,16 @@ fn binds(spec: &ContainerSpec) -> Result<Vec<String>, RuntimeError> {
         read_only: true,
         relabel: Relabel::Shared,
     });
+    let socket = spec.socket.iter().filter_map(|socket| {
+        Some(Mount {
+            host: socket.folder.clone(),
+            container: socket.path.parent()?.to_owned(),
+            read_only: false,
+            relabel: Relabel::Shared,
+        })
+    });
     secrets
+        .chain(socket)
         .chain(spec.mounts.iter().cloned())
         .map(|mount| bind(&mount))
         .collect()
@@ -147,11 +187,13 @@ pub(super) fn container(found: &ContainerInspectResponse, ip: Option<IpAddr>) ->
         .into_iter()
         .collect();
     let state = state_of(found);
-    let port = labels.get(label::PORT).and_then(|port| port.parse().ok());
-    let address = match (state, ip, port) {
-        (ContainerState::Running, Some(ip), Some(port)) => Some(SocketAddr::new(ip, port)),
-        _ => None,
-    };
+    let serves_on = labels.get(label::PORT);
+    let address = serves_on
+        .filter(|_| state == ContainerState::Running)
+        .and_then(|serves_on| match serves_on.parse() {
+            Ok(port) => Some(EndpointAddress::Ip(SocketAddr::new(ip?, port))),
+            Err(_) => serves_on.parse().ok(),
+        });
     Container {
         id: found.id.clone().unwrap_or_default(),
         name: name_of(found).to_owned(),
@@ -267,7 +309,7 @@ pub(super) fn network_in_use(error: &ApiError) -> bool {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::runtime::{Publish, ResourceLimits};
+    use crate::runtime::{EndpointSocket, Publish, ResourceLimits};
 
     pub(in crate::runtime::podman) fn spec(publish: &[&str]) -> ContainerSpec {
         ContainerSpec {
@@ -289,9 +331,39 @@ pub(super) mod tests {
             mounts: Vec::new(),
             secrets: BTreeMap::new(),
             limits: ResourceLimits::default(),
+            privileges: Privileges::Kept,
             port: Some(8080),
+            socket: None,
             stop_timeout: Duration::from_millis(1500),
         }
+    }
+
+    #[test]
+    fn a_container_gains_no_privileges_and_the_proxys_have_next_to_none() {
+        let host = |privileges| {
+            let spec = ContainerSpec {
+                privileges,
+                ..spec(&[])
+            };
+            let host = create_body(&spec, "shop", "shop-net").unwrap().host_config;
+            let host = host.unwrap();
+            (
+                host.security_opt,
+                host.cap_drop,
+                host.cap_add,
+                host.readonly_rootfs,
+            )
+        };
+        let list = |text: &str| Some(vec![text.to_owned()]);
+        let kept = list("no-new-privileges");
+        assert_eq!(host(Privileges::Gained), (None, None, None, None));
+        assert_eq!(host(Privileges::Kept), (kept.clone(), None, None, None));
+        let files = (kept.clone(), list("ALL"), list("DAC_OVERRIDE"), Some(true));
+        assert_eq!(host(Privileges::FilesAlone), files);
+        assert_eq!(
+            host(Privileges::None),
+            (kept, list("ALL"), None, Some(true))
+        );
     }
 
     fn why(message: &str) -> ApiError {
@@ -337,6 +409,23 @@ pub(super) mod tests {
         );
         let limits = (host.memory, host.nano_cpus, host.pids_limit);
         assert_eq!(limits, (Some(64 << 20), Some(1_500_000_000), Some(50)));
+    }
+
+    #[test]
+    fn a_socket_is_in_a_folder_of_the_container_and_its_label_says_where_the_proxy_sees_it() {
+        let mut spec = spec(&[]);
+        spec.port = None;
+        spec.socket = Some(EndpointSocket {
+            folder: "/state/5".into(),
+            path: "/run/app/app.sock".into(),
+            seen_as: "/proxy/5/app.sock".into(),
+        });
+        let body = create_body(&spec, "shop", "shop-net").unwrap();
+        assert_eq!(body.labels.unwrap()[label::PORT], "unix:/proxy/5/app.sock");
+        let env = body.env.unwrap();
+        assert!(env.contains(&"SOCKET=/run/app/app.sock".to_owned()));
+        let binds = body.host_config.unwrap().binds.unwrap();
+        assert_eq!(binds, ["/state/5:/run/app:rw,z"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What podman's API responds in the moments that real containers rarely show.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::fake::{FakeApi, FakeResponse};
@@ -68,4 +69,98 @@ async fn a_name_that_podman_keeps_for_what_it_does_not_show_is_taken() {
         );
         assert!(error.to_string().contains("in use by"), "{error}");
     }
+}
+
+/// How often its containers have been listed.
+fn lists(api: &FakeApi) -> usize {
+    let calls = api.calls();
+    calls
+        .iter()
+        .filter(|call| call.ends_with("/containers/json"))
+        .count()
+}
+
+/// Lists until no other list is needed for it: then podman is taken to listen.
+async fn until_it_listens(podman: &Podman, api: &FakeApi) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    loop {
+        podman.last_list().await.expect("listed");
+        let before = lists(api);
+        podman.last_list().await.expect("listed");
+        if lists(api) == before {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "it never listens");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn podman_is_queried_no_more_while_it_tells_of_every_change() {
+    let api = FakeApi::start(|_, path| match path {
+        "/events" => FakeResponse::open(""),
+        "/containers/json" => FakeResponse::text(200, "[]"),
+        _ => FakeResponse::text(404, UNKNOWN),
+    });
+    let podman = Arc::new(api.podman().await);
+    let (watched, changed) = (podman.clone(), Arc::new(Notify::new()));
+    let watch = tokio::spawn(async move { watched.watch(&changed).await });
+    until_it_listens(&podman, &api).await;
+    let before = lists(&api);
+    for _ in 0..100 {
+        podman.last_list().await.expect("listed");
+    }
+    assert_eq!(lists(&api), before, "nothing has changed");
+    podman.list().await.expect("listed");
+    assert_eq!(lists(&api), before + 1, "who wants to know it now");
+    podman.stop("0a1b").await.expect("it is not there");
+    podman.last_list().await.expect("listed");
+    assert_eq!(lists(&api), before + 2, "after a change of ours");
+    watch.abort();
+    assert!(watch.await.is_err());
+    for more in 3..6 {
+        podman.last_list().await.expect("listed");
+        assert_eq!(lists(&api), before + more, "nothing tells of changes");
+    }
+}
+
+#[tokio::test]
+async fn an_event_ends_the_last_list() {
+    const START: &str = "{\"Type\":\"container\",\"Action\":\"start\"}\n";
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    let receiver = std::sync::Mutex::new(receiver);
+    let api = FakeApi::start(move |_, path| match path {
+        "/events" if receiver.lock().unwrap().try_recv().is_ok() => FakeResponse::open(START),
+        "/events" => FakeResponse::open(""),
+        "/containers/json" => FakeResponse::text(200, "[]"),
+        _ => FakeResponse::text(404, UNKNOWN),
+    });
+    let podman = api.podman().await;
+    let listening = podman.listing.listen();
+    podman.list().await.expect("listed");
+    let before = lists(&api);
+    sender.send(()).expect("there");
+    let docker = podman
+        .service
+        .call(async |docker| Ok(docker))
+        .await
+        .expect("there");
+    let changed = Notify::new();
+    let events = podman.follow_events(&docker, &changed);
+    let queried = async {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while lists(&api) == before {
+            podman.last_list().await.expect("listed");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the event changes nothing"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = events => panic!("the stream has ended"),
+        () = queried => {}
+    }
+    drop(listening);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,9 +15,10 @@ use super::identity::{self, Identity};
 use super::place::{self, ReservedPort};
 use super::record::{Record, Records};
 use super::refused;
+use crate::runtime::address::SOCKET;
 use crate::runtime::secret_files::variable_of;
 use crate::runtime::{
-    Container, ContainerSpec, ContainerState, ResourceLimits, RuntimeError, label,
+    Container, ContainerSpec, ContainerState, EndpointAddress, ResourceLimits, RuntimeError, label,
 };
 
 /// In the environment of all that we start: tells which start it was.
@@ -116,6 +117,9 @@ impl Inner {
             .stderr(err)
             // Ctrl-C is for the controller alone, and what it forks can be killed with it.
             .process_group(0);
+        if let Some(socket) = &record.socket {
+            command.env(SOCKET, socket);
+        }
         if let Some(port) = record.port {
             command.env("PORT", port.to_string());
         }
@@ -283,14 +287,18 @@ pub(super) enum StartOf {
 }
 
 fn container(record: Record, state: ContainerState) -> Container {
-    let port = record.port.filter(|_| state == ContainerState::Running);
+    let on_port = |port| EndpointAddress::Ip((Ipv4Addr::LOCALHOST, port).into());
+    let address = match record.socket {
+        Some(path) => Some(EndpointAddress::Unix(path)),
+        None => record.port.map(on_port),
+    };
     Container {
         id: record.name.clone(),
         name: record.name,
         image: record.program.display().to_string(),
         labels: record.labels,
         state,
-        address: port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        address: address.filter(|_| state == ContainerState::Running),
     }
 }
 

@@ -37,6 +37,8 @@ use super::{
 
 /// The runtime's name.
 const NAME: &str = "process";
+/// The folder of their records and logs in the state folder.
+const FOLDER: &str = "processes";
 /// How often a process that is to end is looked at.
 const POLL: Duration = Duration::from_millis(20);
 /// After SIGKILL a process is gone as soon as the kernel gets to it.
@@ -79,7 +81,7 @@ impl Processes {
     /// # Errors
     /// [`RuntimeError::File`] where the folder cannot be made.
     pub fn new(project: &str, state_dir: &Path) -> Result<Self, RuntimeError> {
-        let records = Records::open(&state_dir.join("processes"))?;
+        let records = Records::open(&state_dir.join(FOLDER))?;
         let children = Mutex::new(HashMap::new());
         let project = project.to_owned();
         Ok(Self {
@@ -90,6 +92,11 @@ impl Processes {
                 started: Notify::new(),
             }),
         })
+    }
+
+    /// Whether this folder has had processes.
+    pub(crate) fn are_in(state_dir: &Path) -> bool {
+        state_dir.join(FOLDER).exists()
     }
 
     /// Runs what reads and writes files, away from the threads that serve others.

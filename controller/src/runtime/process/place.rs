@@ -56,7 +56,7 @@ pub(super) fn must_be_free(address: SocketAddr) -> Result<(), RuntimeError> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            Err(RuntimeError::PortTaken { address })
+            Err(RuntimeError::port_taken(address))
         }
         Err(error) => Err(refused("publish a port", format!("{address}: {error}"))),
     }

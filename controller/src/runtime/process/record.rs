@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
 use super::{file_error, refused};
-use crate::runtime::{ContainerSpec, RuntimeError, label};
+use crate::runtime::{ContainerSpec, EndpointAddress, EndpointSocket, RuntimeError, label};
 
 /// The end of the name of a record's file while it is being written.
 const DRAFT: &str = "draft";
@@ -23,6 +23,9 @@ pub(super) struct Record {
     pub(super) program: PathBuf,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) port: Option<u16>,
+    /// The unix socket on which it serves, as the proxy sees it, which is where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) socket: Option<PathBuf>,
     stop_timeout_ms: u64,
     /// Another one for every start: the mark in the process's environment.
     pub(super) instance: String,
@@ -41,14 +44,19 @@ impl Record {
     ) -> Self {
         let mut labels = spec.labels.clone();
         labels.insert(label::PROJECT.to_owned(), project.to_owned());
-        if let Some(port) = port {
-            labels.insert(label::PORT.to_owned(), port.to_string());
-        }
+        let socket = spec.socket.as_ref().map(EndpointSocket::on_host);
+        let address = socket.clone().map(EndpointAddress::Unix);
+        let serves_on = match &address {
+            Some(address) => Some(address.to_string()),
+            None => port.map(|port| port.to_string()),
+        };
+        labels.extend(serves_on.map(|serves_on| (label::PORT.to_owned(), serves_on)));
         Self {
             name: spec.name.clone(),
             program,
             labels,
             port,
+            socket,
             stop_timeout_ms: u64::try_from(spec.stop_timeout.as_millis()).unwrap_or(u64::MAX),
             instance: format!("{:032x}", rand::random::<u128>()),
             process: None,

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::children::MARK;
 use super::identity::Identity;
 use super::*;
-use crate::runtime::{Network, Publish, ResourceLimits, label};
+use crate::runtime::{Network, Privileges, Publish, ResourceLimits, label};
 
 /// A runtime in a folder of its own. What it started is killed at the end.
 struct TestProcesses {
@@ -97,7 +97,9 @@ fn sh(name: &str, script: &str) -> ContainerSpec {
         mounts: Vec::new(),
         secrets: BTreeMap::new(),
         limits: ResourceLimits::default(),
+        privileges: Privileges::Kept,
         port: Some(8080),
+        socket: None,
         stop_timeout: Duration::from_secs(5),
     }
 }
@@ -115,10 +117,12 @@ async fn read_all(mut stream: LogStream) -> String {
 
 const ALL: LogOptions = LogOptions {
     tail: None,
+    since: None,
     follow: false,
 };
 const FOLLOW: LogOptions = LogOptions {
     tail: None,
+    since: None,
     follow: true,
 };
 
@@ -129,7 +133,7 @@ async fn a_process_is_told_its_port_and_little_else() {
     assert_eq!(started.state, ContainerState::Running);
     assert_eq!(started.labels[label::PROJECT], "test");
     assert_eq!(started.labels[label::ROLE], "endpoint");
-    let address = started.address.unwrap();
+    let address = started.address.unwrap().ip().unwrap();
     assert!(
         address.ip().is_loopback() && (7000..=7999).contains(&address.port()),
         "{address}"
@@ -283,7 +287,7 @@ async fn a_taken_port_is_named_and_nothing_is_left_behind() {
     };
     let error = test.runtime.start(&spec).await.unwrap_err();
     assert!(
-        matches!(error, RuntimeError::PortTaken { address } if address == host),
+        matches!(error, RuntimeError::PortTaken { address, .. } if address == host),
         "{error}"
     );
     assert_eq!(test.runtime.list().await.unwrap(), []);
@@ -372,7 +376,7 @@ async fn a_process_whose_port_another_program_takes_first_is_started_again_on_an
     };
     let started = test.runtime.start_with(&spec, wait).await.unwrap();
     let rival = rival.join().unwrap().local_addr().unwrap();
-    assert_ne!(started.address.unwrap(), rival);
+    assert_ne!(started.address.unwrap().ip(), Some(rival));
     test.wait_for_output("second").await;
 }
 
@@ -387,6 +391,8 @@ async fn ports_differ_between_processes_that_do_not_listen_yet() {
                 .await
                 .unwrap()
                 .address
+                .unwrap()
+                .ip()
                 .unwrap()
                 .port(),
         );
@@ -421,6 +427,7 @@ async fn the_tail_of_a_log_is_its_last_lines() {
     let tail = async |lines| {
         let options = LogOptions {
             tail: Some(lines),
+            since: None,
             follow: false,
         };
         read_all(test.runtime.logs("web-1", options).await.unwrap()).await

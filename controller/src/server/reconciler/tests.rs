@@ -28,6 +28,53 @@ async fn a_container_that_died_is_replaced_and_its_endpoint_swapped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_container_that_hangs_is_replaced_by_one_that_is_healthy_before_it_goes() {
+    let tended = Tended::new().await;
+    let hung = tended.test.proxy.addresses().into_iter().next();
+    let hung = hung.expect("an endpoint");
+    tended.test.proxy.take_down(&hung, "timed out");
+    let fell = Instant::now();
+    tended
+        .until("replaced", |test| !test.runtime.addresses().contains(&hung))
+        .await;
+    assert!(
+        fell.elapsed() > Duration::from_secs(30),
+        "{:?}",
+        fell.elapsed()
+    );
+    tended.until_whole(&["1.0.0"]).await;
+    let calls = tended.test.calls.all();
+    let at = |verb: &str| calls.iter().position(|call| call.starts_with(verb));
+    let (start, receipt, stop) = (at("start "), at("receipt "), at("stop "));
+    assert!(
+        start.is_some() && start < receipt && receipt < stop,
+        "{calls:#?}"
+    );
+    let texts: Vec<String> = tended
+        .test
+        .events()
+        .into_iter()
+        .map(|one| one.text)
+        .collect();
+    let said = |text: &str| texts.iter().any(|one| one.contains(text));
+    assert!(
+        said("s: timed out; another one is started in its place"),
+        "{texts:#?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn containers_that_are_unhealthy_alike_stay() {
+    let tended = Tended::new().await;
+    tended.test.proxy.take_down("1.0.0", "responded with 503");
+    sleep(Duration::from_secs(600)).await;
+    tended.until_whole(&["1.0.0"]).await;
+    let calls = tended.test.calls.all();
+    let starts = |call: &&String| call.starts_with("start ") || call.starts_with("stop ");
+    assert_eq!(calls.iter().filter(starts).count(), 0, "{calls:#?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_container_that_cannot_be_taken_away_is_replaced_and_told() {
     let tended = Tended::new().await;
     let runtime = &tended.test.runtime;
@@ -47,7 +94,7 @@ async fn a_dead_container_that_cannot_be_taken_away_is_replaced_and_told() {
     tended
         .until("told", |_| {
             let last_error = lock(&tended.up.last_error);
-            let says = |one: &String| one.contains("cannot be removed");
+            let says = |one: &Unsolved| one.why.contains("cannot be removed");
             last_error.iter().any(says)
         })
         .await;
@@ -238,4 +285,69 @@ async fn a_proxy_that_is_away_blocks_promotion_and_not_the_record_of_a_rollback(
         tended.test.proxy.split(),
         [("1.0.0".to_owned(), 100)].into()
     );
+}
+
+/// What the history has of this kind.
+fn texts(tended: &Tended, kind: &str) -> Vec<String> {
+    let events = tended.test.events().into_iter();
+    let of_kind = events.filter(|event| event.kind == kind);
+    of_kind.map(|event| event.text).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_history_has_how_a_container_ended_once_and_how_many_took_places() {
+    let tended = Tended::new().await;
+    let runtime = &tended.test.runtime;
+    runtime.keeps_dead.store(true, Ordering::Relaxed);
+    runtime.exit("1.0.0", 137);
+    tended
+        .until("replaced", |test| test.running()["1.0.0"] == 4)
+        .await;
+    sleep(Duration::from_secs(300)).await;
+    let died = texts(&tended, "died");
+    assert_eq!(died.len(), 1, "{died:#?}");
+    assert!(died[0].contains(" exited with code 137"), "{died:#?}");
+    let events = tended.test.events();
+    let healed = events.iter().find(|event| event.kind == "healed");
+    let stats = healed.and_then(|event| event.stats.clone());
+    let stats = stats.expect("how many of which version");
+    assert_eq!(stats, serde_json::json!({ "restarts": { "1.0.0": 1 } }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_history_has_what_was_unhealthy_and_for_how_long_and_no_generation_comes_of_it() {
+    let tended = Tended::new().await;
+    let generation = || {
+        let journal = &tended.test.project.journal;
+        journal.generation("web").expect("read")
+    };
+    let before = generation();
+    let one = "10.0.0.2:8080";
+    sleep(Duration::from_secs(4)).await;
+    tended.test.proxy.take_down(one, "timed out");
+    sleep(Duration::from_secs(12)).await;
+    tended.test.proxy.bring_up(one);
+    sleep(Duration::from_secs(4)).await;
+    let (fell, recovered) = (texts(&tended, "unhealthy"), texts(&tended, "healed"));
+    let ([fell], [recovered]) = (fell.as_slice(), recovered.as_slice()) else {
+        panic!("{fell:#?} {recovered:#?}");
+    };
+    assert!(fell.ends_with(" is unhealthy: timed out"), "{fell}");
+    let seconds = recovered.split("it was unhealthy for ").nth(1);
+    let seconds = seconds.and_then(|text| text.strip_suffix(" s"));
+    let seconds: u64 = seconds.expect("how long").parse().expect("a number");
+    assert!((10..=14).contains(&seconds), "{recovered}");
+    assert_eq!(generation(), before, "no user has changed anything");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_that_another_program_has_restarted_is_in_the_history() {
+    let tended = Tended::new().await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(texts(&tended, "proxy"), [""; 0]);
+    tended.test.proxy.restart();
+    sleep(Duration::from_secs(10)).await;
+    let said = texts(&tended, "proxy");
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains("another process than before"), "{said:#?}");
 }

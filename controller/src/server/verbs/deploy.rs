@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use crate::api::{DeployRequest, Done};
 use crate::error::{Error, Result};
-use crate::journal::{NewRollout, NewVersion, Phase, ServiceRecord};
-use crate::manifest::{check_version, tag_of};
+use crate::journal::{NewRollout, NewVersion, Phase, RequestedService, ServiceRecord};
+use crate::manifest::{ServiceSettings, check_version, tag_of, without_revision};
 use crate::plan::RolloutSettings;
 use crate::project::caller::Caller;
 use crate::rollout::{Command, Handle};
 use crate::server::controller::{Controller, Up};
 use crate::server::engine;
+use crate::server::verbs::revision::{Labels, with_a_free_label};
 
 /// How much longer a rollout's end may take than its starts and drains.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -46,19 +47,11 @@ impl Controller {
                 service.name
             ))
         })?;
-        let label = match &request.version {
-            Some(version) => version.clone(),
-            None => tag_of(&request.image).map(str::to_owned).ok_or_else(|| {
-                let image = &request.image;
-                Error::usage(format!("`{image}` has no tag: add --version"))
-            })?,
-        };
-        check_version(&label).map_err(|error| Error::usage(format!("--version: {error}")))?;
+        let (image, label) = requested(up, request, settings)?;
         let how = request
             .rollout
             .over(&settings.rollout)
             .map_err(Error::flag)?;
-        let image = engine::image_from(up.kind, &request.dir, &request.image);
         let mut template = project.template(settings, &project.folder()?)?;
         template.env.extend(request.env.clone());
         let candidate = NewVersion {
@@ -68,12 +61,20 @@ impl Controller {
             pull_name: project.runtime.pull_name(&image).await?,
             image,
             template,
+            by_hand: Some(request.env.clone()),
         };
         if request.dry_run && !request.replace {
             self.check_can_begin(up, &service.name)?;
         }
         // Before anything is ended for it.
-        let runs = already_runs(&service, &candidate)?;
+        let runs = already_runs(&service, &candidate, request.version.is_some())?;
+        let candidate = match request.version {
+            Some(_) => candidate,
+            None => {
+                let labels = Labels::of(&self.journal, &service.name, &candidate.version)?;
+                with_a_free_label(candidate, &service, &labels)
+            }
+        };
         if request.dry_run {
             let done = runs.unwrap_or_else(|| dry_run(&service, &candidate, &how));
             return Ok(Begun::Done(done));
@@ -85,16 +86,18 @@ impl Controller {
         if let Some(done) = runs {
             return Ok(Begun::Done(done));
         }
-        let done = self.begin_rollout(up, &service, candidate, how, caller)?;
+        let done = self.begin_rollout(up, &service, candidate, how, None, caller)?;
         Ok(Begun::Done(done))
     }
 
+    /// `requested`: what an `up` asks for by it.
     pub(super) fn begin_rollout(
         &self,
         up: &Arc<Up>,
         service: &ServiceRecord,
         to: NewVersion,
         settings: RolloutSettings,
+        requested: Option<RequestedService>,
         caller: &Caller,
     ) -> Result<Done> {
         let steps = settings.strategy.steps(service.replicas);
@@ -104,6 +107,7 @@ impl Controller {
             settings,
             steps,
             who: caller.who.clone(),
+            requested,
         };
         let record = self.journal.begin_rollout(&new, self.clock.now())?;
         let text = format!("{} begins: {}", record.title(), new.settings.strategy);
@@ -250,10 +254,42 @@ fn dry_run(service: &ServiceRecord, to: &NewVersion, how: &RolloutSettings) -> D
     }
 }
 
-/// Nothing to do where the very version is stable; an error where another one has its name.
-fn already_runs(service: &ServiceRecord, candidate: &NewVersion) -> Result<Option<Done>> {
+/// The image and the label that are asked for: those of the flags, else of the manifest.
+fn requested(
+    up: &Up,
+    request: &DeployRequest,
+    settings: &ServiceSettings,
+) -> Result<(String, String)> {
+    let (image, label) = match &request.image {
+        Some(image) => (
+            engine::image_from(up.kind, &request.dir, image),
+            tag_of(image),
+        ),
+        None => (
+            engine::image_from(up.kind, &up.project.folder()?, &settings.image),
+            Some(settings.version.as_str()),
+        ),
+    };
+    let label = request.version.as_deref().or(label);
+    let label =
+        label.ok_or_else(|| Error::usage(format!("`{image}` has no tag: add --version")))?;
+    check_version(label).map_err(|error| Error::usage(format!("--version: {error}")))?;
+    Ok((image, label.to_owned()))
+}
+
+/// Nothing to do where the very version is stable; an error where another one has its name. The same
+/// image with other contents or settings is a revision of it, unless the label is given: `is_named`.
+fn already_runs(
+    service: &ServiceRecord,
+    candidate: &NewVersion,
+    is_named: bool,
+) -> Result<Option<Done>> {
     let stable = &service.stable;
-    if stable.version != candidate.version {
+    let label = match is_named {
+        true => stable.version.as_str(),
+        false => without_revision(&stable.version),
+    };
+    if label != candidate.version {
         return Ok(None);
     }
     if (&stable.resolved, &stable.template) == (&candidate.resolved, &candidate.template) {
@@ -262,6 +298,9 @@ fn already_runs(service: &ServiceRecord, candidate: &NewVersion) -> Result<Optio
             service.name, stable.version
         );
         return Ok(Some(Done::say(text)));
+    }
+    if !is_named && stable.image == candidate.image {
+        return Ok(None);
     }
     Err(Error::usage(format!(
         "{} already runs {} with another image or other settings: give this one another name \

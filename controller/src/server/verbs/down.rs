@@ -6,12 +6,12 @@ use tokio::task::JoinSet;
 
 use crate::api::{Done, DownRequest};
 use crate::error::{Error, Result};
-use crate::journal::NewEvent;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, RuntimeChoice};
 use crate::project::caller::Caller;
 use crate::project::containers::ENDPOINT;
 use crate::project::proxy::{self, INFRA, PROXY};
 use crate::project::secrets::Secrets;
+use crate::project::sockets::Sockets;
 use crate::runtime::{Container, Runtime, label};
 use crate::server::controller::{Controller, lock};
 use crate::server::engine;
@@ -31,15 +31,7 @@ impl Controller {
         };
         // Nothing of it is wanted any more, whatever happens on the way.
         self.journal.clear("crossfade down", self.clock.now())?;
-        let event = NewEvent {
-            rollout: None,
-            service: None,
-            who: caller.who(),
-            kind: "down",
-            text: &format!("{project} goes down"),
-            stats: None,
-        };
-        self.journal.note(&event, self.clock.now())?;
+        self.note_of(caller, "down", None, &format!("{project} goes down"))?;
         *lock(&self.leaving) = Some((project.clone(), runtime.clone()));
         let mut taken = 0;
         // A rollout that was just stopped may have had one in the making.
@@ -56,6 +48,7 @@ impl Controller {
         runtime.remove_network().await?;
         proxy::forget(&self.dir)?;
         Secrets::new(&self.dir).retain(&[].into())?;
+        Sockets::new(&self.dir, RuntimeChoice::Auto).forget_all();
         *lock(&self.leaving) = None;
         self.finished.notify_one();
         Ok(Done::say(match taken {
@@ -74,6 +67,8 @@ impl Controller {
         if let Some(up) = self.get_up() {
             self.stop();
             *lock(&self.up) = None;
+            // The proxy that ends has them, and no client is to wait for another.
+            up.project.host_sockets.close();
             return Ok(Some((up.project.name.clone(), up.project.runtime.clone())));
         }
         if let Some(leaving) = lock(&self.leaving).clone() {

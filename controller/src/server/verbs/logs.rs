@@ -1,16 +1,23 @@
-//! `logs`: what a service's containers printed, line by line, each with its container's name
-//! before it.
+//! `logs`: what a service's containers printed, or the proxy, line by line, each with its container's
+//! name before it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::api::LogsRequest;
 use crate::error::{Error, Result};
+use crate::manifest::RuntimeChoice;
 use crate::project::no_such;
+use crate::project::proxy::PROXY;
 use crate::runtime::{Container, LogOptions, Runtime, label};
 use crate::server::controller::Controller;
+
+/// How often new containers of a service that is followed are looked for.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
 /// Lines, as they come.
 pub(crate) type LogLines = mpsc::Receiver<Bytes>;
@@ -19,15 +26,16 @@ impl Controller {
     /// `logs`.
     pub(crate) async fn logs(&self, request: LogsRequest) -> Result<LogLines> {
         let up = self.up()?;
-        let service = up.project.service(&request.service)?;
+        if let Some(service) = &request.service {
+            up.project.service(service)?;
+        }
+        if request.since.is_some() && up.kind == RuntimeChoice::Process {
+            let why = "--since: the output of processes has no times; use --tail LINES";
+            return Err(Error::usage(why));
+        }
+        let whose = Whose(request.service);
         let mut containers = up.project.runtime.list().await?;
-        let has = |container: &Container, key: &str, value: &str| {
-            container
-                .labels
-                .get(key)
-                .is_some_and(|found| found == value)
-        };
-        containers.retain(|container| has(container, label::SERVICE, &service.name));
+        containers.retain(|container| whose.has(container));
         if let Some(version) = &request.version {
             let mut running: Vec<String> = containers
                 .iter()
@@ -43,13 +51,14 @@ impl Controller {
         let (send, lines) = mpsc::channel(64);
         let options = LogOptions {
             tail: request.tail,
+            since: request
+                .since
+                .map(|since| i32::try_from(since / 1000).unwrap_or(i32::MAX)),
             follow: request.follow,
         };
         let runtime = up.project.runtime.clone();
         if request.follow {
-            for container in containers {
-                tokio::spawn(copy(runtime.clone(), container, options, send.clone()));
-            }
+            tokio::spawn(follow(runtime, whose, request.version, options, send));
         } else {
             // One after the other, so that the lines of a container stay together.
             tokio::spawn(async move {
@@ -59,6 +68,58 @@ impl Controller {
             });
         }
         Ok(lines)
+    }
+}
+
+/// A service, or with `None` the proxy.
+struct Whose(Option<String>);
+
+impl Whose {
+    /// Whether it is one of its containers.
+    fn has(&self, container: &Container) -> bool {
+        match &self.0 {
+            Some(service) => has(container, label::SERVICE, service),
+            None => has(container, label::ROLE, PROXY),
+        }
+    }
+}
+
+fn has(container: &Container, key: &str, value: &str) -> bool {
+    let found = container.labels.get(key);
+    found.is_some_and(|found| found == value)
+}
+
+/// Copies the output of a service's containers, those that are there and those that come, until its
+/// reader leaves.
+async fn follow(
+    runtime: Arc<dyn Runtime>,
+    whose: Whose,
+    version: Option<String>,
+    mut options: LogOptions,
+    send: mpsc::Sender<Bytes>,
+) {
+    let is_meant = |container: &Container| {
+        let of_version = |version: &String| has(container, label::VERSION, version);
+        whose.has(container) && version.as_ref().is_none_or(of_version)
+    };
+    let mut followed: BTreeSet<String> = BTreeSet::new();
+    while !send.is_closed() {
+        // Where they cannot be listed now, they are later.
+        if let Ok(mut containers) = runtime.last_list().await {
+            containers.retain(is_meant);
+            followed.retain(|id| containers.iter().any(|container| container.id == *id));
+            for container in containers {
+                if followed.insert(container.id.clone()) {
+                    tokio::spawn(copy(runtime.clone(), container, options, send.clone()));
+                }
+            }
+            // All of what those print that come later.
+            options.tail = None;
+        }
+        tokio::select! {
+            () = send.closed() => return,
+            () = tokio::time::sleep(FOLLOW_EVERY) => {}
+        }
     }
 }
 

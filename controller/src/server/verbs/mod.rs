@@ -5,6 +5,7 @@ mod down;
 mod logs;
 mod proxy_upgrade;
 mod pull;
+mod revision;
 mod rollback;
 mod rollout;
 mod scale;

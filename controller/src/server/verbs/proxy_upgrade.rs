@@ -6,11 +6,11 @@
 
 use crate::api::{Done, ProxyUpgradeRequest};
 use crate::error::Result;
-use crate::journal::{NewEvent, ProxyRecord, ProxyUpgrade};
+use crate::journal::{ProxyRecord, ProxyUpgrade};
 use crate::project::caller::Caller;
 use crate::project::proxy::PROXY;
 use crate::runtime::{ContainerState, label};
-use crate::server::controller::{Controller, Up};
+use crate::server::controller::{Controller, Up, lock};
 use crate::server::engine;
 
 impl Controller {
@@ -69,6 +69,7 @@ impl Controller {
                 let next = ProxyRecord {
                     number: record.number + 1,
                     image: upgrade.image,
+                    published: record.published,
                     upgrade: None,
                 };
                 let text = format!("{image} is the proxy now; the old one finishes its requests");
@@ -84,22 +85,16 @@ impl Controller {
             }
         };
         self.journal.set_proxy(&next)?;
-        let event = NewEvent {
-            rollout: None,
-            service: None,
-            who: None,
-            kind: "proxy",
-            text: &text,
-            stats: None,
-        };
-        self.journal.note(&event, self.clock.now())?;
+        // The process that responds from now on is the one that was asked for.
+        *lock(&up.proxy_process) = None;
+        self.note("proxy", None, &text)?;
         done.map(|()| text)
     }
 
     /// Takes proxies away that have finished what they had.
     pub(in crate::server) async fn clear_old_proxies(&self, up: &Up) -> Result<()> {
         let current = self.proxy_host(up)?.proxy_name();
-        for container in up.project.runtime.list().await? {
+        for container in up.project.runtime.last_list().await? {
             let role = container.labels.get(label::ROLE);
             let is_old = role.is_some_and(|role| role == PROXY) && container.name != current;
             if is_old && container.state != ContainerState::Running {

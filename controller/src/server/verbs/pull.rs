@@ -1,5 +1,5 @@
 //! `pull`: images that are not on this host yet, before anything is begun with them. What is here
-//! is not asked for again, so a version keeps what its name stood for.
+//! is asked for again only with `--pull`.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,31 +31,44 @@ impl Controller {
                 (engine.runtime, engine.kind)
             }
         };
-        let images = match (&request.image, kind) {
+        let images = match kind {
             // Programs come from nowhere.
-            (_, RuntimeChoice::Process) => Vec::new(),
-            (Some(image), _) => vec![image.clone()],
-            (None, _) => {
-                let manifest = request.manifest(&request.path)?;
-                let services = manifest.services.into_iter().map(|service| service.image);
-                services.chain([manifest.proxy.image]).collect()
-            }
+            RuntimeChoice::Process => Vec::new(),
+            _ => self.images(&request)?,
         };
+        let newer = request.newer;
         let folder = folder_of(&request.path).to_owned();
         let (send, lines) = mpsc::channel(64);
         // A controller in the background does not end meanwhile.
-        let busy = self.pulling.clone();
+        let busy = self.busy.clone();
         tokio::spawn(async move {
             let _busy = busy;
             for image in images {
                 let image = engine::image_from(kind, &folder, &image);
-                if let Err(error) = pull(runtime.as_ref(), &image, &send).await {
+                if let Err(error) = pull(runtime.as_ref(), &image, newer, &send).await {
                     say(&send, &PullLine::Failed((&error).into())).await;
                     break;
                 }
             }
         });
         Ok(lines)
+    }
+
+    /// Those that are meant: one, that of one service, or all of the manifest.
+    fn images(&self, request: &PullRequest) -> Result<Vec<String>> {
+        if let Some(image) = &request.image {
+            return Ok(vec![image.clone()]);
+        }
+        if let (Some(service), Some(up), None) =
+            (&request.service, self.get_up(), &request.manifest)
+        {
+            let manifest = up.project.manifest();
+            let service = manifest.service(service);
+            return Ok(service.map(|one| one.image.clone()).into_iter().collect());
+        }
+        let manifest = request.manifest(&request.path)?;
+        let services = manifest.services.into_iter().map(|service| service.image);
+        Ok(services.chain([manifest.proxy.image]).collect())
     }
 }
 
@@ -69,9 +82,16 @@ impl PullRequest {
     }
 }
 
-async fn pull(runtime: &dyn Runtime, image: &str, send: &mpsc::Sender<Bytes>) -> Result<()> {
+/// Pulls the image if it is not here, or with `newer` in any case.
+async fn pull(
+    runtime: &dyn Runtime,
+    image: &str,
+    newer: bool,
+    send: &mpsc::Sender<Bytes>,
+) -> Result<()> {
     match runtime.resolve_image(image).await {
         Err(RuntimeError::ImageNotFound { .. }) => {}
+        Ok(_) if newer => {}
         // What else is wrong is said by what needs it.
         _ => return Ok(()),
     }

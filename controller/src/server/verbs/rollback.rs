@@ -30,7 +30,10 @@ impl Controller {
             {
                 let why = "rolled back by hand".to_owned();
                 let said = handle.send_by(caller.who(), Command::Abort { why }).await?;
-                return Ok(Done::say(said));
+                return Ok(Done {
+                    undone: Some(record.id),
+                    ..Done::say(said)
+                });
             } else {
                 self.check_no_rollout(&up, &service.name)?;
             }
@@ -67,8 +70,9 @@ impl Controller {
             resolved: target.resolved,
             pull_name: target.pull_name,
             template: target.template,
+            by_hand: target.by_hand,
         };
-        self.begin_rollout(&up, &service, again, settings, caller)
+        self.begin_rollout(&up, &service, again, settings, None, caller)
     }
 
     fn target(&self, service: &str, to: Option<&str>) -> Result<Option<VersionRecord>> {

@@ -9,20 +9,25 @@ use tokio::time::Instant;
 
 use crate::api::{
     EventsReply, EventsRequest, ExplainRequest, Explanation, HistoryReply, HistoryRequest,
-    Progress, ProgressRequest, RolloutStatus, ServiceStatus, StatusReply, VersionStatus,
+    Progress, ProgressRequest, RolloutStatus, ServiceStatus, StatusReply, VersionStatus, Waiting,
 };
+use crate::clock::Millis;
 use crate::error::{Error, Result};
 use crate::http::proxy_admin::AdminError;
 use crate::journal::{EventFilter, Phase, RolloutRecord, ServiceRecord};
 use crate::manifest::Listener;
 use crate::rollout::{Live, ProxySaid};
 use crate::server::controller::{Controller, Up, lock};
+use crate::server::differences::differences;
 use crate::server::explain::explain;
+use crate::server::waiting;
 use crate::verdict::Counts;
 
 /// A rollout's last look at the proxy is as good as another for so long.
 const FRESH: Duration = Duration::from_millis(500);
 const HISTORY: u32 = 100;
+/// Restarts and errors that `status` shows are not older.
+const HOUR: Millis = 3_600_000;
 /// Events in one response.
 const AT_ONCE: u32 = 1000;
 /// A call that waits for news gets its response after so long without any.
@@ -35,20 +40,28 @@ impl Controller {
         let manifest = up.project.manifest();
         let records = self.journal.services()?;
         let queries = records.iter().map(|service| query_proxy(&up, service));
-        let mut last_error = None;
+        let mut unreadable = None;
         let mut services = Vec::new();
         for (said, service) in join_all(queries).await.into_iter().zip(records) {
             let said = match said {
                 Ok(said) => Some(said),
                 Err(error) => {
-                    last_error.get_or_insert_with(|| error.to_string());
+                    unreadable.get_or_insert_with(|| error.to_string());
                     None
                 }
             };
             let rollout = self.newest_rollout(&up, &service.name)?;
-            let versions = versions(&service, rollout.as_ref(), said.as_deref());
+            let mut versions = versions(&service, rollout.as_ref(), said.as_deref());
+            self.add_what_was(&up, &service.name, &mut versions, said.as_deref())?;
+            let (last_error, last_error_at) = self.last_error_of(&up, &service.name)?;
+            let settings = manifest.service(&service.name);
+            let differences = settings.map(|settings| differences(settings, &service));
             services.push(ServiceStatus {
+                differences: differences.unwrap_or_default(),
                 generation: self.journal.generation(&service.name)?,
+                last_error,
+                last_error_at,
+                waits: self.waits_of(&up, &service.name)?,
                 name: service.name,
                 stable: service.stable.version,
                 previous: service.previous.map(|previous| previous.version),
@@ -57,7 +70,7 @@ impl Controller {
                 rollout,
             });
         }
-        let unhealed = lock(&up.last_error).first().cloned();
+        let unhealed = lock(&up.last_error).first().map(ToString::to_string);
         Ok(StatusReply {
             project: up.project.name.clone(),
             runtime: up.project.runtime.name().to_owned(),
@@ -68,9 +81,104 @@ impl Controller {
                 .map(|listener| listener.address.to_string())
                 .collect(),
             urls: manifest.proxy.listeners.iter().map(Listener::url).collect(),
-            last_error: last_error.or(unhealed),
+            published: self.journal.proxy()?.published,
+            last_error: unreadable.or(unhealed),
             services,
         })
+    }
+
+    /// Adds to each version what the journal and the readings before know of it.
+    fn add_what_was(
+        &self,
+        up: &Up,
+        service: &str,
+        versions: &mut [VersionStatus],
+        said: Option<&ProxySaid>,
+    ) -> Result<()> {
+        let deployed = self.journal.deployed(service)?;
+        let restarts = self.journal.restarts(service, self.clock.now() - HOUR)?;
+        let recent = lock(&up.recent);
+        for version in versions {
+            let name = &version.version;
+            version.since = deployed.get(name).copied();
+            if let Some((count, at)) = restarts.get(name) {
+                version.restarts = *count;
+                version.restarted = Some(*at);
+            }
+            let now = said.and_then(|said| said.stats.versions.get(name));
+            version.last_minute = now.and_then(|now| recent.of(service, name, now));
+        }
+        Ok(())
+    }
+
+    /// What cannot be done now of a service, else what went wrong within the last hour, and when.
+    fn last_error_of(&self, up: &Up, service: &str) -> Result<(Option<String>, Option<Millis>)> {
+        let unsolved = lock(&up.last_error)
+            .iter()
+            .find(|one| one.service.as_deref() == Some(service))
+            .map(|one| one.why.clone());
+        if unsolved.is_some() {
+            return Ok((unsolved, None));
+        }
+        let event = self
+            .journal
+            .newest_failure(service, self.clock.now() - HOUR)?;
+        Ok(event.map(|event| (event.text, event.at)).unzip())
+    }
+
+    /// What the controller waits for, of a service.
+    fn waits_of(&self, up: &Up, service: &str) -> Result<Vec<Waiting>> {
+        let manifest = up.project.manifest();
+        let at = |instant: Instant| {
+            let left = instant.saturating_duration_since(Instant::now());
+            Some(waiting::later(self.clock.now(), left))
+        };
+        let mut waits = Vec::new();
+        if let Some(due) = lock(&up.backoff).waits(service) {
+            let what = "the next start in place of containers that end again and again".to_owned();
+            let until = at(due);
+            waits.push(Waiting { what, until });
+        }
+        if let Some(settings) = manifest.service(service) {
+            let start_timeout = settings.rollout.start_timeout.get();
+            let replace_after = settings.replace_after.get();
+            for (name, since, is_given_up) in lock(&up.liveness).unhealthy(service) {
+                let (what, until) = match is_given_up {
+                    true => (
+                        format!("one in place of {name} to be healthy"),
+                        start_timeout,
+                    ),
+                    false => (
+                        format!("{name}, which is unhealthy, to recover"),
+                        replace_after,
+                    ),
+                };
+                let until = (!until.is_zero()).then(|| at(since + until)).flatten();
+                waits.push(Waiting { what, until });
+            }
+        }
+        if let Some(handle) = up.rollout(service) {
+            let live = handle.live();
+            let drain_timeout = manifest.drain_timeout(service);
+            let verdict = live.verdict.as_deref();
+            let now = self.clock.now();
+            waits.extend(waiting::of_rollout(
+                &live.record,
+                verdict,
+                drain_timeout,
+                now,
+            ));
+        }
+        let retired = self.journal.retired()?;
+        let draining = retired.iter().filter(|one| one.service == service).count();
+        if draining > 0 {
+            let plural = if draining == 1 { "" } else { "s" };
+            waits.push(Waiting {
+                what: format!("the last requests of {draining} container{plural}"),
+                until: None,
+            });
+        }
+        Ok(waits)
     }
 
     /// `history`. What was stays readable when nothing is up.
@@ -275,6 +383,10 @@ fn versions(
             requests: stats.attempts,
             failures: stats.failures,
             success_rate: stats.success_rate(),
+            since: None,
+            restarts: 0,
+            restarted: None,
+            last_minute: None,
         }
     };
     let mut versions: Vec<VersionStatus> = names.into_iter().map(status).collect();

@@ -1,12 +1,13 @@
 //! Verbs that run beside a rollout, beside each other, or that fail.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
 use std::sync::Arc;
 
-use crate::api::{DeployRequest, ScaleRequest, UpRequest};
+use crate::api::{DeployRequest, PullRequest, ScaleRequest, UpRequest};
 use crate::journal::{EventFilter, Phase};
 use crate::manifest::RuntimeChoice;
 use crate::project::caller::Caller;
@@ -119,7 +120,7 @@ hosts = ["api.test"]
 fn deploy(version: &str) -> DeployRequest {
     DeployRequest {
         service: "web".into(),
-        image: format!("web:{version}"),
+        image: Some(format!("web:{version}")),
         version: None,
         env: Default::default(),
         rollout: Default::default(),
@@ -134,6 +135,7 @@ fn up(manifest: impl Into<String>) -> UpRequest {
         manifest: manifest.into(),
         path: "/crossfade.toml".into(),
         prune: false,
+        adopt: false,
     }
 }
 
@@ -297,7 +299,7 @@ async fn a_deploy_whose_label_is_taken_ends_no_rollout() {
     let handle = tended.rollout_in(Phase::Shifting).await;
     let who = Caller::default();
     let taken = DeployRequest {
-        image: "web:other".into(),
+        image: Some("web:other".into()),
         version: Some("1.0.0".into()),
         replace: true,
         ..deploy("1.0.0")
@@ -322,4 +324,162 @@ async fn a_deploy_of_what_is_stable_ends_the_rollout_that_it_replaces() {
     assert!(text.contains("already runs 1.0.0"), "{text}");
     assert_eq!(handle.live().record.phase, Phase::RolledBack);
     tended.until_whole(&["1.0.0"]).await;
+}
+
+/// What `rollout 2 (web 1.0.0 → 1.0.0+2) begins` says that it brings.
+fn begun(text: &str) -> &str {
+    let to = text.split(" → ").nth(1).and_then(|to| to.split(')').next());
+    to.unwrap_or_else(|| panic!("nothing was begun: {text}"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_was_built_again_is_a_revision_for_deploy_and_for_up() {
+    let tended = Tended::new().await;
+    tended.test.runtime.containers().push(proxy());
+    let who = Caller::default();
+    let as_in_the_manifest = || DeployRequest {
+        image: None,
+        ..deploy("1.0.0")
+    };
+    let build = |digest: &str| {
+        lock(&tended.test.runtime.rebuilt).insert("web:1.0.0".into(), digest.into());
+    };
+    let upped = async || tended.controller.up_verb(up(MANIFEST), &who).await;
+    upped().await.expect("as it runs");
+    let same = tended.controller.deploy(as_in_the_manifest(), &who).await;
+    let text = same.expect("nothing to do").text;
+    assert!(text.contains("already runs 1.0.0"), "{text}");
+
+    build("second");
+    let deployed = tended.controller.deploy(as_in_the_manifest(), &who).await;
+    assert_eq!(begun(&deployed.expect("begun").text), "1.0.0+2");
+    tended.until_whole(&["1.0.0+2"]).await;
+    for image in [None, Some("web:1.0.0".into())] {
+        let again = DeployRequest {
+            image,
+            ..deploy("1.0.0")
+        };
+        let text = tended.controller.deploy(again, &who).await;
+        let text = text.expect("nothing to do").text;
+        assert!(text.contains("already runs 1.0.0+2"), "{text}");
+    }
+    let text = upped().await.expect("nothing to do").text;
+    assert!(text.ends_with("nothing to do"), "{text}");
+
+    build("third");
+    let done = upped().await.expect("begun");
+    assert_eq!(begun(&done.text), "1.0.0+3");
+    tended.until_whole(&["1.0.0+3"]).await;
+    let images: BTreeSet<String> = tended
+        .test
+        .runtime
+        .containers()
+        .iter()
+        .filter(|one| one.labels.contains_key(label::VERSION))
+        .map(|one| one.image.clone())
+        .collect();
+    assert_eq!(images, BTreeSet::from(["third".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_is_here_is_pulled_again_on_request_alone() {
+    let tended = Tended::new().await;
+    *lock(&tended.controller.up) = Some(Arc::new(Up::new(
+        tended.test.project.clone(),
+        RuntimeChoice::Podman,
+    )));
+    let pulls = async |newer| {
+        tended.test.calls.clear();
+        let request = PullRequest {
+            manifest: None,
+            path: "/crossfade.toml".into(),
+            image: None,
+            service: Some("web".into()),
+            newer,
+        };
+        let mut lines = tended.controller.pull(request).await.expect("begun");
+        while lines.recv().await.is_some() {}
+        let calls = tended.test.calls.all();
+        calls
+            .iter()
+            .filter(|call| *call == "pull web:1.0.0")
+            .count()
+    };
+    assert_eq!(pulls(false).await, 0);
+    assert_eq!(pulls(true).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_shows_a_crash_loop_with_its_last_error_and_what_is_waited_for() {
+    let tended = Tended::new().await;
+    sleep(Duration::from_secs(30)).await;
+    let web = async || {
+        tended
+            .controller
+            .status()
+            .await
+            .expect("known")
+            .services
+            .remove(0)
+    };
+    let well = web().await;
+    assert_eq!((well.last_error, well.waits), (None, Vec::new()));
+    let version = &well.versions[0];
+    assert_eq!((version.restarts, version.restarted), (0, None));
+    let recent = version.last_minute.expect("read before");
+    assert!(recent.seconds > 10.0 && recent.requests > 0, "{recent:?}");
+
+    for _ in 0..4 {
+        tended.until_whole(&["1.0.0"]).await;
+        tended.test.runtime.exit("1.0.0", 9);
+        sleep(Duration::from_millis(500)).await;
+    }
+    let ill = web().await;
+    let error = ill.last_error.expect("it died");
+    assert!(error.contains(" exited with code 9"), "{error}");
+    assert!(ill.last_error_at.is_some(), "it is over");
+    assert!(
+        (3..=4).contains(&ill.versions[0].restarts),
+        "{:?}",
+        ill.versions
+    );
+    assert!(ill.versions[0].restarted.is_some());
+    let [waits] = ill.waits.as_slice() else {
+        panic!("{:?}", ill.waits);
+    };
+    assert!(
+        waits.what.starts_with("the next start in place of"),
+        "{waits:?}"
+    );
+    assert!(
+        waits.until > Some(tended.controller.clock.now()),
+        "{waits:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn status_says_who_is_unhealthy_and_until_when_that_is_waited_for() {
+    let tended = Tended::new().await;
+    // It was healthy before.
+    sleep(Duration::from_secs(4)).await;
+    tended.test.proxy.take_down("10.0.0.3:8080", "timed out");
+    sleep(Duration::from_secs(10)).await;
+    let web = tended
+        .controller
+        .status()
+        .await
+        .expect("known")
+        .services
+        .remove(0);
+    let [waits] = web.waits.as_slice() else {
+        panic!("{:?}", web.waits);
+    };
+    assert!(
+        waits.what.ends_with(", which is unhealthy, to recover"),
+        "{waits:?}"
+    );
+    let left = waits.until.expect("replaced then") - tended.controller.clock.now();
+    assert!((15_000..=25_000).contains(&left), "of 30 s: {left}");
+    let error = web.last_error.expect("it is unhealthy");
+    assert!(error.ends_with("is unhealthy: timed out"), "{error}");
 }

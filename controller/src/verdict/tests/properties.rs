@@ -75,7 +75,7 @@ proptest! {
         };
         match judge(&LIMITS, &sample) {
             Verdict::Advance => prop_assert!(candidate.1 >= LIMITS.min_requests),
-            Verdict::RollBack { why } => {
+            Verdict::RollBack { why } | Verdict::SetAside { why, .. } => {
                 prop_assert!(candidate.0 + recent.0 > 1, "{}", why);
                 prop_assert!(why.contains("requests failed"), "{}", why);
             }

@@ -104,7 +104,7 @@ impl Health {
                 service: definition.name.to_string(),
                 endpoint: endpoint.clone(),
                 spec: spec.clone(),
-                host: host.clone().unwrap_or_else(|| endpoint.target.to_string()),
+                host: host.clone().unwrap_or_else(|| endpoint.target.host()),
                 tell: self.tell.clone(),
             };
             let task = tokio::spawn(check.run(burst.clone())).abort_handle();
@@ -195,7 +195,7 @@ impl ProbeTask {
             } else {
                 state.next(is_good, began, spec)
             };
-            let (version, address) = (&*endpoint.version, endpoint.target);
+            let (version, address) = (&*endpoint.version, &endpoint.target);
             match change {
                 Some(true) => {
                     tracing::info!(service, version, %address, "endpoint is up");
@@ -231,7 +231,7 @@ impl ProbeTask {
     fn says_nothing(&self, result: &Result<(), ProbeError>) -> bool {
         match result {
             Err(error) if error.kind == ProbeErrorKind::Exhausted => {
-                let (version, address) = (&*self.endpoint.version, self.endpoint.target);
+                let (version, address) = (&*self.endpoint.version, &self.endpoint.target);
                 let (service, reason) = (&self.service, &error.reason);
                 tracing::warn!(service, version, %address, reason, "an endpoint cannot be probed");
                 true
@@ -262,7 +262,7 @@ impl ProbeTask {
                 return;
             }
         }
-        let (version, address) = (&*endpoint.version, endpoint.target);
+        let (version, address) = (&*endpoint.version, &endpoint.target);
         let service = &self.service;
         tracing::info!(service, version, %address, "endpoint is up");
         endpoint.set_health(Ok(()));

@@ -17,7 +17,8 @@ use tokio::net::TcpStream;
 use super::grpc;
 use super::text::text;
 use crate::table::endpoint::{Endpoint, ProbeError, ProbeErrorKind};
-use crate::wire::resources;
+use crate::wire::address::SocketAddress;
+use crate::wire::{resources, unix};
 
 /// How much of a response's body is looked at.
 const MAX_BODY: usize = 64 * 1024;
@@ -31,8 +32,8 @@ pub(super) async fn probe(
 ) -> Result<(), ProbeError> {
     let timeout = spec.timeout.get();
     let probed = tokio::time::timeout(timeout, async {
-        let stream = TcpStream::connect(endpoint.target);
-        let stream = stream.await.map_err(|error| cannot_connect(&error))?;
+        let stream = connect(&endpoint.target).await;
+        let stream = stream.map_err(|error| cannot_connect(&error))?;
         let exchanged = exchange_as(stream, endpoint, spec, host).await;
         exchanged.map_err(|reason| ProbeError {
             kind: ProbeErrorKind::Response,
@@ -45,6 +46,13 @@ pub(super) async fn probe(
             reason: format!("no response within {timeout:?}"),
         })
     })
+}
+
+async fn connect(target: &SocketAddress) -> io::Result<TcpStream> {
+    match target {
+        SocketAddress::Ip(address) => TcpStream::connect(address).await,
+        SocketAddress::Unix(path) => unix::connect(path).await,
+    }
 }
 
 /// What it says of an endpoint that no connection to it could be made.

@@ -72,6 +72,28 @@ fn a_path_does_not_leave_its_prefix() {
 }
 
 #[test]
+fn utf8_that_is_not_escaped_goes_on_escaped() {
+    for client in [Http::One, Http::Two] {
+        for speaks in [Http1, Http2] {
+            let row = Row::new("utf-8").client(client).endpoints(1, speaks);
+            let row = row.sends(&[GET.to("/é?é")]);
+            row.check("200; seen 1; 2xx 1");
+        }
+    }
+    check_sent(
+        SERVICE,
+        "/caf\u{e9}/日?q=é&x=%c3%a9",
+        "/caf%C3%A9/%E6%97%A5?q=%C3%A9&x=%c3%a9",
+    );
+    // U+560A, of which a careless reader makes a line feed.
+    check_sent(SERVICE, "/\u{560a}", "/%E5%98%8A");
+    const CAFE: &str = r#"{"name":"web","path_prefix":"/caf%C3%A9","strip_prefix":true}"#;
+    check_sent(CAFE, "/café/ü", "/%C3%BC");
+    check(CAFE, "/café/../ü", BAD);
+    check(CAFE, "/cafe", NO_ROUTE);
+}
+
+#[test]
 fn a_path_is_routed_by_its_normal_form_and_goes_on_as_it_came() {
     for (target, want) in [
         ("/public", "/public"),

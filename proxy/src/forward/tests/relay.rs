@@ -50,6 +50,25 @@ fn a_body_comes_as_it_was_sent_however_it_is_framed() {
     }
 }
 
+/// As Python's `CGIHTTPRequestHandler`, busybox and others pass it on.
+#[test]
+fn a_response_whose_lines_end_with_a_bare_lf_is_passed_on_with_crlf() {
+    const CGI: &str = "HTTP/1.0 200 OK\nServer: cgi\nContent-Type: text/plain\n\nab\ncd\n";
+    const KEPT: &str = "HTTP/1.1 200 OK\r\nServer: cgi\nContent-Length: 6\n\r\nab\ncd\n";
+    for client in [Http::One, Http::Two] {
+        for response in [CGI, KEPT] {
+            let row = Row::new(response).client(client);
+            let script: &[Step] = &[Take, Step::Say(response), Close];
+            let (line, outcome) = row.script(&[script]).outcome();
+            assert_eq!(line, "200; seen 1; 2xx 1", "{client:?}");
+            let (head, body) = only(&outcome);
+            assert_eq!(body, b"ab\ncd\n", "{client:?} {response}");
+            assert_eq!(field(head, "server"), Some("cgi"), "{head}");
+            assert!(!head.replace("\r\n", "").contains(['\r', '\n']), "{head:?}");
+        }
+    }
+}
+
 #[test]
 fn a_large_body_goes_both_ways() {
     let upload = "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 1048576\r\n\r\n";

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::testing::hot_path::client::Request;
+use admin_api::VersionStats;
+
+use crate::testing::hot_path::client::{self, Request};
 use crate::testing::hot_path::endpoint::{Speaks, Step};
 use crate::testing::hot_path::{DELETE, GET, GOOD, GRPC, HEAD, Http, POST, PUT, Row};
 
@@ -86,6 +88,31 @@ fn an_endpoint_that_failed_a_request_does_not_get_it_again() {
         .versions(&[("1", Http1), ("2", Http1)])
         .script(&[BREAKS])
         .check("502 error=connection_terminated; seen 1+1; of 1: reset 1; of 2: reset 1");
+}
+
+#[test]
+fn for_a_verdict_a_request_counts_once_whatever_its_attempts() {
+    let judged = |row: Row<'_>| {
+        let (_, outcome) = row.outcome();
+        let sum = |of: fn(&VersionStats) -> u64| -> u64 {
+            outcome.stats.iter().map(|(_, stats)| of(stats)).sum()
+        };
+        (
+            (sum(VersionStats::attempts), sum(VersionStats::failures)),
+            (
+                sum(VersionStats::requests),
+                sum(VersionStats::failed_requests),
+            ),
+        )
+    };
+    let fails = Row::new("at three endpoints").endpoints(3, Nothing);
+    assert_eq!(judged(fails), ((3, 3), (1, 1)));
+    let saved = Row::new("a retry saves it").endpoints(2, Http1);
+    assert_eq!(judged(saved.script(&[BREAKS, &GOOD])), ((2, 1), (1, 1)));
+    let both = Row::new("at both versions")
+        .service(r#"{"name":"web","split":{"1":1,"2":1},"balance":"least_in_flight"}"#)
+        .versions(&[("1", Http1), ("2", Http1)]);
+    assert_eq!(judged(both.script(&[BREAKS])), ((2, 2), (1, 1)));
 }
 
 #[test]
@@ -228,20 +255,56 @@ fn a_request_that_broke_on_a_kept_connection_goes_to_the_same_endpoint_where_it_
     }
 }
 
+/// Over which connections of its endpoint the requests of a row go that all get a 200.
+#[track_caller]
+fn connections(row: Row<'_>) -> Vec<usize> {
+    let (line, outcome) = row.script(&[&[Take, OK, Take, OK], &GOOD]).outcome();
+    let statuses = outcome.responses.iter().map(|response| response.status);
+    assert_eq!(statuses.collect::<Vec<_>>(), [200, 200], "{line}");
+    let requests = outcome.requests.iter();
+    requests.map(|seen| seen.connection).collect()
+}
+
 #[test]
 fn a_request_that_is_not_idempotent_uses_a_kept_connection_only_within_a_second() {
     let connections = |requests: &[Request], rests| {
-        let row = Row::new("two requests").sends(requests).rests(rests);
-        let (line, outcome) = row.script(&[&[Take, OK, Take, OK], &GOOD]).outcome();
-        assert_eq!(line, "200, 200; seen 2; 2xx 2");
-        let requests = outcome.requests.iter();
-        requests.map(|seen| seen.connection).collect::<Vec<_>>()
+        connections(Row::new("two requests").sends(requests).rests(rests))
     };
     let (at_once, later) = (Duration::ZERO, Duration::from_secs(2));
     assert_eq!(connections(&[GET, POST], at_once), [0, 0]);
     assert_eq!(connections(&[GET, POST], later), [0, 1]);
     assert_eq!(connections(&[GET, GRPC], later), [0, 1]);
     assert_eq!(connections(&[GET, PUT], later), [0, 0]);
+}
+
+#[test]
+fn so_does_one_whose_body_is_not_here_yet_whatever_its_method() {
+    const FIRST: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    let later = Duration::from_secs(2);
+    for (rest, want) in [(later, [0, 1]), (Duration::ZERO, [0, 0])] {
+        for beginning in [
+            "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n12",
+            "DELETE / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n",
+        ] {
+            let says = [
+                client::Say::Bytes(FIRST),
+                client::Say::Read,
+                client::Say::Wait(rest),
+                client::Say::Bytes(beginning),
+                client::Say::Wait(Duration::from_millis(100)),
+                client::Say::Bytes("34"),
+                client::Say::Read,
+            ];
+            let row = Row::new("in two pieces").says(&says);
+            assert_eq!(connections(row), want, "after {rest:?}: {beginning}");
+        }
+        for (method, request) in [("PUT", PUT), ("DELETE", Request::with("DELETE", "order"))] {
+            let row = Row::new("over HTTP/2").client(Http::Two).rests(rest);
+            assert_eq!(connections(row.sends(&[GET, request])), want, "{method}");
+        }
+        let row = Row::new("no body").client(Http::Two).rests(rest);
+        assert_eq!(connections(row.sends(&[GET, DELETE])), [0, 0]);
+    }
 }
 
 #[test]

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use program::sockets::Channel;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::active_lock::ActiveLock;
-use super::channel::Channel;
 use super::message::{FORMAT, Hello, Update};
 use crate::control::Control;
 use crate::table::counts::remote::ProcessId;
@@ -122,12 +122,13 @@ impl Finishing {
         let until = Instant::now() + POLL_FOR;
         while Instant::now() < until {
             if let Ok(stream) = UnixStream::connect(&self.socket).await
-                && let Ok(mut channel) = Channel::new(stream)
+                && let Ok(mut channel) = Channel::new(stream, &self.socket)
             {
                 let hello = Hello {
                     format: FORMAT,
                     release: env!("CARGO_PKG_VERSION").into(),
                     draining_process: Some(self.process),
+                    copies: false,
                 };
                 if channel.send(&hello).await.is_ok() {
                     let let_in = timeout_at(until, channel.readable()).await;

@@ -1,27 +1,17 @@
 //! What two processes of the proxy say to each other. The releases of the two may differ: unknown
 //! fields are passed over, and a service that cannot be read is left as it was.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use program::sockets::Label;
+pub(crate) use program::sockets::{FORMAT, Hello};
 use serde::{Deserialize, Serialize};
 
 use crate::control::snapshot::HandoverSnapshot;
-use crate::server::listeners::Label;
 use crate::table::counts::remote::ProcessId;
-
-/// Raised when a release could misunderstand an older one.
-pub(crate) const FORMAT: u32 = 1;
-
-/// The first message on a connection.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Hello {
-    pub(crate) format: u32,
-    pub(crate) release: String,
-    /// The number of a draining process that looks for the active one; `None` from a process that
-    /// wants to take over.
-    #[serde(default, rename = "elder")]
-    pub(crate) draining_process: Option<ProcessId>,
-}
+use crate::wire::listener_id::ListenerId;
+use crate::wire::tls::ListenerTickets;
 
 /// A predecessor's reply. With [`Offer::Sockets`] come the sockets, one for each label.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +19,12 @@ pub(crate) enum Offer {
     Sockets {
         process: ProcessId,
         labels: Vec<Label>,
+        /// The keys of TLS session tickets, by where the listener is.
+        #[serde(default)]
+        tickets: BTreeMap<SocketAddr, ListenerTickets>,
+        /// Those of named listeners.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        named_tickets: BTreeMap<String, ListenerTickets>,
     },
     Refused(String),
 }
@@ -42,8 +38,18 @@ pub(crate) struct Prepared;
 pub(crate) struct Ready {
     /// The client sockets that it goes on with, by address.
     pub(crate) kept: Vec<SocketAddr>,
+    /// The same, by id; `None` from a release that knows addresses only.
+    #[serde(default)]
+    pub(crate) listeners: Option<Vec<ListenerId>>,
     /// Where its admin API is.
     pub(crate) admin: Option<String>,
+}
+
+impl Ready {
+    pub(crate) fn kept_listeners(&self) -> Vec<ListenerId> {
+        let by_address = || self.kept.iter().copied().map(ListenerId::Address).collect();
+        self.listeners.clone().unwrap_or_else(by_address)
+    }
 }
 
 /// From now on the table is the successor's. As many links to older processes follow.

@@ -26,7 +26,6 @@
 //! ends does not say that: [`active_lock`] does.
 
 pub(crate) mod active_lock;
-pub(crate) mod channel;
 pub(crate) mod draining;
 mod error;
 pub(crate) mod link;

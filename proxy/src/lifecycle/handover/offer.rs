@@ -1,23 +1,25 @@
 //! What a process that serves does for its successors: gives its sockets and its table to the
 //! first one that is ready to go on with them.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use program::sockets::{Channel, Given, Label, give_copies};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::channel::Channel;
 use super::link::Links;
 use super::message::{Commit, FORMAT, Hello, Offer, Prepared, Ready};
 use super::predecessor::DrainingProcess;
 use crate::control::{Control, ProcessRole};
-use crate::server::listeners::{Given, Label};
 use crate::table::counts::remote::ProcessId;
+use crate::wire::listener_id::ListenerId;
+use crate::wire::tls::Listening;
 
 /// How long a peer may take to send its first message.
 const HELLO: Duration = Duration::from_secs(1);
@@ -31,6 +33,7 @@ pub(crate) struct HandoverState {
     pub(crate) control: Arc<Control>,
     pub(crate) links: Arc<Links>,
     pub(crate) process: ProcessId,
+    pub(crate) tls: Arc<Listening>,
     /// Every listening socket once more. They are open for as long as this is here.
     pub(crate) sockets: Vec<Given>,
 }
@@ -39,7 +42,7 @@ pub(crate) struct HandoverState {
 pub(crate) struct Successor {
     pub(crate) channel: Channel,
     /// Where it accepts connections.
-    pub(crate) kept: Vec<SocketAddr>,
+    pub(crate) kept: Vec<ListenerId>,
     /// Where its admin API is.
     pub(crate) admin: Option<String>,
     /// Older processes than this one, which are the successor's now.
@@ -47,8 +50,9 @@ pub(crate) struct Successor {
 }
 
 impl HandoverState {
-    /// Waits for a process that takes over. What those before it got wrong changes nothing.
-    pub(crate) async fn pass_on(&self, listener: &UnixListener) -> Successor {
+    /// Waits for a process that takes over, behind this socket. What those before it got wrong
+    /// changes nothing.
+    pub(crate) async fn pass_on(&self, path: &Path, listener: &UnixListener) -> Successor {
         let listener = loop {
             let again = listener.try_clone();
             match again.and_then(tokio::net::UnixListener::from_std) {
@@ -58,7 +62,7 @@ impl HandoverState {
         };
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => match self.receive(stream).await {
+                Ok((stream, _)) => match self.receive(path, stream).await {
                     Ok(Some(successor)) => return successor,
                     Ok(None) => {}
                     Err(error) => {
@@ -71,8 +75,8 @@ impl HandoverState {
     }
 
     /// Hands over to one process. `None`: it did not want that.
-    async fn receive(&self, stream: UnixStream) -> io::Result<Option<Successor>> {
-        let mut channel = Channel::new(stream)?;
+    async fn receive(&self, path: &Path, stream: UnixStream) -> io::Result<Option<Successor>> {
+        let mut channel = Channel::new(stream, path)?;
         let hello: Hello = in_time(HELLO, channel.receive()).await?;
         if hello.format != FORMAT {
             let why = format!(
@@ -92,6 +96,10 @@ impl HandoverState {
             );
             return Ok(None);
         }
+        if hello.copies {
+            in_time(HELLO, give_copies(&mut channel, &self.sockets)).await?;
+            return Ok(None);
+        }
         in_time(HELLO, self.offer(&mut channel)).await?;
         let Prepared = in_time(PREPARE, channel.receive()).await?;
         let ready = in_time(FREEZE, self.freeze(&mut channel)).await;
@@ -103,10 +111,10 @@ impl HandoverState {
             Err(error) => Err(error),
         };
         match handed_over {
-            Ok((Ready { kept, admin }, draining_processes)) => Ok(Some(Successor {
+            Ok((ready, draining_processes)) => Ok(Some(Successor {
                 channel,
-                kept,
-                admin,
+                kept: ready.kept_listeners(),
+                admin: ready.admin,
                 draining_processes,
             })),
             Err(error) => {
@@ -122,8 +130,22 @@ impl HandoverState {
             .iter()
             .map(|given| given.label.clone())
             .collect();
-        let process = self.process;
-        channel.send(&Offer::Sockets { process, labels }).await?;
+        let (mut tickets, mut named_tickets) = (BTreeMap::new(), BTreeMap::new());
+        for (id, listener) in self.tls.iter() {
+            match id {
+                ListenerId::Address(address) => tickets.insert(*address, listener.tickets()),
+                ListenerId::Named(name) => {
+                    named_tickets.insert(name.to_string(), listener.tickets())
+                }
+            };
+        }
+        let offer = Offer::Sockets {
+            process: self.process,
+            labels,
+            tickets,
+            named_tickets,
+        };
+        channel.send(&offer).await?;
         let fds: Vec<BorrowedFd<'_>> = self.sockets.iter().map(|given| given.fd.as_fd()).collect();
         channel.send_fds(&fds).await
     }

@@ -26,10 +26,13 @@ fn the_messages_of_that_release_are_read() {
     assert_eq!(hello.draining_process, None);
     let hello: Hello = message("hello_of_elder");
     assert_eq!(hello.draining_process, Some(17_099_131_090_914_589_590));
-    let Offer::Sockets { labels, .. } = message("offer") else {
+    let Offer::Sockets {
+        labels, tickets, ..
+    } = message("offer")
+    else {
         unreachable!("it offers its sockets");
     };
-    assert_eq!(labels.len(), 4);
+    assert_eq!((labels.len(), tickets.len()), (4, 0));
     let Prepared = message("prepared");
     let ready: Ready = message("ready");
     assert_eq!(ready.kept.len(), 1);

@@ -1,19 +1,21 @@
 //! The process before, as its successor sees it: asks it for its sockets and its table.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use program::sockets::{Channel, Given};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::channel::Channel;
 use super::error::HandoverError;
 use super::message::{Commit, FORMAT, Hello, Offer, Prepared, Ready};
 use crate::control::snapshot::HandoverSnapshot;
-use crate::server::listeners::Given;
 use crate::table::counts::remote::ProcessId;
+use crate::wire::listener_id::ListenerId;
+use crate::wire::tls::{ListenerTickets, Listening};
 
 /// How long it may take for each of its replies.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,6 +25,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Predecessor {
     channel: Channel,
     process: ProcessId,
+    tickets: BTreeMap<ListenerId, ListenerTickets>,
 }
 
 /// An older process that still lives, and the way to it.
@@ -55,25 +58,51 @@ impl Predecessor {
             }
             Err(source) => return Err(error(source)),
         };
-        let mut channel = Channel::new(stream).map_err(error)?;
+        let mut channel = Channel::new(stream, socket).map_err(error)?;
         let hello = Hello {
             format: FORMAT,
             release: env!("CARGO_PKG_VERSION").into(),
             draining_process: None,
+            copies: false,
         };
         let step = async {
             channel.send(&hello).await?;
             match channel.receive().await? {
                 Offer::Refused(why) => Ok(Err(why)),
-                Offer::Sockets { process, labels } => {
+                Offer::Sockets {
+                    process,
+                    labels,
+                    tickets,
+                    named_tickets,
+                } => {
                     let fds = channel.receive_fds(labels.len()).await?;
-                    Ok(Ok((process, labels.into_iter().zip(fds))))
+                    let named = named_tickets.into_iter();
+                    let named = named.map(|(name, keys)| (ListenerId::Named(name.into()), keys));
+                    let tickets = tickets.into_iter();
+                    let tickets = tickets.map(|(at, keys)| (ListenerId::Address(at), keys));
+                    let tickets = tickets.chain(named).collect();
+                    Ok(Ok((process, labels.into_iter().zip(fds), tickets)))
                 }
             }
         };
-        let (process, sockets) = in_time(step).await?.map_err(HandoverError::Refused)?;
+        let offered = in_time(step).await?.map_err(HandoverError::Refused)?;
+        let (process, sockets, tickets) = offered;
         let given = sockets.map(|(label, fd)| Given { label, fd }).collect();
-        Ok(Some((Self { channel, process }, given)))
+        let predecessor = Self {
+            channel,
+            process,
+            tickets,
+        };
+        Ok(Some((predecessor, given)))
+    }
+
+    /// Has these listeners open the session tickets that it has made.
+    pub(crate) fn give_tickets(&self, listeners: &Listening) {
+        for (id, listener) in listeners {
+            if let Some(tickets) = self.tickets.get(id) {
+                listener.take_over(tickets);
+            }
+        }
     }
 
     /// Its number.
@@ -94,11 +123,16 @@ impl Predecessor {
     /// that lives, the predecessor first.
     pub(crate) async fn ready(
         mut self,
-        kept: Vec<SocketAddr>,
+        (kept, listeners): (Vec<SocketAddr>, Vec<ListenerId>),
         admin: Option<String>,
     ) -> Result<Vec<DrainingProcess>, HandoverError> {
         let step = async {
-            self.channel.send(&Ready { kept, admin }).await?;
+            let ready = Ready {
+                kept,
+                listeners: Some(listeners),
+                admin,
+            };
+            self.channel.send(&ready).await?;
             let Commit { draining_processes } = self.channel.receive().await?;
             let fds = self.channel.receive_fds(draining_processes.len()).await?;
             let older = draining_processes.into_iter().zip(fds);

@@ -8,8 +8,10 @@ use h2::Reason;
 use h2::client::{Connection, ResponseFuture, SendRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::testing::hot_path::client::Request;
 use crate::testing::hot_path::clock::Watched;
 use crate::testing::hot_path::endpoint::{Script, Speaks, Step};
+use crate::testing::hot_path::message::field;
 use crate::testing::hot_path::{GET, GOOD, Http, Outcome, POST, Rig, Row, SERVICE, run};
 use crate::worker::order::ShutdownPhase;
 
@@ -102,6 +104,25 @@ fn streams_of_one_connection_do_not_wait_for_each_other() {
         let outcome = outcome(&rig).await;
         assert_eq!(outcome.line(), "; seen 2; 2xx 2");
     });
+}
+
+#[test]
+fn cookies_are_one_field_however_many_fields_a_browser_sends_them_in() {
+    const CRUMBS: Request = GET.fields(&[("cookie", "a=1"); 150]);
+    for speaks in [Speaks::Http1, Speaks::Http2] {
+        let row = Row::new("150 cookies").client(Http::Two);
+        let row = row.endpoints(1, speaks).sends(&[CRUMBS]);
+        let (line, outcome) = row.outcome();
+        assert_eq!(line, "200; seen 1; 2xx 1", "{speaks:?}");
+        if speaks == Speaks::Http1 {
+            let head = &outcome.requests[0].head;
+            let cookies = field(head, "cookie").unwrap();
+            assert_eq!(cookies.split("; ").count(), 150, "{head}");
+        }
+    }
+    const MANY: Request = GET.fields(&[("x-own", "1"); 101]);
+    let row = Row::new("101 fields").client(Http::Two).sends(&[MANY]);
+    row.check("431 error=http_request_error; seen 0; nothing counted");
 }
 
 #[test]
@@ -236,9 +257,14 @@ fn a_body_that_is_too_long_is_refused() {
 
 /// What a client gets that sends a large body, and only then reads: the status, and how its stream
 /// ends.
-fn early_response(config: &str, script: &[&[Step]]) -> (u16, Option<Reason>) {
+fn early_response(
+    config: &str,
+    speaks: Speaks,
+    script: &[&[Step]],
+) -> (u16, Option<Reason>, Outcome) {
     run(async {
-        let rig = rig(config, script).await;
+        let script = Script::new(script, &[]);
+        let rig = Rig::new(config, SERVICE, &[("1", speaks)], script).await;
         let mut client = Client::new(&rig).await;
         let (response, mut send) = client.begin(("x", "1"), true);
         let mut left = 4 * 1024 * 1024;
@@ -261,20 +287,74 @@ fn early_response(config: &str, script: &[&[Step]]) -> (u16, Option<Reason>) {
             drop(data.unwrap());
         }
         let reset = std::future::poll_fn(|cx| send.poll_reset(cx));
-        (status, client.until(reset).await.ok())
+        let reset = client.until(reset).await.ok();
+        (status, reset, outcome(&rig).await)
     })
 }
 
 #[test]
 fn a_client_that_sends_first_and_reads_later_gets_its_early_response() {
     let early: &[Step] = &[Step::TakeHead, Respond(413, "no"), Stall];
-    let no_error = Some(Reason::NO_ERROR);
-    assert_eq!(early_response("", &[early]), (413, no_error));
+    let resets: &[Step] = &[
+        Step::TakeHead,
+        Respond(413, "no"),
+        Step::ResetStream(0),
+        Stall,
+    ];
+    let empty: &[Step] = &[
+        Step::TakeHead,
+        Respond(413, ""),
+        Step::ResetStream(0),
+        Stall,
+    ];
+    let waits: &[Step] = &[Step::TakeHead, Stall];
     let limit = "[limits]\nbody = \"1KiB\"";
-    assert_eq!(
-        early_response(limit, &[&[Step::TakeHead, Stall]]),
-        (413, no_error)
-    );
+    for (config, speaks, script, want) in [
+        ("", Speaks::Http1, early, "; seen 1; 4xx 1"),
+        ("", Speaks::Http2, early, "; seen 1; 4xx 1"),
+        // A complete response, and then a reset that is no error (RFC 9113, 8.1).
+        ("", Speaks::Http2, resets, "; seen 1; 4xx 1"),
+        ("", Speaks::Http2, empty, "; seen 1; 4xx 1"),
+        // What the endpoint saw of it depends on what came along with the head.
+        (limit, Speaks::Http1, waits, ""),
+    ] {
+        let (status, reset, outcome) = early_response(config, speaks, &[script]);
+        let name = format!("{config} {speaks:?} {script:?}");
+        assert_eq!((status, reset), (413, Some(Reason::NO_ERROR)), "{name}");
+        assert!(
+            want.is_empty() || outcome.line() == want,
+            "{name}: {outcome:?}"
+        );
+    }
+}
+
+/// As curl does: it ends its request as soon as it sees the head of an error, with less than the length
+/// that it has said, for which the crate resets the stream.
+#[test]
+fn a_client_that_stops_sending_when_it_sees_an_error_gets_all_of_that() {
+    let apart: &[Step] = &[
+        Step::TakeHead,
+        Step::Say("HTTP/1.1 501 No\r\ncontent-length: 12\r\nconnection: close\r\n\r\n"),
+        Step::Wait(Duration::from_millis(5)),
+        Step::Say("not so"),
+        Step::Wait(Duration::from_millis(5)),
+        Step::Say(" early"),
+        Close,
+    ];
+    run(async {
+        let rig = rig("", &[apart]).await;
+        let mut client = Client::new(&rig).await;
+        let (response, mut send) = client.begin(("content-length", "100000"), true);
+        send.send_data(Bytes::from_static(b"begun"), false).unwrap();
+        let response = client.until(response).await.unwrap();
+        assert_eq!(response.status(), 501);
+        send.send_data(Bytes::new(), true).unwrap();
+        let (mut body, mut all) = (response.into_body(), Vec::new());
+        while let Some(data) = client.until(body.data()).await {
+            all.extend_from_slice(&data.unwrap());
+        }
+        assert_eq!(all, b"not so early");
+    });
 }
 
 /// The interim response that a client gets which waits for one before it sends its body, and the
@@ -419,29 +499,53 @@ fn a_connection_ends_with_its_time_its_requests_or_its_process() {
     }
 }
 
-#[test]
-fn a_client_that_gives_up_request_after_request_is_told_to_calm_down() {
+/// How an endpoint is told of the body of a request that does not end with its head, but with this,
+/// and after so long.
+fn framing_of(method: &str, field: (&str, &str), data: &'static str, after: Duration) -> String {
     run(async {
-        let rig = rig("", &[&[Take, Stall]]).await;
+        let rig = rig("", &[&GOOD]).await;
         let mut client = Client::new(&rig).await;
-        let mut given_up = 0;
-        let reason = loop {
-            assert!(given_up < 300, "the client is not limited");
-            let (response, mut send) = client.begin(("x", "1"), false);
-            send.send_reset(Reason::CANCEL);
-            drop(response);
-            given_up += 1;
-            let ended = tokio::select! {
-                biased;
-                ended = &mut client.connection => Some(ended),
-                () = tokio::time::sleep(Duration::from_millis(1)) => None,
-            };
-            if let Some(ended) = ended {
-                break ended.err().as_ref().and_then(h2::Error::reason);
-            }
+        let head = http::Request::builder().method(method).uri("http://a/");
+        let head = head.header(field.0, field.1).body(()).unwrap();
+        let (response, mut send) = client.sender.send_request(head, false).unwrap();
+        if !after.is_zero() {
+            client.until(tokio::time::sleep(after)).await;
+        }
+        send.send_data(Bytes::from_static(data.as_bytes()), true)
+            .unwrap();
+        assert_eq!(client.until(response).await.unwrap().status(), 200);
+        let seen = &rig.script.seen()[0];
+        assert_eq!(seen.body.data, data.as_bytes());
+        let is_framing = |line: &&str| {
+            line.starts_with("transfer-encoding: ") || line.starts_with("content-length: ")
         };
-        assert_eq!(reason, Some(Reason::ENHANCE_YOUR_CALM));
-        assert!(given_up >= 200, "{given_up}");
-        assert_eq!(outcome(&rig).await.failures(), 0);
-    });
+        let mut lines = seen.head.lines().filter(is_framing);
+        lines.next().unwrap_or("no body").to_owned()
+    })
+}
+
+#[test]
+fn a_request_that_ends_with_an_empty_frame_goes_on_without_a_body() {
+    let (at_once, soon, late) = (
+        Duration::ZERO,
+        Duration::from_millis(500),
+        Duration::from_secs(5),
+    );
+    let (no_field, empty) = (("x", "1"), ("content-length", "0"));
+    let (none, zero, chunked) = ("no body", "content-length: 0", "transfer-encoding: chunked");
+    for (method, field, data, after, want) in [
+        ("GET", no_field, "", at_once, none),
+        ("GET", no_field, "", soon, none),
+        ("DELETE", no_field, "", soon, none),
+        ("DELETE", no_field, "order", soon, chunked),
+        ("GET", no_field, "", late, chunked),
+        ("POST", no_field, "", at_once, zero),
+        ("POST", empty, "", soon, zero),
+        ("POST", no_field, "order", at_once, chunked),
+        // One that sends its body later may wait for its response until then.
+        ("POST", no_field, "", soon, chunked),
+    ] {
+        let got = framing_of(method, field, data, after);
+        assert_eq!(got, want, "{method} {field:?} {data:?} after {after:?}");
+    }
 }

@@ -4,6 +4,7 @@
 //! waiting for another: its own sequence and its own claims. The split over the versions is none
 //! of its business.
 
+pub(crate) mod blocks;
 mod hash;
 mod least_in_flight;
 mod round_robin;

@@ -1,4 +1,4 @@
-//! Dividing requests by weight without a coin: a low-discrepancy sequence.
+//! Dividing a version's requests over its endpoints without a coin: a low-discrepancy sequence.
 //!
 //! Each context moves a point around a circle by the golden ratio, and the wheel says whose arc
 //! the point is on. Over any run of n draws, every arc's count is within a few of n times its
@@ -11,33 +11,22 @@ use crossbeam_utils::CachePadded;
 use crate::table::counts::sync::{AtomicU64, Ordering};
 
 /// 2^64 divided by the golden ratio.
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+pub(super) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 /// What a round adds to itself, so that it does not meet the very same points for ever.
 const DRIFT: u64 = GOLDEN >> 17;
 
 /// Points on the circle for each worker.
 #[derive(Debug)]
 pub(crate) struct Sequence {
-    workers: Box<[CachePadded<Points>]>,
-}
-
-#[derive(Debug)]
-struct Points {
-    next: AtomicU64,
-    /// For what could not go where it was drawn: were it drawn again from the same points, the
-    /// shares of those that come after it would move.
-    redraw: AtomicU64,
+    workers: Box<[CachePadded<AtomicU64>]>,
 }
 
 impl Sequence {
     /// Points at random places, so that workers do not step alike.
     pub(crate) fn new(workers: usize) -> Self {
-        let points = || Points {
-            next: AtomicU64::new(rand::random()),
-            redraw: AtomicU64::new(rand::random()),
-        };
+        let point = || AtomicU64::new(rand::random());
         Self {
-            workers: (0..workers).map(|_| CachePadded::new(points())).collect(),
+            workers: (0..workers).map(|_| CachePadded::new(point())).collect(),
         }
     }
 
@@ -48,19 +37,11 @@ impl Sequence {
 
     /// The same, with a step of the caller's choice.
     pub(crate) fn advance(&self, worker: usize, step: u64) -> u64 {
-        advance(&self.workers[worker].next, step)
+        let point = &self.workers[worker];
+        let next = point.load(Ordering::Relaxed).wrapping_add(step);
+        point.store(next, Ordering::Relaxed);
+        next
     }
-
-    /// The next point for what cannot go where it was drawn.
-    pub(crate) fn redraw(&self, worker: usize) -> u64 {
-        advance(&self.workers[worker].redraw, GOLDEN)
-    }
-}
-
-fn advance(point: &AtomicU64, step: u64) -> u64 {
-    let next = point.load(Ordering::Relaxed).wrapping_add(step);
-    point.store(next, Ordering::Relaxed);
-    next
 }
 
 /// Arcs of a circle, as long as the weights are to each other.
@@ -110,24 +91,36 @@ impl WeightedRing {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
+    /// Over any run of these points, each count is less than `off` from its share.
     #[track_caller]
-    fn check(weights: &[u32], draws: usize) {
-        let (ring, sequence) = (WeightedRing::new(weights.iter().copied()), Sequence::new(1));
+    pub(in crate::table::balance) fn check_shares(
+        weights: &[u32],
+        draws: usize,
+        off: f64,
+        next: impl Fn() -> u64,
+    ) {
+        let ring = WeightedRing::new(weights.iter().copied());
         let total: u32 = weights.iter().sum();
         let mut counts = vec![0u64; weights.len()];
         for n in 1..=draws {
-            counts[ring.at(sequence.next(0)).unwrap()] += 1;
+            counts[ring.at(next()).unwrap()] += 1;
             for (count, weight) in counts.iter().zip(weights) {
                 let want = n as f64 * f64::from(*weight) / f64::from(total);
                 assert!(
-                    (*count as f64 - want).abs() < 6.0,
+                    (*count as f64 - want).abs() < off,
                     "{counts:?} after {n} draws of {weights:?}"
                 );
             }
         }
+    }
+
+    #[track_caller]
+    fn check(weights: &[u32], draws: usize) {
+        let sequence = Sequence::new(1);
+        check_shares(weights, draws, 6.0, || sequence.next(0));
     }
 
     #[test]

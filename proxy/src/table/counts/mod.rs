@@ -2,6 +2,7 @@
 
 pub(crate) mod age;
 pub(crate) mod claim;
+pub(crate) mod kept;
 pub(crate) mod remote;
 pub(crate) mod stats;
 pub(crate) mod sync;

@@ -1,10 +1,12 @@
 //! What came of the attempts at a version, counted by each worker in cells of its own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use admin_api::{Bucket, FailedAttempts, ForcedStats, Responses, VersionStats};
+use admin_api::{Bucket, FailedAttempts, OutcomeStats, Responses, VersionStats};
 use crossbeam_utils::CachePadded;
 
+use crate::table::counts::kept::{FailedClients, Keeper};
 use crate::table::counts::remote::RemoteCounts;
 use crate::table::counts::sync::{AtomicU64, Ordering};
 use crate::table::counts::values::VersionCounts;
@@ -18,15 +20,19 @@ const OCTAVES: usize = 27;
 #[derive(Debug)]
 pub(crate) struct Stats {
     workers: Box<[CachePadded<Counters>]>,
+    /// Of all versions of its service.
+    failed_clients: Arc<FailedClients>,
     /// What older processes count.
     pub(crate) remote: RemoteCounts<VersionCounts>,
 }
 
 #[derive(Debug)]
 struct Counters {
-    /// Of requests whose version the split drew.
+    /// What the version is judged by.
     drawn: OutcomeCells,
-    /// Of requests whose client named the version.
+    /// Of requests that were counted before.
+    repeated: OutcomeCells,
+    /// Of requests whose client named the version, and failures of clients that failed before.
     forced: OutcomeCells,
     diverted: AtomicU64,
     panicked: AtomicU64,
@@ -36,20 +42,35 @@ struct Counters {
 
 /// What came of attempts.
 #[derive(Debug, Default)]
-pub(crate) struct OutcomeCells {
+struct OutcomeCells {
     /// By status class, 1xx first.
     responses: [AtomicU64; 5],
     failed: FailedCells,
     client_gone: AtomicU64,
 }
 
-/// By whom a request's version was chosen.
+/// By what the version of an attempt was chosen. What is judged is whose an outcome is among all that
+/// the split dealt, so it has to be counted once for each thing that was dealt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChosenBy {
-    /// By the split, or by the client's key and the split.
+    /// By the split, for this request alone.
     Split,
+    /// By the split, for all requests of this client. Its first failure counts.
+    Kept(Keeper),
+    /// By an attempt before, whose failure was counted: this is the same request.
+    Repeated,
     /// By the client, which named it. A version is not judged by what clients aim at it.
     Client,
+}
+
+impl ChosenBy {
+    /// The same for a further attempt of a request that was counted.
+    pub(crate) fn repeated(self) -> Self {
+        match self {
+            Self::Client => Self::Client,
+            Self::Split | Self::Kept(_) | Self::Repeated => Self::Repeated,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +80,28 @@ struct FailedCells {
     timeout: AtomicU64,
     protocol: AtomicU64,
     body: AtomicU64,
+}
+
+/// What came of one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// A response with this status was passed on whole.
+    Responded(u16),
+    /// It failed.
+    Failed(Failure),
+    /// Its client went away before the response was whole.
+    ClientGone,
+}
+
+impl Outcome {
+    /// Whether it counts against the version.
+    fn is_failure(self) -> bool {
+        match self {
+            Self::Responded(status) => status >= 500,
+            Self::Failed(_) => true,
+            Self::ClientGone => false,
+        }
+    }
 }
 
 /// Why an attempt failed.
@@ -89,28 +132,30 @@ impl FailedCells {
 }
 
 impl OutcomeCells {
-    /// A response was passed on whole.
-    pub(crate) fn responded(&self, status: u16) {
-        let class = usize::from(status / 100).clamp(1, 5) - 1;
-        add_one(&self.responses[class]);
-    }
-
-    /// An attempt failed.
-    pub(crate) fn failed(&self, failure: Failure) {
-        add_one(self.failed.of(failure));
-    }
-
-    /// A client went away before its response was whole.
-    pub(crate) fn client_gone(&self) {
-        add_one(&self.client_gone);
+    fn of(&self, outcome: Outcome) -> &AtomicU64 {
+        match outcome {
+            Outcome::Responded(status) => {
+                let class = usize::from(status / 100).clamp(1, 5) - 1;
+                &self.responses[class]
+            }
+            Outcome::Failed(failure) => self.failed.of(failure),
+            Outcome::ClientGone => &self.client_gone,
+        }
     }
 }
 
 impl Stats {
+    /// Of a version by itself.
     pub(crate) fn new(workers: usize) -> Self {
+        Self::beside(workers, Arc::default())
+    }
+
+    /// Of a version of a service whose clients have failed.
+    pub(crate) fn beside(workers: usize, failed_clients: Arc<FailedClients>) -> Self {
         let counters = || {
             CachePadded::new(Counters {
                 drawn: OutcomeCells::default(),
+                repeated: OutcomeCells::default(),
                 forced: OutcomeCells::default(),
                 diverted: AtomicU64::new(0),
                 panicked: AtomicU64::new(0),
@@ -122,27 +167,37 @@ impl Stats {
         };
         Self {
             workers: (0..workers).map(|_| counters()).collect(),
+            failed_clients,
             remote: RemoteCounts::default(),
         }
     }
 
-    /// Where a worker counts what comes of attempts, by who chose their version.
-    pub(crate) fn outcomes(&self, worker: usize, chosen_by: ChosenBy) -> &OutcomeCells {
+    /// The clients of its service that have failed.
+    pub(crate) fn failed_clients(&self) -> &Arc<FailedClients> {
+        &self.failed_clients
+    }
+
+    /// Counts what came of an attempt, whose version was chosen like this.
+    pub(crate) fn count(&self, worker: usize, chosen_by: ChosenBy, outcome: Outcome) {
         let counters = &self.workers[worker];
-        match chosen_by {
+        let cells = match chosen_by {
             ChosenBy::Split => &counters.drawn,
-            ChosenBy::Client => &counters.forced,
-        }
+            ChosenBy::Kept(_) if !outcome.is_failure() => &counters.drawn,
+            ChosenBy::Kept(keeper) if self.failed_clients.is_first(keeper) => &counters.drawn,
+            ChosenBy::Repeated => &counters.repeated,
+            ChosenBy::Kept(_) | ChosenBy::Client => &counters.forced,
+        };
+        add_one(cells.of(outcome));
     }
 
     /// A response was passed on whole.
     pub(crate) fn responded(&self, worker: usize, status: u16) {
-        self.outcomes(worker, ChosenBy::Split).responded(status);
+        self.count(worker, ChosenBy::Split, Outcome::Responded(status));
     }
 
     /// An attempt failed.
     pub(crate) fn failed(&self, worker: usize, failure: Failure) {
-        self.outcomes(worker, ChosenBy::Split).failed(failure);
+        self.count(worker, ChosenBy::Split, Outcome::Failed(failure));
     }
 
     /// The split gave it a request, and nothing of it was up.
@@ -196,35 +251,38 @@ impl Stats {
             le: upper_bound(index),
             count: sum(&|worker| &worker.latency[index]),
         };
-        let drawn = self.own_outcomes(ChosenBy::Split);
+        let mut all = self.own_outcomes(|counters| &counters.drawn);
+        let repeated = self.own_outcomes(|counters| &counters.repeated);
+        all.add(&repeated);
         VersionStats {
             in_flight: 0,
             streams: 0,
             upgraded: 0,
-            responses: drawn.responses,
-            failed_tries: drawn.failed_tries,
-            client_gone: drawn.client_gone,
+            responses: all.responses,
+            failed_tries: all.failed_tries,
+            client_gone: all.client_gone,
             diverted: sum(&|worker| &worker.diverted),
             panicked: sum(&|worker| &worker.panicked),
             latency: (0..PER_OCTAVE * OCTAVES)
                 .map(bucket)
                 .filter(|bucket| bucket.count > 0)
                 .collect(),
-            forced: self.own_outcomes(ChosenBy::Client),
+            repeated,
+            forced: self.own_outcomes(|counters| &counters.forced),
         }
     }
 
     /// What came of attempts, summed over all workers.
-    fn own_outcomes(&self, chosen_by: ChosenBy) -> ForcedStats {
+    fn own_outcomes(&self, of: impl Fn(&Counters) -> &OutcomeCells) -> OutcomeStats {
         let sum = |cell: &dyn Fn(&OutcomeCells) -> &AtomicU64| -> u64 {
-            let workers = 0..self.workers.len();
+            let workers = self.workers.iter();
             workers
-                .map(|worker| cell(self.outcomes(worker, chosen_by)).load(Ordering::Relaxed))
+                .map(|worker| cell(of(worker)).load(Ordering::Relaxed))
                 .sum()
         };
         let response = |class: usize| sum(&|cells| &cells.responses[class]);
         let failed = |failure: Failure| sum(&|cells| cells.failed.of(failure));
-        ForcedStats {
+        OutcomeStats {
             responses: Responses {
                 informational: response(0),
                 success: response(1),
@@ -294,7 +352,7 @@ mod tests {
         stats.responded(1, 200);
         stats.responded(1, 502);
         stats.failed(0, Failure::Reset);
-        stats.outcomes(1, ChosenBy::Split).client_gone();
+        stats.count(1, ChosenBy::Split, Outcome::ClientGone);
         let read = stats.read();
         assert_eq!(
             (read.attempts(), read.failures(), read.client_gone),
@@ -306,10 +364,13 @@ mod tests {
     #[test]
     fn what_clients_aim_at_a_version_is_counted_apart() {
         let stats = Stats::new(1);
-        let forced = stats.outcomes(0, ChosenBy::Client);
-        forced.responded(500);
-        forced.failed(Failure::Reset);
-        forced.client_gone();
+        for outcome in [
+            Outcome::Responded(500),
+            Outcome::Failed(Failure::Reset),
+            Outcome::ClientGone,
+        ] {
+            stats.count(0, ChosenBy::Client, outcome);
+        }
         let read = stats.read();
         assert_eq!(
             (read.attempts(), read.failures(), read.client_gone),
@@ -323,6 +384,70 @@ mod tests {
                 forced.client_gone
             ),
             (1, 1, 1)
+        );
+    }
+
+    #[test]
+    fn a_request_counts_once_whatever_its_attempts() {
+        let stats = Stats::new(2);
+        stats.failed(0, Failure::Reset);
+        stats.count(
+            0,
+            ChosenBy::Split.repeated(),
+            Outcome::Failed(Failure::Reset),
+        );
+        stats.count(1, ChosenBy::Split.repeated(), Outcome::Responded(502));
+        stats.failed(1, Failure::Connect);
+        stats.count(1, ChosenBy::Split.repeated(), Outcome::Responded(200));
+        stats.count(1, ChosenBy::Client.repeated(), Outcome::Responded(500));
+        let read = stats.read();
+        assert_eq!((read.attempts(), read.failures()), (5, 4), "for users");
+        let judged = (read.requests(), read.failed_requests());
+        assert_eq!(judged, (2, 2), "for the verdict");
+        assert_eq!(read.forced.responses.server_error, 1);
+    }
+
+    /// What is counted of a version of which others have 1,000 good responses, while so many clients
+    /// that keep it have 1,000 failures together.
+    fn beside_keepers(clients: u64) -> VersionStats {
+        let stats = Stats::new(2);
+        for number in 0..1_000 {
+            let worker = (number % 2) as usize;
+            stats.responded(worker, 200);
+            let keeper = Keeper::of(crate::table::rendezvous::mix(number % clients));
+            let outcome = match number % 3 {
+                0 => Outcome::Responded(503),
+                1 => Outcome::Failed(Failure::Timeout),
+                _ => Outcome::Failed(Failure::Reset),
+            };
+            stats.count(worker, ChosenBy::Kept(keeper), outcome);
+        }
+        stats.read()
+    }
+
+    #[test]
+    fn of_the_failures_of_a_client_that_keeps_its_version_the_first_counts() {
+        let read = beside_keepers(1);
+        let forced = read.forced.responses.total() + read.forced.failed_tries.total();
+        assert_eq!((read.attempts(), read.failures(), forced), (1_001, 1, 999));
+        let read = beside_keepers(1_000);
+        assert!(read.failures() > 900, "{read:?}");
+    }
+
+    #[test]
+    fn what_goes_well_of_a_client_that_keeps_its_version_counts() {
+        let stats = Stats::new(1);
+        for outcome in [Outcome::Responded(200), Outcome::Responded(404)] {
+            for _ in 0..500 {
+                stats.count(0, ChosenBy::Kept(Keeper::of(1)), outcome);
+            }
+        }
+        stats.count(0, ChosenBy::Kept(Keeper::of(1)), Outcome::ClientGone);
+        let read = stats.read();
+        let forced = OutcomeStats::default();
+        assert_eq!(
+            (read.attempts(), read.client_gone, read.forced),
+            (1_000, 1, forced)
         );
     }
 }

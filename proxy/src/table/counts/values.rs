@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use admin_api::{FailedAttempts, Responses, VersionStats};
+use admin_api::VersionStats;
 use serde::{Deserialize, Serialize};
 
 use super::age::Ages;
@@ -19,6 +19,11 @@ pub(crate) struct ProcessCounts {
     pub(crate) waited: u64,
     #[serde(default)]
     pub(crate) turned_away: u64,
+    /// Of the access log.
+    #[serde(default)]
+    pub(crate) lost_lines: u64,
+    #[serde(default)]
+    pub(crate) streams_refused: u64,
     /// By [`crate::wire::reply::LocalReply::label`].
     pub(crate) refused: BTreeMap<String, u64>,
 }
@@ -140,6 +145,8 @@ impl Counts for ProcessCounts {
         self.handshakes_failed += other.handshakes_failed;
         self.waited += other.waited;
         self.turned_away += other.turned_away;
+        self.lost_lines += other.lost_lines;
+        self.streams_refused += other.streams_refused;
         for (reason, count) in &other.refused {
             // A process of the release before has other words for some reasons.
             let reason = LocalReply::present_label(reason).to_owned();
@@ -152,50 +159,19 @@ impl Counts for ProcessCounts {
     }
 }
 
-fn add_responses(own: &mut Responses, other: Responses) {
-    let Responses {
-        informational,
-        success,
-        redirection,
-        client_error,
-        server_error,
-    } = other;
-    own.informational += informational;
-    own.success += success;
-    own.redirection += redirection;
-    own.client_error += client_error;
-    own.server_error += server_error;
-}
-
-fn add_failed(own: &mut FailedAttempts, other: FailedAttempts) {
-    let FailedAttempts {
-        connect,
-        reset,
-        timeout,
-        protocol,
-        body,
-    } = other;
-    own.connect += connect;
-    own.reset += reset;
-    own.timeout += timeout;
-    own.protocol += protocol;
-    own.body += body;
-}
-
 impl Counts for VersionCounts {
     fn add(&mut self, other: &Self) {
         self.latency_sum_micros = self
             .latency_sum_micros
             .saturating_add(other.latency_sum_micros);
         let (own, other) = (&mut self.stats, &other.stats);
-        add_responses(&mut own.responses, other.responses);
-        add_failed(&mut own.failed_tries, other.failed_tries);
+        own.responses.add(&other.responses);
+        own.failed_tries.add(&other.failed_tries);
         own.client_gone += other.client_gone;
         own.diverted += other.diverted;
         own.panicked += other.panicked;
-        add_responses(&mut own.forced.responses, other.forced.responses);
-        add_failed(&mut own.forced.failed_tries, other.forced.failed_tries);
-        own.forced.client_gone += other.forced.client_gone;
+        own.repeated.add(&other.repeated);
+        own.forced.add(&other.forced);
         for bucket in &other.latency {
             let place = own
                 .latency
@@ -244,9 +220,11 @@ mod tests {
         let mut counts = VersionCounts::default();
         counts.stats.forced.responses.server_error = 2;
         counts.stats.forced.client_gone = 1;
+        counts.stats.repeated.responses.success = 3;
         let mut sum = counts.clone();
         sum.add(&counts);
         assert_eq!(sum.stats.forced.responses.server_error, 4);
+        assert_eq!(sum.stats.repeated.responses.success, 6);
         assert_eq!((sum.stats.forced.client_gone, sum.stats.failures()), (2, 0));
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Service;
+use crate::table::counts::kept::FailedClients;
 use crate::table::counts::stats::Stats;
 use crate::table::version::Version;
 
@@ -38,6 +39,13 @@ impl Service {
         versions.chain(self.departed.iter().map(|(label, stats)| (label, stats)))
     }
 
+    /// The clients whose failures were counted, at whichever version.
+    pub(super) fn failed_clients(&self) -> Arc<FailedClients> {
+        let stats = self.stats_of_all().next();
+        let known = stats.map(|(_, stats)| stats.failed_clients().clone());
+        known.unwrap_or_default()
+    }
+
     /// The counts of a version, whether it has endpoints or not.
     pub(crate) fn stats_of(&self, label: &str) -> Option<&Arc<Stats>> {
         let mut all = self.stats_of_all();
@@ -53,7 +61,7 @@ impl Service {
     pub(crate) fn with_departed(mut self, labels: &[String], workers: usize) -> Self {
         for label in labels {
             if self.stats_of(label).is_none() {
-                let stats = Arc::new(Stats::new(workers));
+                let stats = Arc::new(Stats::beside(workers, self.failed_clients()));
                 self.departed.push((label.as_str().into(), stats));
             }
         }

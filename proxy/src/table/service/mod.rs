@@ -6,16 +6,18 @@ mod pick;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use admin_api::Size;
+use admin_api::{BufferSpec, Size};
 
 use self::departed::Departed;
-use crate::table::balance::sequence::{Sequence, WeightedRing};
+use crate::table::balance::blocks::PermutedBlocks;
+use crate::table::balance::sequence::WeightedRing;
 use crate::table::counts::stats::Stats;
 use crate::table::definition::Definition;
 use crate::table::endpoint::Endpoint;
+use crate::table::filter::Filters;
 use crate::table::hold::Hold;
 use crate::table::mirror::Mirror;
 use crate::table::retry::RetryPolicy;
@@ -23,7 +25,7 @@ use crate::table::retry_budget::RetryBudget;
 use crate::table::timeouts::Timeouts;
 use crate::table::version::{Draft, Resolved, Version, targets};
 use crate::table::waiting_room::WaitingRoom;
-use crate::wire::address::Address;
+use crate::wire::address::{Address, SocketAddress};
 
 /// One service, at one moment.
 #[derive(Debug)]
@@ -33,19 +35,41 @@ pub(crate) struct Service {
     pub(crate) timeouts: Timeouts,
     /// Bytes of a request's body; `None`: as for everyone.
     pub(crate) body_limit: Option<u64>,
+    pub(crate) buffers: Buffers,
     pub(crate) versions: Vec<Version>,
     departed: Departed,
     /// Over the versions, by the split.
     ring: WeightedRing,
-    sequence: Arc<Sequence>,
+    blocks: Arc<PermutedBlocks>,
     pub(crate) retry: RetryPolicy,
     pub(crate) budget: Arc<RetryBudget>,
     /// Requests that find no endpoint up.
     pub(crate) waiting_room: Arc<WaitingRoom>,
+    /// A client had a cookie of the release before, and that was said.
+    seen_unproven: Arc<AtomicBool>,
+    /// What is done with its requests beside forwarding them.
+    pub(crate) filters: Option<Arc<Filters>>,
     /// Requests are copied.
     pub(crate) mirror: Option<Mirror>,
     /// New requests wait.
     pub(crate) hold: Option<Arc<Hold>>,
+}
+
+/// How many bytes of a body are taken up for the other side; 0: none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Buffers {
+    pub(crate) request: u64,
+    pub(crate) response: usize,
+}
+
+impl Buffers {
+    fn new(spec: &BufferSpec) -> Self {
+        let bytes = |size: Option<Size>| size.map_or(0, |Size(bytes)| bytes);
+        Self {
+            request: bytes(spec.request),
+            response: bytes(spec.response) as usize,
+        }
+    }
 }
 
 /// What becomes of the new requests of a service of which nothing is up.
@@ -64,7 +88,7 @@ pub(crate) type Drained = BTreeSet<(Arc<str>, Address)>;
 impl Service {
     /// The service as `definition` has it, with everyone's timeouts where it has none of its own.
     /// What `previous` has of it already, it keeps: endpoints with their health and counters, and
-    /// the places in the sequences.
+    /// its places in blocks and sequences.
     pub(crate) fn new(
         definition: Arc<Definition>,
         timeouts: &Timeouts,
@@ -74,17 +98,15 @@ impl Service {
         drained: &Drained,
     ) -> Self {
         let mut versions = Self::drafts(&definition, previous, workers);
-        let mut known: HashMap<(&str, &Address, SocketAddr), &Arc<Endpoint>> = previous
+        let mut known: HashMap<(&str, &Address, SocketAddress), &Arc<Endpoint>> = previous
             .into_iter()
             .flat_map(Self::endpoints)
             .filter(|e| {
                 !e.claims.is_retired() || drained.contains(&(e.version.clone(), e.address.clone()))
             })
             .map(|endpoint| {
-                (
-                    (&*endpoint.version, &endpoint.address, endpoint.target),
-                    endpoint,
-                )
+                let target = endpoint.target.clone();
+                ((&*endpoint.version, &endpoint.address, target), endpoint)
             })
             .collect();
         for wanted in &definition.endpoints {
@@ -99,7 +121,8 @@ impl Service {
             let transport = definition.transport(&wanted.version);
             let is_drained = drained.contains(&(wanted.version.clone(), wanted.address.clone()));
             for target in targets {
-                let known = known.remove(&(&*wanted.version, &wanted.address, target));
+                let key = (&*wanted.version, &wanted.address, target.clone());
+                let known = known.remove(&key);
                 let endpoint = match known.filter(|endpoint| endpoint.transport == transport) {
                     Some(endpoint) => endpoint.clone(),
                     None if is_drained => continue,
@@ -148,9 +171,16 @@ impl Service {
         previous: Option<&Self>,
         workers: usize,
     ) -> Vec<Draft> {
+        let failed_clients = previous.map(Self::failed_clients).unwrap_or_default();
+        if previous.is_some_and(|service| service.definition.split != definition.split) {
+            failed_clients.forget();
+        }
         let draft = |(label, weight): (&Arc<str>, &u32)| {
-            let stats = previous.and_then(|service| service.stats_of(label));
-            let stats = stats.map_or_else(|| Arc::new(Stats::new(workers)), Arc::clone);
+            let stats = previous
+                .and_then(|service| service.stats_of(label))
+                .cloned();
+            let new = || Arc::new(Stats::beside(workers, failed_clients.clone()));
+            let stats = stats.unwrap_or_else(new);
             let previous = previous.and_then(|service| service.version(label));
             Draft::new(label.clone(), *weight, previous, stats, workers)
         };
@@ -170,10 +200,11 @@ impl Service {
             timeouts: timeouts.of_service(&traffic.timeouts),
             retry: RetryPolicy::new(&traffic.retry),
             body_limit: traffic.limits.body.map(|Size(bytes)| bytes),
+            buffers: Buffers::new(&traffic.buffer),
             ring: WeightedRing::new(versions.iter().map(|version| version.weight)),
-            sequence: previous.map_or_else(
-                || Arc::new(Sequence::new(workers)),
-                |service| service.sequence.clone(),
+            blocks: previous.map_or_else(
+                || Arc::new(PermutedBlocks::new(workers)),
+                |service| service.blocks.clone(),
             ),
             budget: previous.map_or_else(
                 || Arc::new(RetryBudget::new(workers)),
@@ -181,6 +212,12 @@ impl Service {
             ),
             waiting_room: previous
                 .map_or_else(Arc::default, |service| service.waiting_room.clone()),
+            seen_unproven: previous
+                .map_or_else(Arc::default, |service| service.seen_unproven.clone()),
+            filters: Filters::of(
+                &definition,
+                previous.map(|service| (&*service.definition, &service.filters)),
+            ),
             mirror: Self::mirror_of(&definition, previous, workers),
             departed: departed::departed(previous, &versions),
             definition,
@@ -201,6 +238,17 @@ impl Service {
         let version = labels.position(|label| **label == *spec.version)?;
         let previous = previous.and_then(|service| service.mirror.as_ref());
         Some(Mirror::of(spec, version, previous, workers))
+    }
+
+    /// Says, once, that a client had a sticky cookie without a code.
+    pub(crate) fn saw_unproven(&self) {
+        if !self.seen_unproven.swap(true, Ordering::Relaxed) {
+            let service = &self.definition.name;
+            tracing::warn!(
+                %service,
+                "a client has a sticky cookie of a release that did not sign them; it is believed and replaced. The next release takes such clients for new ones"
+            );
+        }
     }
 
     /// The same service, held or not.

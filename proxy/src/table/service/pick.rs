@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use super::Service;
-use crate::table::balance::{DRAWS, Panic, PickContext};
+use crate::table::balance::blocks::PLACES;
+use crate::table::balance::{Panic, PickContext};
 use crate::table::endpoint::Endpoint;
 use crate::table::endpoint_id::EndpointId;
 use crate::table::rendezvous;
 use crate::table::routing_hints::RoutingHints;
-use crate::table::sticky::StickyClient;
 use crate::table::version::Version;
 use crate::wire::reply::LocalReply;
 
@@ -20,6 +20,10 @@ pub(crate) struct Pick<'t> {
     pub(crate) version: usize,
     pub(crate) endpoint: &'t Arc<Endpoint>,
 }
+
+/// Draws for a request that cannot go where it was drawn. Among so many, each place of a block comes
+/// at least once, so that a run of draws of the version that has nothing up moves no other's share.
+const REDRAWS: usize = 2 * PLACES;
 
 impl Service {
     /// Takes a claim for a new request: a version by the split, in it an endpoint by the
@@ -116,19 +120,13 @@ impl Service {
     }
 
     fn pick(&self, context: PickContext<'_>) -> Option<Pick<'_>> {
-        match context.hints {
+        if let Some(version) = context.hints.version {
             // Another version is not what a tester wants to see.
-            RoutingHints {
-                version: Some(version),
-                ..
-            } => self.claim_in(*version, context),
-            RoutingHints {
-                client: StickyClient {
-                    user: Some(user), ..
-                },
-                ..
-            } => self.pick_for(*user, context),
-            _ => self.draw(context),
+            return self.claim_in(version, context);
+        }
+        match context.hints.client.user() {
+            Some(user) => self.pick_for(user, context),
+            None => self.draw(context),
         }
     }
 
@@ -157,16 +155,16 @@ impl Service {
 
     /// A version by the split.
     fn draw(&self, context: PickContext<'_>) -> Option<Pick<'_>> {
-        let first = self.ring.at(self.sequence.next(context.worker))?;
+        let first = self.ring.at(self.blocks.next(context.worker))?;
         if let Some(pick) = self.claim_in(first, context) {
             return Some(pick);
         }
         let mut drawn = first;
         let mut redraw = || {
-            drawn = self.ring.at(self.sequence.redraw(context.worker))?;
+            drawn = self.ring.at(self.blocks.redraw(context.worker))?;
             self.claim_in(drawn, context)
         };
-        let pick = (1..DRAWS).find_map(|_| redraw()).or_else(|| {
+        let pick = (0..REDRAWS).find_map(|_| redraw()).or_else(|| {
             let count = self.versions.len();
             (1..count)
                 .map(|step| (drawn + step) % count)
@@ -197,6 +195,7 @@ mod tests {
 
     use super::*;
     use crate::table::service::Outage;
+    use crate::table::sticky::StickyClient;
     use crate::testing::{picks, service};
 
     const NO_HINTS: RoutingHints = RoutingHints::NONE;
@@ -292,10 +291,7 @@ mod tests {
         let sticky = TWO.replacen('{', r#"{"sticky":{"header":"x-user"},"#, 1);
         let service = service(&sticky, None);
         let version_of = |user: u64| {
-            let client = StickyClient {
-                user: Some(user),
-                ..StickyClient::UNKNOWN
-            };
+            let client = StickyClient::Known { user };
             let hints = RoutingHints { client, ..NO_HINTS };
             service.claim(0, &hints).unwrap().version
         };

@@ -57,6 +57,14 @@ impl Framing {
             Self::Length(length)
         }
     }
+
+    /// How long it is, where that is said.
+    pub(crate) fn length(self) -> u64 {
+        match self {
+            Self::Length(length) => length,
+            Self::Empty | Self::Chunked | Self::UntilClose => 0,
+        }
+    }
 }
 
 impl Decoder {
@@ -125,6 +133,18 @@ impl Decoder {
                 0 => State::Done,
                 left => State::Length(left),
             };
+        }
+    }
+
+    /// Whether the body ends where this input does.
+    pub(crate) fn ends_with(&self, input: &[u8]) -> bool {
+        let (mut decoder, mut rest) = (*self, input);
+        loop {
+            match decoder.next(rest) {
+                Ok(Piece::Data { skip, data }) => rest = &rest[skip + data..],
+                Ok(Piece::End { skip, trailers }) => return rest.len() == skip + trailers,
+                Ok(Piece::More) | Err(BadFraming) => return false,
+            }
         }
     }
 

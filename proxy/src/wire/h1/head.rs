@@ -1,5 +1,6 @@
 //! Reading heads, strictly: a head that two readers could take for different things is refused
-//! (RFC 9112, 2 to 6, without the lenience that 2.2 and 5.2 allow).
+//! (RFC 9112, 2 to 6, without the lenience that 2.2 and 5.2 allow). One exception is made, for endpoints
+//! alone: lines of their heads may end with a bare LF, as those of some CGI programs do.
 
 use std::mem::MaybeUninit;
 
@@ -33,8 +34,17 @@ impl From<BadFraming> for BadHead {
     }
 }
 
-/// Where a head ends, if all of it is there. `scanned` bytes were looked through before, and
-/// are not again.
+/// How lines may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LineEnd {
+    /// With CRLF. What ends otherwise ends elsewhere for other readers.
+    Crlf,
+    /// With LF, before which may be a CR.
+    Lf,
+}
+
+/// Where a request's head ends, if all of it is there. `scanned` bytes were looked through before,
+/// and are not again.
 pub(crate) fn find_end(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, BadHead> {
     for at in memchr::memchr_iter(b'\n', &bytes[*scanned..]) {
         let at = *scanned + at;
@@ -47,6 +57,18 @@ pub(crate) fn find_end(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize
     }
     *scanned = bytes.len();
     Ok(None)
+}
+
+/// The same of a response's head.
+pub(crate) fn find_response_end(bytes: &[u8], scanned: &mut usize) -> Option<usize> {
+    for at in memchr::memchr_iter(b'\n', &bytes[*scanned..]) {
+        let at = *scanned + at;
+        if let [.., b'\n'] | [.., b'\n', b'\r'] = bytes[..at] {
+            return Some(at + 1);
+        }
+    }
+    *scanned = bytes.len();
+    None
 }
 
 /// Reads a request's head if `bytes` begin with a whole one that is well, and gives its length.
@@ -95,10 +117,7 @@ fn parse_request(bytes: &[u8], most: usize, head: &mut Head) -> Result<Option<us
     else {
         return Err(BadHead::Syntax);
     };
-    if !target
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'#')
-    {
+    if !target.bytes().all(is_in_target) {
         return Err(BadHead::Syntax);
     }
     let span = |part: &[u8]| span_of(bytes, part);
@@ -111,8 +130,14 @@ fn parse_request(bytes: &[u8], most: usize, head: &mut Head) -> Result<Option<us
     if span_of(bytes, method.as_bytes()).start() > 0 {
         return Err(BadHead::Syntax);
     }
-    push_fields(head, &bytes[..end], request.headers)?;
+    push_fields(head, &bytes[..end], request.headers, LineEnd::Crlf)?;
     Ok(Some(end))
+}
+
+/// Whether a target may have this byte, on whatever wire. UTF-8 that a client has not escaped is
+/// escaped when the target goes on ([`crate::wire::target`]).
+pub(crate) fn is_in_target(byte: u8) -> bool {
+    byte > b' ' && byte != b'#' && byte != 0x7f
 }
 
 /// Reads the head of a response that `bytes` begin with, and gives its length; `None`: more is
@@ -139,7 +164,7 @@ fn parse_response(bytes: &[u8], head: &mut Head) -> Result<Option<usize>, BadHea
     };
     let reason = response.reason.unwrap_or_default();
     head.response(version(minor), status, span_of(bytes, reason.as_bytes()));
-    push_fields(head, &bytes[..end], response.headers)?;
+    push_fields(head, &bytes[..end], response.headers, LineEnd::Lf)?;
     Ok(Some(end))
 }
 
@@ -149,24 +174,30 @@ pub(crate) fn read_trailers(bytes: &[u8], head: &mut Head) -> Result<(), BadHead
     match httparse::parse_headers(bytes, &mut slots) {
         Ok(httparse::Status::Complete((end, fields))) if end == bytes.len() => {
             head.request(Version::HTTP_11, Span::default(), Span::default());
-            push_fields(head, bytes, fields)
+            push_fields(head, bytes, fields, LineEnd::Crlf)
         }
         _ => Err(BadHead::Syntax),
     }
 }
 
 /// Adds the fields that were read of `bytes`, which are a head or trailer fields to their end.
-/// Lines that end otherwise than with CRLF, which the parser lets through, end elsewhere for other
-/// readers: every line before a name is looked at, and the last two.
-fn push_fields(head: &mut Head, bytes: &[u8], fields: &[Header<'_>]) -> Result<(), BadHead> {
+/// The parser lets lines through that end otherwise than with CRLF: where they may not, every line
+/// before a name is looked at, and the last two.
+fn push_fields(
+    head: &mut Head,
+    bytes: &[u8],
+    fields: &[Header<'_>],
+    lines: LineEnd,
+) -> Result<(), BadHead> {
+    let is_strict = lines == LineEnd::Crlf;
     for field in fields {
         let name = span_of(bytes, field.name.as_bytes());
-        if name.start() > 0 && !bytes[..name.start()].ends_with(b"\r\n") {
+        if is_strict && name.start() > 0 && !bytes[..name.start()].ends_with(b"\r\n") {
             return Err(BadHead::Syntax);
         }
         head.push(bytes, name, span_of(bytes, field.value));
     }
-    if bytes.ends_with(b"\r\n\r\n") || bytes == b"\r\n" {
+    if !is_strict || bytes.ends_with(b"\r\n\r\n") || bytes == b"\r\n" {
         Ok(())
     } else {
         Err(BadHead::Syntax)
@@ -346,7 +377,7 @@ mod tests {
             "GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
             "GET / http/1.1\r\nHost: a\r\n\r\n",
-            "GET /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /\u{7f} HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET /#f HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET /\r\nHost: a\r\n\r\n",
             "G@T / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -415,6 +446,45 @@ mod tests {
         ] {
             assert_eq!(response(bad, false), Err(BadHead::Syntax), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn lines_of_a_response_may_end_with_a_bare_lf() {
+        let mut head = Head::default();
+        for text in [
+            "HTTP/1.0 200 OK\nServer: x\nContent-Length: 2\n\n",
+            "HTTP/1.1 200\nServer: x\r\nContent-Length: 2\n\r\n",
+            "HTTP/1.1 200 OK\r\nServer: x\nContent-Length: 2\r\n\n",
+        ] {
+            let whole = format!("{text}ok\n\n");
+            for cut in 0..=text.len() {
+                let (mut scanned, bytes) = (0, whole.as_bytes());
+                let early = find_response_end(&bytes[..cut], &mut scanned);
+                assert_eq!(early, (cut == text.len()).then_some(cut), "{text:?}");
+                scanned *= usize::from(early.is_none());
+                let end = find_response_end(bytes, &mut scanned);
+                assert_eq!(end, Some(text.len()), "{text:?} after {cut}");
+            }
+            assert_eq!(
+                response_at_once(whole.as_bytes(), &mut head),
+                Some(text.len())
+            );
+            assert_eq!(response(text, false), Ok(Framing::Length(2)), "{text:?}");
+            let message = head.over(whole.as_bytes());
+            let values: Vec<&[u8]> = message.fields().map(|line| line.value).collect();
+            assert_eq!(values, [&b"x"[..], b"2"], "{text:?}");
+        }
+        for bad in [
+            "HTTP/1.1 200 OK\rServer: x\n\n",
+            "HTTP/1.1 200 OK\nServer: x\ry\n\n",
+            "HTTP/1.1 200 OK\nServer: x\r\r\n\n",
+            "HTTP/1.1 200 OK\nServer: x\n y\n\n",
+            "\nHTTP/1.1 200 OK\n\n",
+        ] {
+            assert_eq!(response(bad, false), Err(BadHead::Syntax), "{bad:?}");
+        }
+        // Trailer fields are in the body's framing, which is as strict as for clients.
+        assert!(read_trailers(b"a: b\n\n", &mut head).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A worker's connections to one endpoint that speaks HTTP/2: its requests share one, and where
-//! the streams of that run out, a further one.
+//! the streams of that run out, a further one. Those of a client that gives up many have one for
+//! themselves.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -15,36 +16,47 @@ use http::uri::Scheme;
 use tokio::sync::{Mutex, oneshot};
 
 use super::connection::H2Socket;
-use super::stream::{Load, Stream, StreamSlot};
+use super::load::Load;
+use super::resets::Sharer;
+use super::stream::Stream;
 use crate::wire::timer::{Millis, Timer};
 
-/// Connections to one endpoint.
+/// Connections to one endpoint that clients share, and so many of those that are one client's each.
 const MAX_SESSIONS: usize = 8;
 /// Streams of one connection, where the endpoint allows as many.
 const MAX_STREAMS: usize = 1_000;
 /// Until an endpoint has said how many streams it takes: more than it can say.
 const UNKNOWN: usize = usize::MAX - 1;
 /// What may come on one stream before it has to be written on.
-const STREAM_WINDOW: u32 = 128 * 1024;
+pub(crate) const STREAM_WINDOW: u32 = 128 * 1024;
 /// All clients share a connection: those that are slow must not use up the others' room.
 const CONNECTION_WINDOW: u32 = 128 * 1024 * 1024;
 /// Of one stream, what the endpoint has room for and was not written yet.
 const SEND_BUFFER: usize = 32 * 1024;
 /// The longest head of a response.
 const MAX_HEAD: u32 = 256 * 1024;
+/// Streams that were reset here whose late frames are expected, and for how long.
+const RESET_HERE: usize = 1_000;
+const RESET_FOR: Duration = Duration::from_secs(5);
 
 /// The connections.
 #[derive(Default)]
 pub(crate) struct Sessions {
     open: RefCell<Vec<Session>>,
+    /// Those that get no new streams, since too many of theirs were given up.
+    spent: RefCell<Vec<Session>>,
     /// Held while one is made: other requests that need one wait, and share it.
     opening: Mutex<()>,
+    /// The same of those that are not shared.
+    opening_apart: Mutex<()>,
 }
 
 struct Session {
     sender: SendRequest<Bytes>,
     scheme: Scheme,
     load: Rc<Load>,
+    /// Whose it is; `None`: all clients share it.
+    apart: Option<Rc<Sharer>>,
 }
 
 impl Session {
@@ -57,32 +69,49 @@ impl Session {
     }
 
     fn has_room(&self) -> bool {
-        let most = self.sender.current_max_send_streams().min(MAX_STREAMS);
-        self.load.streams.get() < most
+        self.load.streams.get() < self.max_streams()
+    }
+
+    fn max_streams(&self) -> usize {
+        self.sender.current_max_send_streams().min(MAX_STREAMS)
+    }
+
+    fn is_spent(&self) -> bool {
+        self.load.has_given_up() && self.load.is_spent(self.max_streams())
     }
 
     fn stream(&self) -> Stream {
-        self.load.streams.set(self.load.streams.get() + 1);
-        self.load.was_used.set(true);
-        let place = StreamSlot(self.load.clone());
-        Stream::to_endpoint(self.sender.clone(), self.scheme.clone(), place)
+        let (sender, scheme) = (self.sender.clone(), self.scheme.clone());
+        Stream::to_endpoint(sender, scheme, self.load.slot())
+    }
+
+    /// Whether it is this client's.
+    fn is_of(&self, apart: &Rc<Sharer>) -> bool {
+        let of = self.apart.as_ref();
+        of.is_some_and(|of| Rc::ptr_eq(of, apart))
     }
 }
 
 impl Sessions {
-    /// A stream, and whether its connection was there before. `connect` makes a connection.
+    /// A stream, of a connection that is `apart` or shared, and whether that was there before.
+    /// `connect` makes a connection.
     pub(crate) async fn stream<F: Future<Output = io::Result<(H2Socket, Scheme)>>>(
         &self,
         timer: &Timer,
         within: Duration,
+        apart: Option<Rc<Sharer>>,
         connect: impl FnOnce() -> F,
     ) -> io::Result<(Stream, bool)> {
-        if let Some(stream) = self.free_stream() {
+        if let Some(stream) = self.free_stream(apart.as_ref()) {
             return Ok((stream, true));
         }
-        let mut lock = std::pin::pin!(self.opening.lock());
+        let opening = match apart {
+            None => &self.opening,
+            Some(_) => &self.opening_apart,
+        };
+        let mut lock = std::pin::pin!(opening.lock());
         let _opening = timer.wait(within, |cx| lock.as_mut().poll(cx)).await?;
-        if let Some(stream) = self.free_stream() {
+        if let Some(stream) = self.free_stream(apart.as_ref()) {
             return Ok((stream, true));
         }
         let (transport, scheme) = connect().await?;
@@ -100,7 +129,8 @@ impl Sessions {
         let session = Session {
             sender,
             scheme,
-            load: Rc::default(),
+            load: Load::new(apart.is_some()),
+            apart,
         };
         let stream = session.stream();
         self.open.borrow_mut().push(session);
@@ -109,36 +139,61 @@ impl Sessions {
 
     /// A stream of a connection that has room for it; where there may be no further ones, of
     /// the one with the fewest, on which it has to wait.
-    pub(crate) fn free_stream(&self) -> Option<Stream> {
+    pub(crate) fn free_stream(&self, apart: Option<&Rc<Sharer>>) -> Option<Stream> {
         let mut open = self.open.borrow_mut();
         open.retain_mut(Session::is_open);
-        let free = open.iter().find(|session| session.has_room());
-        let session = match free {
-            None if open.len() >= MAX_SESSIONS => {
-                open.iter().min_by_key(|session| session.load.streams.get())
+        self.set_spent_aside(&mut open);
+        let alike = open
+            .iter()
+            .filter(|session| session.apart.is_some() == apart.is_some());
+        let may_use = |session: &Session| apart.is_none_or(|apart| session.is_of(apart));
+        let mut usable = alike.clone().filter(|session| may_use(session));
+        let session = match usable.clone().find(|session| session.has_room()) {
+            None if alike.clone().count() >= MAX_SESSIONS => {
+                alike.min_by_key(|session| session.load.streams.get())
             }
+            // One client has one.
+            None if apart.is_some() => usable.next(),
             free => free,
         };
         session.map(Session::stream)
     }
 
+    /// Has those get no new streams of whose streams too many were given up. With too many of these,
+    /// they are used on.
+    fn set_spent_aside(&self, open: &mut Vec<Session>) {
+        if let Some(at) = open.iter().position(Session::is_spent) {
+            let mut spent = self.spent.borrow_mut();
+            if spent.len() < MAX_SESSIONS {
+                spent.push(open.remove(at));
+            }
+        }
+    }
+
     /// Closes those that were idle for so long, or that the endpoint has closed. Gives whether
     /// none is left.
     pub(crate) fn tidy(&self, now: Millis, idle_for: Millis) -> bool {
+        let mut spent = self.spent.borrow_mut();
+        spent.retain_mut(|session| {
+            session.load.refill();
+            session.is_open() && session.load.has_others()
+        });
         let mut open = self.open.borrow_mut();
         open.retain_mut(|session| {
             let load = &session.load;
+            load.refill();
             if load.was_used.take() || load.streams.get() > 0 {
                 load.used_at.set(now);
             }
             session.is_open() && now - session.load.used_at.get() < idle_for
         });
-        open.is_empty()
+        open.is_empty() && spent.is_empty()
     }
 
     /// Closes each of them, as soon as its streams have ended.
     pub(crate) fn close(&self) {
         self.open.borrow_mut().clear();
+        self.spent.borrow_mut().clear();
     }
 }
 
@@ -181,6 +236,10 @@ fn builder() -> Builder {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(RESET_HERE)
+        .reset_stream_duration(RESET_FOR)
+        // Late frames of streams that clients have given up must not end the connection of all.
+        .max_local_error_reset_streams(None)
         .max_header_list_size(MAX_HEAD);
     builder
 }
@@ -207,7 +266,9 @@ mod tests {
             let tcp = TcpStream::connect(address).await?;
             Ok((H2Socket::to_endpoint(Bytestream::plain(tcp)), Scheme::HTTP))
         };
-        sessions.stream(&timers.timer(), WITHIN, connect).await
+        sessions
+            .stream(&timers.timer(), WITHIN, None, connect)
+            .await
     }
 
     async fn listening() -> TcpListener {
@@ -230,7 +291,7 @@ mod tests {
                 // A worker may be old before it has a connection.
                 assert!(!sessions.tidy(100_000, 30_000), "used a moment ago");
                 assert!(!sessions.tidy(129_999, 30_000), "for less than that");
-                drop(sessions.free_stream());
+                drop(sessions.free_stream(None));
                 assert!(!sessions.tidy(130_000, 30_000), "used once more");
                 assert!(sessions.tidy(160_000, 30_000));
             };

@@ -41,4 +41,10 @@ impl Sink for Fields {
             self.map.append(name, value);
         }
     }
+
+    fn take_out(&mut self, names: &[HeaderName]) {
+        for name in names {
+            self.map.remove(name);
+        }
+    }
 }

@@ -3,11 +3,15 @@
 //!
 //! [`crate::server::h2`] serves a client's connection, and [`crate::server::h2_stream`] each of its
 //! streams; [`client`] has the connections to endpoints. [`stream`] carries a request and its
-//! response, [`message`] has their heads, and [`transport`] is what is below.
+//! response, [`message`] has their heads, [`resets`] counts those that are given up, [`backlog`]
+//! what clients do not take, and [`connection`] is what is below.
 
+pub(crate) mod backlog;
 pub(crate) mod client;
 pub(crate) mod connection;
 pub(crate) mod fields;
+mod load;
 pub(crate) mod message;
 mod refusals;
+pub(crate) mod resets;
 pub(crate) mod stream;

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
@@ -16,20 +16,38 @@ use h2::{Reason, RecvStream, SendStream};
 use http::uri::Scheme;
 use http::{HeaderMap, Response};
 
-use super::message::{push_fields, read_sent_request, response_of, trailers_of};
+use super::backlog::Waits;
+use super::load::StreamSlot;
+use super::message::{push_fields, read_response, read_sent_request, response_of, trailers_of};
+use super::resets::Sharer;
 use crate::wire::head::{Head, Message};
 use crate::wire::headers;
 use crate::wire::reply::LocalReply;
 use crate::wire::response::{NoResponse, ResponseHead};
 use crate::wire::socket::{Pool, ReadBuffer};
 use crate::wire::timer::Millis;
+use crate::wire::websocket::Accept;
 
 /// One stream.
 pub(crate) struct Stream {
     outlet: RefCell<Outlet>,
     inlet: RefCell<Inlet>,
-    /// Among the streams to an endpoint. Given back last.
-    _place: Option<StreamSlot>,
+    /// All that goes was sent.
+    has_ended: Cell<bool>,
+    /// What may come in for it behind what is sent.
+    ahead: Cell<usize>,
+    /// What is counted while it waits for its client.
+    waits_with: Cell<Waits>,
+    /// How much of its body was sent.
+    sent: Cell<usize>,
+    peer: Peer,
+}
+
+/// Who is at the other end.
+enum Peer {
+    Client(Rc<Sharer>),
+    /// With the stream's place among those to the endpoint.
+    Endpoint(StreamSlot),
 }
 
 /// What is sent.
@@ -40,14 +58,20 @@ enum Outlet {
     Request(SendRequest<Bytes>, Scheme),
     /// The head is sent.
     Body(SendStream<Bytes>),
+    /// The request was given up, and its stream is reset later.
+    GivenUp,
 }
 
 /// What comes.
 struct Inlet {
     coming: Coming,
+    /// The first of the body, where it was read ahead.
+    first: Option<Bytes>,
     /// Bytes that the peer has not got back in its window.
     unreleased: usize,
     trailers: Option<HeaderMap>,
+    /// An endpoint was asked for a WebSocket: what its response says over HTTP/1.1.
+    accept: Option<Box<Accept>>,
 }
 
 enum Coming {
@@ -71,32 +95,39 @@ pub(crate) struct Part<'p> {
     pub(crate) is_last: bool,
 }
 
-/// How many streams of a connection are in use.
-#[derive(Default)]
-pub(crate) struct Load {
-    pub(crate) streams: Cell<usize>,
-    /// Whether one was begun since that was looked at last.
-    pub(crate) was_used: Cell<bool>,
-    /// When it was looked at last and was in use.
-    pub(crate) used_at: Cell<Millis>,
-}
+impl<'p> Part<'p> {
+    /// Nothing more.
+    pub(crate) const END: Self = Self {
+        is_last: true,
+        ..Self::of(b"")
+    };
 
-/// A stream's place in its connection, until it is dropped.
-pub(crate) struct StreamSlot(pub(crate) Rc<Load>);
-
-impl Drop for StreamSlot {
-    fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
+    /// Data alone, with more to come.
+    pub(crate) const fn of(data: &'p [u8]) -> Self {
+        Self {
+            before: b"",
+            data,
+            trailers: b"",
+            is_last: false,
+        }
     }
 }
 
 impl Stream {
     /// A client's.
-    pub(crate) fn of_client(respond: SendResponse<Bytes>, body: RecvStream) -> Self {
+    pub(crate) fn of_client(
+        respond: SendResponse<Bytes>,
+        body: RecvStream,
+        client: Rc<Sharer>,
+    ) -> Self {
         Self {
             outlet: RefCell::new(Outlet::Response(respond, None)),
             inlet: RefCell::new(Inlet::new(Coming::Body(body))),
-            _place: None,
+            has_ended: Cell::new(false),
+            ahead: Cell::new(0),
+            waits_with: Cell::default(),
+            sent: Cell::new(0),
+            peer: Peer::Client(client),
         }
     }
 
@@ -104,12 +135,32 @@ impl Stream {
     pub(crate) fn to_endpoint(
         sender: SendRequest<Bytes>,
         scheme: Scheme,
-        place: StreamSlot,
+        slot: StreamSlot,
     ) -> Self {
         Self {
-            _place: Some(place),
             outlet: RefCell::new(Outlet::Request(sender, scheme)),
             inlet: RefCell::new(Inlet::new(Coming::Nothing)),
+            has_ended: Cell::new(false),
+            ahead: Cell::new(0),
+            waits_with: Cell::default(),
+            sent: Cell::new(0),
+            peer: Peer::Endpoint(slot),
+        }
+    }
+
+    /// The client.
+    pub(crate) fn sharer(&self) -> Option<&Rc<Sharer>> {
+        match &self.peer {
+            Peer::Client(client) => Some(client),
+            Peer::Endpoint(_) => None,
+        }
+    }
+
+    /// The client, if its requests must not be on one connection with those of others.
+    pub(crate) fn client_apart(&self, now: Millis) -> Option<&Rc<Sharer>> {
+        match &self.peer {
+            Peer::Client(client) if !client.may_share(now) => Some(client),
+            Peer::Client(_) | Peer::Endpoint(_) => None,
         }
     }
 
@@ -148,7 +199,7 @@ impl Stream {
         match &mut *self.outlet.borrow_mut() {
             Outlet::Response(respond, _) => respond.send_reset(reason),
             Outlet::Body(send) => send.send_reset(reason),
-            Outlet::Request(..) => {}
+            Outlet::Request(..) | Outlet::GivenUp => {}
         }
     }
 
@@ -166,6 +217,8 @@ impl Stream {
             unsent => {
                 let ends = bare && part.data.is_empty();
                 let send = ready!(self.poll_open(cx, unsent, part.before, ends))?;
+                let is_tunnel = self.inlet.borrow().accept.is_some();
+                self.has_ended.set(ends && !is_tunnel);
                 *written = part.before.len();
                 *unsent = Outlet::Body(send);
                 match unsent {
@@ -181,12 +234,17 @@ impl Stream {
             if rest.is_empty() {
                 break;
             }
-            let room = ready!(poll_room(cx, send, rest.len()))?;
+            let room = match poll_room(cx, send, rest.len()) {
+                Poll::Pending => return self.wait_for_room(rest.len()),
+                Poll::Ready(room) => room?,
+            };
+            self.goes_on();
             let chunk = &rest[..room.min(rest.len())];
             let ends = bare && chunk.len() == rest.len();
             send.send_data(Bytes::copy_from_slice(chunk), ends)
                 .map_err(broken)?;
             *written += chunk.len();
+            self.sent.set(self.sent.get() + chunk.len());
         }
         if !part.trailers.is_empty() {
             let trailers = trailers_of(part.trailers)?;
@@ -194,7 +252,51 @@ impl Stream {
         } else if bare && part.data.is_empty() {
             send.send_data(Bytes::new(), true).map_err(broken)?;
         }
+        self.has_ended.set(part.is_last);
         Poll::Ready(Ok(()))
+    }
+
+    /// Of a client: only little is to be read ahead for it.
+    pub(crate) fn reads_little(&self) -> bool {
+        match &self.peer {
+            Peer::Client(client) => client.backlog().is_long(),
+            Peer::Endpoint(_) => false,
+        }
+    }
+
+    /// Of a client: its worker has much waiting for clients.
+    pub(crate) fn is_pressed(&self) -> bool {
+        match &self.peer {
+            Peer::Client(client) => client.backlog().is_pressed(),
+            Peer::Endpoint(_) => false,
+        }
+    }
+
+    /// So many bytes may come in for it that no one has read yet.
+    pub(crate) fn is_behind(&self, ahead: usize) {
+        self.ahead.set(ahead);
+    }
+
+    /// It has to wait with so many bytes, which is counted if they are for a client.
+    fn wait_for_room(&self, bytes: usize) -> Poll<io::Result<()>> {
+        if let Peer::Client(client) = &self.peer
+            && !self.waits_with.get().is_any()
+        {
+            let bytes = ReadBuffer::capacity_for(bytes) + self.ahead.get();
+            match client.backlog().add(bytes, self.sent.get()) {
+                Some(added) => self.waits_with.set(added),
+                None => return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into())),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn goes_on(&self) {
+        if let Peer::Client(client) = &self.peer
+            && self.waits_with.get().is_any()
+        {
+            client.backlog().take_off(self.waits_with.take());
+        }
     }
 
     /// Sends the head.
@@ -213,13 +315,20 @@ impl Stream {
             Outlet::Request(sender, scheme) => {
                 let ready = ready!(sender.poll_ready(cx));
                 let mut inlet = self.inlet.borrow_mut();
-                let request = match read_sent_request(head, scheme) {
-                    Ok(request) => request,
+                let (request, accept) = match read_sent_request(head, scheme) {
+                    Ok((_, Some(_))) if !sender.is_extended_connect_protocol_enabled() => {
+                        inlet.coming = Coming::Unfit(LocalReply::UpgradeOverHttp2);
+                        return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+                    }
+                    Ok(read) => read,
                     Err(reply) => {
                         inlet.coming = Coming::Unfit(reply);
                         return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
                     }
                 };
+                // A WebSocket's own bytes come behind its head.
+                let ends = ends && accept.is_none();
+                inlet.accept = accept.map(Box::new);
                 match ready.and_then(|()| sender.send_request(request, ends)) {
                     Ok((response, send)) => {
                         inlet.coming = Coming::Response(response);
@@ -231,7 +340,7 @@ impl Stream {
                     }
                 }
             }
-            Outlet::Body(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Outlet::Body(_) | Outlet::GivenUp => Err(io::ErrorKind::AlreadyExists.into()),
         })
     }
 
@@ -245,8 +354,10 @@ impl Stream {
         head: &mut Head,
     ) -> Poll<Result<ResponseHead, NoResponse>> {
         let mut inlet = self.inlet.borrow_mut();
-        let coming = match &mut inlet.coming {
-            Coming::Response(coming) => coming,
+        let Inlet { coming, accept, .. } = &mut *inlet;
+        let accept = accept.as_deref();
+        let waiting = match coming {
+            Coming::Response(waiting) => waiting,
             Coming::Never => {
                 let never = NoResponse::Unprocessed { is_refused: false };
                 return Poll::Ready(Err(never));
@@ -254,30 +365,32 @@ impl Stream {
             Coming::Unfit(reply) => return Poll::Ready(Err(NoResponse::Unfit(*reply))),
             Coming::Nothing | Coming::Body(_) => return Poll::Pending,
         };
-        if let Poll::Ready(Some(interim)) = coming.poll_informational(cx) {
-            let (head_of, ()) = interim.map_err(|error| no_response(&error))?.into_parts();
-            return Poll::Ready(read_response(
-                &head_of,
-                true,
-                to_head,
-                read_buffer,
-                pool,
-                head,
-            ));
+        let (is_over, head_of) = match waiting.poll_informational(cx) {
+            Poll::Ready(Some(interim)) => {
+                let (head_of, ()) = interim.map_err(|error| no_response(&error))?.into_parts();
+                (true, head_of)
+            }
+            _ => {
+                let response = ready!(std::pin::Pin::new(waiting).poll(cx));
+                let response = response.map_err(|error| no_response(&error))?;
+                let (head_of, body) = response.into_parts();
+                let is_over = body.is_end_stream();
+                *coming = Coming::Body(body);
+                (is_over, head_of)
+            }
+        };
+        let mut bytes = Vec::new();
+        if head.is_unused() {
+            *head = pool.head();
         }
-        let response =
-            ready!(std::pin::Pin::new(coming).poll(cx)).map_err(|error| no_response(&error))?;
-        let (head_of, body) = response.into_parts();
-        let is_over = body.is_end_stream();
-        inlet.coming = Coming::Body(body);
-        Poll::Ready(read_response(
-            &head_of,
-            is_over,
-            to_head,
-            read_buffer,
-            pool,
-            head,
-        ))
+        let framing = read_response(&head_of, is_over, to_head, accept, &mut bytes, head)?;
+        let status = head.over(&bytes).status();
+        read_buffer.push(&bytes, pool);
+        Poll::Ready(Ok(ResponseHead {
+            length: bytes.len(),
+            status,
+            framing,
+        }))
     }
 
     /// Reads the next of the body behind what is in the inbox. 0: there is no more.
@@ -289,12 +402,19 @@ impl Stream {
     ) -> Poll<io::Result<usize>> {
         let Inlet {
             coming,
+            first,
             unreleased,
             trailers,
+            accept: _,
         } = &mut *self.inlet.borrow_mut();
         let Coming::Body(body) = coming else {
             return Poll::Pending;
         };
+        if let Some(first) = first.take() {
+            *unreleased = first.len();
+            read_buffer.push(&first, pool);
+            return Poll::Ready(Ok(first.len()));
+        }
         loop {
             // What was read before is written: the peer may send as much again.
             if *unreleased > 0 {
@@ -312,7 +432,8 @@ impl Stream {
                     }
                 }
                 Poll::Ready(None) => {
-                    *trailers = ready!(body.poll_trailers(cx)).map_err(broken)?;
+                    let came = ready!(body.poll_trailers(cx)).map_err(broken)?;
+                    *trailers = came.or(trailers.take());
                     return Poll::Ready(Ok(0));
                 }
                 Poll::Pending => {
@@ -323,12 +444,32 @@ impl Stream {
         }
     }
 
+    /// Whether a body comes, or trailer fields: a request that has not ended with its head may do so
+    /// with an empty frame.
+    pub(crate) fn poll_has_body(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Inlet { coming, first, .. } = &mut *self.inlet.borrow_mut();
+        let Coming::Body(body) = coming else {
+            return Poll::Ready(false);
+        };
+        while first.is_none() {
+            match ready!(body.poll_data(cx)) {
+                Some(Ok(chunk)) => *first = Some(chunk).filter(|chunk| !chunk.is_empty()),
+                // Who reads on gets it once more.
+                Some(Err(_)) => break,
+                None => return Poll::Ready(!body.is_end_stream()),
+            }
+        }
+        Poll::Ready(true)
+    }
+
     /// Whether nothing comes after what was read.
     pub(crate) fn is_over(&self) -> bool {
-        match &self.inlet.borrow().coming {
-            Coming::Body(body) => body.is_end_stream(),
-            Coming::Nothing | Coming::Never | Coming::Unfit(_) | Coming::Response(_) => false,
-        }
+        self.inlet.borrow().is_over()
+    }
+
+    /// Whether trailer fields came that were not taken yet.
+    pub(crate) fn has_trailers(&self) -> bool {
+        self.inlet.borrow().trailers.is_some()
     }
 
     /// Puts the trailer fields into the inbox, as lines with an empty one behind them.
@@ -346,9 +487,34 @@ impl Stream {
         let reset = match &mut *self.outlet.borrow_mut() {
             Outlet::Response(respond, _) => respond.poll_reset(cx),
             Outlet::Body(send) => send.poll_reset(cx),
-            Outlet::Request(..) => return Poll::Pending,
+            Outlet::Request(..) | Outlet::GivenUp => return Poll::Pending,
         };
         reset.map(drop)
+    }
+}
+
+/// A request to an endpoint that is given up has its stream reset, if that is to be now.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.goes_on();
+        let Peer::Endpoint(StreamSlot(load)) = &self.peer else {
+            return;
+        };
+        let (outlet, inlet) = (self.outlet.get_mut(), self.inlet.get_mut());
+        let Outlet::Body(send) = outlet else { return };
+        let is_over = self.has_ended.get() && inlet.is_over();
+        // One that was broken off is over, too.
+        let mut cx = Context::from_waker(Waker::noop());
+        if is_over || send.poll_reset(&mut cx).is_ready() || load.may_reset() {
+            return;
+        }
+        let response = match std::mem::replace(&mut inlet.coming, Coming::Never) {
+            Coming::Response(response) => Some(response),
+            _ => None,
+        };
+        if let Outlet::Body(send) = std::mem::replace(outlet, Outlet::GivenUp) {
+            load.reset_later(send, response);
+        }
     }
 }
 
@@ -356,32 +522,19 @@ impl Inlet {
     fn new(coming: Coming) -> Self {
         Self {
             coming,
+            first: None,
             unreleased: 0,
             trailers: None,
+            accept: None,
         }
     }
-}
 
-fn read_response(
-    response: &http::response::Parts,
-    is_over: bool,
-    to_head: bool,
-    read_buffer: &mut ReadBuffer,
-    pool: &Pool,
-    head: &mut Head,
-) -> Result<ResponseHead, NoResponse> {
-    let mut bytes = Vec::new();
-    if head.is_unused() {
-        *head = pool.head();
+    fn is_over(&self) -> bool {
+        match &self.coming {
+            Coming::Body(body) => self.first.is_none() && body.is_end_stream(),
+            Coming::Nothing | Coming::Never | Coming::Unfit(_) | Coming::Response(_) => false,
+        }
     }
-    let framing = super::message::read_response(response, is_over, to_head, &mut bytes, head)?;
-    let length = bytes.len();
-    read_buffer.push(&bytes, pool);
-    Ok(ResponseHead {
-        length,
-        status: response.status.as_u16(),
-        framing,
-    })
 }
 
 /// How many bytes the peer's window has room for, of so many.

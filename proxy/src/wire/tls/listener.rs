@@ -4,25 +4,25 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use admin_api::strict::InputError;
 use arc_swap::ArcSwap;
-use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{
-    NoServerSessionStorage, ProducesTickets, UnbufferedServerConnection, WebPkiClientVerifier,
-};
+use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection, WebPkiClientVerifier};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 use tokio::net::TcpStream;
 
 use super::certificate::{Certificate, FileError, read, read_roots, warn_if_open};
 use super::names::Names;
 use super::settings::{ClientAuth, KeyPair, ListenerSettings, Version, provider};
 use super::stream::TlsStream;
+use super::tickets::{TicketKeys, Tickets};
+use crate::wire::listener_id::ListenerId;
 
 /// Files that change one after the other, as a certificate and its key do, have to stay the
 /// same for so long.
@@ -30,11 +30,26 @@ const SETTLE: Duration = Duration::from_millis(100);
 /// How long a client may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// Whether a client begins as no handshake does, and every method of HTTP: a record of TLS has a kind
+/// below 32 at its front (RFC 8446, 5.1).
+async fn begins_with_letter(tcp: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    tcp.peek(&mut first).await?;
+    Ok(first[0].is_ascii_alphabetic())
+}
+
 /// TLS of every listener that has it.
-pub(crate) type Listening = Vec<(SocketAddr, Arc<ListenerTls>)>;
+pub(crate) type Listening = Vec<(ListenerId, Arc<ListenerTls>)>;
 
 /// A connection to a client.
 pub(crate) type ClientTls = TlsStream<UnbufferedServerConnection>;
+
+/// What a client turned out to speak.
+pub(crate) enum Accepted {
+    Tls(ClientTls),
+    /// HTTP without TLS. Nothing of it was read.
+    Plain(TcpStream),
+}
 
 /// TLS on one listener.
 pub(crate) struct ListenerTls {
@@ -49,8 +64,7 @@ struct Loaded {
     /// One for each of the settings' certificates.
     certificates: Vec<Slot>,
     client_ca: Option<ClientCa>,
-    /// The keys of session tickets, which all workers share. They change every six hours.
-    tickets: Arc<dyn ProducesTickets>,
+    tickets: Arc<Tickets>,
     /// What the files had when they were last read: a number for each of `units`.
     seen: Vec<u64>,
 }
@@ -63,8 +77,24 @@ struct Slot {
 }
 
 struct ClientCa {
-    verifier: Arc<dyn ClientCertVerifier>,
+    verifier: Verifier,
     valid: bool,
+}
+
+/// Checks the certificates of clients.
+#[derive(Clone)]
+struct Verifier {
+    check: Arc<dyn ClientCertVerifier>,
+    /// A number for whom it lets in, the same in every process.
+    lets_in: u64,
+}
+
+/// The keys of a listener's session tickets, as one process gives them to the next.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ListenerTickets {
+    /// For whom the listener lets in: a ticket stands for a certificate that it has accepted.
+    lets_in: u64,
+    keys: TicketKeys,
 }
 
 /// A file, for the monitoring of certificates.
@@ -106,7 +136,7 @@ impl ListenerTls {
                 verifier,
                 valid: true,
             }),
-            tickets: Ticketer::new().map_err(cannot)?,
+            tickets: new_tickets().map_err(cannot)?,
             seen,
         };
         let config = loaded.config(settings).map_err(cannot)?;
@@ -118,10 +148,17 @@ impl ListenerTls {
     }
 
     /// Shakes hands with a client, within so much time.
-    pub(crate) async fn accept(&self, tcp: TcpStream, within: Duration) -> io::Result<ClientTls> {
-        let server = UnbufferedServerConnection::new(self.config.load_full());
-        let server = server.map_err(io::Error::other)?;
-        tokio::time::timeout(within.min(HANDSHAKE), TlsStream::handshake(tcp, server))
+    pub(crate) async fn accept(&self, tcp: TcpStream, within: Duration) -> io::Result<Accepted> {
+        let accepted = async {
+            if begins_with_letter(&tcp).await? {
+                return Ok(Accepted::Plain(tcp));
+            }
+            let server = UnbufferedServerConnection::new(self.config.load_full());
+            let server = server.map_err(io::Error::other)?;
+            let stream = TlsStream::handshake(tcp, server).await?;
+            Ok(Accepted::Tls(stream))
+        };
+        tokio::time::timeout(within.min(HANDSHAKE), accepted)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
@@ -204,6 +241,34 @@ impl ListenerTls {
         certificates.chain(ca).collect()
     }
 
+    /// The keys of its session tickets, for the process that takes over.
+    pub(crate) fn tickets(&self) -> ListenerTickets {
+        let (lets_in, tickets) = {
+            let loaded = self.loaded();
+            (loaded.lets_in(), loaded.tickets.clone())
+        };
+        let keys = tickets.keys();
+        ListenerTickets { lets_in, keys }
+    }
+
+    /// Opens the tickets of the process before, unless that let in others.
+    pub(crate) fn take_over(&self, tickets: &ListenerTickets) {
+        let mut loaded = self.loaded();
+        if tickets.lets_in != loaded.lets_in() {
+            return;
+        }
+        let Ok(keys) = Tickets::of_keys(&tickets.keys) else {
+            return;
+        };
+        loaded.tickets = Arc::new(keys);
+        match loaded.config(&self.settings) {
+            Ok(config) => self.config.store(Arc::new(config)),
+            Err(error) => {
+                tracing::error!(%error, "the keys of session tickets cannot be taken over");
+            }
+        }
+    }
+
     fn loaded(&self) -> MutexGuard<'_, Loaded> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,7 +283,7 @@ impl Loaded {
         let builder = ServerConfig::builder_with_provider(provider().clone())
             .with_protocol_versions(versions)?;
         let builder = match &self.client_ca {
-            Some(ca) => builder.with_client_cert_verifier(ca.verifier.clone()),
+            Some(ca) => builder.with_client_cert_verifier(ca.verifier.check.clone()),
             None => builder.with_no_client_auth(),
         };
         let certificates = self.certificates.iter().map(|slot| &slot.certificate);
@@ -235,10 +300,16 @@ impl Loaded {
         Ok(config)
     }
 
-    fn take_up_client_ca(&mut self, new: Result<Option<Arc<dyn ClientCertVerifier>>, FileError>) {
+    /// A number for whom the listener lets in.
+    fn lets_in(&self) -> u64 {
+        let ca = self.client_ca.as_ref();
+        ca.map_or(0, |ca| ca.verifier.lets_in)
+    }
+
+    fn take_up_client_ca(&mut self, new: Result<Option<Verifier>, FileError>) {
         let outcome = new.map_err(|error| error.to_string()).and_then(|new| {
             // Whom only the CA before has let in may not come back by a ticket.
-            let tickets = Ticketer::new().map_err(|error| error.to_string())?;
+            let tickets = new_tickets().map_err(|error| error.to_string())?;
             Ok((new, tickets))
         });
         let Some(ca) = &mut self.client_ca else {
@@ -274,20 +345,32 @@ impl Slot {
     }
 }
 
-fn verifier(settings: &ListenerSettings) -> Result<Option<Arc<dyn ClientCertVerifier>>, FileError> {
+fn new_tickets() -> Result<Arc<Tickets>, rustls::Error> {
+    let tickets = Tickets::new().map_err(|_| rustls::Error::FailedToGetRandomBytes)?;
+    Ok(Arc::new(tickets))
+}
+
+fn verifier(settings: &ListenerSettings) -> Result<Option<Verifier>, FileError> {
     let Some(file) = &settings.client_ca else {
         return Ok(None);
     };
     let roots = Arc::new(read_roots("client_ca", file)?);
+    let mut lets_in = SipHasher13::new();
+    lets_in.write(&[u8::from(settings.client_auth == ClientAuth::Required)]);
+    for root in &roots.roots {
+        lets_in.write(&root.subject);
+        lets_in.write(&root.subject_public_key_info);
+    }
     let builder = WebPkiClientVerifier::builder_with_provider(roots, provider().clone());
     let builder = match settings.client_auth {
         ClientAuth::Required => builder,
         ClientAuth::Optional => builder.allow_unauthenticated(),
     };
-    let verifier = builder
+    let check = builder
         .build()
         .map_err(|error| FileError::new("client_ca", file, format!("cannot be used: {error}")))?;
-    Ok(Some(verifier))
+    let lets_in = lets_in.finish();
+    Ok(Some(Verifier { check, lets_in }))
 }
 
 /// What is read together: each certificate with its key, then the clients' CA.

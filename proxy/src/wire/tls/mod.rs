@@ -9,9 +9,10 @@ mod settings;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod version;
 
 pub(crate) use follow::follow;
-pub(crate) use listener::{ClientTls, ListenerTls, Listening};
+pub(crate) use listener::{Accepted, ClientTls, ListenerTickets, ListenerTls, Listening};
 pub use settings::{ClientAuth, KeyPair, ListenerSettings, Version};
 pub(crate) use version::{EndpointTls, VersionTls};

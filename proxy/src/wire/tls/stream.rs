@@ -11,15 +11,16 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use rustls::CommonState;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
+use rustls::{CommonState, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::settings::Version;
 use crate::wire::tcp::{Ended, Tcp};
 
 /// Ciphertext that is read at once. A handshake message of the largest size, and the records
@@ -269,6 +270,15 @@ impl<S: Side> TlsStream<S> {
     /// Whether both sides have agreed on HTTP/2 (RFC 7301).
     pub(crate) fn speaks_h2(&self) -> bool {
         self.tls.state().alpn_protocol() == Some(b"h2")
+    }
+
+    /// The version that both sides have agreed on.
+    pub(crate) fn version(&self) -> Option<Version> {
+        match self.tls.state().protocol_version()? {
+            ProtocolVersion::TLSv1_2 => Some(Version::Tls12),
+            ProtocolVersion::TLSv1_3 => Some(Version::Tls13),
+            _ => None,
+        }
     }
 
     /// Whether nothing that came waits for its reader.

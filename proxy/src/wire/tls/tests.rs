@@ -131,7 +131,12 @@ async fn talk<T: Send + 'static>(
     let (tcp, _) = socket.accept().unwrap();
     tcp.set_nonblocking(true).unwrap();
     let tcp = tokio::net::TcpStream::from_std(tcp).unwrap();
-    (tls.accept(tcp, Duration::from_secs(10)).await, thread)
+    let accepted = tls.accept(tcp, Duration::from_secs(10)).await;
+    let stream = accepted.map(|accepted| match accepted {
+        Accepted::Tls(stream) => stream,
+        Accepted::Plain(_) => panic!("it begins as HTTP does"),
+    });
+    (stream, thread)
 }
 
 /// Asks for a byte, and gives how the handshake went and what certificate there was.
@@ -284,7 +289,8 @@ async fn a_client_that_says_nothing_of_tls_is_told_so() {
     let ca = Ca::new();
     let tls = listener(&settings(vec![ca.issue("a", &["a.test"])]));
     let (stream, thread) = talk(&tls, ca.client(None), "a.test", |peer| {
-        peer.sock.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        // As SOCKS begins. Who begins as HTTP does gets a response of HTTP.
+        peer.sock.write_all(b"\x05\x02\x00\x01\r\n\r\n").unwrap();
         let mut alert = Vec::new();
         // What is unread when the socket is closed may come as a reset.
         let _ = peer.sock.read_to_end(&mut alert);
@@ -309,6 +315,43 @@ async fn a_session_is_resumed_also_after_a_certificate_was_renewed() {
         let (kind, _) = greeted(&tls, &client, "a.test").await.unwrap();
         assert_eq!(kind, HandshakeKind::Resumed, "{versions:?}");
     }
+}
+
+/// A listener that goes on with the tickets of another, in another process.
+fn after(before: &ListenerTls, settings: &ListenerSettings) -> ListenerTls {
+    let given = serde_json::to_vec(&before.tickets()).unwrap();
+    let tls = listener(settings);
+    tls.take_over(&serde_json::from_slice(&given).unwrap());
+    tls
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_with_the_process_that_takes_over() {
+    let ca = Ca::new();
+    let settings = settings(vec![ca.issue("a", &["a.test"])]);
+    let before = listener(&settings);
+    for versions in [&[&rustls::version::TLS12], &[&rustls::version::TLS13]] {
+        let client = ca.client_of(versions, None);
+        let (kind, _) = greeted(&before, &client, "a.test").await.unwrap();
+        assert_eq!(kind, HandshakeKind::Full);
+        let after = after(&before, &settings);
+        let (kind, _) = greeted(&after, &client, "a.test").await.unwrap();
+        assert_eq!(kind, HandshakeKind::Resumed, "{versions:?}");
+    }
+}
+
+#[tokio::test]
+async fn whom_the_process_before_let_in_by_another_ca_comes_back_by_no_ticket() {
+    let (ca, next) = (Ca::new(), Ca::new());
+    let mut settings = settings(vec![ca.issue("a", &["a.test"])]);
+    settings.client_ca = Some(ca.path("ca.pem"));
+    let before = listener(&settings);
+    let client = ca.client(Some(&ca.issue("me", &["me"])));
+    greeted(&before, &client, "a.test").await.unwrap();
+    // The file changes before the process notices.
+    std::fs::copy(next.path("ca.pem"), ca.path("ca.pem")).unwrap();
+    let after = after(&before, &settings);
+    assert!(greeted(&after, &client, "a.test").await.is_err());
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use super::certificate::read_roots;
 use super::settings::provider;
 use super::stream::TlsStream;
-use crate::wire::address::Address;
+use crate::wire::address::{Address, LOCALHOST};
 
 /// A connection to an endpoint.
 pub(crate) type EndpointTls = TlsStream<UnbufferedClientConnection>;
@@ -110,6 +110,9 @@ impl VersionTls {
         let name = match (&self.name, address) {
             (Some(name), _) => name.clone(),
             (None, Address::Ip(address)) => ServerName::IpAddress(address.ip().into()),
+            (None, Address::Unix(_)) => {
+                ServerName::try_from(LOCALHOST).map_err(io::Error::other)?
+            }
             (None, Address::Name(name, _)) => {
                 ServerName::try_from(name.to_string()).map_err(io::Error::other)?
             }

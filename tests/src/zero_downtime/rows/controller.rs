@@ -1,8 +1,6 @@
 //! The controller is killed in the middle of rollouts, at moments that the dice choose, and then
 //! at every write to its journal.
 
-use std::collections::BTreeMap;
-
 use super::{Extent, Row};
 use crate::On;
 use crate::controller_kills::{self, Survived};
@@ -28,8 +26,8 @@ pub(super) async fn run(row: Row, on: On, extent: Extent) -> Outcome {
     let findings = Findings {
         failed: lost,
         excused: failed(&random) + failed(&written) - lost,
-        troubles: BTreeMap::new(),
         examples: examples.collect(),
+        ..Findings::default()
     };
     let rollouts = random.rollouts + written.rollouts;
     Outcome::new(row.title(), requests, findings)

@@ -2,10 +2,12 @@
 
 mod broken_posts;
 mod config_file;
+mod containers;
 mod controller;
 mod endpoints;
 mod leaves;
 mod losses;
+mod proxy_kills;
 mod restarts;
 mod stops;
 mod storm;
@@ -51,6 +53,8 @@ pub enum Row {
     Stops,
     /// The proxy killed in the middle of changes, and started again.
     Restarts,
+    /// The proxy of a project killed under new connections, and started again by the controller.
+    ProxyKills,
     /// The proxy replaced by another process, under load.
     Upgrades,
     /// WebSockets open through 1,000 swaps and the drain of another version.
@@ -59,6 +63,10 @@ pub enum Row {
     Controller,
     /// The same, of containers.
     ControllerOnPodman,
+    /// All containers of a new version killed while it bakes.
+    BakingDeaths,
+    /// Containers that hang, and are replaced.
+    Hangs,
 }
 
 /// How much of a row is run.
@@ -74,7 +82,7 @@ pub struct Extent {
 
 impl Row {
     /// Every row, in the order of the table.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Swaps,
         Self::Storm,
         Self::Endpoints,
@@ -86,10 +94,13 @@ impl Row {
         Self::ConfigFile,
         Self::Stops,
         Self::Restarts,
+        Self::ProxyKills,
         Self::Upgrades,
         Self::WebSockets,
         Self::Controller,
         Self::ControllerOnPodman,
+        Self::BakingDeaths,
+        Self::Hangs,
     ];
 
     /// What it is called on the command line.
@@ -106,10 +117,13 @@ impl Row {
             Self::ConfigFile => "config-file",
             Self::Stops => "stops",
             Self::Restarts => "restarts",
+            Self::ProxyKills => "proxy-kills",
             Self::Upgrades => "upgrades",
             Self::WebSockets => "websockets",
             Self::Controller => "controller-kills",
             Self::ControllerOnPodman => "controller-kills-podman",
+            Self::BakingDeaths => "baking-deaths",
+            Self::Hangs => "hangs",
         }
     }
 
@@ -127,10 +141,13 @@ impl Row {
             Self::ConfigFile => "config file rewritten 20 times a second, 1 in 3 broken",
             Self::Stops => "SIGTERM with 50 slow requests in flight",
             Self::Restarts => "proxy killed (SIGKILL) and started again",
+            Self::ProxyKills => "project's proxy killed (SIGKILL), 500 new connections a second",
             Self::Upgrades => "proxy replaced by another process",
             Self::WebSockets => "WebSockets through 1,000 swaps and a drain",
             Self::Controller => "controller killed in the middle of rollouts",
             Self::ControllerOnPodman => "the same on podman",
+            Self::BakingDeaths => "all containers of a version killed while it bakes",
+            Self::Hangs => "1 of 2 containers hangs (SIGSTOP), and is replaced",
         }
     }
 
@@ -147,10 +164,13 @@ impl Row {
             Self::BrokenPosts | Self::Leaves => Some(5),
             Self::Stops
             | Self::Restarts
+            | Self::ProxyKills
             | Self::Upgrades
             | Self::WebSockets
             | Self::Controller
-            | Self::ControllerOnPodman => None,
+            | Self::ControllerOnPodman
+            | Self::BakingDeaths
+            | Self::Hangs => None,
         }
     }
 
@@ -174,10 +194,13 @@ impl Row {
             Self::ConfigFile => config_file::run(env, time).await,
             Self::Stops => stops::run(env, rounds).await,
             Self::Restarts => restarts::run(env, rounds).await,
+            Self::ProxyKills => proxy_kills::run(env, rounds).await,
             Self::Upgrades => upgrades::run(env, rounds).await,
             Self::WebSockets => websockets::run(env, rounds).await,
             Self::Controller => controller::run(self, On::Processes, extent).await,
             Self::ControllerOnPodman => controller::run(self, On::Podman, extent).await,
+            Self::BakingDeaths => containers::run(containers::How::DeadWhileBaking, extent).await,
+            Self::Hangs => containers::run(containers::How::Hung, extent).await,
         }
     }
 }

@@ -18,8 +18,9 @@ use crate::project::Project;
 use crate::project::caller::Caller;
 use crate::project::containers::Dead;
 use crate::project::proxy as proxy_host;
+use crate::project::upstreams::predecessors;
 use crate::runtime::Container;
-use crate::server::controller::{Controller, Up};
+use crate::server::controller::{Controller, Up, lock};
 
 impl Controller {
     /// Starts everything.
@@ -33,10 +34,15 @@ impl Controller {
         // Everything is there that can be looked up beforehand: now it is wanted.
         self.record(up, request, Vec::new(), versions)?;
         let mut started = Vec::new();
-        let Err(error) = self.start(up, &mut started).await else {
+        let done = match self.start(up, &[], &mut started).await {
+            Ok(()) => proxy_host::check_addresses(&up.project.manifest().proxy).await,
+            error => error,
+        };
+        let Err(error) = done else {
             return Ok(());
         };
         undo(&up.project, started).await;
+        up.project.host_sockets.close();
         // The network is left over: the log says why.
         if let Err(error) = up.project.runtime.remove_network().await {
             tracing::warn!("the network cannot be removed: {error}");
@@ -58,23 +64,52 @@ impl Controller {
     ) -> Result<Vec<String>> {
         let project = &up.project;
         manifest.services.extend(checked.kept.iter().cloned());
-        self.record(up, request, checked.kept.clone(), &checked.fresh)?;
-        project.set_manifest(manifest);
+        // Those that go run on until all others are healthy: a new one may get their routes.
+        let mut with_leaving = manifest.clone();
+        with_leaving.services.extend(checked.leaving());
+        with_leaving.leaving.clone_from(&checked.gone);
+        let run_on = checked.kept.iter().cloned().chain(checked.leaving());
+        self.record(up, request, run_on.collect(), &checked.fresh)?;
+        project.set_manifest(with_leaving);
+        let mut started = Vec::new();
+        if let Err(error) = self.start(up, &checked.gone, &mut started).await {
+            self.take_back(project, checked, started).await?;
+            return Err(error);
+        }
+        let mut said = self.take_away(up, request, manifest, checked).await?;
+        said.extend(self.change_proxy(up, &checked.before, caller).await?);
+        said.extend(report::started(&checked.fresh, started.len()));
+        Ok(said)
+    }
+
+    /// Takes away the services that are to go, once the others have their routes.
+    async fn take_away(
+        &self,
+        up: &Up,
+        request: &UpRequest,
+        manifest: Manifest,
+        checked: &Checked,
+    ) -> Result<Vec<String>> {
+        if checked.gone.is_empty() {
+            up.project.set_manifest(manifest);
+            return Ok(Vec::new());
+        }
+        let before = up.project.manifest();
+        let waiting = manifest.services.iter().filter_map(|service| {
+            let replaced = predecessors(&before, &service.name);
+            let replaced: Vec<String> = replaced.map(|one| one.name.clone()).collect();
+            (!replaced.is_empty()).then(|| (service.name.clone(), replaced))
+        });
+        let waiting: Vec<(String, Vec<String>)> = waiting.collect();
+        up.project.hand_routes_over(&waiting, manifest).await?;
+        self.record(up, request, checked.kept.clone(), &[])?;
         let mut said = Vec::new();
-        // First: another service may want their routes.
         for name in &checked.gone {
-            project.remove(name).await?;
+            up.project.remove(name).await?;
             said.push(format!(
                 "{name} is removed: it is no longer in the manifest"
             ));
         }
-        let mut started = Vec::new();
-        if let Err(error) = self.start(up, &mut started).await {
-            self.take_back(project, checked, started).await?;
-            return Err(error);
-        }
-        said.extend(self.change_proxy(up, &checked.before, caller).await?);
-        said.extend(report::started(&checked.fresh, started.len()));
         Ok(said)
     }
 
@@ -172,30 +207,50 @@ impl Controller {
             if let Some(replicas) = change.replicas {
                 said.push(self.scale_to(up, &name, replicas, caller).await?);
             }
-            if let Some(version) = change.version {
-                if let Some(ending) = self.in_the_way(up, &name, None)? {
-                    ending.wait(up, caller).await?;
+            let Some(version) = change.version else {
+                if change.under_way.is_none() {
+                    // Not before: an `up` that is cut short is carried out by the next one.
+                    self.journal.set_requested(&name, &requested)?;
                 }
-                let service = up.project.service(&name)?;
-                let manifest = up.project.manifest();
-                let settings = manifest.service(&name).map(|s| s.rollout.clone());
-                let settings = settings.unwrap_or_default();
-                let done = self.begin_rollout(up, &service, version, settings, caller)?;
-                said.push(done.text);
-                rollouts.extend(done.rollout);
+                continue;
+            };
+            if let Some(ending) = self.in_the_way(up, &name, None)? {
+                ending.wait(up, caller).await?;
             }
-            // Not before: an `up` that is cut short is carried out by the next one.
-            self.journal.set_requested(&name, &requested)?;
+            let service = up.project.service(&name)?;
+            let manifest = up.project.manifest();
+            let settings = manifest.service(&name).map(|s| s.rollout.clone());
+            let settings = settings.unwrap_or_default();
+            if let Some(before) = &service.requested {
+                // The rest is done once the rollout is, if it comes to its end.
+                let replicas = requested.replicas;
+                let before = RequestedService {
+                    replicas,
+                    ..before.clone()
+                };
+                self.journal.set_requested(&name, &before)?;
+            }
+            let requested = Some(requested);
+            let done = self.begin_rollout(up, &service, version, settings, requested, caller)?;
+            said.push(done.text);
+            rollouts.extend(done.rollout);
         }
         Ok(rollouts)
     }
 
-    /// Proxy, containers, table; and waits until the proxy sees all of them healthy.
-    async fn start(&self, up: &Arc<Up>, started: &mut Vec<Container>) -> Result<()> {
+    /// Proxy, containers, table; and waits until the proxy sees all of them healthy, but those that
+    /// are leaving.
+    async fn start(
+        &self,
+        up: &Arc<Up>,
+        leaving: &[String],
+        started: &mut Vec<Container>,
+    ) -> Result<()> {
         let project = &up.project;
         project.runtime.ensure_network().await?;
-        self.proxy_host(up)?.ensure(started).await?;
-        let services = self.journal.services()?;
+        self.proxy_host(up)?.ensure_or_publish(started).await?;
+        let mut services = self.journal.services()?;
+        services.retain(|service| !leaving.contains(&service.name));
         for service in &services {
             if up.rollout(&service.name).is_none() {
                 let replicas = service.replicas;
@@ -213,6 +268,9 @@ impl Controller {
                 project
                     .until_healthy(&service.stable, service.replicas)
                     .await?;
+                let containers = project.containers_of(&service.stable).await?;
+                let names = containers.into_iter().map(|container| container.name);
+                lock(&up.liveness).were_healthy(&service.name, names);
             }
         }
         Ok(())
@@ -258,7 +316,7 @@ impl Controller {
 /// Removes what was started, last first: the proxy goes before the infra container that it joins.
 async fn undo(project: &Project, started: Vec<Container>) {
     for container in started.into_iter().rev() {
-        if let Err(error) = project.runtime.stop(&container.id).await {
+        if let Err(error) = project.remove_container(&container).await {
             tracing::warn!("{} cannot be removed: {error}", container.name);
         }
     }

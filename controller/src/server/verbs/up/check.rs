@@ -1,6 +1,9 @@
 //! Everything about an `up` that can be found out before anything is done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use admin_api::strict::InputError;
 
 use super::diff::{self, Diff};
 use super::proxy;
@@ -9,8 +12,10 @@ use crate::error::{Error, Result};
 use crate::journal::{Applied, NewVersion, RequestedService, ServiceRecord};
 use crate::manifest::{Manifest, RuntimeChoice, ServiceSettings};
 use crate::project::proxy as proxy_host;
+use crate::project::sockets::Sockets;
 use crate::server::controller::{Controller, Up, folder_of};
 use crate::server::engine;
+use crate::server::verbs::revision::Labels;
 
 /// What an `up` of what is up already comes to.
 pub(super) struct Checked {
@@ -31,6 +36,17 @@ pub(super) struct Checked {
     pub(super) kept: Vec<ServiceSettings>,
 }
 
+impl Checked {
+    /// The services to be taken away, as they run.
+    pub(super) fn leaving(&self) -> impl Iterator<Item = ServiceSettings> {
+        let leaving = self
+            .gone
+            .iter()
+            .filter_map(|name| self.before.service(name));
+        leaving.cloned()
+    }
+}
+
 impl Controller {
     /// What the first `up` makes of the manifest's services.
     pub(super) async fn check_first(
@@ -39,7 +55,7 @@ impl Controller {
         request: &UpRequest,
         manifest: &Manifest,
     ) -> Result<Vec<(NewVersion, RequestedService)>> {
-        check_on_host(request, manifest, up.kind)?;
+        check_on_host(up, request, manifest)?;
         self.proxy_host(up)?.check(&manifest.proxy).await?;
         first_versions(up, request, manifest.services.iter()).await
     }
@@ -53,7 +69,7 @@ impl Controller {
     ) -> Result<Checked> {
         let before = up.project.manifest();
         check_unchangeable(up, &before, now)?;
-        check_on_host(request, now, up.kind)?;
+        check_on_host(up, request, now)?;
         self.check_proxy(up, request, &before, now)?;
         let known = self.journal.services()?;
         let is_new = |s: &&ServiceSettings| known.iter().all(|known| known.name != s.name);
@@ -91,7 +107,9 @@ impl Controller {
             text: &request.manifest,
             proxy: &now.proxy,
         };
-        proxy::check(&before, &requested, up.kind)
+        let is_published = self.journal.proxy()?.published.is_some();
+        let publishes = is_published && up.kind == RuntimeChoice::Podman;
+        proxy::check(&before, &requested, publishes)
             .map_err(|error| Error::refused(error.in_file(&request.path)))?;
         let addresses = now.proxy.listeners.iter().map(|one| one.address);
         let had = |address| {
@@ -101,9 +119,9 @@ impl Controller {
                 .iter()
                 .any(|one| one.address == address)
         };
-        match up.kind {
-            RuntimeChoice::Podman => Ok(()),
-            _ => proxy_host::check_ports(addresses.filter(|address| !had(*address))),
+        match publishes {
+            true => Ok(()),
+            false => proxy_host::check_ports(addresses.filter(|address| !had(*address))),
         }
     }
 
@@ -124,8 +142,10 @@ impl Controller {
             let service = up.project.service(&version.service)?;
             let was = service.requested.clone();
             let was = was.unwrap_or_else(|| requested_before(&service, before));
-            let labels = self.journal.labels(&service.name)?;
-            let change = diff::diff(&service, &was, &requested, &version, &labels);
+            let labels = Labels::of(&self.journal, &service.name, &version.version)?;
+            let mut change = diff::diff(&service, &was, &requested, &version, &labels);
+            let running = up.rollout(&service.name).map(|run| run.live().record);
+            change.leave_to(running.as_ref());
             if change.replicas.is_some() {
                 self.check_no_rollout(up, &service.name)?;
             }
@@ -183,6 +203,7 @@ fn requested_before(service: &ServiceRecord, before: &Manifest) -> RequestedServ
             .clone(),
         replicas: was.map_or(service.replicas, |was| was.replicas),
         template: service.stable.template.clone(),
+        resolved: None,
     }
 }
 
@@ -203,12 +224,14 @@ async fn first_versions<'a>(
             pull_name: up.project.runtime.pull_name(&image).await?,
             image,
             template: up.project.template(service, folder)?,
+            by_hand: Some(BTreeMap::new()),
         };
         let requested = RequestedService {
             image: service.image.clone(),
             version: service.version.clone(),
             replicas: service.replicas,
             template: version.template.clone(),
+            resolved: Some(version.resolved.clone()),
         };
         versions.push((version, requested));
     }
@@ -216,13 +239,25 @@ async fn first_versions<'a>(
 }
 
 /// What the manifest names has to be there, and the runtime has to be able to give it.
-fn check_on_host(request: &UpRequest, manifest: &Manifest, kind: RuntimeChoice) -> Result<()> {
+fn check_on_host(up: &Up, request: &UpRequest, manifest: &Manifest) -> Result<()> {
     manifest
-        .check_on_host(folder_of(&request.path), kind)
+        .check_on_host(folder_of(&request.path), up.kind)
+        .and_then(|()| check_sockets(&up.project.sockets, manifest))
         .map_err(|error| Error::Manifest {
             path: request.path.clone(),
             source: error.located_in(&request.manifest),
         })
+}
+
+fn check_sockets(sockets: &Sockets, manifest: &Manifest) -> Result<(), InputError> {
+    for (index, service) in manifest.services.iter().enumerate() {
+        let checked = service.socket.as_ref().map(|path| sockets.check(path));
+        if let Some(Err(message)) = checked {
+            let field = format!("services[{index}].socket");
+            return Err(InputError::of_field(field, message));
+        }
+    }
+    Ok(())
 }
 
 fn check_unchangeable(up: &Up, before: &Manifest, now: &Manifest) -> Result<()> {

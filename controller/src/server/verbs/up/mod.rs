@@ -29,6 +29,15 @@ impl Controller {
         if let Some(last_error) = lock(&self.last_error).clone() {
             return Err(Error::unavailable(last_error));
         }
+        let mut adopted = None;
+        if self.get_up().is_none() {
+            // Refused before anything is forgotten that it may need.
+            let met = self.meet_unknown(&request, &manifest).await;
+            if met.is_err() {
+                self.finished.notify_one();
+            }
+            adopted = met?;
+        }
         let result = match self.get_up() {
             None => self.first_up(&request, manifest, caller).await,
             Some(up) => {
@@ -41,7 +50,14 @@ impl Controller {
             // Nothing came of it: there is nothing to control.
             self.finished.notify_one();
         }
-        result.and_then(|done| forgotten.map(|()| done))
+        let done = result.and_then(|done| forgotten.map(|()| done))?;
+        Ok(match adopted {
+            Some(adopted) => Done {
+                text: format!("{adopted}\n{}", done.text),
+                ..done
+            },
+            None => done,
+        })
     }
 
     async fn first_up(
@@ -80,11 +96,19 @@ impl Controller {
         // Rollouts may have to end first, and healing goes on meanwhile.
         drop(undisturbed);
         let changes = checked.changes;
+        let under_way = changes.iter().filter_map(|(.., change)| {
+            let title = change.under_way.as_ref()?;
+            Some(format!(
+                "{title} brings what the manifest has, and is under way"
+            ))
+        });
+        let under_way: Vec<String> = under_way.collect();
         let rollouts = self.carry_out(up, changes, caller, &mut said).await?;
         up.webhooks.follow(project)?;
         if let Some(what) = report::event(checked.is_changed, &said) {
             project.note_of(caller, None, "config", &what)?;
         }
+        said.extend(under_way);
         let text = report::again(&project.name, checked.is_changed, said, &checked.kept);
         Ok(Done {
             rollouts,

@@ -3,7 +3,7 @@
 
 use admin_api::strict::InputError;
 
-use crate::manifest::{Listener, ProxySettings, RuntimeChoice, listener_fields};
+use crate::manifest::{Listener, ProxySettings, listener_fields};
 
 /// A manifest's text with what it says of the proxy.
 pub(super) struct RequestedProxy<'a> {
@@ -24,11 +24,12 @@ pub(super) fn changed(before: &ProxySettings, now: &ProxySettings) -> Vec<&'stat
     differs.map(|(key, _)| key).collect()
 }
 
-/// Refuses what no successor can take over from the proxy that runs.
+/// Refuses what no successor can take over from the proxy that runs. `is_published`: the engine
+/// publishes its ports, and cannot change that while they are in use.
 pub(super) fn check(
     before: &RequestedProxy<'_>,
     now: &RequestedProxy<'_>,
-    kind: RuntimeChoice,
+    is_published: bool,
 ) -> Result<(), InputError> {
     let refuse = |field: &str, why: &str| {
         let message = format!(
@@ -44,8 +45,7 @@ pub(super) fn check(
         );
         return refuse("proxy.admin_port", &why);
     }
-    if kind != RuntimeChoice::Podman {
-        // Its successor opens and closes addresses itself.
+    if !is_published {
         return Ok(());
     }
     let only = |these: &[Listener], others: &[Listener]| {
@@ -83,7 +83,7 @@ mod tests {
 
     /// What is said of a change, and the keys that have changed.
     #[track_caller]
-    fn check_change(now: &str, kind: RuntimeChoice, keys: &[&str], says: Option<&str>) {
+    fn check_change(now: &str, is_published: bool, keys: &[&str], says: Option<&str>) {
         let texts = [BEFORE, now].map(|text| format!("{text}{SERVICE}"));
         let manifests = texts
             .each_ref()
@@ -93,7 +93,7 @@ mod tests {
             proxy: &manifests[n].proxy,
         });
         assert_eq!(changed(before.proxy, now.proxy), keys);
-        match (check(&before, &now, kind), says) {
+        match (check(&before, &now, is_published), says) {
             (Ok(()), None) => {}
             (Err(error), Some(says)) => assert!(error.to_string().contains(says), "{error}"),
             (got, want) => panic!("{got:?}, not {want:?}"),
@@ -102,33 +102,38 @@ mod tests {
 
     #[test]
     fn a_successor_takes_over_all_but_ports_that_others_publish() {
-        let podman = RuntimeChoice::Podman;
+        let published = true;
         let replaced = |from: &str, to: &str| BEFORE.replace(from, to);
-        check_change(BEFORE, podman, &[], None);
+        check_change(BEFORE, published, &[], None);
         let other = replaced(
             "listen =",
             "drain_timeout = \"5s\"\nimage = \"p:2\"\nlisten =",
         );
-        check_change(&other, podman, &["image", "drain_timeout"], None);
+        check_change(&other, published, &["image", "drain_timeout"], None);
         // In another order, and with other settings.
         let other = "[proxy]\nadmin_port = 9000\n[[proxy.listeners]]\naddress = \"0.0.0.0:80\"\n\
                      trusted_proxies = [\"10.0.0.0/8\"]\n[[proxy.listeners]]\n\
                      address = \"0.0.0.0:81\"\n";
-        check_change(other, podman, &["listeners"], None);
+        check_change(other, published, &["listeners"], None);
         check_change(
             &replaced("9000", "9001"),
-            RuntimeChoice::Process,
+            false,
             &["admin_port"],
             Some("line 3: proxy.admin_port: the running proxy has its admin port at 9000"),
         );
         let added = replaced("\"0.0.0.0:80\"", "\"0.0.0.0:80\", \"0.0.0.0:82\"");
         let says = "line 2: proxy.listen[1]: 0.0.0.0:82 is not among the addresses";
-        check_change(&added, podman, &["listeners"], Some(says));
-        check_change(&added, RuntimeChoice::Process, &["listeners"], None);
+        check_change(&added, published, &["listeners"], Some(says));
+        check_change(&added, false, &["listeners"], None);
         let says = "line 5: proxy.listeners[0].address: 0.0.0.0:83 is not among";
-        check_change(&replaced(":81", ":83"), podman, &["listeners"], Some(says));
+        check_change(
+            &replaced(":81", ":83"),
+            published,
+            &["listeners"],
+            Some(says),
+        );
         let (without, _) = BEFORE.split_once("[[").expect("a table");
         let says = "proxy.listeners: 0.0.0.0:81 stays published";
-        check_change(without, podman, &["listeners"], Some(says));
+        check_change(without, published, &["listeners"], Some(says));
     }
 }

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 const LISTEN: &str = "0A";
 
 /// Whether something else listens there, and who: `nginx (process 812)`.
-pub(super) fn process_on(address: SocketAddr) -> Result<(), String> {
+pub(crate) fn process_on(address: SocketAddr) -> Result<(), String> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
@@ -18,7 +18,8 @@ pub(super) fn process_on(address: SocketAddr) -> Result<(), String> {
     }
 }
 
-fn process_at(port: u16) -> Option<String> {
+/// `nginx (process 812)`, as far as this user may see it.
+pub(crate) fn process_at(port: u16) -> Option<String> {
     let mut inodes = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let text = fs::read_to_string(table).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The wire between two processes of the proxy: messages of JSON behind their length, and open
-//! sockets beside them (`SCM_RIGHTS`), over a unix socket.
+//! The wire between two processes that pass sockets on: messages of JSON behind their length, and
+//! open sockets beside them (`SCM_RIGHTS`), over a unix socket.
 //!
 //! The peer has been let in by its user id, and is not trusted beyond that:
 //! what it sends is bounded, and what is wrong with it is an error of this channel alone.
@@ -7,6 +7,8 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -26,35 +28,52 @@ const MAX_FDS: usize = 65_536;
 
 /// One end of it.
 #[derive(Debug)]
-pub(crate) struct Channel(UnixStream);
+pub struct Channel(UnixStream);
 
 impl Channel {
-    /// A channel with the peer, if that is a process of our own user or of
-    /// root.
-    pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
+    /// A channel with the peer behind `socket`, if that is a process of our own user, of root, or
+    /// of the owner of the socket's folder, who can put any socket there.
+    ///
+    /// # Errors
+    /// Where it is another user's, or the system does not say whose.
+    pub fn new(stream: UnixStream, socket: &Path) -> io::Result<Self> {
         let peer = stream.peer_cred()?.uid();
         let own = rustix::process::geteuid().as_raw();
-        if peer != own && peer != 0 {
-            let message = format!("user {peer} is neither root nor this process's user {own}");
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+        let folder = || socket.parent().and_then(|folder| folder.metadata().ok());
+        if peer == own || peer == 0 || folder().is_some_and(|folder| folder.uid() == peer) {
+            return Ok(Self(stream));
         }
-        Ok(Self(stream))
+        let message = format!(
+            "user {peer} is neither root nor this process's user {own}, and is not the owner of \
+             the folder of {}",
+            socket.display()
+        );
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
     }
 
-    /// A channel that was passed on.
-    pub(crate) fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+    /// A channel that was passed on, by a process that had let its peer in.
+    ///
+    /// # Errors
+    /// Where it is no socket that can be waited for.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let stream = std::os::unix::net::UnixStream::from(fd);
         stream.set_nonblocking(true)?;
-        Self::new(UnixStream::from_std(stream)?)
+        UnixStream::from_std(stream).map(Self)
     }
 
     /// Waits until the peer has sent something, or has closed the channel.
-    pub(crate) async fn readable(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Where the channel is broken.
+    pub async fn readable(&self) -> io::Result<()> {
         self.0.readable().await
     }
 
     /// Sends one message.
-    pub(crate) async fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Where the peer is gone, or the message is too long.
+    pub async fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
         let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
         if length > MAX_MESSAGE {
@@ -65,7 +84,10 @@ impl Channel {
     }
 
     /// Receives one message. Not to be given up half-way if the channel is used again.
-    pub(crate) async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<T> {
+    ///
+    /// # Errors
+    /// Where the peer is gone, or what it sent is no such message.
+    pub async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<T> {
         let length = self.0.read_u32().await?;
         if length > MAX_MESSAGE {
             return Err(invalid("a message is too long"));
@@ -81,7 +103,10 @@ impl Channel {
     }
 
     /// Sends open sockets. The other end has to know how many.
-    pub(crate) async fn send_fds(&mut self, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Where the peer is gone, or the system refuses to pass them.
+    pub async fn send_fds(&mut self, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         for fds in fds.chunks(FDS_AT_ONCE) {
             let send = || {
                 let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
@@ -99,7 +124,10 @@ impl Channel {
     }
 
     /// Receives so many open sockets.
-    pub(crate) async fn receive_fds(&mut self, count: usize) -> io::Result<Vec<OwnedFd>> {
+    ///
+    /// # Errors
+    /// Where the peer is gone, or has sent something else.
+    pub async fn receive_fds(&mut self, count: usize) -> io::Result<Vec<OwnedFd>> {
         if count > MAX_FDS {
             return Err(invalid("too many sockets"));
         }
@@ -150,15 +178,19 @@ mod tests {
 
     use super::*;
 
+    fn channel(stream: UnixStream) -> Channel {
+        Channel::new(stream, Path::new("/none")).unwrap()
+    }
+
     fn pair() -> (Channel, UnixStream) {
         let (one, other) = UnixStream::pair().unwrap();
-        (Channel::new(one).unwrap(), other)
+        (channel(one), other)
     }
 
     #[tokio::test]
     async fn sockets_and_messages_arrive_in_order_and_whole() {
         let (mut one, other) = pair();
-        let mut other = Channel::new(other).unwrap();
+        let mut other = channel(other);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let sent = vec![listener.as_fd(); 150];
         let long = "x".repeat(1_000_000);

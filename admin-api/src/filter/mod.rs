@@ -1,0 +1,20 @@
+//! What a service does with its requests beside forwarding them.
+
+mod access;
+mod headers;
+mod rate;
+mod redirect;
+mod request_id;
+mod rewrite;
+mod template;
+
+#[cfg(test)]
+mod testing;
+
+pub use access::AccessSpec;
+pub use headers::{HeaderRules, HeadersSpec};
+pub use rate::{LimitKey, Rate, RequestRateSpec};
+pub use redirect::{MaintenanceSpec, RedirectSpec, RespondSpec, Scheme};
+pub use request_id::{AcceptId, RequestIdSpec};
+pub use rewrite::RewriteSpec;
+pub use template::{Part, Template, Variable};

@@ -1,0 +1,96 @@
+//! The proxy that is gone is started again, and what became of it is in the history.
+
+use admin_api::ServiceView;
+
+use crate::error::Result;
+use crate::project::Project;
+use crate::project::proxy::{INFRA, PROXY};
+use crate::runtime::{Container, ContainerState, label};
+use crate::server::controller::{Controller, Up, lock};
+
+impl Controller {
+    pub(super) async fn reconcile_proxy(&self, up: &Up) -> Result<()> {
+        if self.journal.proxy()?.upgrade.is_some() {
+            // The controller was killed in the middle of it.
+            self.finish_proxy_upgrade(up).await?;
+        }
+        self.clear_old_proxies(up).await?;
+        if let Ok(status) = up.project.admin.status().await {
+            self.note_another_proxy(up, &status.process)?;
+            return self.proxy_host(up)?.keep_sockets().await;
+        }
+        let lost = self.lost_parts(up).await?;
+        let mut started = Vec::new();
+        let done = self.proxy_host(up)?.ensure(&mut started).await;
+        if !started.is_empty() {
+            // Which process it is now is no news.
+            *lock(&up.proxy_process) = None;
+            let text = format!("{lost}; started again: {}", names(&started));
+            self.note("proxy", None, &text)?;
+        }
+        done?;
+        // It may have come back with nothing.
+        up.changed.notify_one();
+        Ok(())
+    }
+
+    /// Tells of a proxy that is another process than at the look before, without the controller's
+    /// doing.
+    fn note_another_proxy(&self, up: &Up, process: &str) -> Result<()> {
+        let before = lock(&up.proxy_process).replace(process.to_owned());
+        match before {
+            Some(before) if before != process => {
+                let text = "the proxy is another process than before: it has ended, and was started \
+                            again by another program, or an older one serves in its place";
+                self.note("proxy", None, text)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is wrong with the proxy's containers, and what they said last.
+    async fn lost_parts(&self, up: &Up) -> Result<String> {
+        let project = &up.project;
+        let current = self.proxy_host(up)?.proxy_name();
+        let containers = project.runtime.list().await?;
+        let is =
+            |one: &&Container, role: &str| one.labels.get(label::ROLE).is_some_and(|r| r == role);
+        let infra = containers.iter().find(|one| is(one, INFRA));
+        let proxy = containers
+            .iter()
+            .find(|one| is(one, PROXY) && one.name == current);
+        let mut lost = Vec::new();
+        for part in [infra, proxy].into_iter().flatten() {
+            if matches!(part.state, ContainerState::Exited(_)) {
+                lost.push(project.exit_of(part).await.to_string());
+            }
+        }
+        if proxy.is_none() {
+            lost.push(format!("{current} is gone"));
+        }
+        if lost.is_empty() {
+            lost.push("the proxy does not respond".to_owned());
+        }
+        Ok(lost.join("; "))
+    }
+
+    /// Takes services out of the proxy that are in no journal: who began with them did not come to
+    /// their end. The table is the controller's alone.
+    pub(super) async fn clear_table(&self, project: &Project) -> Result<()> {
+        let in_proxy = project.admin.services().await?.services;
+        let known = self.journal.services()?;
+        let is_known = |name: &str| known.iter().any(|service| service.name == name);
+        for ServiceView { name, .. } in in_proxy {
+            if !is_known(&name) {
+                tracing::info!("{name} is in the proxy and not in the journal: removing it");
+                project.take_out(&name).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn names(containers: &[Container]) -> String {
+    let names: Vec<&str> = containers.iter().map(|one| one.name.as_str()).collect();
+    names.join(", ")
+}
