@@ -11,13 +11,25 @@ const IMAGE: &str = "localhost/crossfade-sample-server:2.0.0";
 pub(crate) async fn a_holder_that_dies_or_is_taken_away_is_made_again_and_the_proxy_with_it() {
     let project = TestProject::up(On::Podman, &Settings::default()).await;
     let infra = format!("{}-holder", project.name);
+    let proxy = format!("{}-proxy", project.name);
+    let start_of =
+        |name: &str| podman(&["inspect", "--format", "{{.Id}} {{.State.StartedAt}}", name]);
     for fault_injection in [
         &["kill", "--signal", "KILL", &infra][..],
         &["rm", "--force", "--depend", "--time", "0", &infra],
     ] {
+        let started = [&infra, &proxy].map(|name| start_of(name).unwrap());
         // The controller may make a new proxy in the infra container while podman takes the one before away.
         wait_until("podman does it", || async {
             podman(fault_injection).is_ok()
+        })
+        .await;
+        // Until then the admin port may lead into a network that is being taken away.
+        wait_until("both are started again", || async {
+            let now = [&infra, &proxy].map(|name| start_of(name));
+            now.iter()
+                .zip(&started)
+                .all(|(now, before)| now.as_ref().is_ok_and(|now| now != before))
         })
         .await;
         project.until_serving(Duration::from_secs(30)).await;

@@ -9,10 +9,13 @@ use crate::trials::podman_is_required;
 
 /// What the controller decides without asking whose podman it is: these run as root alone, since
 /// each of them takes a quarter of a minute.
-const SAME_FOR_EVERYBODY: [&str; 21] = [
+const SAME_FOR_EVERYBODY: [&str; 29] = [
     "a_candidate_that_cannot_run_is_taken_away_and_says_why",
     "a_candidate_that_crashes_under_load_is_rolled_back_at_once",
     "a_changed_proxy_takes_over_from_the_one_before",
+    "a_container_that_crashes_again_and_again_costs_no_more_than_it_had_in_flight",
+    "a_container_that_hangs_is_replaced_beside_itself",
+    "a_damaged_journal_is_restored_and_what_runs_stays",
     "a_killed_controller_changes_nothing_and_the_next_one_finishes_its_rollout",
     "a_killed_controller_leaves_an_upgrade_of_the_proxy_that_the_next_one_finishes",
     "a_proxy_that_dies_comes_back_and_the_rollout_goes_on",
@@ -21,16 +24,21 @@ const SAME_FOR_EVERYBODY: [&str; 21] = [
     "a_rollback_starts_the_version_before_again",
     "a_service_is_added_and_taken_away_by_the_manifest",
     "a_service_is_scaled_under_load_without_a_failed_request",
+    "a_service_that_is_renamed_keeps_its_clients",
     "a_split_by_hand_pauses_the_rollout_and_promote_and_abort_end_it",
     "an_up_does_just_what_has_changed",
     "an_up_that_fails_leaves_nothing",
     "an_upgrade_that_fails_leaves_the_proxy_as_it_was",
+    "clients_are_served_over_tls_with_the_manifests_certificates",
     "controller_kills::a_controller_killed_at_random_moments_ends_its_rollouts_as_it_would_have",
     "demo::an_interrupted_demo_leaves_nothing",
     "each_version_is_spoken_to_as_the_manifest_had_it",
+    "given::a_rollback_starts_the_image_that_was_though_its_tag_has_moved",
+    "given::a_tag_that_was_built_again_is_rolled_out_as_a_revision",
     "logs_are_followed_until_ctrl_c",
     "up_again_changes_nothing_and_what_runs_can_be_looked_at",
     "what_dies_while_a_rollout_runs_is_replaced",
+    "what_runs_is_adopted_after_the_journal_was_lost",
 ];
 
 pub(crate) async fn what_may_depend_on_the_user_holds_rootless_too() -> Completion {
