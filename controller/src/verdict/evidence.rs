@@ -91,8 +91,8 @@ pub const SLOWNESS: Bets = [(1.5, 0.2), (2.5, 0.2), (5.0, 0.2), (10.0, 0.2), (20
 pub(super) const LOWEST_LIMIT: f64 = 1e-4;
 
 /// What a second is taken to say at most in which there was an incident: as much as one failure at a
-/// share of 10%.
-const OF_AN_INCIDENT: f64 = 6.0;
+/// share of 50%.
+const OF_AN_INCIDENT: f64 = 2.0;
 
 /// Shares that differ by less, in their logarithms, are taken as the same.
 const NEAR: f64 = 0.3;
@@ -191,6 +191,12 @@ impl Evidence {
         Self {
             ln: self.ln.min(other.ln),
         }
+    }
+
+    /// What each of two runs has to come to for both to come to this.
+    #[must_use]
+    pub(super) fn root(self) -> Self {
+        Self { ln: self.ln / 2.0 }
     }
 }
 

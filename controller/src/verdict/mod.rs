@@ -55,8 +55,10 @@ const CHANCE_OF_SLOWNESS: f64 = 0.009;
 const CHANCE_OF_A_BROKEN_P99: f64 = 0.001;
 /// The same, for the failures of each few seconds. Years of them are looked at.
 const CHANCE_OF_A_BURST: f64 = 1e-6;
-/// The same for each of two runs that both accuse the candidate: together 1 in 100.
+/// The same at most for each of two runs that both accuse the candidate: together 1 in 100.
 const CHANCE_AGAIN: f64 = 0.1;
+/// So many failures a candidate has at least that is suspected: a single one may be anybody's.
+const SEVERAL: u64 = 2;
 /// What a candidate has to be below to go on: it is not bad, but may turn out to be.
 const DOUBT: f64 = 0.1;
 /// From so many requests on it is known what stable does.
@@ -358,9 +360,11 @@ impl Sample {
         let suspected = match (self.kind, accusation) {
             // Every few seconds are looked at by themselves.
             (RunKind::First, Accusation::FailsNow) => enough,
-            _ => enough.min(Evidence::of_chance(CHANCE_AGAIN)),
+            _ => enough.root().min(Evidence::of_chance(CHANCE_AGAIN)),
         };
-        let is_suspected = of.all >= suspected;
+        let is_one_failure =
+            accusation.family() == Family::Fails && self.run.candidate.failures < SEVERAL;
+        let is_suspected = of.all >= suspected && !is_one_failure;
         match self.kind {
             // Where stable gets nothing there is no version to give the requests to for a moment.
             RunKind::First if !self.dealt.stable_is_due => (of.all >= enough).then(|| proof(false)),
