@@ -197,6 +197,14 @@ impl TestProxy {
         ProcessStats::of(self.running.id())
     }
 
+    /// The value of one of its metrics, with its labels as they are written.
+    pub async fn metric(&self, series: &str) -> u64 {
+        let metrics = self.call("GET", "/metrics", Value::Null).await.body;
+        let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        let value = metrics.lines().find_map(value);
+        value.unwrap_or_else(|| panic!("no {series} in: {metrics}"))
+    }
+
     /// Waits until so many connections of clients are open.
     pub async fn wait_connections(&self, connections: u64) {
         let what = format!("{connections} connections are open");
