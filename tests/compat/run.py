@@ -7,8 +7,8 @@ entry of EXPLAINED, fails the run.
 
     tests/compat/run.py PROXY [--short] [--write]
 
-PROXY is the program. Needs Python 3.10, curl and openssl. Node, Go, nginx, PHP, busybox and Apache take part
-where they are installed, and of Python's packages grpcio, gunicorn and uvicorn. The short form has fewer
+PROXY is the program. Needs Python 3.10, curl and openssl. Node, Go, nginx, PHP, Puma, busybox and Apache take
+part where they are installed, and of Python's packages grpcio, gunicorn and uvicorn. The short form has fewer
 servers and cases, and leaves nginx out.
 """
 
