@@ -109,8 +109,8 @@ quick: build ## Tests of the real programs, as debug builds: end to end and podm
 	fi
 	CROSSFADE_BIN_DIR=$(BIN) RUST_TEST_THREADS=$(TEST_THREADS) cargo test --no-fail-fast $(QUICK_TESTS) -- $(TEST)
 
-# What is written in Python is installed below target/; Node, Go, nginx, PHP, busybox and Apache take
-# part where they are installed.
+# What is written in Python is installed below target/; Node, Go, nginx, PHP, Puma, busybox and Apache
+# take part where they are installed.
 COMPAT_VENV := $(TARGET_DIR)/compat-venv
 
 compat: PROFILE = dev

@@ -7,8 +7,8 @@ entry of EXPLAINED, fails the run.
 
     tests/compat/run.py PROXY [--short] [--write]
 
-PROXY is the program. Needs Python 3.10, curl and openssl. Node, Go, nginx, PHP, busybox and Apache take part
-where they are installed, and of Python's packages grpcio, gunicorn and uvicorn. The short form has fewer
+PROXY is the program. Needs Python 3.10, curl and openssl. Node, Go, nginx, PHP, Puma, busybox and Apache take
+part where they are installed, and of Python's packages grpcio, gunicorn and uvicorn. The short form has fewer
 servers and cases, and leaves nginx out.
 """
 
@@ -125,13 +125,18 @@ class Comparison:
             f"Servers: {', '.join([*self.servers, *also])}. Clients: {', '.join([*self.clients, *also])}.",
             f"Of {self.count} exchanges, {len(self.differences)} differ.",
             "",
-            "| server | client | case | direct | nginx | crossfade | why |",
+            "| server | clients | case | direct | nginx | crossfade | why |",
             "|---|---|---|---|---|---|---|",
         ]
+        # What many clients see alike is one row.
+        rows = {}
         for name, client, case, got in self.differences:
             why = explanation(name, client, case) or "**not explained**"
-            ways = " | ".join(f"`{got.get(front, '-')}`" for front in ("direct", "nginx", "crossfade"))
-            lines.append(f"| {name} | {client} | {case} | {ways} | {why} |")
+            ways = tuple(got.get(front, "-") for front in ("direct", "nginx", "crossfade"))
+            rows.setdefault((name, case, ways, why), []).append(client)
+        for (name, case, ways, why), seen_by in rows.items():
+            shown = " | ".join(f"`{way}`" for way in ways)
+            lines.append(f"| {name} | {', '.join(seen_by)} | {case} | {shown} | {why} |")
         return "\n".join(lines) + "\n"
 
 

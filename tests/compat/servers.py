@@ -29,7 +29,7 @@ def free_port():
 
 
 def wait_for(port, what):
-    for _ in range(200):
+    for _ in range(400):
         try:
             socket.create_connection(("127.0.0.1", port), 0.5).close()
             return
@@ -104,6 +104,9 @@ def servers(folder, go, short):
         found["uvicorn"] = lambda port: [*args, str(port)]
     if shutil.which("php"):
         found["php"] = lambda port: ["php", "-q", "-S", f"127.0.0.1:{port}", str(HERE / "router.php")]
+    if shutil.which("puma"):
+        puma = ["puma", "--quiet", "--environment", "production", "--threads", "4:4"]
+        found["puma"] = lambda port: [*puma, "--bind", f"tcp://127.0.0.1:{port}", str(HERE / "apps.ru")]
     files = folder / "files"
     files.mkdir()
     folder.chmod(0o755)

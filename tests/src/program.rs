@@ -76,9 +76,9 @@ impl Running {
         Self::spawn(command, name, &[])
     }
 
-    /// Starts a program that may have so many files open, and no more.
-    pub fn start_with_files(name: &str, args: &[&str], files: u64) -> Self {
-        let script = format!("ulimit -n {files}; exec \"$@\"");
+    /// Starts a program with these limits of open files.
+    pub fn start_with_files(name: &str, args: &[&str], soft: u64, hard: u64) -> Self {
+        let script = format!("ulimit -Sn {soft}; ulimit -Hn {hard}; exec \"$@\"");
         let mut command = Command::new("sh");
         command.args(["-c", &script, "sh"]).arg(program(name));
         command.args(args).stdin(Stdio::null());

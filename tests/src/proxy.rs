@@ -33,13 +33,13 @@ impl TestProxy {
         Self::start_in(folder, more, None).await
     }
 
-    /// The same, with so many files at most.
-    pub async fn with_files(files: u64, more: &str) -> Self {
+    /// The same, with so many files at most: by the soft limit that it starts with, and by the hard one.
+    pub async fn with_files(soft: u64, hard: u64, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self::start_in(folder, more, Some(files)).await
+        Self::start_in(folder, more, Some((soft, hard))).await
     }
 
-    async fn start_in(folder: TempDir, more: &str, files: Option<u64>) -> Self {
+    async fn start_in(folder: TempDir, more: &str, files: Option<(u64, u64)>) -> Self {
         let config = format!(
             "[admin]\nlisten = \"127.0.0.1:0\"\nstate_file = {:?}\n[handover]\nsocket = {:?}\n[[listeners]]\naddress = \"127.0.0.1:0\"\ntrusted_proxies = [\"127.0.0.2\"]\n{more}\n",
             folder.path().join("state.json"),
@@ -51,7 +51,7 @@ impl TestProxy {
         let flags = flags(file, 2);
         let running = match files {
             None => Running::start("crossfade-proxy", &flags, &[]),
-            Some(files) => Running::start_with_files("crossfade-proxy", &flags, files),
+            Some((soft, hard)) => Running::start_with_files("crossfade-proxy", &flags, soft, hard),
         };
         let (address, admin) = addresses_of(&running).await;
         Self {
@@ -195,6 +195,14 @@ impl TestProxy {
     /// What it has cost so far.
     pub fn process_stats(&self) -> ProcessStats {
         ProcessStats::of(self.running.id())
+    }
+
+    /// The value of one of its metrics, with its labels as they are written.
+    pub async fn metric(&self, series: &str) -> u64 {
+        let metrics = self.call("GET", "/metrics", Value::Null).await.body;
+        let value = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok();
+        let value = metrics.lines().find_map(value);
+        value.unwrap_or_else(|| panic!("no {series} in: {metrics}"))
     }
 
     /// Waits until so many connections of clients are open.

@@ -133,6 +133,7 @@ fn of_proxy(
             "Requests over HTTP/2 refused because clients do not take their responses.",
             counts.streams_refused,
         )?,
+        of_buffers(&counts)?,
         total(
             "crossfade_access_log_lost_total",
             "Lines of the access log that were lost.",
@@ -140,6 +141,23 @@ fn of_proxy(
         )?,
     ];
     Ok(families.into_iter().flatten().collect())
+}
+
+/// Memory in which something waits for the slower side.
+fn of_buffers(counts: &ProcessCounts) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    let buffered = gauges(
+        "crossfade_buffered_bytes",
+        "Memory in which something waits for the slower side, by what waits.",
+        &["of"],
+    )?;
+    for (of, bytes) in [
+        ("bodies", counts.buffered.bodies),
+        ("responses", counts.buffered.responses),
+        ("requests", counts.buffered.requests),
+    ] {
+        set(&buffered, &[of], bytes);
+    }
+    Ok(buffered.collect())
 }
 
 fn of_certificates(tls: &Listening) -> Result<Vec<MetricFamily>, prometheus::Error> {

@@ -17,6 +17,14 @@ use crate::table::version::Version;
 /// From one look to the next. What it reads are cells that the workers write, so it does not do
 /// so all the time.
 const EVERY: Duration = Duration::from_millis(200);
+/// A look at many services takes long, and so the next one comes later: looks take so small a part of
+/// the time, until there is this much between them.
+const PART: u32 = 50;
+const LONGEST: Duration = Duration::from_secs(1);
+
+/// Services that are looked at before others have their turn on this thread: all of ten thousand take
+/// longer than a call of the admin API may.
+const IN_TURN: usize = 128;
 
 /// What it remembers of the looks before.
 #[derive(Default)]
@@ -31,28 +39,62 @@ pub(crate) struct OutlierMonitor {
 /// Keeps looking. Never ends.
 pub(crate) async fn run(table: Arc<ArcSwap<Table>>) {
     let mut monitor = OutlierMonitor::default();
+    let mut rest = EVERY;
     loop {
-        tokio::time::sleep(EVERY).await;
-        monitor.sample(&table.load_full(), Instant::now());
+        tokio::time::sleep(rest).await;
+        let begun = Instant::now();
+        monitor.sample(&table.load_full()).await;
+        rest = rest_after(begun.elapsed());
     }
 }
 
+/// How long after a look that took so long the next one comes.
+fn rest_after(took: Duration) -> Duration {
+    (took * PART).clamp(EVERY, LONGEST)
+}
+
+/// What one look finds.
+#[derive(Default)]
+struct Found {
+    records: HashMap<EndpointId, Record>,
+    outages: BTreeMap<Arc<str>, Outage>,
+    versions_down: BTreeSet<(Arc<str>, Arc<str>)>,
+}
+
 impl OutlierMonitor {
-    fn sample(&mut self, table: &Table, now: Instant) {
-        let mut records = HashMap::new();
-        for service in table.services() {
-            if service.definition.traffic.ejection.is_none() {
-                for endpoint in service.endpoints().filter(|e| e.is_ejected()) {
-                    endpoint.readmit();
-                }
-                continue;
+    async fn sample(&mut self, table: &Table) {
+        let mut found = Found::default();
+        for (number, service) in table.services().iter().enumerate() {
+            if number % IN_TURN == IN_TURN - 1 {
+                tokio::task::yield_now().await;
             }
+            self.look_at(service, Instant::now(), &mut found);
+        }
+        self.records = found.records;
+        self.tell_of_services(found.outages);
+        self.tell_of_versions(found.versions_down);
+    }
+
+    fn look_at(&mut self, service: &Service, now: Instant, found: &mut Found) {
+        if service.definition.traffic.ejection.is_none() {
+            // One that is ejected is not up, which costs less to see.
+            let ejected = |endpoint: &&Arc<Endpoint>| !endpoint.is_up() && endpoint.is_ejected();
+            for endpoint in service.endpoints().filter(ejected) {
+                endpoint.readmit();
+            }
+        } else {
             for version in &service.versions {
-                self.judge(service, version, now, &mut records);
+                self.judge(service, version, now, &mut found.records);
             }
         }
-        self.records = records;
-        self.tell(table);
+        let name = &service.definition.name;
+        // One that is new was not up before.
+        if let Some(outage) = service.outage().filter(|_| service.was_up()) {
+            found.outages.insert(name.clone(), outage);
+        }
+        let down = service.versions_down();
+        let down = down.map(|version| (name.clone(), version.label.clone()));
+        found.versions_down.extend(down);
     }
 
     fn judge(
@@ -110,14 +152,8 @@ impl OutlierMonitor {
         records.extend(endpoints.iter().map(|endpoint| endpoint.id).zip(known));
     }
 
-    /// Says what has nothing up since the look before, and what has again.
-    fn tell(&mut self, table: &Table) {
-        let outages = table.services().iter().filter_map(|service| {
-            // One that is new was not up before.
-            let outage = service.outage().filter(|_| service.was_up())?;
-            Some((service.definition.name.clone(), outage))
-        });
-        let outages: BTreeMap<Arc<str>, Outage> = outages.collect();
+    /// Says which service has nothing up since the look before, and which has again.
+    fn tell_of_services(&mut self, outages: BTreeMap<Arc<str>, Outage>) {
         for (service, outage) in &outages {
             match outage {
                 _ if self.outages.get(service) == Some(outage) => {}
@@ -137,16 +173,10 @@ impl OutlierMonitor {
             }
         }
         self.outages = outages;
-        self.tell_of_versions(table);
     }
 
-    fn tell_of_versions(&mut self, table: &Table) {
-        let down = table.services().iter().flat_map(|service| {
-            let name = &service.definition.name;
-            let down = service.versions_down();
-            down.map(move |version| (name.clone(), version.label.clone()))
-        });
-        let down: BTreeSet<_> = down.collect();
+    /// The same of versions.
+    fn tell_of_versions(&mut self, down: BTreeSet<(Arc<str>, Arc<str>)>) {
         for (service, version) in down.difference(&self.versions_down) {
             tracing::warn!(
                 %service, %version,
@@ -157,5 +187,46 @@ impl OutlierMonitor {
             tracing::info!(%service, %version, "the version is up again");
         }
         self.versions_down = down;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::table::timeouts::Timeouts;
+
+    #[test]
+    fn looks_take_a_small_part_of_the_time() {
+        for (took, want) in [(0, 200), (4, 200), (5, 250), (20, 1_000), (5_000, 1_000)] {
+            let rest = rest_after(Duration::from_millis(took));
+            assert_eq!(rest, Duration::from_millis(want), "after {took} ms");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_at_many_services_lets_others_have_their_turn() {
+        const MANY: usize = 10 * IN_TURN;
+        let service = |number| {
+            let json = format!(r#"{{"name":"s{number:05}","path_prefix":"/{number}"}}"#);
+            Arc::new(crate::testing::service(&json, None))
+        };
+        let services = (0..MANY).map(service).collect();
+        let table = Table::empty(Timeouts::default());
+        let table = table.with_all(services, Timeouts::default()).unwrap();
+        let turns = Cell::new(0);
+        let others = async {
+            loop {
+                turns.set(turns.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        };
+        let mut monitor = OutlierMonitor::default();
+        tokio::select! {
+            () = monitor.sample(&table) => {}
+            () = others => {}
+        }
+        assert!(turns.get() >= 10, "{} turns", turns.get());
     }
 }

@@ -141,14 +141,8 @@ impl Copy {
             let failed = match sent.await {
                 Ok((head, mut connection)) => {
                     copies.response_began_after(worker.index, self.begun.elapsed());
-                    let mut bodies = Bodies {
-                        timer,
-                        idle: self.table.at(self.service).timeouts.body_idle,
-                        client: &mut client,
-                        upload: &mut upload,
-                        ahead: None,
-                        passed: 0,
-                    };
+                    let idle = self.table.at(self.service).timeouts.body_idle;
+                    let mut bodies = Bodies::new(timer, idle, &mut client, &mut upload);
                     let begun = (Vec::new(), false);
                     let read = bodies.relay(&mut connection, &head, begun, MAX_BODY).await;
                     if read == Ok(Keep::Yes) {

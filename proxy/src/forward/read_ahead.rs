@@ -59,7 +59,8 @@ impl<'r> ReadAhead<'r> {
                 return Ok(here);
             }
             let is_full = endpoint.read_buffer.data().len() >= self.most;
-            if is_full || client.is_pressed() || !self.reserved.cover(endpoint.read_buffer.held()) {
+            let held = endpoint.read_buffer.held_with(endpoint.wire.at_once());
+            if is_full || client.is_pressed() || !self.reserved.cover(held) {
                 return Ok(None);
             }
             let Source {

@@ -4,7 +4,7 @@
 //! `server/h2_stream.rs`); the rest of the request may still be on its way.
 
 use std::future::poll_fn;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::forward::read_ahead::{Broken, ReadAhead};
@@ -13,6 +13,7 @@ use crate::table::counts::stats::Failure;
 use crate::wire::Wire;
 use crate::wire::buffered::Reserved;
 use crate::wire::connection::Connection;
+use crate::wire::discard::Discard;
 use crate::wire::expectation::Expectation;
 use crate::wire::h1::body::Framing;
 use crate::wire::pump::{Pump, Relay, Source, Stopped};
@@ -50,9 +51,25 @@ pub(super) struct Bodies<'b, 's> {
     pub(super) client: &'b mut Source<'s>,
     pub(super) upload: &'b mut Pump,
     /// What of the response is read for a client that takes it slowly.
-    pub(super) ahead: Option<Box<ReadAhead<'b>>>,
+    ahead: Option<Box<ReadAhead<'b>>>,
+    rest: RestOfRequest,
+    /// The endpoint has said that it does not want the request.
+    is_refused: bool,
     /// Bytes of the response's body that went to the client.
     pub(super) passed: u64,
+}
+
+/// What becomes of what is left of a request.
+enum RestOfRequest {
+    /// It is sent on.
+    Sent,
+    /// The endpoint takes no more of it: it is read and forgotten, so that its client comes to read
+    /// the response. There may be an end of that, too.
+    Forgotten { discard: Discard, is_over: bool },
+    /// It will never come.
+    Lost,
+    /// There is none.
+    Over,
 }
 
 /// How far a response has come.
@@ -93,12 +110,9 @@ impl Exchange {
             Box::new(ahead)
         });
         let mut bodies = Bodies {
-            timer,
-            idle: self.body_idle(),
-            client,
-            upload,
             ahead,
-            passed: 0,
+            is_refused: head.status >= 300,
+            ..Bodies::new(timer, self.body_idle(), client, upload)
         };
         let relayed = bodies.relay(connection, head, begun, u64::MAX).await;
         self.progress.has_sent(bodies.passed);
@@ -129,7 +143,26 @@ impl EndpointResponse {
     }
 }
 
-impl Bodies<'_, '_> {
+impl<'b, 's> Bodies<'b, 's> {
+    /// A request of which so much was sent, and a response of which nothing is read ahead.
+    pub(super) fn new(
+        timer: &'b Timer,
+        idle: Duration,
+        client: &'b mut Source<'s>,
+        upload: &'b mut Pump,
+    ) -> Self {
+        Self {
+            timer,
+            idle,
+            client,
+            upload,
+            ahead: None,
+            rest: RestOfRequest::Sent,
+            is_refused: false,
+            passed: 0,
+        }
+    }
+
     /// Moves both bodies, until the response's is through. A response's body that is longer than
     /// `most` is cut.
     pub(super) async fn relay(
@@ -158,7 +191,8 @@ impl Bodies<'_, '_> {
         let relayed = self.pass_on(&mut endpoint, &mut download).await;
         self.passed = download.body_passed();
         if let (Ok(Passed::Here { alone }), Some(ahead)) = (&relayed, self.ahead.take()) {
-            let _reserved = ahead.release(&mut connection.link, keeps && *alone);
+            let keeps = keeps && *alone && self.upload.is_done();
+            let _reserved = ahead.release(&mut connection.link, keeps);
             // Rare, and so not worth memory in every request.
             let rest = self.pass_rest_on(&mut connection.read_buffer, &mut download);
             return Box::pin(rest).await;
@@ -198,66 +232,61 @@ impl Bodies<'_, '_> {
         endpoint: &mut Source<'_>,
         download: &mut Pump,
     ) -> Result<Passed, Side> {
-        let Self {
-            timer,
-            idle,
-            client,
-            upload,
-            ahead,
-            passed: _,
-        } = self;
-        let (to_client, to_endpoint) = (client.wire, endpoint.wire);
-        let mut sending = !upload.is_done();
-        let mut client_failed = false;
-        let (mut passed, mut since) = (0, timer.now());
-        let step = PRESSED.min(*idle);
-        timer.set(step);
+        let (to_client, to_endpoint) = (self.client.wire, endpoint.wire);
+        if self.upload.is_done() {
+            self.rest = RestOfRequest::Over;
+        }
+        let (mut passed, mut since) = (0, self.timer.now());
+        let step = PRESSED.min(self.idle);
+        self.timer.set(step);
         poll_fn(|cx| {
-            if timer.is_cut() {
+            if self.timer.is_cut() {
                 return Poll::Ready(Err(Side::Client));
             }
             let mut moved = false;
-            if sending {
-                match upload.poll(cx, client, to_endpoint, &mut moved) {
-                    Poll::Ready(outcome) => {
-                        sending = false;
-                        client_failed = !matches!(outcome, Ok(()) | Err(Stopped::To));
-                    }
-                    Poll::Pending => {}
-                }
-            }
+            self.poll_rest(cx, to_endpoint, &mut moved);
             match download.poll(cx, endpoint, to_client, &mut moved) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(Passed::On)),
                 // The client has gone, or wants no more.
                 Poll::Ready(Err(Stopped::To | Stopped::TooLong)) => {
                     return Poll::Ready(Err(Side::Client));
                 }
-                // The rest of the request will never come: what response it could have, it had.
-                _ if client_failed => return Poll::Ready(Err(Side::Client)),
+                // What response the client could have, it had.
+                _ if matches!(self.rest, RestOfRequest::Lost) => {
+                    return Poll::Ready(Err(Side::Client));
+                }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Side::Endpoint)),
                 Poll::Pending => {}
             }
-            if let Some(ahead) = ahead.as_deref_mut()
+            if !download.is_starved() && self.is_stuck() {
+                self.forget_rest(cx, &mut moved);
+            }
+            if let Some(ahead) = self.ahead.as_deref_mut()
                 && !download.is_starved()
             {
                 match ahead.poll(cx, endpoint, download, to_client) {
-                    Ok(Some(alone)) if !sending => return Poll::Ready(Ok(Passed::Here { alone })),
+                    Ok(Some(alone)) if !matches!(self.rest, RestOfRequest::Sent) => {
+                        return Poll::Ready(Ok(Passed::Here { alone }));
+                    }
                     Ok(_) => {}
                     Err(Broken) => return Poll::Ready(Err(Side::Endpoint)),
                 }
             }
             // A client that takes a byte now and then takes nothing.
-            let passed_now = upload.passed() + download.passed();
+            let passed_now = self.passed_of_request() + download.passed();
             if moved && (download.is_starved() || passed_now - passed >= MIN_PASSED) {
-                (passed, since) = (passed_now, timer.now());
-                timer.set(step);
+                (passed, since) = (passed_now, self.timer.now());
+                self.timer.set(step);
             }
-            let waits_for_client = !download.is_starved() || sending && upload.is_starved();
+            let waits_for_client = !download.is_starved() || self.waits_for_request();
             if !waits_for_client && to_client.has_left(cx) {
                 return Poll::Ready(Err(Side::Client));
             }
+            let timer = self.timer;
             while let WaitError::TimedOut = ready!(timer.poll(cx)) {
-                let left = idle.saturating_sub(Duration::from_millis(timer.now() - since));
+                let left = self
+                    .idle
+                    .saturating_sub(Duration::from_millis(timer.now() - since));
                 if left.is_zero() || waits_for_client && to_client.is_pressed() {
                     break;
                 }
@@ -270,5 +299,54 @@ impl Bodies<'_, '_> {
             }))
         })
         .await
+    }
+
+    /// Moves what is left of the request.
+    fn poll_rest(&mut self, cx: &mut Context<'_>, to_endpoint: Wire<'_>, moved: &mut bool) {
+        match &mut self.rest {
+            RestOfRequest::Sent => match self.upload.poll(cx, self.client, to_endpoint, moved) {
+                Poll::Ready(Ok(())) => self.rest = RestOfRequest::Over,
+                Poll::Ready(Err(Stopped::To)) => self.forget_rest(cx, moved),
+                Poll::Ready(Err(_)) => self.rest = RestOfRequest::Lost,
+                Poll::Pending => {}
+            },
+            RestOfRequest::Forgotten {
+                discard,
+                is_over: is_over @ false,
+            } => {
+                let polled = discard.poll(cx, self.client, self.timer, moved);
+                *is_over = polled.is_ready();
+            }
+            RestOfRequest::Forgotten { .. } | RestOfRequest::Lost | RestOfRequest::Over => {}
+        }
+    }
+
+    /// Sends the endpoint no more of the request.
+    fn forget_rest(&mut self, cx: &mut Context<'_>, moved: &mut bool) {
+        self.rest = RestOfRequest::Forgotten {
+            discard: Discard::begin(self.timer, u64::MAX),
+            is_over: false,
+        };
+        self.poll_rest(cx, Wire::Nowhere, moved);
+    }
+
+    /// Whether the endpoint, which has refused the request, takes no more of it: where the client does
+    /// not take the response either, each of the three waits for another.
+    fn is_stuck(&self) -> bool {
+        let is_sent = matches!(self.rest, RestOfRequest::Sent);
+        is_sent && self.is_refused && !self.upload.is_starved()
+    }
+
+    fn waits_for_request(&self) -> bool {
+        matches!(self.rest, RestOfRequest::Sent) && self.upload.is_starved()
+    }
+
+    /// How many bytes of the request were taken from its client.
+    fn passed_of_request(&self) -> u64 {
+        let forgotten = match &self.rest {
+            RestOfRequest::Forgotten { discard, .. } => discard.bytes(),
+            RestOfRequest::Sent | RestOfRequest::Lost | RestOfRequest::Over => 0,
+        };
+        self.upload.passed() + forgotten
     }
 }

@@ -57,9 +57,8 @@ pub(super) async fn read(
                 return Poll::Ready(Ok(read));
             }
             let most = wait.most as usize;
-            if client.read_buffer.data().len() > 2 * most.max(BUFFER)
-                || !reserved.cover(client.read_buffer.held().max(BUFFER))
-            {
+            let held = client.read_buffer.held_with(client.wire.at_once());
+            if client.read_buffer.data().len() > 2 * most.max(BUFFER) || !reserved.cover(held) {
                 return Poll::Ready(Ok(BodyRead::Begun));
             }
             match client.wire.poll_fill(cx, client.read_buffer, client.pool) {

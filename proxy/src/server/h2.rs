@@ -8,7 +8,8 @@
 //! Where much waits in memory for clients that do not take it, each connection has few requests served
 //! at once. Its other requests wait, and are refused where many do; a client may send those again
 //! (RFC 9113, 8.7). Connections that begin then may have no more streams than that, and are told to go
-//! when it is over.
+//! when it is over. A client that begins with hardly any window for responses may have few streams
+//! in any case: all of their responses would wait.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -33,6 +34,9 @@ use crate::worker::Worker;
 const MAX_STREAMS: u32 = 100;
 /// The same of one that begins while much waits for clients.
 const FEW_STREAMS: u32 = FEW as u32;
+/// The same of one whose responses have hardly any window to begin with: less than this.
+const NARROW_STREAMS: u32 = 2;
+const NARROW: u32 = 16 * 1024;
 /// What may be sent on one stream before it has to be written on; what streams there are share
 /// the connection's.
 const STREAM_WINDOW: u32 = 128 * 1024;
@@ -51,15 +55,24 @@ const STALLED: Millis = 1_000;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Serves a client's connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, transport: H2Socket, peer: Peer) {
+pub(crate) async fn serve(worker: Rc<Worker>, mut transport: H2Socket, peer: Peer) {
     let timer = worker.timers.timer();
     let within = worker.table().timeouts.header;
+    let first_window = timer.wait(within, |cx| transport.poll_first_window(cx));
+    // A client that does not begin with the preface gets no response.
+    let Ok(Ok(window)) = first_window.await else {
+        return;
+    };
     let backlog = Backlog::new(worker.backlog.clone());
     let has_few = backlog.is_pressed();
-    let builder = builder(&worker, if has_few { FEW_STREAMS } else { MAX_STREAMS });
+    let streams = match (window < NARROW, has_few) {
+        (true, _) => NARROW_STREAMS,
+        (false, true) => FEW_STREAMS,
+        (false, false) => MAX_STREAMS,
+    };
+    let builder = builder(&worker, streams);
     let mut handshake = std::pin::pin!(builder.handshake(transport));
     let shaken = timer.wait(within, |cx| handshake.as_mut().poll(cx)).await;
-    // A client that does not begin with the preface gets no response.
     let Ok(Ok(connection)) = shaken else { return };
     // A first request that is there already may take longer than a handshake.
     timer.clear();

@@ -1,10 +1,13 @@
-//! Memory in which bodies wait for the slower side. It is counted for each worker, and for each
-//! client of HTTP/2, whose streams share a connection. Where none is left, a body goes on as it comes.
+//! Memory in which bodies wait for the slower side (`buffer`). It is counted for each worker, and for
+//! each client of HTTP/2, whose streams share a connection. Where none is left, a body goes on as it
+//! comes.
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::wire::Wire;
+use crate::wire::gauges::BufferedBytes;
 use crate::wire::h2::resets::Sharer;
 use crate::wire::socket::Pool;
 
@@ -15,7 +18,7 @@ const OF_CLIENT: usize = 16 * 1024 * 1024;
 
 /// What one body takes, until it is dropped.
 pub(crate) struct Reserved {
-    of_worker: Rc<Cell<usize>>,
+    of_worker: Arc<BufferedBytes>,
     client: Option<Rc<Sharer>>,
     bytes: usize,
 }
@@ -33,13 +36,14 @@ impl Reserved {
     /// Takes so many bytes in all. Gives whether there are as many.
     pub(crate) fn cover(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let of_worker = self.of_worker.get() + more;
+        let bodies = &self.of_worker.bodies;
+        let of_worker = bodies.get() + more;
         let buffered = self.client.as_ref().map(|client| &client.buffered);
         let of_client = buffered.map_or(0, Cell::get) + more;
         if more > 0 && (of_worker > OF_WORKER || buffered.is_some() && of_client > OF_CLIENT) {
             return false;
         }
-        self.of_worker.set(of_worker);
+        bodies.set(of_worker);
         if let Some(buffered) = buffered {
             buffered.set(of_client);
         }
@@ -50,7 +54,7 @@ impl Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.of_worker.set(self.of_worker.get() - self.bytes);
+        self.of_worker.bodies.subtract(self.bytes);
         if let Some(client) = &self.client {
             client.buffered.set(client.buffered.get() - self.bytes);
         }
@@ -85,6 +89,6 @@ mod tests {
         drop((first, other));
         assert!(last.cover(OF_CLIENT) && second.cover(11));
         drop((second, last));
-        assert_eq!((pool.buffered.get(), one.buffered.get()), (0, 0));
+        assert_eq!((pool.buffered.bodies.get(), one.buffered.get()), (0, 0));
     }
 }

@@ -1,6 +1,6 @@
-//! What a client goes on sending of a request that has its response already: it is read and
-//! forgotten, so that a client that sends first and reads later gets to read the response
-//! (RFC 9112, 9.6). That costs bandwidth, and so has an end.
+//! What a client goes on sending of a request that has its response already, or one that its endpoint
+//! reads no more of: it is read and forgotten, so that a client that sends first and reads later gets
+//! to read the response (RFC 9112, 9.6). That costs bandwidth, and so has an end.
 
 use std::task::{Context, Poll, ready};
 
@@ -31,6 +31,11 @@ impl Discard {
             bytes: 0,
             most,
         }
+    }
+
+    /// How many bytes were forgotten.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Reads and forgets what there is. Ready: nothing more comes, or the client has had its time.

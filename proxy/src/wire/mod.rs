@@ -8,6 +8,7 @@ pub(crate) mod discard;
 pub(crate) mod expectation;
 pub(crate) mod fields;
 pub(crate) mod forwarding;
+pub(crate) mod gauges;
 pub(crate) mod h1;
 pub(crate) mod h2;
 pub(crate) mod head;
@@ -181,6 +182,15 @@ impl<'w> Wire<'w> {
         match self {
             Self::H2(_) => STREAM_WINDOW as usize,
             Self::H1(_) | Self::Nowhere => 0,
+        }
+    }
+
+    /// How many bytes of a body come at once, whatever room there is for them.
+    pub(crate) fn at_once(self) -> usize {
+        match self {
+            // The payload of a frame.
+            Self::H2(_) => 16 * 1024,
+            Self::H1(_) | Self::Nowhere => 1,
         }
     }
 

@@ -1,11 +1,11 @@
 //! A connection's bytes: read into buffers that are there only while there is something in
 //! them, and written several pieces at a time.
 
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Ref, RefCell};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::wire::gauges::BufferedBytes;
 use crate::wire::head::Head;
 use crate::wire::tcp::{Ended, Moved, Tcp};
 use crate::wire::timer::Timer;
@@ -61,8 +62,7 @@ pub(crate) struct Pool {
     free: RefCell<Vec<Vec<u8>>>,
     small: RefCell<Vec<Vec<u8>>>,
     heads: RefCell<Vec<Head>>,
-    /// Bytes of bodies that wait for the slower side.
-    pub(crate) buffered: Rc<Cell<usize>>,
+    pub(crate) buffered: Arc<BufferedBytes>,
 }
 
 /// What was read from a socket and not used yet.
@@ -330,6 +330,14 @@ fn poll_send(tcp: &Tcp, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io
 }
 
 impl Pool {
+    /// With what counts the memory of its worker.
+    pub(crate) fn new(buffered: Arc<BufferedBytes>) -> Self {
+        Self {
+            buffered,
+            ..Self::default()
+        }
+    }
+
     /// An empty buffer.
     pub(crate) fn take(&self) -> Vec<u8> {
         let free = self.free.borrow_mut().pop();
@@ -394,9 +402,14 @@ impl ReadBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// How much memory it has.
-    pub(crate) fn held(&self) -> usize {
-        self.bytes.capacity()
+    /// How much memory it has once so many bytes more were read: it is doubled where it is full.
+    pub(crate) fn held_with(&self, more: usize) -> usize {
+        let held = self.bytes.capacity().max(BUFFER);
+        if self.data().len() + more > held {
+            2 * held
+        } else {
+            held
+        }
     }
 
     /// Copies what is there in `from` to a place before it.

@@ -8,7 +8,8 @@ use crossbeam_utils::CachePadded;
 use crate::access_log::lost::Lost;
 use crate::table::counts::remote::RemoteCounts;
 use crate::table::counts::sync::{AtomicU64, Ordering};
-use crate::table::counts::values::ProcessCounts;
+use crate::table::counts::values::{BufferedCounts, ProcessCounts};
+use crate::wire::gauges::{BufferedBytes, Gauge};
 use crate::wire::reply::LocalReply;
 
 /// The counters of all workers.
@@ -32,6 +33,7 @@ struct Cells {
     turned_away: AtomicU64,
     /// Requests that too much waits before.
     streams_refused: AtomicU64,
+    buffered: Arc<BufferedBytes>,
     refused: [AtomicU64; LocalReply::COUNT],
 }
 
@@ -54,6 +56,7 @@ impl Default for Cells {
             waited: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
             streams_refused: AtomicU64::new(0),
+            buffered: Arc::default(),
             refused: [const { AtomicU64::new(0) }; LocalReply::COUNT],
         }
     }
@@ -90,6 +93,7 @@ impl Counters {
             turned_away: self.sum(|cells| &cells.turned_away),
             lost_lines: self.lost_lines.total(),
             streams_refused: self.sum(|cells| &cells.streams_refused),
+            buffered: self.buffered(),
             refused: BTreeMap::new(),
         };
         for reply in LocalReply::ALL {
@@ -99,6 +103,20 @@ impl Counters {
         }
         self.remote.add_to(&mut counts);
         counts
+    }
+
+    fn buffered(&self) -> BufferedCounts {
+        let sum = |gauge: fn(&BufferedBytes) -> &Gauge| {
+            let workers = self.workers.iter();
+            workers
+                .map(|cells| gauge(&cells.buffered).get() as u64)
+                .sum()
+        };
+        BufferedCounts {
+            bodies: sum(|buffered| &buffered.bodies),
+            responses: sum(|buffered| &buffered.responses),
+            requests: sum(|buffered| &buffered.requests),
+        }
     }
 
     fn sum(&self, cell: impl Fn(&Cells) -> &AtomicU64) -> u64 {
@@ -112,6 +130,11 @@ impl Counters {
 impl Own {
     fn cells(&self) -> &Cells {
         &self.counters.workers[self.worker]
+    }
+
+    /// Memory in which something waits.
+    pub(crate) fn buffered(&self) -> &Arc<BufferedBytes> {
+        &self.cells().buffered
     }
 
     /// A client has connected.

@@ -102,15 +102,16 @@ impl Worker {
         access_log: Option<Rc<OfWorker>>,
     ) -> Rc<Self> {
         let now = table.load_full();
+        let counters = counters.own(index);
         let phase = PhaseName::from(&*shutdown_phase.borrow());
         Rc::new(Self {
             index,
-            counters: counters.own(index),
             access_log,
             limits,
             timers: Timers::new(),
-            pool: Pool::default(),
-            backlog: Rc::default(),
+            pool: Pool::new(counters.buffered().clone()),
+            backlog: backlog::OfWorker::new(counters.buffered().clone()),
+            counters,
             date: Cell::new((Millis::MAX, Date::NONE)),
             cache: RefCell::new(Cache::new(table)),
             table: RefCell::new(Rc::new(TableView(now))),

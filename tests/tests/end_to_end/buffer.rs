@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use serde_json::json;
-use tests::{TestProxy, get, within};
+use tests::{TestEndpoint, TestProxy, get, wait_until, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What a large response has, more than the system's own buffers.
@@ -130,6 +130,49 @@ async fn slow_clients_hold_no_worker_of_a_service_that_serves_one_request_at_a_t
         within("all of a large response", all).await;
     }
     drop(uploads);
+}
+
+#[tokio::test]
+async fn what_waits_in_the_proxy_has_a_bound_that_is_seen_and_beyond_it_goes_on_as_it_comes() {
+    // Of two threads.
+    const MOST: u64 = 2 * 64 * 1024 * 1024;
+    const CLIENTS: usize = 40;
+    const SIZE: usize = 8_000_000;
+    let endpoint = TestEndpoint::with("1", &["--body-bytes", &SIZE.to_string()]).await;
+    let proxy = TestProxy::start().await;
+    let service = json!({
+        "endpoints": [{"address": endpoint.address.to_string(), "version": "1"}],
+        "buffer": {"response": "8MiB"},
+    });
+    proxy.must("PUT", "/v1/services/web", service).await;
+    let mut downloads = Vec::new();
+    for _ in 0..CLIENTS {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        // The system holds little of it.
+        socket.set_recv_buffer_size(8 * 1024).unwrap();
+        let mut stream = socket.connect(proxy.address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        downloads.push(stream);
+    }
+    let bodies = || proxy.metric("crossfade_buffered_bytes{of=\"bodies\"}");
+    wait_until("nearly as much waits as may", || async {
+        bodies().await > MOST - 2 * 8 * 1024 * 1024
+    })
+    .await;
+    let waiting = bodies().await;
+    assert!(waiting <= MOST, "{waiting} bytes wait");
+    for mut download in downloads {
+        let (mut buffer, mut read) = (vec![0; 256 * 1024], 0);
+        let all = async {
+            while let count @ 1.. = download.read(&mut buffer).await.unwrap() {
+                read += count;
+            }
+        };
+        within("all of a large response", all).await;
+        assert!(read > SIZE, "{read} of {SIZE} bytes, and the head");
+    }
+    wait_until("nothing waits", || async { bodies().await == 0 }).await;
 }
 
 #[tokio::test]

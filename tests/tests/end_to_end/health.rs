@@ -65,6 +65,14 @@ async fn an_endpoint_that_fails_its_checks_goes_down_and_comes_back() {
     wait_up(&proxy, "1.0.0").await;
     wait_up(&proxy, "2.0.0").await;
     two.signal(Signal::STOP);
+    let said = proxy.logged("endpoint is down").await;
+    for what in [
+        "service=\"web\"",
+        "version=\"2.0.0\"",
+        &format!("address={}", two.address),
+    ] {
+        assert!(said.contains(what), "{what}: {said}");
+    }
     wait_until("the stopped one is down", || async {
         health_of(&proxy, "2.0.0").await == HealthState::Down
     })

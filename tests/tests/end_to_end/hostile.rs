@@ -62,7 +62,7 @@ async fn at_the_limit_of_files_nothing_spins_and_who_is_there_is_served() {
 #[tokio::test]
 async fn a_crowd_that_sends_nothing_takes_no_file_that_others_need() {
     let endpoint = TestEndpoint::start("1.0.0").await;
-    let proxy = TestProxy::with_files(200, "[timeouts]\nheader = \"2s\"").await;
+    let proxy = TestProxy::with_files(100, 200, "[timeouts]\nheader = \"2s\"").await;
     let health = json!({"path": "/healthz", "interval": "20ms", "timeout": "1s", "fall": 1});
     let web = json!({
         "health": health,
@@ -70,7 +70,9 @@ async fn a_crowd_that_sends_nothing_takes_no_file_that_others_need() {
     });
     proxy.must("PUT", "/v1/services/web", web).await;
     proxy.wait_up("1.0.0").await;
-    proxy.logged("limit of open files").await;
+    // It is raised to the hard one.
+    let limit = proxy.logged("limit of open files").await;
+    assert!(limit.contains("files=200 before=100"), "{limit}");
 
     let mut crowd = Vec::new();
     for _ in 0..300 {

@@ -10,7 +10,7 @@ use tests::http2::frame::{
 };
 use tests::http2::heard::Heard;
 use tests::http2::hpack::block;
-use tests::{TestEndpoint, TestProxy, get};
+use tests::{TestEndpoint, TestProxy, get, wait_until};
 
 const MIB: u64 = 1024 * 1024;
 /// Streams that a client may have open at once.
@@ -145,15 +145,31 @@ fn requests() -> impl Iterator<Item = Frame> {
     (0..STREAMS).map(move |n| headers(whole, 2 * n + 1, block(&REQUEST)))
 }
 
+/// When clients say that they give no window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Narrow {
+    FromTheBeginning,
+    Later,
+}
+
 /// Opens connections whose client gives no window, and requests on each of them as much as it may.
 /// The first response of each has begun.
-fn take_nothing(address: std::net::SocketAddr, connections: usize) -> Vec<Connection> {
+fn take_nothing(
+    address: std::net::SocketAddr,
+    connections: usize,
+    narrow: Narrow,
+) -> Vec<Connection> {
     let open = |_| {
         let mut connection = Connection::connect(address).unwrap();
         connection.give(DEADLINE);
-        connection
-            .open_with(&[(setting::INITIAL_WINDOW_SIZE, 0)])
-            .unwrap();
+        let no_window = [(setting::INITIAL_WINDOW_SIZE, 0)];
+        match narrow {
+            Narrow::FromTheBeginning => connection.open_with(&no_window).unwrap(),
+            Narrow::Later => {
+                connection.open().unwrap();
+                connection.change_settings(&no_window).unwrap();
+            }
+        }
         connection.send(requests());
         connection
     };
@@ -183,6 +199,17 @@ fn take_everything(address: std::net::SocketAddr) -> Step {
     Ok(())
 }
 
+/// Memory in which something waits for the slower side, in bytes.
+async fn buffered(proxy: &TestProxy, of: &str) -> u64 {
+    let series = format!("crossfade_buffered_bytes{{of=\"{of}\"}}");
+    proxy.metric(&series).await
+}
+
+/// How many requests over HTTP/2 the proxy has refused unread.
+async fn refused(proxy: &TestProxy) -> u64 {
+    proxy.metric("crossfade_streams_refused_total").await
+}
+
 #[tokio::test]
 async fn clients_that_take_nothing_of_their_responses_cost_little_and_others_are_served() {
     const CONNECTIONS: usize = 100;
@@ -192,7 +219,8 @@ async fn clients_that_take_nothing_of_their_responses_cost_little_and_others_are
     assert_eq!(get(proxy.address, "/").await.status, 200);
     let before = proxy.process_stats().private_memory;
     let address = proxy.address;
-    let taking = tokio::task::spawn_blocking(move || take_nothing(address, CONNECTIONS));
+    let taking =
+        tokio::task::spawn_blocking(move || take_nothing(address, CONNECTIONS, Narrow::Later));
     let open = taking.await.unwrap();
     let grown = proxy.process_stats().private_memory - before;
     let of_stream = grown / (CONNECTIONS as u64 * u64::from(STREAMS));
@@ -200,6 +228,12 @@ async fn clients_that_take_nothing_of_their_responses_cost_little_and_others_are
         grown < 48 * MIB,
         "{grown} bytes, {of_stream} of each stream"
     );
+    // 8 MiB of responses that were hardly begun, for each of two workers.
+    let waiting = buffered(&proxy, "responses").await;
+    assert!((MIB..=16 * MIB).contains(&waiting), "{waiting} bytes wait");
+    let queued = buffered(&proxy, "requests").await;
+    assert!((1..=4 * MIB).contains(&queued), "{queued} bytes wait");
+    assert_eq!(buffered(&proxy, "bodies").await, 0);
     assert_eq!(get(proxy.address, "/").await.status, 200);
     // What is refused meanwhile may be sent again (RFC 9113, 8.7).
     tokio::task::spawn_blocking(move || {
@@ -212,20 +246,35 @@ async fn clients_that_take_nothing_of_their_responses_cost_little_and_others_are
     .unwrap();
     assert_eq!(refused(&proxy).await, 0);
     // Where even those that wait for their turn are many, further ones are refused.
-    let taking = tokio::task::spawn_blocking(move || take_nothing(address, 3 * CONNECTIONS));
+    let taking =
+        tokio::task::spawn_blocking(move || take_nothing(address, 3 * CONNECTIONS, Narrow::Later));
     let more = taking.await.unwrap();
     assert!(refused(&proxy).await > 0);
     drop((open, more));
     proxy.wait_in_flight(0).await;
+    wait_until("nothing waits", || async {
+        buffered(&proxy, "responses").await + buffered(&proxy, "requests").await == 0
+    })
+    .await;
 }
 
-/// How many requests over HTTP/2 the proxy has refused unread.
-async fn refused(proxy: &TestProxy) -> u64 {
-    let metrics = proxy.call("GET", "/metrics", Value::Null).await.body;
-    let count = |line: &str| {
-        line.strip_prefix("crossfade_streams_refused_total ")?
-            .parse()
-            .ok()
-    };
-    metrics.lines().find_map(count).unwrap()
+#[tokio::test]
+async fn a_thousand_clients_that_take_nothing_of_a_hundred_responses_have_64_mib_in_all() {
+    const CONNECTIONS: usize = 1_000;
+    let endpoint = TestEndpoint::with("1", &["--body-bytes", "100000"]).await;
+    let proxy = TestProxy::start().await;
+    proxy.put_web(&[&endpoint], Value::Null).await;
+    assert_eq!(get(proxy.address, "/").await.status, 200);
+    let before = proxy.process_stats().private_memory;
+    let address = proxy.address;
+    let taking = tokio::task::spawn_blocking(move || {
+        take_nothing(address, CONNECTIONS, Narrow::FromTheBeginning)
+    });
+    let open = taking.await.unwrap();
+    let grown = proxy.process_stats().private_memory - before;
+    let of_connection = grown / CONNECTIONS as u64;
+    assert!(grown < 64 * MIB, "{grown} bytes, {of_connection} each");
+    assert_eq!(get(proxy.address, "/").await.status, 200);
+    drop(open);
+    proxy.wait_in_flight(0).await;
 }

@@ -1,19 +1,22 @@
 //! The file in which what the admin API has set is kept for the next start.
 //!
 //! `text` is what it looks like. A change is a record behind what there is, and on the disk before
-//! the call for it gets its response; calls that come while the disk works share the next record.
+//! the call for it gets its response; calls that come while the disk works share the next record, and
+//! where calls come side by side, `pace` has them share one on purpose.
 //! When the records are longer than the snapshot before them, the file is written anew, beside
 //! itself, and renamed.
 
+mod pace;
 mod text;
 mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::Instant;
 
 use crate::control::saved::{Saved, SavedChanges};
 use text::{Fault, FaultKind, Read};
@@ -25,6 +28,8 @@ pub(crate) struct StateFile {
     /// Held while it is written, also where the caller has gone meanwhile. Those that wait for it
     /// find their change written.
     writer: Arc<Mutex<Writer>>,
+    /// Calls that wait for what they have changed to be written.
+    calls: AtomicUsize,
     /// It is another process's to write.
     closed: AtomicBool,
 }
@@ -43,6 +48,7 @@ impl StateFile {
         Self {
             writer: Arc::new(Mutex::new(Writer::new(path.clone(), RealDisk))),
             path,
+            calls: AtomicUsize::new(0),
             closed: AtomicBool::new(true),
         }
     }
@@ -134,12 +140,18 @@ impl StateFile {
         generation: u64,
         source: &impl StateSource,
     ) -> Result<(), String> {
+        let call = Call::of(self);
         let mut writer = self.writer.clone().lock_owned().await;
         if writer.durable >= generation {
             return Ok(());
         }
         if self.is_closed() {
             return Err("another process of the proxy has the state file".into());
+        }
+        let (now, others) = (Instant::now(), call.is_not_alone());
+        let due = writer.pace.next(now, others);
+        if due > now {
+            tokio::time::sleep_until(due).await;
         }
         if writer.has_room()
             && let Some(changes) = source.changes()
@@ -174,6 +186,32 @@ impl StateFile {
             tracing::error!(error = message, "the state cannot be saved");
             message
         })
+    }
+}
+
+/// A call that waits, until it is dropped.
+struct Call<'s> {
+    calls: &'s AtomicUsize,
+    /// Another one was there before it.
+    has_met: bool,
+}
+
+impl<'s> Call<'s> {
+    fn of(file: &'s StateFile) -> Self {
+        let calls = &file.calls;
+        let has_met = calls.fetch_add(1, Ordering::Relaxed) > 0;
+        Self { calls, has_met }
+    }
+
+    /// Whether another one was there, or is.
+    fn is_not_alone(&self) -> bool {
+        self.has_met || self.calls.load(Ordering::Relaxed) > 1
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -355,6 +355,41 @@ async fn changes_that_come_while_the_disk_works_share_a_record() {
     assert_eq!(state.load().unwrap(), wanted.lock().unwrap().saved());
 }
 
+#[tokio::test(start_paused = true)]
+async fn many_callers_share_records_and_one_alone_does_not_wait() {
+    const CALLERS: u32 = 16;
+    const CALLS: u32 = 50;
+    let (_folder, state, wanted) = opened();
+    let began = Instant::now();
+    for number in 0..CALLS {
+        wanted.lock().unwrap().set(&format!("alone{number}"), "/s");
+        save(&state, &wanted).await.unwrap();
+    }
+    assert!(began.elapsed().is_zero(), "{:?}", began.elapsed());
+    assert_eq!(wanted.lock().unwrap().taken.len(), CALLS as usize);
+    wanted.lock().unwrap().taken.clear();
+    // 1,000 changes a second, always two at once: here the disk takes no time.
+    let (state, wanted) = (&state, &wanted);
+    let calls = (0..CALLERS).map(|caller| async move {
+        let interval = std::time::Duration::from_millis(CALLERS.into());
+        let first = began + interval * (caller / 2) / (CALLERS / 2);
+        for number in 0..CALLS {
+            tokio::time::sleep_until(first + interval * number).await;
+            wanted.lock().unwrap().set(&format!("s{caller}"), "/s");
+            let called = Instant::now();
+            save(state, wanted).await.unwrap();
+            assert!(called.elapsed() <= 2 * interval, "{:?}", called.elapsed());
+        }
+    });
+    futures_util::future::join_all(calls).await;
+    let records = wanted.lock().unwrap().taken.len();
+    assert!(
+        records < (CALLERS * CALLS / 4) as usize,
+        "{records} records"
+    );
+    assert_eq!(state.load().unwrap(), wanted.lock().unwrap().saved());
+}
+
 #[tokio::test]
 async fn a_file_whose_records_have_become_long_is_written_anew() {
     let (folder, state, wanted) = opened();

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::pace::Pace;
 use super::{beside, text};
 use crate::control::saved::{Saved, SavedChanges};
 
@@ -35,6 +36,7 @@ pub(super) struct Writer<D = RealDisk> {
     log: Option<Log>,
     /// Everything up to this generation is on the disk.
     pub(super) durable: u64,
+    pub(super) pace: Pace,
 }
 
 /// The file, ready for records.
@@ -62,6 +64,7 @@ impl<D: Disk> Writer<D> {
             disk,
             log: None,
             durable: 0,
+            pace: Pace::default(),
         }
     }
 

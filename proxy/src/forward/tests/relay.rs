@@ -5,11 +5,12 @@ use std::time::Duration;
 use crate::testing::hot_path::client::{End, Say};
 use crate::testing::hot_path::endpoint::{Speaks, Step};
 use crate::testing::hot_path::message::field;
-use crate::testing::hot_path::{GET, GOOD, GRPC, HEAD, Http, Outcome, POST, Row};
+use crate::testing::hot_path::{GET, GOOD, GRPC, HEAD, Http, Outcome, POST, Row, SERVICE};
 
 use Speaks::{Http1, Http2};
 use Step::{
-    BeginBody, Close, Reset, Respond, RespondMany, RespondWithTrailers, Stall, Take, TakeHead,
+    BeginBody, Close, RefuseWithMany, Reset, Respond, RespondMany, RespondWithTrailers, Stall,
+    Take, TakeHead,
 };
 
 const OK: Step = Respond(200, "ok");
@@ -20,6 +21,7 @@ const NO_LENGTH: Step = Step::Say("HTTP/1.1 200 OK\r\n\r\nabcde");
 /// So that what came before is passed on.
 const SHORTLY: Step = Step::Wait(Duration::from_millis(5));
 const MEGABYTE: usize = 1 << 20;
+const READ_AHEAD: &str = r#"{"name":"web","buffer":{"response":"1MiB"}}"#;
 
 /// What the client got of one response.
 fn only(outcome: &Outcome) -> (&str, &[u8]) {
@@ -280,6 +282,20 @@ fn a_client_that_sends_first_and_reads_later_gets_its_early_response() {
         row(name)
             .script(&[early])
             .check("413, closed; seen 1; 4xx 1");
+    }
+    // More than what the system's buffers hold on the way: while it is sent, each side waits for
+    // another, unless the proxy takes the rest of the request.
+    let large = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 33554432\r\n\r\n";
+    let says = [Say::Bytes(large), Say::Many(32 * MEGABYTE)];
+    for (name, service) in [
+        ("a large response", SERVICE),
+        ("one that is read ahead", READ_AHEAD),
+    ] {
+        let early: &[Step] = &[TakeHead, RefuseWithMany(16 * MEGABYTE), Stall];
+        let row = Row::new(name).service(service).says(&says);
+        let (line, outcome) = row.script(&[early]).outcome();
+        assert_eq!(line, "413, closed; seen 1; 4xx 1", "{name}");
+        assert_eq!(only(&outcome).1.len(), 16 * MEGABYTE, "{name}");
     }
     row("the proxy itself refuses it")
         .config("[limits]\nbody = \"1MiB\"")

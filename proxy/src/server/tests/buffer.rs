@@ -124,7 +124,7 @@ fn a_slow_client_holds_no_endpoint_and_its_body_goes_on_with_a_length() {
         slow.sends("slow").await;
         tokio::time::sleep(LONG).await;
         assert_eq!((rig.script.made(), rig.in_flight()), (0, 0), "{client:?}");
-        assert!(rig.worker().pool.buffered.get() > 0);
+        assert!(rig.worker().pool.buffered.bodies.get() > 0);
         slow.ends().await;
         assert_eq!(slow.response().await.0, 200, "{client:?} {speaks:?}");
         rig.settle().await;
@@ -133,7 +133,7 @@ fn a_slow_client_holds_no_endpoint_and_its_body_goes_on_with_a_length() {
         if speaks == Speaks::Http1 {
             assert_eq!(framing(&seen.head), (Some("7"), None), "{client:?}");
         }
-        assert_eq!(rig.worker().pool.buffered.get(), 0, "{client:?}");
+        assert_eq!(rig.worker().pool.buffered.bodies.get(), 0, "{client:?}");
     });
 }
 
@@ -329,7 +329,7 @@ fn an_endpoint_is_free_once_its_response_is_here() {
             let mut slow = Slow::begin(&rig, client, &[], window).await;
             slow.ends().await;
             assert!(is_free(&rig).await, "{name}");
-            let buffered = rig.worker().pool.buffered.get();
+            let buffered = rig.worker().pool.buffered.bodies.get();
             assert!(length <= 6 || buffered > 0, "{name}");
             let mut next = rig.client(Http::One).await;
             assert_eq!(next.send(&GET).await.0.status, 200, "{name}");
@@ -338,7 +338,7 @@ fn an_endpoint_is_free_once_its_response_is_here() {
             assert_eq!((status, body.len()), (200, length), "{name}");
             let outcome = rig.outcome(Vec::new(), 1);
             assert_eq!(outcome.line(), "; seen 2; 2xx 2", "{name}");
-            while rig.worker().pool.buffered.get() > 0 {
+            while rig.worker().pool.buffered.bodies.get() > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         });
@@ -362,7 +362,7 @@ fn a_response_is_read_ahead_up_to_its_limit() {
         if speaks == Speaks::Http1 || client == Http::Two {
             assert_eq!(rig.in_flight(), 1, "{client:?} {speaks:?}");
         }
-        let buffered = rig.worker().pool.buffered.get();
+        let buffered = rig.worker().pool.buffered.bodies.get();
         assert!(buffered <= 128 * 1024, "{client:?} {speaks:?}: {buffered}");
         let (status, body, trailers) = slow.response().await;
         assert_eq!((status, body.len()), (200, want), "{client:?} {speaks:?}");
@@ -370,7 +370,7 @@ fn a_response_is_read_ahead_up_to_its_limit() {
             assert_eq!(trailers, "grpc-status: 0\r\n", "{client:?}");
         }
         rig.settle().await;
-        assert_eq!(rig.worker().pool.buffered.get(), 0);
+        assert_eq!(rig.worker().pool.buffered.bodies.get(), 0);
     });
 }
 

@@ -18,6 +18,7 @@ use crate::worker::order::ShutdownPhase;
 use Step::{BeginBody, Close, Respond, Stall, Take};
 
 const OK: Step = Respond(200, "ok");
+const MEGABYTE: usize = 1 << 20;
 /// More than any test waits for a request to arrive.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -255,19 +256,20 @@ fn a_body_that_is_too_long_is_refused() {
         .check("413 error=http_request_error; seen 0; client gone 1");
 }
 
-/// What a client gets that sends a large body, and only then reads: the status, and how its stream
-/// ends.
+/// What a client gets that sends a body of so many bytes, and only then reads: the status, the length of
+/// the body, and how its stream ends.
 fn early_response(
     config: &str,
     speaks: Speaks,
     script: &[&[Step]],
-) -> (u16, Option<Reason>, Outcome) {
+    upload: usize,
+) -> ((u16, usize, Option<Reason>), Outcome) {
     run(async {
         let script = Script::new(script, &[]);
         let rig = Rig::new(config, SERVICE, &[("1", speaks)], script).await;
         let mut client = Client::new(&rig).await;
         let (response, mut send) = client.begin(("x", "1"), true);
-        let mut left = 4 * 1024 * 1024;
+        let mut left = upload;
         let sent = async {
             while left > 0 {
                 send.reserve_capacity(left);
@@ -278,17 +280,20 @@ fn early_response(
             }
             Ok::<_, h2::Error>(left)
         };
-        let left = client.until(sent).await.unwrap();
+        let sent = tokio::time::timeout(LONG, client.until(sent)).await;
+        let left = sent.expect("the proxy takes all of it").unwrap();
         assert_eq!(left, 0, "the stream was reset while its client was sending");
         let response = client.until(response).await.unwrap();
         let status = response.status().as_u16();
-        let mut body = response.into_body();
+        let (mut body, mut length) = (response.into_body(), 0);
         while let Some(data) = client.until(body.data()).await {
-            drop(data.unwrap());
+            let data = data.unwrap();
+            body.flow_control().release_capacity(data.len()).unwrap();
+            length += data.len();
         }
         let reset = std::future::poll_fn(|cx| send.poll_reset(cx));
         let reset = client.until(reset).await.ok();
-        (status, reset, outcome(&rig).await)
+        ((status, length, reset), outcome(&rig).await)
     })
 }
 
@@ -318,13 +323,47 @@ fn a_client_that_sends_first_and_reads_later_gets_its_early_response() {
         // What the endpoint saw of it depends on what came along with the head.
         (limit, Speaks::Http1, waits, ""),
     ] {
-        let (status, reset, outcome) = early_response(config, speaks, &[script]);
+        let ((status, _, reset), outcome) = early_response(config, speaks, &[script], 4 * MEGABYTE);
         let name = format!("{config} {speaks:?} {script:?}");
         assert_eq!((status, reset), (413, Some(Reason::NO_ERROR)), "{name}");
         assert!(
             want.is_empty() || outcome.line() == want,
             "{name}: {outcome:?}"
         );
+    }
+}
+
+#[test]
+fn a_client_that_begins_with_hardly_any_window_may_have_few_streams() {
+    for (window, want) in [(65_535, 100), (16 * 1024, 100), (16 * 1024 - 1, 2), (0, 2)] {
+        run(async {
+            let rig = rig("", &[&GOOD]).await;
+            let mut builder = h2::client::Builder::new();
+            builder.initial_window_size(window);
+            let stream = Watched(rig.connect().await);
+            let (sender, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
+            let mut client = Client { sender, connection };
+            let (response, _) = client.begin(("x", "1"), false);
+            assert_eq!(client.until(response).await.unwrap().status(), 200);
+            let streams = client.connection.max_concurrent_send_streams();
+            assert_eq!(streams, want, "with a window of {window} bytes");
+        });
+    }
+}
+
+#[test]
+fn such_a_client_gets_an_early_response_that_is_larger_than_its_window_too() {
+    // Of what is sent, more than the system's buffers hold on the way to an endpoint.
+    for (speaks, length, upload) in [
+        (Speaks::Http1, 100_000, 32 * MEGABYTE),
+        (Speaks::Http1, 8 * MEGABYTE, 32 * MEGABYTE),
+        (Speaks::Http2, 100_000, 4 * MEGABYTE),
+    ] {
+        let early: &[Step] = &[Step::TakeHead, Step::RefuseWithMany(length), Stall];
+        let (got, outcome) = early_response("", speaks, &[early], upload);
+        let name = format!("{speaks:?} {length}");
+        assert_eq!(got, (413, length, Some(Reason::NO_ERROR)), "{name}");
+        assert_eq!(outcome.line(), "; seen 1; 4xx 1", "{name}");
     }
 }
 

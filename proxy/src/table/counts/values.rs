@@ -24,8 +24,21 @@ pub(crate) struct ProcessCounts {
     pub(crate) lost_lines: u64,
     #[serde(default)]
     pub(crate) streams_refused: u64,
+    #[serde(default)]
+    pub(crate) buffered: BufferedCounts,
     /// By [`crate::wire::reply::LocalReply::label`].
     pub(crate) refused: BTreeMap<String, u64>,
+}
+
+/// Bytes of memory in which something waits for the slower side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BufferedCounts {
+    /// Bodies that are read ahead.
+    pub(crate) bodies: u64,
+    /// Responses that clients of HTTP/2 have no window for.
+    pub(crate) responses: u64,
+    /// Requests over HTTP/2 that wait for their turn.
+    pub(crate) requests: u64,
 }
 
 /// What is counted of one version.
@@ -147,6 +160,9 @@ impl Counts for ProcessCounts {
         self.turned_away += other.turned_away;
         self.lost_lines += other.lost_lines;
         self.streams_refused += other.streams_refused;
+        self.buffered.bodies += other.buffered.bodies;
+        self.buffered.responses += other.buffered.responses;
+        self.buffered.requests += other.buffered.requests;
         for (reason, count) in &other.refused {
             // A process of the release before has other words for some reasons.
             let reason = LocalReply::present_label(reason).to_owned();
@@ -156,6 +172,7 @@ impl Counts for ProcessCounts {
 
     fn clear_gauges(&mut self) {
         self.connections = 0;
+        self.buffered = BufferedCounts::default();
     }
 }
 

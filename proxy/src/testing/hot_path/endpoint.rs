@@ -27,6 +27,8 @@ pub(crate) enum Step {
     Respond(u16, &'static str),
     /// Responds with a body of so many times `x`.
     RespondMany(usize),
+    /// Responds with a 413 whose body has so many times `x`.
+    RefuseWithMany(usize),
     /// Responds with a body of unknown length, and a trailer section of one field.
     RespondWithTrailers(u16, &'static str, (&'static str, &'static str)),
     /// Sends the first bytes of a response's head.
@@ -279,11 +281,8 @@ async fn play(
                     format!("HTTP/1.1 {status} As Told\r\ncontent-length: {length}\r\n\r\n{body}");
                 say(&mut reader, &response).await;
             }
-            Step::RespondMany(count) => {
-                let body = "x".repeat(*count);
-                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {count}\r\n\r\n");
-                say(&mut reader, &(head + &body)).await;
-            }
+            Step::RespondMany(count) => say(&mut reader, &many(200, *count)).await,
+            Step::RefuseWithMany(count) => say(&mut reader, &many(413, *count)).await,
             Step::RespondWithTrailers(status, body, (name, value)) => {
                 let length = body.len();
                 let response = format!(
@@ -308,6 +307,11 @@ async fn play(
             Step::GoAway(_) | Step::ResetStream(_) => panic!("{step:?} over HTTP/1.1"),
         }
     }
+}
+
+fn many(status: u16, count: usize) -> String {
+    let head = format!("HTTP/1.1 {status} As Told\r\ncontent-length: {count}\r\n\r\n");
+    head + &"x".repeat(count)
 }
 
 /// A connection that is gone is no concern of the endpoint's.

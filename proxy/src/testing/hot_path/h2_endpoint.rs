@@ -6,8 +6,10 @@ use tokio::net::TcpStream;
 use super::clock::Watched;
 use super::endpoint::{ProxyEnd, Script, Step, reset};
 use super::message::Body;
+use crate::wire::h2::client::STREAM_WINDOW;
 
 const PREFACE: usize = 24;
+const MAX_FRAME: usize = 16 * 1024;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -75,6 +77,7 @@ impl Connection<'_> {
                 }
                 Step::TakeBody => panic!("{step:?} over HTTP/2"),
                 Step::RespondMany(_) => panic!("{step:?} needs a window, which this has not"),
+                Step::RefuseWithMany(count) => self.refuse_with_many(*count).await,
                 Step::RespondWithTrailers(status, body, (name, value)) => {
                     let head = response_head(*status, None);
                     self.frame(HEADERS, END_HEADERS, self.last, &head).await;
@@ -122,6 +125,21 @@ impl Connection<'_> {
             }
         }
         Some(())
+    }
+
+    /// Sends a 413 with so many bytes, as many as the proxy's first window has room for.
+    async fn refuse_with_many(&mut self, count: usize) {
+        assert!(count <= STREAM_WINDOW as usize, "there is no window for it");
+        let head = response_head(413, Some(count));
+        self.frame(HEADERS, END_HEADERS, self.last, &head).await;
+        let mut left = count;
+        while left > 0 {
+            let piece = left.min(MAX_FRAME);
+            left -= piece;
+            let flags = if left == 0 { END_STREAM } else { 0 };
+            let data = vec![b'x'; piece];
+            self.frame(DATA, flags, self.last, &data).await;
+        }
     }
 
     /// Waits for the next stream, or for its end.

@@ -9,6 +9,9 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::wire::gauges::BufferedBytes;
 
 /// What all clients of a worker may have waiting.
 const OF_WORKER: usize = 64 * 1024 * 1024;
@@ -49,10 +52,19 @@ pub(crate) struct Backlog {
 /// What waits for all clients of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct OfWorker {
-    responses: Cell<usize>,
-    /// Of these, those of which hardly anything was taken.
+    buffered: Arc<BufferedBytes>,
+    /// Of the responses, those of which hardly anything was taken.
     untouched: Cell<usize>,
-    requests: Cell<usize>,
+}
+
+impl OfWorker {
+    /// With what counts the memory of the worker.
+    pub(crate) fn new(buffered: Arc<BufferedBytes>) -> Rc<Self> {
+        Rc::new(Self {
+            buffered,
+            untouched: Cell::new(0),
+        })
+    }
 }
 
 /// A response that waits: what is counted for it.
@@ -74,7 +86,7 @@ pub(crate) struct Queued(Rc<OfWorker>);
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        self.0.requests.set(self.0.requests.get() - REQUEST);
+        self.0.buffered.requests.subtract(REQUEST);
     }
 }
 
@@ -89,16 +101,16 @@ impl Backlog {
 
     /// A request begins to wait for its turn; `None`: too many do.
     pub(crate) fn queue(&self) -> Option<Queued> {
-        let requests = self.of_worker.requests.get() + REQUEST;
-        (requests <= ALL_REQUESTS).then(|| {
-            self.of_worker.requests.set(requests);
+        let requests = &self.of_worker.buffered.requests;
+        (requests.get() + REQUEST <= ALL_REQUESTS).then(|| {
+            requests.add(REQUEST);
             Queued(self.of_worker.clone())
         })
     }
 
     /// Whether requests of clients that take nothing of their responses are not to wait.
     pub(crate) fn has_many_requests(&self) -> bool {
-        self.of_worker.requests.get() > REQUESTS
+        self.of_worker.buffered.requests.get() > REQUESTS
     }
 
     /// How often a response of the client went on that had waited; `None`: none waits.
@@ -122,7 +134,8 @@ impl Backlog {
     pub(super) fn add(&self, bytes: usize, taken: usize) -> Option<Waits> {
         let bytes = bytes + STREAM;
         let of_client = self.of_client.get() + bytes;
-        let of_worker = self.of_worker.responses.get() + bytes;
+        let responses = &self.of_worker.buffered.responses;
+        let of_worker = responses.get() + bytes;
         let is_untouched = taken < TOUCHED;
         let untouched = self.of_worker.untouched.get() + bytes;
         let is_too_much = of_worker > OF_WORKER || is_untouched && untouched > UNTOUCHED;
@@ -130,7 +143,7 @@ impl Backlog {
             return None;
         }
         self.of_client.set(of_client);
-        self.of_worker.responses.set(of_worker);
+        responses.set(of_worker);
         if is_untouched {
             self.of_worker.untouched.set(untouched);
         }
@@ -148,8 +161,7 @@ impl Backlog {
         }
         self.moves.set(self.moves.get() + 1);
         self.of_client.set(self.of_client.get() - bytes);
-        let responses = &self.of_worker.responses;
-        responses.set(responses.get() - bytes);
+        self.of_worker.buffered.responses.subtract(bytes);
     }
 
     /// Whether only little is to be read ahead for it.
@@ -160,7 +172,7 @@ impl Backlog {
     /// Whether the worker has much waiting.
     pub(crate) fn is_pressed(&self) -> bool {
         let of_worker = &self.of_worker;
-        of_worker.responses.get() > MUCH || of_worker.untouched.get() > MUCH_UNTOUCHED
+        of_worker.buffered.responses.get() > MUCH || of_worker.untouched.get() > MUCH_UNTOUCHED
     }
 }
 
@@ -183,7 +195,7 @@ mod tests {
         for other in &others {
             while other.add(8 * 1024, TOUCHED).is_some() {}
         }
-        assert!(of_worker.responses.get() > OF_WORKER - 16 * 1024);
+        assert!(of_worker.buffered.responses.get() > OF_WORKER - 16 * 1024);
         assert!(last.is_long(), "the worker has much");
         assert!(last.add(32 * 1024, TOUCHED).is_some(), "it has nothing yet");
         assert!(last.add(0, TOUCHED).is_none());
@@ -224,7 +236,7 @@ mod tests {
             (MUCH, VERY_MUCH_UNTOUCHED, FEW),
             (MUCH, VERY_MUCH_UNTOUCHED + 1, 1),
         ] {
-            of_worker.responses.set(waits);
+            of_worker.buffered.responses.set(waits);
             of_worker.untouched.set(untouched);
             let at_once = client.at_once();
             assert_eq!(
