@@ -208,18 +208,19 @@ fn say_where(addresses: &[SocketAddr], admin: Option<&str>, workers: usize) {
     }
 }
 
-/// The limits of the config file, with no more clients than the process may have files open for.
-fn limits_within(config: &Config, files: OpenFiles) -> Limits {
+/// The limits of the config file, and how many clients all listeners may have together: no more than
+/// the process may have files open for.
+fn limits_within(config: &Config, files: OpenFiles) -> (Limits, usize) {
     let mut limits = config.limits;
-    let allowed = files.clients(config.listeners.len());
+    let allowed = files.clients();
     if limits.connections > allowed {
         let connections = limits.connections;
         tracing::warn!(
             connections,
             allowed,
-            "limits.connections is more than the limit of open files allows for each listener"
+            "limits.connections is more than the limit of open files allows for all listeners together"
         );
         limits.connections = allowed;
     }
-    limits
+    (limits, allowed)
 }
