@@ -26,6 +26,10 @@ pub struct Status {
     /// Deprecated, and gone in the next release: the same number under its old name.
     #[serde(default)]
     pub elders: usize,
+    /// Whether a process waits to take this one's place; `None` from a release that knows no such
+    /// process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standby: Option<bool>,
     /// Services of which nothing is up: their requests are tried anyway.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub in_panic: Vec<String>,

@@ -24,12 +24,17 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: Option<u16>,
 
+    /// Wait until the proxy that serves behind `handover.socket` has ended, and serve in its place
+    /// then, by the config file as it is then. Where none serves, serve at once
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) standby: bool,
+
     /// Check the config, and end
     #[arg(long)]
     pub(crate) check: bool,
 
     /// Serve nothing and wait for SIGTERM: the process of the container that owns the published
     /// ports of the proxy's containers
-    #[arg(long, conflicts_with_all = ["config", "workers", "check"])]
+    #[arg(long, conflicts_with_all = ["config", "workers", "check", "standby"])]
     pub(crate) hold: bool,
 }

@@ -38,10 +38,10 @@ use program::sockets::Given;
 pub use config::{
     AdminAddress, AdminSettings, Config, ConfigError, Limits, Listener, ListenersTls,
 };
-pub use lifecycle::RunError;
-pub use lifecycle::handover::{HandoverError, Predecessor};
+pub use lifecycle::handover::{HandoverError, HeldLock, Predecessor, Standby};
+pub use lifecycle::{Before, RunError};
 pub use server::bind_error::BindError;
-pub use server::keeper::from_keeper;
+pub use server::keeper::{are_all_given, from_keeper};
 pub use server::listeners::Listeners;
 pub use server::systemd::from_systemd;
 pub use wire::tls::{ClientAuth, KeyPair, ListenerSettings, Version};
@@ -62,15 +62,16 @@ use wire::tls::{self, Listening};
 use worker::order::Orders;
 
 /// Runs the proxy until `shutdown`; then finishes what is in flight, for `timeouts.drain` at
-/// most. `file` is where `config` came from, and is followed from now on. With a `predecessor` it
+/// most. `file` is where `config` came from, and is followed from now on. With a predecessor it
 /// goes on with what that has; and it ends when a successor has, and all requests are finished.
 pub async fn run(
     config: Config,
     file: Option<PathBuf>,
     listeners: Listeners,
-    mut predecessor: Option<Predecessor>,
+    before: Before,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
+    let (mut predecessor, held_lock) = before.parts();
     let limits = limits_within(&config, OpenFiles::raise());
     let workers = listeners.workers.len();
     let about = About::new(workers);
@@ -100,6 +101,7 @@ pub async fn run(
     let own = ((addresses.clone(), ids), admin_address.clone());
     let active_lock = ActiveLock::beside(config.handover.as_deref());
     active_lock.hold().await;
+    drop(held_lock);
     let taken_over = start::take_over(predecessor, own, &control, &links).await;
     if taken_over.is_ok() {
         control.begin_saving().await;
@@ -208,18 +210,19 @@ fn say_where(addresses: &[SocketAddr], admin: Option<&str>, workers: usize) {
     }
 }
 
-/// The limits of the config file, with no more clients than the process may have files open for.
-fn limits_within(config: &Config, files: OpenFiles) -> Limits {
+/// The limits of the config file, and how many clients all listeners may have together: no more than
+/// the process may have files open for.
+fn limits_within(config: &Config, files: OpenFiles) -> (Limits, usize) {
     let mut limits = config.limits;
-    let allowed = files.clients(config.listeners.len());
+    let allowed = files.clients();
     if limits.connections > allowed {
         let connections = limits.connections;
         tracing::warn!(
             connections,
             allowed,
-            "limits.connections is more than the limit of open files allows for each listener"
+            "limits.connections is more than the limit of open files allows for all listeners together"
         );
         limits.connections = allowed;
     }
-    limits
+    (limits, allowed)
 }

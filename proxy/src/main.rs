@@ -1,14 +1,17 @@
-//! `crossfade-proxy`: parse, check, bind, run, stop.
+//! `crossfade-proxy`: parse, check, wait if it is a standby, bind, run, stop.
 
 mod flags;
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 
 use clap::Parser;
 use program::log::EnvFilter;
 use program::signals;
-use proxy::{Config, Listeners, Predecessor};
+use program::sockets::Given;
+use proxy::{Before, Config, HeldLock, Listeners, ListenersTls, Predecessor, Standby};
 
 use flags::Flags;
 
@@ -53,26 +56,84 @@ fn start(flags: Flags) -> Result<(), u8> {
     }
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let workers = flags.workers.map_or_else(cores, usize::from);
-    runtime.block_on(async {
+    let program = Program {
+        file,
+        config,
+        tls,
+        workers,
+    };
+    runtime.block_on(program.run(flags.standby))
+}
+
+/// What is to be run.
+struct Program {
+    file: PathBuf,
+    config: Config,
+    tls: ListenersTls,
+    workers: usize,
+}
+
+impl Program {
+    async fn run(mut self, is_standby: bool) -> Result<(), u8> {
         let shutdown = signals::told_to_stop().map_err(say(EXIT_FAILED))?;
-        let mut given = proxy::from_systemd(&config).map_err(say(EXIT_FAILED))?;
-        let mut predecessor = None;
-        if let Some(socket) = &config.handover
+        let mut shutdown = pin!(shutdown);
+        let mut given = proxy::from_systemd(&self.config).map_err(say(EXIT_FAILED))?;
+        let mut before = Before::Nothing;
+        if is_standby {
+            let waited = tokio::select! {
+                waited = self.stand_by() => waited?,
+                () = &mut shutdown => return Ok(()),
+            };
+            if let Some((sockets, lock)) = waited {
+                given.splice(..0, sockets);
+                before = Before::Ended(lock);
+                self.read_again();
+            }
+        }
+        let config = self.config;
+        if let (Before::Nothing, Some(socket)) = (&before, &config.handover)
             && let Some((found, sockets)) =
                 Predecessor::find(socket).await.map_err(say(EXIT_FAILED))?
         {
             given.splice(..0, sockets);
-            predecessor = Some(found);
+            before = Before::Predecessor(found);
         }
-        if let Some(keeper) = &config.keeper {
+        // A standby's clients wait already: it asks for nothing that it has.
+        let has_all = matches!(before, Before::Ended(_)) && proxy::are_all_given(&config, &given);
+        if let Some(keeper) = config.keeper.as_ref().filter(|_| !has_all) {
             let kept = proxy::from_keeper(keeper, given).await;
             given = kept.map_err(say(EXIT_FAILED))?;
         }
-        let listeners = Listeners::bind(&config, &tls, workers, given);
+        let listeners = Listeners::bind(&config, &self.tls, self.workers, given);
         let listeners = listeners.map_err(say(EXIT_FAILED))?;
-        let run = proxy::run(config, Some(file), listeners, predecessor, shutdown);
+        let run = proxy::run(config, Some(self.file), listeners, before, shutdown);
         run.await.map_err(say(EXIT_FAILED))
-    })
+    }
+
+    /// Waits for the process that serves to end. `None`: none serves.
+    async fn stand_by(&self) -> Result<Option<(Vec<Given>, HeldLock)>, u8> {
+        let Some(socket) = &self.config.handover else {
+            let message = "`--standby` needs the socket on which the proxy that serves is found: set \
+                           handover.socket in the config, as in \"/run/crossfade/handover.sock\"";
+            return Err(say(EXIT_USAGE)(message));
+        };
+        match Standby::join(socket).await.map_err(say(EXIT_FAILED))? {
+            Some(standby) => Ok(Some(standby.until_it_serves().await)),
+            None => Ok(None),
+        }
+    }
+
+    /// The file may be another one than at the start. One that is wrong now changes nothing.
+    fn read_again(&mut self) {
+        let read = Config::load(&self.file).and_then(|config| {
+            let tls = config.load_tls(&self.file, false)?;
+            Ok((config, tls))
+        });
+        match read {
+            Ok((config, tls)) => (self.config, self.tls) = (config, tls),
+            Err(error) => tracing::error!("{error}: serving by the config of this process's start"),
+        }
+    }
 }
 
 /// Says what is wrong, and gives the exit code for it.

@@ -158,6 +158,7 @@ impl Killer {
             ..Settings::default()
         };
         let project = TestProject::up(on, &settings).await;
+        project.until_standby().await;
         Self {
             load: Load::start(project.address, &["--rate", "300", "--connections", "8"]),
             parts: project.parts().len(),

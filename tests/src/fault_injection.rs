@@ -1,5 +1,6 @@
 //! What can be done to a project from outside, and how one sees that it is whole.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -72,19 +73,34 @@ impl TestProject {
         }
     }
 
-    /// `kill -9` of the proxy.
+    /// `kill -9` of the proxy that serves.
     pub fn kill_proxy(&self) {
-        match self.on {
-            On::Processes => {
-                let found = processes_of(self.folder());
-                let proxy = found.iter().find(|one| one.command.contains("proxy.toml"));
-                kill_to_the_end(proxy.expect("a proxy runs").pid);
+        kill_to_the_end(self.active_proxy().expect("a proxy serves"));
+    }
+
+    /// The process that serves as the proxy: it has the lock beside the handover socket. Also that of
+    /// a container, as this machine numbers it.
+    pub fn active_proxy(&self) -> Option<i32> {
+        let file = self.state().join("proxy/handover.sock.lock");
+        let inode = format!(":{}", std::fs::metadata(file).ok()?.ino());
+        let locks = std::fs::read_to_string("/proc/locks").expect("Linux has /proc");
+        locks.lines().find_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            match words.as_slice() {
+                [_, "FLOCK", _, _, pid, file, ..] if file.ends_with(&inode) => pid.parse().ok(),
+                _ => None,
             }
-            On::Podman => {
-                let name = format!("{}-proxy", self.name);
-                podman(&["kill", "--signal", "KILL", &name]).expect("it runs");
-            }
-        }
+        })
+    }
+
+    /// Waits until another process is ready to take the proxy's place.
+    pub async fn until_standby(&self) {
+        let admin = AdminPort::of(self);
+        wait_until("the proxy has a standby", || async {
+            let status = admin.try_get("/v1/status").await;
+            status.is_some_and(|status| status["standby"] == true)
+        })
+        .await;
     }
 
     /// `kill -9` of all that runs, the infra container included.

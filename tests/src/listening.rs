@@ -1,13 +1,17 @@
 //! The sockets on which clients reach a project, which are the host's: what clients' addresses are,
 //! which addresses there are, and who keeps them.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::{On, Settings, TestProject, free_address, proxy_kills, wait_until};
+use crate::manifests::with;
+use crate::neighbour::Neighbour;
+use crate::proxy_kills::FIRST_RESPONSE;
+use crate::{AdminPort, On, Settings, TestProject, free_address, proxy_kills, wait_until};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -30,6 +34,88 @@ pub async fn clients_are_known_by_their_own_addresses(on: On) {
     }
     let status = project.status().await;
     assert_eq!(status["published"], serde_json::Value::Null, "{status:#}");
+}
+
+/// Clients of another network are known by their own addresses to all that asks for them: header
+/// fields, `force`, limits, and the balance by address.
+pub async fn clients_of_another_network_are_known_by_their_own_addresses(on: On) {
+    let neighbour = Neighbour::find().expect("a network of the test's own");
+    let project = TestProject::new(on, &Settings::default());
+    let port = project.address.port();
+    let [v4, v6] = neighbour.hosts().map(|host| SocketAddr::new(host, port));
+    let tester = neighbour.clients().next().expect("there are clients");
+    let v6_tester = neighbour.v6_client();
+    let keys = format!(
+        "balance = {{ hash = \"address\" }}\n\
+         force = {{ header = \"x-version\", from = [\"{tester}/32\", \"{v6_tester}/128\"] }}"
+    );
+    let manifest = with(&project, &Settings::default(), &keys);
+    let service = "[[services]]\nname = \"limited\"\nhosts = [\"limited.test\"]\n\
+                   limits = { requests = { rate = \"2/h\" } }\n";
+    let image = manifest.lines().find(|line| line.starts_with("image = "));
+    let version = "version = \"1.0.0\"";
+    let listen = format!("[\"{}\"]", project.address);
+    let manifest = manifest.replace(&listen, &format!("[\"{v4}\", \"{v6}\"]"));
+    let image = image.expect("it has one");
+    project.write_manifest(&format!("{manifest}\n{service}{image}\n{version}\n"));
+    project.must(&["up"]).await;
+
+    let admin = AdminPort::of(&project);
+    for (from, to) in [(tester, v4), (v6_tester, v6)] {
+        let get = |path: &str, head: &str| {
+            let response = neighbour.get(from, to, path, head);
+            response.unwrap_or_else(|error| panic!("{from} to {to}: {error}"))
+        };
+        let headers = get("/headers", "Host: a\r\n");
+        for name in ["x-real-ip", "x-forwarded-for"] {
+            let want = format!("[\"{name}\",\"{from}\"]");
+            assert!(headers.contains(&want), "no {want} in {headers}");
+        }
+        for want in ["200", "200", "429"] {
+            let response = get("/", "Host: limited.test\r\n");
+            let start = format!("HTTP/1.1 {want} ");
+            assert!(response.starts_with(&start), "not {want}: {response}");
+        }
+        let before = forced(&admin).await;
+        get("/", "Host: a\r\nX-Version: 1.0.0\r\n");
+        assert_eq!(forced(&admin).await, before + 1, "{from} may choose");
+    }
+    let before = forced(&admin).await;
+    let mut used = BTreeSet::new();
+    for other in neighbour.clients().skip(1) {
+        let mut own = BTreeSet::new();
+        for _ in 0..3 {
+            let taken = requests(&admin).await;
+            let head = "Host: a\r\nX-Version: 1.0.0\r\n";
+            let response = neighbour.get(other, v4, "/", head).expect("a response");
+            assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+            let now = requests(&admin).await;
+            own.extend((0..now.len()).filter(|at| now[*at] != taken[*at]));
+        }
+        assert_eq!(own.len(), 1, "{other} has one endpoint");
+        used.extend(own);
+    }
+    assert_eq!(used.len(), 2, "clients are divided");
+    assert_eq!(forced(&admin).await, before, "others may not choose");
+    let limited = neighbour.clients().nth(1).expect("there are more");
+    let head = "Host: limited.test\r\n";
+    let response = neighbour.get(limited, v4, "/", head).expect("a response");
+    assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+}
+
+/// Requests of service `web` whose clients have chosen the version.
+async fn forced(admin: &AdminPort) -> u64 {
+    let stats = admin.get("/v1/services/web/stats").await;
+    let stats: admin_api::ServiceStats = serde_json::from_value(stats).expect("stats");
+    stats.versions["1.0.0"].forced.responses.success
+}
+
+/// How many requests each of its endpoints has had.
+async fn requests(admin: &AdminPort) -> Vec<u64> {
+    let web = admin.get("/v1/services/web").await;
+    let web: admin_api::ServiceView = serde_json::from_value(web).expect("a service");
+    let endpoints = web.versions["1.0.0"].endpoints.iter();
+    endpoints.map(|endpoint| endpoint.requests).collect()
 }
 
 /// An `up` adds an address and takes one away, and no client of the others notices.
@@ -76,7 +162,8 @@ pub async fn a_new_controller_gets_its_sockets_back_from_the_proxy(on: On) {
     assert!(killed.failed.is_empty(), "{killed:#?}");
 }
 
-/// Nothing is refused, and nothing fails but what was in flight.
+/// Nothing is refused, nothing fails but what was in flight, and the standby serves at once. Its own
+/// standby does so after it.
 pub async fn clients_of_a_killed_proxy_wait_for_the_next_one(on: On) {
     let project = TestProject::up(on, &Settings::default()).await;
     for _ in 0..2 {
@@ -84,7 +171,13 @@ pub async fn clients_of_a_killed_proxy_wait_for_the_next_one(on: On) {
         assert_eq!(killed.refused, 0, "{killed:#?}");
         assert!(killed.failed.is_empty(), "{killed:#?}");
         assert!(killed.requests > killed.in_flight, "{killed:#?}");
+        assert!(killed.first_response <= FIRST_RESPONSE, "{killed:#?}");
     }
+    // By then the controller knows which proxy is in force.
+    project.until_standby().await;
+    let events = project.events().await;
+    let succeeded = |event: &&String| event.contains("its standby, serves in its place");
+    assert_eq!(events.iter().filter(succeeded).count(), 2, "{events:#?}");
 }
 
 /// Whether the controller has a socket that listens on the project's port.

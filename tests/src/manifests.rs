@@ -446,7 +446,7 @@ pub async fn each_version_is_spoken_to_as_the_manifest_had_it(on: On) {
         &settings,
         "tls = { server_name = \"not a name\", verify = false }",
     ));
-    let says = ["crossfade.toml:17: services[0].tls.server_name: "];
+    let says = ["crossfade.toml:16: services[0].tls.server_name: "];
     project.refused(&["up"], 64, &says).await;
 
     project.write_manifest(&project.manifest(&settings));

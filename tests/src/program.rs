@@ -85,6 +85,13 @@ impl Running {
         Self::spawn(command, name, &[])
     }
 
+    /// Starts a program by its path, as another user. Only root can.
+    pub fn start_as(user: u32, path: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new(path);
+        command.args(args).stdin(Stdio::null()).uid(user).gid(user);
+        Self::spawn(command, &path.display().to_string(), &[])
+    }
+
     fn spawn(mut command: Command, name: &str, env: &[(&str, &str)]) -> Self {
         command
             .env_clear()

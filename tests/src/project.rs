@@ -61,7 +61,7 @@ pub struct TestProject {
     pub name: String,
     /// Where clients ask.
     pub address: SocketAddr,
-    /// Where the proxy's admin API is.
+    /// Where the proxy's admin API is, if the manifest has [`TestProject::with_admin_port`].
     pub admin: SocketAddr,
     folder: TempDir,
 }
@@ -112,7 +112,6 @@ runtime = "{runtime}"
 
 [proxy]
 listen = ["{address}"]
-admin_port = {admin_port}
 drain_timeout = "10s"
 
 [[services]]
@@ -133,8 +132,13 @@ bake = "{bake}"
 "#,
             project = self.name,
             address = self.address,
-            admin_port = self.admin.port(),
         )
+    }
+
+    /// The same manifest, with the admin API on a port.
+    pub fn with_admin_port(&self, manifest: &str) -> String {
+        let port = format!("admin_port = {}\ndrain_timeout", self.admin.port());
+        manifest.replacen("drain_timeout", &port, 1)
     }
 
     /// Replaces `crossfade.toml`.

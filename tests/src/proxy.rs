@@ -83,6 +83,32 @@ impl TestProxy {
         Running::start("crossfade-proxy", &flags(file, workers), &[])
     }
 
+    /// Starts a process beside it that waits to take its place, and waits until it does.
+    pub async fn standby(&self) -> Running {
+        let standby = self.begin_standby();
+        wait_until("it has a standby", || async {
+            self.must("GET", "/v1/status", Value::Null).await["standby"] == true
+        })
+        .await;
+        standby.line_with("standby: waiting").await;
+        standby
+    }
+
+    /// The same, and does not wait.
+    pub fn begin_standby(&self) -> Running {
+        let file = self.config_file();
+        let file = file.to_str().expect("temporary paths are text");
+        let flags = [&flags(file, 2)[..], &["--standby"]].concat();
+        Running::start("crossfade-proxy", &flags, &[])
+    }
+
+    /// Kills it (SIGKILL), and waits until it has ended. `next` serves in its place.
+    pub async fn kill(&mut self, next: Running) {
+        let before = std::mem::replace(&mut self.running, next);
+        before.signal(Signal::KILL);
+        before.finished().await;
+    }
+
     /// Where it hands over.
     pub fn handover_socket(&self) -> PathBuf {
         self.folder.path().join("handover.sock")

@@ -82,7 +82,7 @@ pub async fn a_proxy_that_dies_comes_back_and_the_rollout_goes_on(on: On) {
     let died = |event: &String| {
         event.starts_with("proxy: ")
             && event.contains("exited")
-            && event.contains("started again: ")
+            && (event.contains("started again: ") || event.contains("serves in its place"))
     };
     assert_eq!(
         events.iter().filter(|event| died(event)).count(),

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::within;
@@ -67,6 +67,17 @@ pub async fn try_send(
     body: &str,
 ) -> Result<Reply, Box<dyn Error>> {
     let stream = TcpStream::connect(address).await?;
+    send_on(stream, &address.to_string(), (method, path), headers, body).await
+}
+
+/// The same over a connection that is open, to this host.
+pub(crate) async fn send_on(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    host: &str,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<Reply, Box<dyn Error>> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let mut request = Request::builder().method(method).uri(path);
@@ -74,7 +85,7 @@ pub async fn try_send(
         .iter()
         .any(|(name, _)| name.eq_ignore_ascii_case("host"))
     {
-        request = request.header("host", address.to_string());
+        request = request.header("host", host);
     }
     for (name, value) in headers {
         request = request.header(*name, *value);

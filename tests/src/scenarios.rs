@@ -81,7 +81,7 @@ pub async fn a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself(
     let want = format!("{} is down: {count} containers removed", project.name);
     assert_eq!(said.trim(), want);
     project.until_nothing_is_left().await;
-    assert!(closed(project.address) && closed(project.admin));
+    assert!(closed(project.address));
 }
 
 /// A tester may choose the version that its failing requests hit; no version is judged by them.
@@ -466,6 +466,7 @@ pub async fn a_service_is_scaled_under_load_without_a_failed_request(on: On) {
 /// `up` again, and what `status`, `history` and `logs` say.
 pub async fn up_again_changes_nothing_and_what_runs_can_be_looked_at(on: On) {
     let project = TestProject::up(on, &Settings::default()).await;
+    project.until_standby().await;
     let (serving, traces) = (project.serving("1.0.0"), project.traces());
     let said = project.must(&["up"]).await;
     assert_eq!(
@@ -649,9 +650,10 @@ pub async fn an_up_that_fails_leaves_nothing(on: On) {
         .refused(&["up"], 1, &[&address, "is taken by "])
         .await;
     project.until_nothing_is_left().await;
-    assert!(closed(project.admin));
     drop(taken);
 
+    let manifest = project.manifest(&Settings::default());
+    project.write_manifest(&project.with_admin_port(&manifest));
     let taken = std::net::TcpListener::bind(project.admin).expect("the port is free");
     let address = project.admin.to_string();
     project
@@ -679,7 +681,7 @@ pub async fn an_up_that_fails_leaves_nothing(on: On) {
         let failed = |one: &String| one.starts_with("failed: up failed: ") && one.contains(says);
         assert!(events.iter().any(failed), "{events:#?}");
         project.until_nothing_is_left().await;
-        assert!(closed(project.address) && closed(project.admin));
+        assert!(closed(project.address));
     }
 
     // None of that is in the way of one that can work.
@@ -688,19 +690,31 @@ pub async fn an_up_that_fails_leaves_nothing(on: On) {
     assert_eq!(project.serving("1.0.0").len(), 2);
 }
 
-/// Who calls the admin port without the token, or with another one, gets nothing.
-pub async fn the_admin_port_wants_the_token(on: On) {
+/// Who calls the admin API without the token, or with another one, gets nothing, be it on its socket
+/// or on a port.
+pub async fn the_admin_api_wants_the_token(on: On) {
     let project = TestProject::up(on, &Settings::default()).await;
+    expect_the_token_to_be_wanted(&project).await;
+    project.must(&["down"]).await;
+    let manifest = project.manifest(&Settings::default());
+    project.write_manifest(&project.with_admin_port(&manifest));
+    project.must(&["up"]).await;
+    assert!(!closed(project.admin));
+    expect_the_token_to_be_wanted(&project).await;
+}
+
+async fn expect_the_token_to_be_wanted(project: &TestProject) {
+    let admin = AdminPort::of(project);
     for token in [None, Some("Bearer "), Some("Bearer 0123456789abcdef")] {
         let headers: Vec<(&str, &str)> = token.map(|t| ("authorization", t)).into_iter().collect();
         for (method, path) in [("GET", "/v1/services"), ("PUT", "/v1/services/web/split")] {
             let body = r#"{"split":{"1.0.0":1}}"#;
-            let reply = send(project.admin, method, path, &headers, body).await;
+            let reply = admin.send(method, path, &headers, body).await;
             assert_eq!(reply.status, 401, "{token:?} {method}: {reply:?}");
             assert!(!reply.body.contains("1.0.0"), "{reply:?}");
         }
     }
-    AdminPort::of(&project).get("/v1/services/web").await;
+    admin.get("/v1/services/web").await;
 }
 
 /// Version 1.0.0 has every request, on the containers that it had, and no other runs.

@@ -55,8 +55,7 @@ pub async fn a_changed_proxy_takes_over_from_the_one_before(on: On) {
     assert_ne!(admin.get("/v1/status").await["process"], before);
     nothing().await;
 
-    let port = format!("admin_port = {}", project.admin.port());
-    project.write_manifest(&other.replace(&port, "admin_port = 5999"));
+    project.write_manifest(&project.with_admin_port(&other));
     project
         .refused(
             &["up"],
@@ -148,23 +147,34 @@ pub async fn an_upgrade_that_fails_leaves_the_proxy_as_it_was(on: On) {
 }
 
 impl TestProject {
-    /// How many proxies there are, those that have ended and were not taken away included.
+    /// How many proxies there are, those that have ended and were not taken away included, and those
+    /// that were started as a standby not.
     pub fn proxies(&self) -> usize {
         match self.on {
             On::Processes => {
                 let found = processes_of(self.folder());
                 let proxies = found
                     .iter()
-                    .filter(|one| one.command.contains("proxy.toml"));
+                    .filter(|one| one.command.contains("proxy.toml"))
+                    .filter(|one| !one.command.contains("--standby"));
                 proxies.count()
             }
             On::Podman => {
                 let project = format!("label=io.crossfade.project={}", self.name);
                 let role = "label=io.crossfade.role=proxy";
                 let ps = [
-                    "ps", "--all", "--quiet", "--filter", &project, "--filter", role,
+                    "ps",
+                    "--all",
+                    "--format",
+                    "{{.Labels}}",
+                    "--filter",
+                    &project,
+                    "--filter",
+                    role,
                 ];
-                podman(&ps).expect("podman works").lines().count()
+                let all = podman(&ps).expect("podman works");
+                let is_standby = |labels: &&str| labels.contains("io.crossfade.standby");
+                all.lines().filter(|labels| !is_standby(labels)).count()
             }
         }
     }

@@ -23,7 +23,6 @@ pub(super) const SERVICE: &str = "web";
 
 /// Where the ports are looked for: clients', and the proxy's admin port.
 const CLIENTS: u16 = 8080;
-const ADMIN: u16 = 9900;
 const PORT_ATTEMPTS: usize = 5;
 
 const SERVER: &str = "crossfade-sample-server";
@@ -42,7 +41,6 @@ pub(super) struct DemoProject {
     pub(super) admin: ProxyAdmin,
     kind: RuntimeChoice,
     project: String,
-    admin_port: u16,
 }
 
 impl DemoProject {
@@ -70,7 +68,6 @@ impl DemoProject {
             listen,
             kind,
             project,
-            admin_port: free_port(ADMIN)?,
         })
     }
 
@@ -98,7 +95,6 @@ impl DemoProject {
                     // It has nothing to control, and ends.
                     self.client.until_gone().await;
                     self.listen.set_port(free_port(CLIENTS)?);
-                    self.admin_port = free_port(ADMIN)?;
                     say(&format!(
                         "  another program has taken a port: listening on http://{}",
                         self.listen
@@ -110,7 +106,7 @@ impl DemoProject {
     }
 
     fn ports_are_free(&self) -> bool {
-        is_free(self.listen.port()) && is_free(self.admin_port)
+        is_free(self.listen.port())
     }
 
     /// What `crossfade up` is given: short times, so that the story is.
@@ -122,7 +118,6 @@ runtime = "{runtime}"
 
 [proxy]
 listen = ["{listen}"]
-admin_port = {admin_port}
 drain_timeout = "10s"
 
 [[services]]
@@ -147,7 +142,6 @@ bake = "3s"
                 "process"
             },
             listen = self.listen,
-            admin_port = self.admin_port,
         )
     }
 

@@ -1,6 +1,8 @@
 //! What the host has: podman and what it needs, and limits.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use rustix::process::{Resource, geteuid, getrlimit};
@@ -21,6 +23,9 @@ pub(super) async fn examine(
     findings: &mut Vec<Finding>,
 ) -> bool {
     files(findings);
+    if !geteuid().is_root() {
+        low_ports(manifest, findings);
+    }
     if !wants_podman(kind) {
         findings.push(Finding::ok(
             "podman",
@@ -52,7 +57,7 @@ pub(super) async fn examine(
         return false;
     }
     if !geteuid().is_root() {
-        rootless(manifest, findings);
+        rootless(findings);
     }
     match api().await {
         Ok(()) => {
@@ -100,12 +105,11 @@ async fn api() -> Result<(), String> {
 }
 
 /// What podman needs where it is not root's.
-fn rootless(manifest: Option<&Manifest>, findings: &mut Vec<Finding>) {
+fn rootless(findings: &mut Vec<Finding>) {
     let user = crate::project::caller::name_of(geteuid().as_raw());
     ids(&user, findings);
     programs(findings);
     session(&user, findings);
-    low_ports(manifest, findings);
 }
 
 /// Ids for the users that containers have.
@@ -168,22 +172,33 @@ fn session(user: &str, findings: &mut Vec<Finding>) {
 
 /// Listening ports that only root may have.
 fn low_ports(manifest: Option<&Manifest>, findings: &mut Vec<Finding>) {
-    let first: u16 = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let first: u16 = first
         .ok()
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(1024);
-    for address in manifest.map(addresses).unwrap_or_default() {
-        if address.port() < first {
-            let port = address.port();
-            findings.push(Finding::failed(
-                "rootless",
-                format!("port {port} needs root: other users may use ports from {first}"),
-                format!(
-                    "as root: `sysctl net.ipv4.ip_unprivileged_port_start={port}`, or another port"
-                ),
-            ));
-        }
-    }
+    let addresses = manifest.map(addresses).unwrap_or_default();
+    let ports: BTreeSet<u16> = addresses.iter().map(SocketAddr::port).collect();
+    findings.extend(low_port(&ports, first));
+}
+
+/// The ports below `first`, which other users than root may not have, and what lets them: a setting of
+/// the kernel for all of them, or a capability for the controller alone.
+fn low_port(ports: &BTreeSet<u16>, first: u16) -> Option<Finding> {
+    let lowest = ports.first().filter(|port| **port < first)?;
+    let low: Vec<String> = ports.range(..first).map(u16::to_string).collect();
+    let low = low.join(", ");
+    let plural = if low.contains(',') { "ports" } else { "port" };
+    Some(Finding::failed(
+        "low ports",
+        format!("{plural} {low}: users other than root may listen on ports from {first} on"),
+        format!(
+            "as root, for every user: `echo net.ipv4.ip_unprivileged_port_start={lowest} > \
+             /etc/sysctl.d/50-crossfade.conf && sysctl --system`; or for the controller alone: run \
+             `crossfade serve` as a system service with `User=` and \
+             `AmbientCapabilities=CAP_NET_BIND_SERVICE`; or choose another port"
+        ),
+    ))
 }
 
 /// Whether `/etc/subuid` or `/etc/subgid` gives the user ids of its own.
@@ -226,6 +241,25 @@ mod tests {
         assert!(has_range(text, "eve", 1001));
         assert!(!has_range(text, "bob", 7), "an empty one is none");
         assert!(!has_range(text, "an", 100_000));
+    }
+
+    #[test]
+    fn a_low_port_is_named_with_both_ways_to_have_it() {
+        assert_eq!(low_port(&[1024, 8080].into(), 1024), None);
+        assert_eq!(low_port(&[80].into(), 80), None);
+        let found = low_port(&[443, 80, 8080].into(), 1024).expect("two are low");
+        assert!(found.text.starts_with("ports 80, 443: "), "{found:?}");
+        let fix = found.fix.expect("a fix");
+        assert!(
+            fix.contains("ip_unprivileged_port_start=80 > /etc/sysctl.d/"),
+            "{fix}"
+        );
+        assert!(
+            fix.contains("AmbientCapabilities=CAP_NET_BIND_SERVICE"),
+            "{fix}"
+        );
+        let one = low_port(&[443].into(), 1024).expect("it is low");
+        assert!(one.text.starts_with("port 443: "), "{one:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! changes nothing, and needs neither a controller nor podman.
 
 mod host;
+mod policy;
 mod project;
 mod uploads;
 
@@ -195,6 +196,7 @@ fn wants_podman(kind: RuntimeChoice) -> bool {
 /// The manifest's listening addresses, the admin port included.
 fn addresses(manifest: &Manifest) -> Vec<std::net::SocketAddr> {
     let clients = manifest.proxy.listeners.iter().map(|one| one.address);
-    let admin = ([127, 0, 0, 1], manifest.proxy.admin_port).into();
-    clients.chain([admin]).collect()
+    let admin = manifest.proxy.admin_port;
+    let admin = admin.map(|port| ([127, 0, 0, 1], port).into());
+    clients.chain(admin).collect()
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access, statvfs};
 use rustix::process::geteuid;
 
-use super::{Finding, addresses, first_line, image_of, run};
+use super::{Finding, addresses, first_line, image_of, policy, run};
 use crate::api::{About, StatusReply};
 use crate::client::ControllerClient;
 use crate::error::{Error, NoController};
@@ -153,6 +153,10 @@ impl CheckedProject<'_> {
         }
         let up = self.controller(findings).await;
         self.proxy(up.as_ref(), findings).await;
+        if self.kind == RuntimeChoice::Podman {
+            policy::examine(up.as_ref(), findings);
+            self.infra(up.as_ref(), findings).await;
+        }
         let is_ours = up.is_some() || self.has_proxy().await;
         self.ports(up.as_ref(), is_ours, findings);
         self.images(findings).await;
@@ -215,6 +219,38 @@ impl CheckedProject<'_> {
                 "proxy",
                 why,
                 "the controller restarts it: see `crossfade status` and `podman logs`",
+            ),
+        });
+    }
+
+    /// The container that owns the proxy's network: another program may have removed it.
+    async fn infra(&self, up: Option<&StatusReply>, findings: &mut Vec<Finding>) {
+        if up.is_none() || !self.on_podman {
+            return;
+        }
+        let name = format!("{}-{}", self.manifest.project, proxy::INFRA);
+        let args = [
+            "container",
+            "inspect",
+            "--format",
+            "{{.State.Status}}",
+            &name,
+        ];
+        let state = match run("podman", &args).await {
+            Ok(found) if found.status.success() => {
+                String::from_utf8_lossy(&found.stdout).trim().to_owned()
+            }
+            Ok(_) => "gone".to_owned(),
+            // Podman is another finding's.
+            Err(_) => return,
+        };
+        findings.push(match state.as_str() {
+            "running" => Finding::ok("infra", format!("{name} runs: the proxy has its network")),
+            state => Finding::failed(
+                "infra",
+                format!("{name} is {state}: the proxy has no network without it"),
+                "the controller makes it again, and the proxy, within seconds: see `crossfade \
+                 history`; if it does not, `crossfade status` says why",
             ),
         });
     }

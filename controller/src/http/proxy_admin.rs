@@ -1,6 +1,8 @@
 //! A client of the proxy's admin API.
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use admin_api::{
@@ -12,7 +14,7 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::Full;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::http::exchange::exchange;
 
@@ -31,6 +33,13 @@ pub struct ProxyAdmin {
 pub enum Dial {
     /// By TCP, on loopback.
     Tcp(SocketAddr),
+    /// By a unix socket.
+    Unix {
+        /// Its path.
+        socket: PathBuf,
+        /// Where the proxy of an older release is, while there is none behind the socket.
+        older: Option<SocketAddr>,
+    },
     /// In memory, so that a test can pause the clock: to tokio a socket that waits is idle.
     #[cfg(test)]
     Memory(tokio::sync::mpsc::UnboundedSender<tokio::io::DuplexStream>),
@@ -188,12 +197,14 @@ impl ProxyAdmin {
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> AdminResult<(StatusCode, Bytes)> {
         let exchanged = match &self.dial {
-            Dial::Tcp(address) => {
-                let stream = TcpStream::connect(address)
-                    .await
-                    .map_err(|error| AdminError::Unreachable(error.into()))?;
-                exchange(stream, request).await
-            }
+            Dial::Tcp(address) => exchange(connected(*address).await?, request).await,
+            Dial::Unix { socket, older } => match (UnixStream::connect(socket).await, older) {
+                (Ok(stream), _) => exchange(stream, request).await,
+                (Err(error), Some(older)) if is_absent(&error) => {
+                    exchange(connected(*older).await?, request).await
+                }
+                (Err(error), _) => return Err(unreachable(error)),
+            },
             #[cfg(test)]
             Dial::Memory(accept) => {
                 let (ours, theirs) = tokio::io::duplex(64 * 1024);
@@ -204,5 +215,65 @@ impl ProxyAdmin {
             }
         };
         exchanged.map_err(|error| AdminError::Unreachable(error.into()))
+    }
+}
+
+async fn connected(address: SocketAddr) -> AdminResult<TcpStream> {
+    TcpStream::connect(address).await.map_err(unreachable)
+}
+
+fn unreachable(error: io::Error) -> AdminError {
+    AdminError::Unreachable(error.into())
+}
+
+/// Whether no process is behind a socket: one that was killed leaves its file.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A proxy of an older release, which refuses every call, by TCP.
+    async fn older() -> SocketAddr {
+        let (url, _) = crate::testing::listener(vec![(418, "{}"); 4]).await;
+        let address = url
+            .strip_prefix("http://")
+            .and_then(|rest| rest.split('/').next());
+        address
+            .and_then(|address| address.parse().ok())
+            .expect("an address")
+    }
+
+    #[tokio::test]
+    async fn an_older_proxy_is_reached_by_tcp_as_long_as_none_is_behind_the_socket() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let socket = folder.path().join("admin.sock");
+        let at = |older| {
+            let socket = socket.clone();
+            ProxyAdmin::new(Dial::Unix { socket, older }, "secret".into())
+        };
+        let none = at(None).status().await.expect_err("there is none");
+        assert!(matches!(none, AdminError::Unreachable(_)), "{none}");
+        let reached = at(Some(older().await)).status().await.expect_err("refused");
+        assert!(reached.to_string().contains("418"), "{reached}");
+        // The file of one that was killed.
+        drop(std::os::unix::net::UnixListener::bind(&socket).expect("bound"));
+        let reached = at(Some(older().await)).status().await.expect_err("refused");
+        assert!(reached.to_string().contains("418"), "{reached}");
+        // One that listens has the calls to itself, also while it does not respond.
+        std::fs::remove_file(&socket).expect("removed");
+        let listener = tokio::net::UnixListener::bind(&socket).expect("bound");
+        let closes = async { drop(listener.accept().await.expect("a caller")) };
+        let admin = at(Some(older().await));
+        let (reached, ()) = tokio::join!(admin.status(), closes);
+        assert!(
+            matches!(reached, Err(AdminError::Unreachable(_))),
+            "{reached:?}"
+        );
     }
 }

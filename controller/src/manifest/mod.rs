@@ -75,8 +75,10 @@ pub struct ProxySettings {
     pub program: Option<PathBuf>,
     /// Where clients reach it, on this host. At least one.
     pub listeners: Vec<Listener>,
-    /// The port of its admin API, on loopback only.
-    pub admin_port: u16,
+    /// The port of its admin API, on loopback only; `None`: a unix socket in its folder.
+    pub admin_port: Option<u16>,
+    /// Whether another process of it waits to take its place when it dies.
+    pub standby: bool,
     /// How long a retired endpoint may finish what it has.
     pub drain_timeout: Period,
     /// Its access log; `None`: there is none. Paths are as seen from the manifest's folder.

@@ -48,6 +48,7 @@ struct Proxy {
     #[serde(default)]
     listeners: Vec<ListenerEntry>,
     admin_port: Option<u16>,
+    standby: Option<bool>,
     drain_timeout: Option<Period>,
     access_log: Option<AccessLogSpec>,
 }
@@ -181,14 +182,13 @@ impl Proxy {
                 [] => vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080))],
                 _ => Vec::new(),
             });
-        let admin_port = self.admin_port.unwrap_or(9900);
         ensure(
             !listen.is_empty() || !self.listeners.is_empty(),
             || "proxy.listen".into(),
             "at least one address is needed",
         )?;
         ensure(
-            admin_port != 0,
+            self.admin_port != Some(0),
             || "proxy.admin_port".into(),
             "a port from 1 to 65535 is needed",
         )?;
@@ -208,7 +208,7 @@ impl Proxy {
                 "a port from 1 to 65535 is needed",
             )?;
             ensure(
-                address.port() != admin_port,
+                Some(address.port()) != self.admin_port,
                 field,
                 "this is the port of `admin_port`",
             )?;
@@ -223,7 +223,8 @@ impl Proxy {
                 .unwrap_or_else(|| "localhost/crossfade-proxy:latest".into()),
             program: self.program,
             listeners,
-            admin_port,
+            admin_port: self.admin_port,
+            standby: self.standby.unwrap_or(true),
             drain_timeout: self.drain_timeout.unwrap_or(Period::from_secs(30)),
             access_log: self.access_log,
         })

@@ -13,7 +13,8 @@ fn the_smallest_manifest_has_every_default() {
         manifest.proxy.listeners,
         [Listener::plain("0.0.0.0:8080".parse().expect("an address"))]
     );
-    assert_eq!(manifest.proxy.admin_port, 9900);
+    assert_eq!(manifest.proxy.admin_port, None);
+    assert!(manifest.proxy.standby);
     let web = manifest.service("web").expect("the service");
     assert_eq!(
         (web.version.as_str(), web.replicas, web.port),
@@ -330,7 +331,7 @@ fn what_is_wrong_with_the_proxy_is_named_with_field_and_line() {
         "",
     );
     check_wrong(
-        &format!("[proxy]\nlisten = [\"127.0.0.1:9900\"]\n{SMALLEST}"),
+        &format!("[proxy]\nlisten = [\"127.0.0.1:9900\"]\nadmin_port = 9900\n{SMALLEST}"),
         2,
         "proxy.listen[0]",
         "`admin_port`",

@@ -251,7 +251,8 @@ fn cannot_listen(address: SocketAddr, error: io::Error) -> Error {
             let port = address.port();
             let what = format!(
                 "cannot listen on {address}: this user may not listen on port {port}; `sysctl \
-                 net.ipv4.ip_unprivileged_port_start={port}` lets every user"
+                 net.ipv4.ip_unprivileged_port_start={port}` lets every user, and \
+                 `AmbientCapabilities=CAP_NET_BIND_SERVICE` in the controller's unit this one"
             );
             Error::caused(Exit::UNAVAILABLE, what)(error)
         }

@@ -34,6 +34,8 @@ pub mod label {
     pub const ROLE: &str = "io.crossfade.role";
     /// What the proxy was started with: another value for other settings.
     pub const SETTINGS: &str = "io.crossfade.settings";
+    /// On a proxy that was started to take another's place when that dies.
+    pub const STANDBY: &str = "io.crossfade.standby";
     /// The service that an endpoint serves.
     pub const SERVICE: &str = "io.crossfade.service";
     /// The version that an endpoint serves.

@@ -12,7 +12,7 @@ use crate::journal::{Applied, ProxyRecord, Split, VersionRecord};
 use crate::manifest::Manifest;
 use crate::project::Project;
 use crate::project::containers::{ENDPOINT, record_of};
-use crate::project::proxy::{PROXY, number_of};
+use crate::project::proxy::{PROXY, serving_number};
 use crate::runtime::{Container, ContainerState, label};
 use crate::server::controller::{Controller, Up, folder_of, lock};
 use crate::server::engine;
@@ -102,13 +102,8 @@ impl Controller {
         folder: &Path,
         containers: &[Container],
     ) -> Result<(ProxyRecord, BTreeMap<String, Adopted>)> {
-        let proxies = containers.iter().filter(|one| is_role(one, PROXY));
-        let running = proxies.filter(|one| one.state == ContainerState::Running);
-        let number = running
-            .filter_map(|one| number_of(&project.name, &one.name))
-            .max();
         let record = ProxyRecord {
-            number: number.unwrap_or(0),
+            number: serving_number(&project.name, containers).unwrap_or(0),
             ..ProxyRecord::default()
         };
         let names: BTreeSet<&String> = containers

@@ -66,6 +66,8 @@ pub(crate) struct Up {
     pub(super) changed: Arc<Notify>,
     pub(super) _watch: RuntimeWatch,
     pub(super) backoff: Mutex<Backoff>,
+    /// That of the proxy's standby.
+    pub(super) standby_backoff: Mutex<Backoff>,
     /// The containers' health over time.
     pub(super) liveness: Mutex<Liveness>,
     /// What could not be put right when it was looked at last.
@@ -350,6 +352,7 @@ impl Up {
             changed,
             webhooks: Webhooks::default(),
             backoff: Mutex::default(),
+            standby_backoff: Mutex::default(),
             liveness: Mutex::default(),
             last_error: Mutex::default(),
             proxy_process: Mutex::default(),

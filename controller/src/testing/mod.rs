@@ -7,8 +7,9 @@ mod proxy;
 mod runtime;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -29,8 +30,7 @@ use runtime::FakeRuntime;
 
 pub(crate) use listener::listener;
 
-/// Quick enough for a test that pauses the clock, and with every phase in it.
-pub(crate) const MANIFEST: &str = r#"
+const SERVICES: &str = r#"
 [[services]]
 name = "web"
 image = "web:1.0.0"
@@ -45,6 +45,19 @@ bake = "5s"
 min_healthy_time = "1s"
 start_timeout = "10s"
 "#;
+
+/// A manifest that is quick enough for a test that pauses the clock, and with every phase in it. A
+/// thread accepts clients at its address.
+pub(crate) fn manifest() -> String {
+    static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
+    let address = ADDRESS.get_or_init(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        std::thread::spawn(move || listener.incoming().for_each(drop));
+        address
+    });
+    format!("[proxy]\nlisten = [\"{address}\"]\n{SERVICES}")
+}
 
 /// A site with `web` 1.0.0 on four containers.
 pub(crate) struct TestProject {
@@ -64,7 +77,7 @@ impl TestProject {
         let proxy = Arc::new(FakeProxy::new(calls.clone()));
         let (dial, connections) = mpsc::unbounded_channel();
         tokio::spawn(proxy.clone().serve(connections));
-        let manifest = Manifest::parse(MANIFEST).expect("a manifest");
+        let manifest = Manifest::parse(&manifest()).expect("a manifest");
         let admin = ProxyAdmin::new(Dial::Memory(dial), "secret".into());
         let clock = Clock::new();
         let files = ProjectFiles::new(dir.path(), RuntimeChoice::Process);

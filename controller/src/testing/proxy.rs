@@ -426,6 +426,7 @@ fn status(restarts: u32) -> admin_api::Status {
         connections: 0,
         draining_processes: 0,
         elders: 0,
+        standby: None,
         in_panic: Vec::new(),
         versions_down: Vec::new(),
         stopping: false,

@@ -69,6 +69,13 @@ impl Channel {
         self.0.readable().await
     }
 
+    /// Waits until the peer has closed the channel, where it is to send nothing more. Unlike
+    /// [`Channel::readable`], it is not misled by what has been received before.
+    pub async fn closed(&mut self) {
+        // An error, or a byte that was not to come, is as good as the end.
+        let _ = self.0.read(&mut [0]).await;
+    }
+
     /// Sends one message.
     ///
     /// # Errors
@@ -229,6 +236,20 @@ mod tests {
             );
             assert!(received.await.unwrap().is_err(), "{bytes:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_channel_is_closed_by_its_peer_and_not_by_what_it_sent_before() {
+        let (mut one, other) = pair();
+        let mut other = channel(other);
+        one.send(&"the last").await.unwrap();
+        let received: String = other.receive().await.unwrap();
+        assert_eq!(received, "the last");
+        let early = tokio::time::timeout(Duration::from_millis(20), other.closed()).await;
+        assert!(early.is_err(), "it is open");
+        drop(one);
+        let closed = tokio::time::timeout(Duration::from_secs(10), other.closed());
+        closed.await.unwrap();
     }
 
     #[tokio::test]

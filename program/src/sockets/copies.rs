@@ -32,7 +32,16 @@ pub struct Hello {
     /// looks as if a process began to take over and broke off, which changes nothing.
     #[serde(default, skip_serializing_if = "is_false")]
     pub copies: bool,
+    /// Copies are wanted by a process that waits to take the active one's place: [`Active`] follows
+    /// them, and the channel stays open.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub standby: bool,
 }
+
+/// Sent behind the copies to a process that waits to take the sender's place. The channel is open from
+/// here on for as long as the sender is the active process.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Active;
 
 #[expect(
     clippy::trivially_copy_pass_by_ref,
@@ -57,6 +66,7 @@ impl Hello {
             release: env!("CARGO_PKG_VERSION").into(),
             draining_process: None,
             copies: true,
+            standby: false,
         }
     }
 }
@@ -66,26 +76,60 @@ impl Hello {
 /// # Errors
 /// Where there is one and it gives none.
 pub async fn copies_from(socket: &Path) -> io::Result<Option<Vec<Given>>> {
+    let received = async |mut channel: Channel| receive(&mut channel, &Hello::for_copies()).await;
+    request(socket, received).await
+}
+
+/// The same, for a process that is to take the place of the one behind `socket`: gives the channel,
+/// too, which that one closes when it is the active process no more.
+///
+/// # Errors
+/// Where there is one and it gives none, or is of a release that knows no standby.
+pub async fn stand_by(socket: &Path) -> io::Result<Option<(Vec<Given>, Channel)>> {
+    let received = async |mut channel: Channel| {
+        let hello = Hello {
+            standby: true,
+            ..Hello::for_copies()
+        };
+        let given = receive(&mut channel, &hello).await?;
+        match channel.receive().await {
+            Ok(Active) => Ok((given, channel)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                let why = "the process that serves is of a release that knows no standby";
+                Err(io::Error::new(io::ErrorKind::Unsupported, why))
+            }
+            Err(error) => Err(error),
+        }
+    };
+    request(socket, received).await
+}
+
+/// Asks the process behind `socket` for something. `None` where there is none.
+async fn request<T>(
+    socket: &Path,
+    exchange: impl AsyncFnOnce(Channel) -> io::Result<T>,
+) -> io::Result<Option<T>> {
     let stream = match UnixStream::connect(socket).await {
         Ok(stream) => stream,
         Err(error) if is_absent(&error) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut channel = Channel::new(stream, socket)?;
-    let received = async {
-        channel.send(&Hello::for_copies()).await?;
-        match channel.receive().await? {
-            Offer::Refused(why) => Err(io::Error::other(why)),
-            Offer::Sockets { labels } => {
-                let fds = channel.receive_fds(labels.len()).await?;
-                let given = labels.into_iter().zip(fds);
-                Ok(given.map(|(label, fd)| Given { label, fd }).collect())
-            }
-        }
-    };
-    match timeout(TIMEOUT, received).await {
-        Ok(given) => given.map(Some),
+    let channel = Channel::new(stream, socket)?;
+    match timeout(TIMEOUT, exchange(channel)).await {
+        Ok(reply) => reply.map(Some),
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+async fn receive(channel: &mut Channel, hello: &Hello) -> io::Result<Vec<Given>> {
+    channel.send(hello).await?;
+    match channel.receive().await? {
+        Offer::Refused(why) => Err(io::Error::other(why)),
+        Offer::Sockets { labels } => {
+            let fds = channel.receive_fds(labels.len()).await?;
+            let given = labels.into_iter().zip(fds);
+            Ok(given.map(|(label, fd)| Given { label, fd }).collect())
+        }
     }
 }
 

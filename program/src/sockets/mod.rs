@@ -5,6 +5,7 @@
 //!   who asks                          who has them
 //!      │ ── Hello { copies } ────────────► │
 //!      │ ◄─ labels, and a socket for each ─│   or why not
+//!      │ ◄─ Active ─────────────────────── │   to a process that is to take its place
 //! ```
 //!
 //! The first two messages are also those of a handover between two proxies, so that a proxy of any
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bind::{BACKLOG, Family, bind, open_all};
 pub use channel::Channel;
-pub use copies::{FORMAT, Hello, copies_from, give_copies, serve_copies};
+pub use copies::{Active, FORMAT, Hello, copies_from, give_copies, serve_copies, stand_by};
 
 /// What a socket is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

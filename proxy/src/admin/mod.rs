@@ -446,6 +446,7 @@ impl AdminApi {
             connections: self.counters.counts().connections,
             draining_processes: self.control.drains.draining_processes.count(),
             elders: self.control.drains.draining_processes.count(),
+            standby: Some(self.control.standbys.count() > 0),
             in_panic: table
                 .services()
                 .iter()

@@ -17,6 +17,7 @@ mod report;
 mod resolve;
 pub(crate) mod saved;
 pub(crate) mod snapshot;
+pub(crate) mod standbys;
 mod start;
 pub(crate) mod state_file;
 mod succession;
@@ -39,6 +40,7 @@ use crate::control::drain::Drains;
 use crate::control::error::{conflict, unknown_service};
 use crate::control::health::Health;
 use crate::control::resolve::Resolver;
+use crate::control::standbys::Standbys;
 use crate::control::state_file::StateFile;
 use crate::control::unsaved::Unsaved;
 use crate::table::Table;
@@ -55,6 +57,7 @@ pub(crate) struct Control {
     workers: usize,
     wanted: Mutex<DesiredState>,
     pub(crate) drains: Arc<Drains>,
+    pub(crate) standbys: Standbys,
     health: Health,
     resolver: Resolver,
     state: Option<StateFile>,

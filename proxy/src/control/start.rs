@@ -18,6 +18,7 @@ use crate::control::desired::Desired;
 use crate::control::drain::Drains;
 use crate::control::health::Health;
 use crate::control::resolve::{Family, NameListener, Resolver};
+use crate::control::standbys::Standbys;
 use crate::control::state_file::StateFile;
 use crate::control::unsaved::{Unsaved, generation_after};
 use crate::table::Table;
@@ -27,7 +28,7 @@ use crate::table::service::Service;
 use crate::table::version::Resolved;
 
 /// How long the first clients wait for the health of every endpoint, and how long for one that
-/// is up in each service.
+/// is up in each service whose requests do not wait for that by themselves.
 const BURST: Duration = Duration::from_millis(50);
 const BURST_AT_MOST: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_millis(5);
@@ -102,6 +103,7 @@ impl Control {
             workers,
             wanted: Mutex::new(wanted),
             drains,
+            standbys: Standbys::default(),
             health,
             resolver: Resolver::new(ToControl(control.clone()), config.timeouts.resolve),
             state,
@@ -120,7 +122,9 @@ impl Control {
         }
         let serves = |service: &Arc<Service>| {
             let mut endpoints = service.endpoints().peekable();
-            endpoints.peek().is_none() || endpoints.any(|endpoint| endpoint.is_up())
+            endpoints.peek().is_none()
+                || service.timeouts.wait_for_endpoint.is_some()
+                || endpoints.any(|endpoint| endpoint.is_up())
         };
         let all_serve = async {
             while !self.table().services().iter().all(serves) {

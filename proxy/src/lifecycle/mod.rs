@@ -31,13 +31,14 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 pub use error::RunError;
+pub use start::Before;
 
 use crate::admin::{self, AdminApi};
 use crate::control::Control;
 use crate::lifecycle::handover::active_lock::ActiveLock;
 use crate::lifecycle::handover::draining::{Finishing, Over};
 use crate::lifecycle::handover::link::Links;
-use crate::lifecycle::handover::offer::{HandoverState, Successor};
+use crate::lifecycle::handover::offer::{HandoverState, Standbys, Successor};
 use crate::server::admin_listener::AdminListener;
 use crate::server::listeners::id_of;
 use crate::table::counts::remote::ProcessId;
@@ -98,6 +99,7 @@ impl Lifecycle {
                 process: self.process,
                 tls: self.tls.clone(),
                 sockets,
+                standbys: Standbys::default(),
             };
             let successor = tokio::select! {
                 () = &mut shutdown => {
@@ -204,6 +206,7 @@ impl Lifecycle {
     {
         tracing::info!("another process has taken over: finishing this process's requests");
         self.give_way_to(&successor);
+        handover_state.standbys.dismiss();
         let (done, is_done) = watch::channel(false);
         let (standby, is_standby) = watch::channel(true);
         let finishing = self.finishing(is_done, standby);

@@ -11,9 +11,31 @@ use crate::control::drain::Drains;
 use crate::control::state_file::StateFile;
 use crate::lifecycle::error::RunError;
 use crate::lifecycle::handover::link::Links;
-use crate::lifecycle::handover::{HandoverError, Predecessor};
+use crate::lifecycle::handover::{HandoverError, HeldLock, Predecessor};
 use crate::table::Table;
 use crate::wire::listener_id::ListenerId;
+
+/// What was before a process.
+#[derive(Debug)]
+pub enum Before {
+    /// No process that serves.
+    Nothing,
+    /// A process that serves, and hands over.
+    Predecessor(Predecessor),
+    /// A process that has ended, for which this one was the standby.
+    Ended(HeldLock),
+}
+
+impl Before {
+    /// The process that hands over, and the lock that is held already.
+    pub(crate) fn parts(self) -> (Option<Predecessor>, Option<HeldLock>) {
+        match self {
+            Self::Nothing => (None, None),
+            Self::Predecessor(predecessor) => (Some(predecessor), None),
+            Self::Ended(lock) => (None, Some(lock)),
+        }
+    }
+}
 
 /// The table to begin with: that of the config file and what was saved, or the predecessor's.
 pub(crate) async fn first_table(

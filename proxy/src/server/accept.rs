@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::LocalOptions;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::access_log::AccessLog;
 use crate::access_log::own::OfWorker;
 use crate::config::{Config, Limits, Listener};
-use crate::server::admission::{Admission, ConnectionPermit};
+use crate::server::admission::{Admission, ConnectionPermit, Full};
 use crate::server::h1::Jobs;
 use crate::server::listeners::Bound;
 use crate::server::{h1, h2};
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     table: Arc<ArcSwap<Table>>,
     limits: Limits,
     admissions: Admissions,
+    /// Places for the clients of all listeners.
+    files: Arc<Semaphore>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) access_log: Option<Arc<AccessLog>>,
     shutdown_phase: watch::Receiver<ShutdownPhase>,
@@ -71,22 +73,25 @@ struct Port {
 type Admissions = HashMap<ListenerId, Arc<Admission>>;
 
 impl Shared {
-    /// For so many workers, with these limits. They are at the stage that is sent last.
+    /// For so many workers, with these limits, and so many clients of all listeners. They are at the
+    /// stage that is sent last.
     pub(crate) fn new(
         config: &Config,
-        limits: Limits,
+        (limits, clients): (Limits, usize),
         table: Arc<ArcSwap<Table>>,
         workers: usize,
     ) -> (Self, watch::Sender<ShutdownPhase>) {
         let (sender, shutdown_phase) = watch::channel(ShutdownPhase::Serving);
+        let files = Arc::new(Semaphore::new(clients.min(Semaphore::MAX_PERMITS)));
         let admission = |listener: &Listener| {
-            let admission = Admission::new(&limits);
+            let admission = Admission::new(&limits, files.clone());
             (listener.id(), Arc::new(admission))
         };
         let shared = Self {
             table,
             limits,
             admissions: config.listeners.iter().map(admission).collect(),
+            files: files.clone(),
             counters: Arc::new(Counters::new(workers)),
             access_log: None,
             shutdown_phase,
@@ -112,6 +117,7 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             table,
             limits,
             admissions,
+            files,
             counters,
             access_log,
             mut shutdown_phase,
@@ -136,7 +142,8 @@ pub(crate) fn run(setup: Setup) -> io::Result<()> {
             let socket = TcpListener::from_std(socket)?;
             let admission = admissions.get(&listener.id()).cloned();
             let port = Rc::new(Port {
-                admission: admission.unwrap_or_else(|| Arc::new(Admission::new(&limits))),
+                admission: admission
+                    .unwrap_or_else(|| Arc::new(Admission::new(&limits, files.clone()))),
                 listener,
                 id,
                 tls,
@@ -241,19 +248,26 @@ async fn admit(
             return;
         }
     };
-    let permit = match port.admission.place_now() {
-        Some(permit) => Some(permit),
-        None => {
+    let place = match port.admission.place_now() {
+        Ok(place) => Some(place),
+        Err(full) => {
             worker.counters.waits();
             if let Some(times) = warnings.full.happened(now) {
                 let (listener, limit) = (port.listener.address, limits.connections);
-                tracing::warn!(%listener, limit, times, "limits.connections is reached: further clients wait until a connection closes");
+                match full {
+                    Full::Listener => {
+                        tracing::warn!(%listener, limit, times, "limits.connections is reached: further clients wait until a connection closes");
+                    }
+                    Full::Files => {
+                        tracing::warn!(%listener, times, "all listeners together have as many clients as the limit of open files allows: further clients wait until a connection closes");
+                    }
+                }
             }
             port.admission.place().await
         }
     };
-    if let Some(permit) = permit {
-        let place = ConnectionPermit::new(permit, counted);
+    if let Some(place) = place {
+        let place = ConnectionPermit::new(place, counted);
         let peer = Peer::new(ip, trusted, port.tls.is_some());
         worker.spawn(greet(worker.clone(), port.clone(), stream, peer, place));
     }

@@ -1,4 +1,5 @@
-//! How many clients may be connected at once: to one listener, and from one address.
+//! How many clients may be connected at once: to one listener, from one address, and to all listeners
+//! together, which share the process's files.
 //!
 //! These counts are of all workers, and written when a client connects and when it leaves; a
 //! request does not touch them.
@@ -15,6 +16,8 @@ use crate::config::Limits;
 /// Who may connect to one listener.
 pub(crate) struct Admission {
     places: Arc<Semaphore>,
+    /// Of all listeners.
+    files: Arc<Semaphore>,
     per_address: usize,
     /// Only those that are connected.
     addresses: Mutex<HashMap<IpAddr, usize>>,
@@ -22,8 +25,22 @@ pub(crate) struct Admission {
 
 /// The right of one client to be connected, until it is dropped.
 pub(crate) struct ConnectionPermit {
-    _permit: OwnedSemaphorePermit,
+    _permits: Permits,
     _counted: Option<Counted>,
+}
+
+/// A client's places: at its listener, and among the process's files.
+pub(crate) struct Permits(
+    #[expect(dead_code, reason = "they are there to be dropped")] [OwnedSemaphorePermit; 2],
+);
+
+/// What has no place for another client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// The listener has `limits.connections`.
+    Listener,
+    /// All listeners together have as many as the process has files for.
+    Files,
 }
 
 /// One connection of an address.
@@ -33,9 +50,11 @@ pub(crate) struct Counted {
 }
 
 impl Admission {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    /// To a listener with these limits. `files`: places for the clients of all listeners.
+    pub(crate) fn new(limits: &Limits, files: Arc<Semaphore>) -> Self {
         Self {
             places: Arc::new(Semaphore::new(limits.connections)),
+            files,
             per_address: limits.connections_per_address,
             addresses: Mutex::default(),
         }
@@ -60,14 +79,18 @@ impl Admission {
     }
 
     /// A place, if there is one.
-    pub(crate) fn place_now(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().try_acquire_owned().ok()
+    pub(crate) fn place_now(&self) -> Result<Permits, Full> {
+        let at_listener = self.places.clone().try_acquire_owned();
+        let at_listener = at_listener.map_err(|_| Full::Listener)?;
+        let of_all = self.files.clone().try_acquire_owned();
+        Ok(Permits([at_listener, of_all.map_err(|_| Full::Files)?]))
     }
 
-    /// A place, once another client has left. It is never `None`: nothing closes the listener's
-    /// places.
-    pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().acquire_owned().await.ok()
+    /// A place, once another client has left. It is never `None`: nothing closes the places.
+    pub(crate) async fn place(&self) -> Option<Permits> {
+        let at_listener = self.places.clone().acquire_owned().await.ok()?;
+        let of_all = self.files.clone().acquire_owned().await.ok()?;
+        Some(Permits([at_listener, of_all]))
     }
 
     fn addresses(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -79,9 +102,9 @@ impl Admission {
 }
 
 impl ConnectionPermit {
-    pub(crate) fn new(permit: OwnedSemaphorePermit, counted: Option<Counted>) -> Self {
+    pub(crate) fn new(permits: Permits, counted: Option<Counted>) -> Self {
         Self {
-            _permit: permit,
+            _permits: permits,
             _counted: counted,
         }
     }
@@ -115,8 +138,24 @@ mod tests {
     use crate::config::Config;
 
     fn admission(limits: &str) -> Arc<Admission> {
+        sharing(limits, &Arc::new(Semaphore::new(1_000)))
+    }
+
+    fn sharing(limits: &str, files: &Arc<Semaphore>) -> Arc<Admission> {
         let text = format!("[[listeners]]\naddress = \"127.0.0.1:0\"\n[limits]\n{limits}");
-        Arc::new(Admission::new(&Config::parse(&text).unwrap().limits))
+        let limits = Config::parse(&text).unwrap().limits;
+        Arc::new(Admission::new(&limits, files.clone()))
+    }
+
+    #[tokio::test]
+    async fn listeners_share_the_files_and_one_may_have_all_of_them() {
+        let files = Arc::new(Semaphore::new(2));
+        let [host, inside] = [(); 2].map(|()| sharing("connections = 5", &files));
+        let held = [host.place_now().unwrap(), host.place_now().unwrap()];
+        assert_eq!(host.place_now().err(), Some(Full::Files));
+        assert_eq!(inside.place_now().err(), Some(Full::Files));
+        let next = tokio::join!(inside.place(), async { drop(held) }).0;
+        assert!(next.is_some() && inside.place_now().is_ok());
     }
 
     #[test]
@@ -154,7 +193,7 @@ mod tests {
     async fn who_finds_no_place_gets_the_next_one() {
         let admission = admission("connections = 1");
         let first = admission.place_now().unwrap();
-        assert!(admission.place_now().is_none());
+        assert_eq!(admission.place_now().err(), Some(Full::Listener));
         let next = tokio::join!(admission.place(), async { drop(first) }).0;
         assert!(next.is_some());
     }

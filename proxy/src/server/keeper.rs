@@ -6,7 +6,21 @@ use std::path::Path;
 
 use program::sockets::{Given, copies_from};
 
+use crate::config::Config;
 use crate::server::bind_error::BindError;
+
+/// Whether every named listener has its sockets already, and the keeper need not be asked.
+pub fn are_all_given(config: &Config, given: &[Given]) -> bool {
+    let mut names = config
+        .listeners
+        .iter()
+        .filter_map(|one| one.name.as_deref());
+    names.all(|name| {
+        given
+            .iter()
+            .any(|one| one.label.name.as_deref() == Some(name))
+    })
+}
 
 /// What the keeper has goes before what a process before has given: both may have the same ones. If
 /// the keeper gives nothing, the named sockets of the process before will do.
@@ -42,8 +56,9 @@ fn explained(error: io::Error) -> io::Error {
         return error;
     }
     let message = format!(
-        "{error}: this process must be its owner's, and SELinux or AppArmor must let it connect to \
-         the socket and use what is passed (see the audit log)"
+        "{error}: this process must be of the socket's owner; SELinux must allow this process's type \
+         `unix_stream_socket connectto` to the keeper's and the use of its `tcp_socket` (`ausearch -m \
+         avc -ts recent`), and AppArmor's profile `unix,` and `network,` (`journalctl -k`)"
     );
     io::Error::other(message)
 }
@@ -108,6 +123,10 @@ mod tests {
         assert_eq!(from_keeper(&path, before()).await.unwrap().len(), 1);
         std::fs::write(&path, "").unwrap();
         assert_eq!(from_keeper(&path, before()).await.unwrap().len(), 1);
+        let refused = explained(io::ErrorKind::PermissionDenied.into()).to_string();
+        for says in ["unix_stream_socket connectto", "`unix,` and `network,`"] {
+            assert!(refused.contains(says), "{refused}");
+        }
         let none = from_keeper(Path::new("/dev/null/keeper.sock"), Vec::new()).await;
         let error = none.unwrap_err().to_string();
         assert!(

@@ -44,12 +44,11 @@ impl OpenFiles {
         Self(getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX))
     }
 
-    /// How many clients each of so many listeners may have: a client takes one file, and its
-    /// request another one, to an endpoint.
-    pub(crate) fn clients(self, listeners: usize) -> usize {
+    /// How many clients all listeners may have together: a client takes one file, and its request
+    /// another one, to an endpoint.
+    pub(crate) fn clients(self) -> usize {
         let for_clients = (self.0 - reserve(self.0)) / 2;
-        let each = for_clients / (listeners.max(1) as u64);
-        usize::try_from(each).unwrap_or(usize::MAX).max(1)
+        usize::try_from(for_clients).unwrap_or(usize::MAX).max(1)
     }
 
     /// Whether this file is one of those that are kept: a new file gets the lowest free number.
@@ -84,17 +83,10 @@ mod tests {
 
     #[test]
     fn clients_leave_files_for_endpoints_and_a_reserve() {
-        for (files, listeners, want) in [
-            (1_024, 1, 448),
-            (1_024, 2, 224),
-            (4_096, 1, 1_792),
-            (1_048_576, 1, 523_776),
-            (8, 20, 1),
-        ] {
-            let clients = OpenFiles(files).clients(listeners);
-            assert_eq!(clients, want, "{files} files, {listeners} listeners");
+        for (files, want) in [(1_024, 448), (4_096, 1_792), (1_048_576, 523_776), (1, 1)] {
+            assert_eq!(OpenFiles(files).clients(), want, "{files} files");
         }
-        assert!(OpenFiles(u64::MAX).clients(1) > 1_000_000);
+        assert!(OpenFiles(u64::MAX).clients() > 1_000_000);
     }
 
     #[test]

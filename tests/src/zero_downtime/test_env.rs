@@ -27,6 +27,8 @@ pub struct Limits {
     pub lag: f64,
     /// Milliseconds from the start of a proxy until its first good response.
     pub first_response: f64,
+    /// The same from the death of a proxy that has a standby.
+    pub standby_response: f64,
     /// The part of the changes meant for a second that has to be made in it.
     pub changes: f64,
 }
@@ -38,6 +40,7 @@ impl Limits {
         responses: 2_000.0,
         lag: 5.0,
         first_response: 100.0,
+        standby_response: 150.0,
         changes: 0.95,
     };
 
@@ -48,6 +51,7 @@ impl Limits {
         responses: 300.0,
         lag: 250.0,
         first_response: 2_000.0,
+        standby_response: 1_000.0,
         changes: 0.1,
     };
 }

@@ -20,6 +20,7 @@ async fn in_a_rollout() -> TestProject {
 
 /// The same split, and the same processes behind it.
 async fn state_of(project: &TestProject) -> (serde_json::Value, Vec<String>) {
+    project.until_standby().await;
     let mut web = project.web().await;
     let versions = web["versions"].as_array_mut().unwrap();
     for version in versions {
@@ -98,6 +99,7 @@ async fn a_wrong_name_or_weight_changes_nothing_and_says_what_would_be_right() {
 #[tokio::test]
 async fn wrong_flags_of_deploy_are_named_and_begin_nothing() {
     let project = TestProject::up(On::Processes, &Settings::default()).await;
+    project.until_standby().await;
     let traces = project.traces();
     for (flags, says) in [
         (["--strategy", "canarry"], "--strategy"),
@@ -222,9 +224,7 @@ async fn a_manifest_that_is_wrong_is_named_with_line_field_and_the_key_that_was_
     let before = state_of(&project).await;
     project.write_manifest(&good.replace("replicas", "replicsa"));
     project.refused(&["up"], 64, &[&place]).await;
-    let port = format!("admin_port = {}", project.admin.port());
-    let other = good.replace(&port, "admin_port = 5999");
-    project.write_manifest(&other);
+    project.write_manifest(&project.with_admin_port(&good));
     project
         .refused(&["up"], 1, &["proxy.admin_port: ", "run `crossfade down`"])
         .await;

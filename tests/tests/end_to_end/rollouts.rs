@@ -29,7 +29,7 @@ on_processes! { scenarios:
     a_candidate_that_cannot_run_is_taken_away_and_says_why,
     a_candidate_that_crashes_under_load_is_rolled_back_at_once,
     an_up_that_fails_leaves_nothing,
-    the_admin_port_wants_the_token,
+    the_admin_api_wants_the_token,
 }
 
 on_processes! { manifests:

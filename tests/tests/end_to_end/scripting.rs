@@ -129,6 +129,7 @@ async fn a_rollout_explains_itself_and_names_its_caller() {
 #[tokio::test]
 async fn a_plan_is_shown_and_nothing_is_done() {
     let project = TestProject::up(On::Processes, &quick()).await;
+    project.until_standby().await;
     let (traces, history) = (project.traces(), project.history().await);
     let plan = ["--strategy", "steps=10:5m,50:gate,100", "--dry-run"];
     let said = project.must(&project.deploy("2.0.0", &plan)).await;

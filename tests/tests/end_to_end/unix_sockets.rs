@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use admin_api::HealthState;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Load, Running, TestProxy, send, wait_until};
+use tests::{Load, Running, TestProxy, get, send, wait_until};
 
 /// Of the load: at most so many requests are in flight.
 const CONNECTIONS: u64 = 4;
@@ -82,4 +83,56 @@ async fn a_program_that_is_killed_and_started_again_at_its_socket_costs_no_more_
     // What is tried again may meet the socket of the program that is being killed.
     let seen = load.stop().await;
     assert!(seen.failed() <= CONNECTIONS, "{seen:#?}");
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_what_is_in_flight_behind_a_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, next) = (folder.path().join("1.sock"), folder.path().join("2.sock"));
+    let _servers = (start(&socket, "1").await, start(&next, "2").await);
+    let proxy = proxy_to(&[&socket, &next]).await;
+    let address = proxy.address;
+    let slow = tokio::spawn(async move { get(address, "/slow?for=2s").await });
+    proxy.wait_in_flight(1).await;
+    proxy.split(json!({"2": 100})).await;
+    let early = proxy.drain("1", "100ms").await;
+    assert!(!early.drained, "{early:?}");
+    assert_eq!(early.endpoints[0].in_flight, 1);
+    let late = proxy.drain("1", "20s").await;
+    assert!(late.drained && !late.forced, "{late:?}");
+    assert!(slow.is_finished(), "nothing was in flight any more");
+    assert_eq!(slow.await.unwrap().status.as_u16(), 200);
+}
+
+/// A program whose health check fails, and one that is killed: each is down with the reason, gets
+/// nothing meanwhile, and is up when it is well again.
+#[tokio::test]
+async fn a_program_behind_a_unix_socket_that_is_unhealthy_or_killed_is_down_until_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, next) = (folder.path().join("1.sock"), folder.path().join("2.sock"));
+    let (server, _other) = (start(&socket, "1").await, start(&next, "2").await);
+    let proxy = proxy_to(&[&socket, &next]).await;
+    proxy.split(json!({"1": 99, "2": 1})).await;
+    let is_down = async |says: &str| {
+        wait_until("it is down", || async {
+            let endpoint = proxy.web().await.versions["1"].endpoints[0].clone();
+            let reason = endpoint.reason.unwrap_or_default();
+            endpoint.health == HealthState::Down && reason.contains(says)
+        })
+        .await;
+        let reply = get(proxy.address, "/").await;
+        assert!(reply.body.contains(r#""version":"2""#), "{reply:?}");
+    };
+    server.signal(Signal::KILL);
+    server.finished().await;
+    is_down("refused").await;
+    let server = start(&socket, "1").await;
+    proxy.wait_up("1").await;
+    server.signal(Signal::STOP);
+    is_down("").await;
+    server.signal(Signal::CONT);
+    proxy.wait_up("1").await;
+    // Its socket is removed: there is nothing to connect to.
+    std::fs::remove_file(&socket).unwrap();
+    is_down("").await;
 }

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             a_candidate_that_cannot_run_is_taken_away_and_says_why,
             a_candidate_that_crashes_under_load_is_rolled_back_at_once,
             an_up_that_fails_leaves_nothing,
-            the_admin_port_wants_the_token,
+            the_admin_api_wants_the_token,
         },
         on_podman! { manifests:
             an_up_does_just_what_has_changed,
@@ -73,6 +73,11 @@ fn main() -> ExitCode {
             a_new_controller_gets_its_sockets_back_from_the_proxy,
             clients_of_a_killed_proxy_wait_for_the_next_one,
         },
+        vec![trials::trial(
+            "clients_of_another_network_are_known_by_their_own_addresses",
+            neighbour_works,
+            || listening::clients_of_another_network_are_known_by_their_own_addresses(On::Podman),
+        )],
         on_podman! { upgrades:
             the_proxy_is_upgraded_under_load_and_no_client_notices,
             a_changed_proxy_takes_over_from_the_one_before,
@@ -91,7 +96,7 @@ fn main() -> ExitCode {
             healing::a_holder_that_dies_or_is_taken_away_is_made_again_and_the_proxy_with_it,
             healing::a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_name_we_want_stays,
             healing::an_api_that_is_killed_in_the_middle_of_a_rollout_is_started_again_and_no_version_is_judged,
-            ports::the_admin_port_is_published_on_loopback_only,
+            ports::nothing_is_published_but_an_admin_port_on_loopback_by_request,
         ],
     ];
     trials::run(vec![
@@ -128,6 +133,12 @@ macro_rules! on_podman {
     };
 }
 use on_podman;
+
+/// Whether there can be a network of a test's own.
+fn neighbour_works() -> Result<(), String> {
+    podman_works()?;
+    tests::neighbour::Neighbour::find().map(drop)
+}
 
 /// Starts a container, once: nothing else shows that containers start.
 fn podman_works() -> Result<(), String> {

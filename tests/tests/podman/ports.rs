@@ -6,9 +6,18 @@ use std::time::Duration;
 use libtest_mimic::Completion;
 use tests::{On, Settings, TestProject, podman};
 
-pub(crate) async fn the_admin_port_is_published_on_loopback_only() -> Completion {
+pub(crate) async fn nothing_is_published_but_an_admin_port_on_loopback_by_request() -> Completion {
     let project = TestProject::up(On::Podman, &Settings::default()).await;
     let infra = format!("{}-holder", project.name);
+    let ports = podman(&["port", &infra]).unwrap();
+    assert_eq!(
+        ports, "",
+        "clients and the controller come by sockets of the host"
+    );
+    project.must(&["down"]).await;
+    let manifest = project.manifest(&Settings::default());
+    project.write_manifest(&project.with_admin_port(&manifest));
+    project.must(&["up"]).await;
     let ports = podman(&["port", &infra]).unwrap();
     let published: Vec<&str> = ports
         .lines()

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use libtest_mimic::Completion;
+use tests::neighbour::{self, Neighbour};
 use tokio::process::Command;
 
 use crate::trials::podman_is_required;
@@ -52,11 +53,13 @@ pub(crate) async fn what_may_depend_on_the_user_holds_rootless_too() -> Completi
         );
         return Completion::ignored_with("CROSSFADE_ROOTLESS_USER names no user");
     }
+    let clients = Neighbour::find().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/rootless");
     let output = Command::new(script)
         .arg(std::env::current_exe().unwrap())
         .args(SAME_FOR_EVERYBODY.iter().flat_map(|name| ["--skip", name]))
         .env("CROSSFADE_BIN_DIR", tests::bin_dir())
+        .env(neighbour::VARIABLE, clients.told())
         .output()
         .await
         .unwrap();

@@ -11,8 +11,8 @@ use crate::project::host_sockets::{HANDOVER, KEEPER, name_of};
 
 /// What the proxy is told. All paths are as it sees them.
 pub(super) struct Config<'a, L> {
-    /// Where the admin API is.
-    pub(super) admin: SocketAddr,
+    /// Where the admin API is: an address, or `unix:` and a path.
+    pub(super) admin: String,
     /// Where the token, and what the proxy remembers, are.
     pub(super) folder: &'a Path,
     /// The name of what it remembers.
@@ -43,7 +43,7 @@ impl<'l, L: Iterator<Item = (&'l Listener, At)>> Config<'_, L> {
     pub(super) fn text(self) -> String {
         let mut text = format!(
             "# Written by crossfade at each start of the proxy.\n\
-             [admin]\nlisten = \"{}\"\ntoken_file = {}\nstate_file = {}\n\n\
+             [admin]\nlisten = {:?}\ntoken_file = {}\nstate_file = {}\n\n\
              [handover]\nsocket = {}\n{}\n\
              [timeouts]\ndrain = \"{}\"\n",
             self.admin,
@@ -157,10 +157,9 @@ name = "web"
 image = "web:1"
 "#;
         let manifest = Manifest::parse(manifest).expect("a manifest");
-        let admin: SocketAddr = "0.0.0.0:9900".parse().expect("an address");
         let inside: SocketAddr = "0.0.0.0:8080".parse().expect("an address");
         let config = Config {
-            admin,
+            admin: "unix:/inside/admin.sock".into(),
             folder: Path::new("/inside"),
             state_file: "state.json",
             drain: Period::from_secs(30),
@@ -188,6 +187,10 @@ sample = { "2xx" = 0.5 }
         assert!(text.ends_with(want), "{text}");
         assert!(text.contains("token_file = \"/inside/token\""), "{text}");
         assert!(!text.contains("keeper"), "{text}");
+        assert!(
+            text.contains("listen = \"unix:/inside/admin.sock\"\n"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -198,7 +201,7 @@ sample = { "2xx" = 0.5 }
         let host: SocketAddr = "0.0.0.0:80".parse().expect("an address");
         let inside: SocketAddr = "0.0.0.0:8080".parse().expect("an address");
         let config = Config {
-            admin: inside,
+            admin: "0.0.0.0:9900".into(),
             folder: Path::new("/inside"),
             state_file: "state.json",
             drain: Period::from_secs(30),

@@ -4,24 +4,27 @@
 mod certificates;
 mod config;
 mod spec;
+mod standby;
 
 use std::hash::Hasher;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::io::{self, ErrorKind, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
-use tokio::net::TcpStream;
 
 use crate::error::{ContainerError, Error, Exit, Result};
 use crate::http::proxy_admin::{Dial, ProxyAdmin};
 use crate::journal::{ProxyRecord, ProxyUpgrade};
-use crate::manifest::{ProxySettings, RuntimeChoice};
+use crate::manifest::{MAX_SOCKET_PATH, ProxySettings, RuntimeChoice};
 use crate::project::Project;
 use crate::runtime::{
     Container, ContainerSpec, ContainerState, ResourceLimits, RuntimeError, label,
 };
 use crate::state_dir::{self, proxy_folder, write_private};
+
+pub(crate) use standby::{serving_number, standbys};
 
 /// The role of the proxy's container.
 pub(crate) const PROXY: &str = "proxy";
@@ -33,6 +36,12 @@ pub(crate) const INFRA: &str = "holder";
 pub(super) const INSIDE: &str = "/run/crossfade-proxy";
 /// What the proxy remembers, in its folder.
 const STATE_FILE: &str = "state.json";
+/// What the proxy is told at its start, in the same folder.
+const CONFIG: &str = "proxy.toml";
+/// Where its admin API is, in the same folder.
+const ADMIN: &str = "admin.sock";
+/// The port of the admin API where it can be on no unix socket, and of proxies of older releases.
+const ADMIN_PORT: u16 = 9900;
 /// How long the proxy may take to respond on its admin port.
 const START_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a connection to a client's address may take from the host itself.
@@ -42,20 +51,65 @@ const CANNOT_KEEP: &str = "the proxy's listening sockets cannot be passed to it"
 /// How long a new proxy may take until it has taken over.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A client of the admin port. Makes the folder and the token where they are not there yet.
+/// A client of the admin API. Makes the folder and the token where they are not there yet.
 pub(crate) fn admin(state: &Path, settings: &ProxySettings) -> Result<ProxyAdmin> {
     let folder = proxy_folder(state);
     state_dir::make(&folder)?;
     let token = token(&folder)?;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
-    Ok(ProxyAdmin::new(Dial::Tcp(address), token))
+    let dial = match AdminAt::of(&folder, settings) {
+        AdminAt::Port(port) => Dial::Tcp((Ipv4Addr::LOCALHOST, port).into()),
+        AdminAt::Socket(socket) => Dial::Unix {
+            socket,
+            older: has_older_proxy(&folder).then(|| (Ipv4Addr::LOCALHOST, ADMIN_PORT).into()),
+        },
+    };
+    Ok(ProxyAdmin::new(dial, token))
+}
+
+/// Where the admin API is, as the host reaches it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum AdminAt {
+    /// A unix socket in the proxy's folder.
+    Socket(PathBuf),
+    /// A port of 127.0.0.1.
+    Port(u16),
+}
+
+impl AdminAt {
+    fn of(folder: &Path, settings: &ProxySettings) -> Self {
+        let socket = folder.join(ADMIN);
+        match settings.admin_port {
+            Some(port) => Self::Port(port),
+            None if socket.as_os_str().len() <= MAX_SOCKET_PATH => Self::Socket(socket),
+            None => Self::Port(ADMIN_PORT),
+        }
+    }
+
+    fn port(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Socket(_) => None,
+            Self::Port(port) => Some((Ipv4Addr::LOCALHOST, *port).into()),
+        }
+    }
+}
+
+/// The address of the admin API in the host's network, where it has one.
+pub(crate) fn admin_address(state: &Path, settings: &ProxySettings) -> Option<SocketAddr> {
+    AdminAt::of(&proxy_folder(state), settings).port()
+}
+
+/// Whether the proxy was told by an older release to have its admin API on a port.
+fn has_older_proxy(folder: &Path) -> bool {
+    let text = std::fs::read_to_string(folder.join(CONFIG)).unwrap_or_default();
+    let mut listens = text.lines().filter(|line| line.starts_with("listen = "));
+    listens.next().is_some_and(|line| !line.contains("\"unix:"))
 }
 
 /// Takes away what the proxy remembers: the next one is to begin with nothing.
 pub(crate) fn forget(state: &Path) -> Result<()> {
     let path = proxy_folder(state).join(STATE_FILE);
     match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(path)(error)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file(path)(error)),
         _ => Ok(()),
     }
 }
@@ -107,10 +161,10 @@ impl ProxyHost<'_> {
         // Another one that still runs hands over; but proxies without their infra container have no
         // network any more: all of them are made again.
         let is_lost = |c: &&Container| !runs(c) || podman && !infra;
-        for dead in proxies()
-            .filter(is_lost)
-            .chain(find(INFRA).filter(|c| !runs(c)))
-        {
+        let mut lost: Vec<&Container> = proxies().filter(is_lost).collect();
+        // A standby goes before the proxy whose place it would take.
+        lost.sort_by_key(|c| std::cmp::Reverse(number_of(&self.project.name, &c.name)));
+        for dead in lost.into_iter().chain(find(INFRA).filter(|c| !runs(c))) {
             self.project.runtime.stop(&dead.id).await?;
         }
         let hands_over = proxies().any(|c| !is_lost(&c));
@@ -123,10 +177,10 @@ impl ProxyHost<'_> {
                 started.push(self.start(self.infra_spec(settings)?).await?);
             }
         } else if !hands_over {
-            let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
+            let admin = admin_address(self.state, settings);
             let clients = addresses.iter().copied();
             let clients = clients.filter(|_| !self.has_host_sockets());
-            check_ports(clients.chain([admin]))?;
+            check_ports(clients.chain(admin))?;
         }
         started.push(self.start(self.proxy_spec(settings)?).await?);
         self.until_it_responds().await
@@ -242,11 +296,16 @@ impl ProxyHost<'_> {
     }
 
     async fn take_over_alone(&self, settings: &ProxySettings, before: &str) -> Result<()> {
+        let config = proxy_folder(self.state).join(CONFIG);
+        let config_before = state_dir::read(&config).ok();
         self.write_config(settings)?;
         let started = self.start(self.proxy_spec(settings)?).await?;
         let taken_over = self.until_another_responds(&started, before).await;
         if taken_over.is_err() {
             self.project.runtime.stop(&started.id).await?;
+            if let Some(text) = config_before {
+                write_private(&config, &text)?;
+            }
         }
         taken_over
     }
@@ -304,9 +363,10 @@ impl ProxyHost<'_> {
                 return Ok(());
             };
             for container in self.project.runtime.last_list().await? {
-                let role = container.labels.get(label::ROLE).map(String::as_str);
+                let is_needed = has_role(&container, INFRA)
+                    || has_role(&container, PROXY) && container.name == self.proxy_name();
                 let exited = matches!(container.state, ContainerState::Exited(_));
-                if exited && matches!(role, Some(PROXY | INFRA)) {
+                if exited && is_needed {
                     return Err(self.project.exit_of(&container).await);
                 }
             }
@@ -336,10 +396,21 @@ impl ProxyHost<'_> {
 
     /// The name of the proxy that is in force. The next one has another: for a while both run.
     pub(crate) fn proxy_name(&self) -> String {
-        match self.record.number {
+        self.name_of(self.record.number)
+    }
+
+    fn name_of(&self, number: u32) -> String {
+        match number {
             0 => self.name(PROXY),
             number => format!("{}-{number}", self.name(PROXY)),
         }
+    }
+
+    /// Whether the proxy has a network: on podman it is the infra container's.
+    pub(crate) fn has_network(&self, containers: &[Container]) -> bool {
+        let is_infra =
+            |one: &Container| has_role(one, INFRA) && one.state == ContainerState::Running;
+        self.kind != RuntimeChoice::Podman || containers.iter().any(is_infra)
     }
 
     fn name(&self, role: &str) -> String {
@@ -360,16 +431,33 @@ fn has_role(container: &Container, role: &str) -> bool {
     container.labels.get(label::ROLE).is_some_and(|r| r == role)
 }
 
-/// Connects to each address: what a port seems to be may be none.
+/// Connects to each address, and waits until a process has accepted that: a socket whose process does
+/// not takes connections, too.
 pub(crate) async fn check_addresses(settings: &ProxySettings) -> Result<()> {
-    for address in addresses_of(settings) {
-        let connected = TcpStream::connect(reached_from_here(address));
-        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connected).await;
-        let connected = connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    let checks = addresses_of(settings).into_iter().map(async |address| {
+        // A thread for it: the kernel's clock is what counts.
+        let checked = tokio::task::spawn_blocking(move || is_accepted(address, CONNECT_TIMEOUT));
+        let checked = checked.await.unwrap_or_else(|error| Err(error.into()));
         let what = format!("clients cannot connect to {address}");
-        connected.map_err(Error::caused(Exit::UNAVAILABLE, what))?;
-    }
+        checked.map_err(Error::caused(Exit::UNAVAILABLE, what))
+    });
+    futures_util::future::try_join_all(checks).await?;
     Ok(())
+}
+
+/// Connects, and ends the connection at once: a process that accepts it closes it then.
+fn is_accepted(address: SocketAddr, within: Duration) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&reached_from_here(address), within)?;
+    stream.set_read_timeout(Some(within))?;
+    stream.shutdown(Shutdown::Write)?;
+    match stream.read(&mut [0]) {
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            let message = format!("no process has accepted a connection within {within:?}");
+            Err(io::Error::new(ErrorKind::TimedOut, message))
+        }
+        // Closed, in whatever way.
+        _ => Ok(()),
+    }
 }
 
 /// Every address of a machine is none to connect to.
@@ -393,7 +481,7 @@ pub(crate) fn check_ports(addresses: impl Iterator<Item = SocketAddr>) -> Result
     for address in addresses {
         match TcpListener::bind(address) {
             Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
                 return Err(RuntimeError::port_taken(address).into());
             }
             Err(error) => {
@@ -411,7 +499,7 @@ fn token(folder: &Path) -> Result<String> {
     match state_dir::read(&path) {
         Ok(token) if !token.trim().is_empty() => return Ok(token.trim().to_owned()),
         Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(Error::file(path)(error)),
     }
     let secret: [u8; 32] = rand::random();
@@ -441,6 +529,33 @@ mod tests {
     }
 
     #[test]
+    fn the_admin_api_is_on_a_socket_unless_a_port_is_set_or_no_socket_fits() {
+        let settings = |keys: &str| {
+            let services = "[[services]]\nname = \"web\"\nimage = \"web:1\"";
+            let text = format!("[proxy]\n{keys}\n{services}\n");
+            Manifest::parse(&text).expect("a manifest").proxy
+        };
+        let folder = Path::new("/state/proxy");
+        let socket = AdminAt::Socket(folder.join("admin.sock"));
+        assert_eq!(AdminAt::of(folder, &settings("")), socket);
+        let port = settings("admin_port = 9901");
+        assert_eq!(AdminAt::of(folder, &port), AdminAt::Port(9901));
+        let deep = Path::new("/tmp").join("d".repeat(100));
+        assert_eq!(AdminAt::of(&deep, &settings("")), AdminAt::Port(9900));
+    }
+
+    #[test]
+    fn a_proxy_of_an_older_release_is_known_by_its_config() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        assert!(!has_older_proxy(dir.path()), "there is none");
+        for (listen, is_older) in [("127.0.0.1:9900", true), ("unix:/a/admin.sock", false)] {
+            let text = format!("[admin]\nlisten = \"{listen}\"\n");
+            std::fs::write(dir.path().join(CONFIG), text).expect("written");
+            assert_eq!(has_older_proxy(dir.path()), is_older, "{listen}");
+        }
+    }
+
+    #[test]
     fn a_proxys_name_has_its_number() {
         for (name, number) in [
             ("shop-proxy", Some(0)),
@@ -459,6 +574,39 @@ mod tests {
         let address = taken.local_addr().expect("its address");
         let error = check_ports([address].into_iter()).expect_err("taken");
         assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+
+    #[test]
+    fn an_address_that_nothing_listens_on_or_that_no_process_accepts_on_is_none_for_clients() {
+        let within = Duration::from_millis(200);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let error = is_accepted(address, within).expect_err("it waits in the backlog");
+        assert!(
+            error.to_string().contains("no process has accepted"),
+            "{error}"
+        );
+        std::thread::scope(|scope| {
+            // What was left of the connection before, and the next one.
+            scope.spawn(|| [(); 2].map(|()| listener.accept().map(drop)));
+            is_accepted(address, CONNECT_TIMEOUT).expect("it is accepted");
+        });
+        drop(listener);
+        let error = is_accepted(address, within).expect_err("nothing listens");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_clients_cannot_connect_to_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        drop(listener);
+        let services = "[[services]]\nname = \"web\"\nimage = \"web:1\"";
+        let text = format!("[proxy]\nlisten = [\"{address}\"]\n{services}\n");
+        let manifest = Manifest::parse(&text).expect("a manifest");
+        let error = check_addresses(&manifest.proxy).await.expect_err("refused");
+        let says = format!("clients cannot connect to {address}: ");
+        assert!(error.to_string().starts_with(&says), "{error}");
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::config::{self, At};
-use super::{INFRA, INSIDE, PROXY, ProxyHost, STATE_FILE, certificates, token};
+use super::{ADMIN, AdminAt, CONFIG, INFRA, INSIDE, PROXY, ProxyHost, STATE_FILE};
+use super::{admin_address, certificates, token};
 use crate::error::Result;
 use crate::manifest::{Listener, ProxySettings, RuntimeChoice};
 use crate::runtime::{
@@ -14,9 +15,9 @@ use crate::runtime::{
 };
 use crate::state_dir::{self, proxy_folder, write_private};
 
-/// The ports inside the container: clients, then admin.
+/// The ports inside the container: clients, then admin, where that has one.
 const FIRST_PORT: u16 = 8080;
-const ADMIN_PORT: u16 = 9900;
+const ADMIN_INSIDE: u16 = 9900;
 /// The infra container only waits.
 const INFRA_MEMORY: u64 = 64 << 20;
 const INFRA_PIDS: u32 = 64;
@@ -31,13 +32,17 @@ impl ProxyHost<'_> {
         let folder = proxy_folder(self.state);
         state_dir::make(&folder)?;
         token(&folder)?;
-        write_private(&folder.join("proxy.toml"), &self.config_text(settings)?)
+        write_private(&folder.join(CONFIG), &self.config_text(settings)?)
     }
 
     pub(super) fn config_text(&self, settings: &ProxySettings) -> Result<String> {
         match self.kind {
             RuntimeChoice::Process => {
-                let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port));
+                let folder = proxy_folder(self.state);
+                let admin = match AdminAt::of(&folder, settings) {
+                    AdminAt::Port(port) => format!("127.0.0.1:{port}"),
+                    AdminAt::Socket(socket) => format!("unix:{}", socket.display()),
+                };
                 let at = if self.has_host_sockets() {
                     At::Host
                 } else {
@@ -45,7 +50,7 @@ impl ProxyHost<'_> {
                 };
                 let listeners = settings.listeners.iter();
                 let listeners = listeners.map(|listener| (listener, at(listener.address)));
-                self.config(&proxy_folder(self.state), admin, listeners, settings)
+                self.config(&folder, admin, listeners, settings)
             }
             _ => {
                 let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
@@ -58,7 +63,11 @@ impl ProxyHost<'_> {
                     .filter(|_| self.has_host_sockets());
                 let host = host.map(|listener| (listener, At::Host(listener.address)));
                 let all = host.chain(inside);
-                self.config(Path::new(INSIDE), any(ADMIN_PORT), all, settings)
+                let admin = match AdminAt::of(&proxy_folder(self.state), settings) {
+                    AdminAt::Port(_) => any(ADMIN_INSIDE).to_string(),
+                    AdminAt::Socket(_) => format!("unix:{INSIDE}/{ADMIN}"),
+                };
+                self.config(Path::new(INSIDE), admin, all, settings)
             }
         }
     }
@@ -71,10 +80,10 @@ impl ProxyHost<'_> {
                 container_port,
             })
             .collect();
-        publish.push(Publish {
-            host: SocketAddr::from((Ipv4Addr::LOCALHOST, settings.admin_port)),
-            container_port: ADMIN_PORT,
-        });
+        publish.extend(admin_address(self.state, settings).map(|host| Publish {
+            host,
+            container_port: ADMIN_INSIDE,
+        }));
         let aliases = vec![self.project.name.clone()];
         Ok(ContainerSpec {
             command: vec!["--hold".into()],
@@ -99,7 +108,7 @@ impl ProxyHost<'_> {
         } else {
             folder.clone()
         };
-        let config = seen_as.join("proxy.toml").to_string_lossy().into_owned();
+        let config = seen_as.join(CONFIG).to_string_lossy().into_owned();
         let network = if podman {
             Network::Container(self.name(INFRA))
         } else {
@@ -163,7 +172,7 @@ impl ProxyHost<'_> {
     fn config<'a>(
         &self,
         folder: &Path,
-        admin: SocketAddr,
+        admin: String,
         listeners: impl Iterator<Item = (&'a Listener, At)>,
         settings: &ProxySettings,
     ) -> Result<String> {

@@ -3,6 +3,7 @@
 use admin_api::ServiceView;
 
 use crate::error::Result;
+use crate::journal::ProxyRecord;
 use crate::project::Project;
 use crate::project::proxy::{INFRA, PROXY};
 use crate::runtime::{Container, ContainerState, label};
@@ -15,9 +16,13 @@ impl Controller {
             self.finish_proxy_upgrade(up).await?;
         }
         self.clear_old_proxies(up).await?;
-        if let Ok(status) = up.project.admin.status().await {
-            self.note_another_proxy(up, &status.process)?;
-            return self.proxy_host(up)?.keep_sockets().await;
+        let status = up.project.admin.status().await;
+        if let Ok(status) = &status
+            && self.has_network(up).await?
+        {
+            self.note_another_proxy(up, &status.process).await?;
+            self.proxy_host(up)?.keep_sockets().await?;
+            return self.keep_standby(up, status.standby).await;
         }
         let lost = self.lost_parts(up).await?;
         let mut started = Vec::new();
@@ -34,18 +39,67 @@ impl Controller {
         Ok(())
     }
 
+    /// Whether the proxy that responds reaches anything: its host sockets serve clients even when its
+    /// infra container is gone.
+    async fn has_network(&self, up: &Up) -> Result<bool> {
+        let containers = up.project.runtime.last_list().await?;
+        Ok(self.proxy_host(up)?.has_network(&containers))
+    }
+
     /// Tells of a proxy that is another process than at the look before, without the controller's
-    /// doing.
-    fn note_another_proxy(&self, up: &Up, process: &str) -> Result<()> {
-        let before = lock(&up.proxy_process).replace(process.to_owned());
-        match before {
-            Some(before) if before != process => {
-                let text = "the proxy is another process than before: it has ended, and was started \
-                            again by another program, or an older one serves in its place";
-                self.note("proxy", None, text)
+    /// doing. Where it is the standby, that is the proxy in force from here on.
+    async fn note_another_proxy(&self, up: &Up, process: &str) -> Result<()> {
+        let before = lock(&up.proxy_process).clone();
+        let is_another = before.is_some_and(|before| before != process);
+        let runtime = &up.project.runtime;
+        let containers = match is_another {
+            true => runtime.list().await?,
+            false => runtime.last_list().await?,
+        };
+        let host = self.proxy_host(up)?;
+        if let Some(succeeded) = host.succeeded(&containers) {
+            let ended = match succeeded.dead {
+                Some(dead) => up.project.exit_of(dead).await.to_string(),
+                None => format!("{} is gone", host.proxy_name()),
+            };
+            let name = &succeeded.standby.name;
+            let text = format!("{ended}; {name}, its standby, serves in its place");
+            let number = succeeded.number;
+            self.journal.set_proxy(&ProxyRecord {
+                number,
+                ..host.record
+            })?;
+            self.note("proxy", None, &text)?;
+        } else if is_another {
+            if host.has_standby(&containers) {
+                // The runtime has yet to notice that the proxy has ended.
+                return Ok(());
             }
-            _ => Ok(()),
+            let text = "the proxy is another process than before: it has ended, and was started \
+                        again by another program, or an older one serves in its place";
+            self.note("proxy", None, text)?;
         }
+        *lock(&up.proxy_process) = Some(process.to_owned());
+        Ok(())
+    }
+
+    /// Sees to it that a process waits to take the proxy's place. `knows_standby`: whether one does
+    /// already; `None` from a proxy of a release that knows none.
+    async fn keep_standby(&self, up: &Up, knows_standby: Option<bool>) -> Result<()> {
+        let host = self.proxy_host(up)?;
+        let settings = &up.project.manifest().proxy;
+        let containers = up.project.runtime.last_list().await?;
+        let is_there = host.clear_standbys(settings, &containers).await?;
+        if is_there || !settings.standby || knows_standby.is_none() {
+            return Ok(());
+        }
+        if !lock(&up.standby_backoff).may(PROXY, false) {
+            return Ok(());
+        }
+        lock(&up.standby_backoff).healed(PROXY);
+        let started = host.start_standby(settings, &containers).await?;
+        tracing::info!("{} is started: the proxy's standby", started.name);
+        Ok(())
     }
 
     /// What is wrong with the proxy's containers, and what they said last.

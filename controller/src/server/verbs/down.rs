@@ -40,10 +40,14 @@ impl Controller {
             if containers.is_empty() {
                 break;
             }
+            taken += containers.len();
+            // One that waits to take the proxy's place is not to do so now. It is not counted, since it
+            // may not have been started yet.
+            stop(&runtime, proxy::standbys(&project, &containers)).await?;
+            taken -= proxy::standbys(&project, &containers).count();
             for role in [Some(PROXY), Some(ENDPOINT), Some(INFRA), None] {
                 stop_role(&runtime, &containers, role).await?;
             }
-            taken += containers.len();
         }
         runtime.remove_network().await?;
         proxy::forget(&self.dir)?;
@@ -92,17 +96,22 @@ async fn stop_role(
     containers: &[Container],
     role: Option<&str>,
 ) -> Result<()> {
+    let is_meant = |container: &&Container| {
+        let known = container.labels.get(label::ROLE).map(String::as_str);
+        known.filter(|role| [PROXY, ENDPOINT, INFRA].contains(role)) == role
+    };
+    stop(runtime, containers.iter().filter(is_meant)).await
+}
+
+/// Stops these at once.
+async fn stop(
+    runtime: &Arc<dyn Runtime>,
+    containers: impl Iterator<Item = &Container>,
+) -> Result<()> {
     let mut stopping = JoinSet::new();
     for container in containers {
-        let known = container
-            .labels
-            .get(label::ROLE)
-            .map(String::as_str)
-            .filter(|role| [PROXY, ENDPOINT, INFRA].contains(role));
-        if known == role {
-            let (runtime, id) = (runtime.clone(), container.id.clone());
-            stopping.spawn(async move { runtime.stop(&id).await });
-        }
+        let (runtime, id) = (runtime.clone(), container.id.clone());
+        stopping.spawn(async move { runtime.stop(&id).await });
     }
     let mut failed = None;
     while let Some(stopped) = stopping.join_next().await {

@@ -45,6 +45,8 @@ impl Controller {
         let host = self.proxy_host(up)?.after(&upgrade);
         host.check(&project.manifest().proxy).await?;
         let image = host.image_text(&project.manifest().proxy)?;
+        // The next one has their number.
+        self.proxy_host(up)?.stop_standbys().await?;
         let record = ProxyRecord {
             upgrade: Some(upgrade),
             ..record
@@ -85,8 +87,9 @@ impl Controller {
             }
         };
         self.journal.set_proxy(&next)?;
-        // The process that responds from now on is the one that was asked for.
+        // The process that responds from now on is the one that was asked for. It has no standby yet.
         *lock(&up.proxy_process) = None;
+        up.changed.notify_one();
         self.note("proxy", None, &text)?;
         done.map(|()| text)
     }

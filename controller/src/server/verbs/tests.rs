@@ -14,7 +14,7 @@ use crate::project::caller::Caller;
 use crate::rollout::Handle;
 use crate::runtime::{Container, ContainerState, label};
 use crate::server::controller::{Controller, Up, lock};
-use crate::testing::{MANIFEST, TestProject};
+use crate::testing::{TestProject, manifest};
 
 /// A controller over fakes, which looks after `web` 1.0.0 on four containers.
 pub(in crate::server) struct Tended {
@@ -203,7 +203,7 @@ async fn an_up_that_waits_for_a_rollouts_end_heals_what_dies_and_gives_up_in_the
     tended.test.proxy.set_in_flight("1.0.0", 3, 0);
     tended.rollout_in(Phase::Draining).await;
     let who = Caller::default();
-    let manifest = MANIFEST.replace("web:1.0.0", "web:3.0.0");
+    let manifest = manifest().replace("web:1.0.0", "web:3.0.0");
     let upped = tended.controller.up_verb(up(manifest), &who);
     let dies = async {
         tended
@@ -263,7 +263,7 @@ async fn an_up_that_failed_leaves_no_new_service_in_the_proxy() {
     let who = Caller::default();
     let upped = tended
         .controller
-        .up_verb(up(format!("{MANIFEST}\n{API}")), &who);
+        .up_verb(up(format!("{}\n{API}", manifest())), &who);
     let error = upped.await.expect_err("it never gets healthy").to_string();
     assert!(error.contains("0 of 1 containers of api 9.0.0"), "{error}");
     assert_eq!(tended.test.proxy.others(), [""; 0]);
@@ -276,9 +276,11 @@ async fn a_service_that_is_removed_delays_no_other_by_what_lasts() {
     tended.test.runtime.containers().push(proxy());
     tended.test.proxy.set_in_flight("1.0.0", 0, 1);
     let who = Caller::default();
+    let manifest = manifest();
+    let (proxy_keys, _web) = manifest.split_once("[[").expect("it has services");
     let without_web = UpRequest {
         prune: true,
-        ..up(API)
+        ..up(format!("{proxy_keys}{API}"))
     };
     let upped = tended.controller.up_verb(without_web, &who);
     let upped = timeout(Duration::from_secs(60), upped).await;
@@ -344,7 +346,7 @@ async fn a_tag_that_was_built_again_is_a_revision_for_deploy_and_for_up() {
     let build = |digest: &str| {
         lock(&tended.test.runtime.rebuilt).insert("web:1.0.0".into(), digest.into());
     };
-    let upped = async || tended.controller.up_verb(up(MANIFEST), &who).await;
+    let upped = async || tended.controller.up_verb(up(manifest()), &who).await;
     upped().await.expect("as it runs");
     let same = tended.controller.deploy(as_in_the_manifest(), &who).await;
     let text = same.expect("nothing to do").text;

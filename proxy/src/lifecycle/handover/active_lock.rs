@@ -1,7 +1,9 @@
 //! Whether a process is active, as the kernel knows it. The active process holds a shared lock on a
 //! file beside the handover socket, and so do both while one hands over to the other. The kernel
 //! releases it when a process dies. A standby that has lost its link takes the lock for itself alone:
-//! it can only where no process is active any more.
+//! it can only where no process is active any more. Then it shares it, for its successor; since the
+//! kernel lets a lock go for a moment to change its kind, standbys take it one after the other, which
+//! a second file is for.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,17 +21,18 @@ const TAKING: Duration = Duration::from_secs(1);
 
 /// The lock, as one process sees it. Without a file, every attempt succeeds.
 #[derive(Debug)]
-pub(crate) struct ActiveLock(Option<File>);
+pub(crate) struct ActiveLock {
+    active: Option<File>,
+    /// Held while a standby takes the other.
+    taking: Option<File>,
+}
 
 impl ActiveLock {
     /// The lock beside this handover socket, if there is one.
     pub(crate) fn beside(socket: Option<&Path>) -> Self {
-        let path = socket.map(|socket| {
-            let mut path = socket.as_os_str().to_owned();
-            path.push(".lock");
-            path
-        });
-        let open = |path| {
+        let open = |ending| {
+            let mut path = socket?.as_os_str().to_owned();
+            path.push(ending);
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).mode(0o600);
             match options.open(&path) {
@@ -40,13 +43,16 @@ impl ActiveLock {
                 }
             }
         };
-        Self(path.and_then(open))
+        Self {
+            active: open(".lock"),
+            taking: open(".taking"),
+        }
     }
 
     /// This process is active from here on, beside one that hands over to it.
     pub(crate) async fn hold(&self) {
         let held = async {
-            while !self.lock(FlockOperation::NonBlockingLockShared) {
+            while !lock(&self.active, FlockOperation::NonBlockingLockShared) {
                 sleep(RETRY_EVERY).await;
             }
         };
@@ -57,23 +63,35 @@ impl ActiveLock {
 
     /// Another process is active from here on.
     pub(crate) fn release(&self) {
-        self.lock(FlockOperation::Unlock);
+        lock(&self.active, FlockOperation::Unlock);
     }
 
-    /// Waits until no process is active, and makes this one active.
+    /// Waits until no process is active, and makes this one active. Given up on the way, it has
+    /// changed nothing.
     pub(crate) async fn take(&self) {
-        while !self.lock(FlockOperation::NonBlockingLockExclusive) {
+        while !self.try_take() {
             sleep(RETRY_EVERY).await;
         }
-        self.hold().await;
     }
 
-    /// `false`: another process has it. Where locks do not work, nothing is known, and this goes on as
-    /// if there was none.
-    fn lock(&self, how: FlockOperation) -> bool {
-        let locked = self.0.as_ref().map_or(Ok(()), |file| flock(file, how));
-        !matches!(locked, Err(Errno::WOULDBLOCK))
+    /// Makes this process active, if none is.
+    pub(super) fn try_take(&self) -> bool {
+        let alone = FlockOperation::NonBlockingLockExclusive;
+        if !lock(&self.taking, alone) {
+            return false;
+        }
+        let taken =
+            lock(&self.active, alone) && lock(&self.active, FlockOperation::NonBlockingLockShared);
+        lock(&self.taking, FlockOperation::Unlock);
+        taken
     }
+}
+
+/// `false`: another process has it. Where locks do not work, nothing is known, and this goes on as if
+/// there was none.
+fn lock(file: &Option<File>, how: FlockOperation) -> bool {
+    let locked = file.as_ref().map_or(Ok(()), |file| flock(file, how));
+    !matches!(locked, Err(Errno::WOULDBLOCK))
 }
 
 #[cfg(test)]

@@ -129,6 +129,7 @@ impl Finishing {
                     release: env!("CARGO_PKG_VERSION").into(),
                     draining_process: Some(self.process),
                     copies: false,
+                    standby: false,
                 };
                 if channel.send(&hello).await.is_ok() {
                     let let_in = timeout_at(until, channel.readable()).await;

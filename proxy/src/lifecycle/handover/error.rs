@@ -20,6 +20,16 @@ pub enum HandoverError {
     /// It broke off on the way.
     #[error("the running proxy did not hand over, and continues to serve: {0}")]
     Broken(#[source] io::Error),
+    /// A standby could not tell the death of the process that serves from a handover.
+    #[error(
+        "handover.socket: {socket}: the process that serves holds no lock on {socket}.lock, so that a \
+         standby cannot know when it has ended: is the folder on a file system without locks?",
+        socket = socket.display()
+    )]
+    Unlocked {
+        /// The socket.
+        socket: PathBuf,
+    },
     /// What it has cannot be taken over.
     #[error("the running proxy's state cannot be taken over: {0}")]
     Table(String),

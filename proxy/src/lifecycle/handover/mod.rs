@@ -21,9 +21,10 @@
 //! ([`crate::control::draining::DrainingProcesses`]); counts are the sum over all of them
 //! ([`crate::table::counts::remote::RemoteCounts`]).
 //!
-//! The youngest draining process is the *standby*: it keeps the listening sockets open without
-//! accepting on them, and if the active process dies before it has ended, serves again. A link that
-//! ends does not say that: [`active_lock`] does.
+//! A *standby* keeps the listening sockets open without accepting on them, and serves if the active
+//! process dies: a process that was started for that ([`standby`]), or the youngest draining process
+//! until it has ended. A link that ends does not say that the active process has died: [`active_lock`]
+//! does.
 
 pub(crate) mod active_lock;
 pub(crate) mod draining;
@@ -34,6 +35,8 @@ pub(crate) mod offer;
 #[cfg(test)]
 mod old_formats;
 pub(crate) mod predecessor;
+pub(crate) mod standby;
 
 pub use error::HandoverError;
 pub use predecessor::Predecessor;
+pub use standby::{HeldLock, Standby};

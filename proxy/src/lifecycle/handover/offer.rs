@@ -6,11 +6,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use program::sockets::{Channel, Given, Label, give_copies};
+use program::sockets::{Active, Channel, Given, Label, give_copies};
 use tokio::net::UnixStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::link::Links;
@@ -36,6 +37,34 @@ pub(crate) struct HandoverState {
     pub(crate) tls: Arc<Listening>,
     /// Every listening socket once more. They are open for as long as this is here.
     pub(crate) sockets: Vec<Given>,
+    /// The channels of those that wait to take this process's place.
+    pub(crate) standbys: Standbys,
+}
+
+/// A task for each process that waits to take this one's place: it keeps the channel open.
+#[derive(Default)]
+pub(crate) struct Standbys(Mutex<JoinSet<()>>);
+
+impl Standbys {
+    async fn admit(&self, mut channel: Channel, control: &Control) -> io::Result<()> {
+        in_time(HELLO, channel.send(&Active)).await?;
+        let waiting = control.standbys.enter();
+        let keeping = async move {
+            // It says nothing more until it is gone.
+            channel.closed().await;
+            drop(waiting);
+        };
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(keeping);
+        Ok(())
+    }
+
+    /// This process is active no more: they look for the one that is.
+    pub(crate) fn dismiss(&self) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.abort_all();
+    }
 }
 
 /// A successor that has taken over.
@@ -77,7 +106,11 @@ impl HandoverState {
     /// Hands over to one process. `None`: it did not want that.
     async fn receive(&self, path: &Path, stream: UnixStream) -> io::Result<Option<Successor>> {
         let mut channel = Channel::new(stream, path)?;
-        let hello: Hello = in_time(HELLO, channel.receive()).await?;
+        let hello: Hello = match in_time(HELLO, channel.receive()).await {
+            // It has given up before it was its turn.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            hello => hello?,
+        };
         if hello.format != FORMAT {
             let why = format!(
                 "release {} speaks format {}, and release {} here speaks {FORMAT}",
@@ -97,7 +130,11 @@ impl HandoverState {
             return Ok(None);
         }
         if hello.copies {
-            in_time(HELLO, give_copies(&mut channel, &self.sockets)).await?;
+            let given = self.give_copies(channel, hello.standby).await;
+            if let Err(error) = given {
+                // As a standby that has begun to wait for a successor, and serves itself by now.
+                tracing::debug!(%error, "a process that wanted copies of the sockets is gone");
+            }
             return Ok(None);
         }
         in_time(HELLO, self.offer(&mut channel)).await?;
@@ -121,6 +158,14 @@ impl HandoverState {
                 self.control.set_process_role(ProcessRole::Active);
                 Err(error)
             }
+        }
+    }
+
+    async fn give_copies(&self, mut channel: Channel, is_standby: bool) -> io::Result<()> {
+        in_time(HELLO, give_copies(&mut channel, &self.sockets)).await?;
+        match is_standby {
+            true => self.standbys.admit(channel, &self.control).await,
+            false => Ok(()),
         }
     }
 

@@ -64,6 +64,7 @@ impl Predecessor {
             release: env!("CARGO_PKG_VERSION").into(),
             draining_process: None,
             copies: false,
+            standby: false,
         };
         let step = async {
             channel.send(&hello).await?;

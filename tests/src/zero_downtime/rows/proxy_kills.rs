@@ -1,5 +1,5 @@
-//! The proxy of a project is killed (SIGKILL) under new connections: they wait for the process that
-//! the controller starts in its place.
+//! The proxy of a project is killed (SIGKILL) under new connections: they wait for its standby, which
+//! serves at once. The controller starts a standby of that one.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) async fn run(env: &TestEnv, rounds: usize) -> Outcome {
             sum + killed.first_response,
         );
     }
-    let limit = Limit::AtMost(env.limits.first_response);
+    let limit = Limit::AtMost(env.limits.standby_response);
     let mean = milliseconds(sum) / rounds as f64;
     Outcome::new(Row::ProxyKills.title(), requests, findings)
         .with("kills", rounds as f64, "", Limit::None)

@@ -77,7 +77,13 @@ impl Controller {
             return Err(error);
         }
         let mut said = self.take_away(up, request, manifest, checked).await?;
-        said.extend(self.change_proxy(up, &checked.before, caller).await?);
+        let changed = self.change_proxy(up, &checked.before, caller).await?;
+        let reached = proxy_host::check_addresses(&project.manifest().proxy).await;
+        reached.map_err(|error| match &changed {
+            Some(what) => Error::unavailable(format!("{error}; {what}")),
+            None => error,
+        })?;
+        said.extend(changed);
         said.extend(report::started(&checked.fresh, started.len()));
         Ok(said)
     }

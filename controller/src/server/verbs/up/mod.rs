@@ -46,9 +46,11 @@ impl Controller {
             }
         };
         let forgotten = self.forget_secrets();
-        if self.get_up().is_none() {
+        match self.get_up() {
+            // What else there is to do, as for a standby of the proxy, is not to wait.
+            Some(up) => up.changed.notify_one(),
             // Nothing came of it: there is nothing to control.
-            self.finished.notify_one();
+            None => self.finished.notify_one(),
         }
         let done = result.and_then(|done| forgotten.map(|()| done))?;
         Ok(match adopted {

@@ -39,10 +39,10 @@ pub(super) fn check(
         Err(InputError::of_field(field, message).located_in(now.text))
     };
     if before.proxy.admin_port != now.proxy.admin_port {
-        let why = format!(
-            "the running proxy has its admin port at {}, and keeps it",
-            before.proxy.admin_port
-        );
+        let why = match before.proxy.admin_port {
+            Some(port) => format!("the running proxy has its admin port at {port}, and keeps it"),
+            None => "the running proxy has its admin API on a unix socket, and keeps it".to_owned(),
+        };
         return refuse("proxy.admin_port", &why);
     }
     if !is_published {
@@ -120,6 +120,12 @@ mod tests {
             false,
             &["admin_port"],
             Some("line 3: proxy.admin_port: the running proxy has its admin port at 9000"),
+        );
+        check_change(
+            &replaced("admin_port = 9000\n", ""),
+            false,
+            &["admin_port"],
+            Some("proxy.admin_port: the running proxy has its admin port at 9000"),
         );
         let added = replaced("\"0.0.0.0:80\"", "\"0.0.0.0:80\", \"0.0.0.0:82\"");
         let says = "line 2: proxy.listen[1]: 0.0.0.0:82 is not among the addresses";
