@@ -17,6 +17,7 @@ pub mod names;
 mod path;
 mod receipt;
 mod retry;
+pub mod route;
 mod service;
 mod size;
 mod stats;
@@ -44,6 +45,7 @@ pub use mirror::{CopyStats, MirrorSpec, MirrorStats};
 pub use path::SendPath;
 pub use receipt::{Cut, DrainReceipt, DrainRequest, EndpointReceipt, Oldest};
 pub use retry::{RetryOn, RetrySpec};
+pub use route::{PathSpec, Pattern, ValueTest, WhenSpec};
 pub use service::{
     Changed, EndpointSpec, EndpointView, HealthState, MAX_WEIGHT, ServiceList, ServiceSpec,
     ServiceView, SplitRequest, VersionView, Weight,

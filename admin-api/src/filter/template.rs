@@ -42,6 +42,8 @@ pub enum Variable {
     Host,
     /// The values of this header field, separated by commas.
     Http(HeaderName),
+    /// What the group of this name has, of the expression that the service has for its path or for a host.
+    Match(String),
     /// The path in its normal form.
     Path,
     /// The query, without its `?`.
@@ -98,6 +100,12 @@ impl Variable {
                 .map(|()| Self::Cookie(cookie.to_owned()))
                 .map_err(|_| unknown(name, "`$cookie_` has the name of a cookie after it"));
         }
+        if let Some(group) = name.strip_prefix("match_") {
+            return match group {
+                "" => Err(unknown(name, "`$match_` has the name of a group after it")),
+                group => Ok(Self::Match(group.to_owned())),
+            };
+        }
         let names = || Self::NAMED.into_iter().map(|(known, _)| known);
         let known: Vec<String> = names().map(|known| format!("`${known}`")).collect();
         let meant = match closest(name, names()) {
@@ -105,7 +113,7 @@ impl Variable {
             None => String::new(),
         };
         let known = known.join(", ");
-        let there = format!("{meant}There are {known}, `$http_NAME` and `$cookie_NAME`");
+        let there = format!("{meant}There are {known}, `$http_NAME`, `$cookie_NAME` and `$match_NAME`");
         Err(unknown(name, &there))
     }
 
@@ -124,6 +132,7 @@ impl Variable {
         match self {
             Self::Cookie(name) => format!("$cookie_{name}"),
             Self::Http(name) => format!("$http_{}", name.as_str().replace('-', "_")),
+            Self::Match(group) => format!("$match_{group}"),
             named => {
                 let known = Self::NAMED
                     .into_iter()
@@ -190,6 +199,14 @@ impl Template {
         self.parts.iter().filter_map(|part| match part {
             Part::Variable(variable) => Some(variable),
             Part::Text(_) => None,
+        })
+    }
+
+    /// The names of the groups that its variables have.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &str> {
+        self.variables().filter_map(|variable| match variable {
+            Variable::Match(group) => Some(group.as_str()),
+            _ => None,
         })
     }
 
@@ -329,6 +346,7 @@ mod tests {
         check("$-a", "written `$$`");
         check("$http_", "the name of a header field after it");
         check("$cookie_", "the name of a cookie after it");
+        check("$match_", "the name of a group after it");
         check("a\r\nb", "U+000D");
         check("a\nb", "U+000A");
         check("a\0b", "U+0000");

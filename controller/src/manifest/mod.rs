@@ -44,6 +44,14 @@ pub struct Manifest {
     pub webhooks: Vec<Webhook>,
 }
 
+impl ServiceSettings {
+    /// Whether both want the same requests.
+    pub fn same_routes(&self, other: &Self) -> bool {
+        (&self.hosts, &self.path_prefix) == (&other.hosts, &other.path_prefix)
+            && self.traffic.same_routes(&other.traffic)
+    }
+}
+
 /// A receiver of events.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Webhook {

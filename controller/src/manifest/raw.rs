@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use admin_api::flat::Flat;
-use admin_api::names;
+use admin_api::route;
 use admin_api::strict::{InputError, push_key};
 use admin_api::{AccessLogSpec, Period, Protocol, TlsSpec, TrafficSettings, VersionSpec};
 use bytesize::ByteSize;
@@ -145,7 +145,7 @@ impl Manifest {
                     let message = format!("another service has the name `{}`", service.name);
                     return Err(InputError::of_field(at("name"), message));
                 }
-                if other.path_prefix == service.path_prefix && other.hosts == service.hosts {
+                if other.same_routes(&service) {
                     let message = format!(
                         "`{}` has the same hosts and path: change one of the two",
                         other.name
@@ -322,10 +322,6 @@ impl Service {
             || at("path_prefix"),
             "has to begin with `/`",
         )?;
-        for (index, host) in self.hosts.iter().enumerate() {
-            let read = names::host(host);
-            read.map_err(|message| InputError::of_field(at(&format!("hosts[{index}]")), message))?;
-        }
         for key in self.env.keys() {
             let fine = !key.is_empty() && !key.contains(['=', '\0']);
             let field = || {
@@ -347,7 +343,10 @@ impl Service {
                 "has no effect with `verify = false`: leave one of them out",
             )?;
         }
-        self.traffic.check().map_err(|error| InputError {
+        let checked = self.traffic.check();
+        let checked =
+            checked.and_then(|()| route::check(&self.hosts, &self.path_prefix, &self.traffic));
+        checked.map_err(|error| InputError {
             field: error.field.as_deref().map(at),
             ..error
         })

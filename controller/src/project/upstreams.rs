@@ -239,12 +239,35 @@ fn wait_for_routes(spec: &mut ServiceSpec, manifest: &Manifest) {
     if predecessors(manifest, &spec.name).next().is_none() {
         return;
     }
-    let is_free = |host: &String| names::host(host).is_ok_and(|host| !taken.contains(&host));
-    spec.hosts.retain(is_free);
+    let is_taken = |host: &String| taken.contains(&host_text(host));
+    let had_pattern = spec.hosts.iter().any(|host| host.starts_with('~'));
+    let (waiting, free): (Vec<_>, Vec<_>) = std::mem::take(&mut spec.hosts)
+        .into_iter()
+        .partition(is_taken);
+    spec.hosts = free;
     if spec.hosts.is_empty() {
-        spec.hosts = vec![NO_HOST.to_owned()];
-        spec.path_prefix = format!("/{}", spec.name);
+        spec.hosts = match had_pattern {
+            // Its settings may have the groups of an expression.
+            true => waiting.iter().map(|host| no_host_like(host)).collect(),
+            false => vec![NO_HOST.to_owned()],
+        };
+        if spec.traffic.path.is_none() {
+            spec.path_prefix = format!("/{}", spec.name);
+        }
     }
+}
+
+/// A host like this one that no client asks for.
+fn no_host_like(host: &str) -> String {
+    match host.strip_prefix('~') {
+        Some(pattern) => format!("~(?:{pattern})\\.crossfade\\.invalid"),
+        None => NO_HOST.to_owned(),
+    }
+}
+
+/// A host as the proxy shows it, however it was written.
+fn host_text(host: &String) -> String {
+    names::host(host).unwrap_or_else(|_| host.clone())
 }
 
 /// The services on their way out whose routes another one is to have.
@@ -254,23 +277,23 @@ pub(crate) fn predecessors<'m>(
 ) -> impl Iterator<Item = &'m ServiceSettings> {
     let is_leaving = |name: &str| manifest.leaving.iter().any(|leaving| leaving == name);
     let of = manifest.service(name).filter(|_| !is_leaving(name));
-    let of = of.map(|one| routes(&one.hosts, &one.path_prefix));
+    let of = of.map(|one| (routes(&one.hosts, &one.path_prefix), &one.traffic));
     let leaving = manifest.services.iter();
     let leaving = leaving.filter(move |other| is_leaving(&other.name));
     leaving.filter(move |other| {
         let (hosts, prefix) = routes(&other.hosts, &other.path_prefix);
-        of.as_ref().is_some_and(|(own_hosts, own_prefix)| {
+        of.as_ref().is_some_and(|((own_hosts, own_prefix), traffic)| {
             let same_host = hosts.is_empty() && own_hosts.is_empty();
-            *own_prefix == prefix && (same_host || !hosts.is_disjoint(own_hosts))
+            let same_path = *own_prefix == prefix && traffic.same_routes(&other.traffic);
+            same_path && (same_host || !hosts.is_disjoint(own_hosts))
         })
     })
 }
 
 /// Routes as the proxy shows them, however they were written.
 fn routes<'a>(hosts: &[String], prefix: &'a str) -> (BTreeSet<String>, &'a str) {
-    let host = |host: &String| names::host(host).unwrap_or_else(|_| host.clone());
     (
-        hosts.iter().map(host).collect(),
+        hosts.iter().map(host_text).collect(),
         prefix.trim_end_matches('/'),
     )
 }
@@ -425,6 +448,17 @@ mod tests {
         assert_eq!(new, "/api", "another route");
         let [new, old] = routes_of("hosts = [\"a.test\", \"b.test\"]", "hosts = [\"B.test\"]");
         assert_eq!([new, old], ["a.test/", "B.test/"]);
+        let [new, _] = routes_of("path = \"/api\"", "");
+        assert_eq!(new, "/", "a path of its own");
+        let [new, _] = routes_of("path = \"/api\"", "path = \"/api\"");
+        assert_eq!(new, "crossfade.invalid/", "the same path");
+        let hosts = "hosts = ['~(?<t>a+)\\.test']\nredirect.to = \"/$match_t\"";
+        let [new, _] = routes_of(&hosts.replace("/$match_t", "/t/$match_t"), hosts_only());
+        assert_eq!(new, "~(?:(?<t>a+)\\.test)\\.crossfade\\.invalid/shop");
+    }
+
+    fn hosts_only() -> &'static str {
+        "hosts = ['~(?<t>a+)\\.test']"
     }
 
     #[test]

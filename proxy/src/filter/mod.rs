@@ -35,6 +35,7 @@ use crate::table::filter::Filters;
 use crate::table::filter::access::Access;
 use crate::table::filter::in_flight::Counted;
 use crate::table::filter::replies::{Maintenance, Redirect, Respond};
+use crate::table::filter::rewrite::Rewrite;
 use crate::wire::reply::LocalReply;
 use crate::wire::sink::Sink;
 
@@ -103,10 +104,10 @@ impl Filtered {
 
     /// Writes the target that an endpoint gets of the request, if it gets another one.
     pub(crate) fn write_target(&self, subject: &Subject<'_>, to: &mut Vec<u8>) -> bool {
-        let Some(path) = self.filters.rewrite.as_ref() else {
+        let Some(rewrite) = self.filters.rewrite.as_ref() else {
             return false;
         };
-        subject.write_target(path, to)
+        subject.write_target(&rewrite.path, to)
     }
 
     /// Changes the header fields that an endpoint gets of the request.
@@ -160,11 +161,22 @@ fn pass(
     let is_elsewhere = || redirect.and_then(|redirect| elsewhere(redirect, subject, id));
     let respond = || filters.respond.as_ref().map(fixed);
     let reply = too_many().or_else(is_closed);
-    match reply.or_else(is_elsewhere).or_else(respond) {
+    let rewrite = filters.rewrite.as_ref();
+    let rewrite = rewrite.filter(|rewrite| rewrite.has_groups);
+    let is_bad = || rewrite.and_then(|rewrite| bad_path(rewrite, subject));
+    let reply = reply.or_else(is_elsewhere).or_else(respond);
+    match reply.or_else(is_bad) {
         Some(reply) => Err(reply),
         // What is responded to at once is not under way.
         None => filters.in_flight.as_ref().map(limits::begin).transpose(),
     }
+}
+
+/// The response to a request whose parts make no path of what a service has for its endpoints: one of
+/// them may be `..`.
+fn bad_path(rewrite: &Rewrite, subject: &Subject<'_>) -> Option<FilterReply> {
+    let is_bad = !subject.makes_path(&rewrite.path);
+    is_bad.then(|| FilterReply::new(LocalReply::BadPath))
 }
 
 /// The response that every request gets.

@@ -10,7 +10,7 @@ use crate::filter::template::fill;
 use crate::table::definition::{Definition, HostPattern};
 use crate::wire::fields::cookie;
 use crate::wire::head::{Known, Message};
-use crate::wire::path::write_escaped;
+use crate::wire::path::{normal_of, write_escaped};
 use crate::wire::peer::{Peer, scheme_and_port};
 use crate::wire::target::Target;
 
@@ -54,6 +54,7 @@ impl<'r> Subject<'r> {
                     separator = b", ";
                 }
             }
+            Variable::Match(group) => self.write_group(group, to),
             Variable::Path => self.write_path(None, to),
             Variable::Query => write_escaped(self.query(), to),
             Variable::RemoteAddr => {
@@ -76,6 +77,14 @@ impl<'r> Subject<'r> {
         }
     }
 
+    /// Writes what a group of the service's expressions has.
+    fn write_group(&self, group: &str, to: &mut Vec<u8>) {
+        let host = self.target.host.to_ascii_lowercase();
+        let path = self.target.path.normal();
+        let has = self.definition.group(group, &host, path);
+        write_escaped(has.unwrap_or_default(), to);
+    }
+
     /// The client's address, where it is known.
     pub(super) fn client(&self) -> Option<IpAddr> {
         self.peer.client(self.request)
@@ -91,12 +100,20 @@ impl<'r> Subject<'r> {
         true
     }
 
+    /// Whether this makes a path without dot segments.
+    pub(super) fn makes_path(&self, path: &Template) -> bool {
+        let mut made = Vec::new();
+        fill(path, |variable, to| self.write(variable, None, to), &mut made);
+        let made = String::from_utf8(made);
+        made.is_ok_and(|made| normal_of(&made).is_some())
+    }
+
     /// The first name that the service has, where a client of HTTP/1.0 says none.
     pub(super) fn write_host(&self, to: &mut Vec<u8>) {
         let hosts = self.definition.hosts.iter();
         let mut names = hosts.filter_map(|host| match host {
             HostPattern::Exact(name) => Some(name.as_bytes()),
-            HostPattern::Any | HostPattern::Suffix(_) => None,
+            HostPattern::Any | HostPattern::Pattern(_) | HostPattern::Suffix(_) => None,
         });
         let host = match self.target.host {
             b"" => names.next().unwrap_or_default(),

@@ -49,7 +49,7 @@ fn check_with<'r>(
 
 /// A service with these keys. Rows keep it to the end of the program.
 fn service(filters: &str) -> &'static str {
-    Box::leak(format!(r#"{{"name":"web","path_prefix":"/",{filters}}}"#).into_boxed_str())
+    Box::leak(format!(r#"{{"name":"web",{filters}}}"#).into_boxed_str())
 }
 
 #[track_caller]

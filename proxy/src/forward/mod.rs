@@ -139,7 +139,7 @@ impl Exchange {
         max_forwards::check(request)?;
         let (table, service, version, hints, attempt) = loop {
             let table = worker.table();
-            let service = table.route(&target)?;
+            let service = table.route(&target, request)?;
             let definition = &table.at(service).definition;
             let filters = table.at(service).filters.as_ref();
             if filters.is_some() || filtered.is_some() {

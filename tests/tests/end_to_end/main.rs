@@ -32,6 +32,7 @@ mod requests;
 mod retries;
 mod rollouts;
 mod rollouts_demo;
+mod routes;
 mod scripting;
 mod signals;
 mod splits;

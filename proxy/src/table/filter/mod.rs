@@ -8,10 +8,11 @@ mod networks;
 pub(crate) mod rate;
 pub(crate) mod replies;
 pub(crate) mod request_id;
+pub(crate) mod rewrite;
 
 use std::sync::Arc;
 
-use admin_api::{RewriteSpec, Template, TrafficSettings, Variable};
+use admin_api::{TrafficSettings, Variable};
 
 use crate::table::definition::Definition;
 use crate::table::filter::access::Access;
@@ -20,6 +21,7 @@ use crate::table::filter::in_flight::InFlight;
 use crate::table::filter::rate::RequestRate;
 use crate::table::filter::replies::{Maintenance, Redirect, Respond};
 use crate::table::filter::request_id::RequestId;
+use crate::table::filter::rewrite::Rewrite;
 
 /// The filters of a service that has any, in their order.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub(crate) struct Filters {
     pub(crate) redirect: Option<Redirect>,
     pub(crate) respond: Option<Respond>,
     /// The path that endpoints get.
-    pub(crate) rewrite: Option<Template>,
+    pub(crate) rewrite: Option<Rewrite>,
     /// Each request has an id.
     pub(crate) request_id: Option<RequestId>,
     pub(crate) request: HeaderRules,
@@ -84,7 +86,7 @@ impl Filters {
             maintenance: traffic.maintenance.as_ref().map(Maintenance::of),
             redirect,
             respond: traffic.respond.as_ref().map(Respond::of),
-            rewrite: traffic.rewrite.clone().map(|RewriteSpec { path }| path),
+            rewrite: traffic.rewrite.as_ref().map(Rewrite::of),
             request_id,
             request,
             response,

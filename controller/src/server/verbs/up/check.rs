@@ -177,9 +177,7 @@ impl Controller {
                 gone.push(name);
                 continue;
             };
-            let same_route = |one: &&ServiceSettings| {
-                (&one.hosts, &one.path_prefix) == (&settings.hosts, &settings.path_prefix)
-            };
+            let same_route = |one: &&ServiceSettings| one.same_routes(settings);
             if let Some(other) = now.services.iter().find(same_route) {
                 return Err(Error::refused(format!(
                     "{} has the hosts and the path of {name}, which is no longer in the manifest and \
