@@ -35,9 +35,10 @@ pub use balance::{BalanceSpec, HashKey};
 pub use buffer::BufferSpec;
 pub use duration::{NonZeroPeriod, Period};
 pub use filter::{
-    AcceptId, AccessSpec, HeaderRules, HeadersSpec, LimitKey, MaintenanceSpec, Part, Rate,
-    RedirectSpec, RequestIdSpec, RequestRateSpec, RespondSpec, RewriteSpec, Scheme, Template,
-    Variable,
+    AcceptId, AccessSpec, Argon2Hash, Argon2Kind, BasicAuthSpec, CorsSpec, ErrorPageSpec,
+    ErrorPagesSpec, ErrorStatus, HeaderRules, HeadersSpec, LimitKey, MaintenanceSpec, Part,
+    PasswordHash, Rate, RedirectSpec, RequestIdSpec, RequestRateSpec, RespondSpec, RewriteSpec,
+    Scheme, Template, User, Variable, read_users,
 };
 pub use health::{EjectionSpec, HealthSpec, OnSilence, Probe, StatusRange};
 pub use hold::{HoldSpec, HoldView};

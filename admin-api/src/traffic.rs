@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::flat::FlatKeys;
 use crate::strict::InputError;
 use crate::{
-    AccessSpec, BalanceSpec, BufferSpec, EjectionSpec, ForceSpec, HeadersSpec,
-    HealthSpec, LimitsSpec, MaintenanceSpec, PathSpec, RedirectSpec, RequestIdSpec, RespondSpec,
-    RetrySpec, RewriteSpec, SendPath, StickySpec, Template, TimeoutsSpec, WhenSpec,
+    AccessSpec, BalanceSpec, BasicAuthSpec, BufferSpec, CorsSpec, EjectionSpec, ErrorPagesSpec,
+    ForceSpec, HeadersSpec, HealthSpec, LimitsSpec, MaintenanceSpec, PathSpec, RedirectSpec,
+    RequestIdSpec, RespondSpec, RetrySpec, RewriteSpec, SendPath, StickySpec, Template,
+    TimeoutsSpec, WhenSpec,
 };
 
 /// The type of one setting.
@@ -140,6 +141,15 @@ settings! {
         /// Requests get a 503, but for those of some clients. Default: none do.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub maintenance: Option<MaintenanceSpec>,
+        /// Pages of the service's own in place of the proxy's errors. Default: sentences.
+        #[serde(skip_serializing_if = "ErrorPagesSpec::is_default")]
+        pub error_pages: ErrorPagesSpec,
+        /// Whose pages may use the service from elsewhere. Default: as its endpoints say.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub cors: Option<CorsSpec>,
+        /// Requests need a name and a password. Default: none do.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub basic_auth: Option<BasicAuthSpec>,
         /// Requests are sent to another address. Default: none are.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub redirect: Option<RedirectSpec>,

@@ -102,7 +102,10 @@ mod tests {
             ("/$match_a", "is no path"),
             ("$match_a", "is no path"),
             ("$host", "is no path"),
-            ("/a$query", "`$path`, `$rest`, `$service` and `$match_NAME` alone"),
+            (
+                "/a$query",
+                "`$path`, `$rest`, `$service` and `$match_NAME` alone",
+            ),
             ("/a$http_x", "`$service` and `$match_NAME` alone"),
             ("/a?b", "what no path has"),
             ("/a b", "what no path has"),

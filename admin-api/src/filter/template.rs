@@ -34,6 +34,14 @@ pub enum Part {
 /// What a template can have of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Variable {
+    /// The SHA-256 of the client's certificate.
+    CertSha256,
+    /// The alternative names of the client's certificate.
+    CertSan,
+    /// The serial number of the client's certificate.
+    CertSerial,
+    /// The subject of the client's certificate.
+    CertSubject,
     /// The value of this cookie.
     Cookie(String),
     /// The address of the endpoint that responded.
@@ -50,6 +58,8 @@ pub enum Variable {
     Query,
     /// The client's address, as trusted proxies make it known.
     RemoteAddr,
+    /// The name of the user whose password came with the request (`basic_auth`).
+    RemoteUser,
     /// The request's id.
     RequestId,
     /// The method.
@@ -68,12 +78,17 @@ pub enum Variable {
 
 impl Variable {
     /// Those whose names are fixed.
-    const NAMED: [(&'static str, Self); 12] = [
+    const NAMED: [(&'static str, Self); 17] = [
+        ("client_cert_san", Self::CertSan),
+        ("client_cert_serial", Self::CertSerial),
+        ("client_cert_sha256", Self::CertSha256),
+        ("client_cert_subject", Self::CertSubject),
         ("endpoint", Self::Endpoint),
         ("host", Self::Host),
         ("path", Self::Path),
         ("query", Self::Query),
         ("remote_addr", Self::RemoteAddr),
+        ("remote_user", Self::RemoteUser),
         ("request_id", Self::RequestId),
         ("request_method", Self::RequestMethod),
         ("request_uri", Self::RequestUri),
@@ -113,7 +128,8 @@ impl Variable {
             None => String::new(),
         };
         let known = known.join(", ");
-        let there = format!("{meant}There are {known}, `$http_NAME`, `$cookie_NAME` and `$match_NAME`");
+        let there =
+            format!("{meant}There are {known}, `$http_NAME`, `$cookie_NAME` and `$match_NAME`");
         Err(unknown(name, &there))
     }
 
@@ -339,7 +355,7 @@ mod tests {
             assert!(error.contains(says), "{error}");
         }
         check("$hots", "unknown variable `$hots`: did you mean `$host`?");
-        check("$zzzzzzzz", "There are `$endpoint`, `$host`, `$path`");
+        check("$zzzzzzzz", "`$endpoint`, `$host`, `$path`");
         check("${host", "a `${` without a `}`");
         check("${}", "unknown variable `$`");
         check("5 $", "written `$$`");

@@ -46,8 +46,7 @@ impl Setting for PathSpec {
 pub fn check_path(path: &str) -> Result<(), InputError> {
     let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');
     if !path.starts_with('/') || !path.chars().all(allowed) {
-        let message =
-            format!("`{path}` is not a path: begin with `/`, without `?`, `#` or spaces");
+        let message = format!("`{path}` is not a path: begin with `/`, without `?`, `#` or spaces");
         return Err(InputError::of_whole(message));
     }
     Ok(())
@@ -140,25 +139,61 @@ mod tests {
         for (keys, field, says) in [
             ("path = \"a\"", "path", "begin with `/`"),
             ("path = \"/a?b\"", "path", "without `?`"),
-            ("path = \"/a\"\npath_prefix = \"/b\"", "path", "`path_prefix` is set, too"),
+            (
+                "path = \"/a\"\npath_prefix = \"/b\"",
+                "path",
+                "`path_prefix` is set, too",
+            ),
             ("path = { regex = \"/(\" }", "path.regex", "unclosed group"),
-            ("path = { regx = \"/\" }", "path.regx", "did you mean `regex`?"),
+            (
+                "path = { regx = \"/\" }",
+                "path.regx",
+                "did you mean `regex`?",
+            ),
             ("path = true", "path", "a text or { regex"),
             ("hosts = [\"a.test\", \"~(\"]", "hosts[1]", "unclosed group"),
             ("hosts = [\"a~b\"]", "hosts[0]", "is not a host"),
-            ("redirect.to = \"/i?id=$match_id\"", "redirect.to", "no `regex` of `path`"),
+            (
+                "redirect.to = \"/i?id=$match_id\"",
+                "redirect.to",
+                "no `regex` of `path`",
+            ),
             (
                 "path.regex = \"/(?<id>.)\"\nheaders.response.set.x-a = \"$match_ix\"",
                 "headers.response.set.x-a",
                 "`$match_ix` is unknown: there are `$match_id`",
             ),
             ("when = {}", "when", "needs `methods`, `headers` or `query`"),
-            ("when = { methods = [\"GET\", \"get it\"] }", "when.methods[1]", "is not a method"),
-            ("when = { methods = [\"GET\", \"GET\"] }", "when.methods[1]", "is listed twice"),
-            ("when = { headers = { \"a b\" = \"1\" } }", "when.headers.\"a b\"", "not the name of a header field"),
-            ("when = { headers = { x-a = 1 } }", "when.headers.x-a", "a text, true, false or { regex"),
-            ("when = { query = { a = { regx = \"b\" } } }", "when.query.a.regx", "did you mean `regex`?"),
-            ("when = { query = { a = { regex = \"(\" } } }", "when.query.a.regex", "unclosed group"),
+            (
+                "when = { methods = [\"GET\", \"get it\"] }",
+                "when.methods[1]",
+                "is not a method",
+            ),
+            (
+                "when = { methods = [\"GET\", \"GET\"] }",
+                "when.methods[1]",
+                "is listed twice",
+            ),
+            (
+                "when = { headers = { \"a b\" = \"1\" } }",
+                "when.headers.\"a b\"",
+                "not the name of a header field",
+            ),
+            (
+                "when = { headers = { x-a = 1 } }",
+                "when.headers.x-a",
+                "a text, true, false or { regex",
+            ),
+            (
+                "when = { query = { a = { regx = \"b\" } } }",
+                "when.query.a.regx",
+                "did you mean `regex`?",
+            ),
+            (
+                "when = { query = { a = { regex = \"(\" } } }",
+                "when.query.a.regex",
+                "unclosed group",
+            ),
         ] {
             let error = check_all(keys).expect_err(keys);
             assert_eq!(error.field.as_deref(), Some(field), "{error}");

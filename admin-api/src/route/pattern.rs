@@ -194,7 +194,10 @@ mod tests {
         check("/[z-a]", "is no regular expression");
         check("(a{1000}){1000}", "takes more than 256 KiB");
         check("((a{100}){100}){100}", "takes more than 256 KiB");
-        check(&format!("{}a{}", "(".repeat(30), ")".repeat(30)), "no regular expression");
+        check(
+            &format!("{}a{}", "(".repeat(30), ")".repeat(30)),
+            "no regular expression",
+        );
         check(r"\p{Greek}", "no regular expression");
         check(r"(a)\1", "backreferences are not supported");
     }

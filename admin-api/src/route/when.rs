@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::names::header_name;
+use crate::names::{check_method, header_name};
 use crate::route::Pattern;
 use crate::strict::{InputError, push_key};
 use crate::traffic::Setting;
@@ -104,17 +104,10 @@ impl Setting for ValueTest {
 
 fn check_methods(methods: &[String]) -> Result<(), InputError> {
     for (at, method) in methods.iter().enumerate() {
-        let wrong = |says: &str| {
-            let message = format!("`{method}` {says}");
-            Err(InputError::of_field(format!("methods[{at}]"), message))
-        };
-        // Methods have a case (RFC 9110, 9.1), and those in lower case are slips.
-        let allowed = |byte: u8| byte.is_ascii_uppercase() || byte == b'-' || byte == b'_';
-        if method.is_empty() || method.len() > 32 || !method.bytes().all(allowed) {
-            return wrong("is not a method: write it in capitals, such as `GET`");
-        }
+        let wrong = |message: String| InputError::of_field(format!("methods[{at}]"), message);
+        check_method(method).map_err(wrong)?;
         if methods[..at].contains(method) {
-            return wrong("is listed twice");
+            return Err(wrong(format!("`{method}` is listed twice")));
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 mod headers;
 mod limits;
 mod replies;
+mod users;
 
 use crate::testing::hot_path::client::Request;
 use crate::testing::hot_path::endpoint::{Speaks, Step};

@@ -7,10 +7,11 @@ use std::sync::{Arc, LazyLock};
 use admin_api::route::{self, Host};
 use admin_api::strict::{InputError, closest, push_key};
 use admin_api::{
-    HealthSpec, MirrorSpec, PathSpec, Pattern, Probe, ServiceSpec, TrafficSettings, VersionSpec,
-    WhenSpec,
+    BasicAuthSpec, HealthSpec, MirrorSpec, PathSpec, Pattern, Probe, ServiceSpec, TrafficSettings,
+    User, VersionSpec, WhenSpec,
 };
 
+use crate::file::read_file;
 use crate::table::balance::Balance;
 use crate::table::force::Force;
 use crate::table::mirror;
@@ -24,6 +25,8 @@ const MAX_LABEL: usize = 128;
 /// Of one service.
 const MAX_HOSTS: usize = 1_000;
 const MAX_ENDPOINTS: usize = 10_000;
+/// In bytes: of a file with users.
+const MAX_USERS_FILE: u64 = 4 << 20;
 
 /// A checked [`ServiceSpec`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub(crate) struct Definition {
     pub(crate) split: BTreeMap<Arc<str>, u32>,
     /// As they were asked for, and checked.
     pub(crate) traffic: TrafficSettings,
+    /// Those whose passwords it wants.
+    pub(crate) users: Option<Arc<Vec<User>>>,
     /// What routing reads of `traffic` for each request, made ready for that.
     pub(crate) sticky: Option<Sticky>,
     pub(crate) force: Option<Force>,
@@ -119,6 +124,7 @@ impl Definition {
             path_prefix,
             prefix_written: prefix_written.into(),
             path: check_path(traffic.path.as_ref())?,
+            users: users(traffic.basic_auth.as_ref())?,
             when: traffic.when.as_ref().map(lower_case).map(Arc::new),
             sticky: sticky.transpose()?,
             force: traffic.force.as_ref().map(Force::new).transpose()?,
@@ -306,6 +312,30 @@ fn check_path(path: Option<&PathSpec>) -> Result<PathMatch, InputError> {
     })
 }
 
+/// The users of a service, from its settings or from the file that they name.
+fn users(spec: Option<&BasicAuthSpec>) -> Result<Option<Arc<Vec<User>>>, InputError> {
+    let Some(spec) = spec else { return Ok(None) };
+    let of = |key: &str, text: &str| {
+        let read = admin_api::read_users(text);
+        read.map_err(|error| error.inside(key).inside("basic_auth"))
+    };
+    let users = match (&spec.users, &spec.file) {
+        (Some(text), _) => of("users", text)?,
+        (None, Some(file)) => {
+            let wrong = |why: String| {
+                let message = format!("{}: {why}", file.display());
+                InputError::of_field("basic_auth.file", message)
+            };
+            let bytes = read_file(file, MAX_USERS_FILE);
+            let bytes = bytes.map_err(|error| wrong(error.to_string()))?;
+            let text = String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
+            of("file", &text)?
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(Arc::new(users)))
+}
+
 /// Names of header fields have no case.
 fn lower_case(when: &WhenSpec) -> WhenSpec {
     let headers = when.headers.clone().into_iter();
@@ -465,11 +495,7 @@ mod tests {
             "hosts[0]",
             "without scheme",
         );
-        check(
-            r#"{"name":"web","path":"/a/../b"}"#,
-            "path",
-            "as a segment",
-        );
+        check(r#"{"name":"web","path":"/a/../b"}"#, "path", "as a segment");
         check(
             r#"{"name":"web","path":"/a","path_prefix":"/b"}"#,
             "path",

@@ -41,6 +41,7 @@ mod swaps;
 mod tls;
 mod tls_to_endpoints;
 mod unix_sockets;
+mod users;
 mod websocket;
 mod who;
 mod wire;

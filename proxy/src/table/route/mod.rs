@@ -311,11 +311,22 @@ mod tests {
         let same = [r#""path":"/a","when":{"methods":["GET"]}"#; 2];
         let conflict = routes(&same).expect_err("the same requests");
         let message = conflict.message("s1");
-        assert!(message.contains("`s0` (every host, path `/a`)"), "{message}");
+        assert!(
+            message.contains("`s0` (every host, path `/a`)"),
+            "{message}"
+        );
         let same = [r#""path":{"regex":"/a"}"#; 2];
         let message = routes(&same).expect_err("the same").message("s0");
-        assert!(message.contains("`s1` (every host, path regex `/a`)"), "{message}");
-        let others = [same[0], r#""path":"/a""#, r#""path_prefix":"/a""#, r#""path":"/a","when":{"methods":["GET"]}"#];
+        assert!(
+            message.contains("`s1` (every host, path regex `/a`)"),
+            "{message}"
+        );
+        let others = [
+            same[0],
+            r#""path":"/a""#,
+            r#""path_prefix":"/a""#,
+            r#""path":"/a","when":{"methods":["GET"]}"#,
+        ];
         assert!(routes(&others).is_ok());
     }
 }
