@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use admin_api::names;
 use admin_api::{EndpointSpec, HealthState, MirrorSpec, ServiceSpec, ServiceView, VersionSpec};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::{Phase, RolloutRecord, Split, VersionRecord};
 use crate::manifest::{Manifest, ServiceSettings};
 use crate::project::Project;
@@ -158,6 +158,10 @@ impl Project {
         let warm = rollout.as_ref().and_then(warm_version);
         let mut spec = upstreams(settings, containers, &record.split, warm);
         wait_for_routes(&mut spec, manifest);
+        self.read_users(&mut spec)?;
+        if let Some(maintenance) = record.maintenance {
+            spec.traffic.maintenance = Some(maintenance);
+        }
         for DesiredVersion { version, .. } in &wanted {
             let is_there = spec.endpoints.iter().any(|e| e.version == version.version);
             let transport = &version.template.transport;
@@ -171,6 +175,45 @@ impl Project {
         let is_there = |to: &MirrorSpec| spec.endpoints.iter().any(|one| one.version == to.version);
         spec.mirror = mirror.filter(is_there);
         Ok(Some(spec))
+    }
+}
+
+impl Project {
+    /// Tells the proxy of the services that have no containers here, where it does not have them as
+    /// the manifest does.
+    pub(crate) async fn check_external(&self) -> Result<()> {
+        for spec in &self.manifest().external {
+            let mut spec = spec.clone();
+            self.read_users(&mut spec)?;
+            for version in spec.versions.values_mut() {
+                if let Some(ca) = version.tls.as_mut().and_then(|tls| tls.ca.as_mut()) {
+                    *ca = self.authorities.keep(&self.folder()?.join(&*ca))?;
+                }
+            }
+            let view = match self.admin.service(&spec.name).await {
+                Ok(view) => Some(view),
+                Err(error) if error.is_unknown() => None,
+                Err(error) => return Err(error.into()),
+            };
+            if !view.is_some_and(|view| agrees(&view, &spec)) {
+                self.admin.put_service(&spec).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the users of a file in place of its name, which the proxy may not see: it may be in a
+    /// container. What has changed since is noticed as any other difference is.
+    fn read_users(&self, spec: &mut ServiceSpec) -> Result<()> {
+        let Some(auth) = &mut spec.traffic.basic_auth else {
+            return Ok(());
+        };
+        if let Some(file) = auth.file.take() {
+            let file = self.folder()?.join(file);
+            let users = std::fs::read_to_string(&file).map_err(Error::file(&file))?;
+            auth.users = Some(users);
+        }
+        Ok(())
     }
 }
 
@@ -282,11 +325,12 @@ pub(crate) fn predecessors<'m>(
     let leaving = leaving.filter(move |other| is_leaving(&other.name));
     leaving.filter(move |other| {
         let (hosts, prefix) = routes(&other.hosts, &other.path_prefix);
-        of.as_ref().is_some_and(|((own_hosts, own_prefix), traffic)| {
-            let same_host = hosts.is_empty() && own_hosts.is_empty();
-            let same_path = *own_prefix == prefix && traffic.same_routes(&other.traffic);
-            same_path && (same_host || !hosts.is_disjoint(own_hosts))
-        })
+        of.as_ref()
+            .is_some_and(|((own_hosts, own_prefix), traffic)| {
+                let same_host = hosts.is_empty() && own_hosts.is_empty();
+                let same_path = *own_prefix == prefix && traffic.same_routes(&other.traffic);
+                same_path && (same_host || !hosts.is_disjoint(own_hosts))
+            })
     })
 }
 

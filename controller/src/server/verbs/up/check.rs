@@ -172,6 +172,12 @@ impl Controller {
             if now.service(&name).is_some() {
                 continue;
             }
+            if now.external.iter().any(|one| one.name == name) {
+                return Err(Error::refused(format!(
+                    "{name} has containers, and no image in the manifest: take it out and run \
+                     `crossfade up --prune` first"
+                )));
+            }
             let Some(settings) = before.service(&name).filter(|_| !request.prune) else {
                 self.check_no_rollout(up, &name)?;
                 gone.push(name);
