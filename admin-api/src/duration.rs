@@ -112,13 +112,29 @@ impl Setting for NonZeroPeriod {
     }
 }
 
+impl TryFrom<Period> for NonZeroPeriod {
+    type Error = String;
+
+    fn try_from(period: Period) -> Result<Self, String> {
+        match period.get().is_zero() {
+            true => Err(format!("{period} is out of range: it has to be above 0")),
+            false => Ok(Self(period)),
+        }
+    }
+}
+
+impl std::str::FromStr for NonZeroPeriod {
+    type Err = String;
+
+    /// Reads it as a [`Period`] is read.
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<Period>()?.try_into()
+    }
+}
+
 impl<'de> Deserialize<'de> for NonZeroPeriod {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let period = Period::deserialize(deserializer)?;
-        if period.get().is_zero() {
-            let message = format!("{period} is out of range: it has to be above 0");
-            return Err(de::Error::custom(message));
-        }
-        Ok(Self(period))
+        period.try_into().map_err(de::Error::custom)
     }
 }

@@ -17,6 +17,7 @@ pub mod names;
 mod path;
 mod receipt;
 mod retry;
+pub mod route;
 mod service;
 mod size;
 mod stats;
@@ -34,9 +35,10 @@ pub use balance::{BalanceSpec, HashKey};
 pub use buffer::BufferSpec;
 pub use duration::{NonZeroPeriod, Period};
 pub use filter::{
-    AcceptId, AccessSpec, HeaderRules, HeadersSpec, LimitKey, MaintenanceSpec, Part, Rate,
-    RedirectSpec, RequestIdSpec, RequestRateSpec, RespondSpec, RewriteSpec, Scheme, Template,
-    Variable,
+    AcceptId, AccessSpec, Argon2Hash, Argon2Kind, BasicAuthSpec, CorsSpec, ErrorPageSpec,
+    ErrorPagesSpec, ErrorStatus, HeaderRules, HeadersSpec, LimitKey, MaintenanceSpec, Part,
+    PasswordHash, Rate, RedirectSpec, RequestIdSpec, RequestRateSpec, RespondSpec, RewriteSpec,
+    Scheme, Template, User, Variable, read_users,
 };
 pub use health::{EjectionSpec, HealthSpec, OnSilence, Probe, StatusRange};
 pub use hold::{HoldSpec, HoldView};
@@ -44,6 +46,7 @@ pub use mirror::{CopyStats, MirrorSpec, MirrorStats};
 pub use path::SendPath;
 pub use receipt::{Cut, DrainReceipt, DrainRequest, EndpointReceipt, Oldest};
 pub use retry::{RetryOn, RetrySpec};
+pub use route::{PathSpec, Pattern, ValueTest, WhenSpec};
 pub use service::{
     Changed, EndpointSpec, EndpointView, HealthState, MAX_WEIGHT, ServiceList, ServiceSpec,
     ServiceView, SplitRequest, VersionView, Weight,

@@ -65,6 +65,18 @@ pub fn networks(list: &[String]) -> Result<Vec<IpNet>, InputError> {
     list.iter().enumerate().map(network).collect()
 }
 
+/// Whether this is a method as people write it. Methods have a case (RFC 9110, 9.1), and those in lower
+/// case are slips.
+pub fn check_method(method: &str) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_uppercase() || byte == b'-' || byte == b'_';
+    match (1..=32).contains(&method.len()) && method.bytes().all(allowed) {
+        true => Ok(()),
+        false => Err(format!(
+            "`{method}` is not a method: write it in capitals, such as `GET`"
+        )),
+    }
+}
+
 /// Whether a cookie can have this name (RFC 6265, 4.1.1).
 pub fn check_cookie_name(name: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::flat::FlatKeys;
 use crate::strict::InputError;
 use crate::{
-    AccessSpec, BalanceSpec, BufferSpec, EjectionSpec, ForceSpec, HeadersSpec, HealthSpec,
-    LimitsSpec, MaintenanceSpec, RedirectSpec, RequestIdSpec, RespondSpec, RetrySpec, RewriteSpec,
-    SendPath, StickySpec, TimeoutsSpec,
+    AccessSpec, BalanceSpec, BasicAuthSpec, BufferSpec, CorsSpec, EjectionSpec, ErrorPagesSpec,
+    ForceSpec, HeadersSpec, HealthSpec, LimitsSpec, MaintenanceSpec, PathSpec, RedirectSpec,
+    RequestIdSpec, RespondSpec, RetrySpec, RewriteSpec, SendPath, StickySpec, Template,
+    TimeoutsSpec, WhenSpec,
 };
 
 /// The type of one setting.
@@ -86,6 +87,12 @@ settings! {
         /// Take `path_prefix` off before the request is sent to an endpoint. Default false.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         pub strip_prefix: bool,
+        /// The paths that this service serves, in place of those with a prefix. Default: `path_prefix`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub path: Option<PathSpec>,
+        /// What its requests have to be like beside that. Default: whatever they are.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub when: Option<WhenSpec>,
         /// Which path an endpoint gets. Default `"auto"`: as it came, but without dot segments.
         #[serde(skip_serializing_if = "SendPath::is_default")]
         pub send_path: SendPath,
@@ -134,6 +141,15 @@ settings! {
         /// Requests get a 503, but for those of some clients. Default: none do.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub maintenance: Option<MaintenanceSpec>,
+        /// Pages of the service's own in place of the proxy's errors. Default: sentences.
+        #[serde(skip_serializing_if = "ErrorPagesSpec::is_default")]
+        pub error_pages: ErrorPagesSpec,
+        /// Whose pages may use the service from elsewhere. Default: as its endpoints say.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub cors: Option<CorsSpec>,
+        /// Requests need a name and a password. Default: none do.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub basic_auth: Option<BasicAuthSpec>,
         /// Requests are sent to another address. Default: none are.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub redirect: Option<RedirectSpec>,
@@ -149,6 +165,30 @@ settings! {
         /// Which header fields are set, added and removed. Default: none.
         #[serde(skip_serializing_if = "HeadersSpec::is_default")]
         pub headers: HeadersSpec,
+    }
+}
+
+impl TrafficSettings {
+    /// Whether both serve the same of the requests that their hosts and prefixes leave to them.
+    pub fn same_routes(&self, other: &Self) -> bool {
+        (&self.path, &self.when) == (&other.path, &other.when)
+    }
+
+    /// Each text with variables, and its field.
+    pub(crate) fn templates(&self) -> impl Iterator<Item = (String, &Template)> {
+        let redirect = self.redirect.iter();
+        let redirect = redirect.map(|redirect| ("redirect.to".to_owned(), &redirect.to));
+        let rewrite = self.rewrite.iter();
+        let rewrite = rewrite.map(|rewrite| ("rewrite.path".to_owned(), &rewrite.path));
+        let rules = [
+            ("headers.request", &self.headers.request),
+            ("headers.response", &self.headers.response),
+        ];
+        let of_headers = rules.into_iter().flat_map(|(key, rules)| {
+            let all = rules.templates();
+            all.map(move |(field, template)| (format!("{key}.{field}"), template))
+        });
+        redirect.chain(rewrite).chain(of_headers)
     }
 }
 

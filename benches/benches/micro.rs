@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use proxy::bench::{Changes, Heads, Policy, Tables};
+use proxy::bench::{Changes, Heads, Paths, Policy, Tables};
 
 /// Services, and endpoints of each version.
 const SIZES: [(usize, usize); 4] = [(1, 2), (1, 500), (100, 2), (10_000, 2)];
@@ -28,6 +28,25 @@ fn route(criterion: &mut Criterion) {
         // No service has this host.
         group.bench_function(BenchmarkId::new("unknown", &size), |bencher| {
             bencher.iter(|| tables.route(black_box("unknown.example.org"), black_box("/")));
+        });
+    }
+}
+
+/// Routing within one host, by number of its paths and prefixes.
+fn paths(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("route by path");
+    for count in [2, 100, 10_000] {
+        let Some(paths) = Paths::new(count) else {
+            continue;
+        };
+        let middle = count / 2 / 2 * 2;
+        let exact = Paths::path(middle);
+        group.bench_function(BenchmarkId::new("exact", count), |bencher| {
+            bencher.iter(|| paths.route(black_box(&exact)));
+        });
+        let below = format!("{}/v1/items", Paths::path(middle + 1));
+        group.bench_function(BenchmarkId::new("prefix", count), |bencher| {
+            bencher.iter(|| paths.route(black_box(&below)));
         });
     }
 }
@@ -137,5 +156,5 @@ fn heads(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(micro, route, claim, swap, change, heads);
+criterion_group!(micro, route, paths, claim, swap, change, heads);
 criterion_main!(micro);

@@ -140,6 +140,13 @@ impl Work {
                 };
                 with(Peer::connects_to_unix_sockets, unix)
             }
+            Self::Filters => {
+                let filters = Variant {
+                    filters: true,
+                    ..Variant::default()
+                };
+                with(Peer::has_filters, filters)
+            }
             Self::Container => each
                 .filter(|contender| contender.installed.peer.is_rival())
                 .flat_map(in_each_runtime)
@@ -318,6 +325,7 @@ mod tests {
         assert_eq!(labels(Work::Unix, &Peer::ALL), unix);
         assert_eq!(labels(Work::Upload, &Peer::ALL).len(), Peer::ALL.len());
         assert!(!labels(Work::Memory, &Peer::ALL).contains(&"origin".to_owned()));
+        assert_eq!(labels(Work::Filters, &Peer::ALL), ["crossfade", "nginx"]);
         let container = labels(Work::Container, &[Peer::Crossfade, Peer::HaproxyTcp]);
         let want = ["crossfade", "crossfade rootful", "crossfade rootless"];
         assert_eq!(container, want);

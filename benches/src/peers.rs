@@ -96,6 +96,11 @@ impl Peer {
         self.speaks_tls()
     }
 
+    /// Whether its config has the same filters as Crossfade's.
+    pub(crate) const fn has_filters(self) -> bool {
+        matches!(self, Self::Crossfade | Self::Nginx)
+    }
+
     /// Whether it can have an endpoint behind a unix socket. Crossfade's config check tells
     /// whether it can.
     pub(crate) const fn connects_to_unix_sockets(self) -> bool {
@@ -143,6 +148,8 @@ pub(crate) struct Variant {
     pub(crate) unix: bool,
     /// Requests have large bodies: `@upload@`, otherwise `@small@`.
     pub(crate) upload: bool,
+    /// Its service has filters: `@filters@`, otherwise `@bare@`.
+    pub(crate) filters: bool,
     /// It runs in a container, where limits are lower: `@container@`, otherwise `@process@`.
     pub(crate) container: bool,
 }
@@ -155,6 +162,7 @@ impl Variant {
             (self.grpc, "@grpc@", "@http@"),
             (self.unix, "@unix@", "@tcp@"),
             (self.upload, "@upload@", "@small@"),
+            (self.filters, "@filters@", "@bare@"),
             (self.container, "@container@", "@process@"),
         ];
         let mut has_more = true;
@@ -382,6 +390,15 @@ fn version_in(text: &str) -> &str {
         .unwrap_or_default()
 }
 
+/// The filters of a service of crossfade; `nginx.conf` has the same.
+const FILTERS: &str = "\
+access = { allow = [\"127.0.0.0/8\", \"10.0.0.0/8\", \"192.168.0.0/16\"], deny = [\"10.6.6.6\"] }
+limits = { requests = { rate = \"100000/s\", burst = 100000 } }
+redirect = { to = \"http://$host$request_uri\", status = 308, scheme = \"https\" }
+headers.request = { set = { x-client = \"$remote_addr\", x-scheme = \"$scheme\" }, remove = [\"x-debug\"] }
+headers.response = { set = { x-frame-options = \"DENY\" }, remove = [\"server\"] }
+";
+
 /// The services of crossfade's config: one for every host, or `count` services with a host each.
 pub(crate) fn services<T: std::fmt::Display>(
     count: usize,
@@ -394,6 +411,9 @@ pub(crate) fn services<T: std::fmt::Display>(
         let _ = writeln!(text, "[[services]]\nname = \"{}\"", service_name(number));
         if count > 1 {
             let _ = writeln!(text, "hosts = [\"{}\"]", host(number));
+        }
+        if variant.filters {
+            text.push_str(FILTERS);
         }
         text.push_str("endpoints = [\n");
         for endpoint in endpoints {
@@ -461,7 +481,7 @@ mod tests {
         }
     }
 
-    fn variants() -> [Variant; 6] {
+    fn variants() -> [Variant; 7] {
         let plain = Variant::default();
         [
             plain,
@@ -476,6 +496,10 @@ mod tests {
             },
             Variant {
                 upload: true,
+                ..plain
+            },
+            Variant {
+                filters: true,
                 ..plain
             },
             Variant {
@@ -524,13 +548,14 @@ mod tests {
     fn the_config_of_a_variant_is_for_its_clients_and_its_endpoint() {
         let folder = tempfile::tempdir().unwrap();
         let template = include_str!("../peers/nginx.conf");
-        let [plain, tls, grpc, unix, upload, _] =
+        let [plain, tls, grpc, unix, upload, filters, _] =
             variants().map(|variant| setup(variant, folder.path()).fill(template));
         assert!(plain.contains("server 127.0.0.1:9600;") && !plain.contains("http2"));
         assert!(tls.contains("ssl http2"));
         assert!(grpc.contains("grpc_pass") && !grpc.contains("proxy_pass"));
         assert!(unix.contains("server unix:/run/origin.sock;"));
         assert!(upload.contains("proxy_request_buffering off;"));
+        assert!(filters.contains("limit_req zone=clients") && !plain.contains("limit_req"));
     }
 
     #[test]

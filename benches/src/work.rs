@@ -38,6 +38,8 @@ pub(crate) enum Work {
     Grpc,
     /// Small JSON from an endpoint behind a unix socket.
     Unix,
+    /// Small JSON through header rules, a redirect that is not for it, a rate limit and an access list.
+    Filters,
     /// Small JSON while the table is swapped.
     Swap,
     /// Tables of many services and endpoints.
@@ -91,6 +93,9 @@ impl Work {
             Self::H2 => "small JSON over HTTP/2 and TLS 1.3, 16 streams on each of 64 connections",
             Self::Grpc => "unary gRPC calls over HTTP/2, 64 streams on each of 4 connections",
             Self::Unix => "small JSON from a unix socket, 64 keep-alive connections",
+            Self::Filters => {
+                "small JSON with header rules, a rate limit, an access list and a redirect"
+            }
             Self::Swap => "small JSON while the table is swapped",
             Self::Table => "small JSON by size of the table",
             Self::Cores => "small JSON by number of workers",
@@ -125,6 +130,7 @@ impl Work {
             Self::H2 => "h2",
             Self::Grpc => "grpc",
             Self::Unix => "unix",
+            Self::Filters => "filters",
             Self::Swap => "swap",
             Self::Table => "table",
             Self::Cores => "cores",

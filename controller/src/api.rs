@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use admin_api::Period;
+use admin_api::{MaintenanceSpec, Period};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Millis;
@@ -143,6 +143,15 @@ pub struct RollbackRequest {
     pub service: String,
     /// Another version than the one before.
     pub to: Option<String>,
+}
+
+/// `maintenance`: requests get a 503, or are served again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MaintenanceRequest {
+    /// The service.
+    pub service: String,
+    /// What requests get; absent: they are served.
+    pub maintenance: Option<MaintenanceSpec>,
 }
 
 /// `scale`: another number of containers.

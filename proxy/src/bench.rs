@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use admin_api::{BalanceSpec, EndpointSpec, HashKey, ServiceSpec, TrafficSettings};
+use admin_api::{BalanceSpec, EndpointSpec, HashKey, PathSpec, ServiceSpec, TrafficSettings};
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
 
@@ -15,6 +15,7 @@ use crate::control::drain::Drains;
 use crate::control::state_file::StateFile;
 use crate::table::Table;
 use crate::table::definition::Definition;
+use crate::table::route::Routes;
 use crate::table::routing_hints::RoutingHints;
 use crate::table::service::{Drained, Service};
 use crate::table::version::Resolved;
@@ -137,6 +138,41 @@ impl Tables {
         };
         pick.endpoint.claims.release(WORKER);
         true
+    }
+}
+
+/// So many services of one host: half of them have a path of their own, half a prefix.
+#[derive(Debug)]
+pub struct Paths(Routes);
+
+impl Paths {
+    /// `None`: they do not pass the checks, which would be a mistake here.
+    pub fn new(count: usize) -> Option<Self> {
+        let definition = |number: usize| {
+            let path = Self::path(number);
+            let mut spec = ServiceSpec {
+                name: format!("s{number:06}"),
+                hosts: vec!["app.example.com".into()],
+                ..ServiceSpec::default()
+            };
+            match number % 2 {
+                0 => spec.traffic.path = Some(PathSpec::Is(path)),
+                _ => spec.path_prefix = path,
+            }
+            Definition::check(&spec).ok()
+        };
+        let definitions: Option<Vec<_>> = (0..count).map(definition).collect();
+        Routes::new(&definitions?).ok().map(Self)
+    }
+
+    /// The path of a service.
+    pub fn path(number: usize) -> String {
+        format!("/teams/{number:06}/api")
+    }
+
+    /// The place of the service that a path is for.
+    pub fn route(&self, path: &str) -> Option<usize> {
+        self.0.find(b"app.example.com", path.as_bytes(), None)
     }
 }
 

@@ -14,21 +14,28 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::filter::{self, Stopped, Subject};
 use crate::server::h1::{Jobs, jobs, serve};
 use crate::table::Table;
 use crate::table::definition::Definition;
+use crate::table::filter::Filters as OwnFilters;
 use crate::table::route::is_below;
 use crate::table::service::{Drained, Service};
 use crate::table::version::Resolved;
+use crate::wire::expectation::Expectation;
+use crate::wire::forwarding::Onward;
 use crate::wire::h1::body::{Decoder, Framing, Piece};
 use crate::wire::h1::head::{
     MAX_FIELDS, find_end, find_response_end, read_request, read_response, request_at_once,
     request_framing, response_at_once, response_framing,
 };
+use crate::wire::h1::write::end_head;
 use crate::wire::head::{Head, Message, Span};
+use crate::wire::headers::towards_endpoint;
 use crate::wire::path::Path;
 use crate::wire::peer::{Peer, is_in};
 use crate::wire::socket::{Bytestream, HalfClose, Socket};
+use crate::wire::target::Target;
 use crate::worker::Worker;
 use crate::worker::counters::Counters;
 use crate::worker::order::ShutdownPhase;
@@ -194,6 +201,92 @@ pub fn client(peer: &str, trusted: &[&str], list: &[u8]) -> Option<IpAddr> {
     let mut head = Head::default();
     head.push(&bytes, Span::new(0, start), Span::new(start, end));
     peer.client(head.over(&bytes))
+}
+
+/// The filters of a service.
+pub struct Filters {
+    definition: Arc<Definition>,
+    filters: Arc<OwnFilters>,
+}
+
+/// What filters have made of a request's head.
+pub enum FilteredHead {
+    /// It goes on.
+    Forwarded {
+        /// The head that an endpoint gets, without what the proxy says of the client.
+        request: Vec<u8>,
+        /// The head of a response to it.
+        response: Vec<u8>,
+    },
+    /// A filter has responded.
+    Replied {
+        /// The head of its response.
+        response: Vec<u8>,
+    },
+}
+
+impl Filters {
+    /// `None`: this JSON is no service with filters.
+    pub fn new(json: &str) -> Option<Self> {
+        let spec = admin_api::strict::from_json::<ServiceSpec>(json.as_bytes()).ok()?;
+        let definition = Arc::new(Definition::check(&spec).ok()?);
+        let filters = OwnFilters::of(&definition, None)?;
+        Some(Self {
+            definition,
+            filters,
+        })
+    }
+
+    /// `None`: it is no request, or one that waits.
+    pub fn apply(&self, bytes: &[u8]) -> Option<FilteredHead> {
+        let mut head = Head::default();
+        let end = find_end(bytes, &mut 0).ok().flatten()?;
+        read_request(&bytes[..end], MAX_FIELDS, &mut head).ok()?;
+        let request = head.over(&bytes[..end]);
+        let framing = request_framing(request).ok()?;
+        let target = Target::of(request).ok()?;
+        let peer = Peer::new(IpAddr::V4(Ipv4Addr::LOCALHOST), None, false);
+        let subject = Subject::new(request, &target, &peer, &self.definition);
+        let mut filtered = None;
+        let checked = filter::check(Some(&self.filters), &mut filtered, &subject);
+        let filtered = filtered?;
+        let mut response = Vec::new();
+        match checked {
+            Err(Stopped::Unproven) => None,
+            Err(Stopped::Replied(reply)) => {
+                let status = filtered.status().unwrap_or(reply.status());
+                response
+                    .extend_from_slice(format!("HTTP/1.1 {} x\r\n", status.as_u16()).as_bytes());
+                filtered.write_reply(reply, false, &mut response);
+                response.extend_from_slice(b"\r\n");
+                Some(FilteredHead::Replied { response })
+            }
+            Ok(()) => {
+                response.extend_from_slice(b"HTTP/1.1 200 OK\r\nserver: a\r\n");
+                filtered.change_response(None, &mut response);
+                response.extend_from_slice(b"\r\n");
+                let mut to = Vec::new();
+                to.extend_from_slice(request.method());
+                to.push(b' ');
+                if !filtered.write_target(&subject, &mut to) {
+                    target.write_origin_form(SendPath::Auto, None, &mut to);
+                }
+                to.extend_from_slice(b" HTTP/1.1\r\n");
+                let onward = Onward {
+                    host: target.authority,
+                    port: target.port,
+                    forwarded: false,
+                    via: true,
+                    expectation: Expectation::Nothing,
+                };
+                towards_endpoint(request, &peer, &onward, false, &mut to);
+                filtered.change_request(&subject, &mut to);
+                end_head(framing, &mut to, true);
+                let request = to;
+                Some(FilteredHead::Forwarded { request, response })
+            }
+        }
+    }
 }
 
 /// Whether a config file's text is accepted. It must be said to be wrong, or be taken.

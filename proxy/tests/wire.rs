@@ -11,6 +11,9 @@
 #[path = "../../fuzz/src/exchange.rs"]
 mod exchange;
 #[expect(unreachable_pub, reason = "the fuzzers' crate has it public")]
+#[path = "../../fuzz/src/filters.rs"]
+mod filters;
+#[expect(unreachable_pub, reason = "the fuzzers' crate has it public")]
 #[path = "../../fuzz/src/heads.rs"]
 mod heads;
 #[expect(unreachable_pub, reason = "the fuzzers' crate has it public")]
@@ -197,6 +200,28 @@ proptest! {
     }
 
     #[test]
+    fn filters_write_nothing_but_strictly_valid_heads(
+        which: u8,
+        line in select(&["GET", "OPTIONS", "POST"][..]),
+        path in soup(&[
+            "/", "u", "/u/", "/u/..", "/u/../", ".", "..", "%2e", "%0d%0a", "%", "?", "a=b", "//", "\u{e9}", "7", "\\",
+        ]),
+        host in select(&["a", "a.b.test", "..a", "A.B:81", "evil.test"][..]),
+        fields in soup(&[
+            "x-a: 1\r\n", "X-A: \t\r\n", "cookie: c=1\r\n", "cookie: c=\"\u{e9}\"\r\n", "x-request-id: a b\r\n",
+            "x-request-id: 1\r\n", "x-c: 1\r\n", "origin: https://a.b.test\r\n", "origin: https://evil.test/.b.test\r\n",
+            "access-control-request-method: PUT\r\n", "access-control-request-headers: x\r\n",
+            "content-length: 3\r\n", "transfer-encoding: chunked\r\n", "authorization: Basic YTpi\r\n",
+            "connection: x-a\r\n", "x-forwarded-proto: https\r\n",
+        ]),
+    ) {
+        let head = [
+            &[which][..], line.as_bytes(), b" /", &path, b" HTTP/1.1\r\nhost: ", host.as_bytes(), b"\r\n", &fields, b"\r\n",
+        ];
+        filters::check_filters(&head.concat());
+    }
+
+    #[test]
     fn no_stranger_is_taken_for_a_trusted_proxy(
         list in soup(&[
             "10.0.0.1", "10.0.0.2, ", "203.0.113.9", ",", " ", ":", ":80", "[", "]", "fd00::1", "[fd00::1]:1",
@@ -229,6 +254,7 @@ fn the_corpus_holds() {
     });
     each("paths", &mut routing::check_path);
     each("clients", &mut routing::check_client);
+    each("filters", &mut filters::check_filters);
     each("forwarded", &mut |input| {
         exchange.check_requests(&input[1..], usize::from(input[0]));
     });

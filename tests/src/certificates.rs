@@ -89,13 +89,35 @@ impl TestCa {
 
     /// A client that trusts it, and offers these protocols.
     pub fn client(&self, alpn: &[&str]) -> TlsClient {
+        self.client_with(None, alpn)
+    }
+
+    /// The same with a certificate of its own for this name.
+    pub fn client_as(&self, name: &str, alpn: &[&str]) -> TlsClient {
+        self.issue(name, name, 2100);
+        let (cert, key) = self.files(name);
+        let cert = CertificateDer::from_pem_file(cert).expect("ours");
+        let key = PrivateKeyDer::from_pem_file(key).expect("ours");
+        self.client_with(Some((cert, key)), alpn)
+    }
+
+    fn client_with(
+        &self,
+        own: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+        alpn: &[&str],
+    ) -> TlsClient {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("our own");
-        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the provider has them")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match own {
+            None => config.with_no_client_auth(),
+            Some((cert, key)) => config
+                .with_client_auth_cert(vec![cert], key)
+                .expect("they belong together"),
+        };
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         TlsClient(Arc::new(config))
     }

@@ -61,6 +61,15 @@ impl HeaderRules {
         *self == Self::default()
     }
 
+    /// Each value with its field, relative to the rules.
+    pub(crate) fn templates(&self) -> impl Iterator<Item = (String, &Template)> {
+        let both = [("set", &self.set), ("add", &self.add)];
+        both.into_iter().flat_map(|(key, rules)| {
+            let all = rules.iter();
+            all.map(move |(name, value)| (field_of(key, name), value))
+        })
+    }
+
     fn check(&self, direction: Direction) -> Result<(), InputError> {
         let count = self.set.len() + self.add.len() + self.remove.len();
         if count > MAX_RULES {

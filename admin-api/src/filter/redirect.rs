@@ -183,7 +183,7 @@ impl Setting for MaintenanceSpec {
     }
 }
 
-fn check_body(body: &str) -> Result<(), InputError> {
+pub(super) fn check_body(body: &str) -> Result<(), InputError> {
     let length = body.len();
     if length > MAX_BODY {
         let message = format!("has {length} bytes: at most {MAX_BODY}");
@@ -192,7 +192,7 @@ fn check_body(body: &str) -> Result<(), InputError> {
     Ok(())
 }
 
-fn check_type(content_type: Option<&str>) -> Result<(), InputError> {
+pub(super) fn check_type(content_type: Option<&str>) -> Result<(), InputError> {
     let Some(written) = content_type else {
         return Ok(());
     };

@@ -25,9 +25,13 @@ impl Setting for RewriteSpec {
         }
         for part in self.path.parts() {
             match part {
-                Part::Variable(Variable::Path | Variable::Rest | Variable::Service) => {}
+                Part::Variable(
+                    Variable::Match(_) | Variable::Path | Variable::Rest | Variable::Service,
+                ) => {}
                 Part::Variable(_) => {
-                    return wrong("may have the variables `$path`, `$rest` and `$service` alone");
+                    return wrong(
+                        "may have the variables `$path`, `$rest`, `$service` and `$match_NAME` alone",
+                    );
                 }
                 Part::Text(text) if !is_of_path(text) => {
                     return wrong(
@@ -86,6 +90,7 @@ mod tests {
             "$path/",
             "/index.html",
             "/a%20b/$service$path",
+            "/users/$match_id/$match_rest",
         ] {
             assert_eq!(check(path), Ok(()), "{path}");
         }
@@ -94,9 +99,14 @@ mod tests {
             ("v2", "is no path"),
             ("//v2", "is no path"),
             ("/$rest", "is no path"),
+            ("/$match_a", "is no path"),
+            ("$match_a", "is no path"),
             ("$host", "is no path"),
-            ("/a$query", "`$path`, `$rest` and `$service` alone"),
-            ("/a$http_x", "`$path`, `$rest` and `$service` alone"),
+            (
+                "/a$query",
+                "`$path`, `$rest`, `$service` and `$match_NAME` alone",
+            ),
+            ("/a$http_x", "`$service` and `$match_NAME` alone"),
             ("/a?b", "what no path has"),
             ("/a b", "what no path has"),
             ("/a%2", "what no path has"),

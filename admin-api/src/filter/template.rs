@@ -34,6 +34,14 @@ pub enum Part {
 /// What a template can have of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Variable {
+    /// The SHA-256 of the client's certificate.
+    CertSha256,
+    /// The alternative names of the client's certificate.
+    CertSan,
+    /// The serial number of the client's certificate.
+    CertSerial,
+    /// The subject of the client's certificate.
+    CertSubject,
     /// The value of this cookie.
     Cookie(String),
     /// The address of the endpoint that responded.
@@ -42,12 +50,16 @@ pub enum Variable {
     Host,
     /// The values of this header field, separated by commas.
     Http(HeaderName),
+    /// What the group of this name has, of the expression that the service has for its path or for a host.
+    Match(String),
     /// The path in its normal form.
     Path,
     /// The query, without its `?`.
     Query,
     /// The client's address, as trusted proxies make it known.
     RemoteAddr,
+    /// The name of the user whose password came with the request (`basic_auth`).
+    RemoteUser,
     /// The request's id.
     RequestId,
     /// The method.
@@ -66,12 +78,17 @@ pub enum Variable {
 
 impl Variable {
     /// Those whose names are fixed.
-    const NAMED: [(&'static str, Self); 12] = [
+    const NAMED: [(&'static str, Self); 17] = [
+        ("client_cert_san", Self::CertSan),
+        ("client_cert_serial", Self::CertSerial),
+        ("client_cert_sha256", Self::CertSha256),
+        ("client_cert_subject", Self::CertSubject),
         ("endpoint", Self::Endpoint),
         ("host", Self::Host),
         ("path", Self::Path),
         ("query", Self::Query),
         ("remote_addr", Self::RemoteAddr),
+        ("remote_user", Self::RemoteUser),
         ("request_id", Self::RequestId),
         ("request_method", Self::RequestMethod),
         ("request_uri", Self::RequestUri),
@@ -98,6 +115,12 @@ impl Variable {
                 .map(|()| Self::Cookie(cookie.to_owned()))
                 .map_err(|_| unknown(name, "`$cookie_` has the name of a cookie after it"));
         }
+        if let Some(group) = name.strip_prefix("match_") {
+            return match group {
+                "" => Err(unknown(name, "`$match_` has the name of a group after it")),
+                group => Ok(Self::Match(group.to_owned())),
+            };
+        }
         let names = || Self::NAMED.into_iter().map(|(known, _)| known);
         let known: Vec<String> = names().map(|known| format!("`${known}`")).collect();
         let meant = match closest(name, names()) {
@@ -105,7 +128,8 @@ impl Variable {
             None => String::new(),
         };
         let known = known.join(", ");
-        let there = format!("{meant}There are {known}, `$http_NAME` and `$cookie_NAME`");
+        let there =
+            format!("{meant}There are {known}, `$http_NAME`, `$cookie_NAME` and `$match_NAME`");
         Err(unknown(name, &there))
     }
 
@@ -124,6 +148,7 @@ impl Variable {
         match self {
             Self::Cookie(name) => format!("$cookie_{name}"),
             Self::Http(name) => format!("$http_{}", name.as_str().replace('-', "_")),
+            Self::Match(group) => format!("$match_{group}"),
             named => {
                 let known = Self::NAMED
                     .into_iter()
@@ -190,6 +215,14 @@ impl Template {
         self.parts.iter().filter_map(|part| match part {
             Part::Variable(variable) => Some(variable),
             Part::Text(_) => None,
+        })
+    }
+
+    /// The names of the groups that its variables have.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &str> {
+        self.variables().filter_map(|variable| match variable {
+            Variable::Match(group) => Some(group.as_str()),
+            _ => None,
         })
     }
 
@@ -322,13 +355,14 @@ mod tests {
             assert!(error.contains(says), "{error}");
         }
         check("$hots", "unknown variable `$hots`: did you mean `$host`?");
-        check("$zzzzzzzz", "There are `$endpoint`, `$host`, `$path`");
+        check("$zzzzzzzz", "`$endpoint`, `$host`, `$path`");
         check("${host", "a `${` without a `}`");
         check("${}", "unknown variable `$`");
         check("5 $", "written `$$`");
         check("$-a", "written `$$`");
         check("$http_", "the name of a header field after it");
         check("$cookie_", "the name of a cookie after it");
+        check("$match_", "the name of a group after it");
         check("a\r\nb", "U+000D");
         check("a\nb", "U+000A");
         check("a\0b", "U+0000");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use admin_api::Period;
+use admin_api::{NonZeroPeriod, Period};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Result};
@@ -116,6 +116,9 @@ pub enum Verb {
         #[arg(required = true, value_name = "VERSION=WEIGHT")]
         weights: Vec<String>,
     },
+    /// Have the requests of a service get a 503, or serve them again
+    #[command(after_help = help!("maintenance web --on" "maintenance web --on --allow 10.0.0.0/8 --retry-after 10m --page soon.html" "maintenance web --off"))]
+    Maintenance(Maintenance),
     /// Give the candidate all requests now; during the bake, stop the old version now
     #[command(after_help = help!("promote" "promote web"))]
     Promote {
@@ -376,4 +379,26 @@ impl Deploy {
             .map_err(Error::flag)?;
         Ok(overrides)
     }
+}
+
+/// What `maintenance` takes.
+#[derive(Debug, clap::Args)]
+pub struct Maintenance {
+    /// The service
+    pub service: String,
+    /// Requests get a 503 with Retry-After, over deploys and restarts, until --off
+    #[arg(long, required_unless_present = "off", conflicts_with = "off")]
+    pub on: bool,
+    /// Requests are served
+    #[arg(long)]
+    pub off: bool,
+    /// A network whose clients are served all the same; may be given several times
+    #[arg(long, value_name = "CIDR", conflicts_with = "off")]
+    pub allow: Vec<String>,
+    /// When clients may come again, such as 10m [default: 1m]
+    #[arg(long, value_name = "TIME", conflicts_with = "off")]
+    pub retry_after: Option<NonZeroPeriod>,
+    /// A page of HTML for them, in place of a sentence
+    #[arg(long, value_name = "FILE", conflicts_with = "off")]
+    pub page: Option<PathBuf>,
 }

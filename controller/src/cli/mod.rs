@@ -14,15 +14,15 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
-use admin_api::{MAX_WEIGHT, Period};
+use admin_api::{MAX_WEIGHT, MaintenanceSpec, Period};
 use clap::CommandFactory;
 use program::text::plain_lines;
 use serde::Serialize;
 
 use crate::api::{
     DeployRequest, Done, DownRequest, ExplainRequest, Explanation, HistoryReply, HistoryRequest,
-    LogsRequest, ProxyUpgradeRequest, PullRequest, RollbackRequest, RolloutRequest, ScaleRequest,
-    SplitRequest, StatusReply, UpRequest,
+    LogsRequest, MaintenanceRequest, ProxyUpgradeRequest, PullRequest, RollbackRequest,
+    RolloutRequest, ScaleRequest, SplitRequest, StatusReply, UpRequest,
 };
 use crate::client::ControllerClient;
 use crate::clock::{Clock, Millis};
@@ -33,7 +33,7 @@ use crate::print::{print, print_line, say_raw};
 use crate::{demo, doctor, server, state_dir};
 
 pub use crate::print::Output;
-pub use args::{Args, Deploy, Logs, ProxyVerb, Verb};
+pub use args::{Args, Deploy, Logs, Maintenance, ProxyVerb, Verb};
 
 /// Does what was asked.
 pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
@@ -105,6 +105,7 @@ async fn run_verb(verb: Verb, context: &CommandContext) -> Result<()> {
             let split = read_split(&weights)?;
             context.say("split", &SplitRequest { service, split }).await
         }
+        Verb::Maintenance(maintenance) => self::maintenance(maintenance, context).await,
         Verb::Promote { service } => context.say("promote", &RolloutRequest::of(service)).await,
         Verb::Abort { service } => context.say("abort", &RolloutRequest::of(service)).await,
         Verb::Pause { service } => context.say("pause", &RolloutRequest::of(service)).await,
@@ -354,6 +355,26 @@ impl CommandContext {
 }
 
 /// Reads `1.0.0=90 2.0.0=10`.
+async fn maintenance(args: Maintenance, context: &CommandContext) -> Result<()> {
+    let body = args.page.as_deref().map(read_page).transpose()?;
+    let maintenance = args.on.then_some(MaintenanceSpec {
+        allow: args.allow,
+        retry_after: args.retry_after,
+        body,
+        content_type: None,
+    });
+    let request = MaintenanceRequest {
+        service: args.service,
+        maintenance,
+    };
+    context.say("maintenance", &request).await
+}
+
+/// The text of a page.
+fn read_page(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).map_err(Error::file(file))
+}
+
 fn read_split(weights: &[String]) -> Result<Split> {
     let mut split = Split::new();
     for pair in weights {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use admin_api::MirrorSpec;
+use admin_api::{MaintenanceSpec, MirrorSpec};
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +104,8 @@ pub struct ServiceRecord {
     pub split: Split,
     /// What the manifest asked for when an `up` last did it; `None` where an older release did.
     pub requested: Option<RequestedService>,
+    /// What its requests get while it is under maintenance, by `crossfade maintenance`.
+    pub maintenance: Option<MaintenanceSpec>,
 }
 
 /// What a manifest asks for of a service, as far as it makes containers.

@@ -164,6 +164,10 @@ const MIGRATIONS: &[&str] = &[
         || '`crossfade up` give it sockets of the host'
         WHERE EXISTS (SELECT 1 FROM applied WHERE runtime <> 'process');
 ",
+    "
+    -- What requests get while the service is under maintenance; NULL where it is not.
+    ALTER TABLE services ADD COLUMN maintenance TEXT;
+",
 ];
 
 /// The number of the schema; an error where a newer release has written it.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use admin_api::MaintenanceSpec;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::proxy::write_proxy;
@@ -68,7 +69,8 @@ impl Journal {
     pub fn services(&self) -> Result<Vec<ServiceRecord>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT name, stable, previous, replicas, split, asked FROM services ORDER BY name",
+            "SELECT name, stable, previous, replicas, split, asked, maintenance FROM services
+             ORDER BY name",
         )?;
         let rows = statement.query_map([], |row| {
             let split: String = row.get(4)?;
@@ -79,11 +81,12 @@ impl Journal {
                 row.get(3)?,
                 split,
                 row.get::<_, Option<String>>(5)?,
+                row.get::<_, Option<String>>(6)?,
             ))
         })?;
         let mut services = Vec::new();
         for row in rows {
-            let (name, stable, previous, replicas, split, requested) = row?;
+            let (name, stable, previous, replicas, split, requested, maintenance) = row?;
             services.push(ServiceRecord {
                 name,
                 stable: version(&connection, stable)?,
@@ -91,6 +94,7 @@ impl Journal {
                 replicas,
                 split: from_json(&split)?,
                 requested: requested.as_deref().map(from_json).transpose()?,
+                maintenance: maintenance.as_deref().map(from_json).transpose()?,
             });
         }
         Ok(services)
@@ -187,6 +191,15 @@ impl Journal {
         self.lock().execute(
             "UPDATE services SET split = ? WHERE name = ?",
             params![to_json(split)?, name],
+        )?;
+        Ok(())
+    }
+
+    /// The service is under maintenance, or not any more.
+    pub fn set_maintenance(&self, name: &str, maintenance: Option<&MaintenanceSpec>) -> Result<()> {
+        self.lock().execute(
+            "UPDATE services SET maintenance = ? WHERE name = ?",
+            params![maintenance.map(to_json).transpose()?, name],
         )?;
         Ok(())
     }

@@ -14,6 +14,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whose `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Who begins each connection with a header of the PROXY protocol.
+    pub proxy_protocol: Vec<IpNet>,
     /// TLS, where it is spoken.
     pub tls: Option<Tls>,
     /// What becomes of a client that ends its half of a connection.
@@ -81,6 +83,8 @@ pub(super) struct ListenerEntry {
     pub(super) address: SocketAddr,
     #[serde(default)]
     trusted_proxies: Vec<IpNet>,
+    #[serde(default)]
+    proxy_protocol: Vec<IpNet>,
     tls: Option<Vec<KeyPair>>,
     tls_min_version: Option<TlsVersion>,
     client_ca: Option<PathBuf>,
@@ -126,6 +130,7 @@ impl ListenerEntry {
         Ok(Listener {
             address: self.address,
             trusted_proxies: self.trusted_proxies,
+            proxy_protocol: self.proxy_protocol,
             tls,
             half_close: self.half_close,
         })
@@ -138,6 +143,7 @@ impl Listener {
         Self {
             address,
             trusted_proxies: Vec::new(),
+            proxy_protocol: Vec::new(),
             tls: None,
             half_close: None,
         }

@@ -4,6 +4,7 @@
 mod calls;
 mod checks;
 mod container;
+mod external;
 mod listener;
 mod overrides;
 mod place;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use admin_api::strict::{InputError, from_toml};
-use admin_api::{AccessLogSpec, Period, TrafficSettings, VersionSpec};
+use admin_api::{AccessLogSpec, Period, ServiceSpec, TrafficSettings, VersionSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::http::one_shot::Target;
@@ -37,11 +38,22 @@ pub struct Manifest {
     pub proxy: ProxySettings,
     /// The services, in the order of the file. Names are unique.
     pub services: Vec<ServiceSettings>,
+    /// Services that have no containers here, in the order of the file. Their names are none of the
+    /// others'.
+    pub external: Vec<ServiceSpec>,
     /// Services among these that are on their way out: another one may be about to get their routes.
     /// Never in a file.
     pub leaving: Vec<String>,
     /// Who is told of every event.
     pub webhooks: Vec<Webhook>,
+}
+
+impl ServiceSettings {
+    /// Whether both want the same requests.
+    pub fn same_routes(&self, other: &Self) -> bool {
+        (&self.hosts, &self.path_prefix) == (&other.hosts, &other.path_prefix)
+            && self.traffic.same_routes(&other.traffic)
+    }
 }
 
 /// A receiver of events.

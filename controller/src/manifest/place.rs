@@ -71,6 +71,10 @@ impl ServiceSettings {
         if let Some(ca) = self.transport.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
             must_be_file(&folder.join(ca), || at("tls.ca"))?;
         }
+        let auth = self.traffic.basic_auth.as_ref();
+        if let Some(file) = auth.and_then(|auth| auth.file.as_ref()) {
+            check_users(&folder.join(file), || at("basic_auth.file"))?;
+        }
         for (index, volume) in self.volumes.iter().enumerate() {
             let host = volume.seen_from(folder).host;
             if !host.exists() {
@@ -105,6 +109,15 @@ impl ServiceSettings {
         .into_iter()
         .find_map(|(key, there, why)| there.then_some((key, why)))
     }
+}
+
+/// Checks a file of users, whose lines the proxy gets.
+fn check_users(file: &Path, field: impl Fn() -> String) -> Result<(), InputError> {
+    must_be_file(file, &field)?;
+    let wrong = |why: String| InputError::of_field(field(), format!("{}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    let read = admin_api::read_users(&text);
+    read.map(drop).map_err(|error| wrong(error.message))
 }
 
 fn must_be_file(file: &Path, field: impl FnOnce() -> String) -> Result<(), InputError> {
@@ -171,6 +184,18 @@ mod tests {
             podman,
             "services[0].volumes[1]",
             "create it first",
+        );
+        check(
+            &with("basic_auth = { file = \"gone\" }"),
+            podman,
+            "services[0].basic_auth.file",
+            "gone cannot be read",
+        );
+        check(
+            &with("basic_auth = { file = \"there\" }"),
+            podman,
+            "services[0].basic_auth.file",
+            "there: line 1: has no `:`",
         );
         check(
             &with("tls = { ca = \"gone\" }"),

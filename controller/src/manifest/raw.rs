@@ -5,9 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use admin_api::flat::Flat;
-use admin_api::names;
+use admin_api::route;
 use admin_api::strict::{InputError, push_key};
-use admin_api::{AccessLogSpec, Period, Protocol, TlsSpec, TrafficSettings, VersionSpec};
+use admin_api::{
+    AccessLogSpec, PathSpec, Period, Protocol, ServiceSpec, TlsSpec, TrafficSettings, VersionSpec,
+    WhenSpec,
+};
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer};
 
@@ -16,13 +19,18 @@ use super::checks::{check_each, ensure};
 use super::container::{
     Volume, check_labels, check_limits, check_secrets, check_socket, check_volumes,
 };
+use super::external::{self, EndpointEntry};
 use super::listener::{Listener, ListenerEntry};
 use super::overrides::RolloutOverrides;
 use super::{ProxySettings, RuntimeChoice, ServiceSettings};
 use crate::plan::RolloutSettings;
 
 const DEFAULT_PORT: u16 = 8080;
+const DEFAULT_REPLICAS: u32 = 1;
 const MAX_REPLICAS: u32 = 1000;
+
+/// Which requests a service is for: hosts, prefix, path and the rest.
+type Routes = (Vec<String>, String, Option<PathSpec>, Option<WhenSpec>);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,10 +65,13 @@ struct Proxy {
 #[serde(deny_unknown_fields, remote = "Self")]
 struct Service {
     name: String,
-    image: String,
+    image: Option<String>,
+    #[serde(default)]
+    endpoints: Vec<EndpointEntry>,
+    #[serde(default)]
+    split: BTreeMap<String, u32>,
     version: Option<String>,
-    #[serde(default = "default_replicas")]
-    replicas: u32,
+    replicas: Option<u32>,
     port: Option<u16>,
     socket: Option<PathBuf>,
     #[serde(default)]
@@ -85,8 +96,7 @@ struct Service {
     #[serde(default)]
     protocol: Protocol,
     tls: Option<TlsSpec>,
-    #[serde(default = "super::default_replace_after")]
-    replace_after: Period,
+    replace_after: Option<Period>,
     /// Its keys stand among the others.
     #[serde(skip)]
     traffic: TrafficSettings,
@@ -104,10 +114,6 @@ impl<'de> Deserialize<'de> for Service {
 
 fn default_project() -> String {
     "crossfade".into()
-}
-
-const fn default_replicas() -> u32 {
-    1
 }
 
 fn default_prefix() -> String {
@@ -138,26 +144,30 @@ impl Manifest {
         )?;
         let proxy = self.proxy.check()?;
         let mut services: Vec<ServiceSettings> = Vec::new();
+        let mut external: Vec<ServiceSpec> = Vec::new();
+        let mut seen: Vec<(String, Routes)> = Vec::new();
         for (index, service) in self.services.into_iter().enumerate() {
             let at = |key: &str| format!("services[{index}].{key}");
-            let service = service.check(&at)?;
-            for other in &services {
-                if other.name == service.name {
-                    let message = format!("another service has the name `{}`", service.name);
+            let own = (service.name.clone(), service.routes());
+            match service.image {
+                Some(_) => services.push(service.check(&at)?),
+                None => external.push(service.check_external(&at)?),
+            }
+            for (other, routes) in &seen {
+                if *other == own.0 {
+                    let message = format!("another service has the name `{other}`");
                     return Err(InputError::of_field(at("name"), message));
                 }
-                if other.path_prefix == service.path_prefix && other.hosts == service.hosts {
-                    let message = format!(
-                        "`{}` has the same hosts and path: change one of the two",
-                        other.name
-                    );
+                if *routes == own.1 {
+                    let message =
+                        format!("`{other}` has the same hosts and path: change one of the two");
                     return Err(InputError::of_field(at("path_prefix"), message));
                 }
             }
-            services.push(service);
+            seen.push(own);
         }
         ensure(
-            !services.is_empty(),
+            !seen.is_empty(),
             || "services".into(),
             "at least one [[services]] table is needed",
         )?;
@@ -168,6 +178,7 @@ impl Manifest {
             runtime: self.runtime,
             proxy,
             services,
+            external,
             leaving: Vec::new(),
             webhooks,
         })
@@ -232,8 +243,77 @@ impl Proxy {
 }
 
 impl Service {
+    fn routes(&self) -> Routes {
+        let TrafficSettings { path, when, .. } = &self.traffic;
+        let hosts = self.hosts.clone();
+        (hosts, self.path_prefix.clone(), path.clone(), when.clone())
+    }
+
+    /// Checks a service that has no containers of this project.
+    fn check_external(self, at: &dyn Fn(&str) -> String) -> Result<ServiceSpec, InputError> {
+        self.check_names(at)?;
+        self.check_route(at)?;
+        self.check_endpoints(at)?;
+        for (key, is_set) in self.keys_of_containers() {
+            let message =
+                "belongs to containers: this service has no `image`, so it has none of its own";
+            ensure(!is_set, || at(key), message)?;
+        }
+        let spec = ServiceSpec {
+            name: self.name,
+            hosts: self.hosts,
+            path_prefix: self.path_prefix,
+            traffic: self.traffic,
+            ..ServiceSpec::default()
+        };
+        let transport = VersionSpec {
+            protocol: self.protocol,
+            tls: self.tls,
+        };
+        let spec = external::service(self.endpoints, self.split, &transport, spec);
+        external::check(&spec).map_err(|error| InputError {
+            field: error.field.as_deref().map(at),
+            ..error
+        })?;
+        Ok(spec)
+    }
+
+    /// The keys that only containers have, and whether they are set.
+    fn keys_of_containers(&self) -> [(&'static str, bool); 15] {
+        [
+            ("version", self.version.is_some()),
+            ("replicas", self.replicas.is_some()),
+            ("port", self.port.is_some()),
+            ("socket", self.socket.is_some()),
+            ("command", !self.command.is_empty()),
+            ("env", !self.env.is_empty()),
+            ("secrets", !self.secrets.is_empty()),
+            ("volumes", !self.volumes.is_empty()),
+            ("memory", self.memory.is_some()),
+            ("cpus", self.cpus.is_some()),
+            ("pids", self.pids.is_some()),
+            ("new_privileges", self.new_privileges),
+            ("labels", !self.labels.is_empty()),
+            ("replace_after", self.replace_after.is_some()),
+            ("rollout", self.rollout != RolloutOverrides::default()),
+        ]
+    }
+
+    /// The keys that only services without containers have.
+    fn check_no_endpoints(&self, at: &dyn Fn(&str) -> String) -> Result<(), InputError> {
+        for (key, is_set) in [
+            ("endpoints", !self.endpoints.is_empty()),
+            ("split", !self.split.is_empty()),
+        ] {
+            let message = "is for a service without `image`: here, containers are the endpoints";
+            ensure(!is_set, || at(key), message)?;
+        }
+        Ok(())
+    }
+
     fn check(self, at: &dyn Fn(&str) -> String) -> Result<ServiceSettings, InputError> {
         self.check_names(at)?;
+        self.check_no_endpoints(at)?;
         let version = self.version(at)?;
         self.check_route(at)?;
         check_secrets(&self.secrets, at)?;
@@ -258,9 +338,9 @@ impl Service {
             })?;
         Ok(ServiceSettings {
             name: self.name,
-            image: self.image,
+            image: self.image.unwrap_or_default(),
             version,
-            replicas: self.replicas,
+            replicas: self.replicas.unwrap_or(DEFAULT_REPLICAS),
             port: self.port.unwrap_or(DEFAULT_PORT),
             socket: self.socket,
             hosts: self.hosts,
@@ -276,7 +356,9 @@ impl Service {
                 protocol: self.protocol,
                 tls: self.tls,
             },
-            replace_after: self.replace_after,
+            replace_after: self
+                .replace_after
+                .unwrap_or_else(super::default_replace_after),
             traffic: self.traffic,
             rollout,
         })
@@ -288,19 +370,21 @@ impl Service {
             || at("name"),
             "use 1 to 63 letters, digits, `-`, `_` or `.`, a letter or digit first",
         )?;
-        ensure(!self.image.is_empty(), || at("image"), "an image is needed")
+        let image = self.image.as_deref();
+        ensure(image != Some(""), || at("image"), "an image is needed")
     }
 
     /// The label of the first version: as it is written, else the image's tag.
     fn version(&self, at: &dyn Fn(&str) -> String) -> Result<String, InputError> {
         let version = match &self.version {
             Some(version) => version.clone(),
-            None => super::tag_of(&self.image)
-                .map(str::to_owned)
-                .ok_or_else(|| {
-                    let message = format!("`{}` has no tag: add version = \"…\"", self.image);
+            None => {
+                let image = self.image.as_deref().unwrap_or_default();
+                super::tag_of(image).map(str::to_owned).ok_or_else(|| {
+                    let message = format!("`{image}` has no tag: add version = \"…\"");
                     InputError::of_field(at("version"), message)
-                })?,
+                })?
+            }
         };
         super::check_version(&version)
             .map_err(|message| InputError::of_field(at("version"), message))?;
@@ -309,7 +393,7 @@ impl Service {
 
     fn check_route(&self, at: &dyn Fn(&str) -> String) -> Result<(), InputError> {
         ensure(
-            (1..=MAX_REPLICAS).contains(&self.replicas),
+            (1..=MAX_REPLICAS).contains(&self.replicas.unwrap_or(DEFAULT_REPLICAS)),
             || at("replicas"),
             "a whole number from 1 to 1000 is needed",
         )?;
@@ -323,10 +407,6 @@ impl Service {
             || at("path_prefix"),
             "has to begin with `/`",
         )?;
-        for (index, host) in self.hosts.iter().enumerate() {
-            let read = names::host(host);
-            read.map_err(|message| InputError::of_field(at(&format!("hosts[{index}]")), message))?;
-        }
         for key in self.env.keys() {
             let fine = !key.is_empty() && !key.contains(['=', '\0']);
             let field = || {
@@ -348,7 +428,10 @@ impl Service {
                 "has no effect with `verify = false`: leave one of them out",
             )?;
         }
-        self.traffic.check().map_err(|error| InputError {
+        let checked = self.traffic.check();
+        let checked =
+            checked.and_then(|()| route::check(&self.hosts, &self.path_prefix, &self.traffic));
+        checked.map_err(|error| InputError {
             field: error.field.as_deref().map(at),
             ..error
         })

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use admin_api::names;
 use admin_api::{EndpointSpec, HealthState, MirrorSpec, ServiceSpec, ServiceView, VersionSpec};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::{Phase, RolloutRecord, Split, VersionRecord};
 use crate::manifest::{Manifest, ServiceSettings};
 use crate::project::Project;
@@ -158,6 +158,10 @@ impl Project {
         let warm = rollout.as_ref().and_then(warm_version);
         let mut spec = upstreams(settings, containers, &record.split, warm);
         wait_for_routes(&mut spec, manifest);
+        self.read_users(&mut spec)?;
+        if let Some(maintenance) = record.maintenance {
+            spec.traffic.maintenance = Some(maintenance);
+        }
         for DesiredVersion { version, .. } in &wanted {
             let is_there = spec.endpoints.iter().any(|e| e.version == version.version);
             let transport = &version.template.transport;
@@ -171,6 +175,45 @@ impl Project {
         let is_there = |to: &MirrorSpec| spec.endpoints.iter().any(|one| one.version == to.version);
         spec.mirror = mirror.filter(is_there);
         Ok(Some(spec))
+    }
+}
+
+impl Project {
+    /// Tells the proxy of the services that have no containers here, where it does not have them as
+    /// the manifest does.
+    pub(crate) async fn check_external(&self) -> Result<()> {
+        for spec in &self.manifest().external {
+            let mut spec = spec.clone();
+            self.read_users(&mut spec)?;
+            for version in spec.versions.values_mut() {
+                if let Some(ca) = version.tls.as_mut().and_then(|tls| tls.ca.as_mut()) {
+                    *ca = self.authorities.keep(&self.folder()?.join(&*ca))?;
+                }
+            }
+            let view = match self.admin.service(&spec.name).await {
+                Ok(view) => Some(view),
+                Err(error) if error.is_unknown() => None,
+                Err(error) => return Err(error.into()),
+            };
+            if !view.is_some_and(|view| agrees(&view, &spec)) {
+                self.admin.put_service(&spec).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the users of a file in place of its name, which the proxy may not see: it may be in a
+    /// container. What has changed since is noticed as any other difference is.
+    fn read_users(&self, spec: &mut ServiceSpec) -> Result<()> {
+        let Some(auth) = &mut spec.traffic.basic_auth else {
+            return Ok(());
+        };
+        if let Some(file) = auth.file.take() {
+            let file = self.folder()?.join(file);
+            let users = std::fs::read_to_string(&file).map_err(Error::file(&file))?;
+            auth.users = Some(users);
+        }
+        Ok(())
     }
 }
 
@@ -239,12 +282,35 @@ fn wait_for_routes(spec: &mut ServiceSpec, manifest: &Manifest) {
     if predecessors(manifest, &spec.name).next().is_none() {
         return;
     }
-    let is_free = |host: &String| names::host(host).is_ok_and(|host| !taken.contains(&host));
-    spec.hosts.retain(is_free);
+    let is_taken = |host: &String| taken.contains(&host_text(host));
+    let had_pattern = spec.hosts.iter().any(|host| host.starts_with('~'));
+    let (waiting, free): (Vec<_>, Vec<_>) = std::mem::take(&mut spec.hosts)
+        .into_iter()
+        .partition(is_taken);
+    spec.hosts = free;
     if spec.hosts.is_empty() {
-        spec.hosts = vec![NO_HOST.to_owned()];
-        spec.path_prefix = format!("/{}", spec.name);
+        spec.hosts = match had_pattern {
+            // Its settings may have the groups of an expression.
+            true => waiting.iter().map(|host| no_host_like(host)).collect(),
+            false => vec![NO_HOST.to_owned()],
+        };
+        if spec.traffic.path.is_none() {
+            spec.path_prefix = format!("/{}", spec.name);
+        }
     }
+}
+
+/// A host like this one that no client asks for.
+fn no_host_like(host: &str) -> String {
+    match host.strip_prefix('~') {
+        Some(pattern) => format!("~(?:{pattern})\\.crossfade\\.invalid"),
+        None => NO_HOST.to_owned(),
+    }
+}
+
+/// A host as the proxy shows it, however it was written.
+fn host_text(host: &String) -> String {
+    names::host(host).unwrap_or_else(|_| host.clone())
 }
 
 /// The services on their way out whose routes another one is to have.
@@ -254,23 +320,24 @@ pub(crate) fn predecessors<'m>(
 ) -> impl Iterator<Item = &'m ServiceSettings> {
     let is_leaving = |name: &str| manifest.leaving.iter().any(|leaving| leaving == name);
     let of = manifest.service(name).filter(|_| !is_leaving(name));
-    let of = of.map(|one| routes(&one.hosts, &one.path_prefix));
+    let of = of.map(|one| (routes(&one.hosts, &one.path_prefix), &one.traffic));
     let leaving = manifest.services.iter();
     let leaving = leaving.filter(move |other| is_leaving(&other.name));
     leaving.filter(move |other| {
         let (hosts, prefix) = routes(&other.hosts, &other.path_prefix);
-        of.as_ref().is_some_and(|(own_hosts, own_prefix)| {
-            let same_host = hosts.is_empty() && own_hosts.is_empty();
-            *own_prefix == prefix && (same_host || !hosts.is_disjoint(own_hosts))
-        })
+        of.as_ref()
+            .is_some_and(|((own_hosts, own_prefix), traffic)| {
+                let same_host = hosts.is_empty() && own_hosts.is_empty();
+                let same_path = *own_prefix == prefix && traffic.same_routes(&other.traffic);
+                same_path && (same_host || !hosts.is_disjoint(own_hosts))
+            })
     })
 }
 
 /// Routes as the proxy shows them, however they were written.
 fn routes<'a>(hosts: &[String], prefix: &'a str) -> (BTreeSet<String>, &'a str) {
-    let host = |host: &String| names::host(host).unwrap_or_else(|_| host.clone());
     (
-        hosts.iter().map(host).collect(),
+        hosts.iter().map(host_text).collect(),
         prefix.trim_end_matches('/'),
     )
 }
@@ -425,6 +492,17 @@ mod tests {
         assert_eq!(new, "/api", "another route");
         let [new, old] = routes_of("hosts = [\"a.test\", \"b.test\"]", "hosts = [\"B.test\"]");
         assert_eq!([new, old], ["a.test/", "B.test/"]);
+        let [new, _] = routes_of("path = \"/api\"", "");
+        assert_eq!(new, "/", "a path of its own");
+        let [new, _] = routes_of("path = \"/api\"", "path = \"/api\"");
+        assert_eq!(new, "crossfade.invalid/", "the same path");
+        let hosts = "hosts = ['~(?<t>a+)\\.test']\nredirect.to = \"/$match_t\"";
+        let [new, _] = routes_of(&hosts.replace("/$match_t", "/t/$match_t"), hosts_only());
+        assert_eq!(new, "~(?:(?<t>a+)\\.test)\\.crossfade\\.invalid/shop");
+    }
+
+    fn hosts_only() -> &'static str {
+        "hosts = ['~(?<t>a+)\\.test']"
     }
 
     #[test]

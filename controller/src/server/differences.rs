@@ -22,6 +22,12 @@ pub(super) fn differences(settings: &ServiceSettings, service: &ServiceRecord) -
             service.replicas, settings.replicas
         ));
     }
+    if service.maintenance.is_some() {
+        let name = &service.name;
+        found.push(format!(
+            "it is under maintenance until `crossfade maintenance {name} --off`"
+        ));
+    }
     let none = BTreeMap::new();
     let by_hand = stable.by_hand.as_ref().unwrap_or(&none);
     let names = template.env.keys().chain(settings.env.keys());
@@ -82,6 +88,7 @@ mod tests {
             replicas: 1,
             split: Split::new(),
             requested: None,
+            maintenance: None,
         };
         assert_eq!(
             differences(&settings, &service),

@@ -46,7 +46,7 @@ const MAX_BODY: usize = 4 << 20;
 /// How long a controller that ends waits for responses that are still being read.
 const LAST_RESPONSES: Duration = Duration::from_secs(1);
 /// The verbs that change something.
-const CHANGING: [&str; 11] = [
+const CHANGING: [&str; 12] = [
     "up",
     "down",
     "deploy",
@@ -58,6 +58,7 @@ const CHANGING: [&str; 11] = [
     "rollback",
     "proxy-upgrade",
     "scale",
+    "maintenance",
 ];
 
 /// A state folder that is ours alone, with its socket.
@@ -243,6 +244,7 @@ async fn dispatch(
         "resume" => json(&controller.resume(read(body)?, caller).await?),
         "rollback" => json(&controller.rollback(read(body)?, caller).await?),
         "proxy-upgrade" => json(&controller.upgrade_proxy(read(body)?, caller).await?),
+        "maintenance" => json(&controller.maintenance(read(body)?, caller).await?),
         "scale" => json(&controller.scale(read(body)?, caller).await?),
         "status" => json(&controller.status().await?),
         "history" => json(&controller.history(&read(body)?)?),

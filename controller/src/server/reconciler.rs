@@ -95,7 +95,8 @@ impl Controller {
         // A proxy that takes long to come back holds up no container.
         let proxy = async {
             self.reconcile_proxy(&up).await?;
-            self.clear_table(&up.project).await
+            self.clear_table(&up.project).await?;
+            up.project.check_external().await
         };
         let (proxy, mut last_error) = tokio::join!(proxy, self.reconcile_services(&up));
         if let Err(error) = proxy {

@@ -82,6 +82,8 @@ impl Termination {
             | LocalReply::UpgradeOverHttp2
             | LocalReply::LastTrace
             | LocalReply::AccessDenied
+            | LocalReply::Unauthorized
+            | LocalReply::PasswordsWait
             | LocalReply::TooManyRequests
             | LocalReply::TooManyInFlight
             | LocalReply::NoRoute => (Who::Proxy, Phase::Head),
@@ -90,6 +92,7 @@ impl Termination {
             LocalReply::LastOptions
             | LocalReply::HeldHealthCheck
             | LocalReply::Maintenance
+            | LocalReply::Preflight
             | LocalReply::Redirected
             | LocalReply::Responded => (Who::Local, Phase::Head),
             LocalReply::NoEndpoint => (Who::Endpoint, Phase::Connect),

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use admin_api::names;
 use admin_api::strict::{InputError, from_toml};
 use admin_api::{NonZeroPeriod, ServiceSpec};
 use bytesize::ByteSize;
@@ -155,26 +155,15 @@ fn check_listener(raw: &RawListener) -> Result<Listener, InputError> {
             ),
         )
     })?;
-    let check_net = |(i, text): (usize, &String)| {
-        text.parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-            .map_err(|_| {
-                InputError::of_field(
-                    format!("trusted_proxies[{i}]"),
-                    format!("`{text}` is not a network: write it as `10.0.0.0/8` or `10.1.2.3`"),
-                )
-            })
+    let nets = |list: &[String], key: &str| {
+        let read = names::networks(list).map_err(|error| error.inside(key))?;
+        Ok::<Arc<[IpNet]>, InputError>(read.into())
     };
-    let trusted_proxies = raw
-        .trusted_proxies
-        .iter()
-        .enumerate()
-        .map(check_net)
-        .collect::<Result<_, _>>()?;
     Ok(Listener {
         address,
         name: raw.name.as_deref().map(Arc::from),
-        trusted_proxies,
+        trusted_proxies: nets(&raw.trusted_proxies, "trusted_proxies")?,
+        proxy_protocol: nets(&raw.proxy_protocol, "proxy_protocol")?,
         tls: check_tls(raw)?,
         half_close: check_half_close(raw)?,
     })

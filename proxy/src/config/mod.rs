@@ -95,6 +95,8 @@ pub struct Listener {
     pub name: Option<Arc<str>>,
     /// Whose `X-Forwarded-*` are believed.
     pub trusted_proxies: Arc<[IpNet]>,
+    /// Who begins each connection with a header of the PROXY protocol.
+    pub proxy_protocol: Arc<[IpNet]>,
     /// TLS, where it is spoken.
     pub tls: Option<ListenerSettings>,
     /// What a client means that ends its half of a connection of HTTP/1.1.

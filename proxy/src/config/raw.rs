@@ -57,6 +57,8 @@ pub(super) struct RawListener {
     pub(super) name: Option<String>,
     #[serde(default)]
     pub(super) trusted_proxies: Vec<String>,
+    #[serde(default)]
+    pub(super) proxy_protocol: Vec<String>,
     pub(super) tls: Option<Vec<RawKeyPair>>,
     pub(super) tls_min_version: Option<String>,
     pub(super) client_ca: Option<PathBuf>,

@@ -4,8 +4,7 @@ use std::io::Write;
 
 use admin_api::{Part, Variable};
 
-use crate::filter::request_id::Id;
-use crate::filter::subject::Subject;
+use crate::filter::subject::{Found, Subject};
 use crate::filter::template::fill;
 use crate::table::endpoint::Endpoint;
 use crate::table::filter::headers::HeaderRules;
@@ -23,10 +22,10 @@ pub(super) struct Captured {
 }
 
 impl Captured {
-    pub(super) fn of(rules: &HeaderRules, subject: &Subject<'_>, id: Option<&Id>) -> Self {
+    pub(super) fn of(rules: &HeaderRules, subject: &Subject<'_>, found: &Found) -> Self {
         let mut captured = Self::default();
         for variable in &rules.of_request {
-            subject.write(variable, id, &mut captured.text);
+            subject.write(variable, found, &mut captured.text);
             captured.ends.push(captured.text.len());
         }
         captured

@@ -2,17 +2,20 @@
 //! head to the head of its response. `table/filter/` has what they do.
 //!
 //! ```text
-//! access → limits → maintenance → redirect → respond → request headers → (forward) → response headers
-//!    │        │          │           │          │                                          ↑
-//!    └────────┴──────────┴───────────┴──────────┴── a response of the proxy's own ─────────┘
+//! access → limits → maintenance → redirect → CORS → users → respond → request headers → (forward)
+//!    │        │          │           │        │       │        │            → response headers
+//!    └────────┴──────────┴───────────┴────────┴───────┴────────┴── a response of the proxy's own
 //! ```
 //!
 //! [`check`] is called as soon as the service of a request is known, by `forward/mod.rs`, in the table
 //! by which the request is forwarded: so no request is forwarded by filters of an older table. What a
-//! filter finds of a request stays with it ([`Filtered`]), also where it has to wait.
+//! filter finds of a request stays with it ([`Filtered`]), also where it has to wait: for the check of a
+//! password, which takes its time ([`Filtered::prove`]).
 
+mod cors;
 mod headers;
 mod limits;
+mod passwords;
 mod reply;
 mod request_id;
 mod subject;
@@ -33,29 +36,52 @@ use crate::filter::template::fill;
 use crate::table::endpoint::Endpoint;
 use crate::table::filter::Filters;
 use crate::table::filter::access::Access;
+use crate::table::filter::basic_auth::{BasicAuth, Credentials, Unproven};
 use crate::table::filter::in_flight::Counted;
 use crate::table::filter::replies::{Maintenance, Redirect, Respond};
+use crate::table::filter::rewrite::Rewrite;
 use crate::wire::reply::LocalReply;
 use crate::wire::sink::Sink;
 
+use crate::filter::subject::Found;
 pub(crate) use crate::filter::subject::Subject;
 
 /// A request whose service has filters: what they found of it.
 pub(crate) struct Filtered {
     filters: Arc<Filters>,
-    id: Option<Id>,
+    found: Found,
     /// What its response has of it.
     captured: Captured,
-    /// It goes to no endpoint.
-    reply: Option<FilterReply>,
+    /// How far it has come.
+    state: FilterState,
     /// It is under way.
-    _counted: Option<Counted>,
+    counted: Option<Counted>,
+}
+
+/// How far a request has come.
+enum FilterState {
+    /// It may go on.
+    Passed,
+    /// It goes to no endpoint.
+    Replied(FilterReply),
+    /// Its password is not known.
+    Unproven(Unproven),
+    /// Its password was checked: this is its user, if it is right.
+    Proven(Result<Vec<u8>, FilterReply>),
+}
+
+/// Why a request does not go on.
+pub(crate) enum Stopped {
+    /// It goes to no endpoint: its response is with it.
+    Replied(LocalReply),
+    /// What [`Filtered::prove`] finds out is needed first.
+    Unproven,
 }
 
 impl Filtered {
     /// The id of the request, where its service gives or passes one on.
     pub(crate) fn request_id(&self) -> Option<&[u8]> {
-        self.id.as_ref().map(Id::as_bytes)
+        self.found.id.as_ref().map(Id::as_bytes)
     }
 }
 
@@ -63,24 +89,26 @@ impl Filtered {
 /// What they find is in `filtered` from then on.
 ///
 /// # Errors
-/// It goes to no endpoint: `filtered` has its response.
+/// It does not go on, or not yet.
 pub(crate) fn check(
     filters: Option<&Arc<Filters>>,
     filtered: &mut Option<Box<Filtered>>,
     subject: &Subject<'_>,
-) -> Result<(), LocalReply> {
+) -> Result<(), Stopped> {
     let Some(filters) = filters else {
         *filtered = None;
         return Ok(());
     };
     let same = |filtered: &Filtered| Arc::ptr_eq(&filtered.filters, filters);
-    if filtered.as_deref().is_some_and(same) {
-        return Ok(());
-    }
-    let found = filtered.insert(Box::new(Filtered::new(filters, subject)));
-    match &found.reply {
-        Some(reply) => Err(reply.reason()),
-        None => Ok(()),
+    let found = match filtered.take_if(|filtered| same(filtered)) {
+        Some(found) => filtered.insert(found),
+        None => filtered.insert(Box::new(Filtered::new(filters, subject))),
+    };
+    found.go_on(subject);
+    match &found.state {
+        FilterState::Passed => Ok(()),
+        FilterState::Replied(reply) => Err(Stopped::Replied(reply.reason())),
+        FilterState::Unproven(_) | FilterState::Proven(_) => Err(Stopped::Unproven),
     }
 }
 
@@ -88,83 +116,196 @@ impl Filtered {
     fn new(filters: &Arc<Filters>, subject: &Subject<'_>) -> Self {
         let id = filters.request_id.as_ref();
         let id = id.map(|id| Id::of(id, subject.request, subject.peer));
-        let (counted, reply) = match pass(filters, subject, id.as_ref()) {
-            Ok(counted) => (counted, None),
-            Err(reply) => (None, Some(reply)),
-        };
-        Self {
-            captured: Captured::of(&filters.response, subject, id.as_ref()),
-            reply,
-            _counted: counted,
-            filters: filters.clone(),
+        let cors = filters.cors.as_ref();
+        let found = Found {
             id,
+            user: Vec::new(),
+            origin: cors.and_then(|cors| cors::origin(cors, subject)),
+        };
+        let state = match before_user(filters, subject, &found) {
+            Some(reply) => FilterState::Replied(reply),
+            None => user(filters, subject),
+        };
+        let mut filtered = Self {
+            filters: filters.clone(),
+            found,
+            captured: Captured::default(),
+            state,
+            counted: None,
+        };
+        if !matches!(filtered.state, FilterState::Proven(_)) {
+            // Otherwise it goes on at once, and its user belongs to it.
+            filtered.capture(subject);
+        }
+        filtered
+    }
+
+    /// Takes what its response is to have of it.
+    fn capture(&mut self, subject: &Subject<'_>) {
+        self.captured = Captured::of(&self.filters.response, subject, &self.found);
+    }
+
+    /// Goes on where its user is known by now.
+    fn go_on(&mut self, subject: &Subject<'_>) {
+        let FilterState::Proven(user) = &mut self.state else {
+            return;
+        };
+        let user = std::mem::replace(user, Ok(Vec::new()));
+        let passed = user.and_then(|user| {
+            self.found.user = user;
+            after_user(&self.filters, subject)
+        });
+        self.state = match passed {
+            Ok(counted) => {
+                self.counted = counted;
+                FilterState::Passed
+            }
+            Err(reply) => FilterState::Replied(reply),
+        };
+        self.capture(subject);
+    }
+
+    /// Finds out what its filters have to know before it goes on.
+    pub(crate) async fn prove(&mut self) {
+        let state = std::mem::replace(&mut self.state, FilterState::Proven(Err(passwords_wait())));
+        self.state = match state {
+            FilterState::Unproven(unproven) => FilterState::Proven(self.user_of(unproven).await),
+            state => state,
+        };
+    }
+
+    /// The user whose password this is.
+    async fn user_of(&self, unproven: Unproven) -> Result<Vec<u8>, FilterReply> {
+        let auth = self.filters.basic_auth.as_ref();
+        let auth = auth.ok_or_else(passwords_wait)?;
+        let proving = passwords::prove(unproven).ok_or_else(passwords_wait)?;
+        match proving.await {
+            Ok((proven, true)) => {
+                auth.learn(&proven);
+                Ok(proven.user)
+            }
+            Ok((_, false)) => Err(unauthorized(auth)),
+            Err(_) => Err(passwords_wait()),
         }
     }
 
     /// Writes the target that an endpoint gets of the request, if it gets another one.
     pub(crate) fn write_target(&self, subject: &Subject<'_>, to: &mut Vec<u8>) -> bool {
-        let Some(path) = self.filters.rewrite.as_ref() else {
+        let Some(rewrite) = self.filters.rewrite.as_ref() else {
             return false;
         };
-        subject.write_target(path, to)
+        subject.write_target(&rewrite.path, to)
     }
 
     /// Changes the header fields that an endpoint gets of the request.
     pub(crate) fn change_request(&self, subject: &Subject<'_>, to: &mut Vec<u8>) {
-        let id = self.id.as_ref();
         headers::apply(&self.filters.request, to, |variable, to| {
-            subject.write(variable, id, to);
+            subject.write(variable, &self.found, to);
         });
     }
 
     /// Changes the header fields that the client gets of the response of this endpoint.
     pub(crate) fn change_response(&self, endpoint: Option<&Endpoint>, to: &mut impl Sink) {
+        if let Some(cors) = &self.filters.cors {
+            cors::write(cors, self.found.origin.as_deref(), to);
+        }
         let rules = &self.filters.response;
         headers::apply(rules, to, |variable, to| {
             self.captured.write(rules, variable, endpoint, to);
         });
     }
 
+    fn reply(&self) -> Option<&FilterReply> {
+        match &self.state {
+            FilterState::Replied(reply) => Some(reply),
+            _ => None,
+        }
+    }
+
     /// The status of its response, where it goes to no endpoint.
     pub(crate) fn status(&self) -> Option<StatusCode> {
-        self.reply.as_ref().map(FilterReply::status)
+        self.reply().map(FilterReply::status)
     }
 
     /// Writes the header fields of the response of a request that goes to no endpoint, and gives its
-    /// body.
-    pub(crate) fn write_reply(&self, json: bool, to: &mut impl Sink) -> Option<Bytes> {
-        let body = self.reply.as_ref()?.write(json, to);
-        self.change_response(None, to);
-        Some(body)
+    /// body. `reply` is why; a filter may have more to say.
+    pub(crate) fn write_reply(&self, reply: LocalReply, json: bool, to: &mut impl Sink) -> Bytes {
+        let pages = &self.filters.error_pages;
+        match self.reply() {
+            Some(own) => {
+                let body = own.write(pages, json, to);
+                self.change_response(None, to);
+                body
+            }
+            None => reply::write(reply, pages.page(reply.status()), json, to),
+        }
     }
 }
 
-/// Passes a request through the filters that may respond to it.
-///
-/// # Errors
-/// One of them does.
-fn pass(
-    filters: &Filters,
-    subject: &Subject<'_>,
-    id: Option<&Id>,
-) -> Result<Option<Counted>, FilterReply> {
+/// The response to a request, of the filters that do not ask for its user.
+fn before_user(filters: &Filters, subject: &Subject<'_>, found: &Found) -> Option<FilterReply> {
     let is_refused = |access: &Access| !access.takes(subject.client());
     if filters.access.as_ref().is_some_and(is_refused) {
-        return Err(FilterReply::new(LocalReply::AccessDenied));
+        return Some(FilterReply::new(LocalReply::AccessDenied));
     }
     let rate = filters.rate.as_ref();
-    let too_many = || rate.and_then(|rate| limits::take(rate, subject));
+    let too_many = rate.and_then(|rate| limits::take(rate, subject));
     let maintenance = filters.maintenance.as_ref();
     let is_closed = || maintenance.and_then(|maintenance| closed(maintenance, subject));
     let redirect = filters.redirect.as_ref();
-    let is_elsewhere = || redirect.and_then(|redirect| elsewhere(redirect, subject, id));
-    let respond = || filters.respond.as_ref().map(fixed);
-    let reply = too_many().or_else(is_closed);
-    match reply.or_else(is_elsewhere).or_else(respond) {
-        Some(reply) => Err(reply),
-        // What is responded to at once is not under way.
-        None => filters.in_flight.as_ref().map(limits::begin).transpose(),
+    let is_elsewhere = || redirect.and_then(|redirect| elsewhere(redirect, subject, found));
+    let cors = filters.cors.as_ref();
+    let preflight = || cors.and_then(|cors| cors::preflight(cors, subject, found));
+    let reply = too_many.or_else(is_closed);
+    reply.or_else(is_elsewhere).or_else(preflight)
+}
+
+/// What is known of the user of a request.
+fn user(filters: &Filters, subject: &Subject<'_>) -> FilterState {
+    let Some(auth) = &filters.basic_auth else {
+        return FilterState::Proven(Ok(Vec::new()));
+    };
+    let mut values = subject.request.named("authorization");
+    match auth.read(values.next().filter(|_| values.next().is_none())) {
+        Credentials::None => FilterState::Proven(Err(unauthorized(auth))),
+        Credentials::Proven(user) => FilterState::Proven(Ok(user)),
+        Credentials::Unproven(unproven) => FilterState::Unproven(unproven),
     }
+}
+
+/// Passes a request through the filters behind its user.
+///
+/// # Errors
+/// One of them responds to it.
+fn after_user(filters: &Filters, subject: &Subject<'_>) -> Result<Option<Counted>, FilterReply> {
+    if let Some(respond) = &filters.respond {
+        return Err(fixed(respond));
+    }
+    let rewrite = filters.rewrite.as_ref();
+    let rewrite = rewrite.filter(|rewrite| rewrite.has_groups);
+    if let Some(reply) = rewrite.and_then(|rewrite| bad_path(rewrite, subject)) {
+        return Err(reply);
+    }
+    // What is responded to at once is not under way.
+    filters.in_flight.as_ref().map(limits::begin).transpose()
+}
+
+/// The response to a request without the right password.
+fn unauthorized(auth: &BasicAuth) -> FilterReply {
+    let reply = FilterReply::new(LocalReply::Unauthorized);
+    reply.with_field("www-authenticate", auth.challenge.clone().into_bytes())
+}
+
+/// The response where no more passwords can be checked.
+fn passwords_wait() -> FilterReply {
+    FilterReply::new(LocalReply::PasswordsWait).with_field("retry-after", b"1".to_vec())
+}
+
+/// The response to a request whose parts make no path of what a service has for its endpoints: one of
+/// them may be `..`.
+fn bad_path(rewrite: &Rewrite, subject: &Subject<'_>) -> Option<FilterReply> {
+    let is_bad = !subject.makes_path(&rewrite.path);
+    is_bad.then(|| FilterReply::new(LocalReply::BadPath))
 }
 
 /// The response that every request gets.
@@ -186,7 +327,7 @@ fn closed(maintenance: &Maintenance, subject: &Subject<'_>) -> Option<FilterRepl
 }
 
 /// The response that sends a request to another address.
-fn elsewhere(redirect: &Redirect, subject: &Subject<'_>, id: Option<&Id>) -> Option<FilterReply> {
+fn elsewhere(redirect: &Redirect, subject: &Subject<'_>, found: &Found) -> Option<FilterReply> {
     let scheme = redirect.scheme.map(Scheme::text);
     if scheme.is_some_and(|scheme| scheme != subject.scheme()) {
         return None;
@@ -194,7 +335,7 @@ fn elsewhere(redirect: &Redirect, subject: &Subject<'_>, id: Option<&Id>) -> Opt
     let mut location = Vec::new();
     fill(
         &redirect.to,
-        |variable, to| subject.write(variable, id, to),
+        |variable, to| subject.write(variable, found, to),
         &mut location,
     );
     let reply = FilterReply::new(LocalReply::Redirected).with_status(redirect.status);

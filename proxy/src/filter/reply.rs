@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 
+use crate::table::filter::error_pages::ErrorPages;
 use crate::table::filter::replies::Page;
 use crate::wire::reply::LocalReply;
 use crate::wire::sink::Sink;
@@ -54,28 +55,43 @@ impl FilterReply {
         self.status
     }
 
-    /// Writes its header fields, and gives its body.
-    pub(super) fn write(&self, json: bool, to: &mut impl Sink) -> Bytes {
+    /// Writes its header fields, and gives its body: its own page, or the one that is for errors like it.
+    pub(super) fn write(&self, pages: &ErrorPages, json: bool, to: &mut impl Sink) -> Bytes {
         for (name, value) in &self.fields {
             to.add(name.as_bytes(), &[value]);
         }
-        match &self.page {
-            Some(page) => {
-                if !page.body.is_empty() {
-                    to.add(b"content-type", &[page.content_type.as_bytes()]);
-                }
-                // A 204 has neither a body nor a length (RFC 9110, 8.6).
-                if self.status != StatusCode::NO_CONTENT {
-                    let mut digits = itoa::Buffer::new();
-                    to.add(
-                        b"content-length",
-                        &[digits.format(page.body.len()).as_bytes()],
-                    );
-                }
-                self.reply.write_reason(to);
-                page.body.clone()
-            }
-            None => self.reply.write(json, to).into(),
+        // A 204 has neither a body nor a length (RFC 9110, 8.6).
+        if self.status == StatusCode::NO_CONTENT {
+            self.reply.write_reason(to);
+            return Bytes::new();
         }
+        let Some(page) = &self.page else {
+            return write(self.reply, pages.page(self.status), json, to);
+        };
+        if !page.body.is_empty() {
+            to.add(b"content-type", &[page.content_type.as_bytes()]);
+        }
+        let mut digits = itoa::Buffer::new();
+        let length = digits.format(page.body.len());
+        to.add(b"content-length", &[length.as_bytes()]);
+        self.reply.write_reason(to);
+        page.body.clone()
+    }
+}
+
+/// Writes the header fields of an error, and gives its body: a page of the service's own, but to those
+/// who would like JSON and would not get it.
+pub(super) fn write(
+    reply: LocalReply,
+    page: Option<&Arc<Page>>,
+    json: bool,
+    to: &mut impl Sink,
+) -> Bytes {
+    match page.filter(|page| !json || page.is_json()) {
+        Some(page) => {
+            reply.write_fields(&page.content_type, page.body.len(), to);
+            page.body.clone()
+        }
+        None => reply.write(json, to).into(),
     }
 }

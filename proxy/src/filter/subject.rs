@@ -10,9 +10,10 @@ use crate::filter::template::fill;
 use crate::table::definition::{Definition, HostPattern};
 use crate::wire::fields::cookie;
 use crate::wire::head::{Known, Message};
-use crate::wire::path::write_escaped;
+use crate::wire::path::{normal_of, write_escaped};
 use crate::wire::peer::{Peer, scheme_and_port};
 use crate::wire::target::Target;
+use crate::wire::tls::ClientIdentity;
 
 /// A request with what is known of it.
 #[derive(Clone, Copy)]
@@ -21,6 +22,16 @@ pub(crate) struct Subject<'r> {
     target: &'r Target<'r>,
     pub(super) peer: &'r Peer,
     definition: &'r Definition,
+}
+
+/// What filters find of a request by themselves.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) id: Option<Id>,
+    /// The name whose password it has; empty where none is asked for.
+    pub(super) user: Vec<u8>,
+    /// What its response says to the page that it comes from, if that may use the service.
+    pub(super) origin: Option<Vec<u8>>,
 }
 
 impl<'r> Subject<'r> {
@@ -40,8 +51,16 @@ impl<'r> Subject<'r> {
     }
 
     /// Writes what a variable stands for; nothing where the request has no such thing.
-    pub(super) fn write(&self, variable: &Variable, id: Option<&Id>, to: &mut Vec<u8>) {
+    pub(super) fn write(&self, variable: &Variable, found: &Found, to: &mut Vec<u8>) {
+        let identity = self.peer.identity.as_deref();
+        let of = |text: fn(&ClientIdentity) -> &String| -> &[u8] {
+            identity.map_or(&[], |one| text(one).as_bytes())
+        };
         match variable {
+            Variable::CertSan => to.extend_from_slice(of(|one| &one.san)),
+            Variable::CertSerial => to.extend_from_slice(of(|one| &one.serial)),
+            Variable::CertSha256 => to.extend_from_slice(of(|one| &one.sha256)),
+            Variable::CertSubject => to.extend_from_slice(of(|one| &one.subject)),
             Variable::Cookie(name) => {
                 to.extend_from_slice(cookie(self.request, name).unwrap_or_default());
             }
@@ -54,6 +73,7 @@ impl<'r> Subject<'r> {
                     separator = b", ";
                 }
             }
+            Variable::Match(group) => self.write_group(group, to),
             Variable::Path => self.write_path(None, to),
             Variable::Query => write_escaped(self.query(), to),
             Variable::RemoteAddr => {
@@ -62,18 +82,32 @@ impl<'r> Subject<'r> {
                     let _ = write!(to, "{client}");
                 }
             }
-            Variable::RequestId => to.extend_from_slice(id.map_or(b"", Id::as_bytes)),
-            Variable::RequestMethod => to.extend_from_slice(self.request.method()),
-            Variable::RequestUri => {
-                self.write_path(None, to);
-                write_escaped(self.target.query(), to);
+            Variable::RemoteUser => to.extend_from_slice(&found.user),
+            Variable::RequestId => {
+                to.extend_from_slice(found.id.as_ref().map_or(b"", Id::as_bytes))
             }
+            Variable::RequestMethod => to.extend_from_slice(self.request.method()),
+            Variable::RequestUri => self.write_request_uri(to),
             Variable::Rest => self.write_path(Some(&self.definition.path_prefix), to),
             Variable::Scheme => to.extend_from_slice(self.scheme().as_bytes()),
             Variable::Service => to.extend_from_slice(self.definition.name.as_bytes()),
             // Not known yet.
             Variable::Endpoint | Variable::Version => {}
         }
+    }
+
+    /// Writes what a group of the service's expressions has.
+    fn write_group(&self, group: &str, to: &mut Vec<u8>) {
+        let host = self.target.host.to_ascii_lowercase();
+        let path = self.target.path.normal();
+        let has = self.definition.group(group, &host, path);
+        write_escaped(has.unwrap_or_default(), to);
+    }
+
+    /// Writes the path in its normal form, and the query.
+    pub(super) fn write_request_uri(&self, to: &mut Vec<u8>) {
+        self.write_path(None, to);
+        write_escaped(self.target.query(), to);
     }
 
     /// The client's address, where it is known.
@@ -86,9 +120,23 @@ impl<'r> Subject<'r> {
         if self.target.path.normal() == b"*" {
             return false;
         }
-        fill(path, |variable, to| self.write(variable, None, to), to);
+        self.fill_path(path, to);
         write_escaped(self.target.query(), to);
         true
+    }
+
+    /// Writes a path, which has nothing of what is found.
+    fn fill_path(&self, path: &Template, to: &mut Vec<u8>) {
+        let found = Found::default();
+        fill(path, |variable, to| self.write(variable, &found, to), to);
+    }
+
+    /// Whether this makes a path without dot segments.
+    pub(super) fn makes_path(&self, path: &Template) -> bool {
+        let mut made = Vec::new();
+        self.fill_path(path, &mut made);
+        let made = String::from_utf8(made);
+        made.is_ok_and(|made| normal_of(&made).is_some())
     }
 
     /// The first name that the service has, where a client of HTTP/1.0 says none.
@@ -96,7 +144,7 @@ impl<'r> Subject<'r> {
         let hosts = self.definition.hosts.iter();
         let mut names = hosts.filter_map(|host| match host {
             HostPattern::Exact(name) => Some(name.as_bytes()),
-            HostPattern::Any | HostPattern::Suffix(_) => None,
+            HostPattern::Any | HostPattern::Pattern(_) | HostPattern::Suffix(_) => None,
         });
         let host = match self.target.host {
             b"" => names.next().unwrap_or_default(),

@@ -3,6 +3,7 @@
 mod headers;
 mod limits;
 mod replies;
+mod users;
 
 use crate::testing::hot_path::client::Request;
 use crate::testing::hot_path::endpoint::{Speaks, Step};
@@ -49,7 +50,7 @@ fn check_with<'r>(
 
 /// A service with these keys. Rows keep it to the end of the program.
 fn service(filters: &str) -> &'static str {
-    Box::leak(format!(r#"{{"name":"web","path_prefix":"/",{filters}}}"#).into_boxed_str())
+    Box::leak(format!(r#"{{"name":"web",{filters}}}"#).into_boxed_str())
 }
 
 #[track_caller]

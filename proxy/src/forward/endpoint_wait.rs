@@ -44,7 +44,7 @@ impl EndpointWait {
     pub(crate) fn of_request(worker: &Worker, request: Message<'_>) -> Result<Self, LocalReply> {
         let table = worker.table();
         let target = Target::of(request)?;
-        let service = table.at(table.route(&target)?);
+        let service = table.at(table.route(&target, request)?);
         let within = service.timeouts.wait_for_endpoint;
         let within = within.ok_or(LocalReply::NoEndpoint)?;
         Self::begin(service, worker.timers.after(within))
@@ -71,7 +71,7 @@ impl EndpointWait {
         loop {
             self.look(worker, timer, client).await?;
             let table = worker.table();
-            let service = table.route(&target);
+            let service = table.route(&target, request);
             let is_up = service.is_ok_and(|service| table.at(service).has_any_up());
             if table.generation != generation || service.is_err() || is_up {
                 return Ok(());

@@ -18,7 +18,7 @@ pub(crate) async fn wait(
     client: Wire<'_>,
 ) -> Result<(), LocalReply> {
     let target = Target::of(request)?;
-    let Some(hold) = of(worker, &target)? else {
+    let Some(hold) = of(worker, &target, request)? else {
         return Ok(());
     };
     let mut waiting = std::pin::pin!(hold.wait());
@@ -38,9 +38,13 @@ pub(crate) async fn wait(
 }
 
 /// The hold that a request has to wait for. Once it has, the table is read again.
-fn of(worker: &Worker, target: &Target<'_>) -> Result<Option<Arc<Hold>>, LocalReply> {
+fn of(
+    worker: &Worker,
+    target: &Target<'_>,
+    request: Message<'_>,
+) -> Result<Option<Arc<Hold>>, LocalReply> {
     let table = worker.table();
-    let service = table.at(table.route(target)?);
+    let service = table.at(table.route(target, request)?);
     // An external health check must not take the service out of use because
     // it is held.
     if service.hold.is_some() && service.definition.is_health_path(target.path.normal()) {

@@ -27,7 +27,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::access_log::termination::Phase;
-use crate::filter::{self, Filtered, Subject};
+use crate::filter::{self, Filtered, Stopped, Subject};
 use crate::forward::attempt::{Blame, Failed, RequestTraits, Sending};
 use crate::forward::endpoint_wait::LastProbe;
 use crate::forward::progress::Progress;
@@ -85,6 +85,8 @@ pub(crate) enum Unbegun {
     Refused(LocalReply),
     /// Its service takes up bodies.
     Unread(BodyWait),
+    /// Its filters have to find out something first.
+    Unproven,
 }
 
 /// A request on its way: the table that it reads, its service, and its attempts.
@@ -139,7 +141,7 @@ impl Exchange {
         max_forwards::check(request)?;
         let (table, service, version, hints, attempt) = loop {
             let table = worker.table();
-            let service = table.route(&target)?;
+            let service = table.route(&target, request)?;
             let definition = &table.at(service).definition;
             let filters = table.at(service).filters.as_ref();
             if filters.is_some() || filtered.is_some() {
@@ -256,6 +258,11 @@ impl Exchange {
             }
             to.add(b"set-cookie", &[cookie.as_bytes()]);
         }
+    }
+
+    /// What its filters found of it, where no endpoint has responded.
+    pub(crate) fn take_filtered(&mut self) -> Option<Box<Filtered>> {
+        self.filtered.take()
     }
 
     fn service(&self) -> &Service {
@@ -572,7 +579,7 @@ impl Unbegun {
                 reply,
                 LocalReply::ServiceHeld | LocalReply::NoEndpointInTime
             ),
-            Self::Unread(_) => true,
+            Self::Unread(_) | Self::Unproven => true,
         }
     }
 
@@ -581,6 +588,8 @@ impl Unbegun {
         match self {
             Self::Refused(reply) => reply,
             Self::Unread(_) => LocalReply::ClientStalled,
+            // It always goes on from there.
+            Self::Unproven => LocalReply::PasswordsWait,
         }
     }
 }
@@ -588,6 +597,15 @@ impl Unbegun {
 impl From<LocalReply> for Unbegun {
     fn from(reply: LocalReply) -> Self {
         Self::Refused(reply)
+    }
+}
+
+impl From<Stopped> for Unbegun {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Replied(reply) => Self::Refused(reply),
+            Stopped::Unproven => Self::Unproven,
+        }
     }
 }
 

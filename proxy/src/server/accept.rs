@@ -25,6 +25,7 @@ use crate::table::Table;
 use crate::wire::h2::connection::H2Socket;
 use crate::wire::listener_id::ListenerId;
 use crate::wire::peer::{Peer, is_in};
+use crate::wire::proxy_protocol;
 use crate::wire::socket::{Bytestream, Socket};
 use crate::wire::tls::{Accepted, ListenerTls};
 use crate::worker::Worker;
@@ -238,7 +239,7 @@ async fn admit(
     let trusted = is_in(trusted, ip).then(|| trusted.clone());
     let counted = match port.admission.count(ip) {
         Some(counted) => counted,
-        None if trusted.is_some() => None,
+        None if trusted.is_some() || is_in(&port.listener.proxy_protocol, ip) => None,
         None => {
             worker.counters.turns_away();
             if let Some(times) = warnings.crowd.happened(now) {
@@ -276,24 +277,38 @@ async fn admit(
 async fn greet(
     worker: Rc<Worker>,
     port: Rc<Port>,
-    stream: TcpStream,
+    mut stream: TcpStream,
     mut peer: Peer,
     _place: ConnectionPermit,
 ) {
     let _open = worker.counters.connection();
     let header = worker.table().timeouts.header;
+    if is_in(&port.listener.proxy_protocol, peer.ip) {
+        // What other connections do not need is not in the memory of all of them.
+        match Box::pin(behind_balancer(&port, &mut stream, header)).await {
+            Ok(Some(client)) => peer = client,
+            Ok(None) => {}
+            Err(error) => {
+                worker.counters.handshake_failed();
+                tracing::debug!(balancer = %peer.ip, %error, "a connection is closed: it has no valid PROXY header");
+                return;
+            }
+        }
+    }
     let stream = match &port.tls {
         None => Bytestream::plain(stream),
         // What other connections do not need is not in the memory of all of them.
         Some(tls) => match Box::pin(tls.accept(stream, header)).await {
             Ok(Accepted::Tls(stream)) if stream.speaks_h2() => {
                 peer.tls_version = stream.version();
+                peer.identity = stream.identity();
                 let stream = Bytestream::Tls(Box::new(stream));
                 let h2_socket = H2Socket::to_client(Vec::new(), stream);
                 return Box::pin(h2::serve(worker, h2_socket, peer)).await;
             }
             Ok(Accepted::Tls(stream)) => {
                 peer.tls_version = stream.version();
+                peer.identity = stream.identity();
                 Bytestream::Tls(Box::new(stream))
             }
             Ok(Accepted::Plain(stream)) => {
@@ -309,6 +324,22 @@ async fn greet(
     };
     let socket = Socket::of_client(stream, port.listener.half_close);
     h1::serve(worker, &port.jobs, socket, peer).await;
+}
+
+/// The client of a connection that a balancer passes on. `None`: that is the balancer itself.
+async fn behind_balancer(
+    port: &Port,
+    stream: &mut TcpStream,
+    within: Duration,
+) -> io::Result<Option<Peer>> {
+    let read = tokio::time::timeout(within, proxy_protocol::read(stream)).await;
+    let client = read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    Ok(client.map(|ip| {
+        let ip = ip.to_canonical();
+        let trusted = &port.listener.trusted_proxies;
+        let trusted = is_in(trusted, ip).then(|| trusted.clone());
+        Peer::new(ip, trusted, port.tls.is_some())
+    }))
 }
 
 /// Whether another process accepts on this socket, too.

@@ -358,6 +358,7 @@ impl H1Client {
             Ok(response) => response,
             Err(reply) => {
                 logged::unserved(logged, worker, exchange, reply, upload);
+                let reply = Unserved::new(reply, exchange.take_filtered());
                 let unserved = self.unserved(worker, reply, request, upload, logged);
                 return unserved.await;
             }
@@ -407,7 +408,7 @@ impl H1Client {
     async fn unserved(
         &mut self,
         worker: &Rc<Worker>,
-        reply: LocalReply,
+        reply: Unserved,
         request: Request,
         upload: &mut Pump,
         logged: &mut Logged,
@@ -415,7 +416,7 @@ impl H1Client {
         let (done, untouched) = (upload.is_done(), upload.is_untouched());
         upload.finish(&mut self.read_buffer, &worker.pool);
         let is_read = done || untouched && self.skip_body(request.framing);
-        self.refuse(worker, reply.into(), Some(request), is_read, logged)
+        self.refuse(worker, reply, Some(request), is_read, logged)
             .await
     }
 

@@ -273,7 +273,8 @@ impl Client {
             }
             Err(reply) => {
                 logged::unserved(logged, &self.worker, exchange, reply, upload);
-                self.refuse(reply.into(), logged).await
+                let unserved = Unserved::new(reply, exchange.take_filtered());
+                self.refuse(unserved, logged).await
             }
         };
         upload.finish(&mut read_buffer, &self.worker.pool);

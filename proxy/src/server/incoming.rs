@@ -3,7 +3,9 @@
 //! gets a response of the proxy's own.
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -60,6 +62,16 @@ impl Incoming<'_> {
         let started = match unbegun {
             Unbegun::Unread(_) => Err(unbegun),
             Unbegun::Refused(_) => self.begin_when_it_may().await,
+            Unbegun::Unproven => {
+                self.prove().await?;
+                match self.begin() {
+                    Err(unbegun) if unbegun.may_pass() => match unbegun {
+                        Unbegun::Unread(_) => Err(unbegun),
+                        _ => self.begin_when_it_may().await,
+                    },
+                    begun => begun,
+                }
+            }
         };
         let Err(Unbegun::Unread(wait)) = started else {
             return started;
@@ -79,6 +91,28 @@ impl Incoming<'_> {
         Ok(started)
     }
 
+    /// Has its filters find out what they have to know.
+    async fn prove(&self) -> Result<(), LocalReply> {
+        let Some(mut filtered) = self.filtered.take() else {
+            return Ok(());
+        };
+        let proven = {
+            let mut proving = std::pin::pin!(filtered.prove());
+            poll_fn(|cx| {
+                if proving.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+                match self.client.has_left(cx) {
+                    true => Poll::Ready(Err(LocalReply::ClientGone)),
+                    false => Poll::Pending,
+                }
+            })
+            .await
+        };
+        self.filtered.set(Some(filtered));
+        proven
+    }
+
     /// Begins its exchange, once its service is not held and has an endpoint.
     async fn begin_when_it_may(&self) -> Result<Started, Unbegun> {
         let mut wait = None;
@@ -87,6 +121,7 @@ impl Incoming<'_> {
             let generation = self.worker.table().generation;
             match self.begin() {
                 Err(Unbegun::Refused(LocalReply::ServiceHeld)) => {}
+                Err(Unbegun::Unproven) => self.prove().await?,
                 Err(Unbegun::Refused(LocalReply::NoEndpointInTime)) => {
                     let wait = match &wait {
                         Some(wait) => wait,
@@ -203,8 +238,10 @@ impl Unserved {
     ) -> Bytes {
         fields.add(b"date", &[&*worker.date()]);
         let filtered = self.filtered.as_ref();
-        let own = filtered.and_then(|filtered| filtered.write_reply(json, fields));
-        let body = own.unwrap_or_else(|| self.reply.write(json, fields).into());
+        let body = match filtered {
+            Some(filtered) => filtered.write_reply(self.reply, json, fields),
+            None => self.reply.write(json, fields).into(),
+        };
         if to_head { Bytes::new() } else { body }
     }
 }

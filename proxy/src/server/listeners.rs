@@ -318,6 +318,7 @@ mod tests {
             address,
             name: name.map(Arc::from),
             trusted_proxies: Arc::default(),
+            proxy_protocol: Arc::default(),
             tls: None,
             half_close: HalfClose::Abort,
         }

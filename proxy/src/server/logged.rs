@@ -19,7 +19,7 @@ pub(super) fn not_begun(logged: &mut Logged, worker: &Worker, request: Message<'
     logged.note(|record| {
         let table = worker.table();
         let target = Target::of(request);
-        if let Ok(service) = target.and_then(|target| table.route(&target)) {
+        if let Ok(service) = target.and_then(|target| table.route(&target, request)) {
             record.is_for(&table.at(service).definition.name);
         }
     });

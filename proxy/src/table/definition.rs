@@ -4,10 +4,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
-use admin_api::names;
+use admin_api::route::{self, Host};
 use admin_api::strict::{InputError, closest, push_key};
-use admin_api::{HealthSpec, MirrorSpec, Probe, ServiceSpec, TrafficSettings, VersionSpec};
+use admin_api::{
+    BasicAuthSpec, HealthSpec, MirrorSpec, PathSpec, Pattern, Probe, ServiceSpec, TrafficSettings,
+    User, VersionSpec, WhenSpec,
+};
 
+use crate::file::read_file;
 use crate::table::balance::Balance;
 use crate::table::force::Force;
 use crate::table::mirror;
@@ -21,6 +25,8 @@ const MAX_LABEL: usize = 128;
 /// Of one service.
 const MAX_HOSTS: usize = 1_000;
 const MAX_ENDPOINTS: usize = 10_000;
+/// In bytes: of a file with users.
+const MAX_USERS_FILE: u64 = 4 << 20;
 
 /// A checked [`ServiceSpec`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,10 +37,16 @@ pub(crate) struct Definition {
     pub(crate) path_prefix: Arc<str>,
     /// The same as it was written, for people and browsers.
     prefix_written: Arc<str>,
+    /// Which paths it serves.
+    pub(crate) path: PathMatch,
+    /// What its requests have to be like beside that.
+    pub(crate) when: Option<Arc<WhenSpec>>,
     /// Every version that has endpoints, those at 0 included.
     pub(crate) split: BTreeMap<Arc<str>, u32>,
     /// As they were asked for, and checked.
     pub(crate) traffic: TrafficSettings,
+    /// Those whose passwords it wants.
+    pub(crate) users: Option<Arc<Vec<User>>>,
     /// What routing reads of `traffic` for each request, made ready for that.
     pub(crate) sticky: Option<Sticky>,
     pub(crate) force: Option<Force>,
@@ -60,8 +72,21 @@ pub(crate) enum HostPattern {
     Any,
     /// Every name that ends in this, which begins with a dot.
     Suffix(Box<str>),
+    /// Every name that matches.
+    Pattern(Pattern),
     /// This name alone.
     Exact(Box<str>),
+}
+
+/// Which paths a service serves, in their normal form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PathMatch {
+    /// Those with its prefix.
+    Prefix,
+    /// This path alone.
+    Exact(Arc<str>),
+    /// Those that match.
+    Pattern(Pattern),
 }
 
 #[cfg(test)]
@@ -85,6 +110,7 @@ impl Definition {
         };
         let traffic = spec.traffic.clone();
         traffic.check()?;
+        route::check(&spec.hosts, &spec.path_prefix, &traffic)?;
         let sticky = traffic.sticky.as_ref();
         let sticky = sticky.map(|sticky| Sticky::new(sticky, &spec.name, prefix_written));
         let endpoints = check_endpoints(spec)?;
@@ -97,6 +123,9 @@ impl Definition {
             hosts,
             path_prefix,
             prefix_written: prefix_written.into(),
+            path: check_path(traffic.path.as_ref())?,
+            users: users(traffic.basic_auth.as_ref())?,
+            when: traffic.when.as_ref().map(lower_case).map(Arc::new),
             sticky: sticky.transpose()?,
             force: traffic.force.as_ref().map(Force::new).transpose()?,
             balance: Balance::new(&traffic.balance)?,
@@ -128,7 +157,10 @@ impl Definition {
 
     /// Whether both serve the same requests.
     pub(crate) fn same_routes(&self, other: &Self) -> bool {
-        self.hosts == other.hosts && self.path_prefix == other.path_prefix
+        self.hosts == other.hosts
+            && self.path_prefix == other.path_prefix
+            && self.path == other.path
+            && self.when == other.when
     }
 
     /// What is taken off a path before an endpoint gets it.
@@ -159,6 +191,33 @@ impl Definition {
         sticky.and_then(Sticky::cookie).is_some()
     }
 
+    /// Its paths, in the words of its keys.
+    pub(crate) fn path_text(&self) -> String {
+        match &self.path {
+            PathMatch::Prefix => format!("path prefix `{}`", self.prefix_text()),
+            PathMatch::Exact(path) => format!("path `{path}`"),
+            PathMatch::Pattern(pattern) => format!("path regex `{pattern}`"),
+        }
+    }
+
+    /// What the group of this name has of a request for this host, in lower case, and this path.
+    pub(crate) fn group<'t>(&self, name: &str, host: &'t [u8], path: &'t [u8]) -> Option<&'t [u8]> {
+        let of = |pattern: &Pattern, text: &'t [u8]| {
+            let captures = pattern.captures(text)?;
+            captures.name(name).map(|group| group.as_bytes())
+        };
+        let of_path = match &self.path {
+            PathMatch::Pattern(pattern) => of(pattern, path),
+            PathMatch::Prefix | PathMatch::Exact(_) => None,
+        };
+        of_path.or_else(|| {
+            self.hosts.iter().find_map(|one| match one {
+                HostPattern::Pattern(pattern) => of(pattern, host),
+                _ => None,
+            })
+        })
+    }
+
     /// The path prefix as people write it.
     pub(crate) fn prefix_text(&self) -> &str {
         &self.prefix_written
@@ -171,6 +230,7 @@ impl HostPattern {
         match self {
             Self::Any => None,
             Self::Suffix(suffix) => Some(format!("*{suffix}")),
+            Self::Pattern(pattern) => Some(format!("~{pattern}")),
             Self::Exact(name) => Some(name.to_string()),
         }
     }
@@ -197,11 +257,14 @@ fn check_hosts(hosts: &[String]) -> Result<Vec<HostPattern>, InputError> {
     let mut patterns = Vec::with_capacity(hosts.len());
     let mut seen = HashSet::new();
     for (i, host) in hosts.iter().enumerate() {
-        let read = names::host(host);
+        let read = route::host(host);
         let read = read.map_err(|m| InputError::of_field(format!("hosts[{i}]"), m))?;
-        let pattern = match read.strip_prefix('*') {
-            Some(suffix) => HostPattern::Suffix(suffix.into()),
-            None => HostPattern::Exact(read.into()),
+        let pattern = match read {
+            Host::Pattern(pattern) => HostPattern::Pattern(pattern),
+            Host::Name(name) => match name.strip_prefix('*') {
+                Some(suffix) => HostPattern::Suffix(suffix.into()),
+                None => HostPattern::Exact(name.into()),
+            },
         };
         if !seen.insert(pattern.clone()) {
             return Err(InputError::of_field(
@@ -224,20 +287,63 @@ fn at_most(field: &str, count: usize, most: usize) -> Result<(), InputError> {
 
 /// The prefix in the normal form of paths, without a `/` at its end.
 fn check_prefix(prefix: &str) -> Result<Arc<str>, InputError> {
-    let wrong =
-        |message: &str| InputError::of_field("path_prefix", format!("`{prefix}` {message}"));
-    let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#');
-    if !prefix.starts_with('/') || !prefix.chars().all(allowed) {
-        return Err(wrong(
-            "is not a path: begin with `/`, without `?`, `#` or spaces",
-        ));
-    }
-    let Some(normal) = path::normal_of(prefix) else {
-        return Err(wrong(
-            "has `.` or `..` as a segment, or a `%` without two digits after it",
-        ));
-    };
+    let normal = normal_form(prefix).map_err(|error| error.inside("path_prefix"))?;
     Ok(normal.trim_end_matches('/').into())
+}
+
+/// A path that people have written in its normal form.
+fn normal_form(written: &str) -> Result<String, InputError> {
+    route::check_path(written)?;
+    path::normal_of(written).ok_or_else(|| {
+        InputError::of_whole(format!(
+            "`{written}` has `.` or `..` as a segment, or a `%` without two digits after it"
+        ))
+    })
+}
+
+fn check_path(path: Option<&PathSpec>) -> Result<PathMatch, InputError> {
+    Ok(match path {
+        None => PathMatch::Prefix,
+        Some(PathSpec::Matches(pattern)) => PathMatch::Pattern(pattern.clone()),
+        Some(PathSpec::Is(path)) => {
+            let normal = normal_form(path).map_err(|error| error.inside("path"))?;
+            PathMatch::Exact(normal.into())
+        }
+    })
+}
+
+/// The users of a service, from its settings or from the file that they name.
+fn users(spec: Option<&BasicAuthSpec>) -> Result<Option<Arc<Vec<User>>>, InputError> {
+    let Some(spec) = spec else { return Ok(None) };
+    let of = |key: &str, text: &str| {
+        let read = admin_api::read_users(text);
+        read.map_err(|error| error.inside(key).inside("basic_auth"))
+    };
+    let users = match (&spec.users, &spec.file) {
+        (Some(text), _) => of("users", text)?,
+        (None, Some(file)) => {
+            let wrong = |why: String| {
+                let message = format!("{}: {why}", file.display());
+                InputError::of_field("basic_auth.file", message)
+            };
+            let bytes = read_file(file, MAX_USERS_FILE);
+            let bytes = bytes.map_err(|error| wrong(error.to_string()))?;
+            let text = String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))?;
+            of("file", &text)?
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(Arc::new(users)))
+}
+
+/// Names of header fields have no case.
+fn lower_case(when: &WhenSpec) -> WhenSpec {
+    let headers = when.headers.clone().into_iter();
+    let headers = headers.map(|(name, test)| (name.to_ascii_lowercase(), test));
+    WhenSpec {
+        headers: headers.collect(),
+        ..when.clone()
+    }
 }
 
 /// A cookie's path goes as far as the next `;` (RFC 6265, 5.2.4): what follows would be attributes of
@@ -388,6 +494,12 @@ mod tests {
             r#"{"name":"web","hosts":["http://x"]}"#,
             "hosts[0]",
             "without scheme",
+        );
+        check(r#"{"name":"web","path":"/a/../b"}"#, "path", "as a segment");
+        check(
+            r#"{"name":"web","path":"/a","path_prefix":"/b"}"#,
+            "path",
+            "leave one of the two out",
         );
         check(
             r#"{"name":"web","hosts":["a.b","A.b"]}"#,

@@ -31,10 +31,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::table::cookie_key::CookieKey;
-use crate::table::route::{Conflict, Routes};
+use crate::table::definition::PathMatch;
+use crate::table::route::{Conflict, Rest, Routes};
 use crate::table::service::Service;
 use crate::table::services::Services;
 use crate::table::timeouts::Timeouts;
+use crate::wire::head::Message;
 use crate::wire::reply::LocalReply;
 use crate::wire::target::Target;
 
@@ -184,21 +186,34 @@ impl Table {
 
     /// The place of the service that a request is for. A path that leads out of the prefix that it begins
     /// with is refused: a filter before the proxy may have let it pass by its beginning.
-    pub(crate) fn route(&self, target: &Target<'_>) -> Result<usize, LocalReply> {
+    pub(crate) fn route(
+        &self,
+        target: &Target<'_>,
+        request: Message<'_>,
+    ) -> Result<usize, LocalReply> {
+        let query = target.query();
+        let rest = Some(Rest { request, query });
         let path = target.path.normal();
+        let found = self.routes.find(target.host, path, rest);
         if let Some(dotted) = target.path.dotted()
-            && let Some(begins) = self.find(target.host, dotted)
-            && !route::is_below(path, &self.at(begins).definition.path_prefix)
+            && let Some(begins) = self.routes.find(target.host, dotted, rest)
         {
-            return Err(LocalReply::BadPath);
+            let definition = &self.at(begins).definition;
+            let stays = match definition.path {
+                PathMatch::Prefix => route::is_below(path, &definition.path_prefix),
+                PathMatch::Exact(_) | PathMatch::Pattern(_) => found == Some(begins),
+            };
+            if !stays {
+                return Err(LocalReply::BadPath);
+            }
         }
-        self.find(target.host, path).ok_or(LocalReply::NoRoute)
+        found.ok_or(LocalReply::NoRoute)
     }
 
     /// The place of the service for a host, without port and dot at its end, and a path in its normal
-    /// form.
+    /// form, whatever else a request has.
     pub(crate) fn find(&self, host: &[u8], path: &[u8]) -> Option<usize> {
-        self.routes.find(host, path)
+        self.routes.find(host, path, None)
     }
 
     /// The service at a place that [`Table::route`] or [`Table::place_of`] gave.

@@ -18,6 +18,7 @@ pub(crate) mod listener_id;
 pub(crate) mod max_forwards;
 pub(crate) mod path;
 pub(crate) mod peer;
+pub(crate) mod proxy_protocol;
 pub(crate) mod pump;
 pub(crate) mod reply;
 pub(crate) mod resources;

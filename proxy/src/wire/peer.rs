@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::wire::head::{Known, Message};
-use crate::wire::tls::Version;
+use crate::wire::tls::{ClientIdentity, Version};
 
 /// Who sent a request.
 #[derive(Debug, Clone)]
@@ -24,6 +24,8 @@ pub(crate) struct Peer {
     pub(crate) tls: bool,
     /// Which version of it, once that is agreed on.
     pub(crate) tls_version: Option<Version>,
+    /// Who it is by its certificate, where its listener asks for one.
+    pub(crate) identity: Option<Box<ClientIdentity>>,
     /// What an endpoint is told of it, which is the same for all its requests.
     pub(crate) lines: Lines,
 }
@@ -100,6 +102,7 @@ impl Peer {
             trusted,
             tls,
             tls_version: None,
+            identity: None,
             lines: Lines::of(ip, tls),
         }
     }

@@ -93,6 +93,12 @@ listed! {
         Maintenance,
         /// The service is elsewhere.
         Redirected,
+        /// A browser wants to know whether a page of another site may use the service.
+        Preflight,
+        /// The request has no password, or a wrong one (RFC 9110, 15.5.2).
+        Unauthorized,
+        /// Too many passwords wait for their check.
+        PasswordsWait,
         /// The service has a fixed response.
         Responded,
         /// No service has this host and path.
@@ -157,6 +163,9 @@ impl LocalReply {
             Self::TooManyInFlight => "too_many_in_flight",
             Self::Maintenance => "maintenance",
             Self::Redirected => "redirected",
+            Self::Preflight => "preflight",
+            Self::Unauthorized => "unauthorized",
+            Self::PasswordsWait => "passwords_wait",
             Self::Responded => "responded",
             Self::NoRoute => "no_route",
             Self::NoEndpoint => "no_endpoint",
@@ -209,6 +218,8 @@ impl LocalReply {
             Self::NoRoute => StatusCode::NOT_FOUND,
             // Where the service says nothing else.
             Self::Redirected => StatusCode::FOUND,
+            Self::Preflight => StatusCode::NO_CONTENT,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::HeldHealthCheck | Self::LastOptions | Self::Responded => StatusCode::OK,
             Self::HeadTimedOut | Self::ClientStalled | Self::ClientGone => {
                 StatusCode::REQUEST_TIMEOUT
@@ -218,6 +229,7 @@ impl LocalReply {
             | Self::ServiceHeld
             | Self::Maintenance
             | Self::TooManyInFlight
+            | Self::PasswordsWait
             | Self::ResourceExhausted => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectFailed | Self::ConnectionBroken | Self::BadResponse => {
                 StatusCode::BAD_GATEWAY
@@ -266,6 +278,11 @@ impl LocalReply {
                 "crossfade; error=destination_unavailable; details=\"maintenance\""
             }
             Self::Redirected => "crossfade; details=\"redirect\"",
+            Self::Preflight => "crossfade; details=\"preflight\"",
+            Self::Unauthorized => "crossfade; error=http_request_denied; details=\"password\"",
+            Self::PasswordsWait => {
+                "crossfade; error=destination_unavailable; details=\"passwords\""
+            }
             Self::Responded => "crossfade; details=\"respond\"",
             Self::NoRoute => "crossfade; error=destination_not_found",
             Self::NoEndpoint => "crossfade; error=destination_unavailable",
@@ -311,6 +328,9 @@ impl LocalReply {
             Self::TooManyInFlight => "too many requests are under way; try again soon",
             Self::Maintenance => "the service is under maintenance; try again later",
             Self::Redirected => "the resource is elsewhere: see Location",
+            Self::Preflight => "see the Access-Control fields",
+            Self::Unauthorized => "a name and its password are needed",
+            Self::PasswordsWait => "too many passwords wait for their check; try again soon",
             Self::Responded => "this is all that there is",
             Self::NoRoute => "no service has this host and path",
             Self::NoEndpoint => "no endpoint of this service is up",
@@ -341,13 +361,19 @@ impl LocalReply {
         } else {
             ("text/plain; charset=utf-8", format!("{}\n", self.message()))
         };
+        self.write_fields(content_type, body.len(), fields);
+        body
+    }
+
+    /// The header fields of a response with a body of this type and length.
+    pub(crate) fn write_fields(self, content_type: &str, length: usize, fields: &mut impl Sink) {
         fields.add(b"content-type", &[content_type.as_bytes()]);
-        fields.add(b"content-length", &[body.len().to_string().as_bytes()]);
+        let mut digits = itoa::Buffer::new();
+        fields.add(b"content-length", &[digits.format(length).as_bytes()]);
         if matches!(self, Self::ServiceHeld | Self::NoEndpointInTime) {
             fields.add(b"retry-after", &[WAITED_RETRY_AFTER]);
         }
         self.write_reason(fields);
-        body
     }
 
     /// Writes the field that has the reason.

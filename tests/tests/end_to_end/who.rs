@@ -116,3 +116,50 @@ async fn trace_is_refused_and_a_dot_at_the_end_of_a_host_is_not() {
         assert_eq!(reply.status, status, "{host}");
     }
 }
+
+#[tokio::test]
+async fn behind_a_balancer_the_client_is_whom_its_header_names() {
+    let keys = "proxy_protocol = [\"127.0.0.0/8\"]\ntrusted_proxies = [\"10.0.0.0/8\"]\n\
+        [timeouts]\nheader = \"500ms\"\n\
+        [[services]]\nname = \"web\"\nrespond = {}\n\
+        headers.response.set = { x-client = \"is $remote_addr\" }\n";
+    let proxy = TestProxy::with_config(keys).await;
+    let request =
+        "GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 203.0.113.9\r\nconnection: close\r\n\r\n";
+    for (header, says) in [
+        (
+            "PROXY TCP4 192.0.2.1 192.0.2.2 1234 80\r\n",
+            "x-client: is 192.0.2.1",
+        ),
+        (
+            "PROXY TCP6 2001:db8::1 ::1 1234 80\r\n",
+            "x-client: is 2001:db8::1",
+        ),
+        // One that is trusted says whom it is for.
+        (
+            "PROXY TCP4 10.1.2.3 192.0.2.2 1234 80\r\n",
+            "x-client: is 203.0.113.9",
+        ),
+        ("PROXY UNKNOWN\r\n", "x-client: is 127.0.0.1"),
+        (
+            "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x02\x03\x04\x05\x06\x07\x08\0\x50\0\x51",
+            "x-client: is 1.2.3.4",
+        ),
+    ] {
+        let reply = raw(proxy.address, format!("{header}{request}").as_bytes()).await;
+        assert!(reply.contains(says), "{header:?}: {reply}");
+    }
+    for broken in [
+        "",
+        "PROXY TCP4 192.0.2.1\r\n",
+        "PROXY TCP4 a b c d\r\n",
+        "PROXY ",
+    ] {
+        let reply = raw(proxy.address, format!("{broken}{request}").as_bytes()).await;
+        assert_eq!(reply, "", "{broken:?}");
+    }
+    // Who sends nothing is not waited for.
+    let begun = std::time::Instant::now();
+    assert_eq!(raw(proxy.address, b"PROXY TCP4 192.0").await, "");
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+}

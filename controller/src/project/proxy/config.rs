@@ -62,10 +62,14 @@ impl<'l, L: Iterator<Item = (&'l Listener, At)>> Config<'_, L> {
             if at == At::Host(address) {
                 text.push_str(&format!("name = \"{}\"\n", name_of(address)));
             }
-            let trusted = &listener.trusted_proxies;
-            if !trusted.is_empty() {
-                let trusted: Vec<String> = trusted.iter().map(|net| format!("\"{net}\"")).collect();
-                text.push_str(&format!("trusted_proxies = [{}]\n", trusted.join(", ")));
+            for (key, nets) in [
+                ("trusted_proxies", &listener.trusted_proxies),
+                ("proxy_protocol", &listener.proxy_protocol),
+            ] {
+                if !nets.is_empty() {
+                    let nets: Vec<String> = nets.iter().map(|net| format!("\"{net}\"")).collect();
+                    text.push_str(&format!("{key} = [{}]\n", nets.join(", ")));
+                }
             }
             if let Some(half_close) = listener.half_close {
                 let half_close = match half_close {
@@ -140,6 +144,7 @@ mod tests {
 [[proxy.listeners]]
 address = "0.0.0.0:443"
 trusted_proxies = ["10.0.0.0/8"]
+proxy_protocol = ["10.1.0.0/16"]
 half_close = "serve"
 tls = [{ cert = "a.pem", key = "/keys/a.key" }]
 tls_min_version = "1.3"
@@ -172,6 +177,7 @@ image = "web:1"
         let want = r#"[[listeners]]
 address = "0.0.0.0:8080"
 trusted_proxies = ["10.0.0.0/8"]
+proxy_protocol = ["10.1.0.0/16"]
 half_close = "serve"
 tls = [{ cert = "/home/project/a.pem", key = "/keys/a.key" }]
 tls_min_version = "1.3"

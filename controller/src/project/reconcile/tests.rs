@@ -28,6 +28,7 @@ fn service(stable: i64, replicas: u32) -> ServiceRecord {
         replicas,
         split: BTreeMap::new(),
         requested: None,
+        maintenance: None,
     }
 }
 

@@ -133,7 +133,11 @@ impl Controller {
     pub(super) async fn clear_table(&self, project: &Project) -> Result<()> {
         let in_proxy = project.admin.services().await?.services;
         let known = self.journal.services()?;
-        let is_known = |name: &str| known.iter().any(|service| service.name == name);
+        let manifest = project.manifest();
+        let is_known = |name: &str| {
+            known.iter().any(|service| service.name == name)
+                || manifest.external.iter().any(|one| one.name == name)
+        };
         for ServiceView { name, .. } in in_proxy {
             if !is_known(&name) {
                 tracing::info!("{name} is in the proxy and not in the journal: removing it");

@@ -3,6 +3,7 @@
 mod deploy;
 mod down;
 mod logs;
+mod maintenance;
 mod proxy_upgrade;
 mod pull;
 mod revision;

@@ -127,7 +127,7 @@ fn host_of(definition: &Definition) -> Option<String> {
     of_check.and_then(|spec| spec.host.clone()).or_else(|| {
         definition.hosts.iter().find_map(|host| match host {
             HostPattern::Exact(name) => Some(name.to_string()),
-            HostPattern::Any | HostPattern::Suffix(_) => None,
+            HostPattern::Any | HostPattern::Pattern(_) | HostPattern::Suffix(_) => None,
         })
     })
 }

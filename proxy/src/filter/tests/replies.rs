@@ -312,3 +312,37 @@ fn the_rules_of_responses_are_for_those_of_filters_too_and_not_for_errors() {
         assert!(!fields(head, "proxy-status").is_empty(), "{head}");
     }
 }
+
+#[test]
+fn groups_of_expressions_stand_for_their_parts_and_make_no_other_path() {
+    let redirect = r#""path":{"regex":"/u/(?<id>[^/]*)(?<rest>/.*)?"},
+        "redirect":{"to":"https://b.test/users/$match_id$match_rest?$query","status":301}"#;
+    for (target, want) in [
+        ("/u/7", "https://b.test/users/7?"),
+        ("/u/./7//x%2f?a=b", "https://b.test/users/7/x%2F?a=b"),
+        ("/u/", "https://b.test/users/?"),
+    ] {
+        check(
+            redirect,
+            &[GET.to(target)],
+            &format!("301 details=\"redirect\"; seen 0; nothing counted\n< location: {want}"),
+        );
+    }
+    let rewrite = r#""path":{"regex":"/u/(?<all>[a-z.]+)-(?<more>.*)"},
+        "rewrite":{"path":"/$match_all"},"headers":{"request":{"set":{"x-more":"$match_more"}}}"#;
+    let rewrite = &rewrite.replace("/$match_all", "/own/$match_all/end");
+    check(
+        rewrite,
+        &[GET.to("/u/abc-%41/x")],
+        "200; seen 1; 2xx 1\n> x-more: A/x",
+    );
+    // Their end would not be below `/own` any more.
+    for target in ["/u/..-x", "/u/.-x"] {
+        check(
+            rewrite,
+            &[GET.to(target)],
+            "400 error=http_request_error; seen 0; nothing counted",
+        );
+    }
+    check(rewrite, &[GET.to("/u/...-x")], "200; seen 1; 2xx 1");
+}

@@ -77,7 +77,12 @@ impl Maintenance {
 }
 
 impl Page {
-    fn new(body: &str, content_type: &str) -> Arc<Self> {
+    /// Whether it is what those get who would like JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.content_type.contains("json")
+    }
+
+    pub(super) fn new(body: &str, content_type: &str) -> Arc<Self> {
         Arc::new(Self {
             content_type: content_type.to_owned(),
             body: Bytes::copy_from_slice(body.as_bytes()),

@@ -3,6 +3,7 @@
 
 mod certificate;
 mod follow;
+mod identity;
 mod listener;
 mod names;
 mod settings;
@@ -13,6 +14,7 @@ mod tickets;
 mod version;
 
 pub(crate) use follow::follow;
+pub(crate) use identity::ClientIdentity;
 pub(crate) use listener::{Accepted, ClientTls, ListenerTickets, ListenerTls, Listening};
 pub use settings::{ClientAuth, KeyPair, ListenerSettings, Version};
 pub(crate) use version::{EndpointTls, VersionTls};

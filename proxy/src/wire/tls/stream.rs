@@ -20,6 +20,7 @@ use rustls::{CommonState, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::identity::ClientIdentity;
 use super::settings::Version;
 use crate::wire::tcp::{Ended, Tcp};
 
@@ -279,6 +280,12 @@ impl<S: Side> TlsStream<S> {
             ProtocolVersion::TLSv1_3 => Some(Version::Tls13),
             _ => None,
         }
+    }
+
+    /// Who the peer is by its certificate, where it has shown one.
+    pub(crate) fn identity(&self) -> Option<Box<ClientIdentity>> {
+        let certificate = self.tls.state().peer_certificates()?.first()?;
+        Some(Box::new(ClientIdentity::of(certificate)))
     }
 
     /// Whether nothing that came waits for its reader.

@@ -70,6 +70,12 @@ impl Controller {
         with_leaving.leaving.clone_from(&checked.gone);
         let run_on = checked.kept.iter().cloned().chain(checked.leaving());
         self.record(up, request, run_on.collect(), &checked.fresh)?;
+        let gone = checked.before.external.iter();
+        let gone = gone.filter(|one| with_leaving.external.iter().all(|now| now.name != one.name));
+        for one in gone {
+            // Another may get its routes. The reconciler does it again.
+            project.take_out(&one.name).await?;
+        }
         project.set_manifest(with_leaving);
         let mut started = Vec::new();
         if let Err(error) = self.start(up, &checked.gone, &mut started).await {
@@ -269,6 +275,7 @@ impl Controller {
                 .await
                 .map_err(|error| self.located(error, &service.name))?;
         }
+        project.check_external().await?;
         for service in &services {
             if up.rollout(&service.name).is_none() {
                 project

@@ -172,14 +172,18 @@ impl Controller {
             if now.service(&name).is_some() {
                 continue;
             }
+            if now.external.iter().any(|one| one.name == name) {
+                return Err(Error::refused(format!(
+                    "{name} has containers, and no image in the manifest: take it out and run \
+                     `crossfade up --prune` first"
+                )));
+            }
             let Some(settings) = before.service(&name).filter(|_| !request.prune) else {
                 self.check_no_rollout(up, &name)?;
                 gone.push(name);
                 continue;
             };
-            let same_route = |one: &&ServiceSettings| {
-                (&one.hosts, &one.path_prefix) == (&settings.hosts, &settings.path_prefix)
-            };
+            let same_route = |one: &&ServiceSettings| one.same_routes(settings);
             if let Some(other) = now.services.iter().find(same_route) {
                 return Err(Error::refused(format!(
                     "{} has the hosts and the path of {name}, which is no longer in the manifest and \

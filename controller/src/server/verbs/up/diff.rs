@@ -180,6 +180,7 @@ mod tests {
             replicas: 2,
             split: Split::new(),
             requested: None,
+            maintenance: None,
         }
     }
 

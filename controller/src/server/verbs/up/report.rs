@@ -6,11 +6,10 @@ use crate::manifest::{Listener, Manifest, ServiceSettings};
 /// What the first `up` has started. `why`: why it runs on what it runs on, where that is worth a
 /// word.
 pub(super) fn first(manifest: &Manifest, why: Option<&str>) -> String {
-    let services: Vec<String> = manifest
-        .services
-        .iter()
-        .map(|s| format!("{} {} × {}", s.name, s.version, s.replicas))
-        .collect();
+    let own = manifest.services.iter();
+    let own = own.map(|s| format!("{} {} × {}", s.name, s.version, s.replicas));
+    let external = manifest.external.iter().map(|one| one.name.clone());
+    let services: Vec<String> = own.chain(external).collect();
     let project = &manifest.project;
     let listen = listen_text(manifest);
     let text = format!("{project} up: {}, on {listen}", services.join(", "));
