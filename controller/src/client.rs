@@ -104,13 +104,38 @@ impl ControllerClient {
         self.dir.join(crate::journal::FILE).exists()
     }
 
-    /// Starts a controller in the background unless one responds.
+    /// Starts a controller unless one responds: the unit's, where `crossfade install` has made one,
+    /// or else one in the background.
     pub async fn ensure_controller(&self) -> Result<()> {
         if self.responds().await? {
             return Ok(());
         }
         state_dir::make(&self.dir)?;
         state_dir::check(&self.dir)?;
+        if self.start_unit().await && self.responds().await? {
+            return Ok(());
+        }
+        self.start_in_background().await
+    }
+
+    /// Has systemd start it. `false` where that cannot be, such as in a container or after the unit
+    /// was taken away by hand.
+    async fn start_unit(&self) -> bool {
+        let Some(unit) = state_dir::unit(&self.dir) else {
+            return false;
+        };
+        let start = tokio::process::Command::new("systemctl")
+            .arg("start")
+            .args(&unit)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .status();
+        let started = tokio::time::timeout(START_TIMEOUT, start).await;
+        matches!(started, Ok(Ok(status)) if status.success())
+    }
+
+    async fn start_in_background(&self) -> Result<()> {
         let log_path = state_dir::log_file(&self.dir);
         let log = state_dir::no_link()
             .append(true)
@@ -120,7 +145,12 @@ impl ControllerClient {
         let begins = log.metadata().map_or(0, |metadata| metadata.len());
         let also = log.try_clone().map_err(Error::file(&log_path))?;
         let program = std::env::current_exe().map_err(Error::file("crossfade"))?;
-        let mut controller = Command::new(&program)
+        let mut command = Command::new(&program);
+        // systemd may wait for the program that this is part of, and not for the controller.
+        for name in program::systemd::VARIABLES {
+            command.env_remove(name);
+        }
+        let mut controller = command
             .args(["serve", "--until-down"])
             .arg("--state")
             .arg(&self.dir)

@@ -13,6 +13,7 @@ mod doctor;
 mod error;
 pub mod hooks;
 pub mod http;
+mod install;
 pub mod journal;
 pub mod manifest;
 pub mod plan;

@@ -49,6 +49,34 @@ pub(crate) fn proxy_folder(state: &Path) -> PathBuf {
     state.join("proxy")
 }
 
+/// The file that says which systemd unit runs the controller.
+fn unit_file(dir: &Path) -> PathBuf {
+    dir.join("unit")
+}
+
+/// systemd's arguments for the unit that runs this folder's controller, if one does: `--user`, where it
+/// is a user's, and its name.
+pub(crate) fn unit(dir: &Path) -> Option<Vec<String>> {
+    let text = read(&unit_file(dir)).ok()?;
+    Some(text.split_whitespace().map(str::to_owned).collect())
+}
+
+/// From now on this unit runs it.
+pub(crate) fn set_unit(dir: &Path, is_of_user: bool, name: &str) -> Result<()> {
+    let manager = if is_of_user { "--user " } else { "" };
+    write_private(&unit_file(dir), &format!("{manager}{name}\n"))
+}
+
+/// No unit runs it any more.
+pub(crate) fn unset_unit(dir: &Path) -> Result<()> {
+    match std::fs::remove_file(unit_file(dir)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::file(unit_file(dir))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Makes the folder, for its owner alone.
 pub fn make(dir: &Path) -> Result<()> {
     DirBuilder::new()

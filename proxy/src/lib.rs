@@ -34,6 +34,7 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use program::sockets::Given;
+use program::systemd::Notifier;
 
 pub use config::{
     AdminAddress, AdminSettings, Config, ConfigError, Limits, Listener, ListenersTls,
@@ -140,6 +141,17 @@ pub async fn run(
         return Err(error);
     }
     say_where(&addresses, admin_address.as_deref(), workers);
+    let manager = Notifier::from_env().unwrap_or_else(|error| {
+        tracing::warn!(%error, "NOTIFY_SOCKET: systemd cannot be told that the proxy is ready");
+        None
+    });
+    if let Some(manager) = &manager {
+        manager.ready(&format!("{} listeners, {workers} workers", addresses.len()));
+    }
+    let shutdown = async {
+        shutdown.await;
+        manager.iter().for_each(Notifier::stopping);
+    };
     let lived = lifecycle.live(sockets, pin!(shutdown), all_ended).await;
     finish(access_log).await;
     lived

@@ -227,6 +227,29 @@ pub enum Verb {
         #[arg(long, value_enum, default_value = "auto")]
         runtime: Runtime,
     },
+    /// Start the controller with the host: writes, enables and starts a systemd unit for this project
+    #[command(after_help = help!("install" "install --print" "install --user"))]
+    Install {
+        /// A unit of your own, without root [default for users other than root]
+        #[arg(long)]
+        user: bool,
+        /// Show the unit and change nothing
+        #[arg(long)]
+        print: bool,
+        /// Overwrite a unit file that was changed by hand
+        #[arg(long)]
+        force: bool,
+    },
+    /// Stop and remove what `install` wrote; containers and the proxy run on
+    #[command(after_help = help!("uninstall" "uninstall --user"))]
+    Uninstall {
+        /// The unit is a user's
+        #[arg(long)]
+        user: bool,
+        /// Remove a unit file that was changed by hand, too
+        #[arg(long)]
+        force: bool,
+    },
     /// Run the controller in the foreground; `up` starts one in the background
     #[command(after_help = concat!(
         help!("serve"),

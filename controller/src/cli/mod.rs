@@ -30,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::journal::Split;
 use crate::manifest::Manifest;
 use crate::print::{print, print_line, say_raw};
-use crate::{demo, doctor, server, state_dir};
+use crate::{demo, doctor, install, server, state_dir};
 
 pub use crate::print::Output;
 pub use args::{Args, Deploy, Logs, Maintenance, ProxyVerb, Verb};
@@ -59,6 +59,9 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
             false => Err(Error::refused(doctor::summary(&report))),
         };
     }
+    if let Verb::Install { .. } | Verb::Uninstall { .. } = args.verb {
+        return install(&args.verb, &context).await;
+    }
     if let Verb::Completions { shell } = args.verb {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Args::command(), "crossfade", &mut script);
@@ -80,6 +83,30 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
         // What was asked goes on in the controller.
         () = shutdown => Err(Error::refused("interrupted; see `crossfade status`")),
     }
+}
+
+/// The unit of the manifest's project.
+async fn install(verb: &Verb, context: &CommandContext) -> Result<()> {
+    let (file, text) = context.manifest_text()?;
+    let manifest = Manifest::parse(&text).map_err(Error::manifest(file.clone()))?;
+    let place = install::Place {
+        manifest: &manifest,
+        state: context.state()?,
+        file,
+    };
+    let done = match *verb {
+        Verb::Install { user, print, force } => {
+            let options = install::Options { user, print, force };
+            install::install(&place, options).await?
+        }
+        Verb::Uninstall { user, force } => {
+            let print = false;
+            let options = install::Options { user, print, force };
+            install::uninstall(&place, options).await?
+        }
+        _ => return Ok(()),
+    };
+    print(context.output, &done, install::text)
 }
 
 async fn run_verb(verb: Verb, context: &CommandContext) -> Result<()> {
@@ -150,7 +177,12 @@ async fn run_verb(verb: Verb, context: &CommandContext) -> Result<()> {
         }
         Verb::Logs(flags) => logs(context, flags).await,
         // Served first, since they need no controller of this project.
-        Verb::Serve { .. } | Verb::Demo { .. } | Verb::Doctor | Verb::Completions { .. } => Ok(()),
+        Verb::Serve { .. }
+        | Verb::Demo { .. }
+        | Verb::Doctor
+        | Verb::Install { .. }
+        | Verb::Uninstall { .. }
+        | Verb::Completions { .. } => Ok(()),
     }
 }
 

@@ -26,10 +26,15 @@ pub(super) async fn run(
     limit: Period,
     folder: &Path,
 ) -> Result<String, String> {
-    let [program, args @ ..] = command else {
+    let [file, args @ ..] = command else {
         return Err("the command is empty".into());
     };
-    let mut child = Command::new(program)
+    let mut hook = Command::new(file);
+    // What systemd tells the controller is not for it.
+    for name in program::systemd::VARIABLES {
+        hook.env_remove(name);
+    }
+    let mut child = hook
         .args(args)
         .envs(environment)
         .current_dir(folder)
@@ -39,7 +44,7 @@ pub(super) async fn run(
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| format!("{program} cannot be run: {error}"))?;
+        .map_err(|error| format!("{file} cannot be run: {error}"))?;
     let mut group = Group::of(&child);
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let read = Box::pin(join(

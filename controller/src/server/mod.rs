@@ -28,10 +28,12 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use program::systemd::Notifier;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
+use tokio::time::{Interval, interval};
 
 use crate::api::{About, Failure};
 use crate::error::{Error, Exit, Result};
@@ -108,9 +110,17 @@ pub async fn run(folder: Folder, until_down: bool, shutdown: impl Future<Output 
         _lock,
     } = folder;
     controller.take_up().await;
+    let manager = notifier();
+    if let Some(manager) = &manager {
+        manager.ready("the controller runs");
+    }
     let tending = tokio::spawn(controller.clone().keep_reconciling(until_down));
     let mut serving = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
+    let mut alive = manager
+        .as_ref()
+        .and_then(Notifier::watchdog_every)
+        .map(interval);
     loop {
         tokio::select! {
             () = &mut shutdown => {
@@ -128,8 +138,11 @@ pub async fn run(folder: Folder, until_down: bool, shutdown: impl Future<Output 
                 }
             },
             Some(_) = serving.join_next(), if !serving.is_empty() => {}
+            // All that the controller does shares its one thread with this.
+            () = next(&mut alive) => manager.iter().for_each(Notifier::alive),
         }
     }
+    manager.iter().for_each(Notifier::stopping);
     // New clients learn at once that no controller is here.
     drop(listener);
     tending.abort();
@@ -137,6 +150,22 @@ pub async fn run(folder: Folder, until_down: bool, shutdown: impl Future<Output 
     // The caller that requested the end still gets its response.
     let rest = async { while serving.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(LAST_RESPONSES, rest).await;
+}
+
+/// Where systemd waits for the controller.
+fn notifier() -> Option<Notifier> {
+    Notifier::from_env().unwrap_or_else(|error| {
+        tracing::warn!("NOTIFY_SOCKET: systemd cannot be told that the controller runs: {error}");
+        None
+    })
+}
+
+/// The next tick; never, of none.
+async fn next(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => drop(ticks.tick().await),
+        None => std::future::pending().await,
+    }
 }
 
 async fn serve_stream(stream: UnixStream, controller: Arc<Controller>) {

@@ -1,6 +1,7 @@
 //! The log of proxy and controller, on standard error: at most a few lines a second from any one place in
 //! the code, those of other crates included, and a count of what was left out.
 
+mod journal;
 mod limit;
 
 use std::io;
@@ -22,13 +23,16 @@ pub struct Log {
     limit: Arc<Limit>,
 }
 
-/// Begins the log: what `filter` lets through, in colours or without.
+/// Begins the log: what `filter` lets through, in colours or without. systemd's journal gets each line's
+/// priority in place of its level and time.
 pub fn start(filter: EnvFilter, colours: bool) -> Log {
     let limit = Arc::new(Limit::new(Instant::now()));
+    // Without colours, whatever steers a terminal has come from elsewhere.
+    let plainly = Plainly(io::stderr);
     match colours {
+        _ if journal::is_stderr() => for_journal(filter, plainly, &limit).init(),
         true => subscriber(filter, colours, io::stderr, &limit).init(),
-        // Without colours, whatever steers a terminal has come from elsewhere.
-        false => subscriber(filter, colours, Plainly(io::stderr), &limit).init(),
+        false => subscriber(filter, colours, plainly, &limit).init(),
     }
     let counting = limit.clone();
     let thread = std::thread::Builder::new().name("log".into());
@@ -50,6 +54,23 @@ where
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colours)
+        .with_writer(writer)
+        .finish()
+        .with(Limited(limit.clone()))
+}
+
+fn for_journal<W>(
+    filter: EnvFilter,
+    writer: W,
+    limit: &Arc<Limit>,
+) -> impl Subscriber + Send + Sync + use<W>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .event_format(journal::Prefixed)
         .with_writer(writer)
         .finish()
         .with(Limited(limit.clone()))
@@ -158,6 +179,27 @@ mod tests {
             "{said:#?}"
         );
         assert!(is_said("another place has its own lines"), "{said:#?}");
+    }
+
+    #[test]
+    fn the_journal_gets_priorities_and_no_time() {
+        let written = Written::default();
+        let limit = Arc::new(Limit::new(Instant::now()));
+        let log = for_journal(EnvFilter::new("debug"), Plainly(written.clone()), &limit);
+        tracing::subscriber::with_default(log, || {
+            tracing::error!(target: "web", port = 80, "cannot bind");
+            tracing::warn!(target: "web", "slow");
+            tracing::info!(target: "web", "up");
+            tracing::debug!(target: "web", "two\nlines");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let want = [
+            "<3>web: cannot bind port=80",
+            "<4>web: slow",
+            "<6>web: up",
+            "<7>web: two\\nlines",
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), want);
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod hostile;
 mod http2;
 mod http2_attacks;
 mod hung_controller;
+mod install;
 mod leaving;
 mod lost;
 mod maintenance;

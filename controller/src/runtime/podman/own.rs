@@ -104,7 +104,12 @@ impl Own {
         }
         let log = File::create(&self.log).map_err(file_error(&self.log))?;
         let log_too = log.try_clone().map_err(file_error(&self.log))?;
-        Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        // podman would tell systemd in our name.
+        for name in program::systemd::VARIABLES {
+            command.env_remove(name);
+        }
+        command
             .args(["system", "service", IDLE])
             .arg(format!("unix://{}", self.socket.display()))
             .stdin(Stdio::null())
