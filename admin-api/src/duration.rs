@@ -100,6 +100,14 @@ impl<'de> Deserialize<'de> for Period {
 pub struct NonZeroPeriod(Period);
 
 impl NonZeroPeriod {
+    /// A period of whole seconds; `None` for 0.
+    pub const fn from_secs(secs: u64) -> Option<Self> {
+        match secs {
+            0 => None,
+            secs => Some(Self(Period::from_secs(secs))),
+        }
+    }
+
     /// The same length as std's type.
     pub const fn get(self) -> Duration {
         self.0.get()
@@ -116,7 +124,8 @@ impl<'de> Deserialize<'de> for NonZeroPeriod {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let period = Period::deserialize(deserializer)?;
         if period.get().is_zero() {
-            let message = format!("{period} is out of range: it has to be above 0");
+            let message =
+                format!("{period} is out of range: it has to be above 0, such as \"30s\"");
             return Err(de::Error::custom(message));
         }
         Ok(Self(period))
