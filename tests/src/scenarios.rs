@@ -547,7 +547,7 @@ async fn check_logs(project: &TestProject) {
         .refused(
             &["logs", "web", "--version", "1.0.1"],
             64,
-            &["no running version `1.0.1`", "did you mean `1.0.0`?"],
+            &["no running version `1.0.1`, only 1.0.0"],
         )
         .await;
 }

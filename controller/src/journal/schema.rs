@@ -164,6 +164,10 @@ const MIGRATIONS: &[&str] = &[
         || '`crossfade up` give it sockets of the host'
         WHERE EXISTS (SELECT 1 FROM applied WHERE runtime <> 'process');
 ",
+    "
+    -- What the project is called, also where the manifest names none.
+    ALTER TABLE applied ADD COLUMN project TEXT NOT NULL DEFAULT 'crossfade';
+",
 ];
 
 /// The number of the schema; an error where a newer release has written it.

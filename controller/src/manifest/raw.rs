@@ -7,28 +7,33 @@ use std::path::PathBuf;
 use admin_api::flat::Flat;
 use admin_api::names;
 use admin_api::strict::{InputError, push_key};
-use admin_api::{AccessLogSpec, Period, Protocol, TlsSpec, TrafficSettings, VersionSpec};
+use admin_api::{
+    AccessLogSpec, Period, Protocol, ProxyLimits, ProxyTimeouts, TlsSpec, TrafficSettings,
+    VersionSpec,
+};
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer};
 
 use super::calls::{WebhookEntry, check_webhooks};
 use super::checks::{check_each, ensure};
 use super::container::{
-    Volume, check_labels, check_limits, check_secrets, check_socket, check_volumes,
+    Volume, check_confinement, check_labels, check_limits, check_secrets, check_socket,
+    check_volumes,
 };
 use super::listener::{Listener, ListenerEntry};
 use super::overrides::RolloutOverrides;
 use super::{ProxySettings, RuntimeChoice, ServiceSettings};
 use crate::plan::RolloutSettings;
+use crate::runtime::Confinement;
 
 const DEFAULT_PORT: u16 = 8080;
-const MAX_REPLICAS: u32 = 1000;
+/// How many containers a service may have.
+pub(crate) const MAX_REPLICAS: u32 = 1000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
-    #[serde(default = "default_project")]
-    project: String,
+    project: Option<String>,
     #[serde(default)]
     runtime: RuntimeChoice,
     #[serde(default)]
@@ -49,6 +54,10 @@ struct Proxy {
     listeners: Vec<ListenerEntry>,
     admin_port: Option<u16>,
     drain_timeout: Option<Period>,
+    #[serde(default)]
+    timeouts: ProxyTimeouts,
+    #[serde(default)]
+    limits: ProxyLimits,
     access_log: Option<AccessLogSpec>,
 }
 
@@ -79,6 +88,14 @@ struct Service {
     pids: Option<u32>,
     #[serde(default)]
     new_privileges: bool,
+    user: Option<String>,
+    #[serde(default)]
+    cap_drop: Vec<String>,
+    #[serde(default)]
+    read_only: bool,
+    #[serde(default)]
+    tmpfs: Vec<String>,
+    stop_timeout: Option<Period>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
@@ -86,6 +103,8 @@ struct Service {
     tls: Option<TlsSpec>,
     #[serde(default = "super::default_replace_after")]
     replace_after: Period,
+    #[serde(default = "super::default_keep_images")]
+    keep_images: u32,
     /// Its keys stand among the others.
     #[serde(skip)]
     traffic: TrafficSettings,
@@ -99,10 +118,6 @@ impl<'de> Deserialize<'de> for Service {
         let service = Self::deserialize(Flat::new(deserializer, &mut traffic))?;
         Ok(Self { traffic, ..service })
     }
-}
-
-fn default_project() -> String {
-    "crossfade".into()
 }
 
 const fn default_replicas() -> u32 {
@@ -129,9 +144,15 @@ impl Manifest {
         tables.chain(plain).collect()
     }
 
-    pub(super) fn check(self) -> Result<super::Manifest, InputError> {
+    pub(super) fn project(&self) -> Option<&str> {
+        self.project.as_deref()
+    }
+
+    /// `project`: its name where none is written.
+    pub(super) fn check(self, project: &str) -> Result<super::Manifest, InputError> {
+        let project = self.project.unwrap_or_else(|| project.to_owned());
         ensure(
-            name_is_fine(&self.project, 40),
+            name_is_fine(&project, super::LONGEST_PROJECT),
             || "project".into(),
             "use 1 to 40 letters, digits, `-`, `_` or `.`, a letter or digit first",
         )?;
@@ -145,7 +166,9 @@ impl Manifest {
                     let message = format!("another service has the name `{}`", service.name);
                     return Err(InputError::of_field(at("name"), message));
                 }
-                if other.path_prefix == service.path_prefix && other.hosts == service.hosts {
+                let have_routes = !other.is_worker() && !service.is_worker();
+                let same = other.path_prefix == service.path_prefix && other.hosts == service.hosts;
+                if have_routes && same {
                     let message = format!(
                         "`{}` has the same hosts and path: change one of the two",
                         other.name
@@ -158,12 +181,12 @@ impl Manifest {
         ensure(
             !services.is_empty(),
             || "services".into(),
-            "at least one [[services]] table is needed",
+            "at least one [[services]] table is needed, with `name` and `image`: `crossfade init` writes one",
         )?;
         let webhooks = check_each("webhooks", self.webhooks, WebhookEntry::check)?;
         check_webhooks(&webhooks)?;
         Ok(super::Manifest {
-            project: self.project,
+            project,
             runtime: self.runtime,
             proxy,
             services,
@@ -185,12 +208,12 @@ impl Proxy {
         ensure(
             !listen.is_empty() || !self.listeners.is_empty(),
             || "proxy.listen".into(),
-            "at least one address is needed",
+            "at least one address is needed, such as \"127.0.0.1:8080\"",
         )?;
         ensure(
             admin_port != 0,
             || "proxy.admin_port".into(),
-            "a port from 1 to 65535 is needed",
+            "a port from 1 to 65535 is needed, such as 9900",
         )?;
         let plain = listen.iter().enumerate();
         let plain = plain.map(|(index, address)| (format!("proxy.listen[{index}]"), *address));
@@ -205,7 +228,7 @@ impl Proxy {
             ensure(
                 address.port() != 0,
                 field,
-                "a port from 1 to 65535 is needed",
+                "a port from 1 to 65535 is needed, such as \"127.0.0.1:8080\"",
             )?;
             ensure(
                 address.port() != admin_port,
@@ -214,6 +237,17 @@ impl Proxy {
             )?;
             ensure(seen.insert(address), field, "this address is listed twice")?;
         }
+        let within = |table: &str, error: InputError| error.inside(&format!("proxy.{table}"));
+        let timeouts = self.timeouts;
+        let of_services = timeouts.of_services.check();
+        of_services.map_err(|error| within("timeouts", error))?;
+        ensure(
+            timeouts.of_services.drain.is_none(),
+            || "proxy.timeouts.drain".into(),
+            "write it as `drain_timeout` of [proxy], such as drain_timeout = \"30s\"",
+        )?;
+        let limits = self.limits;
+        limits.check().map_err(|error| within("limits", error))?;
         // In this order, so that an index here is the one in the file.
         let mut listeners = check_each("proxy.listeners", self.listeners, ListenerEntry::check)?;
         listeners.extend(listen.into_iter().map(Listener::plain));
@@ -225,6 +259,8 @@ impl Proxy {
             listeners,
             admin_port,
             drain_timeout: self.drain_timeout.unwrap_or(Period::from_secs(30)),
+            timeouts,
+            limits,
             access_log: self.access_log,
         })
     }
@@ -247,6 +283,13 @@ impl Service {
             check_socket(socket, &self.volumes, at)?;
         }
         let limits = check_limits(self.memory, self.cpus, self.pids, at)?;
+        let confinement = Confinement {
+            user: self.user.clone(),
+            cap_drop: self.cap_drop.clone(),
+            read_only: self.read_only,
+            tmpfs: self.tmpfs.clone(),
+        };
+        check_confinement(&confinement, &self.volumes, at)?;
         self.check_endpoints(at)?;
         let rollout = self
             .rollout
@@ -270,12 +313,15 @@ impl Service {
             volumes: self.volumes,
             limits,
             new_privileges: self.new_privileges,
+            confinement,
+            stop_timeout: self.stop_timeout,
             labels: self.labels,
             transport: VersionSpec {
                 protocol: self.protocol,
                 tls: self.tls,
             },
             replace_after: self.replace_after,
+            keep_images: self.keep_images,
             traffic: self.traffic,
             rollout,
         })
@@ -287,7 +333,11 @@ impl Service {
             || at("name"),
             "use 1 to 63 letters, digits, `-`, `_` or `.`, a letter or digit first",
         )?;
-        ensure(!self.image.is_empty(), || at("image"), "an image is needed")
+        ensure(
+            !self.image.is_empty(),
+            || at("image"),
+            "an image is needed, such as \"localhost/web:1.0.0\"",
+        )
     }
 
     /// The label of the first version: as it is written, else the image's tag.
@@ -308,19 +358,14 @@ impl Service {
 
     fn check_route(&self, at: &dyn Fn(&str) -> String) -> Result<(), InputError> {
         ensure(
-            (1..=MAX_REPLICAS).contains(&self.replicas),
+            self.replicas <= MAX_REPLICAS,
             || at("replicas"),
-            "a whole number from 1 to 1000 is needed",
-        )?;
-        ensure(
-            self.port != Some(0),
-            || at("port"),
-            "a port from 1 to 65535 is needed",
+            "a whole number from 0 to 1000 is needed, such as 2",
         )?;
         ensure(
             self.path_prefix.starts_with('/'),
             || at("path_prefix"),
-            "has to begin with `/`",
+            "has to begin with `/`, such as \"/api\"",
         )?;
         for (index, host) in self.hosts.iter().enumerate() {
             let read = names::host(host);
@@ -340,6 +385,25 @@ impl Service {
 
     /// How the containers are reached, and what the proxy does with them and with their requests.
     fn check_endpoints(&self, at: &dyn Fn(&str) -> String) -> Result<(), InputError> {
+        if self.port == Some(0) {
+            let message = "a worker (port = 0) has no route and no traffic: leave it out, or set the \
+                           port on which the containers serve, such as 8080";
+            for (key, is_set) in [
+                ("hosts", !self.hosts.is_empty()),
+                ("path_prefix", self.path_prefix != default_prefix()),
+                ("protocol", self.protocol != Protocol::default()),
+                ("tls", self.tls.is_some()),
+                ("health", self.traffic.health.is_some()),
+            ] {
+                ensure(!is_set, || at(key), message)?;
+            }
+            ensure(
+                self.traffic == TrafficSettings::default(),
+                || at("port"),
+                "a worker (port = 0) has no traffic: leave out what the proxy does with requests, \
+                 such as `sticky` or `timeouts`",
+            )?;
+        }
         if let Some(tls) = &self.tls {
             ensure(
                 tls.verify || tls.ca.is_none(),

@@ -31,6 +31,15 @@ pub(crate) async fn a_holder_that_dies_or_is_taken_away_is_made_again_and_the_pr
         .await;
         load.stop().await.expect_no_failure();
     }
+    let mut events = project.events().await;
+    let again = format!("started again: {infra}");
+    events.retain(|event| event.starts_with("proxy: ") && event.contains(&again));
+    let [died, gone, ..] = events.as_slice() else {
+        panic!("the history lacks one: {events:#?}");
+    };
+    let exited = format!("proxy: {infra} exited with code 137");
+    assert!(died.starts_with(&exited), "{died}");
+    assert!(gone.contains("-proxy is gone"), "{gone}");
 }
 
 pub(crate) async fn a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_name_we_want_stays()
