@@ -77,9 +77,21 @@ async fn serves_and_goes_down(keeps_reserve: bool) {
     assert_eq!(get(project.address, "/").await.status, 200);
     assert_eq!(project.serving("1.0.0"), serving);
 
-    let said = project.must(&["down"]).await;
-    let want = format!("{} is down: 3 containers removed", project.name);
-    assert_eq!(said.trim(), want);
+    let removed = format!("{} is down: 3 containers removed", project.name);
+    if keeps_reserve {
+        assert_eq!(project.must(&["down"]).await.trim(), removed);
+    } else {
+        // Nothing runs any more, and it is said what is missing to that.
+        let says = [
+            removed.as_str(),
+            "disk is full",
+            "run `crossfade down` once more",
+        ];
+        project.refused(&["down"], 1, &says).await;
+        assert_eq!(project.serving("1.0.0"), [""; 0]);
+        fs::remove_file(project.state().join("filling")).unwrap();
+        project.must(&["down"]).await;
+    }
     project.until_nothing_is_left().await;
     // It stays so: the journal has it.
     let says = ["no project is up here"];
@@ -94,6 +106,6 @@ async fn with_a_full_disk_all_is_said_to_run_that_runs_and_down_works() {
 }
 
 #[tokio::test]
-async fn so_it_is_where_nothing_is_reserved() {
+async fn where_nothing_is_reserved_down_takes_all_away_and_says_what_it_could_not_write() {
     serves_and_goes_down(false).await;
 }
