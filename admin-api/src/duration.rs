@@ -100,6 +100,14 @@ impl<'de> Deserialize<'de> for Period {
 pub struct NonZeroPeriod(Period);
 
 impl NonZeroPeriod {
+    /// A period of whole seconds; `None` for 0.
+    pub const fn from_secs(secs: u64) -> Option<Self> {
+        match secs {
+            0 => None,
+            secs => Some(Self(Period::from_secs(secs))),
+        }
+    }
+
     /// The same length as std's type.
     pub const fn get(self) -> Duration {
         self.0.get()
@@ -117,7 +125,9 @@ impl TryFrom<Period> for NonZeroPeriod {
 
     fn try_from(period: Period) -> Result<Self, String> {
         match period.get().is_zero() {
-            true => Err(format!("{period} is out of range: it has to be above 0")),
+            true => Err(format!(
+                "{period} is out of range: it has to be above 0, such as \"30s\""
+            )),
             false => Ok(Self(period)),
         }
     }

@@ -15,6 +15,7 @@ mod hold;
 mod mirror;
 pub mod names;
 mod path;
+mod proxy_settings;
 mod receipt;
 mod retry;
 pub mod route;
@@ -44,6 +45,7 @@ pub use health::{EjectionSpec, HealthSpec, OnSilence, Probe, StatusRange};
 pub use hold::{HoldSpec, HoldView};
 pub use mirror::{CopyStats, MirrorSpec, MirrorStats};
 pub use path::SendPath;
+pub use proxy_settings::{MAX_FIELDS, ProxyLimits, ProxyTimeouts};
 pub use receipt::{Cut, DrainReceipt, DrainRequest, EndpointReceipt, Oldest};
 pub use retry::{RetryOn, RetrySpec};
 pub use route::{PathSpec, Pattern, ValueTest, WhenSpec};
@@ -55,7 +57,7 @@ pub use size::Size;
 pub use stats::{
     Bucket, FailedAttempts, OutcomeStats, Responses, ServiceStats, VersionStats, WaitStats,
 };
-pub use status::{ErrorBody, ErrorDetail, Status};
+pub use status::{Changes, ErrorBody, ErrorDetail, Status};
 pub use sticky::{ClientKey, ForceSpec, StickySpec};
 pub use timeouts::{LimitsSpec, TimeoutsSpec};
 pub use traffic::TrafficSettings;

@@ -40,6 +40,13 @@ pub struct Status {
     pub stopping: bool,
 }
 
+/// The response to `GET /v1/changes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Stands for the present table and the health of its endpoints: another one for others.
+    pub at: String,
+}
+
 /// The body of every response of class 4xx and 5xx.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {

@@ -75,6 +75,9 @@ pub enum PullLine {
 pub struct DownRequest {
     /// For a controller that knows of nothing: what to look for.
     pub manifest: Option<String>,
+    /// The manifest's path.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
 }
 
 /// `deploy`: begin a rollout.
@@ -235,6 +238,9 @@ pub struct Done {
     /// The steps that a rollout would have, where that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<Step>,
+    /// How long the rollout will take by the traffic that there is, and what would be quicker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<String>,
 }
 
 impl Done {
@@ -247,6 +253,15 @@ impl Done {
             rollouts: Vec::new(),
             needs_yes: None,
             plan: Vec::new(),
+            forecast: None,
+        }
+    }
+
+    /// All of it, for people.
+    pub(crate) fn lines(&self) -> String {
+        match &self.forecast {
+            Some(forecast) => format!("{}\n{forecast}", self.text),
+            None => self.text.clone(),
         }
     }
 }
@@ -477,6 +492,9 @@ pub struct EventsReply {
 pub struct Explanation {
     /// How it stands.
     pub rollout: RolloutStatus,
+    /// What its steps ended without, each by its number: `step 1: failures (12 of 50 requests)`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_judged: Vec<String>,
     /// What happened before the first step.
     pub before: Vec<Event>,
     /// Every step of the plan.

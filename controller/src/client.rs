@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use crate::api::{About, Failure};
 use crate::error::{Error, Exit, NoController, Result};
 use crate::http::exchange::send;
-use crate::state_dir;
+use crate::{no_link, state_dir};
 
 /// How long a controller in the background may take to respond.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -303,7 +303,7 @@ impl ControllerClient {
 
 /// The last line that was logged since the file was `begins` long.
 fn said_since(path: &Path, begins: u64) -> String {
-    let text = std::fs::read(path).unwrap_or_default();
+    let text = no_link::read(path).unwrap_or_default();
     let from = usize::try_from(begins).unwrap_or(0).min(text.len());
     let text = String::from_utf8_lossy(&text[from..]).into_owned();
     let last = text

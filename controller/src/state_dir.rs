@@ -3,13 +3,14 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Error, Result};
+use crate::no_link;
 
 /// How long the folder may still belong to a controller that was killed a moment ago: the system
 /// takes its files from it last, and on a busy machine not at once.
@@ -122,18 +123,12 @@ pub fn check(dir: &Path) -> Result<()> {
 
 /// Options that open no file through a link.
 pub(crate) fn no_link() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .mode(0o600);
-    options
+    no_link::options()
 }
 
 /// Reads a file that is not a link.
 pub(crate) fn read(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    no_link().read(true).open(path)?.read_to_string(&mut text)?;
-    Ok(text)
+    String::from_utf8(no_link::read(path)?).map_err(std::io::Error::other)
 }
 
 /// Writes a file that its owner alone can read: beside `path`, then renamed.
@@ -150,6 +145,30 @@ pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
         std::fs::rename(&beside, path)
     };
     write().map_err(Error::file(path))
+}
+
+/// What a full disk leaves for the end: it is given back so that what is wanted can be written.
+const RESERVE: &str = "reserve";
+/// A journal that says that nothing is wanted any more needs a part of this.
+const RESERVE_BYTES: usize = 512 * 1024;
+
+/// Keeps room on the disk, where there is some and none is kept yet.
+pub(crate) fn keep_reserve(dir: &Path) {
+    let path = dir.join(RESERVE);
+    let new = no_link().write(true).create_new(true).open(&path);
+    let Ok(mut file) = new else { return };
+    // Bytes that are no hole, and that no file system leaves out.
+    let bytes = [0xA5; 4096];
+    let blocks = RESERVE_BYTES / bytes.len();
+    let written = (0..blocks).try_for_each(|_| file.write_all(&bytes));
+    if written.and_then(|()| file.sync_all()).is_err() {
+        give_reserve(dir);
+    }
+}
+
+/// Gives the room back. Whether there was any.
+pub(crate) fn give_reserve(dir: &Path) -> bool {
+    std::fs::remove_file(dir.join(RESERVE)).is_ok()
 }
 
 /// Held by the one controller of a state folder, until it is dropped or the process is gone.
@@ -186,12 +205,17 @@ pub fn lock(dir: &Path) -> Result<Lock> {
             dir.display()
         )));
     }
+    // Over what is there, which needs no room on a disk that is full.
+    let line = format!("{}\n", std::process::id());
     let write = |file: &mut File| {
-        file.set_len(0)?;
         file.rewind()?;
-        writeln!(file, "{}", std::process::id())
+        file.write_all(line.as_bytes())?;
+        file.set_len(line.len() as u64)
     };
-    write(&mut file).map_err(Error::file(&path))?;
+    if let Err(error) = write(&mut file) {
+        // The lock holds all the same.
+        tracing::warn!("{}: {error}", path.display());
+    }
     Ok(Lock { _file: file })
 }
 
@@ -202,7 +226,7 @@ pub(crate) fn process_of(dir: &Path) -> Option<u32> {
 
 /// Whether no controller has the folder.
 pub fn is_free(dir: &Path) -> bool {
-    let Ok(file) = File::open(dir.join("controller.lock")) else {
+    let Ok(file) = no_link().read(true).open(dir.join("controller.lock")) else {
         return true;
     };
     flock(&file, FlockOperation::NonBlockingLockShared).is_ok()
@@ -278,5 +302,17 @@ mod tests {
         });
         lock(dir.path()).expect("free in time");
         gives_back.join().expect("it does not panic");
+    }
+
+    #[test]
+    fn the_reserve_has_room_and_is_given_once() {
+        let dir = tempfile::TempDir::new().expect("a folder");
+        assert!(!give_reserve(dir.path()), "there is none");
+        keep_reserve(dir.path());
+        keep_reserve(dir.path());
+        let kept = std::fs::metadata(dir.path().join(RESERVE)).expect("there");
+        assert_eq!(kept.blocks() * 512, RESERVE_BYTES as u64, "no hole");
+        assert!(give_reserve(dir.path()));
+        assert!(!give_reserve(dir.path()));
     }
 }

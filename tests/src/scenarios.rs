@@ -455,11 +455,8 @@ pub async fn a_service_is_scaled_under_load_without_a_failed_request(on: On) {
     assert_eq!(said.trim(), "web has 1 containers; it had 5");
     assert_eq!(project.serving("1.0.0").len(), 1);
     load.stop().await.expect_no_failure();
-    for wrong in ["0", "1001"] {
-        project
-            .refused(&["scale", "web", wrong], 64, &["a number from 1 to 1000"])
-            .await;
-    }
+    let says = ["a number from 0 to 1000"];
+    project.refused(&["scale", "web", "1001"], 64, &says).await;
     assert_eq!(project.serving("1.0.0").len(), 1);
 }
 
@@ -548,7 +545,7 @@ async fn check_logs(project: &TestProject) {
         .refused(
             &["logs", "web", "--version", "1.0.1"],
             64,
-            &["no running version `1.0.1`", "did you mean `1.0.0`?"],
+            &["no running version `1.0.1`, only 1.0.0"],
         )
         .await;
 }
@@ -578,7 +575,7 @@ pub async fn a_candidate_that_cannot_run_is_taken_away_and_says_why(on: On) {
     project
         .refused(
             &["deploy", "web", "--image", "localhost/no-such-image:2.0.0"],
-            1,
+            69,
             &[
                 "there is no image `",
                 "localhost/no-such-image:2.0.0` on this host",

@@ -140,6 +140,7 @@ fn crossfade(requests: &Requests) -> (Option<f64>, Counts) {
     let dealt = Dealt {
         stable_is_due: true,
         by_client: None,
+        candidate_is_down: false,
     };
     let (mut elapsed, mut had) = (Duration::ZERO, Counts::default());
     // Requests to the candidate and to stable, by the weight that the candidate has.

@@ -131,6 +131,7 @@ impl Trial {
         Dealt {
             stable_is_due: true,
             by_client: by_client.then(|| f64::from(weight) / 100.0),
+            candidate_is_down: false,
         }
     }
 

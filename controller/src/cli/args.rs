@@ -9,31 +9,56 @@ use crate::error::{Error, Result};
 use crate::manifest::{RolloutOverrides, RuntimeChoice};
 use crate::plan::{Amount, RolloutSettings};
 use crate::print::Output;
+use crate::verdict::AfterMaxHold;
 
 /// The manifest, unless `--file` names another.
 pub(super) const MANIFEST: &str = "crossfade.toml";
 
-/// The end of a verb's help: its examples, and the exit codes of all verbs.
-macro_rules! help {
-    ($($example:literal)*) => {
-        concat!(
-            "Examples:\n",
-            $("  crossfade ", $example, "\n",)*
-            "\nExit codes:
-  0   done; with --wait: promoted
+/// The exit codes of a verb that only reads, of one that changes a service, and of one that may wait
+/// for a rollout.
+macro_rules! codes {
+    (read) => {
+        "
+  0   done
+  1   the command failed or was refused
+  64  invalid flags, names or manifest
+  69  podman, the controller, the proxy or an image is not available"
+    };
+    (change) => {
+        "
+  0   done
+  1   the command failed or was refused
+  4   the service has changed since this generation (--if-generation)
+  64  invalid flags, names or manifest
+  69  podman, the controller, the proxy or an image is not available"
+    };
+    (wait) => {
+        "
+  0   done; with --wait: promoted, or with `rollback` back at the version before
   1   the command failed or was refused
   2   rolled back (--wait)
   3   the rollout is paused (--wait)
   4   the service has changed since this generation (--if-generation)
   64  invalid flags, names or manifest
-  69  podman, the controller or the proxy cannot be reached"
+  69  podman, the controller, the proxy or an image is not available"
+    };
+}
+
+/// The end of a verb's help: its examples and its exit codes.
+macro_rules! help {
+    ($kind:ident: $($example:literal)*) => {
+        concat!(
+            "Examples:\n",
+            $("  crossfade ", $example, "\n",)*
+            "\nExit codes:",
+            codes!($kind)
         )
     };
 }
 
 /// Moves traffic from one version of a service to the next without losing a request.
 #[derive(Debug, Parser)]
-#[command(name = "crossfade", version, after_help = help!("up" "deploy web --image localhost/web:2.0.0 --wait" "status --watch" "explain"))]
+#[command(name = "crossfade", version, after_help = help!(wait: "up" "deploy web --image localhost/web:2.0.0 --wait" "status --watch" "explain"))]
 pub struct Args {
     /// The manifest
     #[arg(long, global = true, value_name = "FILE", default_value = MANIFEST)]
@@ -53,6 +78,12 @@ pub struct Args {
     /// that no other change is overwritten
     #[arg(long, global = true, value_name = "NUMBER")]
     pub if_generation: Option<i64>,
+
+    /// Do it without asking, where a verb would ask on a terminal and refuse elsewhere: `resume` where
+    /// a split set by hand ends by it and the new version gets fewer requests; any change of a project
+    /// that was made from another folder
+    #[arg(long, short, global = true)]
+    pub yes: bool,
 
     /// The verb.
     #[command(subcommand)]
@@ -83,8 +114,11 @@ impl From<Runtime> for RuntimeChoice {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Write a manifest: of a container that runs, of an image, or by a few questions
+    #[command(after_help = help!(read: "init" "init --image localhost/web:1.0.0" "init --container web --file staging.toml"))]
+    Init(Init),
     /// Start the proxy and every service of the manifest; if they run, apply the manifest's changes
-    #[command(after_help = help!("up" "up --wait" "up --prune" "up --pull" "up --adopt" "--file staging.toml up"))]
+    #[command(after_help = help!(wait: "up" "up --wait" "up --prune" "up --pull" "up --adopt" "--file staging.toml up"))]
     Up {
         /// Follow the rollouts that begin, and wait until they end
         #[arg(long)]
@@ -100,55 +134,27 @@ pub enum Verb {
         #[arg(long)]
         pull: bool,
     },
-    /// Remove everything that `up` and `deploy` created, and nothing else
-    #[command(after_help = help!("down"))]
-    Down,
     /// Begin the rollout of a new version
-    #[command(after_help = help!("deploy web --image localhost/web:2.0.0 --wait" "deploy web --wait" "deploy web --image localhost/web:2.0.0 --strategy steps=5,25:10m,50:gate,100" "deploy web --image localhost/web:2.0.0 --strategy rolling --max-surge 1" "deploy web --image localhost/web:2.0.0 --dry-run"))]
+    #[command(after_help = help!(wait: "deploy web --image localhost/web:2.0.0 --wait" "deploy web --wait" "deploy web --image localhost/web:2.0.0 --strategy steps=5,25:10m,50:gate,100" "deploy web --image localhost/web:2.0.0 --strategy rolling --max-surge 1" "deploy web --image localhost/web:2.0.0 --dry-run"))]
     Deploy(Box<Deploy>),
-    /// Set the traffic split by hand; a running rollout pauses
-    #[command(after_help = help!("split web 1.0.0=90 2.0.0=10" "split web 1.0.0=1 2.0.0=1 --if-generation 42"))]
-    Split {
-        /// The service
-        service: String,
-        /// Weights, whole numbers from 0 to 1000000, such as 1.0.0=90 2.0.0=10; a version that is
-        /// not named gets 0
-        #[arg(required = true, value_name = "VERSION=WEIGHT")]
-        weights: Vec<String>,
+    /// Show services, versions, their shares of requests, and running rollouts
+    #[command(after_help = help!(read: "status" "status --watch" "status --output json"))]
+    Status {
+        /// Refresh every second
+        #[arg(long)]
+        watch: bool,
     },
-    /// Have the requests of a service get a 503, or serve them again
-    #[command(after_help = help!("maintenance web --on" "maintenance web --on --allow 10.0.0.0/8 --retry-after 10m --page soon.html" "maintenance web --off"))]
-    Maintenance(Maintenance),
-    /// Give the candidate all requests now; during the bake, stop the old version now
-    #[command(after_help = help!("promote" "promote web"))]
-    Promote {
-        /// The service; may be omitted if only one rollout is running
-        service: Option<String>,
+    /// Explain a rollout: the observations, decision and reason of each step
+    #[command(after_help = help!(read: "explain" "explain 3" "explain 3 --output json"))]
+    Explain {
+        /// The rollout's number (see `history`) [default: the newest]
+        rollout: Option<i64>,
     },
-    /// End the running rollout and return to the stable version
-    #[command(after_help = help!("abort" "abort web"))]
-    Abort {
-        /// The service; may be omitted if only one rollout is running
-        service: Option<String>,
-    },
-    /// Keep the running rollout at its step
-    #[command(after_help = help!("pause web"))]
-    Pause {
-        /// The service; may be omitted if only one rollout is running
-        service: Option<String>,
-    },
-    /// Continue a paused rollout
-    #[command(after_help = help!("resume web" "resume web --yes"))]
-    Resume {
-        /// The service; may be omitted if only one rollout is running
-        service: Option<String>,
-        /// Also where a split that was set by hand ends by it, and the new version gets fewer
-        /// requests; asks without this
-        #[arg(long, short)]
-        yes: bool,
-    },
+    /// Show the output of a service's containers, or of the proxy
+    #[command(after_help = help!(read: "logs web" "logs web --version 2.0.0 --tail 20 --follow" "logs web --since 10m" "logs --proxy --tail 50" "logs web --output json"))]
+    Logs(Logs),
     /// Return to the previous version; at once if it is still warm
-    #[command(after_help = help!("rollback web" "rollback web --to 1.4.2 --wait"))]
+    #[command(after_help = help!(wait: "rollback web" "rollback web --to 1.4.2 --wait"))]
     Rollback {
         /// The service
         service: String,
@@ -159,35 +165,60 @@ pub enum Verb {
         #[arg(long)]
         wait: bool,
     },
+    /// Remove everything that `up` and `deploy` created, and nothing else
+    #[command(after_help = help!(change: "down"))]
+    Down,
+    /// Give the candidate all requests now; during the bake, stop the old version now
+    #[command(after_help = help!(change: "promote" "promote web"))]
+    Promote {
+        /// The service; may be omitted if only one rollout is running
+        service: Option<String>,
+    },
+    /// End the running rollout and return to the stable version
+    #[command(after_help = help!(change: "abort" "abort web"))]
+    Abort {
+        /// The service; may be omitted if only one rollout is running
+        service: Option<String>,
+    },
+    /// Keep the running rollout at its step
+    #[command(after_help = help!(change: "pause web"))]
+    Pause {
+        /// The service; may be omitted if only one rollout is running
+        service: Option<String>,
+    },
+    /// Continue a paused rollout
+    #[command(after_help = help!(change: "resume web" "resume web --yes"))]
+    Resume {
+        /// The service; may be omitted if only one rollout is running
+        service: Option<String>,
+    },
+    /// Set the traffic split by hand; a running rollout pauses
+    #[command(after_help = help!(change: "split web 1.0.0=90 2.0.0=10" "split web 1.0.0=1 2.0.0=1 --if-generation 42"))]
+    Split {
+        /// The service
+        service: String,
+        /// Weights, whole numbers from 0 to 1000000, such as 1.0.0=90 2.0.0=10; a version that is
+        /// not named gets 0
+        #[arg(required = true, value_name = "VERSION=WEIGHT")]
+        weights: Vec<String>,
+    },
     /// Set the number of a service's containers
-    #[command(after_help = help!("scale web 6"))]
+    #[command(after_help = help!(change: "scale web 6"))]
     Scale {
         /// The service
         service: String,
-        /// The number of containers, 1 to 1000
+        /// The number of containers, 0 to 1000; while a rollout runs, both versions are scaled in
+        /// proportion
         replicas: u32,
     },
-    /// Show services, versions, their shares of requests, and running rollouts
-    #[command(after_help = help!("status" "status --watch" "status --output json"))]
-    Status {
-        /// Refresh every second
-        #[arg(long)]
-        watch: bool,
-    },
     /// Show past rollouts and changes, with the reason and the counts of each decision
-    #[command(after_help = help!("history" "history web --output json"))]
+    #[command(after_help = help!(read: "history" "history web --output json"))]
     History {
         /// Only this service [default: all]
         service: Option<String>,
     },
-    /// Explain a rollout: the observations, decision and reason of each step
-    #[command(after_help = help!("explain" "explain 3" "explain 3 --output json"))]
-    Explain {
-        /// The rollout's number (see `history`) [default: the newest]
-        rollout: Option<i64>,
-    },
     /// Show events; with `--output json`, one line of JSON for each
-    #[command(after_help = help!("events --follow" "events web --after 120 --follow --output json"))]
+    #[command(after_help = help!(read: "events --follow" "events web --after 120 --follow --output json"))]
     Events {
         /// Only this service [default: all]
         service: Option<String>,
@@ -199,36 +230,33 @@ pub enum Verb {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Print the manifest with every default that is in force
+    #[command(after_help = help!(read: "config" "config --file staging.toml"))]
+    Config,
     /// Check this host for missing requirements and suggest a fix for each; needs no controller,
     /// and changes nothing
-    #[command(after_help = help!("doctor" "doctor --file staging.toml --output json"))]
+    #[command(after_help = help!(read: "doctor" "doctor --file staging.toml --output json"))]
     Doctor,
-    /// Print the completion script of a shell
-    #[command(after_help = help!("completions bash > /etc/bash_completion.d/crossfade"))]
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
     /// Replace the proxy itself, while it serves
-    #[command(after_help = help!("proxy upgrade"))]
+    #[command(after_help = help!(change: "proxy upgrade"))]
     Proxy {
         /// The verb
         #[command(subcommand)]
         verb: ProxyVerb,
     },
-    /// Show the output of a service's containers, or of the proxy
-    #[command(after_help = help!("logs web" "logs web --version 2.0.0 --tail 20 --follow" "logs web --since 10m" "logs --proxy --tail 50" "logs web --output json"))]
-    Logs(Logs),
     /// Run a demonstration on this host: a canary, 50/50, a full rollout, and a bad version that is
     /// rolled back automatically; removes everything that it starts
-    #[command(after_help = help!("demo" "demo --runtime process"))]
+    #[command(after_help = help!(read: "demo" "demo --runtime process"))]
     Demo {
         /// The runtime of the containers
         #[arg(long, value_enum, default_value = "auto")]
         runtime: Runtime,
     },
+    /// Have the requests of a service get a 503, or serve them again
+    #[command(after_help = help!(change: "maintenance web --on" "maintenance web --on --allow 10.0.0.0/8 --retry-after 10m --page soon.html" "maintenance web --off"))]
+    Maintenance(Maintenance),
     /// Start the controller with the host: writes, enables and starts a systemd unit for this project
-    #[command(after_help = help!("install" "install --print" "install --user"))]
+    #[command(after_help = help!(change: "install" "install --print" "install --user"))]
     Install {
         /// A unit of your own, without root [default for users other than root]
         #[arg(long)]
@@ -241,7 +269,7 @@ pub enum Verb {
         force: bool,
     },
     /// Stop and remove what `install` wrote; containers and the proxy run on
-    #[command(after_help = help!("uninstall" "uninstall --user"))]
+    #[command(after_help = help!(change: "uninstall" "uninstall --user"))]
     Uninstall {
         /// The unit is a user's
         #[arg(long)]
@@ -252,7 +280,7 @@ pub enum Verb {
     },
     /// Run the controller in the foreground; `up` starts one in the background
     #[command(after_help = concat!(
-        help!("serve"),
+        help!(read: "serve"),
         "\n\nCROSSFADE_LOG sets the log level: error, warn, info (default) or debug."
     ))]
     Serve {
@@ -260,6 +288,42 @@ pub enum Verb {
         #[arg(long)]
         until_down: bool,
     },
+    /// Print the completion script of a shell
+    #[command(after_help = help!(read: "completions bash > /etc/bash_completion.d/crossfade"))]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Verb {
+    /// Whether it changes what is up.
+    pub(super) fn changes(&self) -> bool {
+        match self {
+            Self::Up { .. }
+            | Self::Down
+            | Self::Deploy(_)
+            | Self::Split { .. }
+            | Self::Promote { .. }
+            | Self::Abort { .. }
+            | Self::Pause { .. }
+            | Self::Resume { .. }
+            | Self::Rollback { .. }
+            | Self::Scale { .. }
+            | Self::Proxy { .. } => true,
+            Self::Status { .. }
+            | Self::History { .. }
+            | Self::Explain { .. }
+            | Self::Events { .. }
+            | Self::Doctor
+            | Self::Init(_)
+            | Self::Config
+            | Self::Completions { .. }
+            | Self::Logs(_)
+            | Self::Demo { .. }
+            | Self::Serve { .. } => false,
+        }
+    }
 }
 
 /// The verbs of the proxy.
@@ -267,7 +331,7 @@ pub enum Verb {
 pub enum ProxyVerb {
     /// Start a new proxy process that takes over: no connection is refused or reset, WebSockets
     /// stay open, and the old process exits when its last request has ended
-    #[command(after_help = help!("proxy upgrade" "proxy upgrade --image localhost/crossfade-proxy:2.0.0"))]
+    #[command(after_help = help!(change: "proxy upgrade" "proxy upgrade --image localhost/crossfade-proxy:2.0.0"))]
     Upgrade {
         /// The new proxy's image; with processes, the path of a program [default: the image of the
         /// proxy that runs]
@@ -313,10 +377,13 @@ pub struct Deploy {
     /// [default: the manifest's, else 50]
     #[arg(long, value_name = "COUNT")]
     pub min_requests: Option<u64>,
-    /// How long a step waits for these requests before the rollout pauses, such as 10m [default:
-    /// the manifest's, else 10m]
+    /// How long a step waits for these requests, such as 10m [default: the manifest's, else 3m]
     #[arg(long, value_name = "DURATION")]
     pub max_hold: Option<Period>,
+    /// What a step does then that lacks nothing but requests: proceed or pause [default: the
+    /// manifest's, else proceed]
+    #[arg(long, value_name = "WHAT")]
+    pub after_max_hold: Option<AfterMaxHold>,
     /// The lowest acceptable success rate of the candidate, in percent [default: the manifest's,
     /// else 99]
     #[arg(long, value_name = "PERCENT")]
@@ -345,6 +412,21 @@ pub struct Deploy {
     /// Abort the running rollout, and begin this one in its place
     #[arg(long)]
     pub replace: bool,
+}
+
+/// `init`.
+#[derive(Debug, Parser)]
+pub struct Init {
+    /// A container of podman that runs: its image, port, health check, environment, command and
+    /// volumes
+    #[arg(long, value_name = "NAME")]
+    pub container: Option<String>,
+    /// An image on this host: its EXPOSE and HEALTHCHECK
+    #[arg(long, conflicts_with = "container")]
+    pub image: Option<String>,
+    /// The service's name [default: the container's, or the last part of the image's]
+    #[arg(long)]
+    pub name: Option<String>,
 }
 
 /// `logs`.
@@ -381,6 +463,7 @@ impl Deploy {
             step_min_duration: self.step_min_duration,
             min_requests: self.min_requests,
             max_hold: self.max_hold,
+            after_max_hold: self.after_max_hold,
             success_rate: self.success_rate,
             latency_p99: self.latency_p99,
             bake: self.bake,

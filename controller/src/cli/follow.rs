@@ -72,10 +72,10 @@ pub(super) async fn finish(
     let (rollout, wanted) = match (done.rollout, done.undone) {
         (Some(rollout), _) if wait => (rollout, Wanted::Promoted),
         (None, Some(rollout)) if wait => (rollout, Wanted::RolledBack),
-        _ => return print(output, &done, |done| format!("{}\n", done.text)),
+        _ => return print(output, &done, |done| format!("{}\n", done.lines())),
     };
     let screen = Screen::new(output);
-    screen.line(&done.text)?;
+    screen.line(&done.lines())?;
     until_end(client, rollout, wanted, &screen).await
 }
 

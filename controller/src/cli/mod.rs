@@ -2,6 +2,7 @@
 
 mod args;
 mod follow;
+mod init;
 mod lines;
 mod pull;
 mod report;
@@ -30,10 +31,10 @@ use crate::error::{Error, Result};
 use crate::journal::Split;
 use crate::manifest::Manifest;
 use crate::print::{print, print_line, say_raw};
-use crate::{demo, doctor, install, server, state_dir};
+use crate::{demo, doctor, install, project_name, server, state_dir};
 
 pub use crate::print::Output;
-pub use args::{Args, Deploy, Logs, Maintenance, ProxyVerb, Verb};
+pub use args::{Args, Deploy, Init, Logs, Maintenance, ProxyVerb, Verb};
 
 /// Does what was asked.
 pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
@@ -42,6 +43,7 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
         state: args.state,
         output: args.output,
         if_generation: args.if_generation,
+        yes: args.yes,
     };
     if let Verb::Serve { until_down } = args.verb {
         let folder = server::open(&context.state()?)?;
@@ -62,6 +64,12 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
     if let Verb::Install { .. } | Verb::Uninstall { .. } = args.verb {
         return install(&args.verb, &context).await;
     }
+    if let Verb::Init(flags) = args.verb {
+        return init::init(flags, &context).await;
+    }
+    if let Verb::Config = args.verb {
+        return config(&context);
+    }
     if let Verb::Completions { shell } = args.verb {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Args::command(), "crossfade", &mut script);
@@ -77,6 +85,9 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
             return Err(Error::usage(why));
         }
         return demo::run(runtime.into(), shutdown).await;
+    }
+    if args.verb.changes() {
+        context.agree_to_folder()?;
     }
     tokio::select! {
         done = run_verb(args.verb, &context) => done,
@@ -136,7 +147,10 @@ async fn run_verb(verb: Verb, context: &CommandContext) -> Result<()> {
         Verb::Promote { service } => context.say("promote", &RolloutRequest::of(service)).await,
         Verb::Abort { service } => context.say("abort", &RolloutRequest::of(service)).await,
         Verb::Pause { service } => context.say("pause", &RolloutRequest::of(service)).await,
-        Verb::Resume { service, yes } => resume(context, RolloutRequest { service, yes }).await,
+        Verb::Resume { service } => {
+            let yes = context.yes;
+            resume(context, RolloutRequest { service, yes }).await
+        }
         Verb::Rollback { service, to, wait } => {
             let client = context.running().await?;
             let done: Done = client
@@ -182,6 +196,8 @@ async fn run_verb(verb: Verb, context: &CommandContext) -> Result<()> {
         | Verb::Doctor
         | Verb::Install { .. }
         | Verb::Uninstall { .. }
+        | Verb::Init(_)
+        | Verb::Config
         | Verb::Completions { .. } => Ok(()),
     }
 }
@@ -221,6 +237,24 @@ async fn resume(context: &CommandContext, mut request: RolloutRequest) -> Result
     }
 }
 
+/// What the user at the terminal says; an empty line is the default.
+fn prompt(question: &str, default: &str) -> Result<String> {
+    let hint = match default {
+        "" => String::new(),
+        default => format!(" [{default}]"),
+    };
+    say_raw(&format!("{question}{hint}: "))?;
+    let mut line = String::new();
+    std::io::stdin()
+        .read_line(&mut line)
+        .map_err(Error::file("standard input"))?;
+    match line.trim() {
+        "" if default.is_empty() => Err(Error::usage(format!("{question}: it is needed"))),
+        "" => Ok(default.to_owned()),
+        said => Ok(said.to_owned()),
+    }
+}
+
 /// Whether the user at the terminal says yes; without a terminal there is none.
 fn agrees(question: &str) -> Result<bool> {
     let stdin = std::io::stdin();
@@ -237,12 +271,12 @@ fn agrees(question: &str) -> Result<bool> {
 
 async fn down(context: &CommandContext) -> Result<()> {
     let client = context.client()?;
-    let manifest = context.manifest_text().ok().map(|(_, text)| text);
+    let (path, manifest) = context.manifest_text().ok().unzip();
     if !client.has_journal() && manifest.is_none() {
         return context.show(&Done::say("no project is up here"));
     }
     client.ensure_controller().await?;
-    let done: Done = client.call("down", &DownRequest { manifest }).await?;
+    let done: Done = client.call("down", &DownRequest { manifest, path }).await?;
     client.until_gone().await;
     context.show(&done)
 }
@@ -281,6 +315,19 @@ async fn deploy(deploy: Deploy, context: &CommandContext) -> Result<()> {
     }
     let done: Done = client.call("deploy", &request).await?;
     follow::finish(&client, done, deploy.wait, context.output).await
+}
+
+/// `config`.
+fn config(context: &CommandContext) -> Result<()> {
+    let (path, text) = context.manifest_text()?;
+    let project = project_name::of_manifest(&path, &text)?;
+    let manifest = Manifest::parse_as(&text, &project);
+    let manifest = manifest.map_err(Error::manifest(context.file.clone()))?;
+    let config = Config {
+        text: manifest.text(),
+        project,
+    };
+    print(context.output, &config, |config| config.text.clone())
 }
 
 async fn status(context: &CommandContext, watch: bool) -> Result<()> {
@@ -331,9 +378,36 @@ struct CommandContext {
     state: Option<PathBuf>,
     output: Output,
     if_generation: Option<i64>,
+    yes: bool,
 }
 
 impl CommandContext {
+    /// Two folders may have one name, and so one project. A verb that changes something asks, where the
+    /// project was made from another folder than the manifest's.
+    fn agree_to_folder(&self) -> Result<()> {
+        let Ok((file, _)) = self.manifest_text() else {
+            // It is named by its state folder.
+            return Ok(());
+        };
+        let made_from = project_name::made_from(&self.state()?);
+        let Some(made_from) =
+            made_from.filter(|made| !project_name::is_same_folder(made, &file) && !self.yes)
+        else {
+            return Ok(());
+        };
+        let what = format!(
+            "this project was made from {}, and this is {}",
+            made_from.display(),
+            file.display()
+        );
+        if self.output == Output::Table && agrees(&what)? {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "{what}: name another `project` in it, or add --yes if this is to take its place"
+        )))
+    }
+
     fn client(&self) -> Result<ControllerClient> {
         Ok(ControllerClient::new(self.state()?).if_generation(self.if_generation))
     }
@@ -347,9 +421,9 @@ impl CommandContext {
         if let Some(state) = &self.state {
             return std::path::absolute(state).map_err(Error::file(state));
         }
-        let (_, text) = self.manifest_text()?;
-        let manifest = Manifest::parse(&text).map_err(Error::manifest(self.file.clone()))?;
-        state_dir::default_for(&manifest.project)
+        let (path, text) = self.manifest_text()?;
+        Manifest::parse(&text).map_err(Error::manifest(self.file.clone()))?;
+        state_dir::default_for(&project_name::of_manifest(&path, &text)?)
     }
 
     /// The manifest's absolute path and its text.
@@ -453,6 +527,13 @@ pub fn complaint(output: Output, message: &str, exit: u8) -> String {
             serde_json::json!({ "error": { "exit": exit, "message": message } }).to_string()
         }
     }
+}
+
+/// What `config` prints.
+#[derive(Serialize)]
+struct Config {
+    project: String,
+    text: String,
 }
 
 /// What `completions` prints.

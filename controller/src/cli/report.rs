@@ -190,7 +190,11 @@ pub(crate) fn event(event: &Event) -> String {
 /// `explain`.
 pub(crate) fn explanation(reply: &Explanation) -> String {
     let (date, time) = date_and_time(reply.rollout.created);
-    let mut text = format!("{}\nbegan {date} {time} (UTC)\n", rollout(&reply.rollout));
+    let mut text = rollout(&reply.rollout);
+    if !reply.not_judged.is_empty() {
+        text.push_str(&format!("; not judged: {}", reply.not_judged.join("; ")));
+    }
+    text.push_str(&format!("\nbegan {date} {time} (UTC)\n"));
     let add = |text: &mut String, events: &[Event]| {
         for event in events {
             text.push_str(&format!("  {}\n", self::event(event)));

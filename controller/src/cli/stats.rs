@@ -77,7 +77,7 @@ mod tests {
             "elapsed_ms": 30_250,
             "limits": { "success_rate": 99.0, "step_min_duration": "30s" },
             "evidence": { "fails_now": { "all": 0.5 } },
-            "not_judged": "latency: not judged, 12 of about 30 responses needed",
+            "not_judged": "not judged: latency (12 of about 30 responses needed)",
         }));
         assert_eq!(
             told,
@@ -86,7 +86,7 @@ mod tests {
                  watched for 30.2s",
                 "limits: step_min_duration 30s, success_rate 99.0",
                 "evidence: fails_now (all 0.5)",
-                "latency: not judged, 12 of about 30 responses needed",
+                "not judged: latency (12 of about 30 responses needed)",
             ]
         );
         assert_eq!(stats(&json!({})), [""; 0]);

@@ -52,6 +52,46 @@ fn every_verb_has_examples_that_can_be_written_and_says_what_each_flag_is() {
 }
 
 #[test]
+fn the_help_has_what_people_need_first_and_exit_codes_where_they_apply() {
+    let command = Args::command();
+    let names: Vec<&str> = command
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .collect();
+    assert_eq!(names[..5], ["init", "up", "deploy", "status", "explain"]);
+    for (name, verb) in verbs(&command, "") {
+        let after = verb.get_after_help().map(ToString::to_string);
+        let codes: Vec<String> = after
+            .unwrap_or_default()
+            .lines()
+            .skip_while(|line| *line != "Exit codes:")
+            .skip(1)
+            .map_while(|line| line.split_whitespace().next().map(str::to_owned))
+            .collect();
+        let waits = verb.get_arguments().any(|arg| arg.get_id() == "wait");
+        let reads = [
+            "init",
+            "status",
+            "explain",
+            "logs",
+            "history",
+            "events",
+            "config",
+            "doctor",
+            "demo",
+            "serve",
+            "completions",
+        ];
+        let want: &[&str] = match (waits, reads.contains(&name.as_str())) {
+            (true, _) => &["0", "1", "2", "3", "4", "64", "69"],
+            (false, true) => &["0", "1", "64", "69"],
+            (false, false) => &["0", "1", "4", "64", "69"],
+        };
+        assert_eq!(codes, want, "{name}");
+    }
+}
+
+#[test]
 fn the_defaults_in_the_help_are_those_that_hold() {
     let defaults = crate::plan::RolloutSettings::default();
     let deploy = Args::command();
@@ -61,6 +101,7 @@ fn the_defaults_in_the_help_are_those_that_hold() {
         ("step_min_duration", defaults.step_min_duration.to_string()),
         ("min_requests", defaults.min_requests.to_string()),
         ("max_hold", defaults.max_hold.to_string()),
+        ("after_max_hold", defaults.after_max_hold.to_string()),
         ("success_rate", defaults.success_rate.to_string()),
         ("latency_p99", defaults.latency_p99.to_string()),
         ("bake", defaults.bake.to_string()),

@@ -159,6 +159,7 @@ bake = "3s"
     pub(super) async fn clear(&self) -> Result<()> {
         self.client.ensure_controller().await?;
         let request = DownRequest {
+            path: None,
             manifest: Some(self.manifest()),
         };
         let _: Done = self.client.call("down", &request).await?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::process::Command;
 
-use crate::manifest::{Manifest, RuntimeChoice};
+use crate::manifest::{Manifest, OLD_PROJECT, RuntimeChoice};
 use crate::renamed;
 use crate::server::engine;
 use crate::state_dir;
@@ -92,7 +92,7 @@ pub(crate) async fn examine(file: &Path, state: Option<PathBuf>) -> Report {
         (RuntimeChoice::Process, _) | (RuntimeChoice::Auto, false) => RuntimeChoice::Process,
         _ => RuntimeChoice::Podman,
     };
-    let project = manifest.as_ref().map_or("crossfade", |m| &m.project);
+    let project = manifest.as_ref().map_or(OLD_PROJECT, |m| &m.project);
     let state = match state.map_or_else(|| state_dir::default_for(project), Ok) {
         Ok(state) => Some(state),
         Err(error) => {

@@ -12,9 +12,10 @@ use crate::api::{About, StatusReply};
 use crate::client::ControllerClient;
 use crate::error::{Error, NoController};
 use crate::journal::{self, Journal};
-use crate::manifest::{Manifest, RuntimeChoice};
+use crate::manifest::{Manifest, OLD_PROJECT, RuntimeChoice};
 use crate::ports;
 use crate::project::proxy;
+use crate::project_name;
 use crate::runtime::{ContainerState, Processes, Runtime, label};
 
 /// Below this the journal may not grow any more.
@@ -39,7 +40,10 @@ pub(super) fn manifest(file: &Path, findings: &mut Vec<Finding>) -> Option<Manif
             return None;
         }
     };
-    match Manifest::parse(&text) {
+    // What is wrong with it is said below.
+    let project = project_name::of_manifest(file, &text);
+    let project = project.unwrap_or_else(|_| OLD_PROJECT.to_owned());
+    match Manifest::parse_as(&text, &project) {
         Ok(manifest) => {
             let count = manifest.services.len();
             let text = format!("{shown}: project {}, {count} services", manifest.project);

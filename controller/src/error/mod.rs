@@ -131,9 +131,12 @@ impl Error {
         match self {
             Self::Manifest { .. } => Exit::USAGE,
             Self::Verb(error) => error.exit,
-            Self::Runtime(RuntimeError::Unavailable { .. }) | Self::NoController(_) => {
-                Exit::UNAVAILABLE
-            }
+            Self::Runtime(
+                RuntimeError::Unavailable { .. }
+                | RuntimeError::ImageNotFound { .. }
+                | RuntimeError::PullFailed { .. },
+            )
+            | Self::NoController(_) => Exit::UNAVAILABLE,
             Self::Proxy(error) if Fault::of_proxy(error) == Fault::Environment => Exit::UNAVAILABLE,
             Self::Container(_)
             | Self::Runtime(_)

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use admin_api::{
-    Changed, DrainReceipt, DrainRequest, ErrorBody, ServiceList, ServiceSpec, ServiceStats,
-    ServiceView, Status,
+    Changed, Changes, DrainReceipt, DrainRequest, ErrorBody, ServiceList, ServiceSpec,
+    ServiceStats, ServiceView, Status,
 };
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
@@ -99,6 +99,15 @@ impl ProxyAdmin {
     /// `GET /v1/services`.
     pub async fn services(&self) -> AdminResult<ServiceList> {
         self.call_bare(Method::GET, "/v1/services").await
+    }
+
+    /// `GET /v1/changes`; responds when the table, or an endpoint's health, is another than was seen
+    /// last, after `wait` at the latest.
+    pub async fn changes(&self, seen: Option<&str>, wait: Duration) -> AdminResult<Changes> {
+        let seen = seen.map_or_else(String::new, |seen| format!("after={seen}&"));
+        let path = format!("/v1/changes?{seen}wait={}ms", wait.as_millis());
+        self.call(Method::GET, &path, None::<&()>, CALL_TIMEOUT + wait)
+            .await
     }
 
     /// `GET /v1/services/{name}`.

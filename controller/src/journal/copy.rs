@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, ErrorCode};
 
-use super::{Journal, make_private, schema};
+use super::{Journal, make_private, open, schema, without_links};
 use crate::error::{Error, Result};
 
 /// How old the copy may be.
@@ -75,7 +75,7 @@ pub(super) fn damage(path: &Path) -> Result<Option<String>> {
         Ok(_) => {}
     }
     // Dropped before anything is done with its file.
-    let connection = Connection::open(path)?;
+    let connection = open(path)?;
     let checked = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
     match checked {
         Ok(said) if said == "ok" => {}
@@ -184,7 +184,7 @@ pub(super) fn copy(connection: &Connection, path: &Path) -> Result<()> {
         _ => {}
     }
     make_private(&beside).map_err(Error::file(&beside))?;
-    let mut to = Connection::open(&beside)?;
+    let mut to = open(&without_links(&beside)?)?;
     Backup::new(connection, &mut to)?.run_to_completion(PAGES, Duration::ZERO, None)?;
     // One file, whatever the original is.
     to.pragma_update(None, "journal_mode", "DELETE")?;

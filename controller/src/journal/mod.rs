@@ -18,7 +18,7 @@ mod windows;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OpenFlags, Row};
@@ -34,6 +34,7 @@ pub use records::{
     VersionRecord,
 };
 pub use retired::Retired;
+pub(crate) use rollouts::SCALED;
 pub use rollouts::{NewRollout, Transition};
 
 use crate::error::{Error, Result};
@@ -58,12 +59,13 @@ impl Journal {
     /// # Errors
     /// When the file cannot be opened, is no journal, or was written by a newer release.
     pub fn open(path: &Path) -> Result<Self> {
+        let path = &without_links(path)?;
         let restored = match copy::damage(path)? {
             Some(why) => Some(copy::restore(path, why)?),
             None => None,
         };
         make_private(path).map_err(Error::file(path))?;
-        let mut connection = Connection::open(path)?;
+        let mut connection = open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", "ON")?;
@@ -105,6 +107,17 @@ impl Journal {
         }
     }
 
+    /// Where the manifest was read from that is in force by the journal at `path`, if it can be read and
+    /// there is one. Takes nothing from the controller that has it.
+    pub fn applied_path(path: &Path) -> Option<PathBuf> {
+        let connection =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+        let found = connection.query_row("SELECT path FROM applied", [], |row| {
+            row.get::<_, String>(0)
+        });
+        found.ok().map(PathBuf::from)
+    }
+
     /// Changes whenever an event is written; holds the newest event's id.
     pub fn news(&self) -> watch::Receiver<i64> {
         self.newest.subscribe()
@@ -116,6 +129,19 @@ impl Journal {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The journal's path by its folder's own one: no part of it may be a link for what follows.
+fn without_links(path: &Path) -> Result<PathBuf> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let folder = folder.canonicalize().map_err(Error::file(folder))?;
+    Ok(folder.join(path.file_name().unwrap_or_default()))
+}
+
+/// Opens a journal, or a copy of one, that is not a link.
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::default() | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    Connection::open_with_flags(path, flags)
 }
 
 /// Makes the journal if it is not there, readable by its owner alone. SQLite gives the files

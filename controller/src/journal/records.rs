@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use admin_api::strict::InputError;
 use admin_api::{MaintenanceSpec, MirrorSpec};
 use rusqlite::Row;
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{from_json, optional};
 use crate::clock::Millis;
 use crate::journal::Phase;
-use crate::manifest::{ContainerTemplate, RuntimeChoice, ServiceSettings};
+use crate::manifest::{ContainerTemplate, Manifest, RuntimeChoice, ServiceSettings};
 use crate::plan::{RolloutSettings, Step};
 
 /// Weights by version.
@@ -29,6 +30,15 @@ pub struct Applied {
     pub boot: String,
     /// Services that it has no more and that run on.
     pub kept: Vec<ServiceSettings>,
+    /// What its project is called, also where it names none.
+    pub project: String,
+}
+
+impl Applied {
+    /// The manifest, without the services that it has no more.
+    pub fn manifest(&self) -> Result<Manifest, InputError> {
+        Manifest::parse_as(&self.text, &self.project)
+    }
 }
 
 /// A version to be recorded.

@@ -16,6 +16,9 @@ use crate::error::Result;
 use crate::journal::Phase;
 use crate::plan::{RolloutSettings, Step};
 
+/// The kind of the event with which a running rollout is scaled.
+pub(crate) const SCALED: &str = "scale";
+
 /// A rollout to be begun.
 #[derive(Debug, Clone)]
 pub struct NewRollout {
@@ -125,6 +128,11 @@ impl Journal {
         let mut connection = self.lock();
         let transaction = connection.transaction()?;
         let ended = transition.phase.is_over().then_some(at);
+        // One that is only scaled has been where it is for as long as before.
+        let since = match transition.kind {
+            SCALED => rollout.phase_since,
+            _ => at,
+        };
         transaction.execute(
             "UPDATE rollouts SET phase = ?, step = ?, why = coalesce(?, why), paused = ?,
                  hand_split = ?, phase_since = ?, ended = ? WHERE id = ?",
@@ -134,14 +142,14 @@ impl Journal {
                 transition.why.as_deref().map(plain),
                 transition.paused.as_deref().map(plain),
                 transition.hand_split.as_ref().map(to_json).transpose()?,
-                at,
+                since,
                 ended,
                 rollout.id
             ],
         )?;
         // A step that is only paused, or whose candidate has a second chance, is watched on: every other
         // is compared anew.
-        if !["paused", "set-aside", "passed"].contains(&transition.kind) {
+        if !["paused", "set-aside", "passed", SCALED].contains(&transition.kind) {
             transaction.execute("DELETE FROM windows WHERE rollout = ?", [rollout.id])?;
         }
         let event = NewEvent {
@@ -159,6 +167,22 @@ impl Journal {
         transaction.commit()?;
         self.newest.send_replace(newest);
         Ok(record)
+    }
+
+    /// Records that the service of a rollout has another number of stable containers, and the rollout
+    /// these steps for that.
+    pub fn rescale(&self, rollout: &RolloutRecord, replicas: u32, steps: &[Step]) -> Result<()> {
+        let mut connection = self.lock();
+        let transaction = connection.transaction()?;
+        transaction.execute(
+            "UPDATE services SET replicas = ? WHERE name = ?",
+            params![replicas, rollout.service],
+        )?;
+        transaction.execute(
+            "UPDATE rollouts SET steps = ? WHERE id = ?",
+            params![to_json(&steps)?, rollout.id],
+        )?;
+        Ok(transaction.commit()?)
     }
 
     /// Records that a step has this behind it. Can be repeated.

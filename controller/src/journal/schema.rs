@@ -168,6 +168,10 @@ const MIGRATIONS: &[&str] = &[
     -- What requests get while the service is under maintenance; NULL where it is not.
     ALTER TABLE services ADD COLUMN maintenance TEXT;
 ",
+    "
+    -- What the project is called, also where the manifest names none.
+    ALTER TABLE applied ADD COLUMN project TEXT NOT NULL DEFAULT 'crossfade';
+",
 ];
 
 /// The number of the schema; an error where a newer release has written it.

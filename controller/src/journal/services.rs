@@ -20,7 +20,7 @@ impl Journal {
         let connection = self.lock();
         let found = connection
             .query_row(
-                "SELECT text, path, runtime, boot, kept FROM applied",
+                "SELECT text, path, runtime, boot, kept, project FROM applied",
                 [],
                 |row| {
                     let path: String = row.get(1)?;
@@ -31,6 +31,7 @@ impl Journal {
                         runtime: from_json(&runtime)?,
                         boot: row.get(3)?,
                         kept: from_json(&row.get::<_, String>(4)?)?,
+                        project: row.get(5)?,
                     })
                 },
             )
@@ -250,6 +251,22 @@ impl Journal {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// The id of the newest version of any service; 0 where there is none.
+    pub fn newest_version(&self) -> Result<i64> {
+        let newest = "SELECT coalesce(max(id), 0) FROM versions";
+        Ok(self.lock().query_row(newest, [], |row| row.get(0))?)
+    }
+
+    /// What the images of the service's versions were, each once, the newest first.
+    pub fn images(&self, service: &str) -> Result<Vec<String>> {
+        let connection = self.lock();
+        let mut statement = connection.prepare_cached(
+            "SELECT resolved FROM versions WHERE service = ? GROUP BY resolved ORDER BY max(id) DESC",
+        )?;
+        let rows = statement.query_map([service], |row| row.get(0))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// The labels of every version that the service ever had, oldest first.
     pub fn labels(&self, service: &str) -> Result<Vec<String>> {
         let connection = self.lock();
@@ -264,14 +281,15 @@ impl Journal {
 fn write_applied(connection: &Connection, applied: &Applied, at: Millis) -> rusqlite::Result<()> {
     let path = applied.path.to_string_lossy();
     connection.execute(
-        "INSERT OR REPLACE INTO applied (one, text, path, runtime, boot, kept, at)
-         VALUES (1, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO applied (one, text, path, runtime, boot, kept, project, at)
+         VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
         params![
             applied.text,
             path,
             to_json(&applied.runtime)?,
             applied.boot,
             to_json(&applied.kept)?,
+            applied.project,
             at
         ],
     )?;

@@ -121,6 +121,7 @@ fn what_is_wanted_survives_a_restart() {
         path: "/etc/crossfade.toml".into(),
         runtime: RuntimeChoice::Process,
         boot: "a".into(),
+        project: "shop".into(),
     };
     {
         let journal = open(&dir);
@@ -300,4 +301,19 @@ fn a_journal_of_an_older_release_is_copied_before_it_is_brought_to_this_one() {
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .expect("read");
     assert_eq!(found, 9);
+}
+
+#[test]
+fn a_journal_is_not_opened_through_a_link() {
+    let dir = TempDir::new().expect("a folder");
+    let real = dir.path().join("real");
+    std::fs::create_dir(&real).expect("made");
+    drop(Journal::open(&real.join(FILE)).expect("a journal"));
+    // The folder may be reached by one.
+    let folder = dir.path().join("folder");
+    std::os::unix::fs::symlink(&real, &folder).expect("made");
+    drop(Journal::open(&folder.join(FILE)).expect("the same journal"));
+    let link = dir.path().join(FILE);
+    std::os::unix::fs::symlink(real.join(FILE), &link).expect("made");
+    Journal::open(&link).expect_err("a link");
 }

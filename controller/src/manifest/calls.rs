@@ -41,6 +41,37 @@ pub(super) struct WebhookEntry {
 }
 
 impl HookEntry {
+    /// As a hook is written.
+    pub(super) fn of(hook: &Hook) -> Self {
+        let mut entry = Self {
+            on: hook.on,
+            command: None,
+            url: None,
+            token_file: None,
+            query: None,
+            min: None,
+            max: None,
+            timeout: None,
+        };
+        let target = match &hook.action {
+            Action::Command { command, timeout } => {
+                entry.command = Some(command.clone());
+                entry.timeout = Some(*timeout);
+                return entry;
+            }
+            Action::Post(target) => target,
+            Action::Query(query) => {
+                entry.query = Some(query.query.clone());
+                (entry.min, entry.max) = (query.min, query.max);
+                &query.server
+            }
+        };
+        entry.url = Some(target.url.clone());
+        entry.token_file.clone_from(&target.token_file);
+        entry.timeout = Some(target.timeout);
+        entry
+    }
+
     /// Checks it; the error's field is one of its keys.
     pub(super) fn check(self) -> Result<Hook, InputError> {
         let timeout = checked(self.timeout, HOOK_TIMEOUT)?;
@@ -147,7 +178,10 @@ pub(super) fn check_webhooks(webhooks: &[Webhook]) -> Result<(), InputError> {
 fn checked(timeout: Option<Period>, default: Period) -> Result<Period, InputError> {
     let timeout = timeout.unwrap_or(default);
     if timeout.get().is_zero() {
-        return Err(InputError::of_field("timeout", "has to be longer than 0"));
+        return Err(InputError::of_field(
+            "timeout",
+            "has to be longer than 0, such as \"30s\"",
+        ));
     }
     Ok(timeout)
 }

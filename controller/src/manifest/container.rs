@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use admin_api::VersionSpec;
 use admin_api::strict::{InputError, push_key};
+use admin_api::{Period, VersionSpec};
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::{Relabel, ResourceLimits, variable_of};
+use crate::runtime::{Confinement, Relabel, ResourceLimits, variable_of};
 
 /// The kernel's limit is 108 bytes, the final zero included.
 pub(crate) const MAX_SOCKET_PATH: usize = 107;
@@ -25,7 +25,7 @@ pub struct ContainerTemplate {
     pub command: Vec<String>,
     /// Environment, beside the image's own.
     pub env: BTreeMap<String, String>,
-    /// The port on which they serve.
+    /// The port on which they serve; 0: they serve nothing, unless there is a socket.
     pub port: u16,
     /// The unix socket on which they serve, in place of the port, as they see it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,11 +39,25 @@ pub struct ContainerTemplate {
     /// Whether their programs may gain privileges, as by `sudo`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub new_privileges: bool,
+    /// What narrows what their programs may do.
+    #[serde(skip_serializing_if = "Confinement::is_default")]
+    pub confinement: Confinement,
+    /// From SIGTERM to SIGKILL; `None`: as long as the requests of one may take to end, and a little
+    /// more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_timeout: Option<Period>,
     /// Labels, beside ours.
     pub labels: BTreeMap<String, String>,
     /// What they speak. Paths are as the proxy sees them.
     #[serde(rename = "reach")]
     pub transport: VersionSpec,
+}
+
+impl ContainerTemplate {
+    /// Whether the containers serve nothing.
+    pub fn is_worker(&self) -> bool {
+        self.port == 0 && self.socket.is_none()
+    }
 }
 
 /// An entry of `volumes`: `./data:/var/lib/data:ro`.
@@ -178,6 +192,52 @@ pub(super) fn check_volumes(
     Ok(())
 }
 
+/// Checks what narrows what containers may do.
+pub(super) fn check_confinement(
+    confinement: &Confinement,
+    volumes: &[Volume],
+    at: &dyn Fn(&str) -> String,
+) -> Result<(), InputError> {
+    let wrong = |key: &str, message: String| Err(InputError::of_field(at(key), message));
+    if let Some(user) = &confinement.user {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+        if user.is_empty() || !user.chars().all(allowed) {
+            return wrong(
+                "user",
+                format!("`{user}`: write a name or a number, such as app, 1000 or 1000:1000"),
+            );
+        }
+    }
+    for (index, name) in confinement.cap_drop.iter().enumerate() {
+        let allowed = |c: char| c.is_ascii_uppercase() || c == '_';
+        if name.is_empty() || !name.chars().all(allowed) {
+            let message = format!("`{name}`: write a capability such as NET_RAW, or ALL");
+            return wrong(&format!("cap_drop[{index}]"), message);
+        }
+    }
+    let path_of = |folder: &str| folder.split(':').next().unwrap_or_default().to_owned();
+    for (index, folder) in confinement.tmpfs.iter().enumerate() {
+        let key = format!("tmpfs[{index}]");
+        let path = path_of(folder);
+        if !path.starts_with('/') || path.trim_end_matches('/').is_empty() {
+            let message = format!(
+                "`{folder}`: write an absolute path other than `/`, and options after `:`, such as \
+                 /tmp or /run:size=64m"
+            );
+            return wrong(&key, message);
+        }
+        let same = |other: &String| path_of(other) == path;
+        if confinement.tmpfs[..index].iter().any(same)
+            || volumes
+                .iter()
+                .any(|volume| volume.container == Path::new(&path))
+        {
+            return wrong(&key, format!("something else has the path {path} already"));
+        }
+    }
+    Ok(())
+}
+
 /// Checks the path of the unix socket on which containers serve. Its folder is the container's alone:
 /// it hides what the image, or a volume, has there.
 pub(super) fn check_socket(
@@ -257,7 +317,10 @@ pub(super) fn check_limits(
         return wrong("cpus", "a number from 0.01 to 1024 is needed, such as 1.5");
     }
     if pids.is_some_and(|pids| pids == 0) {
-        return wrong("pids", "a whole number from 1 on is needed");
+        return wrong(
+            "pids",
+            "a whole number of processes from 1 on is needed, such as 200",
+        );
     }
     Ok(ResourceLimits {
         memory: memory.map(|memory| memory.as_u64()),

@@ -8,24 +8,28 @@ mod external;
 mod listener;
 mod overrides;
 mod place;
+mod print;
 mod raw;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use admin_api::strict::{InputError, from_toml};
-use admin_api::{AccessLogSpec, Period, ServiceSpec, TrafficSettings, VersionSpec};
+use admin_api::{
+    AccessLogSpec, Period, ProxyLimits, ProxyTimeouts, ServiceSpec, TrafficSettings, VersionSpec,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::http::one_shot::Target;
 use crate::plan::RolloutSettings;
-use crate::runtime::ResourceLimits;
+use crate::runtime::{Confinement, ResourceLimits};
 
 pub(crate) use container::MAX_SOCKET_PATH;
 pub use container::{ContainerTemplate, Volume};
 pub use listener::{ClientAuth, HalfClose, KeyPair, Listener, Tls, TlsVersion};
 pub use overrides::RolloutOverrides;
+pub(crate) use raw::MAX_REPLICAS;
 
 /// A checked manifest.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +97,10 @@ pub struct ProxySettings {
     pub standby: bool,
     /// How long a retired endpoint may finish what it has.
     pub drain_timeout: Period,
+    /// How long things may take, for all services; `drain` is above.
+    pub timeouts: ProxyTimeouts,
+    /// What one client may send and use.
+    pub limits: ProxyLimits,
     /// Its access log; `None`: there is none. Paths are as seen from the manifest's folder.
     pub access_log: Option<AccessLogSpec>,
 }
@@ -130,6 +138,12 @@ pub struct ServiceSettings {
     /// Whether the containers' programs may gain privileges, as by `sudo`.
     #[serde(default)]
     pub new_privileges: bool,
+    /// What narrows what their programs may do.
+    #[serde(default)]
+    pub confinement: Confinement,
+    /// From SIGTERM to SIGKILL; `None`: as long as a drain may take, and 10 s more.
+    #[serde(default)]
+    pub stop_timeout: Option<Period>,
     /// Labels of the containers, beside ours.
     pub labels: BTreeMap<String, String>,
     /// What the containers speak. Paths are as seen from the manifest's folder.
@@ -138,21 +152,47 @@ pub struct ServiceSettings {
     /// How long a container may be unhealthy before another one is started in its place; 0: for ever.
     #[serde(default = "default_replace_after")]
     pub replace_after: Period,
+    /// How many images of its versions stay on this host that nothing uses: the last ones.
+    #[serde(default = "default_keep_images")]
+    pub keep_images: u32,
     /// What the proxy does with its requests and containers.
     pub traffic: TrafficSettings,
     /// How a new version takes over.
     pub rollout: RolloutSettings,
 }
 
+const fn default_keep_images() -> u32 {
+    5
+}
+
 const fn default_replace_after() -> Period {
     Period::from_secs(30)
 }
 
+/// What a project was called that named none, before it had its folder's name.
+pub(crate) const OLD_PROJECT: &str = "crossfade";
+
+/// The longest name of a project.
+const LONGEST_PROJECT: usize = 40;
+
+impl ServiceSettings {
+    /// Whether its containers serve nothing: it has no route.
+    pub fn is_worker(&self) -> bool {
+        self.port == 0 && self.socket.is_none()
+    }
+}
+
 impl Manifest {
-    /// Reads and checks a manifest. The error names field and line.
+    /// Reads and checks a manifest, whose project is called `crossfade` if it names none. The error
+    /// names field and line.
     pub fn parse(text: &str) -> Result<Self, InputError> {
+        Self::parse_as(text, OLD_PROJECT)
+    }
+
+    /// The same for a project that is called `project` if the text names none.
+    pub fn parse_as(text: &str, project: &str) -> Result<Self, InputError> {
         let raw: raw::Manifest = from_toml(text)?;
-        raw.check().map_err(|error| error.located_in(text))
+        raw.check(project).map_err(|error| error.located_in(text))
     }
 
     /// The service of that name.
@@ -172,6 +212,31 @@ impl Manifest {
 /// Without any, the default is meant.
 pub(crate) fn listener_fields(text: &str) -> Vec<String> {
     from_toml(text).map_or_else(|_| Vec::new(), |raw: raw::Manifest| raw.listener_fields())
+}
+
+/// The name of the project that the text names.
+pub(crate) fn project_named(text: &str) -> Result<Option<String>, InputError> {
+    let raw: raw::Manifest = from_toml(text)?;
+    Ok(raw.project().map(str::to_owned))
+}
+
+/// The name of the project whose manifest is in this folder and names none, as compose has it: the
+/// folder's name in lower case, without what is no letter, digit, `-` or `_`.
+pub(crate) fn name_of_folder(folder: &Path) -> Result<String, InputError> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.to_lowercase();
+    let allowed = |c: &char| c.is_ascii_alphanumeric() || "-_".contains(*c);
+    let name: String = name.chars().filter(allowed).collect();
+    let name = name.trim_start_matches(['-', '_']);
+    let name: String = name.chars().take(LONGEST_PROJECT).collect();
+    if name.is_empty() {
+        let message = format!(
+            "the folder {} has no name that a project can have: write project = \"…\"",
+            folder.display()
+        );
+        return Err(InputError::of_field("project", message));
+    }
+    Ok(name)
 }
 
 /// The tag of an image: `2.0.0` of `localhost/web:2.0.0`.

@@ -56,12 +56,15 @@ impl RolloutOverrides {
     /// The settings of `base` with these in place of its own. The error's field is one of the
     /// keys above.
     pub fn over(&self, base: &RolloutSettings) -> Result<RolloutSettings, InputError> {
+        let step_min_duration = self.step_min_duration.unwrap_or(base.step_min_duration);
         let settings = RolloutSettings {
             strategy: self.strategy_over(&base.strategy)?,
             look_every: self.look_every.unwrap_or(base.look_every),
-            step_min_duration: self.step_min_duration.unwrap_or(base.step_min_duration),
+            step_min_duration,
             min_requests: self.min_requests.unwrap_or(base.min_requests),
-            max_hold: self.max_hold.unwrap_or(base.max_hold),
+            max_hold: self
+                .max_hold
+                .unwrap_or(base.max_hold.max(step_min_duration)),
             after_max_hold: self.after_max_hold.unwrap_or(base.after_max_hold),
             success_rate: self.success_rate.unwrap_or(base.success_rate),
             success_rate_tolerance: self
@@ -133,36 +136,36 @@ fn check(settings: &RolloutSettings) -> Result<(), InputError> {
     ensure(
         settings.look_every >= Period::from_millis(10),
         field("look_every"),
-        "has to be at least 10ms",
+        "has to be at least 10ms, such as \"250ms\"",
     )?;
     ensure(
         (0.0..=100.0).contains(&settings.success_rate),
         field("success_rate"),
-        "a number from 0 to 100 is needed, in percent",
+        "a number from 0 to 100 is needed, in percent, such as 99.5",
     )?;
     ensure(
         (0.0..=100.0).contains(&settings.success_rate_tolerance),
         field("success_rate_tolerance"),
-        "a number from 0 to 100 is needed, in percentage points",
+        "a number from 0 to 100 is needed, in percentage points, such as 0.5",
     )?;
     ensure(
         !settings.latency_p99.get().is_zero(),
         field("latency_p99"),
-        "has to be longer than 0",
+        "has to be longer than 0, such as \"500ms\"",
     )?;
     ensure(
         (0.0..=100.0).contains(&settings.latency_tolerance),
         field("latency_tolerance"),
-        "a number from 0 to 100 is needed, in percentage points",
+        "a number from 0 to 100 is needed, in percentage points, such as 0.5",
     )?;
     ensure(
         !settings.start_timeout.get().is_zero(),
         field("start_timeout"),
-        "has to be longer than 0",
+        "has to be longer than 0, such as \"60s\"",
     )?;
     ensure(
         settings.max_hold >= settings.step_min_duration,
         field("max_hold"),
-        "has to be at least `step_min_duration`",
+        "has to be at least `step_min_duration`, such as \"10m\"",
     )
 }

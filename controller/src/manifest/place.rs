@@ -7,7 +7,7 @@ use admin_api::strict::{InputError, push_key};
 use admin_api::{AccessLogSpec, LogTarget};
 
 use super::{Manifest, RuntimeChoice, ServiceSettings};
-use crate::runtime::ResourceLimits;
+use crate::runtime::{Confinement, ResourceLimits};
 
 impl Manifest {
     /// Checks what can only be known where it is to run: seen from `folder`, on a runtime that is
@@ -96,6 +96,13 @@ impl ServiceSettings {
             pids,
         } = self.limits;
         let limited = "only containers can be limited";
+        let Confinement {
+            user,
+            cap_drop,
+            read_only,
+            tmpfs,
+        } = &self.confinement;
+        let confined = "only containers can be confined";
         [
             (
                 "volumes",
@@ -105,6 +112,10 @@ impl ServiceSettings {
             ("memory", memory.is_some(), limited),
             ("cpus", millicpus.is_some(), limited),
             ("pids", pids.is_some(), limited),
+            ("user", user.is_some(), confined),
+            ("cap_drop", !cap_drop.is_empty(), confined),
+            ("read_only", *read_only, confined),
+            ("tmpfs", !tmpfs.is_empty(), confined),
         ]
         .into_iter()
         .find_map(|(key, there, why)| there.then_some((key, why)))
@@ -221,6 +232,10 @@ mod tests {
             ("memory = \"64MiB\"", "services[0].memory"),
             ("cpus = 0.5", "services[0].cpus"),
             ("pids = 10", "services[0].pids"),
+            ("user = \"1000\"", "services[0].user"),
+            ("cap_drop = [\"ALL\"]", "services[0].cap_drop"),
+            ("read_only = true", "services[0].read_only"),
+            ("tmpfs = [\"/tmp\"]", "services[0].tmpfs"),
         ] {
             let text = format!("{SERVICE}{keys}\n");
             check(&text, process, field, "this project runs on processes");

@@ -8,8 +8,8 @@ use admin_api::flat::Flat;
 use admin_api::route;
 use admin_api::strict::{InputError, push_key};
 use admin_api::{
-    AccessLogSpec, PathSpec, Period, Protocol, ServiceSpec, TlsSpec, TrafficSettings, VersionSpec,
-    WhenSpec,
+    AccessLogSpec, PathSpec, Period, Protocol, ProxyLimits, ProxyTimeouts, ServiceSpec, TlsSpec,
+    TrafficSettings, VersionSpec, WhenSpec,
 };
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer};
@@ -17,17 +17,20 @@ use serde::{Deserialize, Deserializer};
 use super::calls::{WebhookEntry, check_webhooks};
 use super::checks::{check_each, ensure};
 use super::container::{
-    Volume, check_labels, check_limits, check_secrets, check_socket, check_volumes,
+    Volume, check_confinement, check_labels, check_limits, check_secrets, check_socket,
+    check_volumes,
 };
 use super::external::{self, EndpointEntry};
 use super::listener::{Listener, ListenerEntry};
 use super::overrides::RolloutOverrides;
 use super::{ProxySettings, RuntimeChoice, ServiceSettings};
 use crate::plan::RolloutSettings;
+use crate::runtime::Confinement;
 
 const DEFAULT_PORT: u16 = 8080;
 const DEFAULT_REPLICAS: u32 = 1;
-const MAX_REPLICAS: u32 = 1000;
+/// How many containers a service may have.
+pub(crate) const MAX_REPLICAS: u32 = 1000;
 
 /// Which requests a service is for: hosts, prefix, path and the rest.
 type Routes = (Vec<String>, String, Option<PathSpec>, Option<WhenSpec>);
@@ -35,8 +38,7 @@ type Routes = (Vec<String>, String, Option<PathSpec>, Option<WhenSpec>);
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Manifest {
-    #[serde(default = "default_project")]
-    project: String,
+    project: Option<String>,
     #[serde(default)]
     runtime: RuntimeChoice,
     #[serde(default)]
@@ -58,6 +60,10 @@ struct Proxy {
     admin_port: Option<u16>,
     standby: Option<bool>,
     drain_timeout: Option<Period>,
+    #[serde(default)]
+    timeouts: ProxyTimeouts,
+    #[serde(default)]
+    limits: ProxyLimits,
     access_log: Option<AccessLogSpec>,
 }
 
@@ -91,12 +97,21 @@ struct Service {
     pids: Option<u32>,
     #[serde(default)]
     new_privileges: bool,
+    user: Option<String>,
+    #[serde(default)]
+    cap_drop: Vec<String>,
+    #[serde(default)]
+    read_only: bool,
+    #[serde(default)]
+    tmpfs: Vec<String>,
+    stop_timeout: Option<Period>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
     protocol: Protocol,
     tls: Option<TlsSpec>,
     replace_after: Option<Period>,
+    keep_images: Option<u32>,
     /// Its keys stand among the others.
     #[serde(skip)]
     traffic: TrafficSettings,
@@ -110,10 +125,6 @@ impl<'de> Deserialize<'de> for Service {
         let service = Self::deserialize(Flat::new(deserializer, &mut traffic))?;
         Ok(Self { traffic, ..service })
     }
-}
-
-fn default_project() -> String {
-    "crossfade".into()
 }
 
 fn default_prefix() -> String {
@@ -136,16 +147,22 @@ impl Manifest {
         tables.chain(plain).collect()
     }
 
-    pub(super) fn check(self) -> Result<super::Manifest, InputError> {
+    pub(super) fn project(&self) -> Option<&str> {
+        self.project.as_deref()
+    }
+
+    /// `project`: its name where none is written.
+    pub(super) fn check(self, project: &str) -> Result<super::Manifest, InputError> {
+        let project = self.project.unwrap_or_else(|| project.to_owned());
         ensure(
-            name_is_fine(&self.project, 40),
+            name_is_fine(&project, super::LONGEST_PROJECT),
             || "project".into(),
             "use 1 to 40 letters, digits, `-`, `_` or `.`, a letter or digit first",
         )?;
         let proxy = self.proxy.check()?;
         let mut services: Vec<ServiceSettings> = Vec::new();
         let mut external: Vec<ServiceSpec> = Vec::new();
-        let mut seen: Vec<(String, Routes)> = Vec::new();
+        let mut seen: Vec<(String, Option<Routes>)> = Vec::new();
         for (index, service) in self.services.into_iter().enumerate() {
             let at = |key: &str| format!("services[{index}].{key}");
             let own = (service.name.clone(), service.routes());
@@ -158,7 +175,7 @@ impl Manifest {
                     let message = format!("another service has the name `{other}`");
                     return Err(InputError::of_field(at("name"), message));
                 }
-                if *routes == own.1 {
+                if routes.is_some() && *routes == own.1 {
                     let message =
                         format!("`{other}` has the same hosts and path: change one of the two");
                     return Err(InputError::of_field(at("path_prefix"), message));
@@ -169,12 +186,12 @@ impl Manifest {
         ensure(
             !seen.is_empty(),
             || "services".into(),
-            "at least one [[services]] table is needed",
+            "at least one [[services]] table is needed, with `name` and `image`: `crossfade init` writes one",
         )?;
         let webhooks = check_each("webhooks", self.webhooks, WebhookEntry::check)?;
         check_webhooks(&webhooks)?;
         Ok(super::Manifest {
-            project: self.project,
+            project,
             runtime: self.runtime,
             proxy,
             services,
@@ -196,12 +213,12 @@ impl Proxy {
         ensure(
             !listen.is_empty() || !self.listeners.is_empty(),
             || "proxy.listen".into(),
-            "at least one address is needed",
+            "at least one address is needed, such as \"127.0.0.1:8080\"",
         )?;
         ensure(
             self.admin_port != Some(0),
             || "proxy.admin_port".into(),
-            "a port from 1 to 65535 is needed",
+            "a port from 1 to 65535 is needed, such as 9900",
         )?;
         let plain = listen.iter().enumerate();
         let plain = plain.map(|(index, address)| (format!("proxy.listen[{index}]"), *address));
@@ -216,7 +233,7 @@ impl Proxy {
             ensure(
                 address.port() != 0,
                 field,
-                "a port from 1 to 65535 is needed",
+                "a port from 1 to 65535 is needed, such as \"127.0.0.1:8080\"",
             )?;
             ensure(
                 Some(address.port()) != self.admin_port,
@@ -225,6 +242,17 @@ impl Proxy {
             )?;
             ensure(seen.insert(address), field, "this address is listed twice")?;
         }
+        let within = |table: &str, error: InputError| error.inside(&format!("proxy.{table}"));
+        let timeouts = self.timeouts;
+        let of_services = timeouts.of_services.check();
+        of_services.map_err(|error| within("timeouts", error))?;
+        ensure(
+            timeouts.of_services.drain.is_none(),
+            || "proxy.timeouts.drain".into(),
+            "write it as `drain_timeout` of [proxy], such as drain_timeout = \"30s\"",
+        )?;
+        let limits = self.limits;
+        limits.check().map_err(|error| within("limits", error))?;
         // In this order, so that an index here is the one in the file.
         let mut listeners = check_each("proxy.listeners", self.listeners, ListenerEntry::check)?;
         listeners.extend(listen.into_iter().map(Listener::plain));
@@ -237,16 +265,21 @@ impl Proxy {
             admin_port: self.admin_port,
             standby: self.standby.unwrap_or(true),
             drain_timeout: self.drain_timeout.unwrap_or(Period::from_secs(30)),
+            timeouts,
+            limits,
             access_log: self.access_log,
         })
     }
 }
 
 impl Service {
-    fn routes(&self) -> Routes {
+    /// `None` of a worker, which has none.
+    fn routes(&self) -> Option<Routes> {
         let TrafficSettings { path, when, .. } = &self.traffic;
         let hosts = self.hosts.clone();
-        (hosts, self.path_prefix.clone(), path.clone(), when.clone())
+        let routes = (hosts, self.path_prefix.clone(), path.clone(), when.clone());
+        let is_worker = self.port == Some(0) && self.socket.is_none();
+        (!is_worker).then_some(routes)
     }
 
     /// Checks a service that has no containers of this project.
@@ -279,7 +312,7 @@ impl Service {
     }
 
     /// The keys that only containers have, and whether they are set.
-    fn keys_of_containers(&self) -> [(&'static str, bool); 15] {
+    fn keys_of_containers(&self) -> [(&'static str, bool); 21] {
         [
             ("version", self.version.is_some()),
             ("replicas", self.replicas.is_some()),
@@ -293,8 +326,14 @@ impl Service {
             ("cpus", self.cpus.is_some()),
             ("pids", self.pids.is_some()),
             ("new_privileges", self.new_privileges),
+            ("user", self.user.is_some()),
+            ("cap_drop", !self.cap_drop.is_empty()),
+            ("read_only", self.read_only),
+            ("tmpfs", !self.tmpfs.is_empty()),
+            ("stop_timeout", self.stop_timeout.is_some()),
             ("labels", !self.labels.is_empty()),
             ("replace_after", self.replace_after.is_some()),
+            ("keep_images", self.keep_images.is_some()),
             ("rollout", self.rollout != RolloutOverrides::default()),
         ]
     }
@@ -328,6 +367,13 @@ impl Service {
             check_socket(socket, &self.volumes, at)?;
         }
         let limits = check_limits(self.memory, self.cpus, self.pids, at)?;
+        let confinement = Confinement {
+            user: self.user.clone(),
+            cap_drop: self.cap_drop.clone(),
+            read_only: self.read_only,
+            tmpfs: self.tmpfs.clone(),
+        };
+        check_confinement(&confinement, &self.volumes, at)?;
         self.check_endpoints(at)?;
         let rollout = self
             .rollout
@@ -351,6 +397,8 @@ impl Service {
             volumes: self.volumes,
             limits,
             new_privileges: self.new_privileges,
+            confinement,
+            stop_timeout: self.stop_timeout,
             labels: self.labels,
             transport: VersionSpec {
                 protocol: self.protocol,
@@ -359,6 +407,7 @@ impl Service {
             replace_after: self
                 .replace_after
                 .unwrap_or_else(super::default_replace_after),
+            keep_images: self.keep_images.unwrap_or_else(super::default_keep_images),
             traffic: self.traffic,
             rollout,
         })
@@ -371,7 +420,11 @@ impl Service {
             "use 1 to 63 letters, digits, `-`, `_` or `.`, a letter or digit first",
         )?;
         let image = self.image.as_deref();
-        ensure(image != Some(""), || at("image"), "an image is needed")
+        ensure(
+            image != Some(""),
+            || at("image"),
+            "an image is needed, such as \"localhost/web:1.0.0\"",
+        )
     }
 
     /// The label of the first version: as it is written, else the image's tag.
@@ -393,19 +446,14 @@ impl Service {
 
     fn check_route(&self, at: &dyn Fn(&str) -> String) -> Result<(), InputError> {
         ensure(
-            (1..=MAX_REPLICAS).contains(&self.replicas.unwrap_or(DEFAULT_REPLICAS)),
+            self.replicas.unwrap_or(DEFAULT_REPLICAS) <= MAX_REPLICAS,
             || at("replicas"),
-            "a whole number from 1 to 1000 is needed",
-        )?;
-        ensure(
-            self.port != Some(0),
-            || at("port"),
-            "a port from 1 to 65535 is needed",
+            "a whole number from 0 to 1000 is needed, such as 2",
         )?;
         ensure(
             self.path_prefix.starts_with('/'),
             || at("path_prefix"),
-            "has to begin with `/`",
+            "has to begin with `/`, such as \"/api\"",
         )?;
         for key in self.env.keys() {
             let fine = !key.is_empty() && !key.contains(['=', '\0']);
@@ -421,6 +469,25 @@ impl Service {
 
     /// How the containers are reached, and what the proxy does with them and with their requests.
     fn check_endpoints(&self, at: &dyn Fn(&str) -> String) -> Result<(), InputError> {
+        if self.port == Some(0) {
+            let message = "a worker (port = 0) has no route and no traffic: leave it out, or set the \
+                           port on which the containers serve, such as 8080";
+            for (key, is_set) in [
+                ("hosts", !self.hosts.is_empty()),
+                ("path_prefix", self.path_prefix != default_prefix()),
+                ("protocol", self.protocol != Protocol::default()),
+                ("tls", self.tls.is_some()),
+                ("health", self.traffic.health.is_some()),
+            ] {
+                ensure(!is_set, || at(key), message)?;
+            }
+            ensure(
+                self.traffic == TrafficSettings::default(),
+                || at("port"),
+                "a worker (port = 0) has no traffic: leave out what the proxy does with requests, \
+                 such as `sticky` or `timeouts`",
+            )?;
+        }
         if let Some(tls) = &self.tls {
             ensure(
                 tls.verify || tls.ca.is_none(),

@@ -62,10 +62,10 @@ fn what_is_wrong_with_a_service_is_named_with_field_and_line() {
         "did you mean `replicas`?",
     );
     check_wrong(
-        &with("replicas = 0"),
+        &with("replicas = 1001"),
         4,
         "services[0].replicas",
-        "from 1 to 1000",
+        "from 0 to 1000",
     );
     check_wrong(
         &with("path_prefix = \"api\""),
@@ -379,7 +379,7 @@ fn a_service_has_what_it_is_given_and_the_proxy_its_certificates() {
         (Some(1500), Some(50))
     );
     assert!(web.volumes[0].read_only);
-    assert_eq!(web.secrets["db"], std::path::Path::new("db.txt"));
+    assert_eq!(web.secrets["db"], Path::new("db.txt"));
     assert_eq!(web.labels["team"], "shop");
 }
 
@@ -405,7 +405,7 @@ fn containers_serve_on_a_port_or_on_a_socket_in_a_folder_of_their_own() {
     let text = format!("{SMALLEST}socket = \"/run/app/app.sock\"\n");
     let manifest = Manifest::parse(&text).expect("a manifest");
     let socket = manifest.services[0].socket.as_deref();
-    assert_eq!(socket, Some(std::path::Path::new("/run/app/app.sock")));
+    assert_eq!(socket, Some(Path::new("/run/app/app.sock")));
     let long = format!("/run/{}/app.sock", "a".repeat(100));
     for (keys, says) in [
         (
@@ -472,4 +472,83 @@ fn a_service_may_have_its_own_time_to_drain() {
     let manifest = Manifest::parse(text).expect("a manifest");
     assert_eq!(manifest.drain_timeout("web").as_secs(), 7);
     assert_eq!(manifest.drain_timeout("own").as_secs(), 120);
+}
+
+#[test]
+fn a_worker_serves_nothing_and_has_no_key_about_that() {
+    let worker = format!("{SMALLEST}port = 0\nreplicas = 0\n");
+    let manifest = Manifest::parse(&worker).expect("a manifest");
+    assert!(manifest.services[0].is_worker());
+    for key in [
+        "hosts = [\"a.test\"]",
+        "path_prefix = \"/jobs\"",
+        "health = { path = \"/\" }",
+        "protocol = \"h2\"",
+    ] {
+        let error = Manifest::parse(&format!("{worker}{key}\n")).expect_err(key);
+        let field = format!("services[0].{}", key.split(' ').next().unwrap_or_default());
+        assert_eq!(error.field, Some(field), "{error}");
+        assert!(error.message.contains("a worker (port = 0)"), "{error}");
+    }
+    let error = Manifest::parse(&format!("{worker}strip_prefix = true\n")).expect_err("traffic");
+    assert_eq!(error.field.as_deref(), Some("services[0].port"), "{error}");
+    // Two of them have no route in common.
+    let two = format!("{worker}{}", worker.replace("\"web\"", "\"jobs\""));
+    Manifest::parse(&two).expect("two workers");
+}
+
+#[test]
+fn what_confines_containers_is_checked() {
+    check_wrong(
+        &with("user = \"a b\""),
+        4,
+        "services[0].user",
+        "such as app, 1000 or 1000:1000",
+    );
+    check_wrong(
+        &with("cap_drop = [\"NET_RAW\", \"net raw\"]"),
+        4,
+        "services[0].cap_drop[1]",
+        "such as NET_RAW",
+    );
+    check_wrong(
+        &with("tmpfs = [\"/tmp\", \"tmp\"]"),
+        4,
+        "services[0].tmpfs[1]",
+        "/run:size=64m",
+    );
+    check_wrong(
+        &with("tmpfs = [\"/tmp\", \"/tmp:size=1m\"]"),
+        4,
+        "services[0].tmpfs[1]",
+        "already",
+    );
+    let text = "user = \"1000\"\ncap_drop = [\"ALL\"]\nread_only = true\ntmpfs = [\"/tmp\"]\n\
+                stop_timeout = \"2m\"";
+    let manifest = Manifest::parse(&with(text)).expect("a manifest");
+    let web = &manifest.services[0];
+    assert_eq!(web.confinement.user.as_deref(), Some("1000"));
+    assert_eq!(web.stop_timeout, Some(Period::from_secs(120)));
+}
+
+#[test]
+fn the_proxys_timeouts_and_limits_are_checked_as_the_proxy_does() {
+    let proxy =
+        |text: &str| format!("[proxy]\n{text}\n[[services]]\nname = \"a\"\nimage = \"a:1\"\n");
+    check_wrong(
+        &proxy("limits = { header_bytes = \"1KiB\" }"),
+        2,
+        "proxy.limits.header_bytes",
+        "such as \"64KiB\"",
+    );
+    check_wrong(
+        &proxy("timeouts = { drain = \"1s\" }"),
+        2,
+        "proxy.timeouts.drain",
+        "drain_timeout",
+    );
+    let text = proxy("timeouts = { header = \"3s\", first_byte = \"5m\" }");
+    let manifest = Manifest::parse(&text).expect("a manifest");
+    let timeouts = manifest.proxy.timeouts;
+    assert!(timeouts.header.is_some() && timeouts.of_services.first_byte.is_some());
 }

@@ -1,6 +1,7 @@
 //! The steps of a rollout, worked out before it begins: which share of the requests the
 //! candidate gets, and how many containers it has to have for that.
 
+mod forecast;
 mod settings;
 mod step_spec;
 mod strategy;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use admin_api::Period;
 use serde::{Deserialize, Serialize};
 
+pub use forecast::{Traffic, forecast};
 pub use settings::RolloutSettings;
 pub use step_spec::{Amount, StepSpec};
 pub use strategy::Strategy;
@@ -68,6 +70,52 @@ impl Step {
             None => format!("{}%", self.share),
         }
     }
+}
+
+/// The one step of a rollout that no request can judge: of containers that serve nothing, or of none at
+/// all.
+pub fn unjudged(replicas: u32) -> Vec<Step> {
+    vec![Step {
+        share: 100,
+        mirror: None,
+        replicas,
+        stable: None,
+        hold: (replicas == 0).then_some(Period::from_secs(0)),
+        min_requests: Some(0),
+        gate: false,
+    }]
+}
+
+/// The steps of a rollout that is under way, for another number of stable containers: the shares stay,
+/// and so does what each step waits for.
+pub fn rescaled(strategy: &Strategy, steps: &[Step], before: u32, now: u32) -> Vec<Step> {
+    let fresh = strategy.steps(now);
+    let same_shares = fresh.len() == steps.len()
+        && fresh
+            .iter()
+            .zip(steps)
+            .all(|(one, other)| one.share == other.share);
+    if same_shares {
+        let pairs = steps.iter().zip(fresh);
+        return pairs
+            .map(|(step, fresh)| Step {
+                replicas: fresh.replicas,
+                stable: fresh.stable,
+                ..*step
+            })
+            .collect();
+    }
+    // A rolling rollout has as many steps as it takes: those that it has go on, in proportion.
+    let in_proportion = |count: u32| {
+        let exact = u64::from(count) * u64::from(now);
+        u32::try_from(exact.div_ceil(u64::from(before.max(1)))).unwrap_or(u32::MAX)
+    };
+    let scaled = steps.iter().map(|step| Step {
+        replicas: in_proportion(step.replicas).max(1),
+        stable: step.stable.map(in_proportion),
+        ..*step
+    });
+    scaled.collect()
 }
 
 /// How many containers a version needs to carry `weight` of `total`, measured by how many

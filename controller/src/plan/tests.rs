@@ -203,3 +203,23 @@ fn a_strategy_reads_back_what_it_shows() {
         );
     }
 }
+
+#[test]
+fn the_steps_of_a_rollout_that_is_scaled_keep_their_shares() {
+    let counts = |strategy: &str, before, now| {
+        let strategy: Strategy = strategy.parse().expect("a strategy");
+        let steps = rescaled(&strategy, &strategy.steps(before), before, now);
+        let of = |step: &Step| (step.share, step.replicas, step.stable);
+        steps.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        counts("canary", 4, 8),
+        [(10, 1, None), (50, 4, None), (100, 8, None)]
+    );
+    assert_eq!(counts("blue-green", 4, 2), [(100, 2, None)]);
+    // From 2 containers to 6: the two steps that there are, with three times as many.
+    assert_eq!(
+        counts("rolling", 2, 6),
+        [(50, 3, Some(6)), (100, 6, Some(3))]
+    );
+}

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use admin_api::Period;
 use program::text::plain;
 use serde::{Deserialize, Serialize};
 
@@ -358,9 +359,13 @@ impl Project {
                 true => Privileges::Gained,
                 false => Privileges::Kept,
             },
-            port: Some(template.port).filter(|_| socket.is_none()),
+            confinement: template.confinement.clone(),
+            port: Some(template.port).filter(|port| *port != 0 && socket.is_none()),
             socket,
-            stop_timeout: self.manifest().drain_timeout(&version.service) + STOP_MARGIN,
+            stop_timeout: template.stop_timeout.map_or_else(
+                || self.manifest().drain_timeout(&version.service) + STOP_MARGIN,
+                Period::get,
+            ),
         })
     }
 }

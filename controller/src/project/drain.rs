@@ -159,7 +159,8 @@ impl Project {
         let mut requests = Vec::new();
         for one in retired {
             let whole = !in_use.contains(one.version.as_str());
-            if !running.contains(one.name.as_str()) {
+            // One without an address serves nothing.
+            if !running.contains(one.name.as_str()) || one.address.is_none() {
                 requests.push((None, vec![one]));
             } else if whole {
                 of_version.entry(&one.version).or_default().push(one);

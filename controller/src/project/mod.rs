@@ -163,6 +163,8 @@ impl Project {
                 .collect(),
             limits: settings.limits,
             new_privileges: settings.new_privileges,
+            confinement: settings.confinement.clone(),
+            stop_timeout: settings.stop_timeout,
             labels: settings.labels.clone(),
         })
     }
@@ -243,6 +245,14 @@ impl Locks {
     pub(crate) fn of(&self, service: &str) -> Arc<tokio::sync::Mutex<()>> {
         let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         locks.entry(service.to_owned()).or_default().clone()
+    }
+}
+
+/// `there is no version `2.0.1`, only 1.0.0, 2.0.0`. Versions are named alike, so none is suggested.
+pub(crate) fn no_such_version(what: &str, version: &str, known: &[&str]) -> String {
+    match known {
+        [] => format!("there is no {what} `{version}`"),
+        known => format!("there is no {what} `{version}`, only {}", known.join(", ")),
     }
 }
 

@@ -3,7 +3,7 @@
 //! another content by then; and a reader of the journal learns only whether two are the same.
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::hash::Hasher;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::error::{Error, Result};
+use crate::no_link;
 use crate::state_dir;
 
 /// As podman has it for its own secrets.
@@ -75,7 +76,10 @@ impl Secrets {
 
     fn key(&self) -> Result<[u8; 16]> {
         let path = self.dir.join(KEY);
-        if let Some(key) = fs::read(&path).ok().and_then(|key| key.try_into().ok()) {
+        if let Some(key) = no_link::read(&path)
+            .ok()
+            .and_then(|key| key.try_into().ok())
+        {
             return Ok(key);
         }
         let key: [u8; 16] = rand::random();
@@ -107,7 +111,7 @@ fn write(path: &Path, content: &[u8], mode: u32) -> Result<()> {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new()
+        let mut file = no_link::options()
             .write(true)
             .create_new(true)
             .mode(mode)

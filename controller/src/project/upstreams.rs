@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 
 use admin_api::names;
-use admin_api::{EndpointSpec, HealthState, MirrorSpec, ServiceSpec, ServiceView, VersionSpec};
+use admin_api::{
+    EndpointSpec, EndpointView, HealthState, MirrorSpec, ServiceSpec, ServiceView, VersionSpec,
+};
 
 use crate::error::{Error, Result};
 use crate::journal::{Phase, RolloutRecord, Split, VersionRecord};
@@ -74,7 +76,8 @@ impl Project {
             .as_ref()
             .zip(view.as_ref())
             .is_some_and(|(w, v)| agrees(v, w));
-        if let (Some(view), true) = (view, same) {
+        if let (Some(mut view), true) = (view, same) {
+            show_workers(&mut view, &containers);
             return Ok(ServiceTable { containers, view });
         }
         if let Some(wanted) = &wanted {
@@ -84,10 +87,9 @@ impl Project {
             );
             self.admin.put_service(wanted).await?;
         }
-        Ok(ServiceTable {
-            containers,
-            view: self.admin.service(service).await?,
-        })
+        let mut view = self.admin.service(service).await?;
+        show_workers(&mut view, &containers);
+        Ok(ServiceTable { containers, view })
     }
 
     /// Takes the service out of the proxy, if it is there.
@@ -217,6 +219,31 @@ impl Project {
     }
 }
 
+/// Adds the containers to the proxy's view that serve nothing: the proxy does not know of them, and they
+/// are well as long as they run.
+pub(crate) fn show_workers(view: &mut ServiceView, containers: &[Container]) {
+    for container in containers {
+        let runs = container.state == ContainerState::Running && container.address.is_none();
+        let version = container.labels.get(label::VERSION).filter(|_| runs);
+        let Some(version) = version else { continue };
+        let version = view.versions.entry(version.clone()).or_default();
+        version.endpoints.push(EndpointView {
+            address: container.name.clone(),
+            health: HealthState::Up,
+            ..EndpointView::default()
+        });
+    }
+}
+
+/// The hosts and the start of the paths of a service. One that serves nothing has a route that no client
+/// asks for: the proxy knows it all the same.
+fn route_of(settings: &ServiceSettings) -> (Vec<String>, String) {
+    match settings.is_worker() {
+        true => (vec![NO_HOST.to_owned()], format!("/{}", settings.name)),
+        false => (settings.hosts.clone(), settings.path_prefix.clone()),
+    }
+}
+
 /// The version that takes all requests where none of those that are to have them has a container
 /// left: a rollout goes back to it anyway, and this is the same swap, without the wait until the
 /// rollout has seen it. A candidate is never such a version: it may not have been checked.
@@ -262,10 +289,11 @@ fn upstreams<'a>(
             None => endpoints.clear(),
         }
     }
+    let (hosts, path_prefix) = route_of(settings);
     ServiceSpec {
         name: settings.name.clone(),
-        hosts: settings.hosts.clone(),
-        path_prefix: settings.path_prefix.clone(),
+        hosts,
+        path_prefix,
         traffic: settings.traffic.clone(),
         split,
         endpoints,
@@ -320,9 +348,10 @@ pub(crate) fn predecessors<'m>(
 ) -> impl Iterator<Item = &'m ServiceSettings> {
     let is_leaving = |name: &str| manifest.leaving.iter().any(|leaving| leaving == name);
     let of = manifest.service(name).filter(|_| !is_leaving(name));
+    let of = of.filter(|one| !one.is_worker());
     let of = of.map(|one| (routes(&one.hosts, &one.path_prefix), &one.traffic));
     let leaving = manifest.services.iter();
-    let leaving = leaving.filter(move |other| is_leaving(&other.name));
+    let leaving = leaving.filter(move |other| is_leaving(&other.name) && !other.is_worker());
     leaving.filter(move |other| {
         let (hosts, prefix) = routes(&other.hosts, &other.path_prefix);
         of.as_ref()
@@ -503,6 +532,26 @@ mod tests {
 
     fn hosts_only() -> &'static str {
         "hosts = ['~(?<t>a+)\\.test']"
+    }
+
+    #[test]
+    fn a_worker_has_a_route_that_no_client_asks_for_and_is_well_while_it_runs() {
+        let text = "[[services]]\nname = \"jobs\"\nimage = \"jobs:1\"\nport = 0\n";
+        let manifest = Manifest::parse(text).expect("a manifest");
+        let containers = [
+            container("1", None, ContainerState::Running),
+            container("1", None, ContainerState::Exited(Some(1))),
+        ];
+        let weights = split(&[("1", 100)]);
+        let spec = upstreams(&manifest.services[0], &containers, &weights, None);
+        assert_eq!((spec.endpoints.len(), spec.split.len()), (0, 0));
+        assert_eq!(spec.hosts, ["crossfade.invalid"]);
+        assert_eq!(spec.path_prefix, "/jobs");
+        let mut view = ServiceView::default();
+        show_workers(&mut view, &containers);
+        let endpoints = &view.versions["1"].endpoints;
+        assert_eq!(endpoints.len(), 1);
+        assert_eq!(endpoints[0].health, HealthState::Up);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use tokio::task::JoinHandle;
 
 use super::{Live, Phase, PhaseExit, PhaseResult, Rollout};
 use crate::error::{Error, Result};
-use crate::journal::{Checkpoint, Split, Transition};
+use crate::journal::{Checkpoint, SCALED, Split, Transition};
+use crate::plan;
 
 /// Something asked of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Command {
     Resume,
     /// Set the split by hand, and stay there. Names the two versions and no other.
     Split(Split),
+    /// Have the service carried by so many containers; both versions in proportion.
+    Scale(u32),
 }
 
 /// An ask and the way back to who asked.
@@ -139,6 +142,16 @@ impl Rollout {
                 self.on_split.push(reply);
                 self.split_by_hand(split)
             }
+            Command::Scale(replicas) => match self.rescale(replicas) {
+                Ok(next) => {
+                    self.on_enter.push((reply, next.text.clone()));
+                    next
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(error));
+                    return Ok(());
+                }
+            },
             Command::Pause => {
                 // Not entered anew: the rollout goes on watching where it stands.
                 let paused = self.pause_by(who, "asked for");
@@ -189,6 +202,28 @@ impl Rollout {
             (Command::Resume, _) if !is_paused => Some(Ok(format!("{title} is not paused"))),
             _ => None,
         }
+    }
+
+    /// Writes down another number of containers, which is seen to as the phase is entered again.
+    fn rescale(&mut self, replicas: u32) -> Result<Transition> {
+        let before = self.project.service(&self.record.service)?.replicas;
+        let strategy = &self.record.settings.strategy;
+        let steps = plan::rescaled(strategy, &self.record.steps, before, replicas);
+        self.project
+            .journal
+            .rescale(&self.record, replicas, &steps)?;
+        self.record.steps = steps;
+        self.is_scaled = true;
+        let text = format!(
+            "{} is scaled from {before} to {replicas} containers, {} and {} in proportion",
+            self.record.service, self.record.from.version, self.record.to.version
+        );
+        Ok(Transition {
+            kind: SCALED,
+            paused: self.record.paused.clone(),
+            hand_split: self.record.hand_split.clone(),
+            ..Transition::new(self.record.phase, self.record.step, text)
+        })
     }
 
     /// Writes down that it does not go on by itself, and stays where it is.

@@ -43,7 +43,7 @@ use crate::journal::{Checkpoint, Phase, RolloutRecord, Split, Transition, kept_b
 use crate::plan::Step;
 use crate::project::Project;
 use crate::project::containers::Dead;
-use crate::verdict::{Counts, Limits, Verdict, judge};
+use crate::verdict::{Counts, Limits, NotJudged, Verdict, judge};
 
 pub use commands::{Command, Handle};
 pub use observe::{Live, ProxySaid};
@@ -90,6 +90,8 @@ struct Rollout {
     on_split: Vec<oneshot::Sender<Result<String>>>,
     /// Hooks that run now.
     hooks: Option<gate::Running>,
+    /// It was scaled, and containers that are too many by that may still be there.
+    is_scaled: bool,
 }
 
 /// Begins a rollout that is in the journal, or takes it up where it was left.
@@ -106,6 +108,7 @@ pub fn spawn(project: Arc<Project>, mut record: RolloutRecord) -> Handle {
         on_enter: Vec::new(),
         on_split: Vec::new(),
         hooks: None,
+        is_scaled: false,
     };
     Handle::new(sender, seen, tokio::spawn(rollout.run()))
 }
@@ -195,6 +198,7 @@ impl Rollout {
         self.capacity(replicas, Duration::ZERO).await?;
         let mut given = self.split_in(&self.run_so_far()?, &split);
         self.set_split(&given).await?;
+        self.finish_scale(&split, replicas).await?;
         let mut watch = self.watch().await?;
         loop {
             self.rest(watch.look_in(self.look_every())).await?;
@@ -230,7 +234,10 @@ impl Rollout {
                     let Counts {
                         failures, attempts, ..
                     } = sample.step.candidate;
-                    let observed = format!("{failures} of {attempts} requests failed");
+                    let mut observed = format!("{failures} of {attempts} requests failed");
+                    if let Some(not_judged) = NotJudged::of(&limits, &sample).text() {
+                        observed.push_str(&format!("; {not_judged}"));
+                    }
                     return Ok(self.after_step(&observed, observe::stats_json(&limits, &sample)));
                 }
                 _ => {}
@@ -262,6 +269,10 @@ impl Rollout {
         let replicas = self.project.service(&self.record.service)?.replicas;
         self.raise_stable(&split).await?;
         self.set_split(&split).await?;
+        if self.is_scaled {
+            self.capacity(replicas, Duration::ZERO).await?;
+            self.finish_scale(&split, replicas).await?;
+        }
         let mut watch = None;
         loop {
             let baked = self.project.clock.since(self.record.phase_since);

@@ -12,7 +12,7 @@ use crate::error::{ContainerError, Error, Fault, Result};
 use crate::journal::RolloutRecord;
 use crate::project::healthy::Health;
 use crate::verdict::{
-    Case, Counts, Dealt, Family, Limits, Pair, Reading, Run, Sample, Verdict, Window, not_judged,
+    Case, Counts, Dealt, Family, Limits, NotJudged, Pair, Reading, Run, Sample, Verdict, Window,
 };
 
 /// How long the runtime may take to say that a container has exited which the proxy knows to be gone.
@@ -165,7 +165,7 @@ impl Rollout {
             }
         };
         let reading = self.reading_of(stats.clone());
-        let dealt = self.dealt(&seen.view);
+        let dealt = self.dealt(&seen);
         let said = ProxySaid {
             view: seen.view,
             stats,
@@ -179,11 +179,14 @@ impl Rollout {
     }
 
     /// How the proxy deals the requests that the candidate is judged by.
-    fn dealt(&self, view: &ServiceView) -> Dealt {
+    fn dealt(&self, seen: &Seen) -> Dealt {
+        let view = &seen.view;
+        let candidate_is_down = seen.health.down.is_some();
         if self.record.mirrors().is_some() {
             return Dealt {
                 stable_is_due: true,
                 by_client: None,
+                candidate_is_down,
             };
         }
         let weight = |version| f64::from(view.split.get(version).copied().unwrap_or(0));
@@ -193,6 +196,7 @@ impl Rollout {
         Dealt {
             stable_is_due: stable > 0.0,
             by_client: view.traffic.sticky.is_some().then_some(share),
+            candidate_is_down,
         }
     }
 
@@ -339,9 +343,12 @@ impl Rollout {
 
     pub(super) fn show(&self, limits: &Limits, verdict: &Verdict, sample: &Sample) {
         let mut text = verdict.to_string();
-        if let (Verdict::Advance | Verdict::Hold { .. }, Some(not_judged)) =
-            (verdict, not_judged(limits, sample))
-        {
+        let not_judged = match verdict {
+            Verdict::Advance => NotJudged::of(limits, sample).text(),
+            Verdict::Hold { .. } => NotJudged::yet(limits, sample).text(),
+            _ => None,
+        };
+        if let Some(not_judged) = not_judged {
             text.push_str(&format!("; {not_judged}"));
         }
         self.live.send_modify(|live| {
@@ -382,7 +389,7 @@ pub(super) fn stats_json(limits: &Limits, sample: &Sample) -> serde_json::Value 
         "slow_ms": sample.slow.map(|seconds| seconds * 1000.0),
         "elapsed_ms": millis(sample.elapsed),
         "evidence": Case::against(limits, sample),
-        "not_judged": not_judged(limits, sample),
+        "not_judged": NotJudged::of(limits, sample).text(),
         "limits": {
             "success_rate": limits.success_rate,
             "success_rate_tolerance": limits.success_rate_tolerance,

@@ -4,7 +4,7 @@
 use tokio::time::Instant;
 
 use super::{Phase, PhaseResult, Rollout};
-use crate::journal::Split;
+use crate::journal::{Split, kept_by};
 use crate::project::containers::{Dead, of_version};
 use crate::project::healthy::Health;
 
@@ -22,6 +22,37 @@ impl Rollout {
         }
         while self.project.sweep_on(&self.record.service).await? {
             // A drain can take a while: a candidate that dies meanwhile is not waited for.
+            self.observe().await?;
+            self.rest(self.look_every()).await?;
+        }
+        Ok(())
+    }
+
+    /// After a `scale`: stable has as many containers as it is to have, and of both versions those go
+    /// that are too many. Those that come are there before.
+    pub(super) async fn finish_scale(&mut self, split: &Split, candidates: u32) -> PhaseResult<()> {
+        if !self.is_scaled {
+            return Ok(());
+        }
+        let service = self.record.service.clone();
+        let replicas = self.project.service(&service)?.replicas;
+        let stable = kept_by(&self.record, replicas).unwrap_or(replicas);
+        self.start_stable(stable).await?;
+        if split
+            .get(&self.record.from.version)
+            .is_some_and(|weight| *weight > 0)
+        {
+            self.until_stable_serves(stable, stable).await?;
+        }
+        {
+            let _alone = self.project.place_lock(&service).await;
+            let table = self.project.check_table(&service).await?;
+            for (version, keep) in [(&self.record.from, stable), (&self.record.to, candidates)] {
+                self.project.retire(&service, &table.extra(version, keep))?;
+            }
+        }
+        self.is_scaled = false;
+        while self.project.sweep_on(&service).await? {
             self.observe().await?;
             self.rest(self.look_every()).await?;
         }

@@ -7,6 +7,7 @@ use super::*;
 use crate::plan::Strategy;
 use crate::runtime::label;
 use crate::testing::TestProject;
+use crate::verdict::AfterMaxHold;
 
 mod faults;
 mod hooks;
@@ -438,10 +439,51 @@ async fn upgraded_connections_hold_their_container_and_not_the_rollout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn too_few_requests_pause_a_rollout_and_promote_ends_that() {
+async fn without_requests_each_step_goes_on_after_max_hold_and_says_what_was_not_judged() {
     let test = TestProject::new().await;
     test.proxy.set_idle(true);
     let handle = test.canary();
+    until(&handle, Phase::Shifting).await;
+    let began = Instant::now();
+    until(&handle, Phase::Baking).await;
+    let took = began.elapsed();
+    let steps = Duration::from_secs(3 * 20);
+    assert!(
+        took >= steps && took < steps + Duration::from_secs(5),
+        "{took:?}"
+    );
+    handle.ended().await;
+    check_promoted(&test);
+    let events = test.events();
+    let says = "(at 10% 0 of 0 requests failed; not judged: failures (0 of 20 requests), latency (";
+    let second = events.iter().find(|one| one.text.contains(says));
+    assert!(second.is_some(), "{events:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_requests_a_candidate_that_is_not_healthy_does_not_go_on() {
+    let test = TestProject::new().await;
+    test.proxy.set_idle(true);
+    let handle = test.canary();
+    until(&handle, Phase::Shifting).await;
+    test.proxy.take_down("1.0.0", "timed out");
+    test.proxy.take_down("2.0.0", "timed out");
+    until_paused(&handle).await;
+    let record = handle.live().record;
+    assert_eq!((record.phase, record.step), (Phase::Shifting, 0));
+}
+
+/// A canary that pauses where requests are missing.
+fn pausing(test: &TestProject) -> Handle {
+    let record = test.begin_with(|settings| settings.after_max_hold = AfterMaxHold::Pause);
+    spawn(test.project.clone(), record)
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_few_requests_pause_a_rollout_that_is_to_and_promote_ends_that() {
+    let test = TestProject::new().await;
+    test.proxy.set_idle(true);
+    let handle = pausing(&test);
     until_paused(&handle).await;
     let paused = handle.live().record.paused.expect("a reason");
     assert_eq!(paused, "held for 20s: 0 of 20 requests so far");
@@ -455,7 +497,7 @@ async fn too_few_requests_pause_a_rollout_and_promote_ends_that() {
 async fn a_paused_rollout_is_still_watched() {
     let test = TestProject::new().await;
     test.proxy.set_idle(true);
-    let handle = test.canary();
+    let handle = pausing(&test);
     until_paused(&handle).await;
     test.proxy.fail("2.0.0", 50);
     test.proxy.set_idle(false);

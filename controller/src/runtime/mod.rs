@@ -72,6 +72,8 @@ pub struct ContainerSpec {
     pub limits: ResourceLimits,
     /// What its programs may do. Processes may what their user may.
     pub privileges: Privileges,
+    /// What narrows that.
+    pub confinement: Confinement,
     /// The port on which it serves. A process is told a free one in `PORT` instead.
     pub port: Option<u16>,
     /// The unix socket on which it serves, in place of a port. It is told in `SOCKET` where it has it.
@@ -137,6 +139,32 @@ pub enum Privileges {
     FilesAlone,
     /// Not even that.
     None,
+}
+
+/// What narrows what the programs of a container may do, beside [`Privileges`]. By default all of it is
+/// as the image has it. Processes have none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Confinement {
+    /// Whom they run as: a name or a number, and a group after `:`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Capabilities that they do without, such as `NET_RAW`, or `ALL`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cap_drop: Vec<String>,
+    /// Whether the image's file system can only be read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
+    /// Folders that are in memory and empty at first, such as `/tmp`, with options after `:`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tmpfs: Vec<String>,
+}
+
+impl Confinement {
+    /// Whether all is as the image has it.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a container may use of the host; `None`: as much as there is.
@@ -228,6 +256,12 @@ pub trait Runtime: Send + Sync {
     /// The name by which this very image can be pulled again, such as `registry/web@sha256:…`;
     /// `None` for one that was built here.
     async fn pull_name(&self, image: &str) -> Result<Option<String>, RuntimeError>;
+
+    /// Removes an image by its id. Whether it is gone now: one that a container uses, or that has names
+    /// of others, stays. Programs stay in any case.
+    async fn remove_image(&self, _id: &str) -> Result<bool, RuntimeError> {
+        Ok(false)
+    }
 
     /// Makes the project's network unless it is there.
     async fn ensure_network(&self) -> Result<(), RuntimeError>;

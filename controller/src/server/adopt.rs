@@ -67,6 +67,7 @@ impl Controller {
             runtime: kind,
             boot: boot(),
             kept: Vec::new(),
+            project: manifest.project.clone(),
         };
         self.keep(Some(&applied), &record, &services)?;
         *lock(&self.up) = Some(up);

@@ -19,11 +19,13 @@ use crate::project::proxy::{self as proxy_host, ProxyHost};
 use crate::project::secrets::Secrets;
 use crate::project::webhooks::Webhooks;
 use crate::project::{Locks, Project, ProjectFiles};
+use crate::project_name;
 use crate::rollout::{self, Handle};
 use crate::runtime::{ContainerState, Runtime, RuntimeError, label};
 use crate::server::engine::{self, Engine};
 use crate::server::liveness::Liveness;
 use crate::server::recent::Recent;
+use crate::server::table_watch::TableWatch;
 
 /// What the history says of a controller that was told to stop.
 const STOPPED: &str = "the controller is stopped; what is up runs on";
@@ -65,6 +67,8 @@ pub(crate) struct Up {
     /// Told when a container may have come or gone.
     pub(super) changed: Arc<Notify>,
     pub(super) _watch: RuntimeWatch,
+    /// Tells the same of the proxy.
+    pub(super) table: TableWatch,
     pub(super) backoff: Mutex<Backoff>,
     /// That of the proxy's standby.
     pub(super) standby_backoff: Mutex<Backoff>,
@@ -76,6 +80,8 @@ pub(crate) struct Up {
     pub(super) proxy_process: Mutex<Option<String>>,
     /// The dead containers of each service, by their ids, that the history has.
     pub(super) told_dead: Mutex<HashMap<String, BTreeSet<String>>>,
+    /// The newest version after which images were removed that are no longer kept.
+    pub(super) images_of: Mutex<Option<i64>>,
     /// What came of requests in the last minute.
     pub(super) recent: Mutex<Recent>,
 }
@@ -136,10 +142,15 @@ impl Controller {
     }
 
     pub(super) async fn take_up_applied(&self) -> Result<()> {
+        if lock(&self.leaving).is_some() {
+            // The disk may have been too full to write that it is not wanted any more.
+            return Ok(());
+        }
         let Some(applied) = self.journal.applied()? else {
             return Ok(());
         };
-        let mut manifest = Manifest::parse(&applied.text).map_err(Error::manifest(applied.path))?;
+        let manifest = applied.manifest();
+        let mut manifest = manifest.map_err(Error::manifest(&applied.path))?;
         manifest.services.extend(applied.kept);
         let engine = engine::choose(applied.runtime, &manifest.project, &self.dir).await?;
         let up = self.make_up(manifest, engine)?;
@@ -157,7 +168,29 @@ impl Controller {
             up.run(record);
         }
         *lock(&self.up) = Some(up);
-        self.note_start()
+        if let Err(error) = self.note_start() {
+            // A disk that is full is no reason to leave alone what runs.
+            tracing::warn!("{error}");
+        }
+        Ok(())
+    }
+
+    /// A manifest that was read from `path`. Where it names no project it is of the one that is up, else
+    /// of its folder's name.
+    pub(super) fn read_manifest(&self, text: &str, path: &Path) -> Result<Manifest> {
+        let project = match (self.get_up(), self.journal.applied()?) {
+            (Some(up), _) => up.project.name.clone(),
+            (None, Some(applied)) => applied.project,
+            (None, None) => project_name::of_manifest(path, text)?,
+        };
+        Manifest::parse_as(text, &project).map_err(Error::manifest(path))
+    }
+
+    /// Whether the journal says that nothing is to be up.
+    pub(super) fn wants_nothing(&self) -> bool {
+        self.journal
+            .applied()
+            .is_ok_and(|applied| applied.is_none())
     }
 
     /// The controller takes up what another one has left.
@@ -346,6 +379,7 @@ impl Up {
         let changed = Arc::new(Notify::new());
         Self {
             _watch: RuntimeWatch::start(project.runtime.clone(), changed.clone()),
+            table: TableWatch::start(project.clone(), changed.clone()),
             project,
             kind,
             rollouts: Mutex::default(),
@@ -357,6 +391,7 @@ impl Up {
             last_error: Mutex::default(),
             proxy_process: Mutex::default(),
             told_dead: Mutex::default(),
+            images_of: Mutex::default(),
             recent: Mutex::default(),
         }
     }

@@ -47,6 +47,14 @@ pub(super) fn differences(settings: &ServiceSettings, service: &ServiceRecord) -
             "new_privileges",
             template.new_privileges == settings.new_privileges,
         ),
+        (
+            "user, cap_drop, read_only or tmpfs",
+            template.confinement == settings.confinement,
+        ),
+        (
+            "stop_timeout",
+            template.stop_timeout == settings.stop_timeout,
+        ),
     ] {
         if !is_same {
             found.push(format!("{key} is another one"));

@@ -3,6 +3,10 @@
 use crate::api::{Explanation, RolloutStatus, StepExplained};
 use crate::journal::Event;
 use crate::plan::Step;
+use crate::verdict::NOT_JUDGED;
+
+/// The outcome of a step whose figures let it end.
+const GOOD: &str = "good";
 
 /// Sorts the events of a rollout, oldest first, by its steps.
 pub(crate) fn explain(rollout: RolloutStatus, steps: &[Step], events: Vec<Event>) -> Explanation {
@@ -48,10 +52,23 @@ pub(crate) fn explain(rollout: RolloutStatus, steps: &[Step], events: Vec<Event>
     }
     Explanation {
         rollout,
+        not_judged: not_judged(&explained),
         before,
         steps: explained,
         after,
     }
+}
+
+/// What the steps that ended well ended without.
+fn not_judged(steps: &[StepExplained]) -> Vec<String> {
+    let ended = steps.iter().filter(|step| step.outcome == GOOD);
+    let of = |step: &StepExplained| {
+        let stats = step.stats.as_ref()?;
+        let text = stats["not_judged"].as_str()?;
+        let text = text.strip_prefix(NOT_JUDGED).unwrap_or(text);
+        Some(format!("step {}: {text}", step.step))
+    };
+    ended.filter_map(of).collect()
 }
 
 fn planned(n: usize, of: usize, step: Step) -> StepExplained {
@@ -93,7 +110,7 @@ fn end(step: &mut StepExplained, event: &Event) {
     let went_back = event.kind.starts_with("roll");
     let (outcome, why) = match (went_back, &event.stats) {
         (true, _) => ("rolled back", Some(event.text.clone())),
-        (false, Some(_)) => ("good", None),
+        (false, Some(_)) => (GOOD, None),
         // It was not judged: a user promoted it.
         (false, None) => (
             "promoted by hand",
@@ -141,8 +158,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_step_has_what_was_seen_and_decided_in_it() {
-        let good = json!({ "candidate": { "tries": 50, "failures": 0 } });
-        let bad = json!({ "candidate": { "tries": 9, "failures": 5 } });
+        let not_judged = "not judged: failures (12 of 50 requests)";
+        let good = json!({
+            "candidate": { "tries": 12, "failures": 0 },
+            "not_judged": not_judged,
+        });
+        let bad = json!({
+            "candidate": { "tries": 9, "failures": 5 },
+            "not_judged": not_judged,
+        });
         let play = [
             ("began", None),
             ("checking", None),
@@ -161,6 +185,11 @@ mod tests {
         let [first, second, _] = explanation.steps.as_slice() else {
             panic!("three steps");
         };
+        assert_eq!(
+            explanation.not_judged,
+            ["step 1: failures (12 of 50 requests)"],
+            "not of the step that was rolled back"
+        );
         assert_eq!((first.began, first.ended), (Some(3000), Some(6000)));
         assert_eq!(first.stats, Some(good));
         let kinds: Vec<&str> = first

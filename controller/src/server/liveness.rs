@@ -123,6 +123,12 @@ impl Liveness {
             .collect()
     }
 
+    /// Whether none is unhealthy, or waits for another in its place.
+    pub(super) fn is_calm(&self) -> bool {
+        let mut histories = self.services.values();
+        histories.all(|history| history.unhealthy.is_empty() && history.given_up.is_empty())
+    }
+
     /// These were waited for until they were healthy: one that is not any more is not starting.
     pub(super) fn were_healthy(&mut self, service: &str, names: impl Iterator<Item = String>) {
         let history = self.services.entry(service.to_owned()).or_default();

@@ -6,9 +6,11 @@ mod controller;
 mod differences;
 pub(crate) mod engine;
 mod explain;
+mod images;
 mod liveness;
 mod recent;
 mod reconciler;
+mod table_watch;
 pub(crate) mod verbs;
 mod waiting;
 
@@ -79,7 +81,12 @@ pub fn open(dir: &Path) -> Result<Folder> {
     state_dir::make(dir)?;
     state_dir::check(dir)?;
     let lock = state_dir::lock(dir)?;
-    let journal = Journal::open(&dir.join(journal::FILE))?;
+    let file = dir.join(journal::FILE);
+    let journal = match Journal::open(&file) {
+        // The disk may be full.
+        Err(_) if state_dir::give_reserve(dir) => Journal::open(&file),
+        opened => opened,
+    }?;
     if let Some(restored) = journal.restored() {
         tracing::error!("{restored}");
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use admin_api::ServiceView;
-use tokio::time::{Interval, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::error::{Error, Result};
 use crate::journal::{self, ServiceRecord};
@@ -20,10 +20,14 @@ use crate::project::reconcile::{DesiredVersion, Number, Unfit, compare, wanted};
 use crate::runtime::{Container, ContainerState, label};
 use crate::server::controller::{Controller, Unsolved, Up, lock};
 use crate::server::liveness::{Sighting, Times};
+use crate::state_dir;
 
-/// So often everything is looked at, also when the engine has told nothing. The engine itself is
-/// rarely asked for it: [`Runtime::last_list`](crate::runtime::Runtime::last_list).
+/// So often everything is looked at while something is not as it should be, or no one tells of changes.
 const EVERY: Duration = Duration::from_secs(2);
+/// The same where all is well, and engine and proxy tell of every change.
+const EVERY_AT_REST: Duration = Duration::from_secs(60);
+/// So often it is looked whether a reading of the counters is due.
+const READ_EVERY: Duration = Duration::from_secs(10);
 /// One container that ends is several events, and rarely comes alone.
 const SETTLE: Duration = Duration::from_millis(50);
 /// So often nothing is found up before a controller in the background ends.
@@ -31,14 +35,18 @@ const IDLE_TICKS: u32 = 5;
 const DRAIN_WAIT: Duration = Duration::from_millis(500);
 
 impl Controller {
-    /// Looks after everything, whenever the engine tells of a change and every two seconds.
+    /// Looks after everything, whenever the engine or the proxy tells of a change, every minute, and
+    /// every two seconds while something is not as it should be.
     /// `until_down`: ends the controller when nothing has come up for a while.
     pub(crate) async fn keep_reconciling(self: Arc<Self>, until_down: bool) {
-        let mut tick = interval(EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = None;
         let mut idle = 0;
         loop {
-            let ticked = self.next_occasion(&mut tick).await;
+            let ticked = match last {
+                Some(last) => self.next_occasion(last).await,
+                None => true,
+            };
+            last = Some(Instant::now());
             // An `up` that has begun is in the journal, and not to be taken up beside it.
             let is_up = self.get_up().is_some() || {
                 let _alone = self.changing.lock().await;
@@ -48,7 +56,8 @@ impl Controller {
                 self.reconcile().await;
             }
             // A client may have read the history, and may do so again. A verb may take long.
-            let is_idle = is_up && self.get_up().is_none() && Arc::strong_count(&self.busy) == 1;
+            let is_gone = self.get_up().is_none() && self.wants_nothing();
+            let is_idle = is_up && is_gone && Arc::strong_count(&self.busy) == 1;
             idle = match (is_idle, ticked) {
                 (true, true) => idle + 1,
                 (true, false) => idle,
@@ -60,29 +69,67 @@ impl Controller {
         }
     }
 
-    /// Whether it was the timer.
-    async fn next_occasion(&self, tick: &mut Interval) -> bool {
+    /// Waits for the next occasion to look at everything. Whether it was the timer.
+    async fn next_occasion(&self, last: Instant) -> bool {
         let up = self.get_up();
-        let told = async {
-            match &up {
-                Some(up) => up.changed.notified().await,
-                None => std::future::pending().await,
+        loop {
+            let told = async {
+                match &up {
+                    Some(up) => up.changed.notified().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let due = up.as_ref().and_then(|up| lock(&up.backoff).next());
+            let is_time = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let every = match up.as_ref().is_some_and(|up| self.is_at_rest(up)) {
+                true => EVERY_AT_REST,
+                false => EVERY,
+            };
+            tokio::select! {
+                () = sleep_until(last + every) => return true,
+                () = is_time => return false,
+                () = told => {
+                    sleep(SETTLE).await;
+                    return false;
+                }
+                () = sleep(READ_EVERY) => {}
             }
-        };
-        let due = up.as_ref().and_then(|up| lock(&up.backoff).next());
-        let is_time = async {
-            match due {
-                Some(due) => sleep_until(due).await,
-                None => std::future::pending().await,
+            if let Some(up) = &up {
+                self.read_counters(up).await;
             }
-        };
-        tokio::select! {
-            _ = tick.tick() => true,
-            () = is_time => false,
-            () = told => {
-                sleep(SETTLE).await;
-                false
-            }
+        }
+    }
+
+    /// Whether all is as it should be, and whatever changes is told.
+    fn is_at_rest(&self, up: &Up) -> bool {
+        up.table.works()
+            && lock(&up.last_error).is_empty()
+            && lock(&up.backoff).next().is_none()
+            && lock(&up.liveness).is_calm()
+            && !self.may_have_old_images(up)
+            && self
+                .journal
+                .retired()
+                .is_ok_and(|retired| retired.is_empty())
+    }
+
+    /// Keeps a reading of each service's counters, where one is due.
+    async fn read_counters(&self, up: &Up) {
+        for service in self.journal.services().unwrap_or_default() {
+            self.read_counters_of(up, &service.name).await;
+        }
+    }
+
+    async fn read_counters_of(&self, up: &Up, service: &str) {
+        if lock(&up.recent).is_due(service)
+            && let Ok(stats) = up.project.admin.stats(service).await
+        {
+            lock(&up.recent).keep(&stats);
         }
     }
 
@@ -103,8 +150,13 @@ impl Controller {
             let why = format!("the proxy: {error}");
             last_error.insert(0, Unsolved { service: None, why });
         }
+        state_dir::keep_reserve(&self.dir);
         if let Err(error) = self.journal.copy_daily(&self.dir.join(journal::FILE)) {
             let why = format!("the journal cannot be copied: {error}");
+            last_error.push(Unsolved { service: None, why });
+        }
+        if let Err(error) = self.forget_images(&up).await {
+            let why = format!("images that are no longer kept cannot be removed: {error}");
             last_error.push(Unsolved { service: None, why });
         }
         if let Err(error) = self.sweep_aside(&up) {
@@ -149,11 +201,7 @@ impl Controller {
             // The proxy knows of a container that has ended before the runtime tells of it.
             project.runtime.list().await?;
         }
-        if lock(&up.recent).is_due(&service.name)
-            && let Ok(stats) = project.admin.stats(&service.name).await
-        {
-            lock(&up.recent).keep(&stats);
-        }
+        self.read_counters_of(up, &service.name).await;
         if let Some(view) = &view {
             self.look_after_unhealthy(up, &service.name, view).await?;
         }

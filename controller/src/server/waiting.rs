@@ -6,11 +6,14 @@ use std::time::Duration;
 use crate::api::Waiting;
 use crate::clock::Millis;
 use crate::journal::{Phase, RolloutRecord};
+use crate::verdict::AfterMaxHold;
 
-/// What a rollout waits for; `None` where it is over. `verdict` is what its last look said.
+/// What a rollout waits for; `None` where it is over. `verdict` is what its last look said, `attempts`
+/// how many requests the candidate has had in this step.
 pub(super) fn of_rollout(
     record: &RolloutRecord,
     verdict: Option<&str>,
+    attempts: u64,
     drain_timeout: Duration,
     now: Millis,
 ) -> Option<Waiting> {
@@ -44,11 +47,12 @@ pub(super) fn of_rollout(
                     Some(ends),
                 );
             }
+            let until = at(settings.max_hold.get().max(hold));
+            if let Some(lacking) = lacking(record, attempts, now) {
+                return wait(lacking, until);
+            }
             let why = verdict.unwrap_or("enough requests");
-            wait(
-                format!("the end of step {n} of {of}: {why}"),
-                at(settings.max_hold.get()),
-            )
+            wait(format!("the end of step {n} of {of}: {why}"), until)
         }
         Phase::Promoting => wait(format!("containers of {to}, to give it all requests"), None),
         Phase::Baking => wait(
@@ -59,6 +63,31 @@ pub(super) fn of_rollout(
         Phase::RollingBack => wait(format!("{to} to finish its requests"), at(drain_timeout)),
         Phase::Done | Phase::RolledBack => None,
     }
+}
+
+/// The requests that a step lacks, how long they take at the rate of those that came, and what becomes
+/// of the step without them.
+fn lacking(record: &RolloutRecord, attempts: u64, now: Millis) -> Option<String> {
+    let settings = &record.settings;
+    let step = record.steps.get(record.step);
+    let wanted = step.and_then(|step| step.min_requests);
+    let wanted = wanted.unwrap_or(settings.min_requests);
+    let left = wanted.checked_sub(attempts).filter(|left| *left > 0)?;
+    let then = match settings.after_max_hold {
+        AfterMaxHold::Proceed => "it goes on without them",
+        AfterMaxHold::Pause => "it pauses without them",
+    };
+    let lasted = u64::try_from(now - record.phase_since).unwrap_or(0);
+    let takes = (lasted * left).checked_div(attempts).map(|millis| {
+        let takes = humantime::format_duration(Duration::from_secs(millis.div_ceil(1000)));
+        format!("about {takes} at this rate; ")
+    });
+    Some(format!(
+        "{left} of the {wanted} requests of step {} of {} ({}{then})",
+        record.step + 1,
+        record.steps.len(),
+        takes.unwrap_or_default()
+    ))
 }
 
 /// So much later.
@@ -79,7 +108,7 @@ mod tests {
         let mut says = |phase, now| {
             record.phase = phase;
             let drain = Duration::from_secs(30);
-            let waits = of_rollout(&record, Some("12 of 20 requests so far"), drain, now);
+            let waits = of_rollout(&record, Some("in doubt"), 20, drain, now);
             waits.map(|waits| (waits.what, waits.until))
         };
         let until = |what: &str, until| Some((what.to_owned(), until));
@@ -94,10 +123,7 @@ mod tests {
         );
         assert_eq!(
             says(Phase::Shifting, 2000),
-            until(
-                "the end of step 1 of 3: 12 of 20 requests so far",
-                Some(21_000)
-            )
+            until("the end of step 1 of 3: in doubt", Some(21_000))
         );
         assert_eq!(
             says(Phase::Baking, 2000),
@@ -110,10 +136,33 @@ mod tests {
         assert_eq!(says(Phase::Done, 2000), None);
         record.phase = Phase::Shifting;
         record.paused = Some("too few requests".into());
-        let paused = of_rollout(&record, None, Duration::ZERO, 2000).expect("it waits");
+        let paused = of_rollout(&record, None, 0, Duration::ZERO, 2000).expect("it waits");
         assert!(
             paused.what.starts_with("you: `crossfade resume`"),
             "{paused:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_lacks_requests_says_how_long_they_take_and_what_comes_without_them() {
+        let test = TestProject::new().await;
+        let mut record = test.begin("canary");
+        record.phase = Phase::Shifting;
+        record.phase_since = 1000;
+        let says = |record: &RolloutRecord, attempts| {
+            let waits = of_rollout(record, None, attempts, Duration::ZERO, 5000);
+            let waits = waits.expect("it waits");
+            assert_eq!(waits.until, Some(21_000));
+            waits.what
+        };
+        assert_eq!(
+            says(&record, 5),
+            "15 of the 20 requests of step 1 of 3 (about 12s at this rate; it goes on without them)"
+        );
+        record.settings.after_max_hold = AfterMaxHold::Pause;
+        assert_eq!(
+            says(&record, 0),
+            "20 of the 20 requests of step 1 of 3 (it pauses without them)"
         );
     }
 }

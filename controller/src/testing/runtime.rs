@@ -130,6 +130,11 @@ impl Runtime for FakeRuntime {
         Ok(None)
     }
 
+    async fn remove_image(&self, id: &str) -> Result<bool, RuntimeError> {
+        self.calls.push(format!("remove image {id}"));
+        Ok(true)
+    }
+
     async fn ensure_network(&self) -> Result<(), RuntimeError> {
         Ok(())
     }

@@ -33,6 +33,7 @@ mod tests;
 mod window;
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -42,7 +43,8 @@ pub(crate) use counts::{quantile, since as buckets_since};
 use evidence::{
     Bets, Evidence, FAILURES, SLOWNESS, Share, Weighed, against_limit, against_stable, enough,
 };
-pub use reasons::not_judged;
+pub(crate) use reasons::NOT_JUDGED;
+pub use reasons::NotJudged;
 use reasons::{chance_text, failures_text, slower_text, too_slow_text};
 pub use run::{Run, RunKind};
 pub use window::{Gathered, Reading, Window};
@@ -97,10 +99,32 @@ pub struct Limits {
 #[serde(rename_all = "lowercase")]
 pub enum AfterMaxHold {
     /// Waits for the user.
-    #[default]
     Pause,
-    /// Goes on, where nothing but requests was missing.
+    /// Goes on, where nothing but requests was missing: a service without traffic at night is
+    /// deployed by the morning. What was not judged is written down.
+    #[default]
     Proceed,
+}
+
+impl fmt::Display for AfterMaxHold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pause => "pause",
+            Self::Proceed => "proceed",
+        })
+    }
+}
+
+impl FromStr for AfterMaxHold {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "pause" => Ok(Self::Pause),
+            "proceed" => Ok(Self::Proceed),
+            other => Err(format!("`{other}` is neither `pause` nor `proceed`")),
+        }
+    }
 }
 
 /// What is known of candidate and stable at the same moment.
@@ -120,6 +144,9 @@ pub struct Dealt {
     /// Where each client keeps its version: the candidate's share of the clients, 0 to 1. Who has
     /// failed is then counted by client, and how many requests each makes says nothing.
     pub by_client: Option<f64>,
+    /// Whether a container of the candidate is not healthy now: then requests are not all that it
+    /// lacks.
+    pub candidate_is_down: bool,
 }
 
 /// What a candidate is accused of.
@@ -453,6 +480,7 @@ pub fn judge(limits: &Limits, sample: &Sample) -> Verdict {
     let candidate = sample.step.candidate;
     let hold_reason = hold_reason(limits, sample, &case);
     let few = candidate.attempts < limits.min_requests;
+    let lacks_only_requests = few && hold_reason.is_none() && !sample.dealt.candidate_is_down;
     let left = limits.step_min_duration.saturating_sub(sample.elapsed);
     let waits = if let Some(why) = as_bad_as_stable(limits, sample) {
         Verdict::Inconclusive { why }
@@ -465,11 +493,13 @@ pub fn judge(limits: &Limits, sample: &Sample) -> Verdict {
         if let Some(hold_reason) = &hold_reason {
             why.push_str(&format!("; {hold_reason}"));
         }
+        why.push_str(&countdown(limits, sample, lacks_only_requests));
         Verdict::Hold { why }
     } else if !left.is_zero() {
         let why = format!("{} s to go", left.as_secs_f64().ceil());
         Verdict::Hold { why }
-    } else if let Some(why) = hold_reason.clone() {
+    } else if let Some(mut why) = hold_reason.clone() {
+        why.push_str(&countdown(limits, sample, false));
         Verdict::Hold { why }
     } else {
         return Verdict::Advance;
@@ -478,7 +508,7 @@ pub fn judge(limits: &Limits, sample: &Sample) -> Verdict {
         Verdict::Hold { why } | Verdict::Inconclusive { why }
             if sample.elapsed >= limits.max_hold =>
         {
-            if few && hold_reason.is_none() && limits.after_max_hold == AfterMaxHold::Proceed {
+            if lacks_only_requests && limits.after_max_hold == AfterMaxHold::Proceed {
                 return Verdict::Advance;
             }
             let held = humantime::format_duration(limits.max_hold);
@@ -487,6 +517,20 @@ pub fn judge(limits: &Limits, sample: &Sample) -> Verdict {
         }
         waits => waits,
     }
+}
+
+/// What becomes of a step that is held, and when; in steps of 10 s, so that it is not news each time.
+fn countdown(limits: &Limits, sample: &Sample, lacks_only_requests: bool) -> String {
+    let left = limits.max_hold.saturating_sub(sample.elapsed).as_secs();
+    if left == 0 {
+        return String::new();
+    }
+    let then = match limits.after_max_hold {
+        AfterMaxHold::Proceed if lacks_only_requests => "goes on without them",
+        _ => "pauses",
+    };
+    let left = Duration::from_secs(left.div_ceil(10) * 10);
+    format!("; {then} in {}", humantime::format_duration(left))
 }
 
 /// What is proven against the candidate, in words.

@@ -61,7 +61,50 @@ pub(super) fn too_slow_text(limits: &Limits, sample: &Sample) -> String {
 const RESPONSES_FOR_LATENCY: u64 = 30;
 
 /// What the candidate is not judged by, as far as can be seen, and why.
-pub fn not_judged(limits: &Limits, sample: &Sample) -> Option<String> {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NotJudged {
+    failures: Option<String>,
+    latency: Option<String>,
+}
+
+impl NotJudged {
+    /// What a step that ends now has not judged.
+    pub fn of(limits: &Limits, sample: &Sample) -> Self {
+        Self {
+            failures: failures_not_judged(limits, sample),
+            latency: latency_not_judged(limits, sample),
+        }
+    }
+
+    /// What a step that goes on does not judge yet: the requests that it lacks are its verdict.
+    pub fn yet(limits: &Limits, sample: &Sample) -> Self {
+        Self {
+            failures: None,
+            latency: latency_not_judged(limits, sample),
+        }
+    }
+
+    /// In words; `None` where all is judged.
+    pub fn text(&self) -> Option<String> {
+        let named = [("failures", &self.failures), ("latency", &self.latency)];
+        let parts = named.into_iter().filter_map(|(what, why)| {
+            let why = why.as_ref()?;
+            Some(format!("{what} ({why})"))
+        });
+        let parts: Vec<String> = parts.collect();
+        (!parts.is_empty()).then(|| format!("{NOT_JUDGED}{}", parts.join(", ")))
+    }
+}
+
+/// How [`NotJudged::text`] begins.
+pub(crate) const NOT_JUDGED: &str = "not judged: ";
+
+fn failures_not_judged(limits: &Limits, sample: &Sample) -> Option<String> {
+    let (attempts, wanted) = (sample.step.candidate.attempts, limits.min_requests);
+    (attempts < wanted).then(|| format!("{attempts} of {wanted} requests"))
+}
+
+fn latency_not_judged(limits: &Limits, sample: &Sample) -> Option<String> {
     let (ours, record) = (
         sample.step.candidate.latency.responses,
         sample.record.latency.responses,
@@ -80,7 +123,7 @@ pub fn not_judged(limits: &Limits, sample: &Sample) -> Option<String> {
     } else {
         return None;
     };
-    Some(format!("latency: not judged, {why}"))
+    Some(why)
 }
 
 /// What the evidence means: a bound of the probability that a candidate without a fault is rolled

@@ -38,6 +38,7 @@ fn sample(candidate: (u64, u64), stable: (u64, u64), secs: u64) -> Sample {
     let dealt = Dealt {
         stable_is_due,
         by_client: None,
+        candidate_is_down: false,
     };
     Sample {
         step,
@@ -108,6 +109,15 @@ fn what_is_held_for_too_long_is_paused_or_goes_on_where_only_requests_are_missin
     let why = check_sample(&LIMITS, &quiet, "pause");
     assert_eq!(why, "held for 10m: 12 of 50 requests so far");
     check_sample(&proceed, &quiet, "advance");
+    let early = sample((0, 12), (0, 100), 585);
+    let why = check_sample(&proceed, &early, "hold");
+    assert_eq!(why, "12 of 50 requests so far; goes on without them in 20s");
+    let why = check_sample(&LIMITS, &early, "hold");
+    assert_eq!(why, "12 of 50 requests so far; pauses in 20s");
+    // Health is missing, too.
+    let mut down = quiet;
+    down.dealt.candidate_is_down = true;
+    check_sample(&proceed, &down, "pause");
     // One of 40 failed: that is no reason to go on with everything.
     let doubtful = sample((1, 40), (0, 9), 600);
     let why = check_sample(&proceed, &doubtful, "pause");
@@ -310,14 +320,18 @@ fn what_was_not_judged_is_named() {
     few.is_warm = true;
     few.step.candidate.latency.responses = 12;
     few.record.latency.responses = 1000;
-    let says = |sample: &Sample| not_judged(&LIMITS, sample);
-    let text = "latency: not judged, 12 of about 30 responses needed";
+    let says = |sample: &Sample| NotJudged::of(&LIMITS, sample).text();
+    let text = "not judged: latency (12 of about 30 responses needed)";
     assert_eq!(says(&few).as_deref(), Some(text));
     few.record.latency.responses = 999;
-    let text = "latency: not judged, stable had 999 of 1000 responses before the step";
+    let text = "not judged: latency (stable had 999 of 1000 responses before the step)";
     assert_eq!(says(&few).as_deref(), Some(text));
     few.is_warm = false;
-    let text = "latency: not judged, the first 10s do not count";
+    let text = "not judged: latency (the first 10s do not count)";
+    assert_eq!(says(&few).as_deref(), Some(text));
+    assert_eq!(NotJudged::yet(&LIMITS, &few).text().as_deref(), Some(text));
+    few.step.candidate.attempts = 49;
+    let text = "not judged: failures (49 of 50 requests), latency (the first 10s do not count)";
     assert_eq!(says(&few).as_deref(), Some(text));
     let mut many = late(0, 630);
     many.is_warm = true;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use controller::runtime::{
-    ContainerSpec, Network, Podman, Privileges, ResourceLimits, RuntimeError, label,
+    Confinement, ContainerSpec, Network, Podman, Privileges, ResourceLimits, RuntimeError, label,
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -59,6 +59,7 @@ impl TestPodman {
             secrets: BTreeMap::new(),
             limits: ResourceLimits::default(),
             privileges: Privileges::Kept,
+            confinement: Confinement::default(),
             port: Some(8080),
             socket: None,
             stop_timeout: Duration::from_secs(5),

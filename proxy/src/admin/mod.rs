@@ -1,6 +1,7 @@
 //! The admin API (v1): HTTP and JSON, on a loopback port, a unix socket, or wherever a token
 //! guards it.
 
+mod changes;
 mod metrics;
 mod slots;
 pub(crate) mod successor;
@@ -32,6 +33,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_io_timeout::TimeoutWriter;
 
+use crate::admin::changes::After;
 use crate::admin::slots::{Slot, Slots};
 use crate::config::{AdminAddress, Config, Token};
 use crate::control::drain::DrainTarget;
@@ -344,6 +346,11 @@ impl AdminApi {
                 };
                 Ok(tagged(json(StatusCode::OK, &list), table.generation))
             }
+            (&Method::GET, ["v1", "changes"]) => {
+                let after = After::read(request.uri.query())?;
+                let changes = after.wait(&self.control).await;
+                Ok(json(StatusCode::OK, &changes))
+            }
             (&Method::GET, ["v1", "services", name]) => {
                 let table = table();
                 let service = table.service(name).ok_or_else(|| no_service(name))?;
@@ -526,7 +533,7 @@ fn no_service(name: &str) -> Problem {
 
 fn no_such_call(method: &Method, segments: &[&str]) -> Problem {
     let allowed = match segments {
-        ["healthz" | "readyz" | "metrics"] | ["v1", "status" | "services"] => "GET",
+        ["healthz" | "readyz" | "metrics"] | ["v1", "status" | "services" | "changes"] => "GET",
         ["v1", "services", _] => "GET, PUT, DELETE",
         ["v1", "services", _, "stats"] => "GET",
         ["v1", "services", _, "split"] => "PUT",

@@ -8,13 +8,10 @@ use std::time::SystemTime;
 
 use admin_api::names;
 use admin_api::strict::{InputError, from_toml};
-use admin_api::{NonZeroPeriod, ServiceSpec};
-use bytesize::ByteSize;
+use admin_api::{ProxyLimits, ServiceSpec};
 use ipnet::IpNet;
 
-use super::raw::{
-    RawAdmin, RawConfig, RawHandover, RawLimits, RawListener, RawSticky, RawTimeouts,
-};
+use super::raw::{RawAdmin, RawConfig, RawHandover, RawListener, RawSticky};
 use super::{
     AdminAddress, AdminSettings, Config, ConfigError, Limits, Listener, ListenersTls, Token,
 };
@@ -23,13 +20,9 @@ use crate::table::cookie_key::CookieKey;
 use crate::table::definition::Definition;
 use crate::table::route::Routes;
 use crate::table::timeouts::Timeouts;
-use crate::wire::h1::head::MAX_FIELDS;
 use crate::wire::socket::HalfClose;
 use crate::wire::tls::{ClientAuth, KeyPair, ListenerSettings, ListenerTls, Version};
 
-/// Less would refuse what browsers send.
-const MIN_HEADER_BYTES: u64 = 8 * 1024;
-const MAX_HEADER_BYTES: u64 = 1024 * 1024;
 const MIN_TOKEN: usize = 16;
 /// Bytes of the file with the key of sticky cookies.
 const MIN_COOKIE_KEY: usize = 32;
@@ -38,8 +31,6 @@ const MAX_COOKIE_KEY: u64 = 64 * 1024;
 const MAX_SOCKET_PATH: usize = 107;
 /// Of a listener's name.
 const MAX_NAME: usize = 255;
-/// Of one listener. Every process has fewer files.
-const MAX_CONNECTIONS: usize = 10_000_000;
 /// Of a config file.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
 
@@ -124,7 +115,7 @@ impl Config {
             access_log: raw.access_log,
             cookie_key: raw.sticky.as_ref().map(read_cookie_key).transpose()?,
             listeners,
-            timeouts: timeouts(&raw.timeouts),
+            timeouts: Timeouts::of(&raw.timeouts),
             limits: check_limits(&raw.limits)?,
             services: check_services(raw.services)?,
         })
@@ -326,62 +317,16 @@ fn check_socket(field: &str, socket: PathBuf) -> Result<PathBuf, InputError> {
     Ok(socket)
 }
 
-fn timeouts(raw: &RawTimeouts) -> Timeouts {
-    let default = Timeouts::default();
-    let or = |own: Option<NonZeroPeriod>, else_| own.map_or(else_, NonZeroPeriod::get);
-    Timeouts {
-        header: or(raw.header, default.header),
-        keep_alive: or(raw.keep_alive, default.keep_alive),
-        resolve: or(raw.resolve, default.resolve),
-        ..default.with(&raw.of_services)
-    }
-}
-
-fn check_limits(raw: &RawLimits) -> Result<Limits, InputError> {
-    let out_of_range =
-        |field: &str, message: String| InputError::of_field(format!("limits.{field}"), message);
-    let bytes = raw.header_bytes.map_or(64 * 1024, |size| size.as_u64());
-    if !(MIN_HEADER_BYTES..=MAX_HEADER_BYTES).contains(&bytes) {
-        let message = format!("{} is out of range: from 8KiB to 1MiB", ByteSize(bytes));
-        return Err(out_of_range("header_bytes", message));
-    }
-    let line = raw.request_line.map_or(16 * 1024, |size| size.as_u64());
-    if !(1..=bytes).contains(&line) {
-        let message = format!(
-            "{} is out of range: from 1B to limits.header_bytes ({})",
-            ByteSize(line),
-            ByteSize(bytes)
-        );
-        return Err(out_of_range("request_line", message));
-    }
-    let count = raw.header_count.unwrap_or(100);
-    if !(1..=MAX_FIELDS).contains(&count) {
-        let message = format!("{count} is out of range: from 1 to {MAX_FIELDS}");
-        return Err(out_of_range("header_count", message));
-    }
-    let connections = raw.connections.unwrap_or(100_000);
-    if !(1..=MAX_CONNECTIONS).contains(&connections) {
-        let message = format!("{connections} is out of range: from 1 to {MAX_CONNECTIONS}");
-        return Err(out_of_range("connections", message));
-    }
-    let per_address = raw.connections_per_address.unwrap_or(usize::MAX);
-    if per_address == 0 {
-        let message = "has to be above 0".to_owned();
-        return Err(out_of_range("connections_per_address", message));
-    }
-    let requests = raw.requests_per_connection.unwrap_or(u64::MAX);
-    if requests == 0 {
-        let message = "has to be above 0".to_owned();
-        return Err(out_of_range("requests_per_connection", message));
-    }
+fn check_limits(raw: &ProxyLimits) -> Result<Limits, InputError> {
+    raw.check().map_err(|error| inside("limits", error))?;
     Ok(Limits {
-        request_line: line as usize,
-        header_bytes: bytes as usize,
-        header_count: count,
-        body: raw.body.map_or(u64::MAX, |size| size.as_u64()),
-        connections,
-        connections_per_address: per_address,
-        requests_per_connection: requests,
+        request_line: raw.request_line() as usize,
+        header_bytes: raw.header_bytes() as usize,
+        header_count: raw.header_count(),
+        body: raw.body.map_or(u64::MAX, |size| size.0),
+        connections: raw.connections(),
+        connections_per_address: raw.connections_per_address.unwrap_or(usize::MAX),
+        requests_per_connection: raw.requests_per_connection.unwrap_or(u64::MAX),
     })
 }
 

@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
-use admin_api::flat::Flat;
-use admin_api::{AccessLogSpec, NonZeroPeriod, ServiceSpec, TimeoutsSpec};
-use bytesize::ByteSize;
-use serde::{Deserialize, Deserializer};
+use admin_api::{AccessLogSpec, ProxyLimits, ProxyTimeouts, ServiceSpec};
+use serde::Deserialize;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -18,9 +16,9 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) listeners: Vec<RawListener>,
     #[serde(default)]
-    pub(super) timeouts: RawTimeouts,
+    pub(super) timeouts: ProxyTimeouts,
     #[serde(default)]
-    pub(super) limits: RawLimits,
+    pub(super) limits: ProxyLimits,
     #[serde(default)]
     pub(super) services: Vec<ServiceSpec>,
 }
@@ -72,40 +70,4 @@ pub(super) struct RawListener {
 pub(super) struct RawKeyPair {
     pub(super) cert: PathBuf,
     pub(super) key: PathBuf,
-}
-
-/// `[timeouts]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, remote = "Self")]
-pub(super) struct RawTimeouts {
-    pub(super) header: Option<NonZeroPeriod>,
-    pub(super) keep_alive: Option<NonZeroPeriod>,
-    pub(super) resolve: Option<NonZeroPeriod>,
-    /// What a service may have of its own. Its keys stand among the others.
-    #[serde(skip)]
-    pub(super) of_services: TimeoutsSpec,
-}
-
-impl<'de> Deserialize<'de> for RawTimeouts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut of_services = TimeoutsSpec::default();
-        let timeouts = Self::deserialize(Flat::new(deserializer, &mut of_services))?;
-        Ok(Self {
-            of_services,
-            ..timeouts
-        })
-    }
-}
-
-/// `[limits]`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawLimits {
-    pub(super) request_line: Option<ByteSize>,
-    pub(super) header_bytes: Option<ByteSize>,
-    pub(super) header_count: Option<usize>,
-    pub(super) body: Option<ByteSize>,
-    pub(super) connections: Option<usize>,
-    pub(super) connections_per_address: Option<usize>,
-    pub(super) requests_per_connection: Option<u64>,
 }

@@ -454,19 +454,14 @@ fn check_versions(
     requested.iter().map(check).collect()
 }
 
-/// A sentence that names the versions there are.
+/// A sentence that names the versions there are. They are named alike, so none is suggested.
 pub(crate) fn unknown_version(version: &str, known: &BTreeMap<Arc<str>, u32>) -> String {
     if known.is_empty() {
         return format!("there is no version `{version}`: the service has no endpoints");
     }
-    let names = || known.keys().map(AsRef::as_ref);
-    let list = names().collect::<Vec<&str>>().join(", ");
-    match closest(version, names()) {
-        Some(meant) => {
-            format!("there is no version `{version}`, only {list}; did you mean `{meant}`?")
-        }
-        None => format!("there is no version `{version}`, only {list}"),
-    }
+    let names: Vec<&str> = known.keys().map(AsRef::as_ref).collect();
+    let list = names.join(", ");
+    format!("there is no version `{version}`, only {list}")
 }
 
 #[cfg(test)]

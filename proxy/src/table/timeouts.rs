@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use admin_api::{NonZeroPeriod, Period, TimeoutsSpec};
+use admin_api::{NonZeroPeriod, Period, ProxyTimeouts, TimeoutsSpec};
 
 /// How long things may take: as the config file has it, or as it is with one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,25 +39,34 @@ pub(crate) struct Timeouts {
 /// What is as it is where nothing is said.
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            header: Duration::from_secs(10),
-            keep_alive: Duration::from_secs(75),
-            connect: Duration::from_secs(5),
-            connect_failover: Duration::from_secs(1),
-            connect_hedge: Some(Duration::from_millis(250)),
-            wait_for_endpoint: Some(Duration::from_secs(5)),
-            first_byte: Duration::from_secs(60),
-            request: None,
-            body_idle: Duration::from_secs(60),
-            drain: Duration::from_secs(30),
-            stream: Some(Duration::from_secs(300)),
-            upgraded: Some(Duration::from_secs(3600)),
-            resolve: Duration::from_secs(5),
-        }
+        Self::of(&ProxyTimeouts::default())
     }
 }
 
 impl Timeouts {
+    /// Those of the config file, with the defaults of what it leaves out.
+    pub(crate) fn of(spec: &ProxyTimeouts) -> Self {
+        let spec = spec.in_force();
+        let or_zero = |own: Option<NonZeroPeriod>| own.map_or(Duration::ZERO, NonZeroPeriod::get);
+        // Every one of them is there.
+        let none = Self {
+            header: or_zero(spec.header),
+            keep_alive: or_zero(spec.keep_alive),
+            connect: Duration::ZERO,
+            connect_failover: Duration::ZERO,
+            connect_hedge: None,
+            wait_for_endpoint: None,
+            first_byte: Duration::ZERO,
+            request: None,
+            body_idle: Duration::ZERO,
+            drain: Duration::ZERO,
+            stream: None,
+            upgraded: None,
+            resolve: or_zero(spec.resolve),
+        };
+        none.with(&spec.of_services)
+    }
+
     /// These, but for what `spec` says.
     pub(crate) fn with(&self, spec: &TimeoutsSpec) -> Self {
         let or =

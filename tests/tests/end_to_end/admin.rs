@@ -99,7 +99,7 @@ async fn a_bad_split_is_named_and_leaves_the_running_one_alone() {
         (
             json!({"split": {"2.0.1": 1}}),
             "split.\"2.0.1\"",
-            "did you mean `2.0.0`?",
+            "there is no version `2.0.1`, only 1.0.0, 2.0.0",
         ),
         (json!({"spilt": {}}), "spilt", "did you mean `split`?"),
     ] {

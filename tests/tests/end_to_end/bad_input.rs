@@ -61,15 +61,12 @@ async fn a_wrong_name_or_weight_changes_nothing_and_says_what_would_be_right() {
 
     refused(
         &["split", "web", "1.0.0=50", "2.0.1=50"],
-        &[
-            "no running version `2.0.1`, only 1.0.0, 2.0.0",
-            "did you mean `2.0.0`?",
-        ],
+        &["no running version `2.0.1`, only 1.0.0, 2.0.0"],
     )
     .await;
     refused(
         &["rollback", "web", "--to", "1.0.1"],
-        &["no version of web `1.0.1`", "did you mean `1.0.0`?"],
+        &["no version of web `1.0.1`, only "],
     )
     .await;
     for wrong in [
@@ -149,9 +146,10 @@ async fn a_second_deploy_waits_for_its_turn_and_one_of_what_runs_is_done_already
             )
             .await;
     }
+    // Nothing would be left to compare the candidate with.
     project
         .refused(
-            &["scale", "web", "3"],
+            &["scale", "web", "0"],
             1,
             &["rollout 1 (web 1.0.0 → 2.0.0) is running"],
         )

@@ -82,12 +82,13 @@ async fn an_up_whose_pull_fails_half_way_says_so_and_leaves_nothing() {
     let host = engine.host();
     let up = project.start_with(&["up"], &[("CONTAINER_HOST", &host)]);
     let finished = up.finished().await;
-    assert_eq!(finished.code, Some(1), "{finished:#?}");
+    assert_eq!(finished.code, Some(69), "{finished:#?}");
     assert_eq!(finished.stdout, "", "{finished:#?}");
     let lines: Vec<&str> = finished.stderr.lines().collect();
     let says = format!(
-        "error: there is no image `{IMAGE}` on this host, and it cannot be pulled: \
-         read: connection reset by peer"
+        "error: {}:11: services[0].image: service `web`: there is no image `{IMAGE}` on this host, \
+         and it cannot be pulled: read: connection reset by peer",
+        project.file().display()
     );
     assert_eq!(lines, [format!("pulling {IMAGE}"), says]);
     let sent = engine.sent.lock().unwrap().clone();

@@ -291,6 +291,9 @@ impl JsonCommands {
         self.check(&["demo"], 64).await;
         self.check(&["doctor"], 0).await;
         self.check(&["down"], 0).await;
+        self.check(&["config"], 0).await;
+        // There is a manifest.
+        self.check(&["init"], 1).await;
         let good = self.project.manifest(&quick());
         self.project
             .write_manifest(&good.replace("replicas", "replcas"));
@@ -335,7 +338,7 @@ impl JsonCommands {
             self.check(&[verb], 1).await;
         }
         let no_image = ["proxy", "upgrade", "--image", "./none"];
-        self.check(&no_image, 1).await;
+        self.check(&no_image, 69).await;
     }
 
     async fn that_are_wrong(&mut self) {

@@ -15,6 +15,11 @@ volumes = ["./data:/var/lib/web:ro"]
 memory = "256MiB"
 cpus = 0.5
 pids = 64
+user = "1000:1000"
+cap_drop = ["ALL"]
+read_only = true
+tmpfs = ["/tmp:size=1m"]
+stop_timeout = "7s"
 labels = { team = "shop" }
 
 [services.rollout]"#;
@@ -43,8 +48,14 @@ labels = { team = "shop" }
             .unwrap();
         assert_eq!(volume["Source"], folder.join("data").to_str().unwrap());
         assert_eq!(volume["RW"], false);
+        assert_eq!(found["Config"]["User"], "1000:1000");
+        assert_eq!(found["Config"]["StopTimeout"], 7);
+        let host = &found["HostConfig"];
+        assert_eq!(host["ReadonlyRootfs"], true, "{host:#}");
+        assert!(host["Tmpfs"]["/tmp"].is_string(), "{host:#}");
+        let effective = found["EffectiveCaps"].as_array().map(Vec::len);
+        assert_eq!(effective.unwrap_or_default(), 0, "{found:#}");
         if limited {
-            let host = &found["HostConfig"];
             assert_eq!(host["Memory"], 256 << 20, "{host:#}");
             assert_eq!(host["NanoCpus"], 500_000_000, "{host:#}");
             assert_eq!(host["PidsLimit"], 64, "{host:#}");
@@ -130,6 +141,59 @@ pub(crate) async fn a_tag_that_was_built_again_is_rolled_out_as_a_revision() {
         said.trim_end().ends_with("nothing to do"),
         "it was rolled back by hand: {said}"
     );
+}
+
+/// Of the images of a service the last few stay, and those in use: no others of ours, and none of
+/// anybody else.
+pub(crate) async fn images_that_are_no_longer_kept_are_removed() {
+    let settings = Settings {
+        step: "0s",
+        bake: "0s",
+        ..Settings::default()
+    };
+    let project = TestProject::new(On::Podman, &settings);
+    let image = |n: u32| format!("localhost/{}:{n}", project.name);
+    let folder = project.file().parent().unwrap().to_owned();
+    let build = |n: u32| {
+        let file = folder.join("Containerfile");
+        let text = format!("FROM {IMAGES}:2.0.0\nLABEL test={}-{n}\n", project.name);
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap();
+        podman(&["build", "--quiet", "--file", file, "--tag", &image(n)]).unwrap();
+    };
+    (1..=4).for_each(build);
+    let manifest = project.manifest(&settings);
+    let manifest = manifest.replace(&format!("{IMAGES}:1.0.0"), &image(1));
+    let manifest = manifest.replace("version = \"1.0.0\"\n", "keep_images = 1\n");
+    project.write_manifest(&manifest);
+    project.must(&["up"]).await;
+    let is_there = |n: u32| podman(&["image", "exists", &image(n)]).is_ok();
+    for n in 2..=4 {
+        let image = image(n);
+        let args = [
+            "deploy",
+            "web",
+            "--image",
+            &image,
+            "--strategy",
+            "all-at-once",
+        ];
+        project.must(&args).await;
+        project.until_phase("done").await;
+    }
+    // 4 is stable, and 3 is what a rollback goes to.
+    tests::wait_until("the others are gone", || async {
+        !is_there(1) && !is_there(2)
+    })
+    .await;
+    assert!(is_there(3) && is_there(4));
+    let base = format!("{IMAGES}:2.0.0");
+    assert!(podman(&["image", "exists", &base]).is_ok(), "none of ours");
+    project.must(&["rollback", "web", "--wait"]).await;
+    project.must(&["down"]).await;
+    for n in [3, 4] {
+        let _ = podman(&["rmi", &image(n)]);
+    }
 }
 
 /// Containers of this version serve, all of this image.

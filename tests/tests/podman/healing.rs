@@ -44,6 +44,15 @@ pub(crate) async fn a_holder_that_dies_or_is_taken_away_is_made_again_and_the_pr
         .await;
         load.stop().await.expect_no_failure();
     }
+    let mut events = project.events().await;
+    let again = format!("started again: {infra}");
+    events.retain(|event| event.starts_with("proxy: ") && event.contains(&again));
+    let [died, gone, ..] = events.as_slice() else {
+        panic!("the history lacks one: {events:#?}");
+    };
+    let exited = format!("proxy: {infra} exited with code 137");
+    assert!(died.starts_with(&exited), "{died}");
+    assert!(gone.contains("-proxy is gone"), "{gone}");
 }
 
 /// The id of a container, if it runs.

@@ -9,6 +9,7 @@
 )]
 
 mod controller_kills;
+mod costs;
 mod demo;
 mod engine;
 mod given;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
             given::a_container_has_its_volumes_its_limits_and_its_labels_and_no_secret_in_sight,
             given::a_rollback_starts_the_image_that_was_though_its_tag_has_moved,
             given::a_tag_that_was_built_again_is_rolled_out_as_a_revision,
+            given::images_that_are_no_longer_kept_are_removed,
             healing::a_holder_that_dies_or_is_taken_away_is_made_again_and_the_proxy_with_it,
             healing::a_stray_with_our_labels_is_taken_away_and_a_stranger_whose_name_we_want_stays,
             healing::an_api_that_is_killed_in_the_middle_of_a_rollout_is_started_again_and_no_version_is_judged,
@@ -120,6 +122,8 @@ fn alone() -> [Vec<Trial>; 2] {
         trials![podman_works;
             neighbours::down_leaves_everything_as_it_was_before_up_a_container_with_a_look_alike_name_too,
             neighbours::a_name_that_another_container_has_is_an_error_and_nothing_is_left,
+            costs::at_rest_the_controller_and_podman_take_next_to_nothing_of_a_core,
+            costs::an_up_of_ten_services_takes_hardly_longer_than_podman_itself,
         ],
     ]
 }

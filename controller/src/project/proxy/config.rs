@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use admin_api::{AccessLogSpec, LogTarget, Period};
+use admin_api::{AccessLogSpec, LogTarget};
 
-use crate::manifest::{ClientAuth, HalfClose, Listener, Tls, TlsVersion};
+use crate::manifest::{ClientAuth, HalfClose, Listener, ProxySettings, Tls, TlsVersion};
 use crate::project::host_sockets::{HANDOVER, KEEPER, name_of};
 
 /// What the proxy is told. All paths are as it sees them.
@@ -17,14 +17,12 @@ pub(super) struct Config<'a, L> {
     pub(super) folder: &'a Path,
     /// The name of what it remembers.
     pub(super) state_file: &'a str,
-    /// How long a retired endpoint may finish what it has.
-    pub(super) drain: Period,
+    /// What holds for all services and clients.
+    pub(super) settings: &'a ProxySettings,
     /// Whether the controller keeps sockets for it.
     pub(super) keeper: bool,
     /// Each with where it listens.
     pub(super) listeners: L,
-    /// Its access log, if it has one.
-    pub(super) access_log: Option<&'a AccessLogSpec>,
     /// The manifest's folder, from which certificates and the file of the access log are meant.
     pub(super) manifest: &'a Path,
 }
@@ -45,7 +43,7 @@ impl<'l, L: Iterator<Item = (&'l Listener, At)>> Config<'_, L> {
             "# Written by crossfade at each start of the proxy.\n\
              [admin]\nlisten = {:?}\ntoken_file = {}\nstate_file = {}\n\n\
              [handover]\nsocket = {}\n{}\n\
-             [timeouts]\ndrain = \"{}\"\n",
+             [timeouts]\ndrain = \"{}\"\n{}",
             self.admin,
             quoted(&self.folder.join("token")),
             quoted(&self.folder.join(self.state_file)),
@@ -54,8 +52,13 @@ impl<'l, L: Iterator<Item = (&'l Listener, At)>> Config<'_, L> {
                 true => format!("keeper = {}\n", quoted(&self.folder.join(KEEPER))),
                 false => String::new(),
             },
-            self.drain,
+            self.settings.drain_timeout,
+            self.settings.timeouts.lines(),
         );
+        let limits = self.settings.limits.lines();
+        if !limits.is_empty() {
+            text.push_str(&format!("\n[limits]\n{limits}"));
+        }
         for (listener, at) in self.listeners {
             let (At::Own(address) | At::Host(address)) = at;
             text.push_str(&format!("\n[[listeners]]\naddress = \"{address}\"\n"));
@@ -82,7 +85,7 @@ impl<'l, L: Iterator<Item = (&'l Listener, At)>> Config<'_, L> {
                 text.push_str(&tls_text(tls, self.manifest));
             }
         }
-        if let Some(access_log) = self.access_log {
+        if let Some(access_log) = &self.settings.access_log {
             text.push_str(&access_log_text(access_log, self.manifest));
         }
         text
@@ -151,6 +154,13 @@ tls_min_version = "1.3"
 client_ca = "ca.pem"
 client_auth = "optional"
 
+[proxy.timeouts]
+connect = "2s"
+header = "3s"
+
+[proxy.limits]
+body = "1MiB"
+
 [proxy.access_log]
 to = "logs/access.log"
 format = '$request "$status"'
@@ -167,10 +177,9 @@ image = "web:1"
             admin: "unix:/inside/admin.sock".into(),
             folder: Path::new("/inside"),
             state_file: "state.json",
-            drain: Period::from_secs(30),
+            settings: &manifest.proxy,
             keeper: false,
             listeners: manifest.proxy.listeners.iter().zip([At::Own(inside)]),
-            access_log: manifest.proxy.access_log.as_ref(),
             manifest: Path::new("/home/project"),
         };
         let text = config.text();
@@ -197,6 +206,9 @@ sample = { "2xx" = 0.5 }
             text.contains("listen = \"unix:/inside/admin.sock\"\n"),
             "{text}"
         );
+        let set = "[timeouts]\ndrain = \"30s\"\nheader = \"3s\"\nconnect = \"2s\"\n\n\
+                   [limits]\nbody = \"1MiB\"\n\n[[listeners]]";
+        assert!(text.contains(set), "{text}");
     }
 
     #[test]
@@ -210,10 +222,9 @@ sample = { "2xx" = 0.5 }
             admin: "0.0.0.0:9900".into(),
             folder: Path::new("/inside"),
             state_file: "state.json",
-            drain: Period::from_secs(30),
+            settings: &manifest.proxy,
             keeper: true,
             listeners: [(listener, At::Host(host)), (listener, At::Own(inside))].into_iter(),
-            access_log: None,
             manifest: Path::new("/"),
         };
         let text = config.text();

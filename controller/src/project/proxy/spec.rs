@@ -11,13 +11,15 @@ use super::{admin_address, certificates, token};
 use crate::error::Result;
 use crate::manifest::{Listener, ProxySettings, RuntimeChoice};
 use crate::runtime::{
-    ContainerSpec, Mount, Network, Privileges, Publish, Relabel, ResourceLimits, label,
+    Confinement, ContainerSpec, Mount, Network, Privileges, Publish, Relabel, ResourceLimits, label,
 };
 use crate::state_dir::{self, proxy_folder, write_private};
 
 /// The ports inside the container: clients, then admin, where that has one.
 const FIRST_PORT: u16 = 8080;
 const ADMIN_INSIDE: u16 = 9900;
+/// The name under which containers on any project's network find the proxy.
+const ALIAS: &str = "crossfade";
 /// The infra container only waits.
 const INFRA_MEMORY: u64 = 64 << 20;
 const INFRA_PIDS: u32 = 64;
@@ -84,7 +86,8 @@ impl ProxyHost<'_> {
             host,
             container_port: ADMIN_INSIDE,
         }));
-        let aliases = vec![self.project.name.clone()];
+        let mut aliases = vec![ALIAS.to_owned(), self.project.name.clone()];
+        aliases.dedup();
         Ok(ContainerSpec {
             command: vec!["--hold".into()],
             privileges: Privileges::None,
@@ -161,6 +164,7 @@ impl ProxyHost<'_> {
             limits: ResourceLimits::default(),
             // Certificates, and sockets of containers, may belong to any user.
             privileges: Privileges::FilesAlone,
+            confinement: Confinement::default(),
             port: None,
             socket: None,
             stop_timeout: STOP_MARGIN,
@@ -180,10 +184,9 @@ impl ProxyHost<'_> {
             admin,
             folder,
             state_file: STATE_FILE,
-            drain: settings.drain_timeout,
+            settings,
             keeper: self.has_host_sockets(),
             listeners,
-            access_log: settings.access_log.as_ref(),
             manifest: &self.project.folder()?,
         };
         Ok(config.text())

@@ -282,3 +282,46 @@ async fn who_pauses_before_the_gate_has_not_agreed_to_it() {
     handle.ended().await;
     check_promoted(&test);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_that_is_scaled_has_both_versions_in_proportion() {
+    let test = TestProject::new().await;
+    let handle = spawn(test.project.clone(), test.begin("steps=50:10m,100"));
+    until_step(&handle, 0).await;
+    let began = test.project.clock.now();
+    let scaled = |want: &'static [(&'static str, usize)]| {
+        let test = &test;
+        async move {
+            let done = async {
+                while test.running() != running(want) {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            };
+            let done = tokio::time::timeout(LONG, done).await;
+            assert!(done.is_ok(), "{:?}", test.running());
+        }
+    };
+    let said = handle.send(Command::Scale(8)).await.expect("scaled");
+    assert_eq!(
+        said,
+        "web is scaled from 4 to 8 containers, 1.0.0 and 2.0.0 in proportion"
+    );
+    scaled(&[("1.0.0", 8), ("2.0.0", 4)]).await;
+    handle.send(Command::Scale(2)).await.expect("scaled");
+    scaled(&[("1.0.0", 2), ("2.0.0", 1)]).await;
+    check_order(&test.calls.all());
+    let record = handle.live().record;
+    assert_eq!((record.phase, record.step), (Phase::Shifting, 0));
+    assert!(record.phase_since <= began, "the step has not begun anew");
+    assert_eq!(test.proxy.split(), split(&[("1.0.0", 50), ("2.0.0", 50)]));
+
+    handle.send(Command::Promote).await.expect("promoted");
+    until(&handle, Phase::Baking).await;
+    let since = handle.live().record.phase_since;
+    handle.send(Command::Scale(3)).await.expect("scaled");
+    scaled(&[("1.0.0", 3), ("2.0.0", 3)]).await;
+    assert_eq!(handle.live().record.phase_since, since, "the bake goes on");
+    handle.ended().await;
+    assert_eq!(test.running(), running(&[("2.0.0", 3)]));
+    assert_eq!(test.project.service("web").expect("there").replicas, 3);
+}

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::runtime::Container;
 
 /// After so long podman is asked again, although it has told of no change.
-const TRUSTED: Duration = Duration::from_secs(60);
+const TRUSTED: Duration = Duration::from_secs(50);
 
 /// The last list, for as long as it holds.
 #[derive(Debug, Default)]

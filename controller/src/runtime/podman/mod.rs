@@ -27,7 +27,8 @@ use bollard::errors::Error as ApiError;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, ListContainersOptionsBuilder,
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 use tokio::sync::{Notify, mpsc};
@@ -284,6 +285,12 @@ impl Runtime for Podman {
             .await
     }
 
+    async fn remove_image(&self, id: &str) -> Result<bool, RuntimeError> {
+        self.service
+            .call(|docker| async move { remove_image(&docker, id).await })
+            .await
+    }
+
     async fn ensure_network(&self) -> Result<(), RuntimeError> {
         self.service
             .call(|docker| async move { self.ensure_network_once(&docker).await })
@@ -406,6 +413,20 @@ async fn pull_name(docker: &Docker, image: &str) -> Result<Option<String>, Failu
             .find(|digest| !digest.starts_with(pull::LOCAL))),
         Err(error) if has_status(&error, 404) => Ok(None),
         Err(error) => Err(Failure::new("look at an image", error)),
+    }
+}
+
+async fn remove_image(docker: &Docker, id: &str) -> Result<bool, Failure> {
+    // Not by force: that would take containers of others with it.
+    let options = RemoveImageOptionsBuilder::new().build();
+    match docker.remove_image(id, Some(options), None).await {
+        Ok(_) => Ok(true),
+        Err(error) if has_status(&error, 404) => Ok(false),
+        Err(ApiError::DockerResponseServerError { message, .. }) => {
+            tracing::debug!(id, message, "an image stays");
+            Ok(false)
+        }
+        Err(error) => Err(Failure::new("remove an image", error)),
     }
 }
 

@@ -3,7 +3,7 @@
 //! It ends after a minute without a request. Containers do not depend on it.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::greet::{NAME, POLL, greet, unavailable};
+use crate::no_link;
 use crate::runtime::RuntimeError;
 
 /// For it to respond. Rootless podman's first start sets up its user namespace.
@@ -75,7 +76,8 @@ impl Own {
                 return Ok(docker);
             }
             if let Ok(Some(status)) = child.try_wait() {
-                let said = fs::read_to_string(&self.log).unwrap_or_default();
+                let said = no_link::read(&self.log).unwrap_or_default();
+                let said = String::from_utf8_lossy(&said).into_owned();
                 return Err(unavailable(format!(
                     "`podman system service` ended at once ({status}): {}",
                     last_lines(&said)
@@ -102,7 +104,12 @@ impl Own {
             }
             _ => {}
         }
-        let log = File::create(&self.log).map_err(file_error(&self.log))?;
+        let log = no_link::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&self.log)
+            .map_err(file_error(&self.log))?;
         let log_too = log.try_clone().map_err(file_error(&self.log))?;
         let mut command = Command::new(&self.program);
         // podman would tell systemd in our name.

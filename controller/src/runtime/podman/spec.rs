@@ -15,8 +15,8 @@ use super::greet::NAME;
 use crate::runtime::address::SOCKET;
 use crate::runtime::secret_files::variable_of;
 use crate::runtime::{
-    Container, ContainerSpec, ContainerState, EndpointAddress, Mount, Network, Privileges, Relabel,
-    RuntimeError, label,
+    Confinement, Container, ContainerSpec, ContainerState, EndpointAddress, Mount, Network,
+    Privileges, Relabel, RuntimeError, label,
 };
 
 /// What podman itself waits between SIGTERM and SIGKILL where nothing else was said.
@@ -59,7 +59,7 @@ pub(super) fn create_body(
             .millicpus
             .map(|part| i64::from(part) * 1_000_000),
         pids_limit: spec.limits.pids.map(i64::from),
-        ..restricted(spec.privileges)
+        ..restricted(spec)
     };
     Ok(ContainerCreateBody {
         image: Some(spec.image.clone()),
@@ -70,13 +70,37 @@ pub(super) fn create_body(
         // Whole seconds, rounded up: to be killed early is what must not happen.
         stop_timeout: Some(spec.stop_timeout.as_millis().div_ceil(1000).min(1 << 31) as i64),
         tty: Some(false),
+        user: spec.confinement.user.clone(),
         host_config: Some(host_config),
         networking_config,
         ..ContainerCreateBody::default()
     })
 }
 
-fn restricted(privileges: Privileges) -> HostConfig {
+fn restricted(spec: &ContainerSpec) -> HostConfig {
+    let own = privileged(spec.privileges);
+    let Confinement {
+        user: _,
+        cap_drop,
+        read_only,
+        tmpfs,
+    } = &spec.confinement;
+    let folders = tmpfs.iter().map(|folder| {
+        let (path, options) = folder.split_once(':').unwrap_or((folder, ""));
+        (path.to_owned(), options.to_owned())
+    });
+    let folders: HashMap<String, String> = folders.collect();
+    HostConfig {
+        cap_drop: own
+            .cap_drop
+            .or_else(|| Some(cap_drop.clone()).filter(|list| !list.is_empty())),
+        readonly_rootfs: own.readonly_rootfs.or(read_only.then_some(true)),
+        tmpfs: Some(folders).filter(|folders| !folders.is_empty()),
+        ..own
+    }
+}
+
+fn privileged(privileges: Privileges) -> HostConfig {
     let list = |text: &str| Some(vec![text.to_owned()]);
     let kept = HostConfig {
         security_opt: list("no-new-privileges"),
@@ -332,6 +356,7 @@ pub(super) mod tests {
             secrets: BTreeMap::new(),
             limits: ResourceLimits::default(),
             privileges: Privileges::Kept,
+            confinement: Confinement::default(),
             port: Some(8080),
             socket: None,
             stop_timeout: Duration::from_millis(1500),
@@ -364,6 +389,27 @@ pub(super) mod tests {
             host(Privileges::None),
             (kept, list("ALL"), None, Some(true))
         );
+    }
+
+    #[test]
+    fn a_container_is_confined_as_its_spec_says() {
+        let mut spec = spec(&[]);
+        spec.confinement = Confinement {
+            user: Some("1000:app".into()),
+            cap_drop: vec!["NET_RAW".into(), "CHOWN".into()],
+            read_only: true,
+            tmpfs: vec!["/tmp".into(), "/run:size=8m,mode=755".into()],
+        };
+        let body = create_body(&spec, "shop", "shop-net").unwrap();
+        assert_eq!(body.user.as_deref(), Some("1000:app"));
+        let host = body.host_config.unwrap();
+        let dropped = ["NET_RAW", "CHOWN"].map(str::to_owned).to_vec();
+        assert_eq!(host.cap_drop, Some(dropped));
+        assert_eq!(host.readonly_rootfs, Some(true));
+        let tmpfs = host.tmpfs.unwrap();
+        assert_eq!((&*tmpfs["/tmp"], &*tmpfs["/run"]), ("", "size=8m,mode=755"));
+        let kept = Some(vec!["no-new-privileges".to_owned()]);
+        assert_eq!(host.security_opt, kept, "beside that");
     }
 
     fn why(message: &str) -> ApiError {

@@ -1,7 +1,6 @@
 //! Processes that are started, looked at and ended, each by its record.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -15,6 +14,7 @@ use super::identity::{self, Identity};
 use super::place::{self, ReservedPort};
 use super::record::{Record, Records};
 use super::refused;
+use crate::no_link;
 use crate::runtime::address::SOCKET;
 use crate::runtime::secret_files::variable_of;
 use crate::runtime::{
@@ -65,6 +65,13 @@ impl Inner {
             );
             return Err(refused("start a process", reason));
         }
+        if !spec.confinement.is_default() {
+            let reason = format!(
+                "{}: processes have no user, cap_drop, read_only or tmpfs",
+                spec.name
+            );
+            return Err(refused("start a process", reason));
+        }
         let program = place::program(&spec.image)?;
         for publish in &spec.publish {
             place::must_be_free(publish.host)?;
@@ -92,7 +99,7 @@ impl Inner {
 
     fn spawn(&self, spec: &ContainerSpec, record: &mut Record) -> Result<Child, RuntimeError> {
         let log_path = self.records.log_path(&record.name);
-        let log = OpenOptions::new().create(true).append(true).open(&log_path);
+        let log = no_link::options().create(true).append(true).open(&log_path);
         let log = log.and_then(|log| Ok((log.try_clone()?, log)));
         let (out, err) = log.map_err(|source| RuntimeError::File {
             path: log_path,
@@ -202,7 +209,10 @@ impl Inner {
             if let Ok(Some(status)) = started.child.try_wait() {
                 children.remove(&record.instance);
                 record.exit_code = Some(exit_code(status));
-                self.records.save(record)?;
+                if let Err(error) = self.records.save(record) {
+                    // It has ended all the same: a disk that is full keeps nothing from being stopped.
+                    tracing::warn!("how {} ended is not kept: {error}", record.name);
+                }
             }
         }
         if record.exit_code.is_some() {

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::mpsc;
 
 use super::file_error;
+use crate::no_link;
 use crate::runtime::{LogOptions, LogStream, RuntimeError};
 
 const PIECE: usize = 16 * 1024;
@@ -22,7 +23,8 @@ pub(super) async fn stream(
     options: LogOptions,
     runs: impl Fn() -> bool + Clone + Send + 'static,
 ) -> Result<LogStream, RuntimeError> {
-    let mut file = File::open(path).await.map_err(file_error(path))?;
+    let file = no_link::options().read(true).open(path);
+    let mut file = File::from_std(file.map_err(file_error(path))?);
     if let Some(lines) = options.tail {
         let start = start_of_tail(&mut file, lines)
             .await

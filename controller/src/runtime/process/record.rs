@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
 use super::{file_error, refused};
+use crate::no_link;
 use crate::runtime::{ContainerSpec, EndpointAddress, EndpointSocket, RuntimeError, label};
 
 /// The end of the name of a record's file while it is being written.
@@ -109,7 +110,7 @@ impl Records {
             return Ok(None);
         }
         let path = self.record_path(name);
-        match fs::read(&path) {
+        match no_link::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map(Some)
                 .map_err(|error| file_error(&path)(error.into())),
@@ -143,7 +144,11 @@ impl Records {
         let path = self.record_path(&record.name);
         let draft = self.dir.join(format!("{}.{DRAFT}", record.name));
         let write = || -> io::Result<()> {
-            let mut file = File::create(&draft)?;
+            let mut file = no_link::options()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&draft)?;
             file.write_all(&serde_json::to_vec_pretty(record)?)?;
             file.sync_all()?;
             fs::rename(&draft, &path)?;

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::children::MARK;
 use super::identity::Identity;
 use super::*;
-use crate::runtime::{Network, Privileges, Publish, ResourceLimits, label};
+use crate::runtime::{Confinement, Network, Privileges, Publish, ResourceLimits, label};
 
 /// A runtime in a folder of its own. What it started is killed at the end.
 struct TestProcesses {
@@ -98,6 +98,7 @@ fn sh(name: &str, script: &str) -> ContainerSpec {
         secrets: BTreeMap::new(),
         limits: ResourceLimits::default(),
         privileges: Privileges::Kept,
+        confinement: Confinement::default(),
         port: Some(8080),
         socket: None,
         stop_timeout: Duration::from_secs(5),

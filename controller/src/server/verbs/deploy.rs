@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use admin_api::Period;
+
 use crate::api::{DeployRequest, Done};
 use crate::error::{Error, Result};
 use crate::journal::{NewRollout, NewVersion, Phase, RequestedService, ServiceRecord};
 use crate::manifest::{ServiceSettings, check_version, tag_of, without_revision};
-use crate::plan::RolloutSettings;
+use crate::plan::{self, RolloutSettings, Step, Traffic};
 use crate::project::caller::Caller;
 use crate::rollout::{Command, Handle};
-use crate::server::controller::{Controller, Up};
+use crate::server::controller::{Controller, Up, lock};
 use crate::server::engine;
 use crate::server::verbs::revision::{Labels, with_a_free_label};
 
@@ -75,8 +77,12 @@ impl Controller {
                 with_a_free_label(candidate, &service, &labels)
             }
         };
+        let forecast = forecast(up, &service, &candidate, &how).await;
         if request.dry_run {
-            let done = runs.unwrap_or_else(|| dry_run(&service, &candidate, &how));
+            let done = runs.unwrap_or_else(|| Done {
+                forecast,
+                ..dry_run(&service, &candidate, &how)
+            });
             return Ok(Begun::Done(done));
         }
         let replaced_by = request.replace.then_some(candidate.version.as_str());
@@ -87,7 +93,7 @@ impl Controller {
             return Ok(Begun::Done(done));
         }
         let done = self.begin_rollout(up, &service, candidate, how, None, caller)?;
-        Ok(Begun::Done(done))
+        Ok(Begun::Done(Done { forecast, ..done }))
     }
 
     /// `requested`: what an `up` asks for by it.
@@ -100,7 +106,7 @@ impl Controller {
         requested: Option<RequestedService>,
         caller: &Caller,
     ) -> Result<Done> {
-        let steps = settings.strategy.steps(service.replicas);
+        let (steps, settings) = steps_of(service, &to, settings);
         let new = NewRollout {
             from: service.stable.id,
             to,
@@ -221,9 +227,61 @@ impl Ending {
     }
 }
 
+/// The steps of a rollout, and its settings. Where no request can judge it, there is one step, and nothing
+/// is kept warm: workers of two versions would both work.
+fn steps_of(
+    service: &ServiceRecord,
+    to: &NewVersion,
+    settings: RolloutSettings,
+) -> (Vec<Step>, RolloutSettings) {
+    if service.replicas > 0 && !to.template.is_worker() {
+        return (settings.strategy.steps(service.replicas), settings);
+    }
+    let min_healthy_time = match service.replicas {
+        0 => Period::from_secs(0),
+        _ => settings.min_healthy_time,
+    };
+    let settings = RolloutSettings {
+        bake: Period::from_secs(0),
+        min_healthy_time,
+        ..settings
+    };
+    (plan::unjudged(service.replicas), settings)
+}
+
+/// How long a rollout takes by the traffic of the last minute, as far as that is known.
+async fn forecast(
+    up: &Up,
+    service: &ServiceRecord,
+    to: &NewVersion,
+    how: &RolloutSettings,
+) -> Option<String> {
+    if service.replicas == 0 || to.template.is_worker() {
+        return None;
+    }
+    let stats = up.project.admin.stats(&service.name).await.ok();
+    let traffic = stats.and_then(|stats| {
+        let recent = lock(&up.recent);
+        let of_each = stats.versions.iter();
+        let of_each = of_each.filter_map(|(name, now)| recent.of(&service.name, name, now));
+        of_each
+            .map(|one| Traffic {
+                per_second: one.per_second,
+                seconds: one.seconds,
+            })
+            .reduce(|all, one| Traffic {
+                per_second: all.per_second + one.per_second,
+                ..all
+            })
+    });
+    let steps = how.strategy.steps(service.replicas);
+    Some(plan::forecast(how, &steps, service.replicas, traffic))
+}
+
 /// What a deploy would do.
 fn dry_run(service: &ServiceRecord, to: &NewVersion, how: &RolloutSettings) -> Done {
-    let steps = how.strategy.steps(service.replicas);
+    let (steps, how) = steps_of(service, to, how.clone());
+    let how = &how;
     let mut lines = vec![
         format!(
             "{} {} → {}: {}",

@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::api::{Done, DownRequest};
 use crate::error::{Error, Result};
-use crate::manifest::{Manifest, RuntimeChoice};
+use crate::manifest::RuntimeChoice;
 use crate::project::caller::Caller;
 use crate::project::containers::ENDPOINT;
 use crate::project::proxy::{self, INFRA, PROXY};
@@ -15,6 +15,7 @@ use crate::project::sockets::Sockets;
 use crate::runtime::{Container, Runtime, label};
 use crate::server::controller::{Controller, lock};
 use crate::server::engine;
+use crate::state_dir;
 
 /// How often it looks whether anything is left.
 const MOST_PASSES: usize = 3;
@@ -29,10 +30,10 @@ impl Controller {
             self.finished.notify_one();
             return Ok(Done::say("no project is up here"));
         };
-        // Nothing of it is wanted any more, whatever happens on the way.
-        self.journal.clear("crossfade down", self.clock.now())?;
-        self.note_of(caller, "down", None, &format!("{project} goes down"))?;
         *lock(&self.leaving) = Some((project.clone(), runtime.clone()));
+        // Nothing of it is wanted any more, whatever happens on the way.
+        let is_written = self.forget_all(&project, caller).is_ok()
+            || state_dir::give_reserve(&self.dir) && self.forget_all(&project, caller).is_ok();
         let mut taken = 0;
         // A rollout that was just stopped may have had one in the making.
         for _ in 0..MOST_PASSES {
@@ -53,13 +54,30 @@ impl Controller {
         proxy::forget(&self.dir)?;
         Secrets::new(&self.dir).retain(&[].into())?;
         Sockets::new(&self.dir, RuntimeChoice::Auto).forget_all();
-        *lock(&self.leaving) = None;
-        self.finished.notify_one();
-        Ok(Done::say(match taken {
+        let done = match taken {
             0 => format!("nothing of {project} was running"),
             1 => format!("{project} is down: 1 container removed"),
             n => format!("{project} is down: {n} containers removed"),
-        }))
+        };
+        if !is_written {
+            // There is more room by now.
+            self.forget_all(&project, caller).map_err(|error| {
+                let folder = self.dir.display();
+                Error::refused(format!(
+                    "{done}; but {error}, so the next controller would start it again: free space \
+                     in {folder}, and run `crossfade down` once more"
+                ))
+            })?;
+        }
+        *lock(&self.leaving) = None;
+        self.finished.notify_one();
+        Ok(Done::say(done))
+    }
+
+    /// Writes down that nothing is wanted any more.
+    fn forget_all(&self, project: &str, caller: &Caller) -> Result<()> {
+        self.journal.clear("crossfade down", self.clock.now())?;
+        self.note_of(caller, "down", None, &format!("{project} goes down"))
     }
 
     /// The project and its runtime: what is up, what a `down` before could not finish, or what
@@ -84,7 +102,8 @@ impl Controller {
         let Some(text) = request.manifest else {
             return Ok(None);
         };
-        let manifest = Manifest::parse(&text).map_err(Error::manifest("crossfade.toml"))?;
+        let path = request.path.unwrap_or_else(|| "crossfade.toml".into());
+        let manifest = self.read_manifest(&text, &path)?;
         let engine = engine::choose(manifest.runtime, &manifest.project, &self.dir).await?;
         Ok(Some((manifest.project, engine.runtime)))
     }

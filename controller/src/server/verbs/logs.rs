@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::api::LogsRequest;
 use crate::error::{Error, Result};
 use crate::manifest::RuntimeChoice;
-use crate::project::no_such;
+use crate::project::no_such_version;
 use crate::project::proxy::PROXY;
 use crate::runtime::{Container, LogOptions, Runtime, label};
 use crate::server::controller::Controller;
@@ -45,7 +45,11 @@ impl Controller {
             containers.retain(|container| has(container, label::VERSION, version));
             if containers.is_empty() {
                 let known: Vec<&str> = running.iter().map(String::as_str).collect();
-                return Err(Error::usage(no_such("running version", version, &known)));
+                return Err(Error::usage(no_such_version(
+                    "running version",
+                    version,
+                    &known,
+                )));
             }
         }
         let (send, lines) = mpsc::channel(64);

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use admin_api::strict::InputError;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -26,7 +27,8 @@ impl Controller {
                 (up.project.runtime.clone(), up.kind)
             }
             None => {
-                let manifest = request.manifest(&request.path)?;
+                let text = request.text()?;
+                let manifest = self.read_manifest(text, &request.path)?;
                 let engine = engine::choose(manifest.runtime, &manifest.project, &self.dir).await?;
                 (engine.runtime, engine.kind)
             }
@@ -43,9 +45,15 @@ impl Controller {
         let busy = self.busy.clone();
         tokio::spawn(async move {
             let _busy = busy;
-            for image in images {
+            for Wanted { image, service } in images {
                 let image = engine::image_from(kind, &folder, &image);
                 if let Err(error) = pull(runtime.as_ref(), &image, newer, &send).await {
+                    let error = match (service, &request.manifest, error) {
+                        (Some(service), Some(text), Error::Runtime(error)) => {
+                            located_image(error, &service, text, &request.path)
+                        }
+                        (.., error) => error,
+                    };
                     say(&send, &PullLine::Failed((&error).into())).await;
                     break;
                 }
@@ -55,30 +63,67 @@ impl Controller {
     }
 
     /// Those that are meant: one, that of one service, or all of the manifest.
-    fn images(&self, request: &PullRequest) -> Result<Vec<String>> {
+    fn images(&self, request: &PullRequest) -> Result<Vec<Wanted>> {
+        let alone = |image: String| Wanted {
+            image,
+            service: None,
+        };
         if let Some(image) = &request.image {
-            return Ok(vec![image.clone()]);
+            return Ok(vec![alone(image.clone())]);
         }
         if let (Some(service), Some(up), None) =
             (&request.service, self.get_up(), &request.manifest)
         {
             let manifest = up.project.manifest();
             let service = manifest.service(service);
-            return Ok(service.map(|one| one.image.clone()).into_iter().collect());
+            let image = service.map(|one| alone(one.image.clone()));
+            return Ok(image.into_iter().collect());
         }
-        let manifest = request.manifest(&request.path)?;
-        let services = manifest.services.into_iter().map(|service| service.image);
-        Ok(services.chain([manifest.proxy.image]).collect())
+        let manifest = self.read_manifest(request.text()?, &request.path)?;
+        let services = manifest.services.into_iter().map(|service| Wanted {
+            image: service.image,
+            service: Some(service.name),
+        });
+        Ok(services.chain([alone(manifest.proxy.image)]).collect())
     }
 }
 
+/// An image that is to be here.
+struct Wanted {
+    image: String,
+    /// The service whose manifest names it.
+    service: Option<String>,
+}
+
+/// The error of an image that is not to be had, with the service and the line that name it; another
+/// error as it is.
+pub(super) fn located_image(
+    error: RuntimeError,
+    service: &str,
+    manifest: &str,
+    path: &Path,
+) -> Error {
+    if !matches!(
+        error,
+        RuntimeError::ImageNotFound { .. } | RuntimeError::PullFailed { .. }
+    ) {
+        return error.into();
+    }
+    // Its project does not matter here.
+    let index = Manifest::parse(manifest).ok().and_then(|manifest| {
+        let mut names = manifest.services.iter().map(|one| &one.name);
+        names.position(|name| name == service)
+    });
+    let field = format!("services[{}].image", index.unwrap_or_default());
+    let located = InputError::of_field(field, format!("service `{service}`: {error}"));
+    Error::unavailable(located.located_in(manifest).in_file(path))
+}
+
 impl PullRequest {
-    fn manifest(&self, path: &Path) -> Result<Manifest> {
-        let text = self
-            .manifest
+    fn text(&self) -> Result<&str> {
+        self.manifest
             .as_deref()
-            .ok_or_else(|| Error::refused("no project is up here: run `crossfade up`"))?;
-        Manifest::parse(text).map_err(Error::manifest(path.to_owned()))
+            .ok_or_else(|| Error::refused("no project is up here: run `crossfade up`"))
     }
 }
 

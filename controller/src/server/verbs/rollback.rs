@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::journal::{NewVersion, Phase, VersionRecord};
 use crate::plan::Strategy;
 use crate::project::caller::Caller;
-use crate::project::no_such;
+use crate::project::no_such_version;
 use crate::project::secrets::Secrets;
 use crate::rollout::Command;
 use crate::runtime::{Runtime, RuntimeError};
@@ -82,7 +82,7 @@ impl Controller {
         }
         let labels = self.journal.labels(service)?;
         let known: Vec<&str> = labels.iter().map(String::as_str).collect();
-        Err(Error::usage(no_such(
+        Err(Error::usage(no_such_version(
             &format!("version of {service}"),
             to,
             &known,

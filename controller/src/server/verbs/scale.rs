@@ -5,10 +5,12 @@ use std::sync::Arc;
 use crate::api::{Done, ScaleRequest};
 use crate::error::{Error, Fault, Result};
 use crate::journal::ServiceRecord;
+use crate::manifest::MAX_REPLICAS;
 use crate::project::Project;
 use crate::project::caller::Caller;
 use crate::project::containers::Dead;
 use crate::project::drain::DRAIN_WAIT;
+use crate::rollout::Command;
 use crate::server::controller::{Controller, Up};
 
 impl Controller {
@@ -17,9 +19,9 @@ impl Controller {
         let up = self.up()?;
         let _admitted = self.admit(&request.service, caller).await?;
         let _alone = self.alone(&up).await?;
-        if !(1..=1000).contains(&request.replicas) {
+        if request.replicas > MAX_REPLICAS {
             let message = format!(
-                "{} containers: give a number from 1 to 1000",
+                "{} containers: give a number from 0 to {MAX_REPLICAS}, such as 4",
                 request.replicas
             );
             return Err(Error::usage(message));
@@ -39,11 +41,20 @@ impl Controller {
     ) -> Result<String> {
         let project = &up.project;
         let before = project.service(service)?;
-        self.check_no_rollout(up, service)?;
         if before.replicas == replicas {
             return Ok(format!(
                 "{service} already has {replicas} containers: nothing to do"
             ));
+        }
+        if let Some(handle) = up.rollout(service) {
+            if replicas == 0 || before.replicas == 0 {
+                // There is nothing that the candidate could be compared with.
+                self.check_no_rollout(up, service)?;
+            }
+            let scale = Command::Scale(replicas);
+            let said = handle.send_by(caller.who(), scale).await;
+            up.changed.notify_one();
+            return said;
         }
         // Those that come have a place from the start, and those that go until they are chosen.
         let meanwhile = before.replicas.max(replicas);
@@ -105,6 +116,10 @@ impl Controller {
             self.journal.set_replicas(service, replicas)?;
             extra
         };
+        if replicas == 0 {
+            // The proxy drains no service down to nothing, but gives receipts for what it has no more.
+            project.push(service).await?;
+        }
         let swept = project.sweep_out(service).await;
         if let Err(error) = &swept
             && error.fault() == Fault::Candidate

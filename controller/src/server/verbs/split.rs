@@ -7,7 +7,7 @@ use admin_api::MAX_WEIGHT;
 use crate::api::{Done, SplitRequest};
 use crate::error::{Error, Result};
 use crate::project::caller::Caller;
-use crate::project::no_such;
+use crate::project::no_such_version;
 use crate::rollout::{Command, split_text};
 use crate::server::controller::Controller;
 
@@ -48,7 +48,11 @@ impl Controller {
 fn check_split(split: &BTreeMap<String, u32>, running: &[&str]) -> Result<()> {
     for (version, weight) in split {
         if !running.contains(&version.as_str()) {
-            return Err(Error::usage(no_such("running version", version, running)));
+            return Err(Error::usage(no_such_version(
+                "running version",
+                version,
+                running,
+            )));
         }
         if *weight > MAX_WEIGHT {
             return Err(Error::usage(format!(
@@ -85,7 +89,7 @@ mod tests {
     fn a_split_names_versions_that_run_and_not_only_zeros() {
         check(&[("1.0.0", 50), ("2.0.0", 50)], None);
         check(&[("2.0.0", 1)], None);
-        check(&[("2.0.1", 1)], Some("did you mean `2.0.0`?"));
+        check(&[("2.0.1", 1)], Some("no running version `2.0.1`, only "));
         check(&[("1.0.0", 0), ("2.0.0", 0)], Some("every weight is 0"));
         check(&[], Some("every weight is 0"));
         check(&[("1.0.0", MAX_WEIGHT + 1)], Some("from 0 to 1000000"));

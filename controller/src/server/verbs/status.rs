@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::http::proxy_admin::AdminError;
 use crate::journal::{EventFilter, Phase, RolloutRecord, ServiceRecord};
 use crate::manifest::Listener;
+use crate::project::upstreams::show_workers;
 use crate::rollout::{Live, ProxySaid};
 use crate::server::controller::{Controller, Up, lock};
 use crate::server::differences::differences;
@@ -51,6 +52,7 @@ impl Controller {
                 }
             };
             let rollout = self.newest_rollout(&up, &service.name)?;
+            let said = with_workers(&up, &service, said).await;
             let mut versions = versions(&service, rollout.as_ref(), said.as_deref());
             self.add_what_was(&up, &service.name, &mut versions, said.as_deref())?;
             let (last_error, last_error_at) = self.last_error_of(&up, &service.name)?;
@@ -165,6 +167,7 @@ impl Controller {
             waits.extend(waiting::of_rollout(
                 &live.record,
                 verdict,
+                live.candidate.attempts,
                 drain_timeout,
                 now,
             ));
@@ -335,6 +338,30 @@ async fn query_proxy(up: &Up, service: &ServiceRecord) -> Result<Arc<ProxySaid>,
         view,
         stats,
         at: Instant::now(),
+    }))
+}
+
+/// Adds what runs of a service that serves nothing, of which the proxy does not know.
+async fn with_workers(
+    up: &Up,
+    service: &ServiceRecord,
+    said: Option<Arc<ProxySaid>>,
+) -> Option<Arc<ProxySaid>> {
+    let Some(known) = &said else { return said };
+    if !service.stable.template.is_worker() {
+        return said;
+    }
+    let Ok(containers) = up.project.live_containers(&service.name).await else {
+        return said;
+    };
+    let mut view = known.view.clone();
+    // A rollout's look has them already.
+    view.versions.clear();
+    show_workers(&mut view, &containers);
+    Some(Arc::new(ProxySaid {
+        view,
+        stats: known.stats.clone(),
+        at: known.at,
     }))
 }
 

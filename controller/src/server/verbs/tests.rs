@@ -8,8 +8,9 @@ use tokio::time::{Instant, sleep, timeout};
 use std::sync::Arc;
 
 use crate::api::{DeployRequest, PullRequest, ScaleRequest, UpRequest};
-use crate::journal::{EventFilter, Phase};
+use crate::journal::{EventFilter, NewRollout, NewVersion, Phase, Transition};
 use crate::manifest::RuntimeChoice;
+use crate::plan::RolloutSettings;
 use crate::project::caller::Caller;
 use crate::rollout::Handle;
 use crate::runtime::{Container, ContainerState, label};
@@ -484,4 +485,50 @@ async fn status_says_who_is_unhealthy_and_until_when_that_is_waited_for() {
     assert!((15_000..=25_000).contains(&left), "of 30 s: {left}");
     let error = web.last_error.expect("it is unhealthy");
     assert!(error.ends_with("is unhealthy: timed out"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn images_that_are_no_longer_kept_go_and_those_in_use_stay() {
+    let tended = Tended::new().await;
+    let up = Up::new(tended.test.project.clone(), RuntimeChoice::Podman);
+    let mut manifest = (*up.project.manifest()).clone();
+    manifest.services[0].keep_images = 2;
+    up.project.set_manifest(manifest);
+    let journal = &up.project.journal;
+    let stable = up.project.service("web").expect("there").stable;
+    for version in ["2.0.0", "3.0.0", "4.0.0", "5.0.0"] {
+        let new = NewVersion {
+            service: "web".into(),
+            version: version.into(),
+            image: format!("web:{version}"),
+            resolved: format!("web:{version}"),
+            pull_name: None,
+            template: stable.template.clone(),
+            by_hand: None,
+        };
+        let new = NewRollout {
+            from: stable.id,
+            to: new,
+            settings: RolloutSettings::default(),
+            steps: Vec::new(),
+            who: None,
+            requested: None,
+        };
+        let record = journal.begin_rollout(&new, 0).expect("recorded");
+        let over = Transition::new(Phase::RolledBack, 0, "over");
+        journal.enter(&record, &over, 1).expect("recorded");
+        if version == "2.0.0" {
+            journal.set_previous("web", &record.to).expect("recorded");
+        }
+    }
+    let removed = async || {
+        tended.test.calls.clear();
+        tended.controller.forget_images(&up).await.expect("done");
+        let mut calls = tended.test.calls.all();
+        calls.retain(|call| call.starts_with("remove image"));
+        calls
+    };
+    // 1.0.0 is stable, 2.0.0 the one before, and 4.0.0 and 5.0.0 are the last ones.
+    assert_eq!(removed().await, ["remove image web:3.0.0"]);
+    assert_eq!(removed().await, [""; 0], "once after each new version");
 }

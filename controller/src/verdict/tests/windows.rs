@@ -12,6 +12,7 @@ use super::LIMITS;
 const BOTH: Dealt = Dealt {
     stable_is_due: true,
     by_client: None,
+    candidate_is_down: false,
 };
 
 /// So many good and bad attempts, and so many responses in each of four buckets.

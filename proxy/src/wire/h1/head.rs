@@ -10,8 +10,8 @@ use httparse::Header;
 use super::body::{BadFraming, Framing};
 use crate::wire::head::{Head, Known, Message, Span};
 
-/// Fields of one head, more than `limits.header_count` can ask for.
-pub(crate) const MAX_FIELDS: usize = 256;
+// Fields of one head: as many as `limits.header_count` can ask for.
+pub(crate) use admin_api::MAX_FIELDS;
 
 /// What is wrong with a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

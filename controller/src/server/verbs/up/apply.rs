@@ -4,6 +4,9 @@
 use std::sync::Arc;
 
 use admin_api::strict::InputError;
+use futures_util::StreamExt;
+use futures_util::future::try_join_all;
+use futures_util::stream;
 
 use super::check::Checked;
 use super::diff::Diff;
@@ -12,8 +15,8 @@ use crate::api::UpRequest;
 use crate::clock::boot;
 use crate::error::{Error, Result};
 use crate::http::proxy_admin::AdminError;
-use crate::journal::{Applied, NewVersion, RequestedService};
-use crate::manifest::{Manifest, ServiceSettings};
+use crate::journal::{Applied, NewVersion, RequestedService, ServiceRecord};
+use crate::manifest::{Manifest, RuntimeChoice, ServiceSettings};
 use crate::project::Project;
 use crate::project::caller::Caller;
 use crate::project::containers::Dead;
@@ -21,6 +24,10 @@ use crate::project::proxy as proxy_host;
 use crate::project::upstreams::predecessors;
 use crate::runtime::Container;
 use crate::server::controller::{Controller, Up, lock};
+
+/// So many services are started at once. Podman takes turns itself: with more it is no faster.
+const ON_PODMAN: usize = 2;
+const ON_PROCESSES: usize = 8;
 
 impl Controller {
     /// Starts everything.
@@ -139,6 +146,7 @@ impl Controller {
             runtime: up.kind,
             boot: boot(),
             kept,
+            project: up.project.name.clone(),
         };
         self.journal.apply(&applied, self.clock.now())?;
         for (version, requested) in fresh {
@@ -263,29 +271,65 @@ impl Controller {
         self.proxy_host(up)?.ensure_or_publish(started).await?;
         let mut services = self.journal.services()?;
         services.retain(|service| !leaving.contains(&service.name));
-        for service in &services {
-            if up.rollout(&service.name).is_none() {
+        let at_once = match up.kind {
+            RuntimeChoice::Podman => ON_PODMAN,
+            _ => ON_PROCESSES,
+        };
+        let starting: Vec<_> = services
+            .iter()
+            .map(|service| self.start_service(up, service))
+            .collect();
+        let mut starting = stream::iter(starting).buffer_unordered(at_once);
+        let mut failed = None;
+        while let Some((these, done)) = starting.next().await {
+            // What was started beside it has to be known, too.
+            started.extend(these);
+            failed = failed.or(done.err());
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        up.project.check_external().await?;
+        let whole = services.iter().map(|service| self.until_whole(up, service));
+        try_join_all(whole).await?;
+        Ok(())
+    }
+
+    /// Starts what is missing of one service, and tells the proxy. What was started is given back however
+    /// it ends.
+    async fn start_service(
+        &self,
+        up: &Up,
+        service: &ServiceRecord,
+    ) -> (Vec<Container>, Result<()>) {
+        let (project, name) = (&up.project, &service.name);
+        let mut started = Vec::new();
+        let done = async {
+            if up.rollout(name).is_none() {
                 let replicas = service.replicas;
                 project
-                    .start_missing(&service.stable, replicas, Dead::Replace, started)
+                    .start_missing(&service.stable, replicas, Dead::Replace, &mut started)
                     .await?;
             }
-            project
-                .check_table(&service.name)
-                .await
-                .map_err(|error| self.located(error, &service.name))?;
+            let told = project.check_table(name).await;
+            told.map(|_| ()).map_err(|error| self.located(error, name))
+        };
+        let done = done.await;
+        (started, done)
+    }
+
+    /// Waits until the proxy sees all containers of a service healthy.
+    async fn until_whole(&self, up: &Up, service: &ServiceRecord) -> Result<()> {
+        if up.rollout(&service.name).is_some() {
+            return Ok(());
         }
-        project.check_external().await?;
-        for service in &services {
-            if up.rollout(&service.name).is_none() {
-                project
-                    .until_healthy(&service.stable, service.replicas)
-                    .await?;
-                let containers = project.containers_of(&service.stable).await?;
-                let names = containers.into_iter().map(|container| container.name);
-                lock(&up.liveness).were_healthy(&service.name, names);
-            }
-        }
+        let project = &up.project;
+        project
+            .until_healthy(&service.stable, service.replicas)
+            .await?;
+        let containers = project.containers_of(&service.stable).await?;
+        let names = containers.into_iter().map(|container| container.name);
+        lock(&up.liveness).were_healthy(&service.name, names);
         Ok(())
     }
 
@@ -310,7 +354,7 @@ impl Controller {
         let Ok(Some(applied)) = self.journal.applied() else {
             return error;
         };
-        let manifest = Manifest::parse(&applied.text).ok();
+        let manifest = applied.manifest().ok();
         let index = manifest.and_then(|manifest| {
             let mut names = manifest.services.iter().map(|service| &service.name);
             names.position(|name| name == service)

@@ -9,12 +9,14 @@ use super::diff::{self, Diff};
 use super::proxy;
 use crate::api::UpRequest;
 use crate::error::{Error, Result};
-use crate::journal::{Applied, NewVersion, RequestedService, ServiceRecord};
+use crate::journal::{Applied, NewVersion, Phase, RequestedService, ServiceRecord};
 use crate::manifest::{Manifest, RuntimeChoice, ServiceSettings};
 use crate::project::proxy as proxy_host;
 use crate::project::sockets::Sockets;
+use crate::runtime::RuntimeError;
 use crate::server::controller::{Controller, Up, folder_of};
 use crate::server::engine;
+use crate::server::verbs::pull::located_image;
 use crate::server::verbs::revision::Labels;
 
 /// What an `up` of what is up already comes to.
@@ -78,7 +80,7 @@ impl Controller {
         let (gone, kept) = self.no_longer_requested(up, request, now)?;
         let applied = self.journal.applied()?;
         let old = applied.as_ref();
-        let old = old.and_then(|old| Manifest::parse(&old.text).ok());
+        let old = old.and_then(|old| old.manifest().ok());
         Ok(Checked {
             before,
             applied,
@@ -146,7 +148,8 @@ impl Controller {
             let mut change = diff::diff(&service, &was, &requested, &version, &labels);
             let running = up.rollout(&service.name).map(|run| run.live().record);
             change.leave_to(running.as_ref());
-            if change.replicas.is_some() {
+            let goes_back = running.is_some_and(|run| run.phase == Phase::RollingBack);
+            if change.replicas.is_some() && goes_back {
                 self.check_no_rollout(up, &service.name)?;
             }
             if change.version.is_some() {
@@ -183,7 +186,9 @@ impl Controller {
                 gone.push(name);
                 continue;
             };
-            let same_route = |one: &&ServiceSettings| one.same_routes(settings);
+            let same_route = |one: &&ServiceSettings| {
+                !one.is_worker() && !settings.is_worker() && one.same_routes(settings)
+            };
             if let Some(other) = now.services.iter().find(same_route) {
                 return Err(Error::refused(format!(
                     "{} has the hosts and the path of {name}, which is no longer in the manifest and \
@@ -211,6 +216,11 @@ fn requested_before(service: &ServiceRecord, before: &Manifest) -> RequestedServ
     }
 }
 
+/// The error where an image is not to be had, with its service and its line.
+fn missing_image(error: RuntimeError, service: &str, request: &UpRequest) -> Error {
+    located_image(error, service, &request.manifest, &request.path)
+}
+
 /// What services are as versions, with their images looked up, and what is asked for by that.
 async fn first_versions<'a>(
     up: &Up,
@@ -224,7 +234,12 @@ async fn first_versions<'a>(
         let version = NewVersion {
             service: service.name.clone(),
             version: service.version.clone(),
-            resolved: up.project.runtime.resolve_image(&image).await?,
+            resolved: up
+                .project
+                .runtime
+                .resolve_image(&image)
+                .await
+                .map_err(|error| missing_image(error, &service.name, request))?,
             pull_name: up.project.runtime.pull_name(&image).await?,
             image,
             template: up.project.template(service, folder)?,

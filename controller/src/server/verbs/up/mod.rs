@@ -22,8 +22,7 @@ use crate::server::engine;
 impl Controller {
     /// `up`.
     pub(crate) async fn up_verb(&self, request: UpRequest, caller: &Caller) -> Result<Done> {
-        let manifest =
-            Manifest::parse(&request.manifest).map_err(Error::manifest(request.path.clone()))?;
+        let manifest = self.read_manifest(&request.manifest, &request.path)?;
         let _alone = self.changing.lock().await;
         let undisturbed = self.reconciling.lock().await;
         if let Some(last_error) = lock(&self.last_error).clone() {
@@ -79,6 +78,7 @@ impl Controller {
                 .note_of(caller, Some(&service.name), "up", &said)?;
         }
         *lock(&self.up) = Some(up);
+        *lock(&self.leaving) = None;
         Ok(Done::say(report::first(&manifest, why.as_deref())))
     }
 

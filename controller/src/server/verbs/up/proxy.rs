@@ -19,6 +19,9 @@ pub(super) fn changed(before: &ProxySettings, now: &ProxySettings) -> Vec<&'stat
         ("listeners", before.listeners != now.listeners),
         ("admin_port", before.admin_port != now.admin_port),
         ("drain_timeout", before.drain_timeout != now.drain_timeout),
+        ("timeouts", before.timeouts != now.timeouts),
+        ("limits", before.limits != now.limits),
+        ("access_log", before.access_log != now.access_log),
     ];
     let differs = differs.into_iter().filter(|(_, differs)| *differs);
     differs.map(|(key, _)| key).collect()
