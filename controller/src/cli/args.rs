@@ -310,6 +310,7 @@ impl Verb {
             | Self::Resume { .. }
             | Self::Rollback { .. }
             | Self::Scale { .. }
+            | Self::Maintenance(_)
             | Self::Proxy { .. } => true,
             Self::Status { .. }
             | Self::History { .. }
@@ -318,6 +319,8 @@ impl Verb {
             | Self::Doctor
             | Self::Init(_)
             | Self::Config
+            | Self::Install { .. }
+            | Self::Uninstall { .. }
             | Self::Completions { .. }
             | Self::Logs(_)
             | Self::Demo { .. }

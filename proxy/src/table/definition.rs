@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use admin_api::route::{self, Host};
-use admin_api::strict::{InputError, closest, push_key};
+use admin_api::strict::{InputError, push_key};
 use admin_api::{
     BasicAuthSpec, HealthSpec, MirrorSpec, PathSpec, Pattern, Probe, ServiceSpec, TrafficSettings,
     User, VersionSpec, WhenSpec,
