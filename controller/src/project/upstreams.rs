@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_has_a_route_that_no_client_asks_for_and_is_well_while_it_runs() {
+    fn a_worker_has_a_route_that_no_client_requests_and_is_well_while_it_runs() {
         let text = "[[services]]\nname = \"jobs\"\nimage = \"jobs:1\"\nport = 0\n";
         let manifest = Manifest::parse(text).expect("a manifest");
         let containers = [

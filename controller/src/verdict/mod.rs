@@ -498,7 +498,7 @@ pub fn judge(limits: &Limits, sample: &Sample) -> Verdict {
     } else if !left.is_zero() {
         let why = format!("{} s to go", left.as_secs_f64().ceil());
         Verdict::Hold { why }
-    } else if let Some(mut why) = hold_reason.clone() {
+    } else if let Some(mut why) = hold_reason {
         why.push_str(&countdown(limits, sample, false));
         Verdict::Hold { why }
     } else {

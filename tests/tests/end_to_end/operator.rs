@@ -236,9 +236,12 @@ async fn init_writes_a_manifest_and_config_prints_it_with_every_default() {
     let refused = run(init).await;
     assert_eq!(refused.code, Some(1), "{refused:#?}");
     assert!(refused.stderr.contains("exists"), "{refused:#?}");
-    let asked = run(&["init", "--yes"]).await;
-    assert_eq!(asked.code, Some(64), "{asked:#?}");
-    assert!(asked.stderr.contains("--image IMAGE"), "{asked:#?}");
+    let unattended = run(&["init", "--yes"]).await;
+    assert_eq!(unattended.code, Some(64), "{unattended:#?}");
+    assert!(
+        unattended.stderr.contains("--image IMAGE"),
+        "{unattended:#?}"
+    );
 
     let printed = run(&["config"]).await;
     assert_eq!(printed.code, Some(0), "{printed:#?}");

@@ -55,7 +55,7 @@ impl Found {
     pub(super) fn of_image(name: &str, image: &Value) -> Self {
         let mut found = Self::named(name);
         let config = &image["Config"];
-        found.take_ports(ports(&config["ExposedPorts"]));
+        found.take_ports(&ports(&config["ExposedPorts"]));
         let check = match &image["HealthCheck"] {
             Value::Null => &image["Healthcheck"],
             check => check,
@@ -72,7 +72,7 @@ impl Found {
         let exposed = ports(&config["ExposedPorts"]);
         if !exposed.is_empty() {
             found.notes.clear();
-            found.take_ports(exposed);
+            found.take_ports(&exposed);
         }
         if !config["Healthcheck"].is_null() {
             found.take_health(&config["Healthcheck"]);
@@ -96,7 +96,7 @@ impl Found {
         found
     }
 
-    fn take_ports(&mut self, ports: Vec<u16>) {
+    fn take_ports(&mut self, ports: &[u16]) {
         let Some(first) = ports.first() else {
             self.notes.push(format!(
                 "nothing says on which port it serves: {DEFAULT_PORT} is a guess"
