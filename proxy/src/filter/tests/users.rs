@@ -115,7 +115,7 @@ const WANTED: &str = "401 error=http_request_denied; details=\"password\"; seen 
     < www-authenticate: Basic realm=\"staff\", charset=\"UTF-8\"";
 
 #[test]
-fn who_has_no_password_is_asked_for_one() {
+fn a_request_without_a_password_gets_a_401_that_says_what_is_needed() {
     const NONE: Request = GET.fields(&[("authorization", "Bearer abc")]);
     const BROKEN: Request = GET.fields(&[("authorization", "Basic YWxpY2U=")]);
     const TWO: Request = POST.fields(&[
