@@ -76,7 +76,7 @@ pub fn check(
     path_prefix: &str,
     traffic: &TrafficSettings,
 ) -> Result<(), InputError> {
-    let has_prefix = path_prefix.trim_end_matches('/') != "";
+    let has_prefix = !path_prefix.trim_end_matches('/').is_empty();
     if traffic.path.is_some() && has_prefix {
         let message = "`path_prefix` is set, too: leave one of the two out";
         return Err(InputError::of_field("path", message));

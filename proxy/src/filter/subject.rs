@@ -84,7 +84,7 @@ impl<'r> Subject<'r> {
             }
             Variable::RemoteUser => to.extend_from_slice(&found.user),
             Variable::RequestId => {
-                to.extend_from_slice(found.id.as_ref().map_or(b"", Id::as_bytes))
+                to.extend_from_slice(found.id.as_ref().map_or(b"", Id::as_bytes));
             }
             Variable::RequestMethod => to.extend_from_slice(self.request.method()),
             Variable::RequestUri => self.write_request_uri(to),

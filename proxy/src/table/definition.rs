@@ -255,7 +255,6 @@ fn check_hosts(hosts: &[String]) -> Result<Vec<HostPattern>, InputError> {
     }
     at_most("hosts", hosts.len(), MAX_HOSTS)?;
     let mut patterns = Vec::with_capacity(hosts.len());
-    let mut seen = HashSet::new();
     for (i, host) in hosts.iter().enumerate() {
         let read = route::host(host);
         let read = read.map_err(|m| InputError::of_field(format!("hosts[{i}]"), m))?;
@@ -266,7 +265,7 @@ fn check_hosts(hosts: &[String]) -> Result<Vec<HostPattern>, InputError> {
                 None => HostPattern::Exact(name.into()),
             },
         };
-        if !seen.insert(pattern.clone()) {
+        if patterns.contains(&pattern) {
             return Err(InputError::of_field(
                 format!("hosts[{i}]"),
                 format!("`{host}` is listed twice"),

@@ -1,5 +1,6 @@
 //! `down`: takes away exactly what carries the project's label.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -34,18 +35,20 @@ impl Controller {
         // Nothing of it is wanted any more, whatever happens on the way.
         let is_written = self.forget_all(&project, caller).is_ok()
             || state_dir::give_reserve(&self.dir) && self.forget_all(&project, caller).is_ok();
-        let mut taken = 0;
+        // A container may be listed in more than one pass.
+        let mut taken = BTreeSet::new();
         // A rollout that was just stopped may have had one in the making.
         for _ in 0..MOST_PASSES {
             let containers = runtime.list().await?;
             if containers.is_empty() {
                 break;
             }
-            taken += containers.len();
+            let standbys: Vec<&Container> = proxy::standbys(&project, &containers).collect();
+            let counted = containers.iter().filter(|one| !standbys.contains(one));
+            taken.extend(counted.map(|one| one.id.clone()));
             // One that waits to take the proxy's place is not to do so now. It is not counted, since it
             // may not have been started yet.
-            stop(&runtime, proxy::standbys(&project, &containers)).await?;
-            taken -= proxy::standbys(&project, &containers).count();
+            stop(&runtime, standbys.into_iter()).await?;
             for role in [Some(PROXY), Some(ENDPOINT), Some(INFRA), None] {
                 stop_role(&runtime, &containers, role).await?;
             }
@@ -54,7 +57,7 @@ impl Controller {
         proxy::forget(&self.dir)?;
         Secrets::new(&self.dir).retain(&[].into())?;
         Sockets::new(&self.dir, RuntimeChoice::Auto).forget_all();
-        let done = match taken {
+        let done = match taken.len() {
             0 => format!("nothing of {project} was running"),
             1 => format!("{project} is down: 1 container removed"),
             n => format!("{project} is down: {n} containers removed"),
