@@ -307,7 +307,7 @@ fn a_journal_of_an_older_release_is_copied_before_it_is_brought_to_this_one() {
 fn a_journal_is_not_opened_through_a_link() {
     let dir = TempDir::new().expect("a folder");
     let real = dir.path().join("real");
-    std::fs::create_dir(&real).expect("made");
+    fs::create_dir(&real).expect("made");
     drop(Journal::open(&real.join(FILE)).expect("a journal"));
     // The folder may be reached by one.
     let folder = dir.path().join("folder");
