@@ -113,7 +113,7 @@ impl Unit {
             self.project,
         );
         if self.on_podman && !self.is_of_user {
-            let _ = write!(body, "{HARDENING}ReadWritePaths={state}\n");
+            let _ = writeln!(body, "{HARDENING}ReadWritePaths={state}");
         }
         let _ = write!(body, "\n[Install]\nWantedBy={target}\n");
         body

@@ -185,8 +185,10 @@ mod tests {
         per_second: Option<f64>,
         want: &str,
     ) {
-        let mut settings = RolloutSettings::default();
-        settings.strategy = strategy.parse().expect("a strategy");
+        let mut settings = RolloutSettings {
+            strategy: strategy.parse().expect("a strategy"),
+            ..RolloutSettings::default()
+        };
         change(&mut settings);
         let steps = settings.strategy.steps(2);
         let traffic = per_second.map(|per_second| Traffic {

@@ -337,8 +337,8 @@ fn no_host_like(host: &str) -> String {
 }
 
 /// A host as the proxy shows it, however it was written.
-fn host_text(host: &String) -> String {
-    names::host(host).unwrap_or_else(|_| host.clone())
+fn host_text(host: &str) -> String {
+    names::host(host).unwrap_or_else(|_| host.to_owned())
 }
 
 /// The services on their way out whose routes another one is to have.
@@ -366,7 +366,7 @@ pub(crate) fn predecessors<'m>(
 /// Routes as the proxy shows them, however they were written.
 fn routes<'a>(hosts: &[String], prefix: &'a str) -> (BTreeSet<String>, &'a str) {
     (
-        hosts.iter().map(host_text).collect(),
+        hosts.iter().map(|host| host_text(host)).collect(),
         prefix.trim_end_matches('/'),
     )
 }
