@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_dead_candidate_is_rolled_back_at_the_time_of_the_rules() {
         // At once it gets nothing; that it is rolled back takes a second chance.
-        check(Judge::Crossfade, 1.0, Some(1.2));
+        check(Judge::Crossfade, 1.0, Some(1.3));
         check(Judge::FlaggerExample, 1.0, Some(11.0 * 60.0));
         check(Judge::FlaggerDefault, 1.0, Some(120.0));
         check(Judge::ArgoExample, 1.0, Some(4.0 * 300.0));

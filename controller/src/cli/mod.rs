@@ -99,7 +99,9 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> Result<()> {
 /// The unit of the manifest's project.
 async fn install(verb: &Verb, context: &CommandContext) -> Result<()> {
     let (file, text) = context.manifest_text()?;
-    let manifest = Manifest::parse(&text).map_err(Error::manifest(file.clone()))?;
+    let project = project_name::of_manifest(&file, &text)?;
+    let manifest = Manifest::parse_as(&text, &project);
+    let manifest = manifest.map_err(Error::manifest(file.clone()))?;
     let place = install::Place {
         manifest: &manifest,
         state: context.state()?,

@@ -64,7 +64,7 @@ pub(crate) async fn install(place: &Place<'_>, options: Options) -> Result<Insta
     }
     let systemctl = Systemctl::of(unit.is_of_user).await?;
     let before = read(&installed.file)?;
-    refuse_foreign(&installed.file, before.as_deref(), options.force)?;
+    refuse_foreign(&installed.file, before.as_deref(), place, options.force)?;
     if unit.on_podman {
         systemctl.must_have("podman.socket").await?;
     }
@@ -116,7 +116,7 @@ pub(crate) async fn uninstall(place: &Place<'_>, options: Options) -> Result<Ins
         gone.done.push(format!("{} is not installed", gone.unit));
         return Ok(gone);
     };
-    refuse_foreign(&gone.file, Some(&text), options.force)?;
+    refuse_foreign(&gone.file, Some(&text), place, options.force)?;
     let systemctl = Systemctl::of(unit.is_of_user).await?;
     systemctl.run(&["disable", "--now", &gone.unit]).await?;
     std::fs::remove_file(&gone.file).map_err(Error::file(&gone.file))?;
@@ -174,13 +174,16 @@ fn read(file: &Path) -> Result<Option<String>> {
     }
 }
 
-fn refuse_foreign(file: &Path, text: Option<&str>, force: bool) -> Result<()> {
+fn refuse_foreign(file: &Path, text: Option<&str>, place: &Place<'_>, force: bool) -> Result<()> {
     let shown = file.display();
-    let why = match text.map(unit::origin) {
-        None | Some(Origin::Ours) => return Ok(()),
+    let why = match text.map(|text| (unit::origin(text), unit::is_of(text, &place.state))) {
+        None | Some((Origin::Ours, true)) => return Ok(()),
         Some(_) if force => return Ok(()),
-        Some(Origin::Edited) => "has been changed since it was installed",
-        Some(Origin::Foreign) => "was not written by `crossfade install`",
+        Some((Origin::Ours, false)) => {
+            "belongs to another project of this name, with another state folder"
+        }
+        Some((Origin::Edited, _)) => "has been changed since it was installed",
+        Some((Origin::Foreign, _)) => "was not written by `crossfade install`",
     };
     Err(Error::refused(format!(
         "{shown} {why}: it is left as it is; --force overwrites or removes it"

@@ -100,6 +100,8 @@ impl Unit {
              Description=Crossfade: project {}\n\
              Wants=network-online.target\n\
              After=network-online.target\n\
+             # However often it has to be started again.\n\
+             StartLimitIntervalSec=0\n\
              {engine}\n\
              [Service]\n\
              Type=notify\n\
@@ -118,6 +120,11 @@ impl Unit {
         let _ = write!(body, "\n[Install]\nWantedBy={target}\n");
         body
     }
+}
+
+/// Whether a unit file of this text is one of this state folder.
+pub(super) fn is_of(text: &str, state: &Path) -> bool {
+    text.contains(&format!(" --state {} serve\n", quoted(state)))
 }
 
 /// Who wrote a unit file of this text.

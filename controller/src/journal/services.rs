@@ -258,12 +258,13 @@ impl Journal {
     }
 
     /// What the images of the service's versions were, each once, the newest first.
-    pub fn images(&self, service: &str) -> Result<Vec<String>> {
+    pub fn images(&self, service: &str) -> Result<Vec<(String, bool)>> {
         let connection = self.lock();
         let mut statement = connection.prepare_cached(
-            "SELECT resolved FROM versions WHERE service = ? GROUP BY resolved ORDER BY max(id) DESC",
+            "SELECT resolved, max(pull_name IS NOT NULL) FROM versions WHERE service = ? \
+             GROUP BY resolved ORDER BY max(id) DESC",
         )?;
-        let rows = statement.query_map([service], |row| row.get(0))?;
+        let rows = statement.query_map([service], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 

@@ -153,16 +153,12 @@ pub struct ServiceSettings {
     #[serde(default = "default_replace_after")]
     pub replace_after: Period,
     /// How many images of its versions stay on this host that nothing uses: the last ones.
-    #[serde(default = "default_keep_images")]
-    pub keep_images: u32,
+    #[serde(default)]
+    pub keep_images: Option<u32>,
     /// What the proxy does with its requests and containers.
     pub traffic: TrafficSettings,
     /// How a new version takes over.
     pub rollout: RolloutSettings,
-}
-
-const fn default_keep_images() -> u32 {
-    5
 }
 
 const fn default_replace_after() -> Period {

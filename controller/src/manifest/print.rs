@@ -1,6 +1,6 @@
 //! A manifest as it is in force: every key with its value, those included that are written nowhere.
 
-use admin_api::{AccessLogSpec, ProxyTimeouts, Size};
+use admin_api::{AccessLogSpec, ProxyTimeouts, ServiceSpec, Size, TrafficSettings};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -18,6 +18,9 @@ impl Manifest {
         for service in &self.services {
             service.print(&mut text);
         }
+        for service in &self.external {
+            print_external(&mut text, service);
+        }
         for webhook in &self.webhooks {
             webhook.print(&mut text);
         }
@@ -30,6 +33,7 @@ impl Manifest {
         line(text, "image", &proxy.image);
         line(text, "program", &proxy.program);
         line(text, "admin_port", &proxy.admin_port);
+        line(text, "standby", &proxy.standby);
         line(text, "drain_timeout", &proxy.drain_timeout);
         let ProxyTimeouts {
             header,
@@ -65,6 +69,7 @@ impl Listener {
         text.push_str("\n[[proxy.listeners]]\n");
         line(text, "address", &self.address);
         line(text, "trusted_proxies", &self.trusted_proxies);
+        line(text, "proxy_protocol", &self.proxy_protocol);
         line(text, "half_close", &self.half_close);
         let Some(tls) = &self.tls else { return };
         let pairs = tls.pairs.iter();
@@ -109,29 +114,45 @@ impl ServiceSettings {
             line(text, "path_prefix", &self.path_prefix);
             line(text, "protocol", &self.transport.protocol);
             line(text, "tls", &self.transport.tls);
-            lines(text, &self.traffic_in_force());
+            lines(text, &in_force(&self.traffic));
         }
         self.rollout.print(text);
     }
+}
 
-    /// What the proxy does with its requests. Timeouts and limits that it has not of its own are the
-    /// proxy's.
-    fn traffic_in_force(&self) -> Value {
-        let mut traffic = json!({
-            "strip_prefix": false,
-            "send_path": self.traffic.send_path,
-            "forwarded": false,
-            "via": true,
-            "allow_trace": false,
-            "balance": self.traffic.balance,
-            "retry": self.traffic.retry,
-        });
-        let own = json_of(&self.traffic);
-        if let (Some(all), Value::Object(own)) = (traffic.as_object_mut(), own) {
-            all.extend(own);
-        }
-        traffic
+/// A service without containers. Its versions are all spoken to alike.
+fn print_external(text: &mut String, service: &ServiceSpec) {
+    text.push_str("\n[[services]]\n");
+    line(text, "name", &service.name);
+    line(text, "hosts", &service.hosts);
+    line(text, "path_prefix", &service.path_prefix);
+    if !service.endpoints.is_empty() {
+        line(text, "endpoints", &service.endpoints);
+        line(text, "split", &service.split);
     }
+    if let Some(version) = service.versions.values().next() {
+        line(text, "protocol", &version.protocol);
+        line(text, "tls", &version.tls);
+    }
+    lines(text, &in_force(&service.traffic));
+}
+
+/// What the proxy does with a service's requests. Timeouts and limits that it has not of its own are the
+/// proxy's.
+fn in_force(traffic: &TrafficSettings) -> Value {
+    let mut all = json!({
+        "strip_prefix": false,
+        "send_path": traffic.send_path,
+        "forwarded": false,
+        "via": true,
+        "allow_trace": false,
+        "balance": traffic.balance,
+        "retry": traffic.retry,
+    });
+    if let (Some(all), Value::Object(own)) = (all.as_object_mut(), json_of(traffic)) {
+        all.extend(own);
+    }
+    all
 }
 
 impl RolloutSettings {
@@ -291,6 +312,10 @@ mod tests {
             manifest.services[0].confinement
         );
         check("[[services]]\nname = \"jobs\"\nimage = \"jobs:1\"\nport = 0\n");
+        check(
+            "[[services]]\nname = \"php\"\nendpoints = [\"10.0.0.5:80\", \"unix:/run/php.sock\"]\n\
+             [[services]]\nname = \"old\"\nhosts = [\"old.test\"]\nredirect.to = \"https://new.test/\"\n",
+        );
         for strategy in ["rolling", "linear=20", "steps=mirror:2m,10:gate,100"] {
             let text = "[[services]]\nname = \"web\"\nimage = \"web:1\"\n";
             let printed = check(&format!(

@@ -407,7 +407,7 @@ impl Service {
             replace_after: self
                 .replace_after
                 .unwrap_or_else(super::default_replace_after),
-            keep_images: self.keep_images.unwrap_or_else(super::default_keep_images),
+            keep_images: self.keep_images,
             traffic: self.traffic,
             rollout,
         })

@@ -72,6 +72,8 @@ pub(crate) struct Up {
     pub(super) backoff: Mutex<Backoff>,
     /// That of the proxy's standby.
     pub(super) standby_backoff: Mutex<Backoff>,
+    /// The proxy is to have a standby, and was not seen to have one.
+    pub(super) lacks_standby: AtomicBool,
     /// The containers' health over time.
     pub(super) liveness: Mutex<Liveness>,
     /// What could not be put right when it was looked at last.
@@ -387,6 +389,7 @@ impl Up {
             webhooks: Webhooks::default(),
             backoff: Mutex::default(),
             standby_backoff: Mutex::default(),
+            lacks_standby: AtomicBool::new(false),
             liveness: Mutex::default(),
             last_error: Mutex::default(),
             proxy_process: Mutex::default(),

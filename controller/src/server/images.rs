@@ -7,6 +7,9 @@ use crate::error::Result;
 use crate::manifest::RuntimeChoice;
 use crate::server::controller::{Controller, Up, lock};
 
+/// How many images of a service stay, where the manifest does not say.
+const KEPT: u32 = 5;
+
 impl Controller {
     /// Whether a version has come since images were removed last.
     pub(super) fn may_have_old_images(&self, up: &Up) -> bool {
@@ -26,6 +29,10 @@ impl Controller {
         if is_done || up.kind != RuntimeChoice::Podman || !self.journal.unfinished()?.is_empty() {
             return Ok(());
         }
+        // A verb may be about to start a container of an old image.
+        let Ok(_alone) = self.changing.try_lock() else {
+            return Ok(());
+        };
         let services = self.journal.services()?;
         let mut used = BTreeSet::new();
         let mut candidates = Vec::new();
@@ -34,14 +41,19 @@ impl Controller {
             used.extend(service.previous.iter().map(|one| one.resolved.clone()));
             let images = self.journal.images(&service.name)?;
             let manifest = up.project.manifest();
-            let settings = manifest.service(&service.name);
-            let keep = settings.map_or(images.len(), |one| one.keep_images as usize);
+            let Some(settings) = manifest.service(&service.name) else {
+                used.extend(images.into_iter().map(|(image, _)| image));
+                continue;
+            };
+            let keep = settings.keep_images.unwrap_or(KEPT) as usize;
             let (kept, rest) = images.split_at(keep.min(images.len()));
-            used.extend(kept.iter().cloned());
-            candidates.extend(
-                rest.iter()
-                    .map(|image| (service.name.clone(), image.clone())),
-            );
+            used.extend(kept.iter().map(|(image, _)| image.clone()));
+            // What was built here is gone for good, also for another project that may go back to it.
+            let may_go = |can_be_pulled: bool| can_be_pulled || settings.keep_images.is_some();
+            let rest = rest
+                .iter()
+                .filter(|(_, can_be_pulled)| may_go(*can_be_pulled));
+            candidates.extend(rest.map(|(image, _)| (service.name.clone(), image.clone())));
         }
         candidates.retain(|(_, image)| !used.contains(image));
         for (service, image) in candidates {

@@ -6,6 +6,7 @@ mod proxy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use admin_api::ServiceView;
@@ -111,6 +112,7 @@ impl Controller {
             && lock(&up.last_error).is_empty()
             && lock(&up.backoff).next().is_none()
             && lock(&up.liveness).is_calm()
+            && !up.lacks_standby.load(Ordering::Relaxed)
             && !self.may_have_old_images(up)
             && self
                 .journal

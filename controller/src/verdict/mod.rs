@@ -480,7 +480,12 @@ pub fn judge(limits: &Limits, sample: &Sample) -> Verdict {
     let candidate = sample.step.candidate;
     let hold_reason = hold_reason(limits, sample, &case);
     let few = candidate.attempts < limits.min_requests;
-    let lacks_only_requests = few && hold_reason.is_none() && !sample.dealt.candidate_is_down;
+    let keeps_limit = |rate| rate >= limits.success_rate;
+    let lacks_only_requests = few
+        && hold_reason.is_none()
+        && !sample.dealt.candidate_is_down
+        && sample.kind == RunKind::First
+        && candidate.success_rate().is_none_or(keeps_limit);
     let left = limits.step_min_duration.saturating_sub(sample.elapsed);
     let waits = if let Some(why) = as_bad_as_stable(limits, sample) {
         Verdict::Inconclusive { why }

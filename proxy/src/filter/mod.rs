@@ -24,10 +24,12 @@ mod template;
 mod tests;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use admin_api::Scheme;
 use bytes::Bytes;
 use http::StatusCode;
+use tokio::time::sleep;
 
 use crate::filter::headers::Captured;
 use crate::filter::reply::FilterReply;
@@ -45,6 +47,10 @@ use crate::wire::sink::Sink;
 
 use crate::filter::subject::Found;
 pub(crate) use crate::filter::subject::Subject;
+
+/// How long a request waits for a place among the passwords that are checked, and how often it looks.
+const PASSWORD_WAIT: Duration = Duration::from_secs(5);
+const PASSWORD_AGAIN: Duration = Duration::from_millis(20);
 
 /// A request whose service has filters: what they found of it.
 pub(crate) struct Filtered {
@@ -175,15 +181,23 @@ impl Filtered {
     }
 
     /// The user whose password this is.
-    async fn user_of(&self, unproven: Unproven) -> Result<Vec<u8>, FilterReply> {
+    async fn user_of(&self, mut unproven: Unproven) -> Result<Vec<u8>, FilterReply> {
         let auth = self.filters.basic_auth.as_ref();
         let auth = auth.ok_or_else(passwords_wait)?;
-        let proving = passwords::prove(unproven).ok_or_else(passwords_wait)?;
-        match proving.await {
-            Ok((proven, true)) => {
-                auth.learn(&proven);
-                Ok(proven.user)
+        let began = Instant::now();
+        let proving = loop {
+            if auth.knows(&unproven) {
+                return Ok(unproven.user);
             }
+            match passwords::prove(auth.clone(), unproven) {
+                Ok(proving) => break proving,
+                Err(_) if began.elapsed() >= PASSWORD_WAIT => return Err(passwords_wait()),
+                Err(again) => unproven = again,
+            }
+            sleep(PASSWORD_AGAIN).await;
+        };
+        match proving.await {
+            Ok((proven, true)) => Ok(proven.user),
             Ok((_, false)) => Err(unauthorized(auth)),
             Err(_) => Err(passwords_wait()),
         }

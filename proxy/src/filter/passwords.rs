@@ -1,8 +1,8 @@
 //! Passwords are compared with hashes, which are made to take long: in a thread of their own, so that no
 //! worker stands still meanwhile.
 
-use std::sync::LazyLock;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 
 use admin_api::{Argon2Hash, Argon2Kind, PasswordHash};
@@ -10,13 +10,14 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
-use crate::table::filter::basic_auth::Unproven;
+use crate::table::filter::basic_auth::{BasicAuth, Unproven};
 
 /// How many passwords may wait. Those of one client are a matter of `limits.requests`.
 const WAITING: usize = 64;
 
 /// A password, and who waits for what comes of it.
 struct Job {
+    auth: Arc<BasicAuth>,
     unproven: Unproven,
     done: oneshot::Sender<(Unproven, bool)>,
 }
@@ -35,21 +36,44 @@ static JOBS: LazyLock<Option<SyncSender<Job>>> = LazyLock::new(|| {
     }
 });
 
-/// Begins to compare a password with its hash. `None`: too many wait.
-pub(super) fn prove(unproven: Unproven) -> Option<oneshot::Receiver<(Unproven, bool)>> {
+/// Begins to compare a password with its hash, and remembers it where it is right. Gives it back where
+/// too many wait.
+pub(super) fn prove(
+    auth: Arc<BasicAuth>,
+    unproven: Unproven,
+) -> Result<oneshot::Receiver<(Unproven, bool)>, Unproven> {
     let (done, proven) = oneshot::channel();
-    let job = Job { unproven, done };
-    JOBS.as_ref()?.try_send(job).ok()?;
-    Some(proven)
+    let job = Job {
+        auth,
+        unproven,
+        done,
+    };
+    let Some(jobs) = JOBS.as_ref() else {
+        return Err(job.unproven);
+    };
+    match jobs.try_send(job) {
+        Ok(()) => Ok(proven),
+        Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Err(job.unproven),
+    }
 }
 
 fn work(jobs: &Receiver<Job>) {
-    for Job { unproven, done } in jobs {
+    for Job {
+        auth,
+        unproven,
+        done,
+    } in jobs
+    {
         // Its client may have left.
         if done.is_closed() {
             continue;
         }
-        let is_right = matches(&unproven.password, &unproven.hash) && unproven.is_user;
+        // Many requests may bring the same password before the first of them is proven.
+        let is_right = auth.knows(&unproven)
+            || matches(&unproven.password, &unproven.hash) && unproven.is_user;
+        if is_right {
+            auth.learn(&unproven);
+        }
         // It may have left by now, too.
         let _ = done.send((unproven, is_right));
     }

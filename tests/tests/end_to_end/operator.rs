@@ -182,11 +182,11 @@ async fn a_missing_image_is_named_with_its_service_and_line() {
     let image = "image = \"crossfade-sample-server\"";
     project.write_manifest(&manifest.replace(image, "image = \"no-such-program\""));
     let says = [
-        "crossfade.toml:11: services[0].image: service `web`: there is no image `no-such-program`",
+        "crossfade.toml:10: services[0].image: service `web`: there is no image `no-such-program`",
     ];
     project.refused(&["up"], 69, &says).await;
     project.write_manifest(&manifest.replace(image, ""));
-    let says = ["crossfade.toml:9", "services[0]", "missing field `image`"];
+    let says = ["crossfade.toml:8", "services[0]", "missing field `image`"];
     project.refused(&["up"], 64, &says).await;
     project.write_manifest(&manifest);
     project.must(&["up"]).await;

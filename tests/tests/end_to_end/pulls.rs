@@ -86,7 +86,7 @@ async fn an_up_whose_pull_fails_half_way_says_so_and_leaves_nothing() {
     assert_eq!(finished.stdout, "", "{finished:#?}");
     let lines: Vec<&str> = finished.stderr.lines().collect();
     let says = format!(
-        "error: {}:11: services[0].image: service `web`: there is no image `{IMAGE}` on this host, \
+        "error: {}:10: services[0].image: service `web`: there is no image `{IMAGE}` on this host, \
          and it cannot be pulled: read: connection reset by peer",
         project.file().display()
     );

@@ -308,6 +308,8 @@ impl JsonCommands {
         self.check(&["status"], 0).await;
         let load = self.project.load();
         self.check(&["scale", "web", "1"], 0).await;
+        self.check(&["maintenance", "web", "--off"], 0).await;
+        self.check(&["install", "--print"], 0).await;
         self.check(&["logs", "web"], 0).await;
         let slow = ["--strategy", "steps=50,100", "--step-min-duration", "60s"];
         let deploy = self.project.deploy("2.0.0", &slow);
@@ -353,6 +355,7 @@ impl JsonCommands {
             &["scale", "web", "many"],
             &["split", "web", "1.0.0"],
             &["completions", "bsh"],
+            &["uninstall", "--now"],
             &["stauts"],
         ] {
             self.check(args, 64).await;

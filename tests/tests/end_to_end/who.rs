@@ -119,7 +119,7 @@ async fn trace_is_refused_and_a_dot_at_the_end_of_a_host_is_not() {
 
 #[tokio::test]
 async fn behind_a_balancer_the_client_is_whom_its_header_names() {
-    let keys = "proxy_protocol = [\"127.0.0.0/8\"]\ntrusted_proxies = [\"10.0.0.0/8\"]\n\
+    let keys = "proxy_protocol = [\"127.0.0.0/8\"]\n\
         [timeouts]\nheader = \"500ms\"\n\
         [[services]]\nname = \"web\"\nrespond = {}\n\
         headers.response.set = { x-client = \"is $remote_addr\" }\n";
@@ -137,7 +137,7 @@ async fn behind_a_balancer_the_client_is_whom_its_header_names() {
         ),
         // One that is trusted says whom it is for.
         (
-            "PROXY TCP4 10.1.2.3 192.0.2.2 1234 80\r\n",
+            "PROXY TCP4 127.0.0.2 192.0.2.2 1234 80\r\n",
             "x-client: is 203.0.113.9",
         ),
         ("PROXY UNKNOWN\r\n", "x-client: is 127.0.0.1"),

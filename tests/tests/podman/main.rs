@@ -9,7 +9,6 @@
 )]
 
 mod controller_kills;
-mod costs;
 mod demo;
 mod engine;
 mod given;
@@ -122,8 +121,6 @@ fn alone() -> [Vec<Trial>; 2] {
         trials![podman_works;
             neighbours::down_leaves_everything_as_it_was_before_up_a_container_with_a_look_alike_name_too,
             neighbours::a_name_that_another_container_has_is_an_error_and_nothing_is_left,
-            costs::at_rest_the_controller_and_podman_take_next_to_nothing_of_a_core,
-            costs::an_up_of_ten_services_takes_hardly_longer_than_podman_itself,
         ],
     ]
 }

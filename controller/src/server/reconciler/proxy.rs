@@ -1,5 +1,7 @@
 //! The proxy that is gone is started again, and what became of it is in the history.
 
+use std::sync::atomic::Ordering;
+
 use admin_api::ServiceView;
 
 use crate::error::Result;
@@ -88,6 +90,8 @@ impl Controller {
     async fn keep_standby(&self, up: &Up, knows_standby: Option<bool>) -> Result<()> {
         let host = self.proxy_host(up)?;
         let settings = &up.project.manifest().proxy;
+        let lacks = settings.standby && knows_standby == Some(false);
+        up.lacks_standby.store(lacks, Ordering::Relaxed);
         let containers = up.project.runtime.last_list().await?;
         let is_there = host.clear_standbys(settings, &containers).await?;
         if is_there || !settings.standby || knows_standby.is_none() {

@@ -492,7 +492,7 @@ async fn images_that_are_no_longer_kept_go_and_those_in_use_stay() {
     let tended = Tended::new().await;
     let up = Up::new(tended.test.project.clone(), RuntimeChoice::Podman);
     let mut manifest = (*up.project.manifest()).clone();
-    manifest.services[0].keep_images = 2;
+    manifest.services[0].keep_images = Some(2);
     up.project.set_manifest(manifest);
     let journal = &up.project.journal;
     let stable = up.project.service("web").expect("there").stable;

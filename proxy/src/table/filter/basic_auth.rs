@@ -103,6 +103,9 @@ impl BasicAuth {
 
     /// A password is right: it needs no proof any more.
     pub(crate) fn learn(&self, proven: &Unproven) {
+        if self.knows(proven) {
+            return;
+        }
         self.proven.rcu(|known| {
             let mut known = HashSet::clone(known);
             if known.len() >= MAX_PROVEN {
@@ -111,6 +114,11 @@ impl BasicAuth {
             known.insert(proven.digest);
             known
         });
+    }
+
+    /// Whether it has been proven since it was read.
+    pub(crate) fn knows(&self, password: &Unproven) -> bool {
+        password.is_user && self.proven.load().contains(&password.digest)
     }
 
     fn digest(&self, user: &[u8], password: &[u8]) -> Digest {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls_pki_types::CertificateDer;
+use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Longer texts are cut off: no header field is to be too long for an endpoint.
@@ -32,27 +33,60 @@ impl ClientIdentity {
         let Ok((_, read)) = X509Certificate::from_der(certificate) else {
             return identity;
         };
-        identity.subject = plain(&read.subject().to_string());
+        identity.subject = subject(&read);
         identity.serial = hex(read.raw_serial());
         if let Ok(Some(names)) = read.subject_alternative_name() {
             let names = names.value.general_names.iter().filter_map(text);
-            identity.san = plain(&names.collect::<Vec<_>>().join(", "));
+            identity.san = joined(names);
         }
         identity
     }
 }
 
+/// `CN=alice, O=Example`, in the certificate's order.
+fn subject(certificate: &X509Certificate<'_>) -> String {
+    let names = certificate.subject().iter_attributes();
+    joined(names.map(|name| {
+        let kind = name.attr_type();
+        let kind = match oid2abbrev(kind, oid_registry()) {
+            Ok(short) => short.to_owned(),
+            Err(_) => kind.to_id_string(),
+        };
+        let value = name.as_str().map_or_else(
+            // As RFC 4514, 2.4 has what is no text.
+            |_| format!("#{}", hex(name.as_slice())),
+            plain,
+        );
+        format!("{kind}={value}")
+    }))
+}
+
 fn text(name: &GeneralName<'_>) -> Option<String> {
     match name {
-        GeneralName::DNSName(name) => Some(format!("DNS:{name}")),
-        GeneralName::URI(uri) => Some(format!("URI:{uri}")),
-        GeneralName::RFC822Name(mail) => Some(format!("email:{mail}")),
+        GeneralName::DNSName(name) => Some(format!("DNS:{}", plain(name))),
+        GeneralName::URI(uri) => Some(format!("URI:{}", plain(uri))),
+        GeneralName::RFC822Name(mail) => Some(format!("email:{}", plain(mail))),
         _ => None,
     }
 }
 
-/// A text with escapes in place of whatever no header field has (RFC 4514, 2.4): who has a certificate
-/// signed may have chosen it.
+/// With commas between them, as many as fit.
+fn joined(names: impl Iterator<Item = String>) -> String {
+    let mut text = String::new();
+    for name in names {
+        if text.len() + name.len() > MAX_TEXT {
+            break;
+        }
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(&name);
+    }
+    text
+}
+
+/// A text with escapes in place of whatever no header field has, or what would end a value or begin
+/// another one (RFC 4514, 2.4): who has a certificate signed may have chosen it.
 fn plain(text: &str) -> String {
     let mut plain = String::new();
     for byte in text.bytes() {
@@ -60,6 +94,10 @@ fn plain(text: &str) -> String {
             break;
         }
         match byte {
+            b'"' | b'+' | b',' | b';' | b'<' | b'>' | b'\\' | b'#' | b'=' => {
+                // Text takes whatever is written.
+                let _ = write!(plain, "\\{byte:02X}");
+            }
             b' '..=b'~' => plain.push(char::from(byte)),
             // Text takes whatever is written.
             _ => drop(write!(plain, "\\{byte:02X}")),
@@ -113,6 +151,16 @@ mod tests {
         assert!(subject.contains("a\\0D\\0Ax-admin: 1\\C3\\A9"), "{subject}");
         let long = certificate(&"x".repeat(60_000), Vec::new());
         assert!(ClientIdentity::of(&long).subject.len() <= MAX_TEXT + 3);
+        // Nor can it be another one's.
+        let sans = vec![SanType::URI(
+            "spiffe://x/, DNS:admin.test".try_into().unwrap(),
+        )];
+        let forged = ClientIdentity::of(&certificate("alice, O=Admins", sans));
+        assert!(
+            forged.subject.contains("CN=alice\\2C O\\3DAdmins"),
+            "{forged:?}"
+        );
+        assert_eq!(forged.san, "URI:spiffe://x/\\2C DNS:admin.test");
         let none = ClientIdentity::of(&CertificateDer::from(vec![1, 2, 3]));
         assert_eq!((none.subject.len(), none.sha256.len()), (0, 64));
     }
