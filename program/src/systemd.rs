@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_nobody_has_is_an_error() {
+    fn a_socket_that_is_not_there_is_an_error() {
         let nowhere = OsString::from("/nowhere/notify");
         let error = Notifier::to(&nowhere, None).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);

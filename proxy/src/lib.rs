@@ -140,18 +140,7 @@ pub async fn run(
         finish(access_log).await;
         return Err(error);
     }
-    say_where(&addresses, admin_address.as_deref(), workers);
-    let manager = Notifier::from_env().unwrap_or_else(|error| {
-        tracing::warn!(%error, "NOTIFY_SOCKET: systemd cannot be told that the proxy is ready");
-        None
-    });
-    if let Some(manager) = &manager {
-        manager.ready(&format!("{} listeners, {workers} workers", addresses.len()));
-    }
-    let shutdown = async {
-        shutdown.await;
-        manager.iter().for_each(Notifier::stopping);
-    };
+    let shutdown = ready(&addresses, admin_address.as_deref(), workers, shutdown);
     let lived = lifecycle.live(sockets, pin!(shutdown), all_ended).await;
     finish(access_log).await;
     lived
@@ -211,6 +200,27 @@ fn follow_files(
         tokio::spawn(tls::follow(tls.clone()));
     }
     config_valid
+}
+
+/// Says that the proxy serves, in its log and to systemd; and to systemd that it ends, at `shutdown`.
+fn ready(
+    addresses: &[SocketAddr],
+    admin: Option<&str>,
+    workers: usize,
+    shutdown: impl Future<Output = ()>,
+) -> impl Future<Output = ()> {
+    say_where(addresses, admin, workers);
+    let manager = Notifier::from_env().unwrap_or_else(|error| {
+        tracing::warn!(%error, "NOTIFY_SOCKET: systemd cannot be told that the proxy is ready");
+        None
+    });
+    if let Some(manager) = &manager {
+        manager.ready(&format!("{} listeners, {workers} workers", addresses.len()));
+    }
+    async move {
+        shutdown.await;
+        manager.iter().for_each(Notifier::stopping);
+    }
 }
 
 fn say_where(addresses: &[SocketAddr], admin: Option<&str>, workers: usize) {

@@ -102,7 +102,7 @@ async fn install(verb: &Verb, context: &CommandContext) -> Result<()> {
     let project = project_name::of_manifest(&file, &text)?;
     let manifest = Manifest::parse_as(&text, &project);
     let manifest = manifest.map_err(Error::manifest(file.clone()))?;
-    let place = install::Place {
+    let place = install::ProjectPaths {
         manifest: &manifest,
         state: context.state()?,
         file,
@@ -188,8 +188,14 @@ async fn run_verb(verb: Verb, context: &CommandContext) -> Result<()> {
             after,
             follow,
         } => {
-            let client = context.running().await?;
-            follow::events(&client, service, after, follow, context.output).await
+            follow::events(
+                &context.running().await?,
+                service,
+                after,
+                follow,
+                context.output,
+            )
+            .await
         }
         Verb::Logs(flags) => logs(context, flags).await,
         // Served first, since they need no controller of this project.

@@ -24,13 +24,13 @@ pub(crate) struct Options {
     pub(crate) user: bool,
     /// Only show it.
     pub(crate) print: bool,
-    /// Overwrite a file that somebody has changed.
+    /// Overwrite a file that was changed by hand.
     pub(crate) force: bool,
 }
 
 /// The project that is meant.
 #[derive(Debug)]
-pub(crate) struct Place<'p> {
+pub(crate) struct ProjectPaths<'p> {
     pub(crate) manifest: &'p Manifest,
     /// The manifest's file.
     pub(crate) file: PathBuf,
@@ -51,7 +51,7 @@ pub(crate) struct Installed {
 }
 
 /// Writes, enables and starts the project's unit. What is there already and as it should be is left alone.
-pub(crate) async fn install(place: &Place<'_>, options: Options) -> Result<Installed> {
+pub(crate) async fn install(place: &ProjectPaths<'_>, options: Options) -> Result<Installed> {
     let unit = unit_of(place, options.user)?;
     let mut installed = Installed {
         unit: unit.name(),
@@ -103,7 +103,7 @@ pub(crate) async fn install(place: &Place<'_>, options: Options) -> Result<Insta
 }
 
 /// Stops and takes away the project's unit, and nothing else: what is up runs on.
-pub(crate) async fn uninstall(place: &Place<'_>, options: Options) -> Result<Installed> {
+pub(crate) async fn uninstall(place: &ProjectPaths<'_>, options: Options) -> Result<Installed> {
     let unit = unit_of(place, options.user)?;
     let mut gone = Installed {
         unit: unit.name(),
@@ -139,7 +139,7 @@ pub(crate) fn text(installed: &Installed) -> String {
     text
 }
 
-fn unit_of(place: &Place<'_>, user: bool) -> Result<Unit> {
+fn unit_of(place: &ProjectPaths<'_>, user: bool) -> Result<Unit> {
     let program = std::env::current_exe().map_err(Error::file("crossfade"))?;
     Ok(Unit {
         project: place.manifest.project.clone(),
@@ -174,7 +174,12 @@ fn read(file: &Path) -> Result<Option<String>> {
     }
 }
 
-fn refuse_foreign(file: &Path, text: Option<&str>, place: &Place<'_>, force: bool) -> Result<()> {
+fn refuse_foreign(
+    file: &Path,
+    text: Option<&str>,
+    place: &ProjectPaths<'_>,
+    force: bool,
+) -> Result<()> {
     let shown = file.display();
     let why = match text.map(|text| (unit::origin(text), unit::is_of(text, &place.state))) {
         None | Some((Origin::Ours, true)) => return Ok(()),

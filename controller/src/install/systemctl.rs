@@ -19,7 +19,7 @@ pub(super) struct Systemctl {
 }
 
 impl Systemctl {
-    /// The manager that answers.
+    /// The manager, if it responds.
     pub(super) async fn of(is_of_user: bool) -> Result<Self> {
         let systemctl = Self { is_of_user };
         let said = systemctl.output("systemctl", &["--version"]).await?;

@@ -1,4 +1,4 @@
-//! A project's unit: its name, its text, and whether somebody has changed it.
+//! A project's unit: its name, its text, and whether it was changed by hand.
 
 use std::fmt::Write as _;
 use std::hash::Hasher;
@@ -13,7 +13,7 @@ const CHECKSUM: &str = "# Checksum: ";
 #[derive(Debug, Clone)]
 pub(super) struct Unit {
     pub(super) project: String,
-    /// The manifest, which the unit names for whoever reads it.
+    /// The manifest, which the unit names for its readers.
     pub(super) manifest: PathBuf,
     /// The program.
     pub(super) program: PathBuf,
@@ -30,9 +30,9 @@ pub(super) struct Unit {
 pub(super) enum Origin {
     /// It is as `install` wrote it.
     Ours,
-    /// `install` wrote it, and somebody has changed it since.
+    /// `install` wrote it, and it was changed since.
     Edited,
-    /// Somebody else wrote it.
+    /// It was not written by `install`.
     Foreign,
 }
 
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_somebody_has_changed_is_told_from_ours_and_from_others() {
+    fn a_unit_that_was_changed_is_told_from_ours_and_from_others() {
         let text = unit().text();
         assert_eq!(origin(&text), Origin::Ours);
         assert_eq!(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use admin_api::strict::InputError;
-use admin_api::{EndpointSpec, ServiceSpec, VersionSpec};
+use admin_api::{EndpointSpec, ServiceSpec, TrafficSettings, VersionSpec};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -87,15 +87,23 @@ pub(super) fn service(
     }
 }
 
-/// Checks that requests get a response. What the proxy has to say of the rest, it says itself.
-pub(super) fn check(spec: &ServiceSpec) -> Result<(), InputError> {
-    let has_reply = spec.traffic.redirect.is_some() || spec.traffic.respond.is_some();
-    if spec.endpoints.is_empty() && !has_reply {
+/// Checks that there is something that requests get.
+pub(super) fn check_reply(
+    has_no_endpoint: bool,
+    traffic: &TrafficSettings,
+) -> Result<(), InputError> {
+    if has_no_endpoint && traffic.redirect.is_none() && traffic.respond.is_none() {
         return Err(InputError::of_field(
             "image",
             "is missing: a service has an `image`, or `endpoints` that run elsewhere, or `redirect` or `respond`",
         ));
     }
+    Ok(())
+}
+
+/// Checks that requests get a response. What the proxy has to say of the rest, it says itself.
+pub(super) fn check(spec: &ServiceSpec) -> Result<(), InputError> {
+    check_reply(spec.endpoints.is_empty(), &spec.traffic)?;
     let versions = spec.endpoints.iter().map(|one| &one.version);
     match versions.clone().find(|one| !spec.split.contains_key(*one)) {
         Some(version) => {

@@ -285,6 +285,9 @@ impl Service {
     /// Checks a service that has no containers of this project.
     fn check_external(self, at: &dyn Fn(&str) -> String) -> Result<ServiceSpec, InputError> {
         self.check_names(at)?;
+        // Who has forgotten the image is not to be told of other keys.
+        let replies = external::check_reply(self.endpoints.is_empty(), &self.traffic);
+        replies.map_err(|error| InputError::of_field(at("image"), error.message))?;
         self.check_route(at)?;
         self.check_endpoints(at)?;
         for (key, is_set) in self.keys_of_containers() {

@@ -192,7 +192,7 @@ impl Filtered {
             match passwords::prove(auth.clone(), unproven) {
                 Ok(proving) => break proving,
                 Err(_) if began.elapsed() >= PASSWORD_WAIT => return Err(passwords_wait()),
-                Err(again) => unproven = again,
+                Err(again) => unproven = *again,
             }
             sleep(PASSWORD_AGAIN).await;
         };

@@ -41,7 +41,7 @@ static JOBS: LazyLock<Option<SyncSender<Job>>> = LazyLock::new(|| {
 pub(super) fn prove(
     auth: Arc<BasicAuth>,
     unproven: Unproven,
-) -> Result<oneshot::Receiver<(Unproven, bool)>, Unproven> {
+) -> Result<oneshot::Receiver<(Unproven, bool)>, Box<Unproven>> {
     let (done, proven) = oneshot::channel();
     let job = Job {
         auth,
@@ -49,11 +49,13 @@ pub(super) fn prove(
         done,
     };
     let Some(jobs) = JOBS.as_ref() else {
-        return Err(job.unproven);
+        return Err(Box::new(job.unproven));
     };
     match jobs.try_send(job) {
         Ok(()) => Ok(proven),
-        Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Err(job.unproven),
+        Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
+            Err(Box::new(job.unproven))
+        }
     }
 }
 

@@ -186,7 +186,10 @@ async fn a_missing_image_is_named_with_its_service_and_line() {
     ];
     project.refused(&["up"], 69, &says).await;
     project.write_manifest(&manifest.replace(image, ""));
-    let says = ["crossfade.toml:8", "services[0]", "missing field `image`"];
+    let says = [
+        "crossfade.toml:",
+        "services[0].image: is missing: a service has an `image`",
+    ];
     project.refused(&["up"], 64, &says).await;
     project.write_manifest(&manifest);
     project.must(&["up"]).await;

@@ -30,9 +30,9 @@ use trials::{Group, trials};
 /// cores.
 const AT_ONCE: usize = 3;
 
+/// The longest by far begins first.
 fn main() -> ExitCode {
     let side_by_side = [
-        // The longest by far begins first.
         trials![podman_works; rootless::what_may_depend_on_the_user_holds_rootless_too],
         on_podman! { scenarios:
             a_good_release_goes_all_the_way_and_a_bad_one_comes_back_by_itself,

@@ -37,7 +37,8 @@ async fn printed(folder: &Path, runtime: &str, flags: &[&str]) -> PathBuf {
     let (manifest, state) = (manifest.to_str().unwrap(), state.to_str().unwrap());
     let mut args = vec!["--file", manifest, "--state", state, "install", "--print"];
     args.extend(flags);
-    let finished = Running::run("crossfade", &args).await;
+    let home = [("HOME", folder.to_str().unwrap())];
+    let finished = Running::start("crossfade", &args, &home).finished().await;
     assert_eq!(finished.code, Some(0), "{finished:#?}");
     let file = folder.join("crossfade-shop.service");
     std::fs::write(&file, finished.stdout).unwrap();
