@@ -129,16 +129,7 @@ async fn run_verb(verb: Verb, context: &CommandContext) -> Result<()> {
             prune,
             adopt,
             pull,
-        } => {
-            let (path, manifest) = context.manifest_text()?;
-            let request = UpRequest {
-                manifest,
-                path,
-                prune,
-                adopt,
-            };
-            up(context, request, wait, pull).await
-        }
+        } => up(context, up_request(context, prune, adopt)?, wait, pull).await,
         Verb::Down => down(context).await,
         Verb::Deploy(deploy) => self::deploy(*deploy, context).await,
         Verb::Split { service, weights } => {
@@ -208,6 +199,16 @@ async fn run_verb(verb: Verb, context: &CommandContext) -> Result<()> {
         | Verb::Config
         | Verb::Completions { .. } => Ok(()),
     }
+}
+
+fn up_request(context: &CommandContext, prune: bool, adopt: bool) -> Result<UpRequest> {
+    let (path, manifest) = context.manifest_text()?;
+    Ok(UpRequest {
+        manifest,
+        path,
+        prune,
+        adopt,
+    })
 }
 
 async fn up(context: &CommandContext, request: UpRequest, wait: bool, newer: bool) -> Result<()> {
