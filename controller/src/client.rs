@@ -146,10 +146,8 @@ impl ControllerClient {
         let also = log.try_clone().map_err(Error::file(&log_path))?;
         let program = std::env::current_exe().map_err(Error::file("crossfade"))?;
         let mut command = Command::new(&program);
-        // systemd may wait for the program that this is part of, and not for the controller.
-        for name in program::systemd::VARIABLES {
-            command.env_remove(name);
-        }
+        // systemd may wait for the program that this is part of.
+        program::systemd::keep_from(&mut command);
         let mut controller = command
             .args(["serve", "--until-down"])
             .arg("--state")

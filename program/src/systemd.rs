@@ -6,10 +6,11 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::Command;
 use std::time::Duration;
 
-/// What systemd gives a service in its environment, and what is not for the programs that it starts.
-pub const VARIABLES: [&str; 6] = [
+/// What systemd gives a service in its environment.
+const VARIABLES: [&str; 6] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
@@ -17,6 +18,13 @@ pub const VARIABLES: [&str; 6] = [
     "LISTEN_PID",
     "LISTEN_FDNAMES",
 ];
+
+/// Keeps from a program what systemd has told this one: it would speak in its name.
+pub fn keep_from(command: &mut Command) {
+    for name in VARIABLES {
+        command.env_remove(name);
+    }
+}
 
 /// The service's end of systemd's notify socket.
 #[derive(Debug)]

@@ -30,10 +30,7 @@ pub(super) async fn run(
         return Err("the command is empty".into());
     };
     let mut hook = Command::new(file);
-    // What systemd tells the controller is not for it.
-    for name in program::systemd::VARIABLES {
-        hook.env_remove(name);
-    }
+    program::systemd::keep_from(hook.as_std_mut());
     let mut child = hook
         .args(args)
         .envs(environment)

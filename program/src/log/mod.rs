@@ -10,10 +10,13 @@ use std::time::Instant;
 
 use tracing::Subscriber;
 pub use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::Registry;
+use tracing_subscriber::fmt::format::{DefaultFields, Format};
+use tracing_subscriber::fmt::{FormatEvent, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use self::journal::Prefixed;
 use self::limit::{Limit, Limited};
 use crate::text::plain;
 
@@ -30,9 +33,9 @@ pub fn start(filter: EnvFilter, colours: bool) -> Log {
     // Without colours, whatever steers a terminal has come from elsewhere.
     let plainly = Plainly(io::stderr);
     match colours {
-        _ if journal::is_stderr() => for_journal(filter, plainly, &limit).init(),
-        true => subscriber(filter, colours, io::stderr, &limit).init(),
-        false => subscriber(filter, colours, plainly, &limit).init(),
+        _ if journal::is_stderr() => subscriber(filter, Prefixed, false, plainly, &limit).init(),
+        true => subscriber(filter, Format::default(), colours, io::stderr, &limit).init(),
+        false => subscriber(filter, Format::default(), colours, plainly, &limit).init(),
     }
     let counting = limit.clone();
     let thread = std::thread::Builder::new().name("log".into());
@@ -42,35 +45,21 @@ pub fn start(filter: EnvFilter, colours: bool) -> Log {
     Log { limit }
 }
 
-fn subscriber<W>(
+fn subscriber<W, E>(
     filter: EnvFilter,
+    format: E,
     colours: bool,
     writer: W,
     limit: &Arc<Limit>,
-) -> impl Subscriber + Send + Sync + use<W>
+) -> impl Subscriber + Send + Sync + use<W, E>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+    E: FormatEvent<Registry, DefaultFields> + Send + Sync + 'static,
 {
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
         .with_ansi(colours)
-        .with_writer(writer)
-        .finish()
-        .with(Limited(limit.clone()))
-}
-
-fn for_journal<W>(
-    filter: EnvFilter,
-    writer: W,
-    limit: &Arc<Limit>,
-) -> impl Subscriber + Send + Sync + use<W>
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
-    tracing_subscriber::fmt()
+        .event_format(format)
         .with_env_filter(filter)
-        .with_ansi(false)
-        .event_format(journal::Prefixed)
         .with_writer(writer)
         .finish()
         .with(Limited(limit.clone()))
@@ -151,7 +140,8 @@ mod tests {
         let began = Instant::now().checked_sub(age).unwrap();
         let limit = Arc::new(Limit::new(began));
         let writer = Plainly(written.clone());
-        let subscriber = subscriber(EnvFilter::new(filter), false, writer, &limit);
+        let filter = EnvFilter::new(filter);
+        let subscriber = subscriber(filter, Format::default(), false, writer, &limit);
         tracing::subscriber::with_default(subscriber, || {
             program();
             drop(Log { limit });
@@ -185,7 +175,8 @@ mod tests {
     fn the_journal_gets_priorities_and_no_time() {
         let written = Written::default();
         let limit = Arc::new(Limit::new(Instant::now()));
-        let log = for_journal(EnvFilter::new("debug"), Plainly(written.clone()), &limit);
+        let (filter, writer) = (EnvFilter::new("debug"), Plainly(written.clone()));
+        let log = subscriber(filter, Prefixed, false, writer, &limit);
         tracing::subscriber::with_default(log, || {
             tracing::error!(target: "web", port = 80, "cannot bind");
             tracing::warn!(target: "web", "slow");

@@ -112,10 +112,7 @@ impl Own {
             .map_err(file_error(&self.log))?;
         let log_too = log.try_clone().map_err(file_error(&self.log))?;
         let mut command = Command::new(&self.program);
-        // podman would tell systemd in our name.
-        for name in program::systemd::VARIABLES {
-            command.env_remove(name);
-        }
+        program::systemd::keep_from(command.as_std_mut());
         command
             .args(["system", "service", IDLE])
             .arg(format!("unix://{}", self.socket.display()))
